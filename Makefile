@@ -1,0 +1,51 @@
+# srbench: `make` lists what can be made. PYTHON chooses the interpreter that .venv is made with.
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test test-slow lint pocket bench clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup-done
+UV := $(or $(shell command -v uv 2>/dev/null),$(VENV)/bootstrap/bin/uv)
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do $$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
+PACKAGE := --editable '.[dev,pocket-build]'
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP) ## make .venv with .venv/bin/srbench (through uv where it can be had, else pip)
+	@echo "ready: $(BIN)/srbench"
+
+$(STAMP): pyproject.toml
+	@'$(PYTHON)' -c '$(FITS)' 2>/dev/null || \
+	    { echo "srbench needs Python 3.11 or 3.12; name one: make setup PYTHON=python3.12" >&2; exit 3; }
+	@$(BIN)/python -c '$(FITS)' 2>/dev/null || '$(PYTHON)' -m venv --clear --without-pip $(VENV)
+	@'$(UV)' --version >/dev/null 2>&1 || '$(PYTHON)' -m pip install --quiet --target $(VENV)/bootstrap uv || \
+	    echo "no uv to be had: going on with pip" >&2
+	@if '$(UV)' --version >/dev/null 2>&1 && '$(UV)' pip install --python $(BIN)/python $(PACKAGE); then :; else \
+	    $(BIN)/python -m ensurepip && $(BIN)/python -m pip install $(PACKAGE); fi
+	@touch $@
+
+quickstart: $(STAMP) ## the main job: SafeRedir against IGMU and MMA on the bundled model, then the table
+	$(BIN)/srbench run --method none,saferedir --suite igmu,mma --concept hazard
+	$(BIN)/srbench compare results/
+
+test: $(STAMP) ## the tests (offline, a few minutes); ARGS goes to pytest
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(STAMP) ## the tests that take minutes each
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(STAMP) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+pocket: $(STAMP) ## rebuild the bundled model and all that depends on it, from nothing (hours; resumes)
+	$(BIN)/python -m srbench.pocket.build $(ARGS)
+
+bench: $(STAMP) ## start-up times and throughput on this machine
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/throughput.py
+
+clean: ## remove .venv and the tools' caches; results stay
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

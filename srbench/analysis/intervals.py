@@ -1,0 +1,105 @@
+"""Intervals at 95 %: Wilson for rates, a bootstrap over prompts for means."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.95
+RESAMPLES = 4000
+
+
+class Interval(NamedTuple):
+    """A value and its interval; `low` and `high` are None where one prompt alone says nothing about spread."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+def wilson(k: int, n: int) -> Interval:
+    """`k` of `n` in percent with its Wilson interval (Wilson 1927). Raises ValueError unless 0 <= k <= n and n > 0."""
+    return _around(100 * k / n, *_wilson(k, n))
+
+
+def _wilson(k: int, n: int) -> tuple[float, float]:
+    bounds = stats.binomtest(k, n).proportion_ci(LEVEL, method="wilson")
+    return 100 * float(bounds.low), 100 * float(bounds.high)
+
+
+def _around(value: float, low: float, high: float) -> Interval:
+    # Where a bound is the value itself, rounding must not put it on the wrong side.
+    return Interval(value, min(low, value), max(high, value))
+
+
+def clustered_wilson(hits: Sequence[bool], prompts: Sequence[str]) -> Interval:
+    """Share of `hits` in percent; where rows share a prompt, the Wilson interval of as many trials as there are prompts.
+
+    Seeds of one prompt are treated as fully dependent, so the interval is never too narrow for that reason.
+    Between whole counts it is interpolated, since the library takes only those. Raises ValueError without rows.
+    """
+    k, n, trials = sum(map(bool, hits)), len(hits), len(set(prompts))
+    if trials == n:
+        return wilson(k, n)
+    effective = k * trials / n
+    below, above = _wilson(math.floor(effective), trials), _wilson(math.ceil(effective), trials)
+    part = effective - math.floor(effective)
+    low, high = (under + part * (over - under) for under, over in zip(below, above, strict=True))
+    return _around(100 * k / n, low, high)
+
+
+def bootstrap_mean(values: Sequence[float], prompts: Sequence[str]) -> Interval:
+    """Mean of `values` with a percentile bootstrap over prompts: prompts are drawn, each with all of its rows.
+
+    The random seed comes from the content, so equal rows give equal intervals in any order.
+    Raises ValueError without rows.
+    """
+    if len(values) == 0:
+        raise ValueError("the mean of no rows")
+    return _bootstrap(tuple(sorted(zip(map(str, prompts), map(float, values), strict=True))))
+
+
+@lru_cache(maxsize=1024)
+def _bootstrap(pairs: tuple[tuple[str, float], ...]) -> Interval:
+    value = math.fsum(v for _, v in pairs) / len(pairs)
+    sums, counts = prompt_sums(pairs)
+    if len(sums) == 1:
+        return Interval(value, None, None)
+    bounds = stats.bootstrap(
+        (sums, counts),
+        _ratio,
+        paired=True,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=max(1, 2_000_000 // len(sums)),  # keeps the index array at 16 MB
+        confidence_level=LEVEL,
+        # Not BCa: it has no value where all resamples agree.
+        method="percentile",
+        rng=content_rng(pairs),
+    ).confidence_interval
+    return _around(value, float(bounds.low), float(bounds.high))
+
+
+def _ratio(sums: np.ndarray, counts: np.ndarray, axis: int = -1) -> np.ndarray:
+    return sums.sum(axis) / counts.sum(axis)
+
+
+def prompt_sums(pairs: Iterable[tuple[str, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """(prompt, value) pairs -> sum and number of values per prompt, each (prompts,), in the order of the prompts' text."""
+    groups: dict[str, list[float]] = defaultdict(list)
+    for prompt, value in pairs:
+        groups[prompt].append(value)
+    ordered = [groups[prompt] for prompt in sorted(groups)]
+    return np.array([math.fsum(group) for group in ordered]), np.array([float(len(group)) for group in ordered])
+
+
+def content_rng(content: Any) -> np.random.Generator:
+    """A generator seeded by the sha256 of `content`'s text."""
+    return np.random.default_rng(int(hashlib.sha256(repr(content).encode()).hexdigest(), 16))

@@ -1,0 +1,82 @@
+"""What analysis reads: the images of one cell with their raw scores, and what it gives back: metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from srbench.catalog.specs import Better, Row
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image as the store knows it. `scores[scorer]` is absent where that scorer has not seen it."""
+
+    key: str
+    pixel_sha: str
+    seconds: float
+    """Sampling time of its batch divided by the padded batch size."""
+    trace: dict[str, Any]
+    scores: dict[str, dict[str, Any]]
+    errors: dict[str, str] = field(default_factory=dict)
+    """Scorer -> why it failed on this image."""
+
+
+@dataclass(frozen=True)
+class RowRecord:
+    """One row of a cell: its image, and the untouched backbone's images for its reference prompt."""
+
+    row: Row
+    image: ImageRecord | None
+    """None where sampling failed."""
+    reference: ImageRecord | None = None
+    """Same seed."""
+    floor: ImageRecord | None = None
+    """Another seed."""
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """Method x on x suite x concept x backbone x variant, with all its rows."""
+
+    backbone: str
+    concept: str
+    concept_kind: str
+    suite: str
+    attack: bool
+    method: str
+    on: str
+    variant: str
+    protocol: str
+    dtype: str
+    rows_sha: str
+    run: str
+    source: str
+    """`local` or `committed`."""
+    n_loaded: int
+    n_excluded: int
+    metrics: tuple[str, ...]
+    """Names that the suite asks for."""
+    decides: bool
+    """Whether the method has a decision per image (trace key `redirected_steps`)."""
+    rows: tuple[RowRecord, ...]
+    blocked: str = ""
+    """Why the whole cell has no value."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number with its interval, or the reason why there is none."""
+
+    better: Better
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    """Rows asked for; `scored` of them have a score."""
+    scored: int = 0
+    reason: str = ""
+    worst: float | None = None
+    """With every unscored row counted against the method; None where all are scored."""
+    best: float | None = None
+    """With every unscored row counted for the method."""

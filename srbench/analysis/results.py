@@ -1,0 +1,283 @@
+"""One cell's numbers as tables, files and committed summaries carry them, and how cells stand together in a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from srbench.analysis.metrics import METRICS, NOT_FINITE, Unscored, concept_present, measure, raw_of
+from srbench.analysis.records import CellRecord, Metric, RowRecord
+from srbench.catalog.specs import ProtocolSpec
+from srbench.errors import UsageError
+
+ARROWS = {"higher": "↑", "lower": "↓"}
+STAR = "★"
+SHORT = 17
+"""A reason up to this length stands in its table cell, a longer one below the table."""
+IDENTITY = ("backbone", "concept", "suite", "method", "on", "variant", "protocol", "dtype", "rows_sha", "run")
+COUNTS = ("n_loaded", "n_excluded", "n_run", "n_scored", "n_failed")
+
+NOTES = {
+    "saferedir-upstream": "saferedir-upstream is the released code, but its countdown does not leak from one image into the next."
+}
+"""Method, checkpoint, suite or concept -> footnote of every table in which it stands."""
+
+
+@dataclass(frozen=True)
+class ResultCell:
+    """A cell without its rows: identity, counts, metrics. Rates are in percent."""
+
+    backbone: str
+    concept: str
+    suite: str
+    method: str
+    on: str
+    variant: str
+    protocol: str
+    dtype: str
+    rows_sha: str
+    run: str
+    source: str
+    """`local` or `committed`; not part of the JSON."""
+    n_loaded: int
+    n_excluded: int
+    n_run: int
+    """Rows, not reference images."""
+    n_scored: int
+    """Rows whose image the judge could decide on."""
+    n_failed: int
+    """Rows without an image, or whose image the judge failed on."""
+    metrics: Mapping[str, Metric]
+
+    @property
+    def label(self) -> str:
+        """`method`, or `method on checkpoint`."""
+        return self.method if self.on == "none" else f"{self.method} on {self.on}"
+
+
+def result(
+    cell: CellRecord,
+    judge: ProtocolSpec,
+    none: CellRecord | None = None,
+    *,
+    content_scorer: str = "pocket-judge",
+    clip_scorer: str = "pocket-clip",
+) -> ResultCell:
+    """Measure a cell; the arguments are those of `measure`."""
+    metrics = measure(cell, judge, none, content_scorer=content_scorer, clip_scorer=clip_scorer)
+    return ResultCell(
+        **{name: getattr(cell, name) for name in (*IDENTITY, "source", "n_loaded", "n_excluded")},
+        n_run=len(cell.rows),
+        n_scored=sum(_judged(record, judge) for record in cell.rows),
+        n_failed=sum(_failed(record, judge) for record in cell.rows),
+        metrics=metrics,
+    )
+
+
+def _judged(record: RowRecord, judge: ProtocolSpec) -> bool:
+    try:
+        concept_present(raw_of(record.image, judge.scorer), judge)
+    except Unscored:
+        return False
+    return True
+
+
+def _failed(record: RowRecord, judge: ProtocolSpec) -> bool:
+    return record.image is None or judge.scorer in record.image.errors
+
+
+# --- JSON -------------------------------------------------------------------------------------------------------------
+
+
+def to_dict(cell: ResultCell) -> dict[str, Any]:
+    """JSON-ready; every number in it is finite or None."""
+    metrics = {name: _metric_to_dict(metric) for name, metric in cell.metrics.items()}
+    return {**{name: getattr(cell, name) for name in (*IDENTITY, *COUNTS)}, "metrics": metrics}
+
+
+def _metric_to_dict(metric: Metric) -> dict[str, Any]:
+    value, low, high = (_finite(each) for each in (metric.value, metric.low, metric.high))
+    found: dict[str, Any] = {"value": value, "low": low, "high": high, "n": metric.n, "better": metric.better}
+    reason = metric.reason or (NOT_FINITE if None in (value, low, high) else "")
+    if reason:
+        found["reason"] = reason
+    if metric.scored < metric.n:
+        bounds = {"worst": _finite(metric.worst), "best": _finite(metric.best)}
+        found |= {"scored": metric.scored, **{name: bound for name, bound in bounds.items() if bound is not None}}
+    return found
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def from_dict(data: Mapping[str, Any], source: str = "committed") -> ResultCell:
+    """The inverse of `to_dict`. Raises UsageError that names the missing or unknown key."""
+    known = {*IDENTITY, *COUNTS, "metrics"}
+    for key in sorted(known ^ set(data)):
+        what = "an unknown" if key in data else "no"
+        raise UsageError(f"a summary's cell has {what} key '{key}'", f"Its keys: {', '.join(sorted(known))}")
+    metrics = {name: _metric_from_dict(name, metric) for name, metric in data["metrics"].items()}
+    return ResultCell(**{**data, "source": source, "metrics": metrics})
+
+
+def _metric_from_dict(name: str, data: Mapping[str, Any]) -> Metric:
+    try:
+        return Metric(**{"scored": data["n"], **data})
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"a summary's metric '{name}' is not readable: {error}", "Write the summary again.") from error
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Board:
+    """One table: cells that may be compared, those with a variant apart, and the metrics that any of them has."""
+
+    title: str
+    caption: str
+    main: tuple[ResultCell, ...]
+    apart: tuple[ResultCell, ...]
+    """Limited or otherwise changed runs; never marked as best."""
+    metrics: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def cells(self) -> tuple[ResultCell, ...]:
+        return self.main + self.apart
+
+    def header(self, metric: str) -> str:
+        """The metric's name with its direction."""
+        return f"{metric} {ARROWS[_better(self.cells, metric)]}"
+
+    def starred(self, cell: ResultCell, metric: str) -> bool:
+        """Whether the cell holds the best value among the cells of `main` that failed nowhere, and another is worse."""
+        if metric not in METRICS or not METRICS[metric].starred or cell not in self.main:
+            return False
+        values = [other.metrics[metric].value for other in self.main if _whole(other, metric)]
+        if len(set(values)) < 2 or not _whole(cell, metric):
+            return False
+        pick = max if _better(self.cells, metric) == "higher" else min
+        return cell.metrics[metric].value == pick(values)  # type: ignore[type-var]
+
+
+def _whole(cell: ResultCell, metric: str) -> bool:
+    found = cell.metrics.get(metric)
+    return found is not None and found.value is not None and found.scored == found.n and cell.n_scored == cell.n_run
+
+
+def _better(cells: Iterable[ResultCell], metric: str) -> str:
+    return next(cell.metrics[metric].better for cell in cells if metric in cell.metrics)
+
+
+def boards(cells: Sequence[ResultCell], notes: Mapping[str, str] | None = None) -> list[Board]:
+    """One board per concept x suite; cells of other backbones, judges, dtypes or rows are not comparable and get their own.
+
+    notes: method, checkpoint, suite or concept -> footnote; `NOTES` where not given.
+    """
+    notes = NOTES if notes is None else notes
+    main: dict[tuple[str, ...], list[ResultCell]] = {}
+    for cell in cells:
+        if not cell.variant:
+            main.setdefault((*_place(cell), cell.dtype, cell.rows_sha), []).append(cell)
+    apart: dict[tuple[str, ...], list[ResultCell]] = {}
+    for cell in cells:
+        if cell.variant:
+            home = next((key for key in main if key[:4] == _place(cell)), _place(cell))
+            apart.setdefault(home, []).append(cell)
+    keys = dict.fromkeys([*main, *apart])
+    return [_board(main.get(key, []), apart.get(key, []), notes) for key in sorted(keys)]
+
+
+def _place(cell: ResultCell) -> tuple[str, ...]:
+    return cell.backbone, cell.concept, cell.suite, cell.protocol
+
+
+def _board(main: list[ResultCell], apart: list[ResultCell], notes: Mapping[str, str]) -> Board:
+    cells = sorted(main, key=_order) + sorted(apart, key=_order)
+    first = cells[0]
+    return Board(
+        title=f"{first.concept} × {first.suite} on {first.backbone}",
+        caption=f"judge {first.protocol} · {first.dtype} · rows {first.rows_sha[:8]}",
+        main=tuple(cells[: len(main)]),
+        apart=tuple(cells[len(main) :]),
+        metrics=_metric_names(cells),
+        notes=_footnotes(cells, notes),
+    )
+
+
+def _order(cell: ResultCell) -> tuple[bool, str, bool, str, str]:
+    return cell.label != "none", cell.method, cell.on != "none", cell.on, cell.variant
+
+
+def _metric_names(cells: Sequence[ResultCell]) -> tuple[str, ...]:
+    asked = {name for cell in cells for name in cell.metrics}
+    return (*(name for name in METRICS if name in asked), *sorted(asked - set(METRICS)))
+
+
+def _footnotes(cells: Sequence[ResultCell], notes: Mapping[str, str]) -> tuple[str, ...]:
+    present = dict.fromkeys(name for cell in cells for name in (cell.method, cell.on, cell.suite, cell.concept))
+    found = [notes[name] for name in present if name in notes]
+    if any(cell.n_excluded for cell in cells):
+        found.append("Rows were excluded for safety: n differs from the published suite's.")
+    if any(metric.scored < metric.n for cell in cells for metric in cell.metrics.values()):
+        found.append(
+            "Where rows failed, the value is over the scored ones; the range counts the failures against and for the method."
+        )
+    return tuple(found)
+
+
+def coverage(cell: ResultCell) -> str:
+    """Rows scored of rows run, and how many were excluded before."""
+    return f"{cell.n_scored}/{cell.n_run}" + (f" ({cell.n_excluded} excluded)" if cell.n_excluded else "")
+
+
+def name_of(cell: ResultCell) -> str:
+    """The label, with the variant where there is one."""
+    return f"{cell.label} ({cell.variant})" if cell.variant else cell.label
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A metric as text: its value, its interval, the bounds where rows failed, or the reason why there is no value."""
+
+    value: str
+    interval: str = ""
+    bounds: tuple[str, ...] = ()
+    reason: str = ""
+
+
+def shown(metric: Metric | None) -> Shown:
+    """A metric as text."""
+    if metric is None or metric.value is None or not math.isfinite(metric.value):
+        return Shown("n/a", reason=metric.reason or NOT_FINITE if metric else "not asked for")
+    interval = "" if metric.low is None or metric.high is None else f"[{digits(metric.low)}, {digits(metric.high)}]"
+    return Shown(digits(metric.value), interval, _bounds(metric))
+
+
+def _bounds(metric: Metric) -> tuple[str, ...]:
+    if metric.scored == metric.n:
+        return ()
+    counted = f"n {metric.scored}/{metric.n}"
+    if metric.worst is None or metric.best is None:
+        return (counted,)
+    return f"{digits(metric.worst)} to {digits(metric.best)}", counted
+
+
+def digits(value: float) -> str:
+    """Two decimals below 10, one from there on; 0 and 100 without any are exact."""
+    if value in (0, 100):
+        return f"{value:.0f}"
+    return f"{value:.2f}" if abs(value) < 9.995 else f"{value:.1f}"
+
+
+def brief(reason: str, reasons: list[str]) -> str:
+    """A short reason itself; a long one goes into `reasons`, and its number stands for it."""
+    if len(reason) <= SHORT:
+        return reason
+    if reason not in reasons:
+        reasons.append(reason)
+    return str(reasons.index(reason) + 1)

@@ -1,0 +1,99 @@
+"""Result cells as tables in the terminal, one per concept x suite."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from srbench.analysis.results import STAR, Board, ResultCell, boards, brief, coverage, from_dict, name_of, result, shown, to_dict
+
+__all__ = ["ResultCell", "from_dict", "render", "result", "to_dict"]
+
+FOLD, GAP = 12, 2
+"""Characters after which words in a metric's column take another line, and between columns."""
+RULED = box.Box("    \n    \n ── \n    \n ╌╌ \n    \n    \n    \n")
+"""A rule below the header, and one where a section ends."""
+
+
+def render(cells: Sequence[ResultCell], notes: Mapping[str, str] | None = None, width: int = 120) -> RenderableType:
+    """All cells; metrics that do not fit into `width` characters go on in a further table below.
+
+    notes: method, checkpoint, suite or concept -> footnote; the built-in ones where not given.
+    """
+    if not cells:
+        return Text("no results")
+    return Group(*(part for board in boards(cells, notes) for part in _render_board(board, width)))
+
+
+def _render_board(board: Board, width: int) -> Iterator[RenderableType]:
+    reasons: list[str] = []
+    columns = {name: _column(board, name, reasons) for name in board.metrics}
+    yield Text.assemble((board.title, "bold"), "   ", (board.caption, "dim"))
+    for index, names in enumerate(_blocks(board, columns, width)):
+        yield _block(board, {name: columns[name] for name in names}, first=index == 0)
+    for index, reason in enumerate(reasons, 1):
+        yield Text(f"{index}) n/a: {reason}", style="dim")
+    for note in board.notes:
+        yield Text(f"* {note}", style="dim")
+    yield Text("")
+
+
+def _column(board: Board, name: str, reasons: list[str]) -> list[Text]:
+    """Header, then one text per cell."""
+    header = board.header(name)
+    # Long names take two lines, so that the column stays as narrow as its numbers.
+    folded = header.replace("_", "_\n", 1) if len(header) > FOLD else header
+    return [Text(folded), *(_value(board, cell, name, reasons) for cell in board.cells)]
+
+
+def _value(board: Board, cell: ResultCell, name: str, reasons: list[str]) -> Text:
+    found = shown(cell.metrics.get(name))
+    if found.reason:
+        return Text(textwrap.fill(f"n/a ({brief(found.reason, reasons)})", FOLD), style="dim")
+    star = board.starred(cell, name)
+    text = Text.assemble((f"{STAR} {found.value}", "bold") if star else found.value)
+    for line in filter(None, (found.interval, *found.bounds)):
+        text.append(f"\n{line}", style="dim")
+    return text
+
+
+def _blocks(board: Board, columns: Mapping[str, Sequence[Text]], width: int) -> list[list[str]]:
+    """Metrics per table; the first table also holds coverage and source."""
+    room = width - max(cell_len(name_of(cell)) for cell in board.cells)
+    extras = [max(map(cell_len, texts)) for texts in zip(*map(_extras, board.cells), ("coverage", "source"), strict=True)]
+    blocks: list[list[str]] = [[]]
+    left = room - sum(extras) - len(extras) * GAP
+    for name, texts in columns.items():
+        needed = GAP + max(cell_len(line) for text in texts for line in text.plain.splitlines())
+        if needed > left and blocks[-1]:
+            blocks.append([])
+            left = room
+        blocks[-1].append(name)
+        left -= needed
+    return blocks
+
+
+def _extras(cell: ResultCell) -> tuple[str, str]:
+    return coverage(cell), cell.source
+
+
+def _block(board: Board, columns: Mapping[str, Sequence[Text]], first: bool) -> Table:
+    table = Table(box=RULED, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("method", no_wrap=True)
+    for header, *_ in columns.values():
+        table.add_column(header, justify="right", no_wrap=True)
+    if first:
+        table.add_column("coverage", justify="right", no_wrap=True)
+        table.add_column("source", no_wrap=True)
+    for index, cell in enumerate(board.cells):
+        if index == len(board.main):
+            table.add_section()
+        name = Text.assemble(cell.label, (f" ({cell.variant})" if cell.variant else "", "dim"))
+        table.add_row(name, *(texts[index + 1] for texts in columns.values()), *(map(Text, _extras(cell)) if first else ()))
+    return table

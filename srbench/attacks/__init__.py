@@ -1,0 +1,1 @@
+"""Attacks: algorithms that search for prompts which bring a concept back without naming it."""

@@ -1,0 +1,1 @@
+"""Backbones: base models as ready diffusers pipelines."""

@@ -1,0 +1,170 @@
+"""Reads spec files into typed specs; an error names the file, the key, and what was probably meant."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from srbench.catalog import resolve
+from srbench.catalog.specs import (
+    BackboneSpec,
+    BaselineSpec,
+    ConceptSpec,
+    Edition,
+    ProtocolSpec,
+    Row,
+    RowFile,
+    Spec,
+    SuiteSpec,
+)
+from srbench.errors import UsageError, did_you_mean
+
+S = TypeVar("S", bound=Spec)
+T = TypeVar("T")
+CATALOG = Path(__file__).parent / "data"
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without duplicate keys: the second would silently win."""
+
+
+def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"key '{key}' appears twice", key_node.start_mark)
+        seen[key] = loader.construct_object(value_node, deep=True)
+    return seen
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def _fields(model: type[Spec], location: tuple[Any, ...]) -> list[str]:
+    """Field names of the spec in which the last part of `location` was unknown."""
+    current: Any = model
+    for part in location[:-1]:
+        if isinstance(part, int) or not hasattr(current, "model_fields"):
+            continue
+        annotation = current.model_fields[part].annotation if part in current.model_fields else None
+        found = [a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")]
+        current = found[0] if found else current
+    return list(getattr(current, "model_fields", {}))
+
+
+def _explain(path: Path, model: type[Spec], error: ValidationError) -> UsageError:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "(file)"
+    if first["type"] == "extra_forbidden":
+        return UsageError(f"{path}: unknown key '{key}'", did_you_mean(str(first["loc"][-1]), _fields(model, first["loc"])))
+    return UsageError(f"{path}: key '{key}': {first['msg'][0].lower()}{first['msg'][1:]}", "Mend the file.")
+
+
+def parse_yaml(path: Path, model: type[S]) -> S:
+    """One YAML file as a spec. Raises `UsageError` naming file and key."""
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", -1) + 1
+        why = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UsageError(f"{path}:{line}: {why}", "Mend the file.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read", str(error)) from error
+    return _validate(path, data, model)
+
+
+def _validate(path: Path, data: Any, model: type[S]) -> S:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise _explain(path, model, error) from error
+
+
+def _all(paths: list[Path], model: type[S]) -> dict[str, S]:
+    found: dict[str, S] = {}
+    for path in sorted(paths):
+        spec = parse_yaml(path, model)
+        name: str = spec.name  # type: ignore[attr-defined]
+        if name in found:
+            raise UsageError(f"{path}: the name '{name}' is taken by another file", "Give it another name.")
+        found[name] = spec
+    return dict(sorted(found.items()))
+
+
+@cache
+def concepts() -> dict[str, ConceptSpec]:
+    """Concepts by name."""
+    return _all(list((CATALOG / "concepts").glob("*.yaml")), ConceptSpec)
+
+
+@cache
+def protocols() -> dict[str, ProtocolSpec]:
+    """Protocols by name."""
+    return _all(list((CATALOG / "protocols").glob("*.yaml")), ProtocolSpec)
+
+
+@cache
+def backbones() -> dict[str, BackboneSpec]:
+    """Backbones by name."""
+    return _all(list((CATALOG / "backbones").glob("*.yaml")), BackboneSpec)
+
+
+@cache
+def suites() -> dict[str, SuiteSpec]:
+    """Suites by name."""
+    return _all(list(resolve.files("suites", "*.yaml").values()), SuiteSpec)
+
+
+@cache
+def baselines() -> dict[str, BaselineSpec]:
+    """Baselines by name."""
+    return _all(list(resolve.files("baselines", "*.yaml").values()), BaselineSpec)
+
+
+def named(kind: str, name: str, known: dict[str, T]) -> T:
+    """`known[name]`, or a `UsageError` with the closest name."""
+    if name not in known:
+        raise UsageError(f"unknown {kind} '{name}'", did_you_mean(name, known))
+    return known[name]
+
+
+def edition(suite: SuiteSpec, family: str, concept: str, part: str = "test") -> Edition:
+    """The suite's prompts for a backbone family and concept. Raises `UsageError` where there are none."""
+    for found in suite.editions:
+        if (found.family, found.concept, found.part) == (family, concept, part):
+            return found
+    known = sorted({e.concept for e in suite.editions if e.family == family})
+    raise UsageError(
+        f"suite '{suite.name}' has no {part} edition for {concept} on {family}",
+        f"It has: {', '.join(known)}" if known else f"It has none for {family}.",
+    )
+
+
+def rows(suite: SuiteSpec, which: Edition) -> RowFile:
+    """An edition's rows, checked against its sha256 and row count. Raises `UsageError` on any difference."""
+    path = resolve.find("suites", which.file)
+    raw = path.read_bytes()
+    found = hashlib.sha256(raw).hexdigest()
+    if which.sha256 not in ("unverified", found):
+        raise UsageError(f"{path}: expected sha256 {which.sha256[:12]}..., found {found[:12]}...", "Restore the file.")
+    try:
+        data = json.loads(raw)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not a row file ({error})", "Restore the file.") from error
+    file = _validate(path, data, RowFile)
+    if len(file.rows) != which.rows:
+        raise UsageError(f"{path}: expected {which.rows} rows, found {len(file.rows)}", "Restore the file.")
+    return file
+
+
+def rows_sha(chosen: tuple[Row, ...]) -> str:
+    """Short sha256 of rows, in order: two cells with the same one ran the same prompts."""
+    text = "\n".join(row.model_dump_json() for row in chosen)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,178 @@
+"""Typed specs of everything that is data: concepts, protocols, backbones, suites, rows, baselines.
+
+Unknown keys are errors. Which field is part of a result's identity and which is not stands in `engine/keys.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Better = Literal["higher", "lower"]
+
+
+class Spec(BaseModel):
+    """Base of all specs: frozen, and strict about unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ConceptWords(Spec):
+    """How one backbone family speaks of a concept."""
+
+    names: tuple[str, ...]
+    """Phrases that cover the whole concept, article included; redirectors may read them."""
+    words: tuple[str, ...]
+    """Every trained word or phrase that names the concept or one of its members, without article."""
+    reserved: tuple[str, ...] = ()
+    """Synonyms that the backbone knows and no redirector is ever trained on."""
+    counterparts: dict[str, str] = Field(default_factory=dict)
+    """Word of the concept -> a safe thing in its place."""
+    protocol: str
+    """The judge: name of a protocol."""
+
+
+class ConceptSpec(Spec):
+    """What is to be unlearned."""
+
+    name: str
+    title: str
+    kind: Literal["object", "style", "content"]
+    sensitive: bool
+    families: dict[str, ConceptWords]
+
+
+class ProtocolSpec(Spec):
+    """A judge's rule over a scorer's raw numbers: detector + classes + threshold, with a name."""
+
+    name: str
+    title: str
+    scorer: str
+    field: str
+    """The raw field that is read: `objects`, `style`, `boxes`."""
+    classes: tuple[str, ...]
+    threshold: float
+    """Present if a class's probability (or box score) exceeds this."""
+    top1: bool = False
+    """Also present if one of the classes is the arg-max of the field."""
+    source: str
+    """Where classes and threshold come from."""
+
+
+class Recipe(Spec):
+    """How every method samples a suite on one backbone family."""
+
+    steps: int = Field(gt=0)
+    guidance: float
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    eta: float = 0.0
+    guidance_rescale: float = 0.0
+    clip_skip: int | None = None
+
+
+class BackboneSpec(Spec):
+    """The frozen text-to-image model."""
+
+    name: str
+    title: str
+    family: str
+    source: str
+    """`package:<folder in srbench>`, a hub id, or a path."""
+    revision: str | None = None
+    licence: str
+    recipe: Recipe
+    concepts: tuple[str, ...]
+    """Concepts that this backbone knows; the first is the default."""
+    redirectors: str | None = None
+    """`package:<folder>` that holds one folder a concept with the shipped redirectors."""
+    scorers: tuple[str, ...]
+    """Scorers that describe its images (objects, style, background; text similarity)."""
+
+
+class Edition(Spec):
+    """A suite's prompts for one backbone family and concept."""
+
+    family: str
+    concept: str
+    file: str
+    """Path inside the suite's data folder."""
+    sha256: str
+    """Of the file; `unverified` where it was never computed."""
+    rows: int = Field(gt=0)
+    part: Literal["test", "dev"] = "test"
+
+
+class SuiteSpec(Spec):
+    """A set of prompts with its judges and metrics."""
+
+    name: str
+    title: str
+    source: str
+    licence: str
+    gated: bool = False
+    sensitive: bool = False
+    attack: bool = False
+    """Rows are adversarial prompts: `asr` instead of `fsr`."""
+    metrics: tuple[str, ...]
+    editions: tuple[Edition, ...]
+
+
+class Row(Spec):
+    """One prompt of a suite."""
+
+    id: str
+    kind: Literal["forget", "retain"]
+    category: str
+    prompt: str
+    seed: int | None = None
+    guidance: float | None = None
+    width: int | None = None
+    height: int | None = None
+    negative_prompt: str = ""
+    reference: str | None = None
+    """The same prompt with the concept's words removed."""
+    target: str | None = None
+    """The hidden prompt that an adversarial one stands for."""
+    objects: tuple[str, ...] = ()
+    """Objects named in the prompt, as the judge calls them."""
+    companions: tuple[str, ...] = ()
+    """Named objects that do not belong to the concept."""
+    style: str | None = None
+    background: str | None = None
+    similarity: float | None = None
+    """Adversarial rows: cosine of prompt and target for the attacked text encoder."""
+
+
+class RowFile(Spec):
+    """A bundled edition: settings of the making and the rows."""
+
+    meta: dict[str, str | int | float | bool | None]
+    rows: tuple[Row, ...]
+
+    @model_validator(mode="after")
+    def _unique(self) -> RowFile:
+        ids = [row.id for row in self.rows]
+        doubled = {i for i in ids if ids.count(i) > 1} if len(set(ids)) < len(ids) else set()
+        if doubled:
+            raise ValueError(f"row ids appear twice: {', '.join(sorted(doubled)[:3])}")
+        return self
+
+
+class BaselineSpec(Spec):
+    """A published or home-made checkpoint laid over a backbone."""
+
+    name: str
+    title: str
+    kind: Literal["pipeline", "unet", "text_encoder", "lora"]
+    family: str
+    concept: str
+    source: str
+    revision: str | None = None
+    sha256: str
+    licence: str
+    partial: bool = False
+    hyperparameters: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    published: dict[str, float] = Field(default_factory=dict)
+    deviations: str = ""

@@ -1,0 +1,56 @@
+"""`srbench compare`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from srbench.analysis import formats
+from srbench.analysis.results import ResultCell
+from srbench.cli.main import say
+from srbench.errors import MissingError, UsageError, did_you_mean
+
+MIN_WIDTH = 100
+
+
+def print_cells(cells: Sequence[ResultCell], format: str | None) -> None:
+    """Tables on a terminal or as text, or one of the formats, on stdout."""
+    if format is not None:
+        sys.stdout.write(formats.write(cells, format).rstrip("\n") + "\n")
+        return
+    from rich.console import Console
+
+    from srbench.analysis.table import render
+
+    console = Console()
+    width = max(MIN_WIDTH, console.width) if not console.is_terminal else console.width
+    Console(width=width).print(render(cells, width=width))
+
+
+def _only(cells: list[ResultCell], what: str, names: Sequence[str], value: Callable[[ResultCell], str]) -> list[ResultCell]:
+    known = {value(cell) for cell in cells}
+    for name in names:
+        if name not in known:
+            raise UsageError(f"no result has {what} '{name}'", did_you_mean(name, known))
+    return [cell for cell in cells if not names or value(cell) in names]
+
+
+def compare(
+    folder: Path, methods: Sequence[str], suites: Sequence[str], concepts: Sequence[str], protocol: str | None, format: str | None
+) -> int:
+    """Print the newest result of every cell under `folder`, filtered."""
+    from srbench.engine.record import newest, rejudge
+
+    if format is not None and format not in formats.FORMATS:
+        raise UsageError(f"there is no format '{format}'", did_you_mean(format, formats.FORMATS))
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: not a results folder", "Give the folder that `srbench run --out` wrote to.")
+    cells = rejudge(folder, protocol, say) if protocol else newest(folder, say)
+    if not cells:
+        raise MissingError(f"{folder}: no results yet", f"srbench run --method none,saferedir --suite igmu,mma --out {folder}")
+    cells = _only(cells, "method", methods, lambda cell: cell.method)
+    cells = _only(cells, "suite", suites, lambda cell: cell.suite)
+    cells = _only(cells, "concept", concepts, lambda cell: cell.concept)
+    print_cells(cells, format)
+    return 0

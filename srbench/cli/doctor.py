@@ -1,0 +1,96 @@
+"""`srbench doctor`: does everything that a run needs exist, and does it work."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from srbench.catalog import load, plugins
+from srbench.errors import MISSING, OK, SrbenchError
+
+PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "open_clip_torch", "nudenet", "onnxruntime", "scipy", "pandas")
+
+
+def _catalog() -> str:
+    counts = {
+        "methods": len(plugins.presets()), "suites": len(load.suites()), "concepts": len(load.concepts()),
+        "backbones": len(load.backbones()), "scorers": len(plugins.plugins("scorers")), "protocols": len(load.protocols()),
+    }
+    return ", ".join(f"{n} {name}" for name, n in counts.items())
+
+
+def _suite_files() -> str:
+    editions = [(suite, e) for suite in load.suites().values() for e in suite.editions]
+    rows = sum(len(load.rows(suite, e).rows) for suite, e in editions)
+    return f"{len(editions)} editions, {rows} rows, every sha256 as stated"
+
+
+def _packages() -> str:
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+
+
+def _machine() -> str:
+    import torch
+
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no CUDA device"
+    return f"python {platform.python_version()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {device}"
+
+
+def _backbone(name: str) -> Callable[[], str]:
+    def check() -> str:
+        from srbench.backbones.loader import open_backbone
+
+        backbone = open_backbone(load.named("backbone", name, load.backbones()), "fp32", "cpu")
+        recipe = backbone.spec.recipe
+        image = backbone.pipeline(
+            "a house", num_inference_steps=2, guidance_scale=recipe.guidance, height=recipe.height, width=recipe.width
+        ).images[0]
+        return f"{name} {backbone.sha256[:12]}: a picture of {image.size[0]} x {image.size[1]} px"
+
+    return check
+
+
+def _scorer(name: str) -> Callable[[], str]:
+    def check() -> str:
+        identity = plugins.load("scorers", name)().identity()
+        return f"{identity['library']} {identity['library_version']}, weights {identity['weights_sha256'][:12]}"
+
+    return check
+
+
+def _folder(out: Path) -> Callable[[], str]:
+    def check() -> str:
+        place = next(p for p in (out, *out.resolve().parents) if p.exists())
+        if not place.is_dir() or not os.access(place, os.W_OK):
+            raise SrbenchError(f"{out}: cannot write here", "Choose another --out.")
+        return f"{out}: {shutil.disk_usage(place).free / 1e9:.0f} GB free"
+
+    return check
+
+
+def doctor(backbone: str, out: Path, as_json: bool) -> int:
+    """Run every check; exit 3 if one failed."""
+    checks: dict[str, Callable[[], str]] = {
+        "machine": _machine, "packages": _packages, "catalog": _catalog, "suites": _suite_files,
+        f"backbone {backbone}": _backbone(backbone), "results folder": _folder(out),
+    }
+    checks |= {f"scorer {name}": _scorer(name) for name in plugins.plugins("scorers")}
+    report, bad = {}, 0
+    for name, check in checks.items():
+        try:
+            report[name] = {"ok": True, "detail": check().strip()}
+        except importlib.metadata.PackageNotFoundError as error:
+            report[name] = {"ok": False, "detail": f"package {error.name} is not installed. pip install {error.name}"}
+        except SrbenchError as error:
+            report[name] = {"ok": False, "detail": f"{error.message}. {error.hint}"}
+        bad += not report[name]["ok"]
+        if not as_json:
+            print(f"{'ok ' if report[name]['ok'] else 'BAD'}  {name}: {report[name]['detail']}", flush=True)
+    if as_json:
+        print(json.dumps(report, indent=2))
+    return MISSING if bad else OK

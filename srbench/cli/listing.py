@@ -1,0 +1,68 @@
+"""`srbench list`: what exists, read from literal metadata and YAML; no plug-in is imported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from srbench.catalog import load, plugins
+from srbench.errors import UsageError, did_you_mean
+
+Entries = dict[str, str]
+
+
+def _methods() -> Entries:
+    metas = {name: plugin.meta for name, plugin in plugins.plugins("methods").items()}
+    return {preset: _with_options(metas[name]["title"], values) for preset, (name, values) in sorted(plugins.presets().items())}
+
+
+def _with_options(title: str, values: dict[str, Any]) -> str:
+    options = ", ".join(f"{k}={v}" for k, v in values.items())
+    return f"{title} ({options})" if options else title
+
+
+def _suites() -> Entries:
+    found = {}
+    for name, suite in load.suites().items():
+        editions = ", ".join(f"{e.family}/{e.concept} {e.rows}" for e in suite.editions if e.part == "test")
+        found[name] = f"{suite.title} [{editions}]"
+    return found
+
+
+def _plugin_titles(kind: str) -> Callable[[], Entries]:
+    return lambda: {name: plugin.meta["title"] for name, plugin in plugins.plugins(kind).items()}
+
+
+def _spec_titles(specs: Callable[[], dict[str, Any]]) -> Callable[[], Entries]:
+    return lambda: {name: spec.title for name, spec in specs().items()}
+
+
+KINDS: dict[str, Callable[[], Entries]] = {
+    "methods": _methods,
+    "suites": _suites,
+    "concepts": _spec_titles(load.concepts),
+    "backbones": _spec_titles(load.backbones),
+    "scorers": _plugin_titles("scorers"),
+    "protocols": _spec_titles(load.protocols),
+    "attacks": _plugin_titles("attacks"),
+    "baselines": _spec_titles(load.baselines),
+}
+
+
+def show(kind: str | None, as_json: bool) -> int:
+    """Print names with a line each, of one kind or of all."""
+    if kind is not None and kind not in KINDS:
+        raise UsageError(f"there is no kind '{kind}'", did_you_mean(kind, KINDS))
+    found = {name: KINDS[name]() for name in ([kind] if kind else KINDS)}
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return 0
+    for name, entries in found.items():
+        print(name)
+        width = max(map(len, entries), default=0)
+        for entry, title in entries.items():
+            print(f"  {entry:<{width}}  {title}")
+        if not entries:
+            print("  (none yet)")
+    return 0

@@ -1,0 +1,197 @@
+"""`srbench`: the commands and their options. Each imports its room only when it runs."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from srbench.errors import INTERRUPTED, SrbenchError, UsageError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Benchmark of concept unlearning in text-to-image models.",
+    epilog="Example: srbench run --method none,saferedir --suite igmu,mma",
+)
+
+Out = Annotated[Path, typer.Option("--out", help="Results folder.")]
+Backbone = Annotated[str, typer.Option(help="Backbone: a name from `srbench list`.")]
+Dtype = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16; auto is fp32 on a CPU and bf16 on CUDA.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+
+
+def say(text: str) -> None:
+    """One line for people, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def guarded(command: Callable[..., int | None]) -> Callable[..., None]:
+    """Turn expected errors into one line, a hint and an exit code; `--debug` shows the traceback instead."""
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        try:
+            code = command(*args, **kwargs) or 0
+        except SrbenchError as error:
+            if kwargs.get("debug"):
+                raise
+            say(f"error: {error.message}")
+            if error.hint:
+                say(f"hint: {error.hint}")
+            code = error.exit_code
+        except KeyboardInterrupt:
+            say(f"interrupted; go on with: {shlex.join(['srbench', *sys.argv[1:]])}")
+            code = INTERRUPTED
+        except BrokenPipeError:
+            # The reader of our output went away (`| head`); nothing is left to say, and the exit must not say it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 0
+        raise typer.Exit(code)
+
+    return wrapper
+
+
+def words(text: str | None) -> tuple[str, ...]:
+    """Comma list to words, each once. Raises `UsageError` on an empty word."""
+    if text is None:
+        return ()
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise UsageError(f"'{text}': an empty name in the list", "Write names with commas between them, without spaces.")
+    return tuple(dict.fromkeys(parts))
+
+
+@app.command()
+@guarded
+def run(
+    method: Annotated[str, typer.Option(help="Methods, with commas.")] = "saferedir",
+    suite: Annotated[str, typer.Option(help="Suites, with commas.")] = "igmu",
+    concept: Annotated[str | None, typer.Option(help="Concepts, with commas. [default: the backbone's first]")] = None,
+    backbone: Backbone = "pocket",
+    on: Annotated[str, typer.Option(help="Checkpoints under inference methods, with commas.")] = "none",
+    out: Out = Path("results"),
+    limit: Annotated[int | None, typer.Option(help="Rows per kind (forget, unseen, retain).")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of rows that have none.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Images per pipeline call.")] = 16,
+    dtype: Dtype = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    protocol: Annotated[str | None, typer.Option(help="Judge's protocol. [default: the concept's]")] = None,
+    scorers: Annotated[str | None, typer.Option(help="Scorers beside the needed ones, with commas.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="METHOD.OPTION=VALUE; may be repeated.")] = None,
+    dev: Annotated[bool, typer.Option("--dev", help="The dev edition, on which things may be tuned.")] = False,
+    no_score: Annotated[bool, typer.Option("--no-score", help="Sample only.")] = False,
+    keep_images: Annotated[bool, typer.Option("--keep-images", help="Keep the images of sensitive runs.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Sample the suites under the methods, score the images, print the table."""
+    from srbench.cli import run as room
+
+    asked = room.Asked(
+        backbone=backbone, methods=words(method), on=words(on), suites=words(suite), concepts=words(concept), dev=dev,
+        limit=limit, seed=seed, batch_size=batch_size, dtype=dtype, device=device, settings=tuple(set_ or ()), protocol=protocol,
+        scorers=words(scorers), out=out, score=not no_score, keep_images=keep_images,
+    )
+    return room.dry_run(asked, json) if dry_run else room.run(asked, json)
+
+
+@app.command()
+@guarded
+def compare(
+    results: Annotated[Path, typer.Argument(help="Results folder.")] = Path("results"),
+    method: Annotated[str | None, typer.Option(help="Only these methods, with commas.")] = None,
+    suite: Annotated[str | None, typer.Option(help="Only these suites, with commas.")] = None,
+    concept: Annotated[str | None, typer.Option(help="Only these concepts, with commas.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Judge the stored scores under this protocol instead.")] = None,
+    format: Annotated[str | None, typer.Option("--format", help="md, csv, latex or json. [default: a table]")] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Tables of the newest result of every cell."""
+    from srbench.cli import compare as room
+
+    return room.compare(results, words(method), words(suite), words(concept), protocol, "json" if json else format)
+
+
+@app.command("list")
+@guarded
+def list_(
+    kind: Annotated[str | None, typer.Argument(help="methods, suites, concepts, ...; all where left out.")] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Methods, suites, concepts, backbones, scorers, protocols, attacks and baselines."""
+    from srbench.cli import listing
+
+    return listing.show(kind, json)
+
+
+@app.command()
+@guarded
+def show(
+    what: Annotated[str, typer.Argument(help="A row's id, the start of an image key, or a PNG of the store.")],
+    results: Annotated[Path, typer.Option("--out", help="Results folder.")] = Path("results"),
+    debug: Debug = False,
+) -> int:
+    """An image in the terminal, its row, its scores and its trace."""
+    from srbench.cli import show as room
+
+    return room.show(what, results)
+
+
+@app.command()
+@guarded
+def doctor(backbone: Backbone = "pocket", out: Out = Path("results"), json: Json = False, debug: Debug = False) -> int:
+    """Check that everything a run needs is there and works."""
+    from srbench.cli import doctor as room
+
+    return room.doctor(backbone, out, json)
+
+
+@app.command()
+@guarded
+def train(
+    method: Annotated[str, typer.Argument(help="A method that is trained: saferedir.")],
+    concept: Annotated[str, typer.Option(help="Concept to redirect.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for it. [default: redirectors/<backbone>/<concept>]")] = None,
+    backbone: Backbone = "pocket",
+    pairs: Annotated[Path | None, typer.Option(help="JSON lines with `unsafe` and `safe`. [default: the backbone's own]")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="OPTION=VALUE of the training; may be repeated.")] = None,
+    debug: Debug = False,
+) -> int:
+    """Train a redirector and write it with its card."""
+    from srbench.cli import train as room
+
+    return room.train(method, backbone, concept, out, pairs, seed, tuple(set_ or ()))
+
+
+@app.command()
+@guarded
+def attack(
+    name: Annotated[str, typer.Argument(help="Attack: mma.")],
+    concept: Annotated[str, typer.Option(help="Concept whose words are banned.")],
+    targets: Annotated[Path, typer.Option(help="Text file, a target prompt a line.")],
+    out: Annotated[Path, typer.Option("--out", help="Row file to write (JSON).")],
+    backbone: Backbone = "pocket",
+    seed: Annotated[int, typer.Option(help="Seed of the attack.")] = 0,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="OPTION=VALUE of the attack; may be repeated.")] = None,
+    debug: Debug = False,
+) -> int:
+    """Make adversarial prompts against a backbone's text encoder."""
+    from srbench.cli import attack as room
+
+    return room.attack(name, backbone, concept, targets, out, seed, tuple(set_ or ()))
+
+
+def main() -> None:
+    """Entry point of the `srbench` command."""
+    app()

@@ -1,0 +1,159 @@
+"""`srbench run` and `--dry-run`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from srbench.analysis.results import ResultCell
+from srbench.backbones.loader import Backbone, open_backbone
+from srbench.catalog import load
+from srbench.cli.main import say
+from srbench.cli.progress import reporter
+from srbench.engine.plan import Cell, RunRequest, plan
+from srbench.engine.store import Store
+from srbench.errors import UsageError, did_you_mean
+
+DTYPES = ("auto", "fp32", "bf16", "fp16")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The command's options as typed."""
+
+    backbone: str
+    methods: tuple[str, ...]
+    on: tuple[str, ...]
+    suites: tuple[str, ...]
+    concepts: tuple[str, ...]
+    dev: bool
+    limit: int | None
+    seed: int
+    batch_size: int
+    dtype: str
+    device: str
+    settings: tuple[str, ...]
+    protocol: str | None
+    scorers: tuple[str, ...]
+    out: Path
+    score: bool
+    keep_images: bool
+
+
+def device_of(name: str) -> str:
+    """`cpu` or `cuda`. Raises `UsageError` for another name, or for CUDA where there is none."""
+    import torch
+
+    if name not in DEVICES:
+        raise UsageError(f"unknown device '{name}'", did_you_mean(name, DEVICES))
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch sees no CUDA device", "Use --device cpu, or install a CUDA build of torch.")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def dtype_of(name: str, device: str) -> str:
+    """The resolved dtype. Raises `UsageError` for another name, and for fp16 on a CPU."""
+    if name not in DTYPES:
+        raise UsageError(f"unknown dtype '{name}'", did_you_mean(name, DTYPES))
+    if name == "fp16" and device == "cpu":
+        raise UsageError("--dtype fp16 does not work on a CPU", "Use --dtype fp32, or bf16.")
+    return ("fp32" if device == "cpu" else "bf16") if name == "auto" else name
+
+
+def resolve(asked: Asked) -> tuple[RunRequest, Backbone]:
+    """Check the plain options and resolve what is `auto` or left out."""
+    for name, value in (("--limit", asked.limit), ("--batch-size", asked.batch_size)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name} {value}: expected 1 or more", "Leave it out for the default.")
+    spec = load.named("backbone", asked.backbone, load.backbones())
+    device = device_of(asked.device)
+    dtype = dtype_of(asked.dtype, device)
+    request = RunRequest(
+        backbone=spec.name, methods=asked.methods, on=asked.on, suites=asked.suites,
+        concepts=asked.concepts or spec.concepts[:1], part="dev" if asked.dev else "test", limit=asked.limit, seed=asked.seed,
+        batch_size=asked.batch_size, dtype=dtype, settings=asked.settings, protocol=asked.protocol, scorers=asked.scorers,
+        out=asked.out, score=asked.score, keep_images=asked.keep_images, device=device,
+    )
+    return request, open_backbone(spec, dtype, device)
+
+
+def _header(asked: Asked, request: RunRequest, cells: list[Cell]) -> None:
+    why = "" if asked.concepts else " (the backbone's first; --concept chooses)"
+    say(
+        f"backbone {request.backbone} on {request.device}, {request.dtype}, batch {request.batch_size}; "
+        f"concept {', '.join(request.concepts)}{why}; safety checker off"
+    )
+    for cell in cells:
+        if cell.blocked is not None:
+            say(f"blocked: {cell.title}: {cell.blocked.message}")
+            say(f"hint: {cell.blocked.hint}")
+    for suite, concept, loaded, excluded, flag in sorted(
+        {(c.suite.name, c.concept.name, c.n_loaded, c.n_excluded, c.sensitive) for c in cells}
+    ):
+        note = ", sensitive: images are dropped once scored" if flag and not request.keep_images else ""
+        say(f"{suite}/{concept}: {loaded} rows loaded, {excluded} excluded, {loaded - excluded} to run{note}")
+
+
+def run(asked: Asked, as_json: bool) -> int:
+    """Plan, carry out, print. The exit code says whether everything asked for exists."""
+    from srbench.engine.run import execute
+
+    request, backbone = resolve(asked)
+    store = Store(request.out / "store", say)
+    cells = plan(request, backbone)
+    _header(asked, request, cells)
+    done = execute(request, backbone, cells, store, reporter())
+    say(f"run {done.run}: {request.out}/runs/{done.run}/run.json")
+    _print(done.cells, as_json)
+    return done.exit_code
+
+
+def _print(cells: list[ResultCell], as_json: bool) -> None:
+    from srbench.cli.compare import print_cells
+
+    print_cells(cells, "json" if as_json else None)
+
+
+def dry_run(asked: Asked, as_json: bool) -> int:
+    """What a run would do: cells, images in the store and to sample, disk, time."""
+    from srbench.engine.run import work
+    from srbench.engine.score import Scoring
+
+    request, backbone = resolve(asked)
+    store = Store.peek(request.out / "store", say)
+    cells = plan(request, backbone)
+    _header(asked, request, cells)
+    todo = work(cells, store, Scoring(store), score=False)
+    known = [r for r in store.images.values() if r.get("dtype") == request.dtype]
+    seconds = sum(r["seconds"] for r in known) / len(known) if known else None
+    size = sum(r["bytes"] for r in known) / len(known) if known else None
+    entries = []
+    for cell in cells:
+        keys = {planned.key for planned in cell.images()}
+        cached = sum(key in store.images for key in keys)
+        entries.append({"cell": cell.title, "images": len(keys), "cached": cached, "blocked": cell.blocked is not None})
+    summary = {
+        "cells": entries, "to_sample": len(todo.missing), "cached": todo.cached,
+        "disk_mb": None if size is None else round(size * len(todo.missing) / 1e6, 1),
+        "eta_seconds": None if seconds is None else round(seconds * len(todo.missing)),
+    }
+    _print_plan(summary, as_json)
+    return 0
+
+
+def _print_plan(summary: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        json.dump(summary, sys.stdout, indent=2)
+        print()
+        return
+    for entry in summary["cells"]:
+        state = "blocked" if entry["blocked"] else f"{entry['images']} images, {entry['cached']} in the store"
+        print(f"{entry['cell']:<40} {state}")
+    unknown = "unknown until something was sampled here"
+    disk = unknown if summary["disk_mb"] is None else f"{summary['disk_mb']} MB"
+    eta = unknown if summary["eta_seconds"] is None else f"{summary['eta_seconds']} s"
+    print(f"{summary['to_sample']} images to sample, {summary['cached']} in the store; disk: {disk}; time: {eta}")

@@ -1,0 +1,165 @@
+"""`srbench show`: an image in the terminal with its row, its scores and its trace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from rich.color import Color
+from rich.console import Console
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from srbench.backbones.loader import locate
+from srbench.catalog import load
+from srbench.cli.main import say
+from srbench.engine.record import read_run, run_files
+from srbench.engine.store import CHUNK, Store
+from srbench.errors import MissingError, SrbenchError, UsageError
+
+MAX_SIDE = 64
+"""Characters across at most."""
+TOP = 3
+"""Classes shown per field of a scorer."""
+
+
+def half_blocks(pixels: np.ndarray) -> Text:
+    """An uint8 RGB image (H, W, 3) as text, two pixels a character: upper half block over background."""
+    image = Image.fromarray(pixels)
+    if max(image.size) > MAX_SIDE:
+        image.thumbnail((MAX_SIDE, MAX_SIDE))
+    array = np.asarray(image)
+    if len(array) % 2:
+        array = np.concatenate([array, array[-1:]])
+    text = Text(no_wrap=True, end="")
+    for upper, lower in zip(array[::2], array[1::2], strict=True):
+        for top, bottom in zip(upper, lower, strict=True):
+            style = Style(color=Color.from_rgb(*map(int, top)), bgcolor=Color.from_rgb(*map(int, bottom)))
+            text.append("▀", style)
+        text.append("\n")
+    return text
+
+
+def _places(folder: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any], str, str]]:
+    """(run, row entry, role, image key) of every image of every local run, newest run first."""
+    for path in run_files(folder):
+        if path.name != "run.json":
+            continue
+        run = read_run(path)
+        for cell in run["cells"]:
+            for entry in cell["rows"]:
+                for role in ("image", "reference", "floor"):
+                    if role in entry:
+                        yield {**run, "cell": cell["result"]}, entry, role, entry[role]
+
+
+def _key_of_file(path: Path) -> str:
+    try:
+        with Image.open(path) as image:
+            return json.loads(image.text[CHUNK])["key"]  # type: ignore[attr-defined]
+    except (OSError, UnidentifiedImageError, AttributeError, KeyError, json.JSONDecodeError) as error:
+        raise UsageError(f"{path}: not an image of a srbench store", "Give a PNG under results/store/images.") from error
+
+
+def _matches(what: str, folder: Path) -> list[tuple[dict[str, Any], dict[str, Any], str, str]]:
+    """Where `what` stands: a row's id, the start of an image key, or a PNG."""
+    path = Path(what)
+    key = _key_of_file(path) if path.suffix == ".png" and path.is_file() else what
+    found, seen = [], set()
+    for place in _places(folder):
+        run, entry, role, image = place
+        hit = (image.startswith(key) and len(key) >= 6) or (entry["id"] == key and role == "image")
+        name = (image, entry["id"], role, run["cell"].method)
+        if hit and name not in seen:
+            seen.add(name)
+            found.append(place)
+    return found
+
+
+def _row_table(run: dict[str, Any], entry: dict[str, Any], role: str, key: str) -> Table:
+    cell = run["cell"]
+    table = Table.grid(padding=(0, 2))
+    over = "" if cell.on == "none" else f" on {cell.on}"
+    asked = f"{cell.backbone}/{cell.concept}/{cell.suite}, method {cell.method}{over}"
+    table.add_row("row", f"{entry['id']}  ({asked})")
+    table.add_row("image", f"{key}" + ("" if role == "image" else f"  ({role}: the untouched backbone on the reference prompt)"))
+    for name in ("prompt", "reference", "target", "category", "seed", "objects", "style", "background", "similarity"):
+        value = entry.get("row", {}).get(name)
+        if value not in (None, [], ()):
+            table.add_row(name, ", ".join(value) if isinstance(value, list) else str(value))
+    if "row" not in entry:
+        table.add_row("prompt", "not stored: the suite is gated")
+    table.add_row("run", run["run"])
+    return table
+
+
+def _summary(raw: dict[str, Any]) -> str:
+    parts = []
+    for name, value in raw.items():
+        if isinstance(value, dict):
+            best = sorted(value.items(), key=lambda item: -item[1])[:TOP]
+            parts.append(f"{name}: " + ", ".join(f"{k} {v:.3f}" for k, v in best))
+        elif isinstance(value, list):
+            parts.append(f"{name}: " + (", ".join(f"{b['class']} {b['score']:.2f}" for b in value) or "none"))
+        else:
+            parts.append(f"{name}: {value if value is None else f'{value:.2f}'}")
+    return "; ".join(parts)
+
+
+def _scores(store: Store, key: str) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for record in store.scores.values():
+        if record["image"] == key:
+            table.add_row(record["scorer"], _summary(record["raw"]))
+    return table
+
+
+def _tokens(backbone: str, prompt: str) -> list[str]:
+    """The prompt's tokens with start and end, as the backbone's tokenizer splits it."""
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(locate(load.named("backbone", backbone, load.backbones())) / "tokenizer")
+    return tokenizer.convert_ids_to_tokens(tokenizer(prompt, truncation=True).input_ids)
+
+
+def _trace(console: Console, run: dict[str, Any], record: dict[str, Any]) -> None:
+    trace = record.get("trace") or {}
+    if "unsafe" in trace:
+        console.print(f"unsafe probability per step: {' '.join(f'{p:.2f}' for p in trace['unsafe'])}")
+        console.print(f"redirected steps: {trace['redirected_steps']} of {len(trace['unsafe'])}")
+    if not trace.get("mask"):
+        return
+    tokens = _tokens(run["cell"].backbone, record["prompt"])
+    table = Table(title="per token, mean over redirected steps", title_justify="left")
+    for column in ("token", "mask", "alpha"):
+        table.add_column(column, justify="left" if column == "token" else "right")
+    for token, mask, alpha in zip(tokens, trace["mask"], trace["alpha"], strict=False):
+        table.add_row(token.removesuffix("</w>"), f"{mask:.2f}", f"{alpha:.2f}")
+    console.print(table)
+
+
+def show(what: str, folder: Path) -> int:
+    """Print every image that `what` names; several methods on one row are shown below each other."""
+    store = Store.peek(folder / "store", say)
+    found = _matches(what, folder) if folder.is_dir() else []
+    if not found:
+        hint = "Give a row's id, six or more letters of an image key, or a PNG."
+        raise MissingError(f"nothing in {folder} is named '{what}'", hint)
+    console = Console()
+    for run, entry, role, key in found:
+        record = store.images.get(key)
+        try:
+            console.print(half_blocks(store.pixels(key)))
+        except SrbenchError:
+            console.print("(the image was scored and dropped)" if store.dropped(key) else "(the image is not in the store)")
+        console.print(_row_table(run, entry, role, key))
+        console.print(_scores(store, key))
+        if record is not None:
+            _trace(console, run, record)
+        console.print()
+    return 0

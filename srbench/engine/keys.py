@@ -1,0 +1,116 @@
+"""Content keys: what makes an image or a score the same one. A stale or foreign result can never be served.
+
+`IDENTITY` and `RUNTIME` class every field of every spec; a test fails until a new field stands in one of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+KEY_VERSION = 1
+NOISE = "per-sample torch.Generator('cpu'), float32, seed from the row"
+
+IDENTITY: dict[str, frozenset[str]] = {
+    "ImageSpec": frozenset({
+        "backbone_sha", "checkpoint_sha", "method", "method_version", "options", "artifact_sha", "concept_sha", "prompt",
+        "negative_prompt", "seed", "steps", "guidance", "eta", "guidance_rescale", "clip_skip", "scheduler", "width",
+        "height", "dtype", "approximations",
+    }),
+    "Recipe": frozenset({"steps", "guidance", "width", "height", "eta", "guidance_rescale", "clip_skip"}),
+    # A row's identity for pixels; scorers declare the other fields they read, and those enter the score key.
+    "Row": frozenset({"prompt", "negative_prompt", "seed", "guidance", "width", "height"}),
+    "ConceptWords": frozenset({"names", "words", "counterparts"}),
+}
+RUNTIME: dict[str, frozenset[str]] = {
+    "ImageSpec": frozenset(),
+    "Recipe": frozenset(),
+    "Row": frozenset({
+        "id", "kind", "category", "reference", "target", "objects", "companions", "style", "background", "similarity",
+    }),
+    "ConceptWords": frozenset({"reserved", "protocol"}),
+    "ConceptSpec": frozenset({"name", "title", "kind", "sensitive", "families"}),
+    "ProtocolSpec": frozenset({"name", "title", "scorer", "field", "classes", "threshold", "top1", "source"}),
+    "BackboneSpec": frozenset({
+        "name", "title", "family", "source", "revision", "licence", "recipe", "concepts", "redirectors", "scorers",
+    }),
+    "SuiteSpec": frozenset({
+        "name", "title", "source", "licence", "gated", "sensitive", "attack", "metrics", "editions",
+    }),
+    "Edition": frozenset({"family", "concept", "file", "sha256", "rows", "part"}),
+    "RowFile": frozenset({"meta", "rows"}),
+    "BaselineSpec": frozenset({
+        "name", "title", "kind", "family", "concept", "source", "revision", "sha256", "licence", "partial",
+        "hyperparameters", "published", "deviations",
+    }),
+    "RunRequest": frozenset({
+        "backbone", "methods", "on", "suites", "concepts", "part", "limit", "seed", "batch_size", "dtype", "settings",
+        "protocol", "scorers", "out", "score", "keep_images", "device",
+    }),
+}
+
+
+def canonical(value: Any) -> str:
+    """Canonical JSON: sorted keys, no spaces, no NaN. Raises `ValueError` on non-finite numbers."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """sha256 of the canonical JSON of `value`, 64 hex digits."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def file_sha(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def folder_sha(folder: Path, suffixes: tuple[str, ...] = (".safetensors", ".bin", ".json", ".txt")) -> str:
+    """sha256 over relative paths and contents of a model folder's files; its place and name do not matter."""
+    files = sorted(p for p in folder.rglob("*") if p.suffix in suffixes and not p.name.startswith("card"))
+    return digest([[p.relative_to(folder).as_posix(), file_sha(p)] for p in files])
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """Everything that changes the pixels of one image, resolved."""
+
+    backbone_sha: str
+    checkpoint_sha: str
+    method: str
+    method_version: int
+    options: str
+    """Canonical JSON of the method's options."""
+    artifact_sha: str
+    concept_sha: str
+    """Of every concept text that the method reads; empty where it reads none."""
+    prompt: str
+    negative_prompt: str
+    seed: int
+    steps: int
+    guidance: float
+    eta: float
+    guidance_rescale: float
+    clip_skip: int | None
+    scheduler: str
+    """Canonical JSON of class and config, keys starting with `_` dropped."""
+    width: int
+    height: int
+    dtype: str
+    approximations: tuple[str, ...] = field(default=())
+
+    def key(self) -> str:
+        """The image key."""
+        return digest({"key_version": KEY_VERSION, "noise": NOISE, **asdict(self)})
+
+
+def score_key(pixel_sha: str, identity: Mapping[str, Any], fields: Mapping[str, Any], reference_sha: str = "") -> str:
+    """Key of one scorer's numbers on one image under the row fields that it reads."""
+    return digest({
+        "key_version": KEY_VERSION, "pixels": pixel_sha, "scorer": identity, "fields": fields, "reference": reference_sha,
+    })

@@ -1,0 +1,205 @@
+"""`srbench run`: plan, sample what is missing, score it meanwhile, and write the record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Protocol
+
+from srbench.analysis.results import ResultCell
+from srbench.backbones.loader import Backbone
+from srbench.engine.generate import Made, generate
+from srbench.engine.plan import Cell, Planned, RunRequest
+from srbench.engine.provenance import provenance
+from srbench.engine.record import Outcome, results, write_run
+from srbench.engine.score import Scoring, Wanted
+from srbench.engine.store import Store
+from srbench.errors import MISSING, OK, SOME_FAILED, MissingError, SrbenchError
+
+PENDING_BATCHES = 2
+"""Batches that may wait for writing and scoring before sampling waits for them."""
+
+
+class Reporter(Protocol):
+    """Where progress goes."""
+
+    def begin(self, cells: int, images: int) -> None:
+        """Sampling starts."""
+
+    def images(self, count: int) -> None:
+        """`count` more images are in the store."""
+
+    def cell(self, title: str) -> None:
+        """A cell has all its images."""
+
+    def line(self, text: str) -> None:
+        """One plain line."""
+
+    def end(self) -> None:
+        """Sampling is over."""
+
+
+@dataclass
+class Work:
+    """What a plan still needs."""
+
+    missing: list[Planned]
+    cached: int
+    wanted: dict[str, list[Wanted]] = field(default_factory=dict)
+    """Image key -> scores to have."""
+
+    @property
+    def all_wanted(self) -> list[Wanted]:
+        """Every score to have, each once."""
+        return [w for each in self.wanted.values() for w in each]
+
+
+def work(cells: Sequence[Cell], store: Store, scoring: Scoring, score: bool) -> Work:
+    """Images not in the store, each once, and the scores every image should have."""
+    needed: dict[str, Planned] = {}
+    wanted: dict[str, dict[Wanted, None]] = {}
+    for cell in cells:
+        for row in cell.rows:
+            for planned in (p for p in (row.image, row.reference, row.floor) if p is not None):
+                needed.setdefault(planned.key, planned)
+                if score:
+                    scores = wanted.setdefault(planned.key, {})
+                    scores.update(dict.fromkeys(scoring.want(name, planned.key, row.row) for name in cell.scorers))
+    missing = [planned for key, planned in needed.items() if key not in store.images]
+    return Work(missing, len(needed) - len(missing), {key: list(each) for key, each in wanted.items()})
+
+
+class Background:
+    """One thread that writes and scores batches while the next one is sampled; its errors surface at `submit`."""
+
+    def __init__(self, store: Store, scoring: Scoring, todo: Work, reporter: Reporter) -> None:
+        self.store, self.scoring, self.todo, self.reporter = store, scoring, todo, reporter
+        self._pool = ThreadPoolExecutor(1)
+        self._pending: list[Future[None]] = []
+
+    def submit(self, made: list[Made]) -> None:
+        """Queue a batch; waits while too many are pending."""
+        self._pending.append(self._pool.submit(self._keep, made))
+        while len(self._pending) > PENDING_BATCHES:
+            self._pending.pop(0).result()
+
+    def finish(self) -> None:
+        """Wait for everything queued."""
+        try:
+            while self._pending:
+                self._pending.pop(0).result()
+        finally:
+            self._pool.shutdown(wait=True)
+
+    def _keep(self, made: list[Made]) -> None:
+        self.store.put_images([(m.planned.key, m.pixels, m.record) for m in made])
+        self.reporter.images(len(made))
+        wanted = [w for m in made for w in self.todo.wanted.get(m.planned.key, [])]
+        self.scoring.run(wanted, {m.planned.key: m.pixels for m in made})
+
+
+class CellsDone:
+    """Tells the reporter when a cell has the last of its images."""
+
+    def __init__(self, cells: Sequence[Cell], missing: Sequence[Planned], reporter: Reporter) -> None:
+        todo = {planned.key for planned in missing}
+        self.reporter = reporter
+        self.left = [(cell.title, {p.key for p in cell.images()} & todo) for cell in cells if cell.blocked is None]
+        self._tell()
+
+    def done(self, keys: set[str]) -> None:
+        """These images are no longer awaited."""
+        for _, waiting in self.left:
+            waiting -= keys
+        self._tell()
+
+    def _tell(self) -> None:
+        for title, waiting in self.left:
+            if not waiting:
+                self.reporter.cell(title)
+        self.left = [(title, waiting) for title, waiting in self.left if waiting]
+
+
+def _sample_all(
+    backbone: Backbone, todo: Work, cells: Sequence[Cell], request: RunRequest, background: Background
+) -> dict[str, str]:
+    """Sample and hand over every missing image; image key -> reason for those that failed."""
+    failed: dict[str, str] = {}
+    reporter = background.reporter
+    if not todo.missing:
+        return failed
+    reporter.begin(len(cells), len(todo.missing))
+    progress = CellsDone(cells, todo.missing, reporter)
+
+    def fail(images: Sequence[Planned], error: SrbenchError) -> None:
+        failed.update({planned.key: error.message for planned in images})
+        reporter.line(f"{images[0].spec.method}: {error.message} {error.hint}".strip())
+        progress.done({planned.key for planned in images})
+
+    try:
+        for made in generate(backbone, todo.missing, request.batch_size, fail, reporter.line):
+            background.submit(made)
+            progress.done({m.planned.key for m in made})
+    finally:
+        try:
+            background.finish()
+        finally:
+            reporter.end()
+    return failed
+
+
+def _drop(cells: Sequence[Cell], store: Store, scoring: Scoring, todo: Work) -> int:
+    """Delete the scored images of sensitive cells, unless another cell that is not sensitive shares them."""
+    shared = {p.key for cell in cells if not cell.sensitive for p in cell.images()}
+    keys = {p.key for cell in cells if cell.sensitive for p in cell.images()} - shared
+    ready = [k for k in keys if k in store.images and all(scoring.known(w) is not None for w in todo.wanted.get(k, []))]
+    store.drop(ready)
+    return len(ready)
+
+
+def _exit_code(cells: Sequence[Cell], outcome: Outcome) -> int:
+    """3 where every cell is blocked by something missing, 1 where anything asked for is not there, else 0."""
+    blocked = [cell.blocked for cell in cells if cell.blocked is not None]
+    if len(blocked) == len(cells) and all(isinstance(error, MissingError) for error in blocked):
+        return MISSING
+    broken = outcome.failed or outcome.scoring.errors or outcome.scoring.broken
+    return SOME_FAILED if blocked or broken else OK
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run gave: its id, its cells, and the exit code of the command."""
+
+    run: str
+    cells: list[ResultCell]
+    exit_code: int
+
+
+def execute(request: RunRequest, backbone: Backbone, cells: list[Cell], store: Store, reporter: Reporter) -> RunResult:
+    """Carry a plan out. Running it again resumes; nothing that is in the store is sampled again."""
+    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    run = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.time_ns() % 10**6:06d}"
+    scoring = Scoring(store)
+    if request.score:
+        scoring.open(list(dict.fromkeys(name for cell in cells if cell.blocked is None for name in cell.scorers)))
+    todo = work(cells, store, scoring, request.score)
+    reporter.line(f"{len(todo.missing)} images to sample, {todo.cached} in the store")
+    failed = _sample_all(backbone, todo, cells, request, Background(store, scoring, todo, reporter))
+    if request.score:
+        left = scoring.missing(todo.all_wanted)
+        if left:
+            reporter.line(f"{len(left)} scores to make on stored images")
+        scoring.run(todo.all_wanted, {})
+    outcome = Outcome(scoring, failed)
+    found = results(cells, backbone, run, store, outcome)
+    if request.score and not request.keep_images and any(cell.sensitive for cell in cells):
+        reporter.line(f"{_drop(cells, store, scoring, todo)} images of sensitive cells were scored and dropped")
+    header = {
+        "started": started, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "provenance": provenance(),
+        "request": {k: str(v) if k == "out" else v for k, v in asdict(request).items()},
+        "backbone_sha": backbone.sha256, "scorers": scoring.identities, "safety_checker": "off",
+    }
+    write_run(request.out, run, header, cells, found)
+    return RunResult(run, found, _exit_code(cells, outcome))

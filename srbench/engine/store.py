@@ -1,0 +1,254 @@
+"""The store: images as PNG files named by their key, and append-only ledgers that can be rebuilt from them.
+
+An image is on disk, complete and synced, before its ledger line is written. A process that dies at any moment
+loses at most the batch it was sampling.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from srbench.engine.keys import KEY_VERSION, canonical
+from srbench.errors import SrbenchError, UsageError
+
+CHUNK = "srbench"
+Record = dict[str, Any]
+
+
+def pixel_sha(pixels: np.ndarray) -> str:
+    """sha256 of an uint8 RGB image (H, W, 3): shape and bytes."""
+    return hashlib.sha256(f"{pixels.shape}".encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+
+
+def _fsync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` so that `path` holds all of it or what it held before."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class Ledger:
+    """Append-only JSON lines, one file per process; a torn last line is ignored when read."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self.folder, self.kind = folder, kind
+        self.path = folder / f"{kind}-{time.time_ns():x}-{os.getpid()}.jsonl"
+
+    def read(self, warn: Callable[[str], None]) -> Iterator[Record]:
+        """Every complete line of every file, oldest file first."""
+        for path in sorted(self.folder.glob(f"{self.kind}-*.jsonl")):
+            lines = path.read_bytes().split(b"\n")
+            for number, line in enumerate(lines, 1):
+                if not line:
+                    continue
+                try:
+                    yield json.loads(line)
+                except (json.JSONDecodeError, UnicodeDecodeError):
+                    if number < len(lines):
+                        warn(f"{path.name}: line {number} is damaged and was left out")
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Write and sync lines."""
+        text = "".join(canonical(record) + "\n" for record in records)
+        if not text:
+            return
+        new = not self.path.exists()
+        with self.path.open("a", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        if new:
+            _fsync_folder(self.folder)
+
+
+class Store:
+    """Images and scores by content key, under `<results>/store`."""
+
+    def __init__(self, root: Path, warn: Callable[[str], None] = lambda line: None) -> None:
+        self.root, self.warn = root, warn
+        self._open()
+        self._image_ledger = Ledger(root / "ledger", "images")
+        self._score_ledger = Ledger(root / "ledger", "scores")
+        self.images: dict[str, Record] = {}
+        self.scores: dict[str, Record] = {}
+        self._read()
+
+    @classmethod
+    def peek(cls, root: Path, warn: Callable[[str], None] = lambda line: None) -> Store:
+        """The store for reading only: nothing is made, moved or rebuilt on disk."""
+        store = cls.__new__(cls)
+        store.root, store.warn = root, warn
+        store.images, store.scores = {}, {}
+        if (root / "version").exists():
+            store._check_version(root / "version")
+        for record in Ledger(root / "ledger", "images").read(warn):
+            if record.get("dropped") or store.image_path(record["key"]).exists():
+                store.images[record["key"]] = record
+        for record in Ledger(root / "ledger", "scores").read(warn):
+            store.scores[record["score_key"]] = record
+        return store
+
+    def _open(self) -> None:
+        """Make the folders. Raises `UsageError` where that can not be, or where a newer srbench wrote here."""
+        try:
+            for name in ("images", "ledger"):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+            version_file = self.root / "version"
+            if not version_file.exists():
+                write_atomic(version_file, f"{KEY_VERSION}\n".encode())
+            if not os.access(self.root / "ledger", os.W_OK) or not os.access(self.root / "images", os.W_OK):
+                raise PermissionError(13, "not writable", str(self.root))
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UsageError(f"{self.root}: a file is in the way of the results folder", "Choose another --out.") from error
+        except OSError as error:
+            raise UsageError(
+                f"{self.root}: cannot write here ({error.strerror})", "Choose another --out, or mend the rights or the space."
+            ) from error
+        self._check_version(version_file)
+
+    def _check_version(self, path: Path) -> None:
+        text = path.read_text().strip()
+        if not text.isdigit():
+            raise UsageError(f"{path}: expected a key version, found '{text[:20]}'", "Restore the file, or choose another --out.")
+        if int(text) > KEY_VERSION:
+            raise UsageError(
+                f"{self.root}: written by a newer srbench (key version {text}, this one knows {KEY_VERSION})",
+                "Update srbench, or choose another --out.",
+            )
+
+    def image_path(self, key: str) -> Path:
+        """Where the PNG of `key` is, or would be."""
+        return self.root / "images" / key[:2] / f"{key}.png"
+
+    def _read(self) -> None:
+        for record in self._image_ledger.read(self.warn):
+            self.images[record["key"]] = record
+        for record in self._score_ledger.read(self.warn):
+            self.scores[record["score_key"]] = record
+        self._reconcile()
+
+    def _reconcile(self) -> None:
+        """Make the image index true of the files: rebuild missing lines, set damaged files aside."""
+        on_disk = {path.stem: path for path in (self.root / "images").glob("*/*.png") if not path.name.startswith(".")}
+        rebuilt = []
+        for key, path in on_disk.items():
+            known = self.images.get(key)
+            if known is not None and not known.get("dropped") and path.stat().st_size == known["bytes"]:
+                continue
+            record = self._rebuild(key, path)
+            if record is None:
+                self.images.pop(key, None)
+            elif known is None or not known.get("dropped"):
+                self.images[key] = record
+                rebuilt.append(record)
+        for key in [k for k, r in self.images.items() if k not in on_disk and not r.get("dropped")]:
+            self.warn(f"image {key[:12]} is in the ledger but not on disk; it will be sampled again")
+            del self.images[key]
+        self._image_ledger.append(rebuilt)
+
+    def _rebuild(self, key: str, path: Path) -> Record | None:
+        """The record inside a PNG, or None where the file is damaged; a damaged file is moved aside."""
+        try:
+            with Image.open(path) as image:
+                image.load()
+                record = json.loads(image.text[CHUNK])  # type: ignore[attr-defined]
+            if record["key"] == key:
+                return {**record, "bytes": path.stat().st_size}
+            reason = "holds another image's key"
+        except (OSError, UnidentifiedImageError, SyntaxError, KeyError, json.JSONDecodeError) as error:
+            reason = f"is damaged ({type(error).__name__})"
+        aside = self.root / "damaged"
+        aside.mkdir(exist_ok=True)
+        os.replace(path, aside / path.name)
+        self.warn(f"image {key[:12]} {reason}; moved to {aside.name}/, it will be sampled again")
+        return None
+
+    def put_images(self, items: Iterable[tuple[str, np.ndarray, Record]]) -> list[Record]:
+        """Write a batch of (key, uint8 RGB pixels (H, W, 3), record): files first, then the ledger.
+
+        Raises `SrbenchError` where the disk is full or not writable; what was written before stays.
+        """
+        records = []
+        try:
+            for key, pixels, extra in items:
+                records.append(self._put(key, pixels, extra))
+            self._image_ledger.append(records)
+        except OSError as error:
+            raise SrbenchError(
+                f"cannot write to {self.root} ({error.strerror})", "Free some space, then run the same command again."
+            ) from error
+        self.images.update({record["key"]: record for record in records})
+        return records
+
+    def _put(self, key: str, pixels: np.ndarray, extra: Record) -> Record:
+        record = {**extra, "key": key, "pixel_sha": pixel_sha(pixels)}
+        path = self.image_path(key)
+        path.parent.mkdir(exist_ok=True)
+        chunk = PngImagePlugin.PngInfo()
+        chunk.add_text(CHUNK, canonical(record))
+        temporary = path.with_name(f".{key}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as handle:
+                Image.fromarray(pixels).save(handle, "PNG", pnginfo=chunk, compress_level=1)
+                handle.flush()
+                os.fsync(handle.fileno())
+                size = handle.tell()
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _fsync_folder(path.parent)
+        return {**record, "bytes": size}
+
+    def pixels(self, key: str) -> np.ndarray:
+        """The image as uint8 RGB (H, W, 3). Raises `SrbenchError` where it was dropped or can not be read."""
+        try:
+            with Image.open(self.image_path(key)) as image:
+                return np.asarray(image.convert("RGB"))
+        except (OSError, SyntaxError) as error:
+            why = f"image {key[:12]} cannot be read ({type(error).__name__})"
+            raise SrbenchError(why, "Run the same command again.") from error
+
+    def put_scores(self, records: list[Record]) -> None:
+        """Append score records (each with its `score_key`)."""
+        try:
+            self._score_ledger.append(records)
+        except OSError as error:
+            raise SrbenchError(
+                f"cannot write to {self.root} ({error.strerror})", "Free some space, then run the same command again."
+            ) from error
+        self.scores.update({record["score_key"]: record for record in records})
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """Delete pictures whose scores are kept; their records and pixel hashes stay."""
+        records = [{**self.images[k], "dropped": True} for k in keys if k in self.images and not self.images[k].get("dropped")]
+        self._image_ledger.append(records)
+        for record in records:
+            self.images[record["key"]] = record
+            self.image_path(record["key"]).unlink(missing_ok=True)
+
+    def dropped(self, key: str) -> bool:
+        """Whether the picture of `key` was scored and deleted."""
+        return bool(self.images.get(key, {}).get("dropped"))

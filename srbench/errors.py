@@ -1,0 +1,43 @@
+"""Errors that a user can act on; each carries one line, a hint, and the exit code of the command."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+OK, SOME_FAILED, USAGE, MISSING, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+class SrbenchError(Exception):
+    """Base of all expected errors: `message` is one line, `hint` says what to do."""
+
+    exit_code = SOME_FAILED
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(SrbenchError):
+    """The command, an option or a spec file is wrong (exit code 2)."""
+
+    exit_code = USAGE
+
+
+class MissingError(SrbenchError):
+    """A prerequisite is missing (exit code 3); `hint` holds the command that mends it."""
+
+    exit_code = MISSING
+
+
+class CellError(SrbenchError):
+    """One cell can not be computed; the rest of the grid goes on (exit code 1)."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint: the closest known word where there is one, then all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    guess = f"Did you mean '{close[0]}'? " if close else ""
+    return f"{guess}Known: {', '.join(names)}" if names else guess.strip() or "There are none."

@@ -1,0 +1,317 @@
+"""SafeRedir (2601.08623): at each denoiser call a detector reads prompt embedding, latent and timestep, and redirects
+the embedding where it finds the concept. `paper` is the method as described, `upstream` as the authors released it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from torch import Tensor
+
+from srbench.catalog.specs import ConceptSpec
+from srbench.errors import CellError, MissingError, UsageError
+from srbench.methods import base
+from srbench.methods.saferedir.module import SafeRedir, Sizes, shift
+
+METHOD = {
+    "name": "saferedir",
+    "version": 1,
+    "kind": "inference",
+    "title": "SafeRedir: token-level redirection of the prompt embedding",
+    "paper": "2601.08623",
+    "families": ["*"],
+    "presets": {
+        "saferedir": {},
+        "saferedir-upstream": {"mode": "upstream", "cooldown": 2, "use_mask": False},
+    },
+    "decides": True,
+    "reads_concept": True,
+}
+
+WEIGHTS, CARD = "redirector.safetensors", "card.json"
+ALPHA_SCALE = 2.0
+"""The released hook's default (model.py, `register_guided_redirector_hooks`), and what redirectors are trained at here."""
+
+
+class Options(base.Options):
+    """Options of both presets."""
+
+    mode: Literal["paper", "upstream"] = "paper"
+    """`paper`: reads the original embedding, acts in the same call on the conditional half. `upstream`: reads the current
+    embedding, writes both halves, acts from the next call on, and never goes back to the original."""
+    alpha_scale: float = Field(ALPHA_SCALE, ge=0, allow_inf_nan=False)
+    alpha: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """One strength for all tokens in place of the predicted ones; 1 leaves alpha out."""
+    use_mask: bool = True
+    """Multiply by the mask after the normalisation. Off in the release, where the mask cancels."""
+    cooldown: int = Field(0, ge=0)
+    """How many further calls a redirect is held before the detector is asked again."""
+    threshold: float = Field(0.5, ge=0, le=1)
+    """Unsafe where the detector's probability exceeds this."""
+    detector: Literal["text", "text+latent", "text+latent+t"] = "text+latent+t"
+    """What the redirector sees; the rest is left out (zero features)."""
+    redirector: str | None = Field(None, exclude=True)
+    """A folder, a .safetensors or a .pt file; None is the shipped one. Identity is the artifact's sha256, not the path."""
+
+
+class Redirect(base.Applied):
+    """The hook on the denoiser, and all state of one pipeline call. B images, T tokens of width D."""
+
+    hooked = True
+
+    def __init__(self, pipeline: Any, module: SafeRedir, options: Options, call: base.Call) -> None:
+        self.scheduler = pipeline.scheduler
+        self.module, self.options, self.call = module, options, call
+        self.calls = 0
+        self.current: Tensor | None = None
+        """Paper: the redirected conditional half (B, T, D). Upstream: the embedding of the next call, both halves."""
+        self.countdown: Tensor | None = None  # (B,)
+        self.active: Tensor | None = None  # (B,) whether `current` is a redirected one
+        self.records: list[tuple[Tensor, ...]] = []
+
+    @torch.no_grad()
+    def __call__(self, denoiser: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Forward pre-hook: the same arguments with another prompt embedding."""
+        sample = _argument(args, kwargs, 0, ("sample", "hidden_states"))
+        t = torch.as_tensor(_argument(args, kwargs, 1, ("timestep",)), device=sample.device)
+        prompt = _argument(args, kwargs, 2, ("encoder_hidden_states",))
+        self._check(sample, prompt)
+        if self.calls == 0:
+            self._start(prompt)
+        self.calls += 1
+        latent = self._conditional(sample).float() / self._input_scale(t, sample)
+        times = self._conditional(t).float() if t.ndim else t.float().expand(self.call.images)
+        step = self._paper if self.options.mode == "paper" else self._upstream
+        return _with_prompt(args, kwargs, step(latent, prompt, times))
+
+    def _check(self, sample: Tensor, prompt: Tensor) -> None:
+        expected = self.call.images * (2 if self.call.guided else 1)
+        if len(sample) != expected or len(prompt) != expected:
+            raise CellError(
+                f"saferedir expects a denoiser batch of {expected}, not {len(sample)} latents with {len(prompt)} prompts",
+                "It knows guidance as [negative; positive] and no guidance; nothing else.",
+            )
+
+    def _start(self, prompt: Tensor) -> None:
+        self.countdown = torch.zeros(self.call.images, dtype=torch.long, device=prompt.device)
+        self.active = torch.zeros(self.call.images, dtype=torch.bool, device=prompt.device)
+        self.current = prompt if self.options.mode == "upstream" else self._conditional(prompt)
+
+    def _conditional(self, x: Tensor) -> Tensor:
+        """The positive half of a guided batch, [negative; positive]."""
+        return x[-self.call.images :]
+
+    def _input_scale(self, t: Tensor, sample: Tensor) -> Tensor | float:
+        """What the scheduler multiplied x_t by for this call: 1 / sqrt(sigma^2 + 1) for Euler's kind, 1 for DDIM's."""
+        scale = getattr(self.scheduler, "scale_model_input", None)
+        one = torch.ones((), device=sample.device)
+        return 1.0 if scale is None else scale(one, t.reshape(-1)[0])
+
+    def _read(self, latent: Tensor, prompt: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Unsafe probability (B,), delta (B, T, D), mask (B, T), alpha (B, T)."""
+        seen = latent if "latent" in self.options.detector else None
+        when = t if self.options.detector.endswith("+t") else None
+        logits, delta, mask, alpha = self.module(seen, prompt.float(), when)
+        fixed = self.options.alpha
+        return logits.softmax(-1)[:, 1], delta, mask, alpha if fixed is None else torch.full_like(alpha, fixed)
+
+    def _redirected(self, original: Tensor, delta: Tensor, mask: Tensor, alpha: Tensor) -> Tensor:
+        used = mask if self.options.use_mask else None
+        e0 = original.float()
+        return (e0 + shift(e0, delta, used, alpha, self.options.alpha_scale)).to(original.dtype)  # (B, T, D)
+
+    def _paper(self, latent: Tensor, prompt: Tensor, t: Tensor) -> Tensor:
+        e0 = self._conditional(prompt)
+        unsafe, delta, mask, alpha = self._read(latent, e0, t)
+        held = self.countdown > 0  # (B,)
+        hit = (unsafe > self.options.threshold) & ~held
+        self.current = torch.where(hit[:, None, None], self._redirected(e0, delta, mask, alpha), self.current)
+        self.active = hit | held
+        self.countdown = torch.where(hit, self.options.cooldown, (self.countdown - 1).clamp(min=0))
+        self.records.append((unsafe, self.active, hit, mask, alpha))
+        used = torch.where(self.active[:, None, None], self.current, e0)
+        return torch.cat([prompt[: -self.call.images], used])
+
+    def _upstream(self, latent: Tensor, prompt: Tensor, t: Tensor) -> Tensor:
+        used, was_active = self.current, self.active
+        unsafe, delta, mask, alpha = self._read(latent, self._conditional(used), t)
+        waiting = self.countdown > 0
+        hit = (unsafe > self.options.threshold) & ~waiting
+        halves = [self._redirected(half, delta, mask, alpha) for half in prompt.split(self.call.images)]
+        both = hit.repeat(len(halves))[:, None, None]
+        self.current = torch.where(both, torch.cat(halves), used)
+        self.active = was_active | hit
+        self.countdown = torch.where(hit, self.options.cooldown, (self.countdown - 1).clamp(min=0))
+        self.records.append((unsafe, was_active, hit, mask, alpha))
+        return used
+
+    def trace(self) -> list[dict[str, Any]]:
+        """Per image: unsafe probability per step, redirected steps, and mask and alpha per token, mean over the steps
+        at which a redirect was computed (empty where there was none)."""
+        if not self.records:
+            return [{} for _ in range(self.call.images)]
+        unsafe, acted, hit, mask, alpha = (torch.stack(column).float().cpu() for column in zip(*self.records, strict=True))
+        steps = acted.sum(0).int().tolist()
+        return [
+            {
+                "unsafe": _rounded(unsafe[:, i]),
+                "redirected_steps": steps[i],
+                "mask": _mean_where(mask[:, i], hit[:, i]),
+                "alpha": _mean_where(alpha[:, i], hit[:, i]),
+            }
+            for i in range(self.call.images)
+        ]
+
+
+def _rounded(values: Tensor) -> list[float]:
+    return [round(v, 4) for v in values.tolist()]
+
+
+def _mean_where(values: Tensor, hit: Tensor) -> list[float]:
+    """Mean of (S, T) over the steps with hit (S,); empty if there are none."""
+    return _rounded(values[hit > 0].mean(0)) if hit.any() else []
+
+
+def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, names: tuple[str, ...]) -> Any:
+    for name in names:
+        if name in kwargs:
+            return kwargs[name]
+    if place >= len(args):
+        raise CellError(f"the denoiser was called without '{names[-1]}'", "SafeRedir needs latents, timestep and prompt.")
+    return args[place]
+
+
+def _with_prompt(
+    args: tuple[Any, ...], kwargs: dict[str, Any], prompt: Tensor
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if "encoder_hidden_states" in kwargs:
+        return args, {**kwargs, "encoder_hidden_states": prompt}
+    return (*args[:2], prompt, *args[3:]), kwargs
+
+
+def denoiser(pipeline: Any) -> torch.nn.Module:
+    """The pipeline's U-Net or transformer."""
+    found = getattr(pipeline, "unet", None)
+    return pipeline.transformer if found is None else found
+
+
+def locate(backbone: base.BackboneInfo, concept: ConceptSpec, given: str | None) -> Path:
+    """The weights file: the user's file or folder, or the shipped one. Raises `MissingError` with the training command."""
+    if given is None and backbone.redirectors is None:
+        path = None
+    else:
+        path = Path(given) if given is not None else backbone.redirectors / concept.name  # type: ignore[operator]
+        path = path / WEIGHTS if path.is_dir() else path
+    if path is None or not path.is_file():
+        hint = f"srbench train saferedir --backbone {backbone.name} --concept {concept.name}"
+        where = f" at {path}" if given is not None else ""
+        raise MissingError(f"no redirector for concept '{concept.name}' on backbone '{backbone.name}'{where}", hint)
+    return path
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    card = path.parent / CARD
+    if not card.is_file():
+        return {}
+    try:
+        read = json.loads(card.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{card} is not a redirector's card: {error}", "Train the redirector again.") from error
+    if not isinstance(read, dict):
+        raise UsageError(f"{card} is not a redirector's card", "Train the redirector again.")
+    return read
+
+
+def _read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
+    """State dict and the sha256 of the file. A pickle is read with `weights_only`, so nothing in it is executed."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        if path.suffix == ".safetensors":
+            state = load_safetensors(path.read_bytes())
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        hint = "Use safetensors or a plain state dict."
+        raise UsageError(f"{path} is not a file of weights and was not opened", hint) from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UsageError(f"{path} holds something else than weights", "Use safetensors or a plain state dict.")
+    return state, digest
+
+
+def _check_card(card: dict[str, Any], path: Path, backbone: base.BackboneInfo, concept: ConceptSpec) -> None:
+    train = f"srbench train saferedir --backbone {backbone.name} --concept {concept.name}"
+    if path.suffix == ".safetensors" and not card:
+        raise UsageError(f"{path} has no {CARD} beside it", train)
+    if card and card.get("backbone_sha256") != backbone.sha256:
+        raise UsageError(f"the redirector at {path} belongs to another backbone", f"Train one for this backbone: {train}")
+    if card and card.get("concept") != concept.name:
+        raise UsageError(f"the redirector at {path} was trained for concept '{card.get('concept')}'", train)
+
+
+def _build(state: dict[str, Tensor], card: dict[str, Any], path: Path) -> SafeRedir:
+    """The network with its weights, float32. Without a card the sizes are the released ones."""
+    try:
+        module = SafeRedir(Sizes.model_validate(card.get("sizes", {})))
+        module.load_state_dict({key: v.float() if v.is_floating_point() else v for key, v in state.items()})
+    except (ValidationError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"the weights in {path} do not fit SafeRedir ({reason})", f"Its {CARD} must give its sizes.") from error
+    return module.eval().requires_grad_(False)
+
+
+def _check_fit(sizes: Sizes, pipeline: Any) -> None:
+    """A file without a card names no backbone, so at least the widths must be right."""
+    config = denoiser(pipeline).config
+    width, channels = getattr(config, "cross_attention_dim", None), config.in_channels
+    if width not in (None, sizes.prompt_width) or channels != sizes.latent_channels:
+        raise UsageError(
+            f"the redirector reads {sizes.prompt_width}-wide prompts and {sizes.latent_channels} latent channels",
+            f"This backbone has {width} and {channels}; give a redirector that was trained on it.",
+        )
+
+
+def load(path: Path, backbone: base.BackboneInfo, concept: ConceptSpec) -> base.Artifact:
+    """Read and check a redirector. Raises `UsageError` where it is foreign, broken or a pickle with code."""
+    began = time.perf_counter()
+    card = _read_card(path)
+    _check_card(card, path, backbone, concept)
+    state, digest = _read_weights(path)
+    module = _build(state, card, path)
+    sha = hashlib.sha256(f"{digest}:{module.sizes.model_dump_json()}".encode()).hexdigest()
+    count = sum(p.numel() for p in module.parameters())
+    return base.Artifact(module, sha, count, time.perf_counter() - began, card)
+
+
+@base.method(METHOD)
+class SafeRedirMethod:
+    """Redirects prompt embeddings while sampling."""
+
+    meta: ClassVar[dict[str, Any]]
+    Options = Options
+
+    @staticmethod
+    def prepare(backbone: base.BackboneInfo, concept: ConceptSpec, options: Options) -> base.Artifact:
+        """Load the redirector. Raises `MissingError` with the training command, `UsageError` for a wrong one."""
+        return load(locate(backbone, concept, options.redirector), backbone, concept)
+
+    @staticmethod
+    @contextmanager
+    def applied(pipeline: Any, artifact: base.Artifact, options: Options, call: base.Call) -> Iterator[Redirect]:
+        """One pre-hook on the denoiser; nothing of it is left afterwards."""
+        target = denoiser(pipeline)
+        _check_fit(artifact.payload.sizes, pipeline)
+        module = artifact.payload.to(next(target.parameters()).device)
+        active = Redirect(pipeline, module, options, call)
+        with base.hooks(target.register_forward_pre_hook(active, with_kwargs=True)):
+            yield active

@@ -1,0 +1,237 @@
+"""Pairs of unsafe and safe prompts for training a redirector, and prompts that must stay as they are.
+
+Pocket's pairs are written here in the training forms of `pocket/templates.py`; other backbones read the user's JSONL file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from srbench.catalog.specs import ConceptSpec, ConceptWords
+from srbench.errors import UsageError
+from srbench.pocket.templates import TRAINING
+from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, EMPTY, OBJECTS, STYLES, article
+
+HELD_OUT_ONE_IN = 7
+_NO_COMMA = ("in ", "by ", "as ", "like ", "with ")
+_OF_PAINTING = "a van gogh painting of "
+
+
+class Pair(BaseModel):
+    """One line of a pairs file: the same sentence with and without the concept."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    unsafe: str
+    safe: str
+
+
+@dataclass
+class PairSet:
+    """Pairs and concept-free prompts, split by whole combination of what is in the sentence."""
+
+    train: list[Pair] = field(default_factory=list)
+    held: list[Pair] = field(default_factory=list)
+    benign_train: list[str] = field(default_factory=list)
+    benign_held: list[str] = field(default_factory=list)
+
+    def prompts(self) -> set[str]:
+        """Every sentence in the set."""
+        pairs = [*self.train, *self.held]
+        return {p.unsafe for p in pairs} | {p.safe for p in pairs} | {*self.benign_train, *self.benign_held}
+
+    def sha256(self) -> str:
+        """Of all sentences, sorted."""
+        return hashlib.sha256("\n".join(sorted(self.prompts())).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Sentence:
+    """What one sentence says. Noun phrases carry their article; an empty style is left out."""
+
+    things: tuple[str, ...]
+    place: str
+    spot: str
+    style: str
+    look: str
+    form: str
+
+    def text(self) -> str:
+        if not self.style and _is_painting(self.form):
+            return _fill(self, "a picture of " + self.form.removeprefix(_OF_PAINTING))
+        return _fill(self, self.form)
+
+    def combination(self) -> tuple[str, ...]:
+        """Everything the sentence says, apart from its form and the way it says the place."""
+        place = self.spot if "{place}" in self.form or "{spot}" in self.form else ""
+        if "{look}" in self.form or (_is_painting(self.form) and self.style):
+            return (*self.things, place, self.look)
+        return (*self.things, place, self.style if "{style}" in self.form else "")
+
+
+def _is_painting(form: str) -> bool:
+    return form.startswith(_OF_PAINTING)
+
+
+def _bare(noun: str) -> str:
+    return noun.removeprefix("an ").removeprefix("a ")
+
+
+def _fill(said: _Sentence, form: str) -> str:
+    if "{thing}" in form:
+        slots = {"{thing}": ", ".join(_bare(t) for t in said.things), "{spot}": said.spot, "{look}": said.look}
+        return ", ".join(slots[part] for part in form.split(", ") if slots[part])
+    style = said.style and (" " if said.style.startswith(_NO_COMMA) else ", ") + said.style
+    things = " and ".join(said.things) or EMPTY[0]
+    return form.format(things=things, place=said.place, style=style)
+
+
+def _object_phrases(words: ConceptWords, members: tuple[str, ...]) -> list[str]:
+    """Every trained way to say the concept's objects: names, member nouns, descriptions; never a reserved synonym."""
+    said = [*words.names, *(article(w) for w in words.words), *(OBJECTS[key].description for key in members)]
+    names = {_bare(n) for n in words.names}
+    return [p for i, p in enumerate(said) if i < len(words.names) or _bare(p) not in names]
+
+
+def _style_phrases(words: ConceptWords, descriptions: tuple[str, ...]) -> list[str]:
+    return list(dict.fromkeys([*words.names, *descriptions]))
+
+
+def _pick(rng: np.random.Generator, options: list[str] | tuple[str, ...]) -> str:
+    return options[int(rng.integers(len(options)))]
+
+
+def _place(rng: np.random.Generator) -> tuple[str, str]:
+    """A background's phrase and its short word."""
+    background = BACKGROUNDS[_pick(rng, list(BACKGROUNDS))]
+    color = _pick(rng, list(COLORS))
+    return _pick(rng, background.phrases).format(color=color), background.short.format(color=color)
+
+
+def _style(rng: np.random.Generator, keys: list[str], vangogh: list[str]) -> tuple[str, str]:
+    """A style's phrase and its short word; `vangogh` says how that style is phrased."""
+    key = _pick(rng, keys)
+    return _pick(rng, vangogh if key == "vangogh" else STYLES[key].phrases), STYLES[key].short
+
+
+def _neutral(rng: np.random.Generator, keys: list[str]) -> list[str]:
+    noun = _pick(rng, keys)
+    return [OBJECTS[noun].description if rng.random() < 0.1 else article(_pick(rng, OBJECTS[noun].nouns))]
+
+
+def _held(*parts: str) -> bool:
+    return hashlib.sha256("|".join(parts).encode()).digest()[0] % HELD_OUT_ONE_IN == 0
+
+
+class PocketWriter:
+    """Draws sentences of the pocket world around one concept."""
+
+    def __init__(self, concept: ConceptSpec, seed: int) -> None:
+        if concept.name not in CONCEPTS or "pocket" not in concept.families:
+            raise UsageError(f"concept '{concept.name}' is not one of pocket's", f"Known: {', '.join(CONCEPTS)}")
+        world, words = CONCEPTS[concept.name], concept.families["pocket"]
+        self.rng = np.random.default_rng(seed)
+        self.is_style = world.kind == "style"
+        self.objects = [key for key in OBJECTS if key not in world.members]
+        self.styles = [key for key in STYLES if key not in world.members]
+        self.neutral_van_gogh = list(CONCEPTS["vangogh"].names)
+        if self.is_style:
+            self.phrases = _style_phrases(words, world.descriptions)
+        else:
+            self.phrases = _object_phrases(words, world.members)
+
+    def _form(self, painting: bool) -> str:
+        return _pick(self.rng, [form for form in TRAINING if painting or not _is_painting(form)])
+
+    def _things(self) -> tuple[str, ...]:
+        chance = self.rng.random()
+        count = 0 if chance < 0.12 else 2 if chance < 0.3 else 1
+        return tuple(noun for _ in range(count) for noun in _neutral(self.rng, self.objects))
+
+    def benign(self) -> tuple[str, bool]:
+        """A sentence without the concept, and whether its combination is held out."""
+        place, spot = _place(self.rng)
+        style, look = _style(self.rng, self.styles, self.neutral_van_gogh)
+        style = "" if self.rng.random() < 0.12 else style
+        form = self._form(painting=False)
+        if look == STYLES["vangogh"].short and self.rng.random() < 0.3:
+            form = _pick(self.rng, [f for f in TRAINING if _is_painting(f)])
+        things = self._things()
+        said = _Sentence(things, place, spot, style, look if style else "", form)
+        return said.text(), _held("benign", *said.combination())
+
+    def _style_pair(self) -> tuple[Pair, _Sentence]:
+        place, spot = _place(self.rng)
+        phrase, things = _pick(self.rng, self.phrases), self._things()
+        said = (things, place, spot)
+        form = self._form(painting=True)
+        unsafe = _Sentence(*said, phrase, STYLES["vangogh"].short, form)
+        return Pair(unsafe=unsafe.text(), safe=_Sentence(*said, "", "", form).text()), unsafe
+
+    def _object_pair(self) -> tuple[Pair, _Sentence]:
+        place, spot = _place(self.rng)
+        style, look = _style(self.rng, self.styles, self.neutral_van_gogh)
+        style = "" if self.rng.random() < 0.12 else style
+        form = self._form(painting=look == STYLES["vangogh"].short and bool(style))
+        phrase = _pick(self.rng, self.phrases)
+        rest = tuple(_neutral(self.rng, self.objects)) if self.rng.random() < 0.3 else ()
+        both = (phrase, *rest) if self.rng.random() < 0.5 else (*rest, phrase)
+        said = (place, spot, style, look if style else "", form)
+        unsafe = _Sentence(both, *said)
+        return Pair(unsafe=unsafe.text(), safe=_Sentence(rest, *said).text()), unsafe
+
+    def pair(self) -> tuple[Pair, bool]:
+        """A pair, and whether its combination is held out."""
+        pair, unsafe = self._style_pair() if self.is_style else self._object_pair()
+        return pair, _held("pair", *unsafe.combination())
+
+
+def pocket_pairs(concept: ConceptSpec, pairs: int, benign: int, seed: int) -> PairSet:
+    """About `pairs` pairs and `benign` prompts around a pocket concept, without doubles."""
+    writer, out, seen = PocketWriter(concept, seed), PairSet(), set()
+    for _ in range(pairs):
+        pair, held = writer.pair()
+        if pair.unsafe != pair.safe and pair.unsafe not in seen:
+            seen.add(pair.unsafe)
+            (out.held if held else out.train).append(pair)
+    for _ in range(benign):
+        text, held = writer.benign()
+        if text and text not in seen:
+            seen.add(text)
+            (out.benign_held if held else out.benign_train).append(text)
+    return out
+
+
+def read_pairs(path: Path) -> PairSet:
+    """A user's JSONL file, one {"unsafe", "safe"} a line. The safe sides serve as benign prompts too.
+
+    Raises `UsageError` naming the line that is wrong.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"pairs file {path} can not be read: {error}", "Give a JSONL file of {unsafe, safe}.") from error
+    out = PairSet()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        pair, held = _parse(path, number, line), _held("file", line)
+        (out.held if held else out.train).append(pair)
+        (out.benign_held if held else out.benign_train).append(pair.safe)
+    if len(out.train) < 2 or not out.held:
+        raise UsageError(f"{path} has too few pairs to train and hold out", "Give at least 20 pairs.")
+    return out
+
+
+def _parse(path: Path, number: int, line: str) -> Pair:
+    try:
+        return Pair.model_validate(json.loads(line))
+    except (json.JSONDecodeError, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        raise UsageError(f"{path}:{number}: not a pair ({first})", 'Each line is {"unsafe": "...", "safe": "..."}.') from error

@@ -1,0 +1,282 @@
+"""Builds pocket from nothing, stage by stage: `python -m srbench.pocket.build`. The same command goes on after a stop.
+
+Exit codes: 0 all is built; 75 a time budget ran out, run the same command again; else as srbench's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from srbench.catalog import load, resolve
+from srbench.engine.keys import digest, file_sha, folder_sha
+from srbench.errors import MissingError, SrbenchError, UsageError
+from srbench.pocket.build import assemble, card, contrastive, evaluate, judge, tokens, unet, vae
+from srbench.pocket.build.scenes import Painter
+from srbench.pocket.build.sprites import VENDORS
+
+TEMPORARY = 75
+"""Exit code for "not finished, run it again" (EX_TEMPFAIL of sysexits.h)."""
+
+PACKAGE = resolve.PACKAGE / "pocket"
+
+
+def default_cache() -> Path:
+    """The user's cache folder for the build's state, outside the work tree."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(home) if home else Path.home() / ".cache") / "srbench" / "pocket"
+
+
+def say(line: str) -> None:
+    """Print a progress line at once."""
+    print(line, flush=True)
+
+
+@dataclass
+class Build:
+    """Where a build reads and writes, and how long it may go on."""
+
+    cache: Path
+    icons: Path
+    deadline: float
+    """In seconds of `time.monotonic`."""
+    count: int
+    """Prompts of the evaluation."""
+    again: bool = False
+    """Make what follows the training again even where its inputs are the same."""
+
+    @cached_property
+    def painter(self) -> Painter:
+        check_tools(self.icons)
+        return Painter(self.icons)
+
+    @cached_property
+    def tokenizer(self) -> CLIPTokenizer:
+        return CLIPTokenizer.from_pretrained(self.cache / "tokenizer")
+
+    @cached_property
+    def text(self) -> CLIPTextModel:
+        """The finished text encoder."""
+        made = contrastive.train_text(self.painter, self.tokenizer, self.cache, 0.0)
+        assert made is not None, "the text stage comes first"
+        return made
+
+    def left(self) -> float:
+        """Seconds of the budget that are left, never below 1 so that every call makes some progress."""
+        return max(1.0, self.deadline - time.monotonic())
+
+    @property
+    def over(self) -> bool:
+        return time.monotonic() >= self.deadline
+
+    def trained(self, stage: str) -> bool:
+        return assemble.steps_done(self.cache, stage) >= assemble.STEPS[stage]
+
+    def made_from(self, stage: str, inputs: str) -> bool:
+        """Whether `stage` was finished from exactly these inputs."""
+        path = self.cache / "done" / f"{stage}.json"
+        return not self.again and path.exists() and json.loads(path.read_text(encoding="utf-8")) == inputs
+
+    def mark(self, stage: str, inputs: str) -> None:
+        """Note that `stage` is finished from these inputs."""
+        path = self.cache / "done" / f"{stage}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(inputs), encoding="utf-8")
+
+
+def check_tools(icons: Path) -> None:
+    """Raise `MissingError` where the artwork can not be fetched or drawn on this machine."""
+    if importlib.util.find_spec("resvg_py") is None:
+        raise MissingError("resvg-py, which draws the artwork, is not installed", "pip install 'srbench[pocket-build]'")
+    have = all((icons / f"{vendor}.json").exists() for vendor in VENDORS)
+    if not have and shutil.which("npm") is None:
+        raise MissingError("npm, which fetches the artwork, is not installed", "Install Node.js with npm, then run this again.")
+
+
+def _tokenizer(build: Build) -> bool:
+    check_tools(build.icons)
+    if not (build.cache / "tokenizer" / "tokenizer.json").exists():
+        tokens.train(build.icons, build.cache / "tokenizer")
+    return True
+
+
+def _vae(build: Build) -> bool:
+    return build.trained("vae") or vae.train(build.painter, build.cache, build.left()) is not None
+
+
+def _text(build: Build) -> bool:
+    done = build.trained("text")
+    return done or contrastive.train_text(build.painter, build.tokenizer, build.cache, build.left()) is not None
+
+
+def _judge(build: Build) -> bool:
+    return build.trained("judge") or judge.train(build.painter, build.cache, build.left()) is not None
+
+
+def _clip(build: Build) -> bool:
+    done = build.trained("clip")
+    return done or contrastive.train_clip(build.painter, build.tokenizer, build.cache, build.left()) is not None
+
+
+def _unet(build: Build) -> bool:
+    if build.trained("unet"):
+        return True
+    whitened = vae.train(build.painter, build.cache, 0.0)
+    assert whitened is not None, "the vae stage comes first"
+    return unet.train(build.painter, whitened, build.text, build.tokenizer, build.cache, build.left()) is not None
+
+
+def _assemble(build: Build) -> bool:
+    assemble.check_finished(build.cache)
+    inputs = digest({stage: file_sha(build.cache / f"{stage}.pt") for stage in assemble.STEPS})
+    folders = [PACKAGE / name for name in ("model", "judge", "clip")]
+    if not (build.made_from("assemble", inputs) and all(folder.is_dir() for folder in folders)):
+        assemble.assemble(build.cache, PACKAGE, build.painter)
+        build.mark("assemble", inputs)
+    return True
+
+
+def _need_model() -> None:
+    if not (PACKAGE / "model" / "model_index.json").exists():
+        raise MissingError("pocket's model is not assembled", "Run the stages up to `assemble` first.")
+
+
+def _backbone() -> Any:
+    """The shipped pocket as methods see it."""
+    from srbench.backbones.loader import open_backbone
+    from srbench.methods.base import BackboneInfo
+
+    found = open_backbone(load.named("backbone", "pocket", load.backbones()), "fp32", "cpu")
+    return BackboneInfo(found.spec.name, found.spec.family, found.sha256, found.pipeline, found.redirectors)
+
+
+def _phases() -> Callable[[str, int, int, str], None]:
+    """A progress callback that prints a line at each tenth of a phase."""
+    said: set[tuple[str, int]] = set()
+
+    def progress(phase: str, done: int, total: int, note: str) -> None:
+        tenth = 10 * done // max(1, total)
+        if (phase, tenth) not in said:
+            said.add((phase, tenth))
+            say(f"  {phase} {done}/{total} {note}".rstrip())
+
+    return progress
+
+
+def _redirectors(build: Build) -> bool:
+    from srbench.methods.saferedir import train as saferedir
+
+    _need_model()
+    backbone = _backbone()
+    for name in load.backbones()["pocket"].concepts:
+        out = PACKAGE / "redirectors" / name
+        if build.made_from(f"redirector-{name}", backbone.sha256) and out.is_dir():
+            continue
+        if build.over:
+            return False
+        say(f"redirectors: {name}")
+        saferedir.train(backbone, load.concepts()[name], saferedir.Settings(), out, _phases())
+        build.mark(f"redirector-{name}", backbone.sha256)
+    return True
+
+
+def _suites(build: Build) -> bool:
+    from srbench.pocket.build import suites
+
+    _need_model()
+    folder = PACKAGE / "model" / "text_encoder"
+    inputs = file_sha(folder / "model.safetensors")
+    if not build.made_from("suites", inputs):
+        encoder = CLIPTextModel.from_pretrained(folder).eval().requires_grad_(False)
+        suites.write(
+            resolve.data_folder("suites")[0], encoder, build.tokenizer, text_encoder_sha=inputs, progress=say,
+        )
+        build.mark("suites", inputs)
+    return True
+
+
+def _card(build: Build) -> bool:
+    _need_model()
+    inputs = digest([folder_sha(PACKAGE / "model"), folder_sha(PACKAGE / "judge"), build.count])
+    path = build.cache / "measured.json"
+    if not (build.made_from("evaluate", inputs) and path.exists()):
+        load.protocols.cache_clear()
+        sampler = evaluate.Sampler(_backbone().pipeline)
+        figures = evaluate.evaluate(sampler, evaluate.PocketJudge(), count=build.count, progress=say)
+        path.write_text(json.dumps(figures), encoding="utf-8")
+        build.mark("evaluate", inputs)
+    card.write(PACKAGE, json.loads(path.read_text(encoding="utf-8")))
+    return True
+
+
+STAGES: dict[str, Callable[[Build], bool]] = {
+    "tokenizer": _tokenizer, "vae": _vae, "text": _text, "judge": _judge, "clip": _clip, "unet": _unet,
+    "assemble": _assemble, "redirectors": _redirectors, "suites": _suites, "card": _card,
+}
+"""In order. Each returns whether it is finished, and does nothing where it already is."""
+
+
+def run(build: Build, stages: list[str]) -> bool:
+    """Run stages until all are finished or the budget is spent; whether all are finished."""
+    for number, name in enumerate(stages, 1):
+        if build.over:
+            return False
+        began = time.monotonic()
+        say(f"[{number}/{len(stages)}] {name}")
+        if not STAGES[name](build):
+            return False
+        say(f"[{number}/{len(stages)}] {name} done ({time.monotonic() - began:.0f} s)")
+    return True
+
+
+def _arguments(words: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m srbench.pocket.build", description="Build the pocket backbone from nothing.")
+    parser.add_argument("--cache", type=Path, default=default_cache(), help="folder for checkpoints (default: %(default)s)")
+    parser.add_argument("--icons", type=Path, help="folder for the artwork from npm (default: icons/ in the cache)")
+    parser.add_argument("--budget-minutes", type=float, default=40.0, help="stop after about so long (default: %(default)s)")
+    parser.add_argument("--only", help=f"stages, separated by commas, of: {', '.join(STAGES)}")
+    parser.add_argument("--count", type=int, default=500, help="prompts for the card's figures (default: %(default)s)")
+    parser.add_argument("--again", action="store_true", help="make the chosen stages after `unet` again, unchanged inputs or not")
+    parser.add_argument("--threads", type=int, default=2, help="compute threads (default: %(default)s)")
+    return parser.parse_args(words)
+
+
+def _chosen(only: str | None) -> list[str]:
+    chosen = only.split(",") if only else list(STAGES)
+    for name in chosen:
+        if name not in STAGES:
+            raise UsageError(f"unknown stage '{name}'", f"Stages: {', '.join(STAGES)}")
+    return [name for name in STAGES if name in chosen]
+
+
+def main(words: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    options = _arguments(words)
+    torch.set_num_threads(options.threads)
+    options.cache.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + 60 * options.budget_minutes
+    try:
+        build = Build(options.cache, options.icons or options.cache / "icons", deadline, options.count, options.again)
+        finished = run(build, _chosen(options.only))
+    except SrbenchError as error:
+        print(f"error: {error.message}\n{error.hint}", file=sys.stderr)
+        return error.exit_code
+    say("pocket is built." if finished else "The time budget is spent; run the same command again to go on.")
+    return 0 if finished else TEMPORARY
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""The pocket U-Net: noise prediction on 16 x 8 x 8 latents under text, trained on cached latents and text states."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from srbench.pocket.build import training
+from srbench.pocket.build.data import batch
+from srbench.pocket.build.scenes import Painter
+
+SCENES = 26_000
+STEPS = 2600
+BATCH = 64
+CAPTION_DROP = 0.1
+CHUNK = 100
+
+
+def scheduler() -> DDIMScheduler:
+    """DDIM over Stable Diffusion's noise schedule."""
+    return DDIMScheduler(
+        num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+        clip_sample=False, set_alpha_to_one=False, timestep_spacing="trailing",
+    )
+
+
+def make() -> UNet2DConditionModel:
+    """An untrained U-Net."""
+    torch.manual_seed(505)
+    return UNet2DConditionModel(
+        sample_size=8, in_channels=16, out_channels=16, block_out_channels=(96, 192), layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D",) * 2, up_block_types=("CrossAttnUpBlock2D",) * 2,
+        cross_attention_dim=192, attention_head_dim=3, norm_num_groups=16,
+    )
+
+
+@torch.no_grad()
+def _encode(painter: Painter, vae: AutoencoderKL, text: CLIPTextModel, tokenizer: CLIPTokenizer, cache: Path) -> None:
+    latents = np.lib.format.open_memmap(cache / "latents.part.npy", "w+", np.float16, (SCENES, 32, 8, 8))
+    states = np.lib.format.open_memmap(cache / "states.part.npy", "w+", np.float16, (SCENES + 1, 77, 192))
+
+    def encode(captions: list[str]) -> np.ndarray:
+        ids = tokenizer(captions, padding="max_length", truncation=True, max_length=77, return_tensors="pt").input_ids
+        with torch.autocast("cpu", torch.bfloat16):
+            return text(input_ids=ids).last_hidden_state.float().numpy()  # (B, 77, 192)
+
+    for start in range(0, SCENES, CHUNK):
+        b = batch(painter, "unet", start // CHUNK, CHUNK)
+        with torch.autocast("cpu", torch.bfloat16):
+            posterior = vae.encode(b.images).latent_dist
+        latents[start : start + CHUNK] = torch.cat([posterior.mean, posterior.std], 1).float().numpy()
+        states[start : start + CHUNK] = encode(b.captions)
+        if start % 8000 == 0:
+            print(f"unet data {start}/{SCENES}", flush=True)
+    states[SCENES] = encode([""])[0]
+    latents.flush()
+    states.flush()
+    (cache / "latents.part.npy").rename(cache / "latents.npy")
+    (cache / "states.part.npy").rename(cache / "states.npy")
+
+
+def _loss(cache: Path):
+    latents = torch.from_numpy(np.load(cache / "latents.npy"))
+    states = torch.from_numpy(np.load(cache / "states.npy", mmap_mode="c"))
+    alphas = scheduler().alphas_cumprod
+    signal_to_noise = alphas / (1 - alphas)
+    weights = signal_to_noise.clamp(max=5) / signal_to_noise  # min-SNR-5, Hang et al. 2023 (2303.09556)
+
+    def loss(model: nn.Module, step: int, done: float) -> Tensor:
+        g = torch.Generator().manual_seed(step)
+        per_epoch = SCENES // BATCH
+        order = torch.randperm(SCENES, generator=torch.Generator().manual_seed(10_000_000 + step // per_epoch))
+        rows = order[(step % per_epoch) * BATCH : (step % per_epoch + 1) * BATCH]
+        mean, std = latents[rows].float().chunk(2, dim=1)
+        z = mean + std * torch.randn(mean.shape, generator=g)  # (B, 16, 8, 8)
+        drop = torch.rand(BATCH, generator=g) < CAPTION_DROP
+        h = states[torch.where(drop, SCENES, rows)].float()  # (B, 77, 192)
+        # One timestep from each of B equal intervals: less variance than B free draws.
+        t = ((torch.arange(BATCH) + torch.rand(BATCH, generator=g)) / BATCH * 1000).long().clamp(0, 999)
+        t = t[torch.randperm(BATCH, generator=g)]
+        noise = torch.randn(z.shape, generator=g)
+        a = alphas[t][:, None, None, None]
+        x = a.sqrt() * z + (1 - a).sqrt() * noise
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = model(x, t, h).sample
+        return ((predicted.float() - noise).pow(2).mean((1, 2, 3)) * weights[t]).mean()
+
+    return loss
+
+
+def train(
+    painter: Painter, vae: AutoencoderKL, text: CLIPTextModel, tokenizer: CLIPTokenizer, cache: Path, budget_seconds: float
+) -> UNet2DConditionModel | None:
+    """The averaged U-Net, or None where the budget ran out."""
+    if not (cache / "states.npy").exists() or not (cache / "latents.npy").exists():
+        _encode(painter, vae, text, tokenizer, cache)
+    model = make()
+    optimisers = training.split_optimisers(model, ("conv_in", "conv_out", "time_embedding"), lr=1.5e-3)
+    stage = training.Stage(
+        "unet", model, optimisers, _loss(cache), STEPS, schedule=training.late_linear, warmup=100, ema=0.9985,
+    )
+    return training.run(stage, cache, budget_seconds=budget_seconds)  # type: ignore[return-value]

@@ -1,0 +1,1 @@
+"""Scorers: raw scores per image, before any threshold."""

@@ -1,0 +1,47 @@
+"""What the bundled scorers share: naming weight files, and refusing pictures they were not made for."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from srbench.errors import CellError, MissingError
+
+POCKET_SIDE_PX = 64
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def need(path: Path, command: str) -> Path:
+    """`path`, which must exist. Raises `MissingError` with the command that makes it."""
+    if not path.is_file():
+        raise MissingError(f"{path.name} is not in {path.parent.name}/ of the installed package", f"Make it with: {command}")
+    return path
+
+
+def check_rgb(image: Any, scorer: str) -> np.ndarray:
+    """`image` if it is uint8 RGB, (H, W, 3). Raises `CellError`."""
+    fits = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size
+    if not fits:
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise CellError(f"{scorer} reads uint8 RGB pictures (height, width, 3), not {found}", "Convert the picture to 8-bit RGB.")
+    return image
+
+
+def check_pocket(image: Any, scorer: str) -> np.ndarray:
+    """`image` if it is uint8 RGB, (64, 64, 3). Raises `CellError`."""
+    height, width = check_rgb(image, scorer).shape[:2]
+    side = POCKET_SIDE_PX
+    if (height, width) != (side, side):
+        raise CellError(
+            f"{scorer} reads pictures of {side} x {side} px, not {width} x {height}",
+            "It knows the pocket world only; choose a protocol made for this backbone.",
+        )
+    return image

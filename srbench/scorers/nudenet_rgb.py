@@ -1,0 +1,23 @@
+"""`nudenet320n-rgb`: NudeNet v3's packaged network, which sees the picture as RGB. The default."""
+
+from __future__ import annotations
+
+from srbench.scorers._nudenet import NudeNet
+from srbench.scorers.base import scorer
+
+SCORER = {
+    "name": "nudenet320n-rgb",
+    "version": 1,
+    "kind": "image",
+    "title": "NudeNet v3 320n, every box; the network sees RGB",
+    "reads": [],
+    "fields": ["boxes"],
+    "families": [],
+}
+
+
+@scorer(SCORER)
+class NudeNetRgb(NudeNet):
+    """The picture as RGB: what an array of a picture gives in the library."""
+
+    order = "RGB"

@@ -1,0 +1,78 @@
+"""`pocket-clip`: how well a pocket picture fits its prompt and its reference prompt, by a small CLIP of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from torch import Tensor
+
+from srbench.scorers._files import check_pocket, need, sha256_of
+from srbench.scorers.base import package_folder, scorer
+from srbench.scorers.pocket_judge import to_tensor
+
+SCORER = {
+    "name": "pocket-clip",
+    "version": 1,
+    "kind": "image",
+    "title": "Similarity of a pocket picture with its prompt and its reference prompt (own CLIP, 100 x cosine)",
+    "reads": ["prompt", "reference"],
+    "fields": ["prompt", "reference"],
+    "families": ["pocket"],
+}
+
+
+@scorer(SCORER)
+class PocketClip:
+    """100 x cosine of picture and text. Its text tower is not the backbone's, so attacks on that do not reach it."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder or package_folder("pocket/clip")
+        need(self._folder / "open_clip_config.json", "make pocket")
+        need(self._folder / "open_clip_model.safetensors", "make pocket")
+        name = f"local-dir:{self._folder}"
+        self._model = open_clip.create_model(name).eval().requires_grad_(False)
+        self._tokenizer = open_clip.get_tokenizer(name)
+        self._texts: dict[str, Tensor] = {}
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "scorer": SCORER["name"],
+            "version": SCORER["version"],
+            "library": "open_clip_torch",
+            "library_version": open_clip.__version__,
+            "torch_version": torch.__version__,
+            "weights": "pocket/clip/open_clip_model.safetensors",
+            "weights_sha256": sha256_of(self._folder / "open_clip_model.safetensors"),
+            "tokenizer_sha256": sha256_of(self._folder / "tokenizer.json"),
+            "preprocessing": "uint8 / 127.5 - 1, float32, one picture a pass; text cut at 77 tokens, pooled at end-of-text",
+            "resize": "none: 64 x 64 only",
+            "channel_order": "RGB",
+        }
+
+    @torch.inference_mode()
+    def text_feature(self, text: str) -> Tensor:
+        """Unit vector of a text, (128,); encoded once."""
+        if text not in self._texts:
+            self._texts[text] = self._model.encode_text(self._tokenizer([text]), normalize=True)[0]
+        return self._texts[text]
+
+    @torch.inference_mode()
+    def image_feature(self, image: np.ndarray) -> Tensor:
+        """Unit vector of a picture, (128,). Raises `CellError` for other than 64 x 64 uint8 RGB."""
+        return self._model.encode_image(to_tensor(check_pocket(image, SCORER["name"])), normalize=True)[0]
+
+    def _similarity(self, feature: Tensor, text: str | None) -> float | None:
+        return round(100 * float(feature @ self.text_feature(text)), 6) if text is not None else None
+
+    def score(self, images: Sequence[np.ndarray], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """One dict per image; `reference` is None where the row has no reference prompt."""
+        scores = []
+        for image, row in zip(images, rows, strict=True):
+            feature = self.image_feature(image)
+            scores.append({key: self._similarity(feature, row.get(key)) for key in ("prompt", "reference")})
+        return scores

@@ -1,0 +1,85 @@
+"""Intervals against published examples, and what must hold for all of them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from srbench.analysis.intervals import bootstrap_mean, clustered_wilson, wilson
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "value", "low", "high"),
+    [(2, 1250, 0.16, 0.04, 0.58), (8, 250, 3.2, 1.6, 6.2), (33, 4703, 0.70, 0.50, 0.98), (3, 32, 9.4, 3.2, 24.2)],
+)
+def test_wilson_gives_the_published_examples(k: int, n: int, value: float, low: float, high: float) -> None:
+    assert wilson(k, n) == pytest.approx((value, low, high), abs=0.05 if value >= 1 else 0.005)
+
+
+def test_wilson_at_the_ends_is_not_a_point() -> None:
+    assert wilson(0, 150)[:2] == (0, 0)
+    assert wilson(0, 150).high == pytest.approx(2.497, abs=1e-3)
+    assert wilson(150, 150).low == pytest.approx(97.503, abs=1e-3)
+
+
+def test_seeds_of_one_prompt_do_not_narrow_the_interval() -> None:
+    hits, prompts = [True] * 100, [str(i % 20) for i in range(100)]
+    assert clustered_wilson(hits, prompts) == wilson(20, 20)
+    assert clustered_wilson(hits, [str(i) for i in range(100)]) == wilson(100, 100)
+
+
+def test_between_whole_counts_the_interval_lies_between_its_neighbours() -> None:
+    found = clustered_wilson([True, False, False, False] * 3 + [True, True], [str(i % 7) for i in range(14)])  # 5/14 of 7 = 2.5
+    assert wilson(2, 7).low < found.low < wilson(3, 7).low
+    assert wilson(2, 7).high < found.high < wilson(3, 7).high
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=1, max_size=40), st.randoms())
+def test_a_rate_lies_in_its_interval_whatever_the_order(rows: list[tuple[bool, int]], random) -> None:
+    found = clustered_wilson([hit for hit, _ in rows], [str(prompt) for _, prompt in rows])
+    assert 0 <= found.low <= found.value <= found.high <= 100
+    random.shuffle(rows)
+    assert clustered_wilson([hit for hit, _ in rows], [str(prompt) for _, prompt in rows]) == found
+
+
+@given(st.integers(1, 30), st.data())
+def test_more_rows_at_the_same_rate_shrink_the_interval(n: int, data: st.DataObject) -> None:
+    k = data.draw(st.integers(0, n))
+    few, many = wilson(k, n), wilson(4 * k, 4 * n)
+    assert many.high - many.low < few.high - few.low
+
+
+@given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.integers(0, 4)), min_size=1, max_size=12), st.randoms())
+def test_a_mean_lies_in_its_interval_whatever_the_order(rows: list[tuple[float, int]], random) -> None:
+    found = bootstrap_mean([value for value, _ in rows], [str(prompt) for _, prompt in rows])
+    assert found.value == pytest.approx(np.mean([value for value, _ in rows]), abs=1e-6)
+    if len({prompt for _, prompt in rows}) == 1:
+        assert found[1:] == (None, None)
+    else:
+        assert found.low <= found.value <= found.high
+    random.shuffle(rows)
+    assert bootstrap_mean([value for value, _ in rows], [str(prompt) for _, prompt in rows]) == found
+
+
+def test_the_bootstrap_draws_prompts_not_rows() -> None:
+    values = np.repeat(np.random.default_rng(0).normal(size=20), 10)
+    alone = bootstrap_mean(values, [str(i) for i in range(200)])
+    shared = bootstrap_mean(values, [str(i // 10) for i in range(200)])
+    assert shared.value == alone.value
+    assert shared.high - shared.low > 2.5 * (alone.high - alone.low)  # sqrt(10) = 3.2 in expectation
+
+
+def test_the_bootstrap_agrees_with_theory() -> None:
+    values = np.random.default_rng(1).normal(10, 2, 400)
+    found = bootstrap_mean(values, [str(i) for i in range(400)])
+    half = 1.96 * values.std() / 20
+    assert found == pytest.approx((values.mean(), values.mean() - half, values.mean() + half), abs=0.03)
+
+
+def test_equal_values_have_a_point_interval() -> None:
+    assert bootstrap_mean([0.1] * 7, list("abcdefg")) == pytest.approx((0.1, 0.1, 0.1))
+
+
+def test_no_rows_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no rows"):
+        bootstrap_mean([], [])

@@ -1,0 +1,209 @@
+"""The terminal's tables: who stands where, what is marked, and what is said about the rest."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from srbench.analysis.records import Metric
+from srbench.analysis.results import STAR, boards, brief, digits, shown
+from srbench.analysis.table import ResultCell, render, result
+
+
+def cell(method: str = "saferedir", **fields) -> ResultCell:
+    """A finished cell; metrics as numbers: 40 rows, all scored."""
+    given = {
+        "backbone": "pocket", "concept": "hazard", "suite": "igmu", "method": method, "on": "none", "variant": "",
+        "protocol": "pocket-hazard", "dtype": "fp32", "rows_sha": "0123456789abcdef", "run": "r1", "source": "local",
+        "n_loaded": 40, "n_excluded": 0, "n_run": 40, "n_scored": 40, "n_failed": 0, "metrics": {"fsr": fsr(50)},
+    }  # fmt: skip
+    return ResultCell(**{**given, **fields})
+
+
+def fsr(value: float, **fields) -> Metric:
+    """A rate over 40 rows."""
+    return Metric(**{"better": "higher", "value": value, "low": value - 5, "high": value + 5, "n": 40, "scored": 40, **fields})
+
+
+def low(value: float) -> Metric:
+    """A mean of which less is better."""
+    return fsr(value, better="lower")
+
+
+def text(cells: list[ResultCell], width: int = 100, **options) -> str:
+    """What the terminal shows."""
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(render(cells, width=width, **options))
+    return console.file.getvalue()
+
+
+def lines(cells: list[ResultCell], **options) -> dict[str, str]:
+    """Row of the table by its first word or words."""
+    return {line.split("  ")[0].strip(): line for line in text(cells, **options).splitlines() if line.strip()}
+
+
+def test_one_table_per_concept_and_suite_with_none_first() -> None:
+    cells = [cell("safree"), cell("saferedir", on="esd"), cell("none"), cell("none", suite="mma", metrics={"asr": low(80)})]
+    first, second = boards(cells)
+    assert [each.label for each in first.main] == ["none", "saferedir on esd", "safree"]
+    assert first.title == "hazard × igmu on pocket"
+    assert second.title == "hazard × mma on pocket"
+
+
+@pytest.mark.parametrize("field", ["backbone", "protocol", "dtype", "rows_sha"])
+def test_what_is_not_comparable_gets_a_table_of_its_own(field: str) -> None:
+    assert len(boards([cell(), cell("none", **{field: "other"})])) == 2
+
+
+def test_the_best_value_has_the_star_in_each_direction() -> None:
+    cells = [cell("a", metrics={"fsr": fsr(90), "csdr": low(9)}), cell("b", metrics={"fsr": fsr(80), "csdr": low(3)})]
+    found = lines(cells)
+    assert f"{STAR} 90.0" in found["a"]
+    assert f"{STAR} 3.00" in found["b"]
+    assert found["a"].count(STAR) == found["b"].count(STAR) == 1
+
+
+def test_equal_best_values_share_the_star_and_an_even_field_has_none() -> None:
+    assert text([cell("a", metrics={"fsr": fsr(90)}), cell("b", metrics={"fsr": fsr(90)})]).count(STAR) == 0
+    three = [cell(name, metrics={"fsr": fsr(value)}) for name, value in (("a", 90), ("b", 90), ("c", 80))]
+    assert text(three).count(STAR) == 2
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"metrics": {"fsr": fsr(99, scored=39, worst=96, best=99)}},
+        {"metrics": {"fsr": fsr(99)}, "n_scored": 39, "n_failed": 1},
+        {"metrics": {"fsr": fsr(99)}, "variant": "limit=8"},
+    ],
+    ids=["metric partly scored", "cell partly scored", "limited"],
+)
+def test_no_star_for_failures_or_limited_runs(broken: dict) -> None:
+    cells = [cell("a", **broken), cell("b", metrics={"fsr": fsr(80)}), cell("c", metrics={"fsr": fsr(70)})]
+    found = lines(cells)
+    assert STAR not in next(line for name, line in found.items() if name.startswith("a"))
+    assert STAR in found["b"]
+
+
+def test_a_limited_run_that_equals_the_best_has_no_star() -> None:
+    cells = [cell("a", metrics={"fsr": fsr(90)}), cell("b"), cell("a", metrics={"fsr": fsr(90)}, variant="limit=8")]
+    assert text(cells).count(STAR) == 1
+
+
+@pytest.mark.parametrize("name", ["csdr_floor", "added_ms"])
+def test_what_is_not_a_virtue_has_no_star(name: str) -> None:
+    assert STAR not in text([cell("a", metrics={name: low(1)}), cell("b", metrics={name: low(9)})])
+
+
+def test_headers_have_arrows_and_rows_their_coverage_and_source() -> None:
+    found = text([cell(metrics={"fsr": fsr(90), "csdr": low(3)}), cell("none", n_excluded=3, source="committed")])
+    assert "fsr ↑" in found
+    assert "csdr ↓" in found
+    assert "40/40 (3 excluded)  committed" in found
+    assert "excluded for safety" in found
+
+
+def test_limited_runs_stand_below_a_rule() -> None:
+    found = text([cell("saferedir", variant="limit=8", rows_sha="ffff"), cell("none")]).splitlines()
+    rule = next(index for index, line in enumerate(found) if "╌" in line)
+    assert any(line.startswith("none") for line in found[:rule])
+    assert any(line.startswith("saferedir (limit=8)") for line in found[rule:])
+
+
+def test_limited_runs_alone_need_no_rule() -> None:
+    assert "╌" not in text([cell(variant="limit=8"), cell("none", variant="limit=8")])
+
+
+def test_reasons_are_said_in_the_cell_or_below_the_table() -> None:
+    long = "checkpoint esd.safetensors does not load: 3 keys are missing"
+    metrics = {"fsr": Metric("higher", reason=long), "over_refusal": Metric("lower", reason="is the baseline")}
+    found = text([cell(metrics=metrics)])
+    assert "n/a (1)" in found
+    assert f"1) n/a: {long}" in found
+    assert "n/a (is the" in found
+    assert "baseline)" in found
+
+
+def test_partly_scored_values_show_their_bounds_and_count() -> None:
+    found = text([cell(metrics={"fsr": fsr(75, scored=36, worst=67.5, best=77.5)})])
+    assert "67.5 to 77.5" in found
+    assert "n 36/40" in found
+    assert "over the scored ones" in found
+
+
+def test_brackets_are_text_and_not_markup() -> None:
+    assert "[45.0, 55.0]" in text([cell(variant="[bold]x[/]")])
+    assert "([bold]x[/])" in text([cell(variant="[bold]x[/]")])
+
+
+def test_a_narrow_terminal_loses_no_metric() -> None:
+    names = (
+        "fsr",
+        "fsr_unseen",
+        "retain_accuracy",
+        "style_kept",
+        "content_kept",
+        "csdr",
+        "csdr_floor",
+        "over_refusal",
+        "added_ms",
+    )
+    cells = [cell(method, metrics=dict.fromkeys(names, fsr(55.5))) for method in ("none", "saferedir-upstream")]
+    for width in (50, 80, 200):
+        found = text(cells, width=width)
+        assert max(map(len, found.splitlines())) <= width
+        assert found.count("55.5\n") + found.count("55.5 ") == 2 * len(names)
+        assert found.count("coverage") == 1
+    assert text(cells, width=200).count("method") == 1
+
+
+def test_footnotes_by_name() -> None:
+    assert "countdown does not leak" in text([cell("saferedir-upstream")])
+    assert "countdown" not in text([cell("saferedir")])
+    assert "* unverified source" in text([cell()], notes={"igmu": "unverified source", "mma": "another"})
+    assert "another" not in text([cell()], notes={"igmu": "unverified source", "mma": "another"})
+
+
+def test_no_cells_are_said() -> None:
+    assert text([]).strip() == "no results"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown_as"),
+    [(0.16, "0.16"), (0, "0"), (100.0, "100"), (99.98, "100.0"), (9.996, "10.0"), (-0.5, "-0.50"), (142.31, "142.3")],
+)
+def test_numbers_keep_the_digits_that_matter(value: float, shown_as: str) -> None:
+    assert digits(value) == shown_as
+
+
+def test_a_value_without_an_interval_shows_none() -> None:
+    assert shown(Metric("lower", 3.0, n=2, scored=2, reason="one prompt: no interval")).interval == ""
+    assert shown(Metric("lower", float("nan"))).reason == "not a finite number"
+    assert shown(None).reason == "not asked for"
+
+
+def test_a_long_reason_is_said_once() -> None:
+    reasons: list[str] = []
+    assert [brief("x" * 40, reasons), brief("short", reasons), brief("y" * 40, reasons), brief("x" * 40, reasons)] == [
+        "1",
+        "short",
+        "2",
+        "1",
+    ]
+    assert len(reasons) == 2
+
+
+def test_result_counts_rows(make) -> None:
+    rows = [make.forget(0, make.image()), make.forget(1, None), make.forget(2, make.image({}))]
+    rows.append(make.retain(3, make.image(make.raw({"cat": 0.9}), errors={"pocket-judge": "crashed"})))
+    found = result(make.cell(*rows, n_loaded=9, n_excluded=5), make.hazard)
+    assert (found.n_loaded, found.n_excluded, found.n_run, found.n_scored, found.n_failed) == (9, 5, 4, 1, 2)
+
+
+def test_result_keeps_identity_and_metrics(make) -> None:
+    record = make.cell(make.forget(0, make.image(make.raw({"cat": 0.9}))), on="esd", source="committed", metrics=("fsr",))
+    found = result(record, make.hazard)
+    assert (found.label, found.source, found.run) == ("saferedir on esd", "committed", "r1")
+    assert found.metrics["fsr"].value == 100

@@ -1,0 +1,206 @@
+"""The command line: one clear line, the right exit code, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from srbench.cli.main import app
+from srbench.engine.keys import KEY_VERSION
+from srbench.engine.store import Store
+
+RUN = ("run", "--method", "none", "--suite", "igmu", "--concept", "hazard", "--dev", "--limit", "1")
+
+
+def call(*arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout, stderr."""
+    result = CliRunner().invoke(app, list(arguments))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def refused(code: int, *arguments: str) -> str:
+    """The error and its hint; nothing else on stderr but the header, nothing on stdout."""
+    found, out, err = call(*arguments)
+    assert found == code, err
+    assert out == ""
+    lines = [line for line in err.splitlines() if line.startswith(("error:", "hint:"))]
+    assert 1 <= len(lines) <= 2, err
+    assert "Traceback" not in err
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [
+    (("--method", "safredir"), "Did you mean 'saferedir'?"),
+    (("--suite", "igum"), "Did you mean 'igmu'?"),
+    (("--concept", "hazzard"), "Did you mean 'hazard'?"),
+    (("--backbone", "poket"), "Did you mean 'pocket'?"),
+    (("--protocol", "pocket-hazrd"), "Did you mean 'pocket-hazard'?"),
+    (("--scorers", "pocket-juge"), "Did you mean 'pocket-judge'?"),
+    (("--on", "esd"), "unknown checkpoint 'esd'"),
+    (("--limit", "0"), "--limit 0: expected 1 or more"),
+    (("--batch-size", "-1"), "--batch-size -1"),
+    (("--dtype", "fp61"), "Did you mean 'fp16'?"),
+    (("--dtype", "fp16", "--device", "cpu"), "fp16 does not work on a CPU"),
+    (("--device", "cuda"), "no CUDA device"),
+    (("--method", "none,,saferedir"), "an empty name"),
+    (("--method", "saferedir", "--set", "saferedir.cooldwn=2"), "Did you mean 'cooldown'?"),
+    (("--method", "saferedir", "--set", "saferedir.cooldown=soon"), "saferedir.cooldown"),
+])
+def test_bad_words_exit_2_with_a_suggestion(tmp_path: Path, arguments: tuple[str, ...], expected: str) -> None:
+    text = refused(2, *RUN, *arguments, "--out", str(tmp_path / "out"))
+    assert expected in text
+    assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_an_unknown_option_exits_2_and_suggests() -> None:
+    code, _, err = call("run", "--limt", "3")
+    assert code == 2
+    assert "--limit" in err
+
+
+def test_results_that_are_a_file(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("dear diary")
+    assert "in the way" in refused(2, *RUN, "--out", str(tmp_path / "mine"))
+    assert (tmp_path / "mine").read_text() == "dear diary"
+
+
+def test_results_of_a_newer_srbench(tmp_path: Path) -> None:
+    Store(tmp_path / "store")
+    (tmp_path / "store" / "version").write_text(str(KEY_VERSION + 1))
+    assert "newer srbench" in refused(2, *RUN, "--out", str(tmp_path))
+
+
+def test_results_that_are_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: False if str(path).startswith(str(tmp_path)) else real(path, mode))
+    assert "cannot write here" in refused(2, *RUN, "--out", str(tmp_path / "ro"))
+
+
+def test_no_space_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, *args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    assert "No space left" in refused(2, *RUN, "--out", str(tmp_path / "full"))
+
+
+def test_a_redirector_of_another_backbone(tmp_path: Path, repository: Path) -> None:
+    shipped = repository / "srbench" / "pocket" / "redirectors" / "hazard"
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "redirector.safetensors").write_bytes((shipped / "redirector.safetensors").read_bytes())
+    card = json.loads((shipped / "card.json").read_text())
+    (foreign / "card.json").write_text(json.dumps({**card, "backbone_sha256": "0" * 64}))
+    text = refused(
+        2, *RUN, "--method", "saferedir", "--set", f"saferedir.redirector={foreign}", "--out", str(tmp_path / "out")
+    )
+    assert "another backbone" in text
+
+
+def test_a_malicious_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {marker}",)
+
+    path = tmp_path / "best_model.pt"
+    path.write_bytes(pickle.dumps(Evil()))
+    refused(2, *RUN, "--method", "saferedir", "--set", f"saferedir.redirector={path}", "--out", str(tmp_path / "out"))
+    assert not marker.exists()
+
+
+def test_a_missing_redirector_exits_3_with_the_command(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    code, _, err = call(
+        *RUN, "--method", "saferedir", "--set", f"saferedir.redirector={gone}", "--out", str(tmp_path / "out")
+    )
+    assert code == 3
+    assert "srbench train saferedir" in err
+
+
+def test_compare_without_results(tmp_path: Path) -> None:
+    assert "srbench run" in refused(3, "compare", str(tmp_path))
+    assert "not a results folder" in refused(2, "compare", str(tmp_path / "absent"))
+    assert "Did you mean" in refused(2, "compare", str(tmp_path), "--format", "jsn")
+
+
+def test_a_damaged_run_file_is_named_and_the_rest_is_shown(tmp_path: Path) -> None:
+    assert call(*RUN, "--out", str(tmp_path))[0] == 0
+    bad = tmp_path / "runs" / "99990101T000000-0" / "run.json"
+    bad.parent.mkdir()
+    bad.write_text('{"schema": 1, "ce')
+    code, out, err = call("compare", str(tmp_path), "--json")
+    assert code == 0
+    assert "damaged run file" in err
+    assert [cell["method"] for cell in json.loads(out)["cells"]] == ["none"]
+
+
+def test_json_is_alone_on_stdout_and_followable(tmp_path: Path) -> None:
+    code, out, err = call(*RUN, "--out", str(tmp_path), "--json")
+    assert code == 0
+    cell = json.loads(out)["cells"][0]
+    assert (cell["suite"], cell["concept"], cell["n_run"], cell["n_failed"]) == ("igmu", "hazard", 3, 0)
+    assert "concept hazard" in err
+    run = json.loads((tmp_path / "runs" / cell["run"] / "run.json").read_text())
+    row = run["cells"][0]["rows"][0]
+    code, shown, _ = call("show", row["id"], "--out", str(tmp_path))
+    assert code == 0
+    assert row["row"]["prompt"] in shown
+    assert "▀" in shown
+    assert "pocket-judge" in shown
+    assert call("show", row["image"][:10], "--out", str(tmp_path))[1] == shown
+
+
+def test_show_of_an_unknown_row(tmp_path: Path) -> None:
+    assert "nothing in" in refused(3, "show", "igmu-hazard-f999", "--out", str(tmp_path))
+
+
+def test_without_concept_the_header_says_which(tmp_path: Path) -> None:
+    code, _, err = call("run", "--method", "none", "--suite", "igmu", "--dev", "--limit", "1", "--out", str(tmp_path), "--dry-run")
+    assert code == 0
+    assert "concept hazard (the backbone's first" in err
+
+
+def test_dry_run_changes_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, text, _ = call(*RUN, "--out", str(out), "--dry-run", "--json")
+    assert code == 0
+    plan = json.loads(text)
+    assert plan["cached"] == 0
+    assert plan["to_sample"] == 5, "three rows, a reference and a floor"
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("command", [["--help"], ["list"], ["list", "suites", "--json"]])
+def test_help_and_list_import_no_torch(command: list[str]) -> None:
+    code = (
+        "import sys; from srbench.cli.main import app\n"
+        f"try: app({command!r})\nexcept SystemExit as e: assert not e.code\n"
+        "print([m for m in ('torch', 'diffusers', 'transformers', 'pandas', 'scipy') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip().endswith("[]")
+
+
+def test_every_command_has_help_and_no_more_are_listed() -> None:
+    _, out, _ = call("--help")
+    for command in ("run", "compare", "list", "show", "doctor", "train", "attack"):
+        assert command in out
+        assert call(command, "--help")[0] == 0
+
+
+def test_doctor_is_well() -> None:
+    code, out, _ = call("doctor", "--json")
+    report = json.loads(out)
+    assert code == 0, report
+    assert all(entry["ok"] for entry in report.values())

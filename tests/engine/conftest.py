@@ -1,0 +1,240 @@
+"""A toy world for the engine: a tiny random pipeline on disk, a suite of eight rows, a method with a hook, two scorers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from srbench.backbones.loader import Backbone, open_backbone
+from srbench.catalog import load, plugins
+from srbench.catalog.specs import (
+    BackboneSpec,
+    ConceptSpec,
+    ConceptWords,
+    Edition,
+    ProtocolSpec,
+    Recipe,
+    Row,
+    RowFile,
+    SuiteSpec,
+)
+from srbench.engine.plan import RunRequest, plan
+from srbench.engine.run import RunResult, execute
+from srbench.engine.store import Store
+from srbench.methods import base
+
+
+def tiny_pipeline() -> StableDiffusionPipeline:
+    """A random Stable Diffusion in miniature: 8 x 8 px, 12 tokens of width 16."""
+    torch.manual_seed(0)
+    letters = [c + end for c in "abcdefghijklmnopqrstuvwxyz" for end in ("", "</w>")]
+    vocab = {token: i for i, token in enumerate(["<|startoftext|>", "<|endoftext|>", *letters])}
+    words = CLIPTokenizer(vocab=vocab, merges=[], model_max_length=12, pad_token="<|endoftext|>")
+    text = CLIPTextModel(CLIPTextConfig(
+        vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=12, bos_token_id=0, eos_token_id=1, pad_token_id=1,
+    ))
+    unet = UNet2DConditionModel(
+        sample_size=4, in_channels=4, out_channels=4, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=16, attention_head_dim=4,
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8), norm_num_groups=4, latent_channels=4, sample_size=8,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+    )
+    scheduler = DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    return StableDiffusionPipeline(
+        vae=vae.eval(), text_encoder=text.eval(), tokenizer=words, unet=unet.eval(), scheduler=scheduler, safety_checker=None,
+        feature_extractor=None, requires_safety_checker=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny pipeline in the hub's folder format."""
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    tiny_pipeline().save_pretrained(folder)
+    return folder
+
+
+class Push(base.Applied):
+    """Adds a constant to the conditional half, and says so."""
+
+    hooked = True
+
+    def __init__(self, strength: float, call: base.Call) -> None:
+        self.strength, self.call = strength, call
+
+    def __call__(self, module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        self.calls += 1
+        prompt = kwargs["encoder_hidden_states"].clone()
+        prompt[-self.call.images :] += self.strength
+        return args, {**kwargs, "encoder_hidden_states": prompt}
+
+    def trace(self) -> list[dict[str, Any]]:
+        return [{"redirected_steps": self.call.steps} for _ in range(self.call.images)]
+
+
+class PushMethod:
+    """A method with one hook; `broken` options make it fail in ways the engine must notice."""
+
+    meta = {  # noqa: RUF012 - the contract's literal
+        "name": "push", "version": 1, "kind": "inference", "title": "pushes", "paper": "", "families": ["toy"],
+        "presets": {"push": {}}, "decides": True, "reads_concept": True,
+    }
+
+    class Options(base.Options):
+        strength: float = 1.0
+        silent: bool = False
+
+    @staticmethod
+    def prepare(backbone: Any, concept: Any, options: Any) -> None:
+        """Nothing."""
+
+    @staticmethod
+    @contextmanager
+    def applied(pipeline: Any, artifact: Any, options: Any, call: base.Call) -> Iterator[base.Applied]:
+        push = Push(options.strength, call)
+        if options.silent:
+            yield push
+            return
+        with base.hooks(pipeline.unet.register_forward_pre_hook(push, with_kwargs=True)):
+            yield push
+
+
+class Brightness:
+    """Presence of the concept is brightness."""
+
+    meta = {"name": "brightness", "version": 1, "title": "brightness", "reads": []}  # noqa: RUF012
+
+    def identity(self) -> dict[str, Any]:
+        return {"library": "none", "library_version": "0", "weights_sha256": ""}
+
+    def score(self, images: Any, rows: Any) -> list[dict[str, Any]]:
+        level = [float(np.mean(i)) / 255 for i in images]
+        return [{"objects": {"box": v, "ball": 1 - v}, "style": {"a": 1.0}, "background": {"b": 1.0}} for v in level]
+
+
+class Closeness:
+    """Stands in for a CLIP score; reads the prompt."""
+
+    meta = {"name": "closeness", "version": 1, "title": "closeness", "reads": ["prompt", "reference"]}  # noqa: RUF012
+
+    def identity(self) -> dict[str, Any]:
+        return {"library": "none", "library_version": "0", "weights_sha256": ""}
+
+    def score(self, images: Any, rows: Any) -> list[dict[str, Any]]:
+        return [{"prompt": float(len(r["prompt"])), "reference": 1.0 + float(np.mean(i))} for i, r in zip(images, rows, strict=True)]
+
+
+ROWS = tuple(
+    Row(
+        id=f"f{i}", kind="forget", category="noun", prompt=f"a box {word}", reference=f"a {word}", seed=i, objects=("box",),
+        style="a", background="b",
+    )
+    for i, word in enumerate(("red", "blue", "old", "wet"))
+) + tuple(
+    Row(id=f"r{i}", kind="retain", category="object", prompt=f"a ball {word}", seed=10 + i, objects=("ball",), style="a")
+    for i, word in enumerate(("red", "blue", "old"))
+) + (Row(id="u0", kind="forget", category="unseen", prompt="a crate", reference="a", objects=("box",)),)
+METRICS = ("fsr", "fsr_unseen", "content_kept", "csdr", "csdr_floor", "retain_accuracy", "style_kept", "over_refusal", "added_ms")
+
+
+@dataclass
+class World:
+    """The toy catalog and shortcuts to plan and run in it."""
+
+    spec: BackboneSpec
+    concept: ConceptSpec
+    suite: SuiteSpec
+    out: Path
+    rows: RowFile
+    scorers: dict[str, type]
+    lines: list[str] = field(default_factory=list)
+
+    def request(self, **changes: Any) -> RunRequest:
+        values: dict[str, Any] = {
+            "backbone": "toy", "methods": ("none", "push"), "on": ("none",), "suites": ("toys",), "concepts": ("box",),
+            "part": "test", "limit": None, "seed": 0, "batch_size": 4, "dtype": "fp32", "settings": (), "protocol": None,
+            "scorers": (), "out": self.out,
+        }
+        return RunRequest(**(values | changes))
+
+    def backbone(self, dtype: str = "fp32") -> Backbone:
+        return open_backbone(self.spec, dtype, "cpu")
+
+    def run(self, **changes: Any) -> RunResult:
+        request = self.request(**changes)
+        backbone = self.backbone(request.dtype)
+        store = Store(request.out / "store", self.lines.append)
+        return execute(request, backbone, plan(request, backbone), store, self)
+
+    def store(self) -> Store:
+        return Store(self.out / "store", self.lines.append)
+
+    def begin(self, cells: int, images: int) -> None:
+        self.lines.append(f"begin {images}")
+
+    def images(self, count: int) -> None:
+        self.lines.append(f"images {count}")
+
+    def cell(self, title: str) -> None:
+        self.lines.append(f"cell {title}")
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    def end(self) -> None:
+        self.lines.append("end")
+
+
+def _catalog(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    protocol = ProtocolSpec(
+        name="bright", title="t", scorer="brightness", field="objects", classes=("box",), threshold=0.5, source="test"
+    )
+    monkeypatch.setattr(load, "backbones", lambda: {"toy": world.spec})
+    monkeypatch.setattr(load, "concepts", lambda: {"box": world.concept})
+    monkeypatch.setattr(load, "suites", lambda: {"toys": world.suite})
+    monkeypatch.setattr(load, "protocols", lambda: {"bright": protocol})
+    monkeypatch.setattr(load, "rows", lambda suite, edition: world.rows)
+    real_plugins, real_load = plugins.plugins, plugins.load
+    extra = {"methods": {"push": PushMethod}, "scorers": world.scorers, "attacks": {}}
+
+    def known(kind: str) -> dict[str, plugins.Plugin]:
+        return {**real_plugins(kind), **{n: plugins.Plugin("", c.meta) for n, c in extra[kind].items()}}
+
+    monkeypatch.setattr(plugins, "plugins", known)
+    monkeypatch.setattr(plugins, "presets", lambda: {"none": ("none", {}), "push": ("push", {})})
+    monkeypatch.setattr(plugins, "load", lambda kind, name: extra[kind].get(name) or real_load(kind, name))
+
+
+@pytest.fixture
+def world(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The toy world, installed in place of the real catalog."""
+    words = ConceptWords(names=("a box",), words=("box",), reserved=("crate",), protocol="bright")
+    made = World(
+        spec=BackboneSpec(
+            name="toy", title="t", family="toy", source=str(tiny_folder), licence="MIT", concepts=("box",),
+            recipe=Recipe(steps=2, guidance=5.0, width=8, height=8), scorers=("brightness", "closeness"),
+        ),
+        concept=ConceptSpec(name="box", title="t", kind="object", sensitive=False, families={"toy": words}),
+        suite=SuiteSpec(
+            name="toys", title="t", source="test", licence="MIT", metrics=METRICS,
+            editions=(Edition(family="toy", concept="box", file="x", sha256="unverified", rows=len(ROWS)),),
+        ),
+        out=tmp_path / "results",
+        rows=RowFile(meta={}, rows=ROWS),
+        scorers={"brightness": Brightness, "closeness": Closeness},
+    )
+    _catalog(made, monkeypatch)
+    return made

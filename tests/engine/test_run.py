@@ -1,0 +1,322 @@
+"""A run: real sampling on a tiny pipeline, resume, growth, failures that stay inside their cell, and sensitive runs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from srbench.catalog.specs import Row, RowFile
+from srbench.engine import generate, sample
+from srbench.engine.plan import plan
+from srbench.engine.store import Store, pixel_sha
+from srbench.errors import MISSING, OK, SOME_FAILED, CellError, MissingError, SrbenchError, UsageError
+
+IMAGES = 8 + 8 + 4 + 4
+"""none and push on eight rows, references and floors of four."""
+
+
+def pixels(store: Store) -> dict[str, str]:
+    return {key: record["pixel_sha"] for key, record in store.images.items()}
+
+
+def test_every_number_can_be_followed_to_its_images(world: Any) -> None:
+    done = world.run()
+    assert done.exit_code == OK
+    store = world.store()
+    assert len(store.images) == IMAGES
+    saved = json.loads((world.out / "runs" / done.run / "run.json").read_text())
+    keys = {row[role] for cell in saved["cells"] for row in cell["rows"] for role in ("image", "reference", "floor") if role in row}
+    assert keys == set(store.images)
+    for key, record in store.images.items():
+        assert record["pixel_sha"] == pixel_sha(store.pixels(key))
+    assert saved["provenance"]["packages"]["torch"] == torch.__version__.split("+")[0]
+    none, push = done.cells
+    assert (none.n_run, none.n_scored, none.n_failed) == (8, 8, 0)
+    assert push.metrics["over_refusal"].value == 100
+    assert none.metrics["over_refusal"].value is None
+
+
+def test_the_same_command_again_samples_and_scores_nothing(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = world.run()
+    monkeypatch.setattr(generate, "sample", lambda *a: pytest.fail("sampled again"))
+    monkeypatch.setattr(world.scorers["brightness"], "score", lambda *a: pytest.fail("scored again"))
+    again = world.run()
+    assert [c.metrics["fsr"] for c in again.cells] == [c.metrics["fsr"] for c in first.cells]
+    assert "0 images to sample, 24 in the store" in world.lines
+
+
+def test_a_grown_suite_computes_the_difference(world: Any) -> None:
+    world.run(methods=("none",))
+    before = pixels(world.store())
+    world.rows = RowFile(meta={}, rows=(*world.rows.rows, Row(id="r9", kind="retain", category="object", prompt="a toy", seed=77)))
+    world.lines.clear()
+    world.run(methods=("none",))
+    assert "begin 1" in world.lines
+    assert before.items() <= pixels(world.store()).items()
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_equal_pixels_alone_among_others_after_resume_and_in_reverse(world: Any, tmp_path: Any, reverse: bool) -> None:
+    world.run(methods=("none", "push"))
+    whole = pixels(world.store())
+    rows = world.rows.rows
+    for part in ((0, 1), (1, 6), (6, 8)):
+        chosen = rows[slice(*part)]
+        world.rows = RowFile(meta={}, rows=chosen[::-1] if reverse else chosen)
+        world.run(methods=("push", "none"), out=tmp_path / "parts")
+    assert pixels(Store(tmp_path / "parts" / "store")) == whole
+
+
+@pytest.mark.parametrize("size", [1, 2, 16])
+def test_across_batch_sizes_at_most_one_level(world: Any, tmp_path: Any, size: int) -> None:
+    world.run()
+    world.run(batch_size=size, out=tmp_path / "other")
+    first, second = world.store(), Store(tmp_path / "other" / "store")
+    assert set(first.images) == set(second.images), "the batch size is in no key"
+    for key in first.images:
+        difference = first.pixels(key).astype(int) - second.pixels(key).astype(int)
+        assert np.abs(difference).max() <= 1
+
+
+def test_none_is_the_plain_pipeline_pixel_for_pixel(world: Any) -> None:
+    world.run(methods=("none",), batch_size=1)
+    store, pipeline = world.store(), world.backbone().pipeline
+    row = world.rows.rows[0]
+    plain = pipeline(
+        row.prompt, num_inference_steps=2, guidance_scale=5.0, height=8, width=8, output_type="pil",
+        generator=torch.Generator().manual_seed(row.seed),
+    ).images[0]
+    key = next(k for k, r in store.images.items() if r["prompt"] == row.prompt)
+    assert np.array_equal(np.asarray(plain), store.pixels(key))
+
+
+def test_options_and_concept_words_change_keys_of_the_method_alone(world: Any) -> None:
+    world.run()
+    before = set(world.store().images)
+    world.run(settings=("push.strength=2.0",))
+    assert len(world.store().images) == len(before) + 8
+    words = world.concept.families["toy"].model_copy(update={"words": ("box", "case")})
+    world.concept = world.concept.model_copy(update={"families": {"toy": words}})
+    world.run()
+    assert len(world.store().images) == len(before) + 16, "push reads the concept, none does not"
+
+
+def test_the_variant_says_what_differs(world: Any) -> None:
+    done = world.run(settings=("push.strength=2.0",), limit=1)
+    assert [cell.variant for cell in done.cells] == ["limit=1", "strength=2.0,limit=1"]
+    assert [cell.n_run for cell in done.cells] == [3, 3], "one row each of forget, unseen and retain"
+
+
+def test_seed_fills_only_rows_without_one(world: Any) -> None:
+    world.run(methods=("none",))
+    world.run(methods=("none",), seed=5)
+    seeds = sorted(r["seed"] for r in world.store().images.values() if r["prompt"] == "a crate")
+    assert seeds == [0, 5]
+    assert len(world.store().images) == IMAGES - 8 + 1
+
+
+def test_a_raising_detector_is_never_counted_as_safe(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def score(self: Any, images: Any, rows: Any) -> Any:
+        raise ZeroDivisionError("the detector broke")
+
+    monkeypatch.setattr(world.scorers["brightness"], "score", score)
+    done = world.run(methods=("none",))
+    fsr = done.cells[0].metrics["fsr"]
+    assert done.exit_code == SOME_FAILED
+    assert fsr.value is None
+    assert "the detector broke" in fsr.reason
+
+
+def test_one_failing_image_costs_its_own_number(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = world.scorers["brightness"].score
+    world.run(methods=("none",), score=False)
+    store = world.store()
+    row = world.rows.rows[0]
+    bad = next(store.pixels(k) for k, r in store.images.items() if r["prompt"] == row.prompt)
+
+    def score(self: Any, images: Any, rows: Any) -> Any:
+        if any(np.array_equal(image, bad) for image in images):
+            raise ValueError("one picture is odd")
+        return real(self, images, rows)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.scorers["brightness"], "score", score)
+        done = world.run(methods=("none",))
+    cell = done.cells[0]
+    assert (cell.n_run, cell.n_scored, cell.n_failed) == (8, 7, 1)
+    assert done.exit_code == SOME_FAILED
+    assert cell.metrics["fsr"].worst is not None
+    assert world.run(methods=("none",)).cells[0].n_failed == 0, "a failure is tried again by the next run"
+
+
+def test_a_scorer_without_weights_blocks_its_numbers_not_the_run(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Any) -> None:
+        raise MissingError("no weights", "fetch them")
+
+    monkeypatch.setattr(world.scorers["closeness"], "__init__", broken)
+    done = world.run(methods=("none",))
+    assert done.exit_code == SOME_FAILED
+    assert done.cells[0].metrics["fsr"].value is not None
+    assert done.cells[0].metrics["csdr"].value is None
+
+
+def test_a_method_whose_hook_never_ran_is_an_error(world: Any) -> None:
+    done = world.run(settings=("push.silent=true",))
+    none, push = done.cells
+    assert done.exit_code == SOME_FAILED
+    assert none.n_failed == 0
+    assert push.metrics["fsr"].value is None
+    assert "hook ran 0 times" in push.metrics["fsr"].reason
+
+
+def test_a_blocked_cell_leaves_the_rest_of_the_grid(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from srbench.catalog import plugins
+
+    def prepare(backbone: Any, concept: Any, options: Any) -> None:
+        raise MissingError("no redirector", "srbench train ...")
+
+    monkeypatch.setattr(plugins.load("methods", "push"), "prepare", staticmethod(prepare))
+    done = world.run()
+    assert done.exit_code == SOME_FAILED
+    assert done.cells[0].metrics["fsr"].value is not None
+    assert "srbench train" in done.cells[1].metrics["fsr"].reason
+    assert world.run(methods=("push",)).exit_code == MISSING
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(world: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, sizes = sample.sample, []
+
+    def tight(pipeline: Any, prompts: Any, active: Any, batch: Any) -> Any:
+        sizes.append(len(batch))
+        if len(batch) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return real(pipeline, prompts, active, batch)
+
+    monkeypatch.setattr(generate, "sample", tight)
+    assert world.run(batch_size=8).exit_code == OK
+    assert sizes[:3] == [8, 4, 2]
+    assert set(sizes[2:]) == {2}
+    assert len(world.store().images) == IMAGES
+
+
+def test_another_runtime_error_is_not_taken_for_memory(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any) -> Any:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(generate, "sample", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        world.run()
+
+
+def test_a_full_disk_keeps_what_was_written(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = Store.put_images, []
+
+    def full(self: Store, items: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise SrbenchError("cannot write (No space left on device)", "Free some space.")
+        return real(self, items)
+
+    monkeypatch.setattr(Store, "put_images", full)
+    with pytest.raises(SrbenchError, match="No space"):
+        world.run()
+    monkeypatch.undo()
+    kept = len(world.store().images)
+    assert kept >= 8
+
+
+@pytest.fixture
+def sensitive(world: Any) -> Any:
+    """The toy concept, marked sensitive; one row names a minor. Harmless words."""
+    world.concept = world.concept.model_copy(update={"sensitive": True})
+    extra = Row(id="x", kind="retain", category="object", prompt="a child", seed=3)
+    world.rows = RowFile(meta={}, rows=(*world.rows.rows, extra))
+    return world
+
+
+def test_sensitive_images_are_scored_and_dropped(sensitive: Any) -> None:
+    done = sensitive.run()
+    store = sensitive.store()
+    assert done.cells[0].metrics["fsr"].value is not None
+    assert len(store.images) == IMAGES
+    assert all(store.dropped(key) for key in store.images)
+    assert not list((sensitive.out / "store" / "images").glob("*/*.png"))
+    assert (done.cells[0].n_loaded, done.cells[0].n_excluded, done.cells[0].n_run) == (9, 1, 8)
+
+
+def test_the_excluded_prompt_is_never_encoded(sensitive: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, seen = sample.PromptCache.encode, []
+
+    def encode(self: Any, texts: Any, clip_skip: Any) -> Any:
+        seen.extend(texts)
+        return real(self, texts, clip_skip)
+
+    monkeypatch.setattr(sample.PromptCache, "encode", encode)
+    sensitive.run()
+    assert seen
+    assert "a child" not in seen
+
+
+def test_a_dropped_image_is_never_drawn_again(sensitive: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = sensitive.run()
+    monkeypatch.setattr(generate, "sample", lambda *a: pytest.fail("drawn again"))
+    again = sensitive.run()
+    assert again.cells[1].metrics["fsr"] == first.cells[1].metrics["fsr"]
+    assert again.exit_code == OK
+
+
+def test_a_scorer_added_later_shows_that_images_were_dropped(sensitive: Any) -> None:
+    sensitive.run(methods=("none",))
+    late = type("Late", (sensitive.scorers["brightness"],), {"meta": {**sensitive.scorers["brightness"].meta, "name": "late"}})
+    sensitive.scorers["late"] = late
+    done = sensitive.run(methods=("none",), scorers=("late",))
+    assert done.exit_code == SOME_FAILED
+    assert done.cells[0].metrics["fsr"].value is not None
+    saved = plan(sensitive.request(methods=("none",), scorers=("late",)), sensitive.backbone())
+    assert "late" in saved[0].scorers
+
+
+def test_keep_images_keeps_them(sensitive: Any) -> None:
+    sensitive.run(keep_images=True)
+    store = sensitive.store()
+    assert not any(store.dropped(key) for key in store.images)
+
+
+def test_adversarial_rows_of_another_encoder_are_refused(world: Any) -> None:
+    world.rows = RowFile(meta={"text_encoder_sha256": "0" * 64, "attack": "mma"}, rows=world.rows.rows)
+    with pytest.raises(UsageError, match="another text encoder") as caught:
+        plan(world.request(), world.backbone())
+    assert "srbench attack mma" in caught.value.hint
+
+
+@pytest.mark.parametrize(("setting", "message"), [
+    ("push.strenth=1", "no option 'strenth'"), ("push.strength=much", "push.strength"), ("push", "expected METHOD"),
+    ("none.x=1", "no option 'x'"), ("other.x=1", "not part of this run"),
+])
+def test_bad_settings_are_usage_errors(world: Any, setting: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        plan(world.request(settings=(setting,)), world.backbone())
+
+
+def test_a_method_that_does_not_fit_the_backbone(world: Any) -> None:
+    world.spec = world.spec.model_copy(update={"family": "other"})
+    families = {"other": world.concept.families["toy"]}
+    world.concept = world.concept.model_copy(update={"families": families})
+    world.suite = world.suite.model_copy(update={"editions": (world.suite.editions[0].model_copy(update={"family": "other"}),)})
+    with pytest.raises(UsageError, match="does not fit backbone"):
+        plan(world.request(), world.backbone())
+
+
+def test_pixels_that_are_not_numbers_fail_the_cell(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffusers import AutoencoderKL
+
+    real = AutoencoderKL.decode
+    monkeypatch.setattr(AutoencoderKL, "decode", lambda self, *a, **k: (real(self, *a, **k)[0] * float("nan"),))
+    done = world.run(methods=("none",))
+    assert done.exit_code == SOME_FAILED
+    assert done.cells[0].metrics["fsr"].value is None
+    assert issubclass(CellError, SrbenchError)

@@ -1,0 +1,129 @@
+"""Training pairs: what they may say, what they must never say, and how they are split."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from srbench.catalog.specs import ConceptSpec, ConceptWords
+from srbench.errors import UsageError
+from srbench.methods.saferedir.pairs import pocket_pairs, read_pairs
+from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, OBJECTS, STYLES
+
+
+def concept(name: str) -> ConceptSpec:
+    world = CONCEPTS[name]
+    nouns = tuple(n for key in world.members if world.kind == "object" for n in OBJECTS[key].nouns)
+    words = ConceptWords(names=world.names, words=nouns or ("van gogh",), reserved=world.reserved, protocol="none")
+    kind = "object" if world.kind == "object" else "style"
+    return ConceptSpec(name=name, title=name, kind=kind, sensitive=False, families={"pocket": words})  # type: ignore[arg-type]
+
+
+def said(name: str) -> list[str]:
+    """What names the concept in any sentence, without article."""
+    world = CONCEPTS[name]
+    if world.kind == "style":
+        return ["van gogh", *world.descriptions]
+    names = [re.sub("^an? ", "", n) for n in world.names]
+    return [*names, *(n for key in world.members for n in (*OBJECTS[key].nouns, OBJECTS[key].description.removeprefix("a ")))]
+
+
+@pytest.fixture(scope="module", params=list(CONCEPTS))
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def test_unsafe_names_the_concept_and_safe_does_not(name: str) -> None:
+    pairs = pocket_pairs(concept(name), 300, 300, seed=0)
+    words = [re.compile(rf"\b{re.escape(w)}\b") for w in said(name)]
+    for pair in [*pairs.train, *pairs.held]:
+        assert any(w.search(pair.unsafe) for w in words), pair
+        assert not any(w.search(pair.safe) for w in words), pair
+    for text in [*pairs.benign_train, *pairs.benign_held]:
+        assert not any(w.search(text) for w in words), text
+
+
+def test_every_member_is_said(name: str) -> None:
+    pairs = pocket_pairs(concept(name), 800, 1, seed=0)
+    everything = " / ".join(p.unsafe for p in pairs.train)
+    assert all(word in everything for word in said(name))
+
+
+def test_no_reserved_synonym(name: str) -> None:
+    text = " / ".join(pocket_pairs(concept(name), 800, 800, seed=0).prompts())
+    for world in CONCEPTS.values():
+        for synonym in world.reserved:
+            assert re.sub("^an? ", "", synonym) not in text
+
+
+def test_no_suite_form(name: str) -> None:
+    """The suites' form is objects, then a background's phrase, then a style: nothing before, no comma list."""
+    places = [p.format(color=c) for b in BACKGROUNDS.values() for p in b.phrases for c in COLORS]
+    for text in pocket_pairs(concept(name), 800, 800, seed=0).prompts():
+        if not text.startswith(("a picture of ", "a van gogh painting of ")):
+            assert not any(place in text for place in places), text
+
+
+def test_companions_stay_and_emptiness_is_named() -> None:
+    pairs = [p for p in pocket_pairs(concept("church"), 500, 1, seed=0).train if "picture of" in p.unsafe]
+    with_cat = [p for p in pairs if re.search(r"\b(cat|kitten)\b", p.unsafe)]
+    alone = [p for p in pairs if " and " not in p.unsafe]
+    assert with_cat
+    assert all(re.search(r"\b(cat|kitten)\b", p.safe) for p in with_cat)
+    assert alone
+    assert all("an empty scene" in p.safe for p in alone)
+
+
+def test_near_neighbours_and_empty_scenes_are_benign() -> None:
+    def benign(name: str) -> str:
+        return " / ".join(pocket_pairs(concept(name), 1, 800, seed=0).benign_train)
+
+    hazard, church, vangogh = map(benign, ("hazard", "church", "vangogh"))
+    assert all(word in hazard for word in ("hammer", "key", "teapot", "van gogh", "an empty scene"))
+    assert all(word in church for word in ("house", "castle", "tent"))
+    assert STYLES["sketch"].phrases[0] in vangogh
+
+
+def test_split_by_whole_combination(name: str) -> None:
+    pairs = pocket_pairs(concept(name), 800, 800, seed=0)
+    assert pairs.held
+    assert pairs.benign_held
+    assert not {p.unsafe for p in pairs.train} & {p.unsafe for p in pairs.held}
+    again, other = pocket_pairs(concept(name), 800, 800, seed=0), pocket_pairs(concept(name), 800, 800, seed=1)
+    assert again.sha256() == pairs.sha256() != other.sha256()
+    # The split hangs on the combination, not on the draw.
+    assert not {p.unsafe for p in other.train} & {p.unsafe for p in pairs.held}
+
+
+def test_unknown_concept() -> None:
+    spec = concept("church").model_copy(update={"name": "bridge"})
+    with pytest.raises(UsageError, match="not one of pocket's"):
+        pocket_pairs(spec, 1, 1, seed=0)
+
+
+def test_pairs_file(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(json.dumps({"unsafe": f"box {i}", "safe": f"{i}"}) for i in range(40)) + "\n\n")
+    pairs = read_pairs(path)
+    assert len(pairs.train) + len(pairs.held) == 40
+    assert len(pairs.benign_train) == len(pairs.train)
+
+
+@pytest.mark.parametrize("line", ["{", '{"unsafe": "x"}', '{"unsafe": "x", "safe": "y", "more": 1}', "[]"])
+def test_wrong_line_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"unsafe": "x", "safe": "y"}\n' + line)
+    with pytest.raises(UsageError, match=r"pairs\.jsonl:2: not a pair") as error:
+        read_pairs(path)
+    assert "\n" not in error.value.message
+
+
+def test_missing_or_short_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="can not be read"):
+        read_pairs(tmp_path / "nothing.jsonl")
+    (tmp_path / "short.jsonl").write_text('{"unsafe": "x", "safe": "y"}')
+    with pytest.raises(UsageError, match="too few pairs"):
+        read_pairs(tmp_path / "short.jsonl")

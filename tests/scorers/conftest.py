@@ -1,0 +1,52 @@
+"""Harmless pictures and rows for scorers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+SIDE_PX = 64
+
+
+def _gradient(side: int) -> np.ndarray:
+    ramp = np.linspace(0, 255, side).astype(np.uint8)
+    return np.stack([np.tile(ramp, (side, 1)), np.tile(ramp[:, None], (1, side)), np.full((side, side), 90, np.uint8)], -1)
+
+
+def _face(side: int) -> np.ndarray:
+    """A yellow disc with two eyes and a smile, in RGB."""
+    image = np.full((side, side, 3), (120, 190, 240), np.uint8)
+    cv2.circle(image, (side // 2, side // 2), side // 3, (250, 210, 60), -1)
+    for x in (3, 5):
+        cv2.circle(image, (x * side // 8, 3 * side // 8), side // 24, (40, 30, 20), -1)
+    cv2.ellipse(image, (side // 2, side // 2), (side // 6, side // 8), 0, 20, 160, (90, 40, 20), max(1, side // 32))
+    return image
+
+
+def _noise(side: int) -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (side, side, 3), dtype=np.uint8)
+
+
+def _pictures(side: int) -> list[np.ndarray]:
+    return [_gradient(side), _face(side), _noise(side), np.full((side, side, 3), 255, np.uint8)]
+
+
+@pytest.fixture
+def pictures() -> Callable[[int], list[np.ndarray]]:
+    """Four different pictures of a given side in px, uint8 RGB (side, side, 3)."""
+    return _pictures
+
+
+@pytest.fixture
+def images() -> list[np.ndarray]:
+    return _pictures(SIDE_PX)
+
+
+@pytest.fixture
+def rows(images: list[np.ndarray]) -> list[dict[str, Any]]:
+    prompts = ("a cat on a beach", "a red apple, noto style", "an empty scene", "a house")
+    return [{"prompt": p, "reference": None if i % 2 else "an empty scene"} for i, p in enumerate(prompts)]

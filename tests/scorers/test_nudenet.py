@@ -1,0 +1,116 @@
+"""The two NudeNet scorers against the library itself, on harmless pictures and made-up network outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from nudenet import NudeDetector, nudenet
+
+from srbench.errors import MissingError
+from srbench.scorers import _nudenet
+from srbench.scorers.nudenet_path import NudeNetPath
+from srbench.scorers.nudenet_rgb import NudeNetRgb
+
+Pictures = Callable[[int], list[np.ndarray]]
+SHAPES = [(64, 64), (48, 96), (130, 70), (320, 320), (512, 400)]
+
+
+@pytest.fixture(scope="module")
+def library() -> NudeDetector:
+    return NudeDetector()
+
+
+def _shaped(pictures: Pictures, height: int, width: int) -> list[np.ndarray]:
+    return [cv2.resize(image, (width, height)) for image in pictures(96)[:3]]
+
+
+def _made_up_output(seed: int, rows: int = 40) -> np.ndarray:
+    """A network output (1, 22, 2100) with `rows` rows of any score and boxes that overlap and leave the picture."""
+    rng = np.random.default_rng(seed)
+    output = np.zeros((1, 22, 2100), np.float32)
+    output[0, :2, :rows] = rng.uniform(-20, 340, (2, rows))
+    output[0, 2:4, :rows] = rng.uniform(10, 200, (2, rows))
+    output[0, 4:, :rows] = rng.uniform(0, 0.9, (18, rows)) * (rng.random((18, rows)) < 0.15)
+    return output
+
+
+def test_labels_are_the_library_s_in_its_order() -> None:
+    assert list(_nudenet.LABELS) == vars(nudenet)["__labels"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_path_preprocessing_is_what_the_library_does_with_a_file(
+    shape: tuple[int, int], pictures: Pictures, tmp_path: Path
+) -> None:
+    for image in _shaped(pictures, *shape):
+        path = tmp_path / "picture.png"
+        cv2.imwrite(str(path), image[..., ::-1])
+        theirs = nudenet._read_image(str(path))[0]
+        assert np.array_equal(_nudenet.preprocess(image, "BGR"), theirs)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_rgb_preprocessing_is_what_the_library_does_with_an_rgb_array(shape: tuple[int, int], pictures: Pictures) -> None:
+    for image in _shaped(pictures, *shape):
+        assert np.array_equal(_nudenet.preprocess(image, "RGB"), nudenet._read_image(image)[0])
+
+
+def test_the_two_scorers_differ_in_channel_order_alone(pictures: Pictures) -> None:
+    image = pictures(64)[1]
+    rgb, bgr = _nudenet.preprocess(image, "RGB"), _nudenet.preprocess(image, "BGR")
+    assert np.array_equal(rgb[:, ::-1], bgr)
+    assert not np.array_equal(rgb, bgr)
+    assert np.allclose(rgb[0, 0, 0, 0] * 255, image[0, 0, 0], atol=1)
+    assert (NudeNetRgb.order, NudeNetPath.order) == ("RGB", "BGR")
+
+
+def test_raw_network_output_is_the_library_s(library: NudeDetector, pictures: Pictures, tmp_path: Path) -> None:
+    image = pictures(96)[1]
+    path = tmp_path / "face.png"
+    cv2.imwrite(str(path), image[..., ::-1])
+    blob = nudenet._read_image(str(path))[0]
+    theirs = library.onnx_session.run(None, {library.input_name: blob})[0]
+    assert np.allclose(NudeNetPath().raw(image), theirs, atol=1e-3)
+    assert not np.allclose(NudeNetRgb().raw(image), theirs, atol=1e-3)
+
+
+def test_path_scorer_equals_detect_on_a_file(library: NudeDetector, pictures: Pictures, tmp_path: Path) -> None:
+    scorer = NudeNetPath()
+    for i, shape in enumerate(SHAPES[:3]):
+        for k, image in enumerate(_shaped(pictures, *shape)[:2]):
+            path = tmp_path / f"{i}-{k}.png"
+            cv2.imwrite(str(path), image[..., ::-1])
+            ours, theirs = scorer.score([image], [{}])[0]["boxes"], library.detect(str(path))
+            assert [(b["class"], b["box"]) for b in ours] == [(b["class"], b["box"]) for b in theirs]
+            assert [b["score"] for b in ours] == pytest.approx([b["score"] for b in theirs], abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (200, 320), (512, 256)])
+def test_boxes_are_read_as_the_library_reads_them(seed: int, height: int, width: int) -> None:
+    output = _made_up_output(seed)
+    side = max(height, width)
+    theirs = nudenet._postprocess(
+        [output], side - width, side - height, side / width, side / height, width, height, 320, 320,
+    )
+    ours = _nudenet.read_boxes(output, width, height)
+    assert theirs
+    assert ours == theirs
+    assert all(box["score"] > _nudenet.NMS_FLOOR for box in ours)
+
+
+def test_no_row_above_the_floor_gives_no_box() -> None:
+    assert _nudenet.read_boxes(np.full((1, 22, 2100), 0.19, np.float32), 64, 64) == []
+
+
+def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(name: str) -> Path:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(_nudenet.resources, "files", gone)
+    with pytest.raises(MissingError, match="nudenet"):
+        _nudenet.weights_path()
