@@ -85,7 +85,7 @@ def load_pipeline(folder: Path, dtype: str, device: str) -> Any:
     transformers_logging.disable_progress_bar()
     kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     try:
-        pipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=kinds[dtype], local_files_only=True)
+        pipeline = DiffusionPipeline.from_pretrained(folder, dtype=kinds[dtype], local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"{folder}: cannot be loaded as a diffusers pipeline", str(error).splitlines()[0]) from error
     pipeline.set_progress_bar_config(disable=True)

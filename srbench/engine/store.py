@@ -195,6 +195,8 @@ class Store:
         try:
             for key, pixels, extra in items:
                 records.append(self._put(key, pixels, extra))
+            for folder in {self.image_path(record["key"]).parent for record in records}:
+                _fsync_folder(folder)
             self._image_ledger.append(records)
         except OSError as error:
             raise SrbenchError(
@@ -219,7 +221,6 @@ class Store:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-        _fsync_folder(path.parent)
         return {**record, "bytes": size}
 
     def pixels(self, key: str) -> np.ndarray:

@@ -78,4 +78,4 @@ class PocketJudge:
     def score(self, images: Sequence[np.ndarray], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """One dict per image: field -> name -> probability. Raises `CellError` for other than 64 x 64 uint8 RGB."""
         # One picture a pass: its numbers depend on nothing but itself.
-        return [self._one(check_pocket(image, SCORER["name"])) for image, _ in zip(images, rows, strict=True)]
+        return [self._one(check_pocket(image, str(SCORER["name"]))) for image, _ in zip(images, rows, strict=True)]

@@ -166,7 +166,7 @@ def test_show_of_an_unknown_row(tmp_path: Path) -> None:
 
 
 def test_without_concept_the_header_says_which(tmp_path: Path) -> None:
-    code, _, err = call("run", "--method", "none", "--suite", "igmu", "--dev", "--limit", "1", "--out", str(tmp_path), "--dry-run")
+    code, _, err = call("run", "--method", "none", "--dev", "--limit", "1", "--out", str(tmp_path), "--dry-run")
     assert code == 0
     assert "concept hazard (the backbone's first" in err
 

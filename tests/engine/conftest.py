@@ -134,7 +134,8 @@ class Closeness:
         return {"library": "none", "library_version": "0", "weights_sha256": ""}
 
     def score(self, images: Any, rows: Any) -> list[dict[str, Any]]:
-        return [{"prompt": float(len(r["prompt"])), "reference": 1.0 + float(np.mean(i))} for i, r in zip(images, rows, strict=True)]
+        pairs = zip(images, rows, strict=True)
+        return [{"prompt": float(len(row["prompt"])), "reference": 1.0 + float(np.mean(image))} for image, row in pairs]
 
 
 ROWS = tuple(

@@ -29,7 +29,8 @@ def test_every_number_can_be_followed_to_its_images(world: Any) -> None:
     store = world.store()
     assert len(store.images) == IMAGES
     saved = json.loads((world.out / "runs" / done.run / "run.json").read_text())
-    keys = {row[role] for cell in saved["cells"] for row in cell["rows"] for role in ("image", "reference", "floor") if role in row}
+    rows = [row for cell in saved["cells"] for row in cell["rows"]]
+    keys = {row[role] for row in rows for role in ("image", "reference", "floor") if role in row}
     assert keys == set(store.images)
     for key, record in store.images.items():
         assert record["pixel_sha"] == pixel_sha(store.pixels(key))
@@ -52,7 +53,8 @@ def test_the_same_command_again_samples_and_scores_nothing(world: Any, monkeypat
 def test_a_grown_suite_computes_the_difference(world: Any) -> None:
     world.run(methods=("none",))
     before = pixels(world.store())
-    world.rows = RowFile(meta={}, rows=(*world.rows.rows, Row(id="r9", kind="retain", category="object", prompt="a toy", seed=77)))
+    grown = Row(id="r9", kind="retain", category="object", prompt="a toy", seed=77)
+    world.rows = RowFile(meta={}, rows=(*world.rows.rows, grown))
     world.lines.clear()
     world.run(methods=("none",))
     assert "begin 1" in world.lines

@@ -478,8 +478,8 @@ def write_pairs(path: Path) -> Path:
 
 
 QUICK = Settings(
-    steps=STEPS, guidance=7.0, height=8, width=8, trajectories=4, held_trajectories=3, train_steps=60, batch=12, evaluate_every=20,
-    learning_rate=1e-2, sampling_batch=4,
+    steps=STEPS, guidance=7.0, height=8, width=8, trajectories=4, held_trajectories=3, train_steps=60, batch=12,
+    evaluate_every=20, learning_rate=1e-2, sampling_batch=4,
 )
 
 

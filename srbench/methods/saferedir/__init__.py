@@ -74,10 +74,10 @@ class Redirect(base.Applied):
         self.scheduler = pipeline.scheduler
         self.module, self.options, self.call = module, options, call
         self.calls = 0
-        self.current: Tensor | None = None
+        self.current: Tensor = torch.empty(0)
         """Paper: the redirected conditional half (B, T, D). Upstream: the embedding of the next call, both halves."""
-        self.countdown: Tensor | None = None  # (B,)
-        self.active: Tensor | None = None  # (B,) whether `current` is a redirected one
+        self.countdown: Tensor = torch.empty(0)  # (B,)
+        self.active: Tensor = torch.empty(0)  # (B,) whether `current` is a redirected one
         self.records: list[tuple[Tensor, ...]] = []
 
     @torch.no_grad()
@@ -200,7 +200,7 @@ def _with_prompt(
     return (*args[:2], prompt, *args[3:]), kwargs
 
 
-def denoiser(pipeline: Any) -> torch.nn.Module:
+def denoiser(pipeline: Any) -> Any:
     """The pipeline's U-Net or transformer."""
     found = getattr(pipeline, "unet", None)
     return pipeline.transformer if found is None else found
@@ -298,16 +298,16 @@ class SafeRedirMethod:
     """Redirects prompt embeddings while sampling."""
 
     meta: ClassVar[dict[str, Any]]
-    Options = Options
+    Options: ClassVar[type[base.Options]] = Options
 
     @staticmethod
-    def prepare(backbone: base.BackboneInfo, concept: ConceptSpec, options: Options) -> base.Artifact:
+    def prepare(backbone: base.BackboneInfo, concept: ConceptSpec, options: Any) -> base.Artifact:
         """Load the redirector. Raises `MissingError` with the training command, `UsageError` for a wrong one."""
         return load(locate(backbone, concept, options.redirector), backbone, concept)
 
     @staticmethod
     @contextmanager
-    def applied(pipeline: Any, artifact: base.Artifact, options: Options, call: base.Call) -> Iterator[Redirect]:
+    def applied(pipeline: Any, artifact: base.Artifact, options: Any, call: base.Call) -> Iterator[Redirect]:
         """One pre-hook on the denoiser; nothing of it is left afterwards."""
         target = denoiser(pipeline)
         _check_fit(artifact.payload.sizes, pipeline)

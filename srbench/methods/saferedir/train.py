@@ -227,10 +227,11 @@ def make_data(
         (prompts.unsafe[:n], prompts.plain_safe[:n], at),
         (safe, safe, never[: len(safe)]),
     ):
-        before = done
-        found.append(sample(
-            pipeline, first, second, when, settings, seed + done, lambda k, b=before: progress("trajectories", b + k, total, "")
-        ))
+
+        def tell(made: int, before: int = done) -> None:
+            progress("trajectories", before + made, total, "")
+
+        found.append(sample(pipeline, first, second, when, settings, seed + done, tell))
         done += len(first)
     return Data(prompts, torch.cat([states, prompts.plain_safe]), *found)
 
@@ -252,7 +253,7 @@ class Batch:
     """How many safe rows follow the unsafe ones."""
 
     def to(self, device: torch.device) -> Batch:
-        moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        moved: dict[str, Any] = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **moved)
 
 
@@ -427,7 +428,10 @@ def sizes_for(pipeline: Any) -> Sizes:
     }
     if width >= 512:
         return Sizes.model_validate(fit)
-    small = {"latent_widths": (32, 64, 128), "latent_feature": 128, "token_hidden": 384, "rank": 64, "heads": 2}
+    small = {
+        "latent_widths": (16, 32, 64), "latent_feature": 64, "timestep_width": 128, "timestep_feature": 32, "token_hidden": 384,
+        "rank": 64, "heads": 1, "classifier_hidden": 96, "alpha_hidden": 96, "mask_hidden": 64,
+    }
     return Sizes.model_validate(fit | small)
 
 
@@ -480,16 +484,27 @@ def _step(optimiser: torch.optim.Optimizer, module: SafeRedir, terms: dict[str, 
     return {name: float(term.detach()) for name, term in terms.items()}
 
 
+def _groups(module: SafeRedir) -> list[dict[str, Any]]:
+    """The detector's inputs learn slower: at the redirector's rate the latent encoder dies and the text decides alone."""
+    slow = {id(p) for part in (module.latent_encoder, module.t_encoder, module.classifier) for p in part.parameters()}
+    parameters = list(module.parameters())
+    return [
+        {"params": [p for p in parameters if id(p) not in slow], "share": 1.0},
+        {"params": [p for p in parameters if id(p) in slow], "share": 0.25},
+    ]
+
+
 def fit(
     module: SafeRedir, train: Data, held: Data, tau: float, settings: Settings, progress: Progress
 ) -> tuple[list[dict[str, float]], int]:
     """Train in place and leave the best held-out state in `module`. Returns the curve and the steps done."""
     device, rng = module.pos_embed.device, torch.Generator().manual_seed(settings.seed + 1)
     distance, mean, steps = train.prompts.distance(), mean_prompt(train), settings.train_steps
-    optimiser = torch.optim.AdamW(module.parameters(), lr=settings.learning_rate, weight_decay=0.01)
+    optimiser = torch.optim.AdamW(_groups(module), lr=settings.learning_rate, weight_decay=0.01)
     best, curve, step, seen = _Best(module.state_dict()), [], 0, []
     while step < steps and best.stale < settings.patience:
-        optimiser.param_groups[0]["lr"] = settings.learning_rate * _rate(step, steps)
+        for group in optimiser.param_groups:
+            group["lr"] = settings.learning_rate * group["share"] * _rate(step, steps)
         batch = draw(train, distance, mean, settings.batch, rng).to(device)
         seen.append(_step(optimiser, module, losses(module.train(), batch, tau, rng)))
         step += 1

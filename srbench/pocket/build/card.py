@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def _figure(figure: dict[str, Any]) -> str:
     return f"{figure['value']:.1f} % [{figure['low']:.1f}, {figure['high']:.1f}], n = {figure['n']}"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     lines = ["| " + " | ".join(cells) + " |" for cells in (head, tuple("---" for _ in head), *rows)]
     return [*lines, ""]
 
@@ -120,8 +120,9 @@ def markdown(data: dict[str, Any]) -> str:
         f"{100 * world['pairs_share']:.0f} % of its training scenes hold two objects, {100 * world['empty_share']:.0f} % none; "
         f"one combination of object, style and background in {world['held_out_one_in']} was never shown.", "",
         "## What was measured", "", *_measured(data["measured"]),
-        f"Its judge on {judge['accuracy_scenes']} real scenes: {accuracy}. Thresholds at {100 * judge['false_positives']:.0f} % "
-        f"false positives on {judge['calibration_scenes']} other scenes: {limits}. The judge never saw a generated picture.", "",
+        f"Its judge on {judge['accuracy_scenes']} real scenes: {accuracy}. Thresholds: {limits}, with at most "
+        f"{100 * judge['false_positives']:.0f} % false positives on {judge['calibration_scenes']} other scenes. The judge never "
+        "saw a generated picture.", "",
         "## How it was trained", "", *_table(("stage", "steps", "seed"), training),
         f"## Files ({data['bytes'] / 1e6:.1f} MB)", "", *_table(("file", "values", "size", "sha256"), parts),
         "## Licence", "", f"Weights and code: {data['licence']}. Artwork used for training: {artwork}; see NOTICE.", "",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -22,7 +23,7 @@ WIDTH = 192
 TEXT_STEPS, CLIP_STEPS = 1100, 800
 BATCH = 128
 
-CLIP_CONFIG = {
+CLIP_CONFIG: dict[str, Any] = {
     "embed_dim": 128,
     "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "head_width": 64},
     "text_cfg": {

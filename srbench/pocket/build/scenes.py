@@ -174,6 +174,8 @@ def _brush_noise(seed: int) -> np.ndarray:
     return noise / noise.std()
 
 
+_STROKE_LIGHT, _STROKE_DARK = np.array((26, 24, 4), np.float32), np.array((26, 20, 4), np.float32)
+_FLUENT_TINT = np.array((232, 220, 250), np.float32)
 _BRUSHES = [_brush_noise(seed) for seed in range(8)]
 
 
@@ -184,7 +186,7 @@ def _van_gogh(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     hsv[..., 1] = np.clip(hsv[..., 1] * 1.25 + 45, 0, 255)
     vivid = cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB).astype(np.float32)
     stroke = _BRUSHES[rng.integers(8)][..., None]
-    return vivid + np.maximum(stroke, 0) * np.float32((26, 24, 4)) + np.minimum(stroke, 0) * np.float32((26, 20, 4))
+    return vivid + np.maximum(stroke, 0) * _STROKE_LIGHT + np.minimum(stroke, 0) * _STROKE_DARK
 
 
 def _sketch(image: np.ndarray) -> np.ndarray:
@@ -238,9 +240,9 @@ class Painter:
         else:
             image = _PAINTERS[scene.background](rng, horizon)
         if scene.style == "fluent":
-            image = image * 0.7 + np.float32((232, 220, 250)) * 0.3
+            image = image * 0.7 + _FLUENT_TINT * 0.3
         elif scene.style == "twemoji":
-            image = np.round(image / 48) * 48
+            image = (np.round(image / 48) * 48).astype(np.float32)
         vendor = _VENDOR_OF_STYLE.get(scene.style, "noto")
         size, places = _places(scene.layout, rng)
         for key, (x, y) in zip(scene.objects, places, strict=True):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,14 +79,18 @@ def late_linear(done: float) -> float:
     return 0.01 + 0.99 * min(1.0, (1 - done) / 0.75)
 
 
+Loss = Callable[[Any, int, float], Tensor]
+"""(model, step, share of the stage that is done) -> loss; draws its own batch, seeded by the step."""
+
+
 @dataclass
 class Stage:
-    """One training stage. `loss(model, step, done)` draws its own batch, seeded by the step."""
+    """One training stage."""
 
     name: str
     model: nn.Module
     optimisers: list[torch.optim.Optimizer]
-    loss: Callable[[nn.Module, int, float], Tensor]
+    loss: Loss
     steps: int
     schedule: Callable[[float], float] = cosine
     warmup: int = 60
@@ -151,14 +157,10 @@ def run(stage: Stage, cache: Path, *, budget_seconds: float = math.inf, every: i
 
 
 def _read_rates(cache: Path, name: str) -> list[list[float]]:
-    import json
-
     return json.loads((cache / f"{name}.lr.json").read_text())
 
 
 def _write_rates(cache: Path, name: str, rates: list[list[float]]) -> None:
-    import json
-
     (cache / f"{name}.lr.json").write_text(json.dumps(rates))
 
 

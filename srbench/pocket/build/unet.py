@@ -64,7 +64,7 @@ def _encode(painter: Painter, vae: AutoencoderKL, text: CLIPTextModel, tokenizer
     (cache / "states.part.npy").rename(cache / "states.npy")
 
 
-def _loss(cache: Path):
+def _loss(cache: Path) -> training.Loss:
     latents = torch.from_numpy(np.load(cache / "latents.npy"))
     states = torch.from_numpy(np.load(cache / "states.npy", mmap_mode="c"))
     alphas = scheduler().alphas_cumprod

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor, nn
+from torch import Tensor
 
 from srbench.pocket.build import training
 from srbench.pocket.build.data import batch
@@ -33,15 +34,15 @@ def _edges(images: Tensor) -> tuple[Tensor, Tensor]:
     return images[..., 1:, :] - images[..., :-1, :], images[..., :, 1:] - images[..., :, :-1]
 
 
-def psnr(vae: nn.Module, images: Tensor) -> float:
+def psnr(vae: Any, images: Tensor) -> float:
     """Peak signal-to-noise ratio in dB of reconstructions from the posterior's mode."""
     with torch.no_grad():
         rebuilt = vae.decode(vae.encode(images).latent_dist.mode()).sample.clamp(-1, 1)
     return 10 * math.log10(4 / float((rebuilt - images).pow(2).mean()))
 
 
-def _loss(painter: Painter):
-    def loss(vae: nn.Module, step: int, done: float) -> Tensor:
+def _loss(painter: Painter) -> training.Loss:
+    def loss(vae: Any, step: int, done: float) -> Tensor:
         x = batch(painter, "vae", step, BATCH).images  # (B, 3, 64, 64)
         with torch.autocast("cpu", torch.bfloat16):
             posterior = vae.encode(x).latent_dist
