@@ -485,7 +485,7 @@ def _step(optimiser: torch.optim.Optimizer, module: SafeRedir, terms: dict[str, 
 
 
 def _groups(module: SafeRedir) -> list[dict[str, Any]]:
-    """The detector's inputs learn slower: at the redirector's rate the latent encoder dies and the text decides alone."""
+    """The detector learns slower: at the redirector's rate its latent encoder died in one of three runs on pocket."""
     slow = {id(p) for part in (module.latent_encoder, module.t_encoder, module.classifier) for p in part.parameters()}
     parameters = list(module.parameters())
     return [
