@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 quickstart: $(STAMP) ## the main job: SafeRedir against IGMU and MMA on the bundled model, then the table
-	$(BIN)/srbench run --method none,saferedir --suite igmu,mma --concept hazard
+	$(BIN)/srbench run --method none,saferedir --suite igmu,mma --concept hazard >/dev/null
 	$(BIN)/srbench compare results/
 
 test: $(STAMP) ## the tests (offline, a few minutes); ARGS goes to pytest

@@ -43,6 +43,22 @@ class Sizes(BaseModel):
         return self.latent_feature + self.timestep_feature
 
 
+def steady_sigmoid(x: Tensor) -> Tensor:
+    """Sigmoid whose value does not depend on where in the tensor an element lies.
+
+    On a CPU the last few elements take another code path than the rest, 1 ulp apart: enough to change a pixel with the
+    image's place in the batch. In float64 the paths agree once rounded back.
+    """
+    return x.double().sigmoid().to(x.dtype)
+
+
+class SteadySigmoid(nn.Module):
+    """`steady_sigmoid` as a module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return steady_sigmoid(x)
+
+
 class ConvBlock(nn.Module):
     """Two 3 x 3 convolutions with a shortcut. (B, C, h, w) -> (B, out, h, w)."""
 
@@ -110,7 +126,7 @@ class MaskPredictor(nn.Module):
 
     def forward(self, prompt: Tensor) -> Tensor:
         mixed, _ = self.attn(prompt, prompt, prompt, need_weights=False)
-        return self.predictor(mixed).squeeze(-1).sigmoid()
+        return steady_sigmoid(self.predictor(mixed).squeeze(-1))
 
 
 class AlphaPredictor(nn.Module):
@@ -118,7 +134,7 @@ class AlphaPredictor(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, 1), nn.Sigmoid())
+        self.net = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, 1), SteadySigmoid())
 
     def forward(self, prompt: Tensor) -> Tensor:
         return self.net(prompt).squeeze(-1)
@@ -183,7 +199,7 @@ class SafeRedir(nn.Module):
         tokens = prompt.shape[1]
         about = prompt if self.sizes.token_delta else fused[:, None].expand(-1, tokens, -1)
         hidden = torch.cat([joint[:, None].expand(-1, tokens, -1), about], -1)  # (B, T, J + D)
-        gate = self.gate_linear(prompt + self.pos_embed).sigmoid()  # (B, T, 1)
+        gate = steady_sigmoid(self.gate_linear(prompt + self.pos_embed))  # (B, T, 1)
         return self.delta_head(self.token_proj(hidden)) * gate
 
     def forward(self, latent: Tensor | None, prompt: Tensor, t: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
