@@ -14,7 +14,7 @@ from torch import Tensor
 
 from srbench.engine.keys import ImageSpec
 from srbench.errors import CellError
-from srbench.methods.base import Artifact, Call, Method, Options
+from srbench.methods.base import Artifact, Call, Method, Options, denoiser
 
 ENCODE_BATCH = 16
 
@@ -70,10 +70,6 @@ def counted(denoiser: torch.nn.Module) -> Iterator[list[int]]:
         handle.remove()
 
 
-def _denoiser(pipeline: Any) -> torch.nn.Module:
-    return pipeline.unet if getattr(pipeline, "unet", None) is not None else pipeline.transformer
-
-
 def _extras(pipeline: Any, recipe: ImageSpec) -> dict[str, Any]:
     """Recipe values that only some pipelines take; a value that would be ignored is an error."""
     import inspect
@@ -105,7 +101,7 @@ def sample(
     call = Call(images=len(batch), steps=recipe.steps, guided=recipe.guidance > 1)
     with (
         torch.inference_mode(),
-        counted(_denoiser(pipeline)) as count,
+        counted(denoiser(pipeline)) as count,
         active.method.applied(pipeline, active.artifact, active.options, call) as applied,
     ):
         positive, negative = applied.prompts(positive, negative)

@@ -106,6 +106,12 @@ def method(meta: dict[str, Any]) -> Callable[[type], type]:
     return register
 
 
+def denoiser(pipeline: Any) -> Any:
+    """The pipeline's U-Net or transformer."""
+    found = getattr(pipeline, "unet", None)
+    return pipeline.transformer if found is None else found
+
+
 @contextmanager
 def hooks(*handles: Any) -> Iterator[None]:
     """Remove torch hook handles on exit, whatever happened."""

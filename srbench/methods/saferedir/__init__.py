@@ -22,6 +22,7 @@ from torch import Tensor
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import CellError, MissingError, UsageError
 from srbench.methods import base
+from srbench.methods.base import denoiser
 from srbench.methods.saferedir.module import SafeRedir, Sizes, shift
 
 METHOD = {
@@ -198,12 +199,6 @@ def _with_prompt(
     if "encoder_hidden_states" in kwargs:
         return args, {**kwargs, "encoder_hidden_states": prompt}
     return (*args[:2], prompt, *args[3:]), kwargs
-
-
-def denoiser(pipeline: Any) -> Any:
-    """The pipeline's U-Net or transformer."""
-    found = getattr(pipeline, "unet", None)
-    return pipeline.transformer if found is None else found
 
 
 def locate(backbone: base.BackboneInfo, concept: ConceptSpec, given: str | None) -> Path:

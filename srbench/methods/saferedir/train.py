@@ -25,8 +25,8 @@ from torch import Tensor
 from srbench import __version__
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import UsageError
-from srbench.methods.base import BackboneInfo
-from srbench.methods.saferedir import ALPHA_SCALE, CARD, WEIGHTS, denoiser
+from srbench.methods.base import BackboneInfo, denoiser
+from srbench.methods.saferedir import ALPHA_SCALE, CARD, WEIGHTS
 from srbench.methods.saferedir.module import SafeRedir, Sizes, shift
 from srbench.methods.saferedir.pairs import PairSet, pocket_pairs, read_pairs
 
