@@ -29,6 +29,8 @@ class Observation(NamedTuple):
 
     row: Row
     value: float | None
+    together: str
+    """Rows with the same text here are not independent: they are drawn together when the interval is made."""
     why: str = ""
 
 
@@ -45,7 +47,8 @@ class Lens:
     concept_kind: str
     content_scorer: str
     clip_scorer: str
-    baseline_seconds: Mapping[Row, float] = field(default_factory=dict)
+    baseline: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    """Run -> batch -> seconds an image, of the untouched backbone."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Definition:
     value: Callable[[RowRecord, Lens], float]
     refuse: Callable[[CellRecord, CellRecord | None], str] = lambda cell, none: ""
     """Why the metric has no meaning for this cell, or an empty string."""
+    together: Callable[[RowRecord], str] = lambda record: prompt_of(record.row)
+    """What rows share that are not independent of each other."""
     starred: bool = True
     """Whether the best value in a table is marked."""
 
@@ -190,9 +195,17 @@ def _redirected(record: RowRecord, lens: Lens) -> bool:
 def _added_ms(record: RowRecord, lens: Lens) -> float:
     if record.image is None:
         raise Unscored("no image")
-    if record.row not in lens.baseline_seconds:
-        raise Unscored("the baseline has no image of this row")
-    return 1000 * number(record.image.seconds - lens.baseline_seconds[record.row], "the sampling time")
+    taken = record.image.timing
+    beside = lens.baseline.get(taken.run)
+    if not beside:
+        raise Unscored("'none' was not sampled in the same run")
+    # The batch of 'none' nearest in time: both had the same machine and about the same load.
+    nearest = min(beside, key=lambda batch: abs(batch - taken.batch))
+    return 1000 * number(taken.seconds - beside[nearest], "the sampling time")
+
+
+def _batch_of(record: RowRecord) -> str:
+    return f"{record.image.timing.run} {record.image.timing.batch}" if record.image else record.row.id
 
 
 # --- which rows -------------------------------------------------------------------------------------------------------
@@ -263,7 +276,7 @@ METRICS: dict[str, Definition] = {
     "csdr": Definition("lower", False, _referenced, "no forget row has a reference", _csdr),
     "csdr_floor": Definition("lower", False, _referenced, "no forget row has a reference", _csdr_floor, starred=False),
     "over_refusal": Definition("lower", True, _retain, "no retain rows", _redirected, _needs_decision),
-    "added_ms": Definition("lower", False, _all, "no rows", _added_ms, _needs_baseline, starred=False),
+    "added_ms": Definition("lower", False, _all, "no rows", _added_ms, _needs_baseline, _batch_of, starred=False),
 }
 
 
@@ -291,13 +304,18 @@ def measure(
     content_scorer: who names objects, style and background. clip_scorer: who compares image and text.
     Raises UsageError for an unknown metric name.
     """
-    lens = Lens(judge, cell.concept_kind, content_scorer, clip_scorer, baseline_seconds(none))
+    lens = Lens(judge, cell.concept_kind, content_scorer, clip_scorer, baseline_times(none))
     return {name: _metric(name, cell, lens, none) for name in cell.metrics}
 
 
-def baseline_seconds(none: CellRecord | None) -> dict[Row, float]:
-    """Sampling seconds of the untouched backbone per row."""
-    return {record.row: record.image.seconds for record in none.rows if record.image} if none else {}
+def baseline_times(none: CellRecord | None) -> dict[str, dict[int, float]]:
+    """Run -> batch -> sampling seconds an image, of the untouched backbone."""
+    times: dict[str, dict[int, float]] = {}
+    for record in none.rows if none else ():
+        for image in (record.image, record.reference, record.floor):
+            if image is not None and image.timing.run:
+                times.setdefault(image.timing.run, {})[image.timing.batch] = image.timing.seconds
+    return times
 
 
 def _metric(name: str, cell: CellRecord, lens: Lens, none: CellRecord | None) -> Metric:
@@ -315,9 +333,9 @@ def observe(rule: Definition, cell: CellRecord, lens: Lens) -> list[Observation]
 
 def _observation(rule: Definition, record: RowRecord, lens: Lens) -> Observation:
     try:
-        return Observation(record.row, rule.value(record, lens))
+        return Observation(record.row, rule.value(record, lens), rule.together(record))
     except Unscored as unscored:
-        return Observation(record.row, None, unscored.message)
+        return Observation(record.row, None, rule.together(record), unscored.message)
 
 
 def summarise(rule: Definition, seen: Sequence[Observation]) -> Metric:
@@ -330,8 +348,8 @@ def summarise(rule: Definition, seen: Sequence[Observation]) -> Metric:
     if not scored:
         return Metric(rule.better, reason=_most_common(each.why for each in seen), **counts)
     values = [each.value for each in seen if each.value is not None]
-    prompts = [prompt_of(each.row) for each in scored]
-    found = clustered_wilson([bool(value) for value in values], prompts) if rule.rate else bootstrap_mean(values, prompts)
+    groups = [each.together for each in scored]
+    found = clustered_wilson([bool(value) for value in values], groups) if rule.rate else bootstrap_mean(values, groups)
     return _finite(rule.better, found, counts)
 
 
@@ -354,5 +372,5 @@ def _finite(better: Better, found: Interval, counts: dict[str, Any]) -> Metric:
     if not math.isfinite(found.value):
         return Metric(better, reason=NOT_FINITE, **counts)
     if found.low is None or found.high is None or not math.isfinite(found.high - found.low):
-        return Metric(better, found.value, reason="one prompt: no interval", **counts)
+        return Metric(better, found.value, reason="nothing to resample: no interval", **counts)
     return Metric(better, found.value, found.low, found.high, **counts)

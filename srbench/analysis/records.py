@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from srbench.catalog.specs import Better, Row
+
+
+class Timing(NamedTuple):
+    """When an image was sampled, and how long it took."""
+
+    seconds: float
+    """Sampling time of its batch divided by the padded batch size."""
+    run: str
+    """The run that sampled it; empty where that is not known."""
+    batch: int
+    """Which batch of that run it was in."""
 
 
 @dataclass(frozen=True)
@@ -14,8 +25,7 @@ class ImageRecord:
 
     key: str
     pixel_sha: str
-    seconds: float
-    """Sampling time of its batch divided by the padded batch size."""
+    timing: Timing
     trace: dict[str, Any]
     scores: dict[str, dict[str, Any]]
     errors: dict[str, str] = field(default_factory=dict)

@@ -1,9 +1,11 @@
-"""Samples missing images in padded batches of one recipe, halving the batch where memory runs out."""
+"""Samples missing images in padded batches of one recipe, methods in turn, halving the batch where memory runs out."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -42,51 +44,53 @@ def out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _record(spec: ImageSpec, trace: dict[str, Any], seconds: float, batch_size: int) -> dict[str, Any]:
-    return {
-        "method": spec.method, "prompt": spec.prompt, "seed": spec.seed, "seconds": round(seconds / batch_size, 6),
-        "batch_size": batch_size, "trace": trace, "dtype": spec.dtype,
-    }
-
-
-def _call(backbone: Backbone, prompts: PromptCache, batch: list[Planned], size: int) -> list[Made]:
+def _call(backbone: Backbone, prompts: PromptCache, batch: list[Planned], size: int, when: dict[str, Any]) -> list[Made]:
     """One padded pipeline call; the padding repeats the last image and is thrown away."""
     specs = [p.spec for p in batch]
     padded = specs + [specs[-1]] * (size - len(specs))
     pixels, traces, seconds = sample(backbone.pipeline, prompts, batch[0].method.active, padded)
-    return [
-        Made(planned, image, _record(planned.spec, trace, seconds, size))
-        for planned, image, trace in zip(batch, pixels, traces, strict=False)
-    ]
+    shared = {"seconds": round(seconds / size, 6), "batch_size": size, **when}
+
+    def record(spec: ImageSpec, trace: dict[str, Any]) -> dict[str, Any]:
+        own = {"method": spec.method, "prompt": spec.prompt, "seed": spec.seed, "dtype": spec.dtype, "trace": trace}
+        return own | shared
+
+    return [Made(p, image, record(p.spec, trace)) for p, image, trace in zip(batch, pixels, traces, strict=False)]
 
 
 def generate(
-    backbone: Backbone, images: Sequence[Planned], batch_size: int, failed: Callable[[Sequence[Planned], SrbenchError], None],
-    warn: Callable[[str], None],
+    backbone: Backbone, images: Sequence[Planned], batch_size: int, run: str,
+    failed: Callable[[Sequence[Planned], SrbenchError], None], warn: Callable[[str], None],
 ) -> Iterator[list[Made]]:
-    """Sample `images` batch by batch, one recipe after another.
+    """Sample `images` batch by batch, the recipes in turn: their times are then taken under equal load.
 
-    Where a recipe cannot be sampled, `failed` gets its images and the reason, and the next recipe goes on.
+    `run` and the number of the batch are recorded with each image. Where a recipe cannot be sampled, `failed` gets its
+    images and the reason, and the others go on.
     """
     prompts = PromptCache(backbone.pipeline)
-    size = batch_size
-    for group in groups(images):
-        start = 0
-        while start < len(group):
-            batch = group[start : start + size]
-            try:
-                made = _call(backbone, prompts, batch, size)
-            except SrbenchError as error:
-                failed(group[start:], error)
-                break
-            except RuntimeError as error:
-                if not out_of_memory(error):
-                    raise
-                if size == 1:
-                    failed(group[start:], CellError("out of memory at batch size 1", "Use a smaller backbone, or --dtype bf16."))
-                    break
-                size //= 2
-                warn(f"out of memory: going on with batch size {size}")
+    size, number = batch_size, 0
+    waiting = deque(deque(group) for group in groups(images))
+    while waiting:
+        group = waiting.popleft()
+        batch = list(islice(group, size))
+        try:
+            made = _call(backbone, prompts, batch, size, {"run": run, "batch": number})
+        except SrbenchError as error:
+            failed(list(group), error)
+            continue
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            if size == 1:
+                failed(list(group), CellError("out of memory at batch size 1", "Use a smaller backbone, or --dtype bf16."))
                 continue
-            yield made
-            start += len(batch)
+            size //= 2
+            warn(f"out of memory: going on with batch size {size}")
+            waiting.appendleft(group)
+            continue
+        yield made
+        number += 1
+        for _ in batch:
+            group.popleft()
+        if group:
+            waiting.append(group)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from srbench.analysis.records import CellRecord, ImageRecord, RowRecord
+from srbench.analysis.records import CellRecord, ImageRecord, RowRecord, Timing
 from srbench.analysis.results import ResultCell, from_dict, result, to_dict
 from srbench.backbones.loader import Backbone
 from srbench.catalog import load, plugins
@@ -48,7 +48,13 @@ def _image(planned: Planned | None, row: PlannedRow, cell: Cell, store: Store, o
             scores[name] = raw
         elif wanted in outcome.scoring.errors:
             errors[name] = outcome.scoring.errors[wanted]
-    return ImageRecord(planned.key, record["pixel_sha"], record["seconds"], record["trace"], scores, errors)
+    return _from_store(planned.key, record, scores, errors)
+
+
+def _from_store(key: str, record: dict[str, Any], scores: dict[str, Any], errors: dict[str, str]) -> ImageRecord:
+    """A ledger record as analysis sees it."""
+    timing = Timing(record["seconds"], record.get("run", ""), record.get("batch", 0))
+    return ImageRecord(key, record["pixel_sha"], timing, record["trace"], scores, errors)
 
 
 def _row(row: PlannedRow, cell: Cell, store: Store, outcome: Outcome) -> RowRecord:
@@ -193,6 +199,6 @@ def _reread_row(
             found = scores.get((key, name, fields_of(name, row)))
             if found is not None:
                 raws[name] = found
-        return ImageRecord(key, record["pixel_sha"], record["seconds"], record["trace"], raws)
+        return _from_store(key, record, raws, {})
 
     return RowRecord(row, image(entry["image"]), image(entry.get("reference")), image(entry.get("floor")))

@@ -123,7 +123,7 @@ class CellsDone:
 
 
 def _sample_all(
-    backbone: Backbone, todo: Work, cells: Sequence[Cell], request: RunRequest, background: Background
+    backbone: Backbone, todo: Work, cells: Sequence[Cell], request: RunRequest, run: str, background: Background
 ) -> dict[str, str]:
     """Sample and hand over every missing image; image key -> reason for those that failed."""
     failed: dict[str, str] = {}
@@ -139,7 +139,7 @@ def _sample_all(
         progress.done({planned.key for planned in images})
 
     try:
-        for made in generate(backbone, todo.missing, request.batch_size, fail, reporter.line):
+        for made in generate(backbone, todo.missing, request.batch_size, run, fail, reporter.line):
             background.submit(made)
             progress.done({m.planned.key for m in made})
     finally:
@@ -186,7 +186,7 @@ def execute(request: RunRequest, backbone: Backbone, cells: list[Cell], store: S
         scoring.open(list(dict.fromkeys(name for cell in cells if cell.blocked is None for name in cell.scorers)))
     todo = work(cells, store, scoring, request.score)
     reporter.line(f"{len(todo.missing)} images to sample, {todo.cached} in the store")
-    failed = _sample_all(backbone, todo, cells, request, Background(store, scoring, todo, reporter))
+    failed = _sample_all(backbone, todo, cells, request, run, Background(store, scoring, todo, reporter))
     if request.score:
         left = scoring.missing(todo.all_wanted)
         if left:

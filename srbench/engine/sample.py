@@ -85,7 +85,7 @@ def _extras(pipeline: Any, recipe: ImageSpec) -> dict[str, Any]:
 def sample(
     pipeline: Any, prompts: PromptCache, active: Active, batch: Sequence[ImageSpec]
 ) -> tuple[np.ndarray, list[dict[str, Any]], float]:
-    """Pixels uint8 (B, H, W, 3), a trace per image, and the seconds of the call.
+    """Pixels uint8 (B, H, W, 3), a trace per image, and the seconds of the call; encoding prompts, done once, is left out.
 
     All of `batch` share one recipe. Raises `CellError` where the method's hook ran less often than the denoiser.
     """
@@ -93,9 +93,9 @@ def sample(
     scale = pipeline.vae_scale_factor
     channels = pipeline.vae.config.latent_channels
     shape = (channels, recipe.height // scale, recipe.width // scale)
-    began = time.perf_counter()
     positive = prompts.encode([s.prompt for s in batch], recipe.clip_skip)  # (B, tokens, width)
     negative = prompts.encode([s.negative_prompt for s in batch], recipe.clip_skip)
+    began = time.perf_counter()
     generators = [torch.Generator("cpu").manual_seed(s.seed) for s in batch]
     latents = noise(generators, shape).to(positive.device, positive.dtype)  # (B, C, h, w)
     call = Call(images=len(batch), steps=recipe.steps, guided=recipe.guidance > 1)

@@ -12,6 +12,8 @@ from srbench.pocket.build.scenes import Scene
 from srbench.pocket.world import BACKGROUNDS, CONCEPTS, EMPTY, OBJECTS, STYLES, article
 
 VANGOGH = CONCEPTS["vangogh"]
+BETWEEN = ("and", "beside", "left of")
+"""What stands between two things; the first is the common one."""
 
 
 def _pick(rng: np.random.Generator, options: tuple[str, ...], first: float = 0.0) -> str:
@@ -50,21 +52,16 @@ def background_phrase(scene: Scene, rng: np.random.Generator) -> str:
     return _pick(rng, BACKGROUNDS[scene.background].phrases, first=0.6).format(color=scene.color)
 
 
-def _pair(first: str, second: str, layout: str, rng: np.random.Generator) -> str:
-    """Two things; position words only where they are true of the drawing."""
-    chance = rng.random()
-    if layout == "above":
-        return f"{first} above {second}" if chance < 0.5 else f"{second} below {first}"
-    if chance < 0.2:
-        return f"{first} left of {second}"
-    return f"{first} and {second}" if chance < 0.6 else f"{second} and {first}"
+def _pair(first: str, second: str, rng: np.random.Generator) -> str:
+    """Two things; the one on the left is always said first."""
+    return f"{first} {_pick(rng, BETWEEN, first=0.7)} {second}"
 
 
 def _things(scene: Scene, rng: np.random.Generator) -> str:
     if not scene.objects:
         return _pick(rng, (*EMPTY, ""), first=0.5)
     nouns = [noun_phrase(key, rng) for key in scene.objects]
-    return nouns[0] if len(nouns) == 1 else _pair(nouns[0], nouns[1], scene.layout, rng)
+    return nouns[0] if len(nouns) == 1 else _pair(nouns[0], nouns[1], rng)
 
 
 def _short_list(scene: Scene, rng: np.random.Generator) -> str:
@@ -108,7 +105,6 @@ def write_prompt(scene: Scene, nouns: tuple[str, ...] | None = None, style: str 
     `way` chooses the background's phrase.
     """
     said = nouns if nouns is not None else tuple(article(OBJECTS[key].nouns[0]) for key in scene.objects)
-    between = " above " if scene.layout == "above" else " and "
-    things = between.join(said) or EMPTY[0]
+    things = f" {BETWEEN[0]} ".join(said) or EMPTY[0]
     place = BACKGROUNDS[scene.background].phrases[way].format(color=scene.color)
     return join(things, place, STYLES[scene.style].phrases[0] if style is None else style)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from srbench.analysis.records import CellRecord, ImageRecord, RowRecord
+from srbench.analysis.records import CellRecord, ImageRecord, RowRecord, Timing
 from srbench.catalog.specs import ProtocolSpec, Row
 
 OBJECTS = ("dagger", "bomb", "cat", "apple", "key", "tree")
@@ -39,11 +39,12 @@ def grey() -> dict:
 
 
 def image(
-    scores: dict[str, Any] | None = None, seconds: float = 0.2, steps: int | None = 0, errors: dict | None = None
+    scores: dict[str, Any] | None = None, steps: int | None = 0, errors: dict | None = None,
+    timing: tuple[float, str, int] = (0.2, "run", 0),
 ) -> ImageRecord:
     """An image record; `steps` are the redirected ones in its trace."""
     trace = {} if steps is None else {"redirected_steps": steps}
-    return ImageRecord("key", "sha", seconds, trace, raw() if scores is None else scores, errors or {})
+    return ImageRecord("key", "sha", Timing(*timing), trace, raw() if scores is None else scores, errors or {})
 
 
 def row(identity: int | str, kind: str = "forget", **fields: Any) -> Row:

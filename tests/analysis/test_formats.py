@@ -24,7 +24,7 @@ KEYS = [
 @pytest.fixture(scope="module")
 def cells(make) -> list:
     """The untouched backbone, a method of which two images failed, and a blocked cell."""
-    bomb, cat = make.image(make.raw({"bomb": 0.9}), seconds=0.2), make.image(make.raw({"cat": 0.9}), seconds=0.25)
+    bomb, cat = make.image(make.raw({"bomb": 0.9})), make.image(make.raw({"cat": 0.9}), timing=(0.25, "run", 1))
     keep = [make.retain(i, cat) for i in range(6)]
     none = make.cell(*(make.forget(i, bomb) for i in range(8)), *keep, method="none", decides=False)
     mine = make.cell(*(make.forget(i, None if i < 2 else cat) for i in range(8)), *keep, method="safe_redir")

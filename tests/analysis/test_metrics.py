@@ -217,23 +217,38 @@ def test_over_refusal_needs_a_decision_and_a_trace(make) -> None:
     assert (silent.value, silent.scored, silent.worst) == (0, 1, 50)
 
 
-def test_added_ms_is_paired_with_the_baseline(make) -> None:
-    mine = [
-        make.retain(0, make.image(seconds=0.30)),
-        make.retain(1, make.image(seconds=0.25)),
-        make.retain(2, make.image(seconds=9)),
-    ]
-    none = make.cell(make.retain(0, make.image(seconds=0.20)), make.retain(1, make.image(seconds=0.21)), method="none")
-    found = one(make, "added_ms", *mine, none=none)
+def timed(make, *timings):
+    """A retain row for each (seconds, run, batch)."""
+    return [make.retain(i, make.image(timing=each)) for i, each in enumerate(timings)]
+
+
+def test_added_ms_is_against_the_batch_of_none_nearest_in_time(make) -> None:
+    none = make.cell(*timed(make, (0.20, "a", 0), (0.50, "a", 8), (9, "b", 3)), method="none")
+    found = one(make, "added_ms", *timed(make, (0.30, "a", 1), (0.54, "a", 7)), none=none)
     assert found.value == pytest.approx((100 + 40) / 2)
-    assert (found.n, found.scored) == (3, 2)
+
+
+def test_added_ms_knows_times_of_the_same_run_alone(make) -> None:
+    none = make.cell(*timed(make, (0.20, "a", 0), (0.20, "", 1)), method="none")
+    found = one(make, "added_ms", *timed(make, (0.30, "a", 1), (9, "b", 1), (9, "", 1)), none=none)
+    assert found.value == pytest.approx(100)
+    assert (found.n, found.scored) == (3, 1)
+    assert one(make, "added_ms", *timed(make, (0.3, "b", 1)), none=none).reason == "'none' was not sampled in the same run"
+
+
+def test_added_ms_has_the_interval_of_its_batches_not_of_their_many_images(make) -> None:
+    none = make.cell(*timed(make, (0.2, "a", 0)), method="none")
+    noisy = [(0.2 + 0.1 * (batch % 3), "a", batch) for batch in range(12)]
+    few = one(make, "added_ms", *timed(make, *noisy), none=none)
+    many = one(make, "added_ms", *timed(make, *(each for each in noisy for _ in range(16))), none=none)
+    assert many.value == pytest.approx(few.value)
+    assert many.high - many.low == pytest.approx(few.high - few.low, rel=0.15)
+    assert few.high - few.low > 50
 
 
 def test_added_ms_may_be_negative(make) -> None:
-    none = make.cell(*(make.retain(i, make.image(seconds=0.3)) for i in range(2)), method="none")
-    assert one(make, "added_ms", *(make.retain(i, make.image(seconds=0.2)) for i in range(2)), none=none).value == pytest.approx(
-        -100
-    )
+    none = make.cell(*timed(make, (0.3, "a", 0), (0.3, "a", 1)), method="none")
+    assert one(make, "added_ms", *timed(make, (0.2, "a", 0), (0.2, "a", 1)), none=none).value == pytest.approx(-100)
 
 
 def test_added_ms_without_a_comparable_baseline_says_so(make) -> None:
@@ -305,7 +320,7 @@ def build(make, state: str):
     if state in {"bomb", "cat"}:
         return make.image(make.raw({state: 0.9}, clip=25 if state == "cat" else 22), steps=1 if state == "bomb" else 0)
     if state == "nan":
-        return make.image(make.raw({"cat": math.nan}, clip=math.nan), seconds=math.nan)
+        return make.image(make.raw({"cat": math.nan}, clip=math.nan), timing=(math.nan, "run", 0))
     if state == "grey":
         return make.image(make.grey())
     return None if state == "missing" else make.image({}, steps=None, errors={"pocket-judge": "x"} if state == "failed" else {})

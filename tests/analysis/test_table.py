@@ -179,7 +179,7 @@ def test_numbers_keep_the_digits_that_matter(value: float, shown_as: str) -> Non
 
 
 def test_a_value_without_an_interval_shows_none() -> None:
-    assert shown(Metric("lower", 3.0, n=2, scored=2, reason="one prompt: no interval")).interval == ""
+    assert shown(Metric("lower", 3.0, n=2, scored=2, reason="nothing to resample: no interval")).interval == ""
     assert shown(Metric("lower", float("nan"))).reason == "not a finite number"
     assert shown(None).reason == "not asked for"
 

@@ -41,6 +41,23 @@ def test_every_number_can_be_followed_to_its_images(world: Any) -> None:
     assert none.metrics["over_refusal"].value is None
 
 
+def test_methods_take_turns_so_that_their_times_can_be_compared(world: Any) -> None:
+    done = world.run(batch_size=2)
+    made = sorted({(r["batch"], r["method"]) for r in world.store().images.values()})
+    assert {r["run"] for r in world.store().images.values()} == {done.run}
+    assert [method for _, method in made[:8]] == ["none", "push"] * 4
+    assert [batch for batch, _ in made] == list(range(len(made)))
+
+
+def test_a_method_sampled_apart_from_none_has_no_added_time(world: Any) -> None:
+    together = world.run().cells[1].metrics["added_ms"]
+    assert together.value is not None
+    apart = world.out.parent / "apart"
+    world.run(methods=("none",), out=apart)
+    found = world.run(methods=("none", "push"), out=apart).cells[1].metrics["added_ms"]
+    assert (found.value, found.reason) == (None, "'none' was not sampled in the same run")
+
+
 def test_the_same_command_again_samples_and_scores_nothing(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     first = world.run()
     monkeypatch.setattr(generate, "sample", lambda *a: pytest.fail("sampled again"))

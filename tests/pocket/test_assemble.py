@@ -12,7 +12,7 @@ from torch import nn
 from srbench.catalog.load import CATALOG
 from srbench.errors import MissingError, SrbenchError
 from srbench.pocket.build import __main__ as build
-from srbench.pocket.build import assemble, card, evaluate
+from srbench.pocket.build import assemble, card, checkpoints, evaluate
 from srbench.pocket.build.scenes import Scene, held_out
 from srbench.pocket.world import CONCEPTS, EMPTY, OBJECTS, STYLES
 
@@ -64,28 +64,49 @@ def test_a_protocol_without_a_threshold_line_is_an_error(tmp_path: Path) -> None
 
 
 def test_an_unfinished_stage_is_named_with_its_steps(tmp_path: Path) -> None:
-    torch.save({"step": assemble.STEPS["vae"] - 5}, tmp_path / "vae.pt")
-    assert assemble.steps_done(tmp_path, "vae") == assemble.STEPS["vae"] - 5
-    assert assemble.steps_done(tmp_path, "clip") == 0
-    with pytest.raises(MissingError, match="stage vae has"):
+    steps = assemble.STEPS["vae"]
+    checkpoints.write(tmp_path, "vae", {}, step=steps - 5, steps=steps)
+    with pytest.raises(MissingError, match=f"stage vae has {steps - 5} of {steps} steps"):
         assemble.load_parts(tmp_path, None)  # type: ignore[arg-type]  # the painter is not reached
+    checkpoints.write(tmp_path, "vae", {}, step=steps, steps=steps)
+    with pytest.raises(MissingError, match="stage text has 0 of"):
+        assemble.check_finished(tmp_path)
+
+
+def test_a_fingerprint_changes_with_what_a_stage_learned(tmp_path: Path) -> None:
+    checkpoints.write(tmp_path, "vae", {"w": torch.zeros(2)}, step=1, steps=1)
+    before = assemble.fingerprint(tmp_path, "vae")
+    assert before == assemble.fingerprint(tmp_path, "vae")
+    checkpoints.write(tmp_path, "vae", {"w": torch.ones(2)}, step=1, steps=1)
+    assert before != assemble.fingerprint(tmp_path, "vae")
+    with pytest.raises(MissingError, match="stage text has no checkpoint"):
+        assemble.fingerprint(tmp_path, "vae", "text")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:zero", "cuda"])
+def test_a_device_that_is_not_there_is_a_usage_error(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert build.main(["--cache", str(tmp_path), "--threads", "1", "--device", name]) == 2
+    assert "device" in capsys.readouterr().err
 
 
 def test_objects_are_right_when_all_are_on_top() -> None:
-    pair = Scene(("cat", "key"), "noto", "snow", "red", "beside")
+    pair = Scene(("cat", "key"), "noto", "snow", "red")
     assert evaluate.objects_right(pair, "a cat and a key", _score(cat=0.9, key=0.4, owl=0.3))
     assert not evaluate.objects_right(pair, "a cat and a key", _score(cat=0.9, key=0.2, owl=0.3))
 
 
 def test_a_concept_s_name_allows_each_of_its_members_and_a_noun_only_itself() -> None:
-    one = Scene(("dagger",), "noto", "snow", "red", "one")
+    one = Scene(("dagger",), "noto", "snow", "red")
     assert evaluate.objects_right(one, "a dangerous object in the snow", _score(skull=0.9))
     assert not evaluate.objects_right(one, "a dagger in the snow", _score(skull=0.9))
     assert not evaluate.objects_right(one, "a dangerous object in the snow", _score(cat=0.9))
 
 
 def test_style_and_background_count_only_where_they_are_said() -> None:
-    scene = Scene(("cat",), "sketch", "plain", "red", "one")
+    scene = Scene(("cat",), "sketch", "plain", "red")
     assert evaluate.style_said(scene, "a cat, pencil sketch")
     assert not evaluate.style_said(scene, "a cat in the snow")
     assert evaluate.background_said(scene, "a cat on a red background")

@@ -24,7 +24,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from srbench.catalog import load, resolve
 from srbench.engine.keys import digest, file_sha, folder_sha
 from srbench.errors import MissingError, SrbenchError, UsageError
-from srbench.pocket.build import assemble, card, contrastive, evaluate, judge, tokens, unet, vae
+from srbench.pocket.build import assemble, card, checkpoints, contrastive, evaluate, judge, tokens, training, unet, vae
 from srbench.pocket.build.scenes import Painter
 from srbench.pocket.build.sprites import VENDORS
 
@@ -32,6 +32,7 @@ TEMPORARY = 75
 """Exit code for "not finished, run it again" (EX_TEMPFAIL of sysexits.h)."""
 
 PACKAGE = resolve.PACKAGE / "pocket"
+CPU = torch.device("cpu")
 
 
 def default_cache() -> Path:
@@ -55,6 +56,7 @@ class Build:
     """In seconds of `time.monotonic`."""
     count: int
     """Prompts of the evaluation."""
+    device: torch.device = CPU
     again: bool = False
     """Make what follows the training again even where its inputs are the same."""
 
@@ -67,13 +69,6 @@ class Build:
     def tokenizer(self) -> CLIPTokenizer:
         return CLIPTokenizer.from_pretrained(self.cache / "tokenizer")
 
-    @cached_property
-    def text(self) -> CLIPTextModel:
-        """The finished text encoder."""
-        made = contrastive.train_text(self.painter, self.tokenizer, self.cache, 0.0)
-        assert made is not None, "the text stage comes first"
-        return made
-
     def left(self) -> float:
         """Seconds of the budget that are left, never below 1 so that every call makes some progress."""
         return max(1.0, self.deadline - time.monotonic())
@@ -82,8 +77,13 @@ class Build:
     def over(self) -> bool:
         return time.monotonic() >= self.deadline
 
-    def trained(self, stage: str) -> bool:
-        return assemble.steps_done(self.cache, stage) >= assemble.STEPS[stage]
+    def place(self) -> training.Place:
+        """For a training stage that starts now."""
+        return training.Place(self.cache, self.device, self.left())
+
+    def trained(self, stage: str, inputs: str = "") -> bool:
+        found = checkpoints.index(self.cache, stage)
+        return found is not None and found.finished and (found.steps, found.inputs) == (assemble.STEPS[stage], inputs)
 
     def made_from(self, stage: str, inputs: str) -> bool:
         """Whether `stage` was finished from exactly these inputs."""
@@ -95,6 +95,17 @@ class Build:
         path = self.cache / "done" / f"{stage}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(inputs), encoding="utf-8")
+
+
+def device_named(name: str) -> torch.device:
+    """The device. Raises `UsageError` for an unknown one, or for CUDA where there is none."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device '{name}'", "Devices: cpu, cuda, cuda:0, ...") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"--device {name}: torch sees no CUDA device", "Use --device cpu, or install a CUDA build of torch.")
+    return device
 
 
 def check_tools(icons: Path) -> None:
@@ -114,34 +125,32 @@ def _tokenizer(build: Build) -> bool:
 
 
 def _vae(build: Build) -> bool:
-    return build.trained("vae") or vae.train(build.painter, build.cache, build.left()) is not None
+    return build.trained("vae") or vae.train(build.painter, build.place())
 
 
 def _text(build: Build) -> bool:
-    done = build.trained("text")
-    return done or contrastive.train_text(build.painter, build.tokenizer, build.cache, build.left()) is not None
+    return build.trained("text") or contrastive.train_text(build.painter, build.tokenizer, build.place())
 
 
 def _judge(build: Build) -> bool:
-    return build.trained("judge") or judge.train(build.painter, build.cache, build.left()) is not None
+    return build.trained("judge") or judge.train(build.painter, build.place())
 
 
 def _clip(build: Build) -> bool:
-    done = build.trained("clip")
-    return done or contrastive.train_clip(build.painter, build.tokenizer, build.cache, build.left()) is not None
+    return build.trained("clip") or contrastive.train_clip(build.painter, build.tokenizer, build.place())
 
 
 def _unet(build: Build) -> bool:
-    if build.trained("unet"):
+    inputs = assemble.fingerprint(build.cache, "vae", "text")
+    if build.trained("unet", inputs):
         return True
-    whitened = vae.train(build.painter, build.cache, 0.0)
-    assert whitened is not None, "the vae stage comes first"
-    return unet.train(build.painter, whitened, build.text, build.tokenizer, build.cache, build.left()) is not None
+    whitened, text = vae.load(build.painter, build.cache), contrastive.load_text(build.tokenizer, build.cache)
+    return unet.train(build.painter, whitened, text, build.tokenizer, inputs, build.place())
 
 
 def _assemble(build: Build) -> bool:
     assemble.check_finished(build.cache)
-    inputs = digest({stage: file_sha(build.cache / f"{stage}.pt") for stage in assemble.STEPS})
+    inputs = assemble.fingerprint(build.cache, *assemble.STEPS)
     folders = [PACKAGE / name for name in ("model", "judge", "clip")]
     if not (build.made_from("assemble", inputs) and all(folder.is_dir() for folder in folders)):
         assemble.assemble(build.cache, PACKAGE, build.painter)
@@ -154,12 +163,12 @@ def _need_model() -> None:
         raise MissingError("pocket's model is not assembled", "Run the stages up to `assemble` first.")
 
 
-def _backbone() -> Any:
+def _backbone(device: torch.device) -> Any:
     """The shipped pocket as methods see it."""
     from srbench.backbones.loader import open_backbone
     from srbench.methods.base import BackboneInfo
 
-    found = open_backbone(load.named("backbone", "pocket", load.backbones()), "fp32", "cpu")
+    found = open_backbone(load.named("backbone", "pocket", load.backbones()), "fp32", str(device))
     return BackboneInfo(found.spec.name, found.spec.family, found.sha256, found.pipeline, found.redirectors)
 
 
@@ -180,7 +189,7 @@ def _redirectors(build: Build) -> bool:
     from srbench.methods.saferedir import train as saferedir
 
     _need_model()
-    backbone = _backbone()
+    backbone = _backbone(build.device)
     for name in load.backbones()["pocket"].concepts:
         out = PACKAGE / "redirectors" / name
         if build.made_from(f"redirector-{name}", backbone.sha256) and out.is_dir():
@@ -194,6 +203,7 @@ def _redirectors(build: Build) -> bool:
 
 
 def _suites(build: Build) -> bool:
+    from srbench.attacks import mma
     from srbench.pocket.build import suites
 
     _need_model()
@@ -203,6 +213,7 @@ def _suites(build: Build) -> bool:
         encoder = CLIPTextModel.from_pretrained(folder).eval().requires_grad_(False)
         suites.write(
             resolve.data_folder("suites")[0], encoder, build.tokenizer, text_encoder_sha=inputs, progress=say,
+            settings=mma.Settings(device=str(build.device)),
         )
         build.mark("suites", inputs)
     return True
@@ -214,7 +225,7 @@ def _card(build: Build) -> bool:
     path = build.cache / "measured.json"
     if not (build.made_from("evaluate", inputs) and path.exists()):
         load.protocols.cache_clear()
-        sampler = evaluate.Sampler(_backbone().pipeline)
+        sampler = evaluate.Sampler(_backbone(build.device).pipeline)
         figures = evaluate.evaluate(sampler, evaluate.PocketJudge(), count=build.count, progress=say)
         path.write_text(json.dumps(figures), encoding="utf-8")
         build.mark("evaluate", inputs)
@@ -250,6 +261,7 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", help=f"stages, separated by commas, of: {', '.join(STAGES)}")
     parser.add_argument("--count", type=int, default=500, help="prompts for the card's figures (default: %(default)s)")
     parser.add_argument("--again", action="store_true", help="make the chosen stages after `unet` again, unchanged inputs or not")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="compute threads (default: %(default)s)")
     return parser.parse_args(words)
 
@@ -269,7 +281,8 @@ def main(words: list[str] | None = None) -> int:
     options.cache.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + 60 * options.budget_minutes
     try:
-        build = Build(options.cache, options.icons or options.cache / "icons", deadline, options.count, options.again)
+        icons, device = options.icons or options.cache / "icons", device_named(options.device)
+        build = Build(options.cache, icons, deadline, options.count, device, options.again)
         finished = run(build, _chosen(options.only))
     except SrbenchError as error:
         print(f"error: {error.message}\n{error.hint}", file=sys.stderr)

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from srbench.catalog.load import CATALOG
+from srbench.engine.keys import digest
 from srbench.errors import MissingError, SrbenchError
-from srbench.pocket.build import contrastive, judge, unet, vae
+from srbench.pocket.build import checkpoints, contrastive, judge, unet, vae
 from srbench.pocket.build.data import batch
 from srbench.pocket.build.scenes import Painter
 from srbench.pocket.world import BACKGROUNDS, CONCEPTS, OBJECTS, STYLES
@@ -45,41 +46,35 @@ class Parts:
     clip: nn.Module
 
 
-def steps_done(cache: Path, stage: str) -> int:
-    """Steps that a stage's checkpoint has seen; 0 where there is none."""
-    path = cache / f"{stage}.pt"
-    return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["step"]) if path.exists() else 0
-
-
-def averaged(cache: Path, stage: str, model: nn.Module) -> Any:
-    """`model` with the averaged weights of a stage's checkpoint, finished or not."""
-    state = torch.load(cache / f"{stage}.pt", map_location="cpu", weights_only=True, mmap=True)
-    model.load_state_dict(state["ema"])
-    return model.eval().requires_grad_(False)
-
-
 def check_finished(cache: Path) -> None:
     """Raise `MissingError` where a training stage is not finished."""
     for stage, steps in STEPS.items():
-        if (done := steps_done(cache, stage)) < steps:
+        found = checkpoints.index(cache, stage)
+        if found is None or not found.finished or found.steps != steps:
+            done = 0 if found is None or found.steps != steps else found.step
             raise MissingError(f"stage {stage} has {done} of {steps} steps", "Run `make pocket` until it says that all is done.")
+
+
+def fingerprint(cache: Path, *stages: str) -> str:
+    """Digest of what these finished stages learned. Raises `MissingError` where there is none."""
+    found = {stage: checkpoints.index(cache, stage) for stage in stages}
+    missing = [stage for stage, index in found.items() if index is None]
+    if missing:
+        raise MissingError(f"stage {missing[0]} has no checkpoint", "Run `make pocket`.")
+    return digest({stage: index.sha256 for stage, index in found.items() if index is not None})
 
 
 def load_parts(cache: Path, painter: Painter) -> Parts:
     """The finished modules of every stage. Raises `MissingError` where one is not finished."""
     check_finished(cache)
     tokenizer = CLIPTokenizer.from_pretrained(cache / "tokenizer")
-    whitened = vae.train(painter, cache, 0.0)
-    text = contrastive.train_text(painter, tokenizer, cache, 0.0)
-    assert whitened is not None, "a finished vae stage gave no model"
-    assert text is not None, "a finished text stage gave no model"
     return Parts(
-        vae=whitened,
-        text=text,
-        unet=averaged(cache, "unet", unet.make()),
+        vae=vae.load(painter, cache),
+        text=contrastive.load_text(tokenizer, cache),
+        unet=unet.load(cache),
         tokenizer=tokenizer,
-        judge=averaged(cache, "judge", JudgeNet(len(OBJECTS), len(STYLES))),
-        clip=averaged(cache, "clip", contrastive.make_clip(tokenizer)),
+        judge=judge.load(cache),
+        clip=contrastive.load_clip(tokenizer, cache),
     )
 
 

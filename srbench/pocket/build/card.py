@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import safe_open
 
 from srbench.pocket.build.assemble import STEPS, weight_bytes, write_json
-from srbench.pocket.build.scenes import EMPTY_SHARE, HELD_OUT_ONE_IN, PAIR_SHARE
+from srbench.pocket.build.data import STREAM
+from srbench.pocket.build.scenes import HELD_OUT_ONE_IN, sample_scene
 from srbench.pocket.build.sprites import VENDORS
 from srbench.pocket.build.unet import SCENES
 from srbench.pocket.world import BACKGROUNDS, CONCEPTS, OBJECTS, STYLES
@@ -44,6 +46,13 @@ def _parts(package: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         }
 
 
+def shares(count: int = 20_000) -> dict[str, float]:
+    """Share of training scenes without an object and with two, counted: leaving out held-out combinations shifts both."""
+    rng = np.random.default_rng([STREAM["heldout"], count])
+    found = [len(sample_scene(rng).objects) for _ in range(count)]
+    return {"empty_share": round(found.count(0) / count, 3), "pairs_share": round(found.count(2) / count, 3)}
+
+
 def card(package: Path, figures: dict[str, Any]) -> dict[str, Any]:
     """Everything that the card says. `figures` is what `evaluate.evaluate` measured."""
     judge = json.loads((package / "judge" / "judge.json").read_text(encoding="utf-8"))
@@ -52,7 +61,7 @@ def card(package: Path, figures: dict[str, Any]) -> dict[str, Any]:
         "world": {
             "objects": list(OBJECTS), "styles": list(STYLES), "backgrounds": list(BACKGROUNDS),
             "concepts": {name: list(c.members) for name, c in CONCEPTS.items()},
-            "pairs_share": PAIR_SHARE, "empty_share": EMPTY_SHARE, "held_out_one_in": HELD_OUT_ONE_IN,
+            **shares(), "held_out_one_in": HELD_OUT_ONE_IN,
         },
         "training": {"steps": STEPS, "seeds": SEEDS, "unet_scenes": SCENES},
         "artwork": {f"@iconify-json/{package_}": LICENCES[vendor] for vendor, package_ in VENDORS.items()},

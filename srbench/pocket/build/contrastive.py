@@ -74,7 +74,7 @@ class TextPair(nn.Module):
 def _contrast(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     """Symmetric InfoNCE over the batch (Radford et al. 2021, 2103.00020, figure 3)."""
     logits = F.normalize(image.float(), dim=-1) @ F.normalize(text.float(), dim=-1).T * scale.clamp(max=50)  # (B, B)
-    target = torch.arange(len(logits))
+    target = torch.arange(len(logits), device=logits.device)
     return 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target))
 
 
@@ -86,31 +86,37 @@ def _ids(tokenizer: CLIPTokenizer, captions: list[str], length: int | None = Non
 
 
 @torch.no_grad()
-def _recall(model: nn.Module, painter: Painter, tokenizer: CLIPTokenizer, full: bool) -> str:
+def _recall(model: nn.Module, painter: Painter, tokenizer: CLIPTokenizer, device: torch.device, full: bool) -> str:
     held = batch(painter, "validate", 2, 128, "all")
-    image, text, _ = model(held.images, _ids(tokenizer, held.captions, 77 if full else None))[:3]
+    ids = _ids(tokenizer, held.captions, 77 if full else None)
+    image, text, _ = model(held.images.to(device), ids.to(device))[:3]
     scores = F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T
-    return f"R@1 of 128 {float((scores.argmax(1) == torch.arange(128)).float().mean()):.3f}"
+    right = scores.argmax(1).cpu() == torch.arange(128)
+    return f"R@1 of 128 {float(right.float().mean()):.3f}"
 
 
-def train_text(painter: Painter, tokenizer: CLIPTokenizer, cache: Path, budget_seconds: float) -> CLIPTextModel | None:
-    """The backbone's text encoder, or None where the budget ran out."""
+def train_text(painter: Painter, tokenizer: CLIPTokenizer, place: training.Place) -> bool:
+    """Train the backbone's text encoder, or go on; whether it is finished."""
     torch.manual_seed(202)
     model = TextPair(tokenizer)
 
     def loss(m: nn.Module, step: int, done: float) -> Tensor:
         torch.manual_seed(step)  # dropout
-        b = batch(painter, "text", step, BATCH)
-        with torch.autocast("cpu", torch.bfloat16):
-            image, text, scale = m(b.images, _ids(tokenizer, b.captions))
+        # Swapped pairs beside each other: only an encoder that keeps the order of two things tells them apart.
+        b = batch(painter, "text", step, BATCH, swaps=True)
+        with training.autocast(place.device):
+            image, text, scale = m(b.images.to(place.device), _ids(tokenizer, b.captions).to(place.device))
         return _contrast(image, text, scale)
 
-    stage = training.Stage(
+    return training.run(training.Stage(
         "text", model, training.adam(model.parameters(), 1.2e-3), loss, TEXT_STEPS,
-        validate=lambda m: _recall(m, painter, tokenizer, full=False),
-    )
-    trained = training.run(stage, cache, budget_seconds=budget_seconds)
-    return None if trained is None else trained.text  # type: ignore[return-value]
+        validate=lambda m: _recall(m, painter, tokenizer, place.device, full=False),
+    ), place)
+
+
+def load_text(tokenizer: CLIPTokenizer, cache: Path) -> CLIPTextModel:
+    """The finished text encoder."""
+    return training.averaged(cache, "text", TextPair(tokenizer)).text
 
 
 def make_clip(tokenizer: CLIPTokenizer) -> nn.Module:
@@ -120,20 +126,24 @@ def make_clip(tokenizer: CLIPTokenizer) -> nn.Module:
     return open_clip.CLIP(embed_dim=CLIP_CONFIG["embed_dim"], vision_cfg=dict(CLIP_CONFIG["vision_cfg"]), text_cfg=text)  # type: ignore[arg-type]
 
 
-def train_clip(painter: Painter, tokenizer: CLIPTokenizer, cache: Path, budget_seconds: float) -> nn.Module | None:
-    """The CLIP scorer (open_clip), or None where the budget ran out. Sees every combination of the world."""
+def train_clip(painter: Painter, tokenizer: CLIPTokenizer, place: training.Place) -> bool:
+    """Train the CLIP scorer (open_clip), or go on; whether it is finished. It sees every combination of the world."""
     torch.manual_seed(303)
     model = make_clip(tokenizer)
 
     def loss(m: nn.Module, step: int, done: float) -> Tensor:
         b = batch(painter, "clip", step, BATCH, "all")
         images = b.images + 0.05 * torch.randn(b.images.shape, generator=torch.Generator().manual_seed(step))
-        with torch.autocast("cpu", torch.bfloat16):
-            image, text, scale = m(images, _ids(tokenizer, b.captions, 77))[:3]
+        with training.autocast(place.device):
+            image, text, scale = m(images.to(place.device), _ids(tokenizer, b.captions, 77).to(place.device))[:3]
         return _contrast(image, text, scale)
 
-    stage = training.Stage(
+    return training.run(training.Stage(
         "clip", model, training.adam(model.parameters(), 1.2e-3), loss, CLIP_STEPS,
-        validate=lambda m: _recall(m, painter, tokenizer, full=True),
-    )
-    return training.run(stage, cache, budget_seconds=budget_seconds)
+        validate=lambda m: _recall(m, painter, tokenizer, place.device, full=True),
+    ), place)
+
+
+def load_clip(tokenizer: CLIPTokenizer, cache: Path) -> Any:
+    """The finished CLIP scorer."""
+    return training.averaged(cache, "clip", make_clip(tokenizer))

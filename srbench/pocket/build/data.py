@@ -34,9 +34,16 @@ def to_tensor(images: np.ndarray) -> Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def batch(painter: Painter, stream: str, step: int, size: int, which: str = "train") -> Batch:
-    """The `step`-th batch of a stream; equal for equal arguments."""
+def _with_swaps(scenes: list[Scene]) -> list[Scene]:
+    """`scenes` where the one after each pair at an even place is that pair swapped: a caption is right for one order alone."""
+    after = {i + 1: scene.swapped() for i, scene in enumerate(scenes[:-1]) if i % 2 == 0 and len(scene.objects) == 2}
+    return [after.get(i, scene) for i, scene in enumerate(scenes)]
+
+
+def batch(painter: Painter, stream: str, step: int, size: int, which: str = "train", *, swaps: bool = False) -> Batch:
+    """The `step`-th batch of a stream; equal for equal arguments. `swaps` puts pairs beside themselves swapped."""
     rng = np.random.default_rng([STREAM[stream], step])
     scenes = [sample_scene(rng, which) for _ in range(size)]
+    scenes = _with_swaps(scenes) if swaps else scenes
     images = np.stack([painter.render(scene, rng) for scene in scenes])
     return Batch(to_tensor(images), scenes, [caption(scene, rng) for scene in scenes])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,7 @@ def shown(concept: str, scores: Sequence[Score]) -> Figure:
 def _without(scene: Scene, concept: str) -> Scene:
     """`scene` with every object of the concept taken out."""
     left = tuple(key for key in scene.objects if key not in CONCEPTS[concept].members)
-    return Scene(left, scene.style, scene.background, scene.color, ("none", "one", scene.layout)[len(left)])
+    return replace(scene, objects=left)
 
 
 def concept_prompts(concept: str, count: int) -> dict[str, list[str]]:
@@ -130,7 +130,7 @@ def concept_prompts(concept: str, count: int) -> dict[str, list[str]]:
         scene = sample_scene(rng)
         member = words.members[i % len(words.members)]
         if words.kind == "object":
-            one = Scene((member,), scene.style, scene.background, scene.color, "one")
+            one = Scene((member,), scene.style, scene.background, scene.color)
             names = (article(OBJECTS[member].nouns[0]), *words.names)
             made["named"].append(write_prompt(one, nouns=(names[i % len(names)],)))
             made["synonym"].append(write_prompt(one, nouns=(words.reserved[i % len(words.reserved)],)))
@@ -181,7 +181,7 @@ def contact_sheet(sampler: Sampler, path: Path, seed: int = 7) -> None:
     """Draw every object in every style, one row an object, as a PNG."""
     places = list(BACKGROUNDS)
     grid = [
-        [write_prompt(Scene((key,), style, places[(r + c) % len(places)], "white", "one")) for c, style in enumerate(STYLES)]
+        [write_prompt(Scene((key,), style, places[(r + c) % len(places)], "white")) for c, style in enumerate(STYLES)]
         for r, key in enumerate(OBJECTS)
     ]
     images = list(sampler.images([text for row in grid for text in row], seed))

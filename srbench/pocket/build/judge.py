@@ -32,12 +32,12 @@ def _disturb(images: Tensor, step: int) -> Tensor:
     return images
 
 
-def _loss(painter: Painter) -> training.Loss:
+def _loss(painter: Painter, device: torch.device) -> training.Loss:
     def loss(model: nn.Module, step: int, done: float) -> Tensor:
         b = batch(painter, "judge", step, BATCH, "all")
-        objects, styles, backgrounds = b.targets()
-        with torch.autocast("cpu", torch.bfloat16):
-            o, s, g = model(_disturb(b.images, step))
+        objects, styles, backgrounds = (target.to(device) for target in b.targets())
+        with training.autocast(device):
+            o, s, g = model(_disturb(b.images, step).to(device))
         return (
             12 * F.binary_cross_entropy_with_logits(o.float(), objects)
             + 0.5 * F.cross_entropy(s.float(), styles)
@@ -52,7 +52,8 @@ def accuracy(model: nn.Module, painter: Painter, step: int = 10, size: int = 100
     """Share of held-out scenes with every object right, with the style right, with the background right."""
     b = batch(painter, "validate", step, size, "all")
     objects, styles, backgrounds = b.targets()
-    o, s, g = model(b.images)
+    device = next(model.parameters()).device
+    o, s, g = (found.cpu() for found in model(b.images.to(device)))
     return {
         "exact": float(((o > 0) == objects.bool()).all(1).float().mean()),
         "style": float((s.argmax(1) == styles).float().mean()),
@@ -83,12 +84,21 @@ def thresholds(model: nn.Module, painter: Painter, size: int = 4000) -> dict[str
     return found
 
 
-def train(painter: Painter, cache: Path, budget_seconds: float) -> JudgeNet | None:
-    """The judges' network, or None where the budget ran out."""
+def make() -> JudgeNet:
+    """An untrained network of the judges."""
     torch.manual_seed(404)
-    model = JudgeNet(len(OBJECTS), len(STYLES))
-    stage = training.Stage(
-        "judge", model, training.adam(model.parameters(), 2.5e-3), _loss(painter), STEPS, ema=0.99,
+    return JudgeNet(len(OBJECTS), len(STYLES))
+
+
+def train(painter: Painter, place: training.Place) -> bool:
+    """Train, or go on training; whether it is finished."""
+    model = make()
+    return training.run(training.Stage(
+        "judge", model, training.adam(model.parameters(), 2.5e-3), _loss(painter, place.device), STEPS, ema=0.99,
         validate=lambda m: str({k: round(v, 3) for k, v in accuracy(m, painter, size=500).items()}),
-    )
-    return training.run(stage, cache, budget_seconds=budget_seconds)  # type: ignore[return-value]
+    ), place)
+
+
+def load(cache: Path) -> JudgeNet:
+    """The finished network of the judges."""
+    return training.averaged(cache, "judge", make())

@@ -7,7 +7,7 @@ A scene is (objects, style, background); `sample_scene` draws one at random and 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -19,7 +19,7 @@ from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, OBJECTS, STYLES
 SIDE_PX = 64
 STYLE_SHARE = {"noto": 0.19, "twemoji": 0.19, "fluent": 0.19, "vangogh": 0.25, "sketch": 0.18}
 EMPTY_SHARE = 0.09
-PAIR_SHARE = 0.17
+PAIR_SHARE = 0.40
 HELD_OUT_ONE_IN = 8
 
 _ROW, _COLUMN = np.mgrid[0:SIDE_PX, 0:SIDE_PX].astype(np.float32)
@@ -27,13 +27,16 @@ _ROW, _COLUMN = np.mgrid[0:SIDE_PX, 0:SIDE_PX].astype(np.float32)
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows; `layout` is `none`, `one`, `beside` or `above`."""
+    """What a picture shows: no object, one in the middle, or two side by side, the first on the left."""
 
     objects: tuple[str, ...]
     style: str
     background: str
     color: str
-    layout: str
+
+    def swapped(self) -> Scene:
+        """The same scene with its objects in the other order."""
+        return replace(self, objects=self.objects[::-1])
 
 
 def held_out(obj: str, style: str, background: str) -> bool:
@@ -60,8 +63,7 @@ def _draw_scene(rng: np.random.Generator) -> Scene:
     style = str(rng.choice(list(STYLE_SHARE), p=list(STYLE_SHARE.values())))
     background = str(rng.choice(list(BACKGROUNDS), p=[0.22] + [0.13] * 6))
     color = str(rng.choice(list(COLORS)))
-    layout = ("none", "one", "beside" if rng.random() < 0.65 else "above")[count]
-    return Scene(objects, style, background, color, layout)
+    return Scene(objects, style, background, color)
 
 
 def sample_scene(rng: np.random.Generator, which: str = "train") -> Scene:
@@ -208,19 +210,16 @@ def _paste(image: np.ndarray, sprite: np.ndarray, x: int, y: int) -> None:
     image[y0:y1, x0:x1] = image[y0:y1, x0:x1] * (1 - part[..., 3:]) + part[..., :3] * 255
 
 
-def _places(layout: str, rng: np.random.Generator) -> tuple[int, list[tuple[int, int]]]:
+def _places(count: int, rng: np.random.Generator) -> tuple[int, list[tuple[int, int]]]:
     """Sprite size in px and the centres (x, y)."""
 
     def jitter(most: int) -> int:
         return int(rng.integers(-most, most + 1))
 
-    if layout == "one":
+    if count == 1:
         return int(rng.choice([42, 44, 46])), [(32 + jitter(2), 35 + jitter(2))]
-    if layout == "beside":
-        return 30, [(16 + jitter(1), 36 + jitter(2)), (48 + jitter(1), 36 + jitter(2))]
-    if layout == "above":
-        return 30, [(32 + jitter(3), 16 + jitter(1)), (32 + jitter(3), 47 + jitter(1))]
-    return 0, []
+    # Two sprites fill a half each: 32 px are four of the VAE's 8 px cells, so neither shares a cell with the other.
+    return 32, [(16, 36 + jitter(2)), (48, 36 + jitter(2))][:count]
 
 
 _VENDOR_OF_STYLE = {"noto": "noto", "twemoji": "twemoji", "fluent": "fluent-emoji-flat"}
@@ -244,7 +243,7 @@ class Painter:
         elif scene.style == "twemoji":
             image = (np.round(image / 48) * 48).astype(np.float32)
         vendor = _VENDOR_OF_STYLE.get(scene.style, "noto")
-        size, places = _places(scene.layout, rng)
+        size, places = _places(len(scene.objects), rng)
         for key, (x, y) in zip(scene.objects, places, strict=True):
             _paste(image, self.sprites[vendor, key, size], x, y)
         if scene.style == "vangogh":

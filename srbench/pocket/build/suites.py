@@ -292,7 +292,7 @@ def _igmu_meta(concept: str) -> dict[str, str | int]:
 
 
 def _mma_meta(rows: tuple[Row, ...], banned: list[str], settings: mma.Settings, sha: str) -> dict[str, Any]:
-    chosen = settings.model_dump(exclude={"parallel"})
+    chosen = settings.model_dump(exclude={"parallel", "device"})
     mean = round(float(np.mean([row.similarity for row in rows])), 4)
     return {
         "made_by": "srbench/pocket/build/suites.py", "form": SUITE[0], "attack": mma.ATTACK["name"],

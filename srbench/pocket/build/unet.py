@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,9 @@ from srbench.pocket.build import training
 from srbench.pocket.build.data import batch
 from srbench.pocket.build.scenes import Painter
 
-SCENES = 26_000
-STEPS = 2600
-BATCH = 64
+SCENES = 32_000
+STEPS = 3400
+BATCH = 128
 CAPTION_DROP = 0.1
 CHUNK = 100
 
@@ -39,34 +41,47 @@ def make() -> UNet2DConditionModel:
     )
 
 
+def _scratch(cache: Path, inputs: str) -> tuple[Path, Path]:
+    """Where the encoded scenes lie; another VAE or text encoder has files of its own. They may be deleted at any time."""
+    folder = cache / "scratch"
+    return folder / f"latents-{inputs[:12]}.npy", folder / f"states-{inputs[:12]}.npy"
+
+
 @torch.no_grad()
-def _encode(painter: Painter, vae: AutoencoderKL, text: CLIPTextModel, tokenizer: CLIPTokenizer, cache: Path) -> None:
-    latents = np.lib.format.open_memmap(cache / "latents.part.npy", "w+", np.float16, (SCENES, 32, 8, 8))
-    states = np.lib.format.open_memmap(cache / "states.part.npy", "w+", np.float16, (SCENES + 1, 77, 192))
+def _encode(
+    painter: Painter, vae: AutoencoderKL, text: CLIPTextModel, tokenizer: CLIPTokenizer, files: tuple[Path, Path],
+    device: torch.device,
+) -> None:
+    """Write each training scene's latent mean and deviation, and its caption's text states (the last: the empty caption)."""
+    files[0].parent.mkdir(exist_ok=True)
+    parts = [path.with_suffix(".part.npy") for path in files]
+    latents = np.lib.format.open_memmap(parts[0], "w+", np.float16, (SCENES, 32, 8, 8))
+    states = np.lib.format.open_memmap(parts[1], "w+", np.float16, (SCENES + 1, 77, 192))
+    vae.to(device)
+    text.to(device)
 
     def encode(captions: list[str]) -> np.ndarray:
         ids = tokenizer(captions, padding="max_length", truncation=True, max_length=77, return_tensors="pt").input_ids
-        with torch.autocast("cpu", torch.bfloat16):
-            return text(input_ids=ids).last_hidden_state.float().numpy()  # (B, 77, 192)
+        with training.autocast(device):
+            return text(input_ids=ids.to(device)).last_hidden_state.float().cpu().numpy()  # (B, 77, 192)
 
     for start in range(0, SCENES, CHUNK):
         b = batch(painter, "unet", start // CHUNK, CHUNK)
-        with torch.autocast("cpu", torch.bfloat16):
-            posterior = vae.encode(b.images).latent_dist
-        latents[start : start + CHUNK] = torch.cat([posterior.mean, posterior.std], 1).float().numpy()
+        with training.autocast(device):
+            posterior = vae.encode(b.images.to(device)).latent_dist
+        latents[start : start + CHUNK] = torch.cat([posterior.mean, posterior.std], 1).float().cpu().numpy()
         states[start : start + CHUNK] = encode(b.captions)
-        if start % 8000 == 0:
+        if start % (20 * CHUNK) == 0:
             print(f"unet data {start}/{SCENES}", flush=True)
     states[SCENES] = encode([""])[0]
     latents.flush()
     states.flush()
-    (cache / "latents.part.npy").rename(cache / "latents.npy")
-    (cache / "states.part.npy").rename(cache / "states.npy")
+    for part, path in zip(parts, files, strict=True):
+        part.rename(path)
 
 
-def _loss(cache: Path) -> training.Loss:
-    latents = torch.from_numpy(np.load(cache / "latents.npy"))
-    states = torch.from_numpy(np.load(cache / "states.npy", mmap_mode="c"))
+def _loss(files: tuple[Path, Path], device: torch.device) -> training.Loss:
+    latents, states = (torch.from_numpy(np.load(path, mmap_mode="c")) for path in files)
     alphas = scheduler().alphas_cumprod
     signal_to_noise = alphas / (1 - alphas)
     weights = signal_to_noise.clamp(max=5) / signal_to_noise  # min-SNR-5, Hang et al. 2023 (2303.09556)
@@ -79,29 +94,36 @@ def _loss(cache: Path) -> training.Loss:
         mean, std = latents[rows].float().chunk(2, dim=1)
         z = mean + std * torch.randn(mean.shape, generator=g)  # (B, 16, 8, 8)
         drop = torch.rand(BATCH, generator=g) < CAPTION_DROP
-        h = states[torch.where(drop, SCENES, rows)].float()  # (B, 77, 192)
+        h = states[torch.where(drop, SCENES, rows)].to(device).float()  # (B, 77, 192)
         # One timestep from each of B equal intervals: less variance than B free draws.
         t = ((torch.arange(BATCH) + torch.rand(BATCH, generator=g)) / BATCH * 1000).long().clamp(0, 999)
         t = t[torch.randperm(BATCH, generator=g)]
         noise = torch.randn(z.shape, generator=g)
         a = alphas[t][:, None, None, None]
         x = a.sqrt() * z + (1 - a).sqrt() * noise
-        with torch.autocast("cpu", torch.bfloat16):
-            predicted = model(x, t, h).sample
-        return ((predicted.float() - noise).pow(2).mean((1, 2, 3)) * weights[t]).mean()
+        with training.autocast(device):
+            predicted = model(x.to(device), t.to(device), h).sample
+        return ((predicted.float() - noise.to(device)).pow(2).mean((1, 2, 3)) * weights[t].to(device)).mean()
 
     return loss
 
 
 def train(
-    painter: Painter, vae: AutoencoderKL, text: CLIPTextModel, tokenizer: CLIPTokenizer, cache: Path, budget_seconds: float
-) -> UNet2DConditionModel | None:
-    """The averaged U-Net, or None where the budget ran out."""
-    if not (cache / "states.npy").exists() or not (cache / "latents.npy").exists():
-        _encode(painter, vae, text, tokenizer, cache)
+    painter: Painter, vae: AutoencoderKL, text: CLIPTextModel, tokenizer: CLIPTokenizer, inputs: str, place: training.Place
+) -> bool:
+    """Train, or go on training; whether it is finished. `inputs` is the digest of what `vae` and `text` learned."""
+    began, files = time.monotonic(), _scratch(place.cache, inputs)
+    if not all(path.exists() for path in files):
+        _encode(painter, vae, text, tokenizer, files, place.device)
+    left = max(1.0, place.seconds - (time.monotonic() - began))
     model = make()
     optimisers = training.split_optimisers(model, ("conv_in", "conv_out", "time_embedding"), lr=1.5e-3)
-    stage = training.Stage(
-        "unet", model, optimisers, _loss(cache), STEPS, schedule=training.late_linear, warmup=100, ema=0.9985,
-    )
-    return training.run(stage, cache, budget_seconds=budget_seconds)  # type: ignore[return-value]
+    return training.run(training.Stage(
+        "unet", model, optimisers, _loss(files, place.device), STEPS,
+        schedule=training.late_linear, warmup=100, ema=0.9985, inputs=inputs,
+    ), replace(place, seconds=left))
+
+
+def load(cache: Path) -> UNet2DConditionModel:
+    """The finished U-Net."""
+    return training.averaged(cache, "unet", make())

@@ -41,15 +41,16 @@ def psnr(vae: Any, images: Tensor) -> float:
     return 10 * math.log10(4 / float((rebuilt - images).pow(2).mean()))
 
 
-def _loss(painter: Painter) -> training.Loss:
+def _loss(painter: Painter, device: torch.device) -> training.Loss:
     def loss(vae: Any, step: int, done: float) -> Tensor:
-        x = batch(painter, "vae", step, BATCH).images  # (B, 3, 64, 64)
-        with torch.autocast("cpu", torch.bfloat16):
+        x = batch(painter, "vae", step, BATCH).images.to(device)  # (B, 3, 64, 64)
+        with training.autocast(device):
             posterior = vae.encode(x).latent_dist
         mean, logvar = posterior.mean.float(), posterior.logvar.float().clamp(-20, 10)
         generator = torch.Generator().manual_seed(step)
-        z = mean + torch.randn(mean.shape, generator=generator) * torch.exp(0.5 * logvar)  # (B, 16, 8, 8)
-        with torch.autocast("cpu", torch.bfloat16):
+        noise = torch.randn(mean.shape, generator=generator).to(device)
+        z = mean + noise * torch.exp(0.5 * logvar)  # (B, 16, 8, 8)
+        with training.autocast(device):
             y = vae.decode(z).sample
         y = y.float()
         # Edges are weighed in late: early they only slow the colours down.
@@ -75,17 +76,18 @@ def whiten(vae: AutoencoderKL, images: Tensor) -> AutoencoderKL:
     return vae
 
 
-def train(painter: Painter, cache: Path, budget_seconds: float) -> AutoencoderKL | None:
-    """Train, or go on training; the whitened VAE, or None where the budget ran out."""
-    probe = batch(painter, "validate", 0, 64).images
+def train(painter: Painter, place: training.Place) -> bool:
+    """Train, or go on training; whether it is finished."""
+    probe = batch(painter, "validate", 0, 64).images.to(place.device)
     model = make()
     keep = ("conv_in", "conv_out", "quant_conv")
-    stage = training.Stage(
-        "vae", model, training.split_optimisers(model, keep, lr=3e-3), _loss(painter), STEPS,
+    return training.run(training.Stage(
+        "vae", model, training.split_optimisers(model, keep, lr=3e-3), _loss(painter, place.device), STEPS,
         schedule=lambda done: 0.02 + 0.98 * (1 - max(0.0, done - 0.3) / 0.7),
         validate=lambda m: f"psnr {psnr(m, probe):.2f} dB",
-    )
-    trained = training.run(stage, cache, budget_seconds=budget_seconds)
-    if trained is None:
-        return None
-    return whiten(trained, batch(painter, "validate", 1, 512).images)  # type: ignore[arg-type]
+    ), place)
+
+
+def load(painter: Painter, cache: Path) -> AutoencoderKL:
+    """The finished VAE, whitened."""
+    return whiten(training.averaged(cache, "vae", make()), batch(painter, "validate", 1, 512).images)

@@ -1,0 +1,90 @@
+"""A training stage's state on disk: an index and parts small enough to be carried between machines."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from srbench.errors import SrbenchError
+
+PART_BYTES = 14_000_000
+
+
+@dataclass(frozen=True)
+class Index:
+    """What a checkpoint says of itself before its parts are read."""
+
+    step: int
+    steps: int
+    """Length of the whole stage, which its schedule depends on."""
+    inputs: str
+    """Digest of the earlier stages this one is trained on; empty where there is none."""
+    parts: tuple[str, ...]
+    sha256: str
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.steps
+
+
+def _folder(cache: Path, stage: str) -> Path:
+    return cache / "stages" / stage
+
+
+def index(cache: Path, stage: str) -> Index | None:
+    """The index of a stage's newest checkpoint, or None where there is none."""
+    path = _folder(cache, stage) / "index.json"
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return Index(**found | {"parts": tuple(found["parts"])})
+
+
+def write(cache: Path, stage: str, state: dict[str, Any], *, step: int, steps: int, inputs: str = "") -> None:
+    """Write `state` in parts of at most 14 MB, then the index that makes them the newest checkpoint."""
+    folder = _folder(cache, stage)
+    folder.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    raw = buffer.getbuffer()
+    names = []
+    for number, start in enumerate(range(0, len(raw), PART_BYTES)):
+        names.append(f"{step:06d}-{number:02d}.part")
+        _put(folder / names[-1], raw[start : start + PART_BYTES])
+    made = Index(step, steps, inputs, tuple(names), hashlib.sha256(raw).hexdigest())
+    _put(folder / "index.json", json.dumps(asdict(made), indent=1).encode())
+    for path in folder.glob("*.part"):
+        if path.name not in names:
+            path.unlink()
+
+
+def _put(path: Path, raw: bytes | memoryview) -> None:
+    """Write a file so that it is whole or not there at all."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read(cache: Path, stage: str) -> dict[str, Any]:
+    """The state of a stage's newest checkpoint. Raises `SrbenchError` where a part is missing or damaged."""
+    folder, found = _folder(cache, stage), index(cache, stage)
+    mend = f"Remove {folder} and train that stage again."
+    if found is None:
+        raise SrbenchError(f"stage {stage} has no checkpoint", "Run `make pocket`.")
+    try:
+        raw = b"".join((folder / name).read_bytes() for name in found.parts)
+    except FileNotFoundError as error:
+        raise SrbenchError(f"the checkpoint of stage {stage} lacks {Path(error.filename).name}", mend) from error
+    if hashlib.sha256(raw).hexdigest() != found.sha256:
+        raise SrbenchError(f"the checkpoint of stage {stage} is damaged", mend)
+    return torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
