@@ -141,8 +141,8 @@ def check_settings(request: RunRequest) -> None:
             raise UsageError(f"--set {setting}: method '{name}' is not part of this run", did_you_mean(name, known))
 
 
-def options_of(preset: str, settings: Sequence[str]) -> tuple[Any, str]:
-    """The preset's options with overrides, and the overrides as a variant string."""
+def options_of(preset: str, settings: Sequence[str]) -> tuple[Any, list[str]]:
+    """The preset's options with overrides, and the names of those that are off their defaults."""
     name, values = plugins.preset(preset)
     cls = plugins.load("methods", name)
     default = cls.Options(**values)
@@ -155,8 +155,15 @@ def options_of(preset: str, settings: Sequence[str]) -> tuple[Any, str]:
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"--set {preset}.{first['loc'][0]}: {first['msg']}", "Give a value of the right kind.") from error
-    changed = [k for k in overrides if getattr(options, k) != getattr(default, k)]
-    return options, ",".join(f"{k}={getattr(options, k)}" for k in sorted(changed))
+    return options, sorted(k for k in overrides if getattr(options, k) != getattr(default, k))
+
+
+def _said(options: Any, name: str, artifact_sha: str) -> str:
+    """`name=value`; of a file its last name and what it holds, since a path says nothing on another machine."""
+    value = getattr(options, name)
+    if type(options).model_fields[name].exclude:
+        value = f"{Path(value).name}@{artifact_sha[:8]}"
+    return f"{name}={value}"
 
 
 def _concept_sha(concept: ConceptSpec, family: str) -> str:
@@ -176,13 +183,14 @@ def prepare_method(preset: str, backbone: Backbone, concept: ConceptSpec, settin
     if "*" not in meta["families"] and family not in meta["families"]:
         fits = f"It fits: {', '.join(meta['families'])}"
         raise UsageError(f"{preset} does not fit backbone '{backbone.spec.name}' (family {family})", fits)
-    options, variant = options_of(preset, settings)
+    options, changed = options_of(preset, settings)
     pipeline = backbone.pipeline if meta.get("prepare") == "make" else None
     info = BackboneInfo(backbone.spec.name, family, backbone.sha256, pipeline, backbone.redirectors)
     artifact = cls.prepare(info, concept, options)
+    sha = artifact.sha256 if artifact else ""
     return MethodOnConcept(
         preset=preset, name=name, version=meta["version"], options=options, active=Active(cls, artifact, options),
-        artifact_sha=artifact.sha256 if artifact else "", variant=variant, decides=bool(meta["decides"]),
+        artifact_sha=sha, variant=",".join(_said(options, key, sha) for key in changed), decides=bool(meta["decides"]),
         concept_sha=_concept_sha(concept, family) if meta["reads_concept"] else "",
     )
 

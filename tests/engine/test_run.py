@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from srbench.backbones.loader import open_backbone
+from srbench.catalog import load
 from srbench.catalog.specs import Row, RowFile
 from srbench.engine import generate, sample
-from srbench.engine.plan import plan
+from srbench.engine.plan import plan, prepare_method
 from srbench.engine.store import Store, pixel_sha
 from srbench.errors import MISSING, OK, SOME_FAILED, CellError, MissingError, SrbenchError, UsageError
 
@@ -339,3 +342,16 @@ def test_pixels_that_are_not_numbers_fail_the_cell(world: Any, monkeypatch: pyte
     assert done.exit_code == SOME_FAILED
     assert done.cells[0].metrics["fsr"].value is None
     assert issubclass(CellError, SrbenchError)
+
+
+def test_a_file_in_the_variant_is_its_name_and_content_never_its_path(tmp_path: Any) -> None:
+    pocket = open_backbone(load.backbones()["pocket"], "fp32", "cpu")
+    shipped = pocket.redirectors / "hazard"
+    copied = shutil.copytree(shipped, tmp_path / "mine")
+    hazard = load.concepts()["hazard"]
+    by_default, by_path = (
+        prepare_method("saferedir", pocket, hazard, settings) for settings in ((), (f"saferedir.redirector={copied}",))
+    )
+    assert by_default.variant == ""
+    assert by_path.artifact_sha == by_default.artifact_sha
+    assert by_path.variant == f"redirector=mine@{by_path.artifact_sha[:8]}"
