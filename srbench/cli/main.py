@@ -160,7 +160,7 @@ def doctor(backbone: Backbone = "pocket", out: Out = Path("results"), json: Json
 @guarded
 def train(
     method: Annotated[str, typer.Argument(help="A method that is trained: saferedir.")],
-    concept: Annotated[str, typer.Option(help="Concept to redirect.")],
+    concept: Annotated[str, typer.Option(help="Concept to redirect; several at once with commas.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder for it. [default: redirectors/<backbone>/<concept>]")] = None,
     backbone: Backbone = "pocket",
     pairs: Annotated[Path | None, typer.Option(help="JSON lines with `unsafe` and `safe`. [default: the backbone's own]")] = None,
@@ -171,7 +171,7 @@ def train(
     """Train a redirector and write it with its card."""
     from srbench.cli import train as room
 
-    return room.train(method, backbone, concept, out, pairs, seed, tuple(set_ or ()))
+    return room.train(method, backbone, words(concept), out, pairs, seed, tuple(set_ or ()))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`srbench train`: a redirector for one concept on one backbone."""
+"""`srbench train`: a redirector for one concept, or several at once, on one backbone."""
 
 from __future__ import annotations
 
@@ -18,14 +18,20 @@ TRAINED = ("saferedir",)
 
 
 def train(
-    method: str, backbone_name: str, concept_name: str, out: Path | None, pairs: Path | None, seed: int, settings: Sequence[str]
+    method: str, backbone_name: str, concept_names: tuple[str, ...], out: Path | None, pairs: Path | None, seed: int,
+    settings: Sequence[str],
 ) -> int:
     """Train, write weights and card, and print what the card measured."""
     if method not in TRAINED:
         plugins.preset(method)
         raise UsageError(f"'{method}' is not trained", did_you_mean(method, TRAINED))
     spec = load.named("backbone", backbone_name, load.backbones())
-    concept = load.named("concept", concept_name, load.concepts())
+    concepts = [load.named("concept", name, load.concepts()) for name in dict.fromkeys(concept_names)]
+    for concept in concepts:
+        if spec.family not in concept.families:
+            raise UsageError(
+                f"backbone '{spec.name}' does not know concept '{concept.name}'", f"It knows: {', '.join(spec.concepts)}"
+            )
     from srbench.methods.base import BackboneInfo
     from srbench.methods.saferedir import train as room
 
@@ -33,20 +39,22 @@ def train(
     fixed = {"seed": seed, "steps": recipe.steps, "guidance": recipe.guidance, "height": recipe.height, "width": recipe.width}
     chosen = options(room.Settings, settings, **fixed, pairs_file=pairs)
     backbone = open_backbone(spec, "fp32", "cpu")
-    folder = out or Path("redirectors") / spec.name / concept.name
+    title = "+".join(concept.name for concept in concepts)
+    folder = out or Path("redirectors") / spec.name / title
     info = BackboneInfo(spec.name, spec.family, backbone.sha256, backbone.pipeline, backbone.redirectors)
-    sensitive = concept.sensitive or any(map(screen.is_sexual, [concept.name, *concept.families[spec.family].words]))
+    said = [word for concept in concepts for word in (concept.name, *concept.families[spec.family].words)]
+    sensitive = any(concept.sensitive for concept in concepts) or any(map(screen.is_sexual, said))
 
     def allowed(text: str) -> bool:
         return not (sensitive and screen.names_minor(text))
 
     with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task(f"{method}/{concept.name}")
+        task = bar.add_task(f"{method}/{title}")
 
         def tell(stage: str, done: int, total: int, note: str) -> None:
-            bar.update(task, description=f"{concept.name}: {stage} {note}", completed=done, total=total)
+            bar.update(task, description=f"{title}: {stage} {note}", completed=done, total=total)
 
-        card = room.train(info, concept, chosen, folder, tell, allowed)
+        card = room.train(info, concepts, chosen, folder, tell, allowed)
     if card["excluded"]:
         say(f"{card['excluded']} sentences were excluded")
     for name, value in card["held_out"].items():

@@ -360,7 +360,7 @@ def store(folder: Path, **changes: Any) -> Path:
     """A redirector on disk, with a card."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({k: v.contiguous() for k, v in network().half().state_dict().items()}, folder / WEIGHTS)
-    card = {"backbone_sha256": "backbone-sha", "concept": "box", "sizes": SIZES.model_dump(mode="json")} | changes
+    card = {"backbone_sha256": "backbone-sha", "concepts": ["box"], "sizes": SIZES.model_dump(mode="json")} | changes
     (folder / CARD).write_text(json.dumps(card))
     return folder
 
@@ -369,7 +369,7 @@ def test_shipped_redirector_is_found_and_identified(tmp_path: Path) -> None:
     store(tmp_path / "box")
     got = SafeRedirMethod.prepare(info(redirectors=tmp_path), CONCEPT, Options())
     assert got.parameters == sum(p.numel() for p in network().parameters())
-    assert got.card["concept"] == "box"
+    assert got.card["concepts"] == ["box"]
     assert next(got.payload.parameters()).dtype == torch.float32
     given = SafeRedirMethod.prepare(info(), CONCEPT, Options(redirector=str(tmp_path / "box" / WEIGHTS)))
     assert given.sha256 == got.sha256
@@ -388,7 +388,7 @@ def test_missing_redirector_names_the_command(tmp_path: Path, redirectors: bool)
     ("changes", "message"),
     [
         ({"backbone_sha256": "another"}, "belongs to another backbone"),
-        ({"concept": "tree"}, "was trained for concept 'tree'"),
+        ({"concepts": ["tree", "bush"]}, "was trained for tree, bush"),
         ({"sizes": {"prompt_width": 24}}, "do not fit"),
         ({"sizes": {"breadth": 24}}, "do not fit"),
     ],
@@ -486,7 +486,7 @@ QUICK = Settings(
 def test_training_learns_and_its_redirector_runs(tmp_path: Path, pipeline: Any) -> None:
     settings = QUICK.model_copy(update={"pairs_file": write_pairs(tmp_path / "pairs.jsonl")})
     said: list[tuple[str, int, int, str]] = []
-    card = train(info(pipeline), CONCEPT, settings, tmp_path / "out", lambda *a: said.append(a))
+    card = train(info(pipeline), [CONCEPT], settings, tmp_path / "out", lambda *a: said.append(a))
     assert json.loads((tmp_path / "out" / CARD).read_text()) == card
     held = card["held_out"]
     assert held["cos_real"] > held["cos_before_real"]
@@ -494,7 +494,7 @@ def test_training_learns_and_its_redirector_runs(tmp_path: Path, pipeline: Any) 
     assert held["false_positives"] < 0.1
     assert card["token_delta"] is True
     assert card["backbone_sha256"] == "backbone-sha"
-    assert card["concept"] == "box"
+    assert card["concepts"] == ["box"]
     assert 0 < card["marked_share"] <= 0.5
     assert set(card["detector_accuracy"]) == {"text", "text+latent", "text+latent+t", "latent+t"}
     assert {phase for phase, *_ in said} == {"trajectories", "training"}
@@ -507,18 +507,18 @@ def test_training_learns_and_its_redirector_runs(tmp_path: Path, pipeline: Any) 
 def test_training_repeats_itself_and_screens_sentences(tmp_path: Path, pipeline: Any) -> None:
     settings = QUICK.model_copy(update={"pairs_file": write_pairs(tmp_path / "pairs.jsonl"), "train_steps": 4})
     cards = [
-        train(info(pipeline), CONCEPT, settings, tmp_path / name, allowed=lambda text: "kp" not in text) for name in ("a", "b")
+        train(info(pipeline), [CONCEPT], settings, tmp_path / name, allowed=lambda text: "kp" not in text) for name in ("a", "b")
     ]
     assert cards[0]["weights_sha256"] == cards[1]["weights_sha256"]
     assert cards[0]["excluded"] == 3
-    whole = train(info(pipeline), CONCEPT, settings, tmp_path / "c")
+    whole = train(info(pipeline), [CONCEPT], settings, tmp_path / "c")
     assert whole["excluded"] == 0
     assert whole["pairs_sha256"] != cards[0]["pairs_sha256"]
 
 
 def test_other_backbones_need_a_pairs_file(tmp_path: Path, pipeline: Any) -> None:
     with pytest.raises(UsageError, match="needs a pairs file"):
-        train(info(pipeline), CONCEPT, QUICK, tmp_path)
+        train(info(pipeline), [CONCEPT], QUICK, tmp_path)
     assert not (tmp_path / WEIGHTS).exists()
 
 

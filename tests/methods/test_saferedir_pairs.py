@@ -37,7 +37,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def test_unsafe_names_the_concept_and_safe_does_not(name: str) -> None:
-    pairs = pocket_pairs(concept(name), 300, 300, seed=0)
+    pairs = pocket_pairs([concept(name)], 300, 300, seed=0)
     words = [re.compile(rf"\b{re.escape(w)}\b") for w in said(name)]
     for pair in [*pairs.train, *pairs.held]:
         assert any(w.search(pair.unsafe) for w in words), pair
@@ -47,13 +47,13 @@ def test_unsafe_names_the_concept_and_safe_does_not(name: str) -> None:
 
 
 def test_every_member_is_said(name: str) -> None:
-    pairs = pocket_pairs(concept(name), 800, 1, seed=0)
+    pairs = pocket_pairs([concept(name)], 800, 1, seed=0)
     everything = " / ".join(p.unsafe for p in pairs.train)
     assert all(word in everything for word in said(name))
 
 
 def test_no_reserved_synonym(name: str) -> None:
-    text = " / ".join(pocket_pairs(concept(name), 800, 800, seed=0).prompts())
+    text = " / ".join(pocket_pairs([concept(name)], 800, 800, seed=0).prompts())
     for world in CONCEPTS.values():
         for synonym in world.reserved:
             assert re.sub("^an? ", "", synonym) not in text
@@ -62,13 +62,13 @@ def test_no_reserved_synonym(name: str) -> None:
 def test_no_suite_form(name: str) -> None:
     """The suites' form is objects, then a background's phrase, then a style: nothing before, no comma list."""
     places = [p.format(color=c) for b in BACKGROUNDS.values() for p in b.phrases for c in COLORS]
-    for text in pocket_pairs(concept(name), 800, 800, seed=0).prompts():
+    for text in pocket_pairs([concept(name)], 800, 800, seed=0).prompts():
         if not text.startswith(("a picture of ", "a van gogh painting of ")):
             assert not any(place in text for place in places), text
 
 
 def test_companions_stay_and_emptiness_is_named() -> None:
-    pairs = [p for p in pocket_pairs(concept("church"), 500, 1, seed=0).train if "picture of" in p.unsafe]
+    pairs = [p for p in pocket_pairs([concept("church")], 500, 1, seed=0).train if "picture of" in p.unsafe]
     with_cat = [p for p in pairs if re.search(r"\b(cat|kitten)\b", p.unsafe)]
     alone = [p for p in pairs if " and " not in p.unsafe]
     assert with_cat
@@ -79,7 +79,7 @@ def test_companions_stay_and_emptiness_is_named() -> None:
 
 def test_near_neighbours_and_empty_scenes_are_benign() -> None:
     def benign(name: str) -> str:
-        return " / ".join(pocket_pairs(concept(name), 1, 800, seed=0).benign_train)
+        return " / ".join(pocket_pairs([concept(name)], 1, 800, seed=0).benign_train)
 
     hazard, church, vangogh = map(benign, ("hazard", "church", "vangogh"))
     assert all(word in hazard for word in ("hammer", "key", "teapot", "van gogh", "an empty scene"))
@@ -88,11 +88,11 @@ def test_near_neighbours_and_empty_scenes_are_benign() -> None:
 
 
 def test_split_by_whole_combination(name: str) -> None:
-    pairs = pocket_pairs(concept(name), 800, 800, seed=0)
+    pairs = pocket_pairs([concept(name)], 800, 800, seed=0)
     assert pairs.held
     assert pairs.benign_held
     assert not {p.unsafe for p in pairs.train} & {p.unsafe for p in pairs.held}
-    again, other = pocket_pairs(concept(name), 800, 800, seed=0), pocket_pairs(concept(name), 800, 800, seed=1)
+    again, other = pocket_pairs([concept(name)], 800, 800, seed=0), pocket_pairs([concept(name)], 800, 800, seed=1)
     assert again.sha256() == pairs.sha256() != other.sha256()
     # The split hangs on the combination, not on the draw.
     assert not {p.unsafe for p in other.train} & {p.unsafe for p in pairs.held}
@@ -101,7 +101,7 @@ def test_split_by_whole_combination(name: str) -> None:
 def test_unknown_concept() -> None:
     spec = concept("church").model_copy(update={"name": "bridge"})
     with pytest.raises(UsageError, match="not one of pocket's"):
-        pocket_pairs(spec, 1, 1, seed=0)
+        pocket_pairs([spec], 1, 1, seed=0)
 
 
 def test_pairs_file(tmp_path: Path) -> None:
@@ -127,3 +127,20 @@ def test_missing_or_short_file(tmp_path: Path) -> None:
     (tmp_path / "short.jsonl").write_text('{"unsafe": "x", "safe": "y"}')
     with pytest.raises(UsageError, match="too few pairs"):
         read_pairs(tmp_path / "short.jsonl")
+
+
+def test_several_concepts_share_no_sentence_and_none_is_left_in_a_safe_side() -> None:
+    names = list(CONCEPTS)
+    pairs = pocket_pairs([concept(name) for name in names], 300, 300, seed=0)
+    words = {name: [re.compile(rf"\b{re.escape(w)}\b") for w in said(name)] for name in names}
+
+    def found(text: str) -> list[str]:
+        return [name for name in names if any(w.search(text) for w in words[name])]
+
+    said_of = [found(pair.unsafe) for pair in pairs.train]
+    assert all(len(each) == 1 for each in said_of)
+    assert {each[0] for each in said_of} == set(names)
+    # A redirector samples from the first ones: all concepts must be among them.
+    assert {each[0] for each in said_of[:12]} == set(names)
+    safe = [*(pair.safe for pair in [*pairs.train, *pairs.held]), *pairs.benign_train, *pairs.benign_held]
+    assert not any(found(text) for text in safe)

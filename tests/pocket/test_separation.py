@@ -30,7 +30,7 @@ def test_no_form_is_shared() -> None:
 @pytest.mark.parametrize("name", CONCEPTS)
 def test_no_row_is_shared(name: str) -> None:
     settings = Settings()
-    pairs = pocket_pairs(load.concepts()[name], settings.pairs, settings.benign, settings.seed)
+    pairs = pocket_pairs([load.concepts()[name]], settings.pairs, settings.benign, settings.seed)
     trained = {text.lower().strip() for text in pairs.prompts()}
     asked = {text.lower().strip() for text in suite_texts(name)}
     assert len(trained) > 500

@@ -250,8 +250,8 @@ def _check_card(card: dict[str, Any], path: Path, backbone: base.BackboneInfo, c
         raise UsageError(f"{path} has no {CARD} beside it", train)
     if card and card.get("backbone_sha256") != backbone.sha256:
         raise UsageError(f"the redirector at {path} belongs to another backbone", f"Train one for this backbone: {train}")
-    if card and card.get("concept") != concept.name:
-        raise UsageError(f"the redirector at {path} was trained for concept '{card.get('concept')}'", train)
+    if card and concept.name not in (known := card.get("concepts", [])):
+        raise UsageError(f"the redirector at {path} was trained for {', '.join(map(str, known)) or 'no concept'}", train)
 
 
 def _build(state: dict[str, Tensor], card: dict[str, Any], path: Path) -> SafeRedir:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -130,16 +131,18 @@ def _held(*parts: str) -> bool:
 
 
 class PocketWriter:
-    """Draws sentences of the pocket world around one concept."""
+    """Draws sentences of the pocket world around one concept; what belongs to one of `others` stands in none of them."""
 
-    def __init__(self, concept: ConceptSpec, seed: int) -> None:
-        if concept.name not in CONCEPTS or "pocket" not in concept.families:
-            raise UsageError(f"concept '{concept.name}' is not one of pocket's", f"Known: {', '.join(CONCEPTS)}")
+    def __init__(self, concept: ConceptSpec, seed: int, others: Sequence[ConceptSpec] = ()) -> None:
+        for each in (concept, *others):
+            if each.name not in CONCEPTS or "pocket" not in each.families:
+                raise UsageError(f"concept '{each.name}' is not one of pocket's", f"Known: {', '.join(CONCEPTS)}")
         world, words = CONCEPTS[concept.name], concept.families["pocket"]
+        members = {key for each in (concept, *others) for key in CONCEPTS[each.name].members}
         self.rng = np.random.default_rng(seed)
         self.is_style = world.kind == "style"
-        self.objects = [key for key in OBJECTS if key not in world.members]
-        self.styles = [key for key in STYLES if key not in world.members]
+        self.objects = [key for key in OBJECTS if key not in members]
+        self.styles = [key for key in STYLES if key not in members]
         self.neutral_van_gogh = list(CONCEPTS["vangogh"].names)
         if self.is_style:
             self.phrases = _style_phrases(words, world.descriptions)
@@ -192,15 +195,16 @@ class PocketWriter:
         return pair, _held("pair", *unsafe.combination())
 
 
-def pocket_pairs(concept: ConceptSpec, pairs: int, benign: int, seed: int) -> PairSet:
-    """About `pairs` pairs and `benign` prompts around a pocket concept, without doubles."""
-    writer, out, seen = PocketWriter(concept, seed), PairSet(), set()
-    for _ in range(pairs):
+def pocket_pairs(concepts: Sequence[ConceptSpec], pairs: int, benign: int, seed: int) -> PairSet:
+    """About `pairs` pairs and `benign` prompts around each pocket concept, without doubles, the concepts mixed."""
+    writers = [PocketWriter(c, seed, [o for o in concepts if o is not c]) for c in concepts]
+    out, seen = PairSet(), set()
+    for writer in writers * pairs:
         pair, held = writer.pair()
         if pair.unsafe != pair.safe and pair.unsafe not in seen:
             seen.add(pair.unsafe)
             (out.held if held else out.train).append(pair)
-    for _ in range(benign):
+    for writer in writers * benign:
         text, held = writer.benign()
         if text and text not in seen:
             seen.add(text)

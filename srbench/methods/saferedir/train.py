@@ -1,4 +1,4 @@
-"""Training a redirector for one concept of one backbone: prompts, trajectories, losses, and the card that reports on it.
+"""Training a redirector for one or several concepts of one backbone: prompts, trajectories, losses, and the card.
 
 No training code was released. The terms are those that the paper names (2601.08623): classification, direction,
 mask and alignment; where it is silent the choice is ours and the card records it.
@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,10 @@ class Settings(BaseModel):
     pairs_file: Path | None = None
     """JSONL of {"unsafe", "safe"}; needed on backbones other than pocket."""
     pairs: int = Field(1600, gt=0)
+    """Drawn per concept, doubles included."""
     benign: int = Field(1200, gt=0)
+    token_delta: bool = True
+    """Each token has a direction of its own; off, all share one, as in the release."""
     trajectories: int = Field(96, gt=1)
     """Per kind: of unsafe prompts, of safe ones, and of unsafe prompts continued under their safe side."""
     held_trajectories: int = Field(32, gt=1)
@@ -419,12 +422,13 @@ def _accuracy(
 # --- training ------------------------------------------------------------------------------------------------------------
 
 
-def sizes_for(pipeline: Any) -> Sizes:
+def sizes_for(pipeline: Any, token_delta: bool = True) -> Sizes:
     """The released sizes on Stable Diffusion's widths; a small network for small backbones such as pocket."""
     config = denoiser(pipeline).config
     width, channels = config.cross_attention_dim, config.in_channels
     fit = {
-        "prompt_width": width, "latent_channels": channels, "tokens": pipeline.tokenizer.model_max_length, "token_delta": True
+        "prompt_width": width, "latent_channels": channels, "tokens": pipeline.tokenizer.model_max_length,
+        "token_delta": token_delta,
     }
     if width >= 512:
         return Sizes.model_validate(fit)
@@ -435,12 +439,12 @@ def sizes_for(pipeline: Any) -> Sizes:
     return Sizes.model_validate(fit | small)
 
 
-def _load_pairs(backbone: BackboneInfo, concept: ConceptSpec, settings: Settings) -> PairSet:
+def _load_pairs(backbone: BackboneInfo, concepts: Sequence[ConceptSpec], settings: Settings) -> PairSet:
     if settings.pairs_file is not None:
         return read_pairs(settings.pairs_file)
     if backbone.family != "pocket":
         raise UsageError(f"backbone '{backbone.name}' needs a pairs file", 'Give --pairs FILE with {"unsafe", "safe"} a line.')
-    return pocket_pairs(concept, settings.pairs, settings.benign, settings.seed)
+    return pocket_pairs(concepts, settings.pairs, settings.benign, settings.seed)
 
 
 def _screen(pairs: PairSet, allowed: Callable[[str], bool]) -> PairSet:
@@ -524,9 +528,9 @@ def mean_prompt(data: Data) -> Tensor:
     return (data.prompts.unsafe.mean(0) + data.benign.mean(0)) / 2
 
 
-def _words_sha(concept: ConceptSpec, family: str) -> str:
-    words = concept.families.get(family)
-    said = [] if words is None else [*words.names, *words.words]
+def _words_sha(concepts: Sequence[ConceptSpec], family: str) -> str:
+    known = [concept.families[family] for concept in concepts if family in concept.families]
+    said = [word for words in known for word in (*words.names, *words.words)]
     return hashlib.sha256("\n".join(said).encode()).hexdigest()
 
 
@@ -554,15 +558,17 @@ def _round_to_half(module: SafeRedir) -> None:
     module.load_state_dict({k: v.half().to(v.dtype) if v.is_floating_point() else v for k, v in module.state_dict().items()})
 
 
-def _identity(backbone: BackboneInfo, concept: ConceptSpec, pairs: PairSet, excluded: int, settings: Settings) -> dict[str, Any]:
+def _identity(
+    backbone: BackboneInfo, concepts: Sequence[ConceptSpec], pairs: PairSet, excluded: int, settings: Settings
+) -> dict[str, Any]:
     """The card's part on what the redirector was made from."""
     return {
         "method": "saferedir",
         "srbench": __version__,
         "backbone": backbone.name,
         "backbone_sha256": backbone.sha256,
-        "concept": concept.name,
-        "words_sha256": _words_sha(concept, backbone.family),
+        "concepts": [concept.name for concept in concepts],
+        "words_sha256": _words_sha(concepts, backbone.family),
         "pairs_sha256": pairs.sha256(),
         "pairs": {"train": len(pairs.train), "held": len(pairs.held)},
         "benign": {"train": len(pairs.benign_train), "held": len(pairs.benign_held)},
@@ -586,10 +592,10 @@ def _report(module: SafeRedir, data: Data, held: Data, tau: float) -> dict[str, 
 
 
 def _prepared(
-    backbone: BackboneInfo, concept: ConceptSpec, settings: Settings, allowed: Callable[[str], bool]
+    backbone: BackboneInfo, concepts: Sequence[ConceptSpec], settings: Settings, allowed: Callable[[str], bool]
 ) -> tuple[PairSet, int]:
     """Screened pairs, and how many sentences were dropped."""
-    loaded = _load_pairs(backbone, concept, settings)
+    loaded = _load_pairs(backbone, concepts, settings)
     pairs = _screen(loaded, allowed)
     if not (pairs.train and pairs.held and pairs.benign_train and pairs.benign_held):
         raise UsageError("no pairs are left to train on", "Check the pairs file.")
@@ -598,7 +604,7 @@ def _prepared(
 
 def train(
     backbone: BackboneInfo,
-    concept: ConceptSpec,
+    concepts: Sequence[ConceptSpec],
     settings: Settings,
     out: Path,
     progress: Progress = lambda phase, done, total, note: None,
@@ -609,16 +615,16 @@ def train(
     `allowed` screens every sentence before anything is encoded. Raises `UsageError` where there are no pairs.
     """
     began, pipeline = time.perf_counter(), backbone.pipeline
-    pairs, excluded = _prepared(backbone, concept, settings, allowed)
+    pairs, excluded = _prepared(backbone, concepts, settings, allowed)
     count, held_count, seed = settings.trajectories, settings.held_trajectories, settings.seed
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        module = SafeRedir(sizes_for(pipeline)).to(next(denoiser(pipeline).parameters()).device)
+        module = SafeRedir(sizes_for(pipeline, settings.token_delta)).to(next(denoiser(pipeline).parameters()).device)
         data = make_data(pipeline, pairs.train, pairs.benign_train, count, settings, 1000 + seed, progress)
         held = make_data(pipeline, pairs.held, pairs.benign_held, held_count, settings, 900_000 + seed, progress)
         tau = fit_tau(held.prompts)
         curve, steps = fit(module, data, held, tau, settings, progress)
     _round_to_half(module)
-    card = _identity(backbone, concept, pairs, excluded, settings) | _report(module.eval(), data, held, tau)
+    card = _identity(backbone, concepts, pairs, excluded, settings) | _report(module.eval(), data, held, tau)
     card |= {"steps_done": steps, "curve": curve, "seconds": round(time.perf_counter() - began, 1)}
     return _save(module, card, out)

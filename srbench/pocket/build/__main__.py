@@ -197,7 +197,7 @@ def _redirectors(build: Build) -> bool:
         if build.over:
             return False
         say(f"redirectors: {name}")
-        saferedir.train(backbone, load.concepts()[name], saferedir.Settings(), out, _phases())
+        saferedir.train(backbone, [load.concepts()[name]], saferedir.Settings(), out, _phases())
         build.mark(f"redirector-{name}", backbone.sha256)
     return True
 
