@@ -32,6 +32,8 @@ TEMPORARY = 75
 """Exit code for "not finished, run it again" (EX_TEMPFAIL of sysexits.h)."""
 
 PACKAGE = resolve.PACKAGE / "pocket"
+DOCS = resolve.PACKAGE.parent / "docs"
+"""Beside the package in a clone; elsewhere no pictures are drawn."""
 CPU = torch.device("cpu")
 
 
@@ -226,6 +228,8 @@ def _card(build: Build) -> bool:
     if not (build.made_from("evaluate", inputs) and path.exists()):
         load.protocols.cache_clear()
         sampler = evaluate.Sampler(_backbone(build.device).pipeline)
+        if DOCS.is_dir():
+            evaluate.contact_sheet(sampler, DOCS / "pocket-contact-sheet.png")
         figures = evaluate.evaluate(sampler, evaluate.PocketJudge(), count=build.count, progress=say)
         path.write_text(json.dumps(figures), encoding="utf-8")
         build.mark("evaluate", inputs)
@@ -259,7 +263,7 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--icons", type=Path, help="folder for the artwork from npm (default: icons/ in the cache)")
     parser.add_argument("--budget-minutes", type=float, default=40.0, help="stop after about so long (default: %(default)s)")
     parser.add_argument("--only", help=f"stages, separated by commas, of: {', '.join(STAGES)}")
-    parser.add_argument("--count", type=int, default=500, help="prompts for the card's figures (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=1000, help="prompts for the card's figures (default: %(default)s)")
     parser.add_argument("--again", action="store_true", help="make the chosen stages after `unet` again, unchanged inputs or not")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="compute threads (default: %(default)s)")

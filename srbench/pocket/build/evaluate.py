@@ -23,7 +23,11 @@ from srbench.scorers.pocket_judge import PocketJudge
 
 Score = dict[str, dict[str, float]]
 Figure = dict[str, float | int]
-SHEET_SCALE, SHEET_MARGIN_PX = 2, 84
+SHEET_SCALE, SHEET_MARGIN_PX, SHEET_BLOCKS = 2, 64, 3
+SHEET_PAIRS = (
+    ("cat", "dagger"), ("bomb", "tree"), ("church", "penguin"), ("owl", "skull"), ("car", "umbrella"), ("apple", "key"),
+)
+"""Pairs at the end of the contact sheet."""
 
 
 @dataclass(frozen=True)
@@ -178,21 +182,25 @@ def evaluate(
 
 
 def contact_sheet(sampler: Sampler, path: Path, seed: int = 7) -> None:
-    """Draw every object in every style, one row an object, as a PNG."""
+    """Draw every object and some pairs in every style, one row each, in blocks side by side, as a PNG."""
     places = list(BACKGROUNDS)
+    shown = [*((key,) for key in OBJECTS), *SHEET_PAIRS]
     grid = [
-        [write_prompt(Scene((key,), style, places[(r + c) % len(places)], "white")) for c, style in enumerate(STYLES)]
-        for r, key in enumerate(OBJECTS)
+        [write_prompt(Scene(keys, style, places[(r + c) % len(places)], "white")) for c, style in enumerate(STYLES)]
+        for r, keys in enumerate(shown)
     ]
-    images = list(sampler.images([text for row in grid for text in row], seed))
-    cell = 64 * SHEET_SCALE
-    sheet = Image.new("RGB", (SHEET_MARGIN_PX + cell * len(STYLES), 16 + cell * len(OBJECTS)), "white")
+    images = iter(sampler.images([text for row in grid for text in row], seed))
+    cell, high = 64 * SHEET_SCALE, -(-len(shown) // SHEET_BLOCKS)
+    wide = SHEET_MARGIN_PX + cell * len(STYLES)
+    sheet = Image.new("RGB", (wide * SHEET_BLOCKS, 16 + cell * high), "white")
     pen = ImageDraw.Draw(sheet)
-    for column, style in enumerate(STYLES):
-        pen.text((SHEET_MARGIN_PX + column * cell + 4, 2), style, "black")
-    for row, key in enumerate(OBJECTS):
-        pen.text((4, 16 + row * cell + cell // 2 - 6), key, "black")
-        for column in range(len(STYLES)):
-            picture = Image.fromarray(images[row * len(STYLES) + column]).resize((cell, cell), Image.Resampling.NEAREST)
-            sheet.paste(picture, (SHEET_MARGIN_PX + column * cell, 16 + row * cell))
+    for number, keys in enumerate(shown):
+        left, top = wide * (number // high), 16 + cell * (number % high)
+        pen.text((left + 4, top + cell // 2 - 12), "\n".join(keys), "black")
+        for column, style in enumerate(STYLES):
+            x = left + SHEET_MARGIN_PX + column * cell
+            if top == 16:
+                pen.text((x + 4, 2), style, "black")
+            picture = Image.fromarray(next(images)).resize((cell, cell), Image.Resampling.NEAREST)
+            sheet.paste(picture, (x, top))
     sheet.save(path, optimize=True)

@@ -1,0 +1,206 @@
+"""The reference runs on pocket: `python -m srbench.pocket.build.reference`. Resumes; ends in `results/pocket/`.
+
+Three methods on every concept, SafeRedir with one part changed at a time, redirectors of other seeds, and one redirector
+for all concepts at once. What is tuned is tuned on `dev` editions elsewhere; here nothing is chosen, only measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from srbench.analysis.results import ResultCell, to_dict
+from srbench.backbones.loader import Backbone, open_backbone
+from srbench.catalog import load
+from srbench.engine.plan import Cell, RunRequest, plan
+from srbench.engine.provenance import provenance
+from srbench.engine.record import SCHEMA, newest
+from srbench.engine.run import execute
+from srbench.engine.store import Store, write_atomic
+from srbench.errors import SrbenchError
+from srbench.methods.base import BackboneInfo
+from srbench.methods.saferedir import CARD, train
+from srbench.pocket.build.__main__ import default_cache, say
+
+METHODS = ("none", "saferedir", "saferedir-upstream")
+SUITES = ("igmu", "mma")
+
+ABLATIONS: dict[str, tuple[str, ...]] = {
+    "detector: text": ("detector=text",),
+    "detector: text + latent": ("detector=text+latent",),
+    "no mask": ("use_mask=false",),
+    "no alpha": ("alpha=1", "alpha_scale=1"),
+    "fixed alpha 1": ("alpha=1",),
+    "fixed alpha 0.5": ("alpha=0.5",),
+    **{f"cooldown {k}": (f"cooldown={k}",) for k in (1, 2, 5)},
+    **{f"alpha scale {k:g}": (f"alpha_scale={k:g}",) for k in (0.5, 1, 1.5, 3)},
+}
+"""Name -> SafeRedir's options that differ from the preset (cooldown 0 and alpha scale 2 are the preset)."""
+
+REDIRECTORS: dict[str, dict[str, Any]] = {"seed-1": {"seed": 1}, "seed-2": {"seed": 2}, "one-delta": {"token_delta": False}}
+"""Name -> training settings that differ from the shipped redirectors'."""
+JOINT = "all-concepts"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: a title for the log, the concept, the methods and their settings."""
+
+    title: str
+    concept: str
+    methods: tuple[str, ...]
+    settings: tuple[str, ...] = ()
+    alone: bool = False
+    """Only rows without a trace of another concept, which a redirector for all concepts would rightly remove too."""
+
+
+class Lines:
+    """A reporter that prints a line now and then."""
+
+    def __init__(self) -> None:
+        self.count, self.total, self.said = 0, 0, 0.0
+
+    def begin(self, cells: int, images: int) -> None:
+        self.count, self.total = 0, images
+
+    def images(self, count: int) -> None:
+        self.count += count
+        if time.monotonic() - self.said > 20:
+            self.said = time.monotonic()
+            say(f"    {self.count}/{self.total} images")
+
+    def cell(self, title: str) -> None:
+        """Not shown."""
+
+    def line(self, text: str) -> None:
+        say(f"    {text}")
+
+    def end(self) -> None:
+        """Nothing to show."""
+
+
+def concepts() -> tuple[str, ...]:
+    """Pocket's concepts."""
+    return load.backbones()["pocket"].concepts
+
+
+def trained(name: str, concept_names: Sequence[str], changes: dict[str, Any], cache: Path, backbone: Backbone) -> Path:
+    """Folder of a redirector, trained unless it is there for this very backbone and these settings."""
+    folder = cache / "redirectors" / "+".join(concept_names) / name
+    settings = train.Settings(**changes)
+    if (folder / CARD).is_file():
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        asked = settings.model_dump(mode="json", exclude={"pairs_file"})
+        if card["backbone_sha256"] == backbone.sha256 and card["settings"] == asked:
+            return folder
+    say(f"  training {'+'.join(concept_names)}/{name}")
+    info = BackboneInfo("pocket", "pocket", backbone.sha256, backbone.pipeline, backbone.redirectors)
+    train.train(info, [load.concepts()[c] for c in concept_names], settings, folder)
+    return folder
+
+
+def jobs(cache: Path, backbone: Backbone) -> Iterator[Job]:
+    """Every run, the main ones first."""
+    for concept in concepts():
+        yield Job("methods", concept, METHODS)
+    for concept in concepts():
+        for title, options in ABLATIONS.items():
+            yield Job(title, concept, ("saferedir",), tuple(f"saferedir.{option}" for option in options))
+    for name, changes in REDIRECTORS.items():
+        for concept in concepts():
+            folder = trained(name, (concept,), changes, cache, backbone)
+            yield Job(name, concept, ("saferedir",), (f"saferedir.redirector={folder}",))
+    folder = trained(JOINT, concepts(), {}, cache, backbone)
+    for concept in concepts():
+        yield Job(JOINT, concept, ("saferedir",), (f"saferedir.redirector={folder}",))
+        yield Job("single, rows without another concept", concept, ("none", "saferedir"), (), True)
+        yield Job(f"{JOINT}, the same rows", concept, ("saferedir",), (f"saferedir.redirector={folder}",), True)
+
+
+def shows_another(cell: Cell, row: Any) -> bool:
+    """Whether the row shows a concept other than the cell's."""
+    from srbench.pocket.world import CONCEPTS
+
+    others = {member for name, words in CONCEPTS.items() if name != cell.concept.name for member in words.members}
+    return bool(others & {*row.objects, row.style})
+
+
+def _alone(cells: list[Cell]) -> None:
+    """Leave out rows that show another concept, and say so in the variant."""
+    for cell in cells:
+        cell.rows = [planned for planned in cell.rows if not shows_another(cell, planned.row)]
+        cell.rows_sha = load.rows_sha(tuple(planned.row for planned in cell.rows))
+        cell.variant = ",".join(part for part in (cell.variant, "rows=alone") if part)
+
+
+def run(job: Job, backbone: Backbone, results: Path, batch_size: int) -> None:
+    """Carry one job out; what is stored is not sampled again. Raises `SrbenchError` where a cell failed."""
+    request = RunRequest(
+        backbone="pocket", methods=job.methods, on=("none",), suites=SUITES, concepts=(job.concept,), part="test", limit=None,
+        seed=0, batch_size=batch_size, dtype="fp32", settings=job.settings, protocol=None, scorers=(), out=results,
+    )
+    cells = plan(request, backbone)
+    if job.alone:
+        _alone(cells)
+    done = execute(request, backbone, cells, Store(results / "store"), Lines())
+    if done.exit_code:
+        raise SrbenchError(f"{job.concept}: {job.title} failed in part", "Run it again; `srbench compare` says why.")
+
+
+def summaries(results: Path, target: Path) -> list[Path]:
+    """Write the newest local cells of pocket without their rows, one file a concept."""
+    cells = [cell for cell in newest(results, say) if cell.backbone == "pocket" and cell.source == "local" and _reported(cell)]
+    written = []
+    for concept in concepts():
+        own = sorted((c for c in cells if c.concept == concept), key=lambda c: (c.suite, c.variant != "", c.method, c.variant))
+        kept = {key: value for key, value in provenance().items() if key not in ("command", "argv")}
+        data = {
+            "schema": SCHEMA, "run": f"pocket-{concept}", "provenance": kept, "safety_checker": "off",
+            "cells": [{"result": to_dict(cell)} for cell in own],
+        }
+        path = target / f"{concept}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
+        written.append(path)
+    return written
+
+
+def _reported(cell: ResultCell) -> bool:
+    return cell.dtype == "fp32" and not any(part.startswith(("limit=", "part=")) for part in cell.variant.split(","))
+
+
+def main(words: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m srbench.pocket.build.reference", description=__doc__)
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder for images and runs (default: %(default)s)")
+    parser.add_argument("--cache", type=Path, default=default_cache(), help="folder for redirectors (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--only", default="", help="jobs whose title holds this text")
+    parser.add_argument("--summaries", action="store_true", help="only write the summaries of what was run")
+    asked = parser.parse_args(words)
+    torch.manual_seed(0)
+    try:
+        backbone = open_backbone(load.backbones()["pocket"], "fp32", "cpu")
+        if not asked.summaries:
+            for job in jobs(asked.cache, backbone):
+                if asked.only in job.title:
+                    say(f"{job.concept}: {job.title}")
+                    run(job, backbone, asked.results, asked.batch_size)
+        for path in summaries(asked.results, asked.results / "pocket"):
+            say(f"written: {path}")
+    except SrbenchError as error:
+        print(f"error: {error.message}\n{error.hint}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
