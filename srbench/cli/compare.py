@@ -36,8 +36,17 @@ def _only(cells: list[ResultCell], what: str, names: Sequence[str], value: Calla
     return [cell for cell in cells if not names or value(cell) in names]
 
 
+def _plain(cells: list[ResultCell]) -> list[ResultCell]:
+    """Without the variants among the committed results, of which there are many; says how many they were."""
+    kept = [cell for cell in cells if cell.source == "local" or not cell.variant]
+    if len(kept) < len(cells):
+        say(f"{len(cells) - len(kept)} committed variants are left out; --all shows them")
+    return kept
+
+
 def compare(
-    folder: Path, methods: Sequence[str], suites: Sequence[str], concepts: Sequence[str], protocol: str | None, format: str | None
+    folder: Path, methods: Sequence[str], suites: Sequence[str], concepts: Sequence[str], protocol: str | None,
+    format: str | None, everything: bool,
 ) -> int:
     """Print the newest result of every cell under `folder`, filtered."""
     from srbench.engine.record import newest, rejudge
@@ -52,5 +61,6 @@ def compare(
     cells = _only(cells, "method", methods, lambda cell: cell.method)
     cells = _only(cells, "suite", suites, lambda cell: cell.suite)
     cells = _only(cells, "concept", concepts, lambda cell: cell.concept)
+    cells = cells if everything else _plain(cells)
     print_cells(cells, format)
     return 0

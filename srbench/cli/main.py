@@ -112,13 +112,14 @@ def compare(
     concept: Annotated[str | None, typer.Option(help="Only these concepts, with commas.")] = None,
     protocol: Annotated[str | None, typer.Option(help="Judge the stored scores under this protocol instead.")] = None,
     format: Annotated[str | None, typer.Option("--format", help="md, csv, latex or json. [default: a table]")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Also the variants among the committed results.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Tables of the newest result of every cell."""
     from srbench.cli import compare as room
 
-    return room.compare(results, words(method), words(suite), words(concept), protocol, "json" if json else format)
+    return room.compare(results, words(method), words(suite), words(concept), protocol, "json" if json else format, all_)
 
 
 @app.command("list")

@@ -145,6 +145,27 @@ def test_a_damaged_run_file_is_named_and_the_rest_is_shown(tmp_path: Path) -> No
     assert [cell["method"] for cell in json.loads(out)["cells"]] == ["none"]
 
 
+def test_committed_variants_are_shown_on_demand_and_local_ones_always(tmp_path: Path) -> None:
+    assert call(*RUN, "--out", str(tmp_path))[0] == 0
+    run = json.loads(next(tmp_path.glob("runs/*/run.json")).read_text())
+    local = run["cells"][0]["result"]
+    assert local["variant"] == "part=dev,limit=1"
+    others = [local | {"variant": variant, "method": "saferedir"} for variant in ("", "cooldown=2")]
+    summary = {"schema": 1, "run": "pocket", "cells": [{"result": other} for other in others]}
+    (tmp_path / "pocket").mkdir()
+    (tmp_path / "pocket" / "hazard.json").write_text(json.dumps(summary))
+
+    def shown(*words: str) -> tuple[set[str], str]:
+        code, out, err = call("compare", str(tmp_path), "--json", *words)
+        assert code == 0
+        return {cell["variant"] for cell in json.loads(out)["cells"]}, err
+
+    found, err = shown()
+    assert found == {local["variant"], ""}
+    assert "1 committed variants are left out; --all shows them" in err
+    assert shown("--all")[0] == {local["variant"], "", "cooldown=2"}
+
+
 def test_json_is_alone_on_stdout_and_followable(tmp_path: Path) -> None:
     code, out, err = call(*RUN, "--out", str(tmp_path), "--json")
     assert code == 0
