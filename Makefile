@@ -1,6 +1,6 @@
 # srbench: `make` lists what can be made. PYTHON chooses the interpreter that .venv is made with.
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-slow lint pocket bench clean
+.PHONY: help setup quickstart test test-slow lint pocket pocket-results bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -44,9 +44,13 @@ lint: $(STAMP) ## ruff and mypy
 pocket: $(STAMP) ## rebuild the bundled model and all that depends on it, from nothing (hours; resumes)
 	@while :; do $(BIN)/python -m srbench.pocket.build $(ARGS); code=$$?; [ $$code -eq 75 ] || exit $$code; done
 
+pocket-results: $(STAMP) ## recompute results/pocket/ and its pictures: every method, ablation and seed (hours; resumes)
+	$(BIN)/python -m srbench.pocket.build.reference $(ARGS)
+
 bench: $(STAMP) ## start-up times and throughput on this machine
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/drift.py
 
 clean: ## remove .venv and the tools' caches; results stay
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

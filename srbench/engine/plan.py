@@ -158,12 +158,15 @@ def options_of(preset: str, settings: Sequence[str]) -> tuple[Any, list[str]]:
     return options, sorted(k for k in overrides if getattr(options, k) != getattr(default, k))
 
 
-def _said(options: Any, name: str, artifact_sha: str) -> str:
-    """`name=value`; of a file its last name and what it holds, since a path says nothing on another machine."""
-    value = getattr(options, name)
-    if type(options).model_fields[name].exclude:
-        value = f"{Path(value).name}@{artifact_sha[:8]}"
-    return f"{name}={value}"
+def options_text(options: Any, names: Sequence[str], artifact_sha: str = "") -> str:
+    """`name=value` with commas; of a file its last name and what it holds, since a path says nothing on another machine."""
+
+    def said(name: str) -> str:
+        value = getattr(options, name)
+        file = type(options).model_fields[name].exclude
+        return f"{name}={Path(value).name}@{artifact_sha[:8]}" if file else f"{name}={value}"
+
+    return ",".join(map(said, names))
 
 
 def _concept_sha(concept: ConceptSpec, family: str) -> str:
@@ -190,7 +193,7 @@ def prepare_method(preset: str, backbone: Backbone, concept: ConceptSpec, settin
     sha = artifact.sha256 if artifact else ""
     return MethodOnConcept(
         preset=preset, name=name, version=meta["version"], options=options, active=Active(cls, artifact, options),
-        artifact_sha=sha, variant=",".join(_said(options, key, sha) for key in changed), decides=bool(meta["decides"]),
+        artifact_sha=sha, variant=options_text(options, changed, sha), decides=bool(meta["decides"]),
         concept_sha=_concept_sha(concept, family) if meta["reads_concept"] else "",
     )
 

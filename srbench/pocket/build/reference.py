@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ import torch
 from srbench.analysis.results import ResultCell, to_dict
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load
-from srbench.engine.plan import Cell, RunRequest, plan
+from srbench.engine.plan import Cell, RunRequest, options_of, options_text, plan
 from srbench.engine.provenance import provenance
 from srbench.engine.record import SCHEMA, newest
 from srbench.engine.run import execute
@@ -28,7 +29,8 @@ from srbench.engine.store import Store, write_atomic
 from srbench.errors import SrbenchError
 from srbench.methods.base import BackboneInfo
 from srbench.methods.saferedir import CARD, train
-from srbench.pocket.build.__main__ import default_cache, say
+from srbench.pocket.build import pictures
+from srbench.pocket.build.__main__ import DOCS, default_cache, say
 
 METHODS = ("none", "saferedir", "saferedir-upstream")
 SUITES = ("igmu", "mma")
@@ -155,6 +157,18 @@ def run(job: Job, backbone: Backbone, results: Path, batch_size: int) -> None:
         raise SrbenchError(f"{job.concept}: {job.title} failed in part", "Run it again; `srbench compare` says why.")
 
 
+def labels(cells: Sequence[ResultCell]) -> dict[str, str]:
+    """Variant -> short name, for those that the reference runs know."""
+    known = {"": "saferedir"}
+    for title, options in ABLATIONS.items():
+        known[options_text(*options_of("saferedir", [f"saferedir.{option}" for option in options]))] = title
+    for variant in {cell.variant for cell in cells}:
+        named = re.fullmatch(r"redirector=([\w-]+)@\w+", variant)
+        if named is not None:
+            known[variant] = named[1]
+    return known
+
+
 def summaries(results: Path, target: Path) -> list[Path]:
     """Write the newest local cells of pocket without their rows, one file a concept."""
     cells = [cell for cell in newest(results, say) if cell.backbone == "pocket" and cell.source == "local" and _reported(cell)]
@@ -171,6 +185,14 @@ def summaries(results: Path, target: Path) -> list[Path]:
         write_atomic(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
         written.append(path)
     return written
+
+
+def draw(results: Path) -> None:
+    """The trade-off picture and the sheet of rows, into `docs/`."""
+    cells = [cell for cell in newest(results, say) if cell.backbone == "pocket" and _reported(cell)]
+    pictures.tradeoff(cells, labels(cells), DOCS / "pocket-tradeoff.png")
+    pictures.side_by_side(results, concepts(), DOCS / "pocket-side-by-side.png")
+    say("drawn: docs/pocket-tradeoff.png, docs/pocket-side-by-side.png")
 
 
 def _reported(cell: ResultCell) -> bool:
@@ -196,6 +218,8 @@ def main(words: list[str] | None = None) -> int:
                     run(job, backbone, asked.results, asked.batch_size)
         for path in summaries(asked.results, asked.results / "pocket"):
             say(f"written: {path}")
+        if DOCS.is_dir():
+            draw(asked.results)
     except SrbenchError as error:
         print(f"error: {error.message}\n{error.hint}", file=sys.stderr)
         return error.exit_code

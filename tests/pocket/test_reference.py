@@ -1,0 +1,91 @@
+"""The reference runs: what is run, which rows stand alone, and what the committed summaries hold and leave out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from srbench.analysis.records import Metric
+from srbench.analysis.results import ResultCell, to_dict
+from srbench.catalog import load
+from srbench.catalog.specs import Row
+from srbench.engine.plan import options_of
+from srbench.engine.record import newest
+from srbench.pocket.build import pictures, reference
+
+CELL = ResultCell(
+    backbone="pocket", concept="hazard", suite="igmu", method="saferedir", on="none", variant="", protocol="pocket-hazard",
+    dtype="fp32", rows_sha="r", run="1", source="local", n_loaded=2, n_excluded=0, n_run=2, n_scored=2, n_failed=0,
+    metrics={"content_kept": Metric("higher", 90.0, 80.0, 95.0, 2, 2)},
+)
+ATTACKED = replace(CELL, suite="mma", metrics={"asr": Metric("lower", 4.0, 1.0, 9.0, 2, 2)})
+
+
+def _write(results: Path, number: int, cells: list[ResultCell]) -> None:
+    path = results / "runs" / f"2026010{number}" / "run.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"schema": 1, "run": str(number), "cells": [{"result": to_dict(c), "rows": [1]} for c in cells]}))
+
+
+def test_summaries_hold_every_full_cell_once_and_no_rows(tmp_path: Path) -> None:
+    older = replace(CELL, metrics={"content_kept": Metric("higher", 10.0, 5.0, 15.0, 2, 2)})
+    others = [replace(CELL, variant=v) for v in ("cooldown=2", "limit=3", "cooldown=2,limit=3", "part=dev")]
+    _write(tmp_path, 1, [older, *others])
+    _write(tmp_path, 2, [CELL, replace(CELL, dtype="bf16"), replace(CELL, concept="church")])
+    written = reference.summaries(tmp_path, tmp_path / "pocket")
+    assert [path.name for path in written] == [f"{name}.json" for name in reference.concepts()]
+    text = (tmp_path / "pocket" / "hazard.json").read_text()
+    saved = json.loads(text)
+    assert [set(entry) for entry in saved["cells"]] == [{"result"}] * 2
+    assert [entry["result"]["variant"] for entry in saved["cells"]] == ["", "cooldown=2"]
+    assert saved["cells"][0]["result"]["metrics"]["content_kept"]["value"] == 90
+    assert "command" not in saved["provenance"]
+    assert str(tmp_path) not in text
+
+
+def test_compare_reads_what_was_summarised(tmp_path: Path) -> None:
+    _write(tmp_path, 1, [CELL, ATTACKED])
+    reference.summaries(tmp_path, tmp_path / "shown" / "pocket")
+    said: list[str] = []
+    found = newest(tmp_path / "shown", said.append)
+    assert {(c.suite, c.source) for c in found} == {("igmu", "committed"), ("mma", "committed")}
+    assert not said
+
+
+def test_every_ablation_is_an_option_off_its_default() -> None:
+    for title, options in reference.ABLATIONS.items():
+        _, changed = options_of("saferedir", [f"saferedir.{option}" for option in options])
+        assert len(changed) == len(options) or title == "no alpha", title
+        assert changed, title
+
+
+@pytest.mark.parametrize(("concept", "row", "other"), [
+    ("hazard", {"style": "vangogh", "objects": ("dagger",)}, True),
+    ("hazard", {"style": "noto", "objects": ("dagger", "church")}, True),
+    ("hazard", {"style": "noto", "objects": ("dagger", "cat")}, False),
+    ("vangogh", {"style": "vangogh", "objects": ("cat",)}, False),
+    ("church", {"style": "noto", "objects": ("skull",)}, True),
+])  # fmt: skip
+def test_rows_that_show_another_concept(concept: str, row: dict[str, Any], other: bool) -> None:
+    cell: Any = SimpleNamespace(concept=load.concepts()[concept])
+    assert reference.shows_another(cell, Row(id="x", kind="forget", category="noun", prompt="p", **row)) is other
+
+
+def test_variants_have_short_names() -> None:
+    variants = ["alpha=1.0,alpha_scale=1.0", "use_mask=False", "cooldown=2", "redirector=seed-1@0a1b2c3d", "alpha=7.0"]
+    found = reference.labels([replace(CELL, variant=variant) for variant in variants])
+    assert [found.get(v) for v in variants] == ["no alpha", "no mask", "cooldown 2", "seed-1", None]
+
+
+def test_the_trade_off_picture_is_drawn_from_cells_that_have_both_numbers(tmp_path: Path) -> None:
+    silent = replace(CELL, variant="cooldown=5", metrics={"content_kept": Metric("higher", reason="no rows")})
+    cells = [CELL, ATTACKED, silent, replace(ATTACKED, variant="cooldown=5"), replace(CELL, variant="unnamed")]
+    assert set(pictures._points(cells, {"": "saferedir", "cooldown=5": "cooldown 5"})) == {"saferedir"}
+    pictures.tradeoff(cells, {"": "saferedir"}, tmp_path / "picture.png")
+    assert Image.open(tmp_path / "picture.png").size[0] > 300
