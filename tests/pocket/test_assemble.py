@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch import nn
 from srbench.catalog.load import CATALOG
 from srbench.errors import MissingError, SrbenchError
 from srbench.pocket.build import __main__ as build
-from srbench.pocket.build import assemble, card, checkpoints, evaluate
+from srbench.pocket.build import assemble, card, checkpoints, evaluate, sprites
 from srbench.pocket.build.scenes import Scene, held_out
 from srbench.pocket.world import CONCEPTS, EMPTY, OBJECTS, STYLES
 
@@ -185,6 +187,15 @@ def test_without_npm_and_artwork_the_command_says_what_is_missing(
     monkeypatch.setattr(build.importlib.util, "find_spec", lambda name: object())
     assert build.main(["--cache", str(tmp_path), "--threads", "1", "--only", "tokenizer"]) == 3
     assert "npm, which fetches the artwork, is not installed" in capsys.readouterr().err
+
+
+def test_npm_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(command: list[str], **options: Any) -> None:
+        raise subprocess.CalledProcessError(1, command, stderr="npm error network\nnpm error code ENOTFOUND\n")
+
+    monkeypatch.setattr(sprites.subprocess, "run", fail)
+    with pytest.raises(MissingError, match="ENOTFOUND"):
+        sprites.fetch(tmp_path)
 
 
 def test_a_stage_is_made_again_when_its_inputs_change(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from srbench.errors import MissingError
 from srbench.pocket.world import OBJECTS
 
 VENDORS = {"noto": "noto@1.2.9", "twemoji": "twemoji@1.2.5", "fluent-emoji-flat": "fluent-emoji-flat@1.2.6"}
@@ -25,20 +26,26 @@ Sprites = dict[tuple[str, str, int], np.ndarray]
 """(vendor, object key, size px) -> premultiplied RGBA in [0, 1], (size, size, 4)."""
 
 
+def _packed(package: str, folder: Path) -> str:
+    """Name of the archive that npm put into `folder`."""
+    command = ["npm", "pack", "--silent", f"@iconify-json/{package}"]
+    try:
+        return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+    except subprocess.CalledProcessError as error:
+        reason = (error.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise MissingError(f"npm could not fetch @iconify-json/{package}: {reason}", "Check npm's registry.") from error
+
+
 def fetch(folder: Path) -> dict[str, dict]:
-    """Icon sets by vendor, downloaded once into `folder`. Raises `CalledProcessError` where npm fails."""
+    """Icon sets by vendor, downloaded once into `folder`. Raises `MissingError` where npm fails."""
     folder.mkdir(parents=True, exist_ok=True)
     sets = {}
     for vendor, package in VENDORS.items():
         target = folder / f"{vendor}.json"
         if not target.exists():
-            name = subprocess.run(
-                ["npm", "pack", "--silent", f"@iconify-json/{package}"],
-                cwd=folder, check=True, capture_output=True, text=True,
-            ).stdout.strip()
-            with tarfile.open(folder / name) as archive:
+            with tarfile.open(folder / _packed(package, folder)) as archive:
                 member = archive.extractfile("package/icons.json")
-                assert member is not None, f"{name} holds no icons.json"
+                assert member is not None, f"@iconify-json/{package} holds no icons.json"
                 target.write_bytes(member.read())
         sets[vendor] = json.loads(target.read_text())
     return sets
