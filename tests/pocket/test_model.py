@@ -32,7 +32,7 @@ def pipeline() -> StableDiffusionPipeline:
     return made
 
 
-def _sample(pipeline: StableDiffusionPipeline, prompts: list[str], steps: int = 20, **options: Any) -> np.ndarray:
+def _sample(pipeline: StableDiffusionPipeline, prompts: list[str], steps: int = 16, **options: Any) -> np.ndarray:
     noise = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
     options = {"guidance_scale": 5.0} | options
     return pipeline(prompts, generator=noise, num_inference_steps=steps, output_type="np", **options).images
@@ -144,7 +144,7 @@ def test_the_spec_points_at_what_is_there() -> None:
     spec = backbones()["pocket"]
     assert package_path(spec.source) == MODEL
     assert spec.redirectors == "package:pocket/redirectors"
-    assert (spec.recipe.steps, spec.recipe.guidance, spec.recipe.width, spec.recipe.height) == (20, 5.0, 64, 64)
+    assert (spec.recipe.steps, spec.recipe.guidance, spec.recipe.width, spec.recipe.height) == (16, 5.0, 64, 64)
     assert spec.concepts == ("hazard", "vangogh", "church")
     assert set(spec.concepts) == set(CONCEPTS)
     assert set(spec.scorers) <= set(plugins("scorers"))

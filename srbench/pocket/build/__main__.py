@@ -187,6 +187,15 @@ def _phases() -> Callable[[str, int, int, str], None]:
     return progress
 
 
+def redirector_settings(**changes: Any) -> Any:
+    """How pocket's redirectors are trained: under its own recipe."""
+    from srbench.methods.saferedir.train import Settings
+
+    recipe = load.backbones()["pocket"].recipe
+    fixed = {"steps": recipe.steps, "guidance": recipe.guidance, "height": recipe.height, "width": recipe.width}
+    return Settings(**fixed | changes)
+
+
 def _redirectors(build: Build) -> bool:
     from srbench.methods.saferedir import train as saferedir
 
@@ -199,7 +208,7 @@ def _redirectors(build: Build) -> bool:
         if build.over:
             return False
         say(f"redirectors: {name}")
-        saferedir.train(backbone, [load.concepts()[name]], saferedir.Settings(), out, _phases())
+        saferedir.train(backbone, [load.concepts()[name]], redirector_settings(), out, _phases())
         build.mark(f"redirector-{name}", backbone.sha256)
     return True
 
@@ -223,11 +232,12 @@ def _suites(build: Build) -> bool:
 
 def _card(build: Build) -> bool:
     _need_model()
-    inputs = digest([folder_sha(PACKAGE / "model"), folder_sha(PACKAGE / "judge"), build.count])
+    recipe = load.backbones()["pocket"].recipe
+    inputs = digest([folder_sha(PACKAGE / "model"), folder_sha(PACKAGE / "judge"), build.count, recipe.model_dump()])
     path = build.cache / "measured.json"
     if not (build.made_from("evaluate", inputs) and path.exists()):
         load.protocols.cache_clear()
-        sampler = evaluate.Sampler(_backbone(build.device).pipeline)
+        sampler = evaluate.Sampler(_backbone(build.device).pipeline, recipe.steps, recipe.guidance)
         if DOCS.is_dir():
             evaluate.contact_sheet(sampler, DOCS / "pocket-contact-sheet.png")
         figures = evaluate.evaluate(sampler, evaluate.PocketJudge(), count=build.count, progress=say)

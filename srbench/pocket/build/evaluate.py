@@ -23,6 +23,8 @@ from srbench.scorers.pocket_judge import PocketJudge
 
 Score = dict[str, dict[str, float]]
 Figure = dict[str, float | int]
+FIRST_PART = 2
+"""Parts of the held-out stream that the card's figures are made of start here; those before are for looking while building."""
 SHEET_SCALE, SHEET_MARGIN_PX, SHEET_BLOCKS = 2, 64, 3
 SHEET_PAIRS = (
     ("cat", "dagger"), ("bomb", "tree"), ("church", "penguin"), ("owl", "skull"), ("car", "umbrella"), ("apple", "key"),
@@ -35,8 +37,8 @@ class Sampler:
     """How pictures are made: the pipeline and the shipped recipe."""
 
     pipeline: Any
-    steps: int = 20
-    guidance: float = 5.0
+    steps: int
+    guidance: float
     batch_size: int = 16
 
     def images(self, prompts: Sequence[str], seed: int) -> Iterator[np.ndarray]:
@@ -162,7 +164,7 @@ def evaluate(
         return judge.score(list(sampler.images(prompts, seed)), [{}] * len(prompts))
 
     figures: dict[str, Any] = {"written": {}, "captions": {}, "concepts": {}}
-    for part, (kind, size) in enumerate((("written", count), ("captions", count // 2))):
+    for part, (kind, size) in enumerate((("written", count), ("captions", count // 2)), start=FIRST_PART):
         progress(f"evaluate: {size} {kind}")
         scenes = heldout_scenes(size, part)
         rng = np.random.default_rng([STREAM["heldout"], 5])

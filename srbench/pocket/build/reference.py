@@ -30,7 +30,7 @@ from srbench.errors import SrbenchError
 from srbench.methods.base import BackboneInfo
 from srbench.methods.saferedir import CARD, train
 from srbench.pocket.build import pictures
-from srbench.pocket.build.__main__ import DOCS, default_cache, say
+from srbench.pocket.build.__main__ import DOCS, default_cache, redirector_settings, say
 
 METHODS = ("none", "saferedir", "saferedir-upstream")
 SUITES = ("igmu", "mma")
@@ -97,7 +97,7 @@ def concepts() -> tuple[str, ...]:
 def trained(name: str, concept_names: Sequence[str], changes: dict[str, Any], cache: Path, backbone: Backbone) -> Path:
     """Folder of a redirector, trained unless it is there for this very backbone and these settings."""
     folder = cache / "redirectors" / "+".join(concept_names) / name
-    settings = train.Settings(**changes)
+    settings = redirector_settings(**changes)
     if (folder / CARD).is_file():
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         asked = settings.model_dump(mode="json", exclude={"pairs_file"})
