@@ -39,6 +39,10 @@ def prompt_of(row: Row) -> str:
     return row.prompt or row.id
 
 
+Times = Mapping[tuple[str, str], Mapping[int, float]]
+"""(run, recipe) -> batch -> seconds an image, of the untouched backbone."""
+
+
 @dataclass(frozen=True)
 class Lens:
     """What a metric may look at beside the row itself."""
@@ -47,8 +51,7 @@ class Lens:
     concept_kind: str
     content_scorer: str
     clip_scorer: str
-    baseline: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
-    """Run -> batch -> seconds an image, of the untouched backbone."""
+    baseline: Times = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ def _added_ms(record: RowRecord, lens: Lens) -> float:
     if record.image is None:
         raise Unscored("no image")
     taken = record.image.timing
-    beside = lens.baseline.get(taken.run)
+    beside = lens.baseline.get((taken.run, taken.recipe))
     if not beside:
         raise Unscored("'none' was not sampled in the same run")
     # The batch of 'none' nearest in time: both had the same machine and about the same load.
@@ -294,27 +297,30 @@ def measure(
     cell: CellRecord,
     judge: ProtocolSpec,
     none: CellRecord | None,
+    times: Times | None = None,
     *,
     content_scorer: str = "pocket-judge",
     clip_scorer: str = "pocket-clip",
 ) -> dict[str, Metric]:
     """The metrics that the cell's suite asks for, in its order; rates in percent.
 
-    none: the untouched backbone's cell on the same rows, for `added_ms`.
+    none: the untouched backbone's cell on the same rows. times: its batches on all suites of the run, for `added_ms`;
+    those of `none` where not given.
     content_scorer: who names objects, style and background. clip_scorer: who compares image and text.
     Raises UsageError for an unknown metric name.
     """
-    lens = Lens(judge, cell.concept_kind, content_scorer, clip_scorer, baseline_times(none))
+    lens = Lens(judge, cell.concept_kind, content_scorer, clip_scorer, times or baseline_times([none] if none else []))
     return {name: _metric(name, cell, lens, none) for name in cell.metrics}
 
 
-def baseline_times(none: CellRecord | None) -> dict[str, dict[int, float]]:
-    """Run -> batch -> sampling seconds an image, of the untouched backbone."""
-    times: dict[str, dict[int, float]] = {}
-    for record in none.rows if none else ():
+def baseline_times(cells: Iterable[CellRecord]) -> Times:
+    """When the untouched backbone sampled each of its batches, from its cells."""
+    times: dict[tuple[str, str], dict[int, float]] = {}
+    for record in (record for cell in cells for record in cell.rows):
         for image in (record.image, record.reference, record.floor):
             if image is not None and image.timing.run:
-                times.setdefault(image.timing.run, {})[image.timing.batch] = image.timing.seconds
+                taken = image.timing
+                times.setdefault((taken.run, taken.recipe), {})[taken.batch] = taken.seconds
     return times
 
 

@@ -17,6 +17,8 @@ class Timing(NamedTuple):
     """The run that sampled it; empty where that is not known."""
     batch: int
     """Which batch of that run it was in."""
+    recipe: str = ""
+    """Digest of all that decides how long sampling takes apart from the method: steps, size, sampler, ..."""
 
 
 @dataclass(frozen=True)

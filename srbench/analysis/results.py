@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from srbench.analysis.metrics import METRICS, NOT_FINITE, Unscored, concept_present, measure, raw_of
+from srbench.analysis.metrics import METRICS, NOT_FINITE, Times, Unscored, concept_present, measure, raw_of
 from srbench.analysis.records import CellRecord, Metric, RowRecord
 from srbench.catalog.specs import ProtocolSpec
 from srbench.errors import UsageError
@@ -61,12 +61,13 @@ def result(
     cell: CellRecord,
     judge: ProtocolSpec,
     none: CellRecord | None = None,
+    times: Times | None = None,
     *,
     content_scorer: str = "pocket-judge",
     clip_scorer: str = "pocket-clip",
 ) -> ResultCell:
     """Measure a cell; the arguments are those of `measure`."""
-    metrics = measure(cell, judge, none, content_scorer=content_scorer, clip_scorer=clip_scorer)
+    metrics = measure(cell, judge, none, times, content_scorer=content_scorer, clip_scorer=clip_scorer)
     return ResultCell(
         **{name: getattr(cell, name) for name in (*IDENTITY, "source", "n_loaded", "n_excluded")},
         n_run=len(cell.rows),

@@ -12,13 +12,15 @@ import numpy as np
 import torch
 
 from srbench.backbones.loader import Backbone
-from srbench.engine.keys import ImageSpec
+from srbench.engine.keys import ImageSpec, digest
 from srbench.engine.plan import Planned
 from srbench.engine.sample import PromptCache, sample
 from srbench.errors import CellError, SrbenchError
 
 PER_IMAGE = ("prompt", "negative_prompt", "seed")
 """Fields in which images of one batch may differ."""
+OF_METHOD = ("method", "method_version", "options", "artifact_sha", "concept_sha")
+"""Fields that say what a method does, not what the sampler does."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ def groups(images: Sequence[Planned]) -> list[list[Planned]]:
     return [list(group.values()) for group in grouped.values()]
 
 
+def recipe_of(spec: ImageSpec) -> str:
+    """Digest of the sampler's part of a spec: images with equal ones differ in time by what their methods cost."""
+    return digest({k: v for k, v in asdict(spec).items() if k not in (*PER_IMAGE, *OF_METHOD)})[:16]
+
+
 def out_of_memory(error: RuntimeError) -> bool:
     """Whether torch ran out of memory; on the CPU it raises a plain RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
@@ -49,7 +56,7 @@ def _call(backbone: Backbone, prompts: PromptCache, batch: list[Planned], size: 
     specs = [p.spec for p in batch]
     padded = specs + [specs[-1]] * (size - len(specs))
     pixels, traces, seconds = sample(backbone.pipeline, prompts, batch[0].method.active, padded)
-    shared = {"seconds": round(seconds / size, 6), "batch_size": size, **when}
+    shared = {"seconds": round(seconds / size, 6), "batch_size": size, "recipe": recipe_of(specs[0]), **when}
 
     def record(spec: ImageSpec, trace: dict[str, Any]) -> dict[str, Any]:
         own = {"method": spec.method, "prompt": spec.prompt, "seed": spec.seed, "dtype": spec.dtype, "trace": trace}

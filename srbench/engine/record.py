@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from srbench.analysis.metrics import baseline_times, is_baseline
 from srbench.analysis.records import CellRecord, ImageRecord, RowRecord, Timing
 from srbench.analysis.results import ResultCell, from_dict, result, to_dict
 from srbench.backbones.loader import Backbone
@@ -53,7 +54,7 @@ def _image(planned: Planned | None, row: PlannedRow, cell: Cell, store: Store, o
 
 def _from_store(key: str, record: dict[str, Any], scores: dict[str, Any], errors: dict[str, str]) -> ImageRecord:
     """A ledger record as analysis sees it."""
-    timing = Timing(record["seconds"], record.get("run", ""), record.get("batch", 0))
+    timing = Timing(record["seconds"], record.get("run", ""), record.get("batch", 0), record.get("recipe", ""))
     return ImageRecord(key, record["pixel_sha"], timing, record["trace"], scores, errors)
 
 
@@ -81,9 +82,10 @@ def results(cells: list[Cell], backbone: Backbone, run: str, store: Store, outco
     """Metrics of every cell; `none` on the same suite and concept is the one to compare with."""
     records = [cell_record(cell, backbone, run, store, outcome) for cell in cells]
     content, clip = backbone.spec.scorers[:2]
-    plain = {(r.suite, r.concept): r for r in records if r.method == "none" and r.on == "none"}
+    plain = {(r.suite, r.concept): r for r in records if is_baseline(r)}
+    times = baseline_times(plain.values())
     return [
-        result(record, cell.protocol, plain.get((record.suite, record.concept)), content_scorer=content, clip_scorer=clip)
+        result(record, cell.protocol, plain.get((record.suite, record.concept)), times, content_scorer=content, clip_scorer=clip)
         for cell, record in zip(cells, records, strict=True)
     ]
 
@@ -159,8 +161,9 @@ def rejudge(folder: Path, protocol: str, warn: Callable[[str], None]) -> list[Re
             identity = (cell.backbone, cell.concept, cell.suite, cell.method, cell.on, cell.variant, cell.dtype)
             if identity not in latest:
                 latest[identity] = (cell, _reread(cell, entry["rows"], judge, store, by_image))
-    plain = {(c.suite, c.concept, c.variant, c.dtype): record for c, record in latest.values() if c.method == "none"}
-    return [result(r, judge, plain.get((c.suite, c.concept, c.variant, c.dtype))) for c, r in latest.values()]
+    plain = {(c.suite, c.concept, c.variant, c.dtype): record for c, record in latest.values() if is_baseline(record)}
+    times = baseline_times(plain.values())
+    return [result(r, judge, plain.get((c.suite, c.concept, c.variant, c.dtype)), times) for c, r in latest.values()]
 
 
 def _scores_by_image(store: Store, identities: dict[str, Any]) -> Raws:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srbench.analysis.metrics import METRICS, Unscored, concept_present, measure, on_top
+from srbench.analysis.metrics import METRICS, Unscored, baseline_times, concept_present, measure, on_top
 from srbench.errors import UsageError
 
 HIGHER = {"fsr", "fsr_unseen", "retain_accuracy", "style_kept", "content_kept"}
@@ -234,6 +234,15 @@ def test_added_ms_knows_times_of_the_same_run_alone(make) -> None:
     assert found.value == pytest.approx(100)
     assert (found.n, found.scored) == (3, 1)
     assert one(make, "added_ms", *timed(make, (0.3, "b", 1)), none=none).reason == "'none' was not sampled in the same run"
+
+
+def test_added_ms_compares_equal_recipes_of_all_suites_of_the_run(make) -> None:
+    near = make.cell(*timed(make, (0.20, "a", 0, "small"), (9, "a", 1, "large")), method="none")
+    far = make.cell(*timed(make, (0.50, "a", 40, "small")), method="none", suite="mma")
+    mine = make.cell(*timed(make, (0.30, "a", 1, "small")), metrics=("added_ms",), suite="mma")
+    found = measure(mine, make.hazard, far, baseline_times([near, far]))["added_ms"]
+    assert found.value == pytest.approx(100)
+    assert measure(mine, make.hazard, far)["added_ms"].value == pytest.approx(-200)
 
 
 def test_added_ms_has_the_interval_of_its_batches_not_of_their_many_images(make) -> None:
