@@ -37,7 +37,7 @@ def drawn(backbone: Backbone, images: Sequence[Planned], batch_size: int) -> dic
     def failed(which: Sequence[Planned], error: Exception) -> None:
         raise error
 
-    batches = generate(backbone, images, batch_size, failed, pytest.fail)
+    batches = generate(backbone, images, batch_size, "run", failed, pytest.fail)
     return {made.planned.key: made.pixels for batch in batches for made in batch}
 
 
