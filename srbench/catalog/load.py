@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -133,6 +134,16 @@ def named(kind: str, name: str, known: dict[str, T]) -> T:
     if name not in known:
         raise UsageError(f"unknown {kind} '{name}'", did_you_mean(name, known))
     return known[name]
+
+
+def concepts_of(backbone: BackboneSpec, names: Iterable[str]) -> list[ConceptSpec]:
+    """The named concepts. Raises `UsageError` for an unknown one, or for one that the backbone does not know."""
+    found = [named("concept", name, concepts()) for name in names]
+    for concept in found:
+        if backbone.family not in concept.families:
+            hint = f"It knows: {', '.join(backbone.concepts)}"
+            raise UsageError(f"backbone '{backbone.name}' does not know concept '{concept.name}'", hint)
+    return found
 
 
 def edition(suite: SuiteSpec, family: str, concept: str, part: str = "test") -> Edition:

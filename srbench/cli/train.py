@@ -26,18 +26,11 @@ def train(
         plugins.preset(method)
         raise UsageError(f"'{method}' is not trained", did_you_mean(method, TRAINED))
     spec = load.named("backbone", backbone_name, load.backbones())
-    concepts = [load.named("concept", name, load.concepts()) for name in dict.fromkeys(concept_names)]
-    for concept in concepts:
-        if spec.family not in concept.families:
-            raise UsageError(
-                f"backbone '{spec.name}' does not know concept '{concept.name}'", f"It knows: {', '.join(spec.concepts)}"
-            )
+    concepts = load.concepts_of(spec, dict.fromkeys(concept_names))
     from srbench.methods.base import BackboneInfo
     from srbench.methods.saferedir import train as room
 
-    recipe = spec.recipe
-    fixed = {"seed": seed, "steps": recipe.steps, "guidance": recipe.guidance, "height": recipe.height, "width": recipe.width}
-    chosen = options(room.Settings, settings, **fixed, pairs_file=pairs)
+    chosen = options(room.Settings, settings, **room.recipe_settings(spec.recipe), seed=seed, pairs_file=pairs)
     backbone = open_backbone(spec, "fp32", "cpu")
     title = "+".join(concept.name for concept in concepts)
     folder = out or Path("redirectors") / spec.name / title

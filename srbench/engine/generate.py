@@ -62,7 +62,8 @@ def _call(backbone: Backbone, prompts: PromptCache, batch: list[Planned], size: 
         own = {"method": spec.method, "prompt": spec.prompt, "seed": spec.seed, "dtype": spec.dtype, "trace": trace}
         return own | shared
 
-    return [Made(p, image, record(p.spec, trace)) for p, image, trace in zip(batch, pixels, traces, strict=False)]
+    count = len(batch)
+    return [Made(p, image, record(p.spec, t)) for p, image, t in zip(batch, pixels[:count], traces[:count], strict=True)]
 
 
 def generate(

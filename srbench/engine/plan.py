@@ -301,13 +301,7 @@ def plan(request: RunRequest, backbone: Backbone) -> list[Cell]:
         name = next(name for name in request.on if name != "none")
         raise UsageError(f"unknown checkpoint '{name}'", did_you_mean(name, ("none", *load.baselines())))
     suites = [load.named("suite", name, load.suites()) for name in request.suites]
-    concepts = [load.named("concept", name, load.concepts()) for name in request.concepts]
-    for concept in concepts:
-        if backbone.spec.family not in concept.families:
-            raise UsageError(
-                f"backbone '{backbone.spec.name}' does not know concept '{concept.name}'",
-                f"It knows: {', '.join(backbone.spec.concepts)}",
-            )
+    concepts = load.concepts_of(backbone.spec, request.concepts)
     for name in request.methods:
         plugins.preset(name)
     for name in request.scorers:

@@ -84,14 +84,14 @@ def test_a_stop_between_the_parts_and_the_index_leaves_the_older_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoints.write(tmp_path, "tiny", {"w": torch.ones(3)}, step=1, steps=3)
-    put = checkpoints._put
+    put = checkpoints.write_atomic
 
     def stop_at_index(path: Path, raw: bytes) -> None:
         if path.suffix == ".json":
             raise KeyboardInterrupt
         put(path, raw)
 
-    monkeypatch.setattr(checkpoints, "_put", stop_at_index)
+    monkeypatch.setattr(checkpoints, "write_atomic", stop_at_index)
     with pytest.raises(KeyboardInterrupt):
         checkpoints.write(tmp_path, "tiny", {"w": torch.zeros(3)}, step=2, steps=3)
     found = checkpoints.index(tmp_path, "tiny")

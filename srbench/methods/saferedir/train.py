@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from srbench import __version__
-from srbench.catalog.specs import ConceptSpec
+from srbench.catalog.specs import ConceptSpec, Recipe
 from srbench.errors import UsageError
 from srbench.methods.base import BackboneInfo, denoiser
 from srbench.methods.saferedir import ALPHA_SCALE, CARD, WEIGHTS
@@ -67,6 +67,11 @@ class Settings(BaseModel):
     evaluate_every: int = Field(100, gt=0)
     patience: int = Field(3, gt=0)
     """Evaluations without a better held-out loss before training stops."""
+
+
+def recipe_settings(recipe: Recipe) -> dict[str, Any]:
+    """The settings that a backbone's own recipe decides."""
+    return recipe.model_dump(include={"steps", "guidance", "height", "width"})
 
 
 # --- prompts -------------------------------------------------------------------------------------------------------------

@@ -189,11 +189,9 @@ def _phases() -> Callable[[str, int, int, str], None]:
 
 def redirector_settings(**changes: Any) -> Any:
     """How pocket's redirectors are trained: under its own recipe."""
-    from srbench.methods.saferedir.train import Settings
+    from srbench.methods.saferedir.train import Settings, recipe_settings
 
-    recipe = load.backbones()["pocket"].recipe
-    fixed = {"steps": recipe.steps, "guidance": recipe.guidance, "height": recipe.height, "width": recipe.width}
-    return Settings(**fixed | changes)
+    return Settings(**recipe_settings(load.backbones()["pocket"].recipe) | changes)
 
 
 def _redirectors(build: Build) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from srbench.engine.store import write_atomic
 from srbench.errors import SrbenchError
 
 PART_BYTES = 14_000_000
@@ -57,22 +57,12 @@ def write(cache: Path, stage: str, state: dict[str, Any], *, step: int, steps: i
     names = []
     for number, start in enumerate(range(0, len(raw), PART_BYTES)):
         names.append(f"{step:06d}-{number:02d}.part")
-        _put(folder / names[-1], raw[start : start + PART_BYTES])
+        write_atomic(folder / names[-1], bytes(raw[start : start + PART_BYTES]))
     made = Index(step, steps, inputs, tuple(names), hashlib.sha256(raw).hexdigest())
-    _put(folder / "index.json", json.dumps(asdict(made), indent=1).encode())
+    write_atomic(folder / "index.json", json.dumps(asdict(made), indent=1).encode())
     for path in folder.glob("*.part"):
         if path.name not in names:
             path.unlink()
-
-
-def _put(path: Path, raw: bytes | memoryview) -> None:
-    """Write a file so that it is whole or not there at all."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def read(cache: Path, stage: str) -> dict[str, Any]:
