@@ -201,7 +201,7 @@ def _added_ms(record: RowRecord, lens: Lens) -> float:
     taken = record.image.timing
     beside = lens.baseline.get((taken.run, taken.recipe))
     if not beside:
-        raise Unscored("'none' was not sampled in the same run")
+        raise Unscored("'none' was not sampled on the same checkpoint in the same run")
     # The batch of 'none' nearest in time: both had the same machine and about the same load.
     nearest = min(beside, key=lambda batch: abs(batch - taken.batch))
     return 1000 * number(taken.seconds - beside[nearest], "the sampling time")
@@ -262,6 +262,10 @@ def _needs_decision(cell: CellRecord, none: CellRecord | None) -> str:
 def _needs_baseline(cell: CellRecord, none: CellRecord | None) -> str:
     if is_baseline(cell):
         return "is the baseline"
+    if cell.method == "none":
+        return "changes weights only"
+    if cell.on != "none":
+        return ""  # compared with `none` on the same checkpoint, by recipe
     if none is None or not none.rows:
         return "no run of 'none'"
     # Times of another backbone or dtype would be a difference of two things at once.

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from srbench.catalog.specs import Better, Row
+
+COSTS = ("prepare_seconds", "parameters", "peak_mb")
+"""Seconds of making checkpoint and artifact; parameters beside the backbone's; most memory while sampling, in MB."""
+
+
+class Named(Protocol):
+    """A cell, planned or measured."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def on(self) -> str: ...
+
+
+def label(cell: Named) -> str:
+    """`method`, `method on checkpoint`, or the checkpoint alone where no method acts on it."""
+    if cell.on == "none":
+        return cell.method
+    return cell.on if cell.method == "none" else f"{cell.method} on {cell.on}"
 
 
 class Timing(NamedTuple):
@@ -74,6 +95,8 @@ class CellRecord:
     rows: tuple[RowRecord, ...]
     blocked: str = ""
     """Why the whole cell has no value."""
+    cost: Mapping[str, float] = field(default_factory=dict)
+    """What the method costs: `COSTS` by name, as far as they are known."""
 
 
 @dataclass(frozen=True)
@@ -92,3 +115,8 @@ class Metric:
     """With every unscored row counted against the method; None where all are scored."""
     best: float | None = None
     """With every unscored row counted for the method."""
+    test: str = ""
+    """Of a difference: the paired test, `mcnemar` or `permutation`."""
+    p: float | None = None
+    p_holm: float | None = None
+    """Corrected within one concept x suite x metric of the run."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from srbench.analysis.metrics import METRICS, NOT_FINITE, Times, Unscored, concept_present, measure, raw_of
-from srbench.analysis.records import CellRecord, Metric, RowRecord
+from srbench.analysis.records import CellRecord, Metric, RowRecord, label
 from srbench.catalog.specs import ProtocolSpec
 from srbench.errors import UsageError
 
@@ -50,11 +50,13 @@ class ResultCell:
     n_failed: int
     """Rows without an image, or whose image the judge failed on."""
     metrics: Mapping[str, Metric]
+    cost: Mapping[str, float] = field(default_factory=dict)
+    """As `CellRecord.cost`."""
 
     @property
     def label(self) -> str:
-        """`method`, or `method on checkpoint`."""
-        return self.method if self.on == "none" else f"{self.method} on {self.on}"
+        """`method`, `method on checkpoint`, or the checkpoint alone."""
+        return label(self)
 
 
 def result(
@@ -74,6 +76,7 @@ def result(
         n_scored=sum(_judged(record, judge) for record in cell.rows),
         n_failed=sum(_failed(record, judge) for record in cell.rows),
         metrics=metrics,
+        cost=cell.cost,
     )
 
 
@@ -95,7 +98,8 @@ def _failed(record: RowRecord, judge: ProtocolSpec) -> bool:
 def to_dict(cell: ResultCell) -> dict[str, Any]:
     """JSON-ready; every number in it is finite or None."""
     metrics = {name: _metric_to_dict(metric) for name, metric in cell.metrics.items()}
-    return {**{name: getattr(cell, name) for name in (*IDENTITY, *COUNTS)}, "metrics": metrics}
+    cost = {"cost": dict(cell.cost)} if cell.cost else {}
+    return {**{name: getattr(cell, name) for name in (*IDENTITY, *COUNTS)}, "metrics": metrics, **cost}
 
 
 def _metric_to_dict(metric: Metric) -> dict[str, Any]:
@@ -107,6 +111,8 @@ def _metric_to_dict(metric: Metric) -> dict[str, Any]:
     if metric.scored < metric.n:
         bounds = {"worst": _finite(metric.worst), "best": _finite(metric.best)}
         found |= {"scored": metric.scored, **{name: bound for name, bound in bounds.items() if bound is not None}}
+    if metric.p is not None:
+        found |= {"test": metric.test, "p": metric.p, "p_holm": metric.p_holm}
     return found
 
 
@@ -117,7 +123,7 @@ def _finite(value: float | None) -> float | None:
 def from_dict(data: Mapping[str, Any], source: str = "committed") -> ResultCell:
     """The inverse of `to_dict`. Raises UsageError that names the missing or unknown key."""
     known = {*IDENTITY, *COUNTS, "metrics"}
-    for key in sorted(known ^ set(data)):
+    for key in sorted(known ^ (set(data) - {"cost"})):
         what = "an unknown" if key in data else "no"
         raise UsageError(f"a summary's cell has {what} key '{key}'", f"Its keys: {', '.join(sorted(known))}")
     metrics = {name: _metric_from_dict(name, metric) for name, metric in data["metrics"].items()}
@@ -247,6 +253,7 @@ class Shown:
 
     value: str
     interval: str = ""
+    """For a difference also its corrected p-value."""
     bounds: tuple[str, ...] = ()
     reason: str = ""
 
@@ -256,7 +263,14 @@ def shown(metric: Metric | None) -> Shown:
     if metric is None or metric.value is None or not math.isfinite(metric.value):
         return Shown("n/a", reason=metric.reason or NOT_FINITE if metric else "not asked for")
     interval = "" if metric.low is None or metric.high is None else f"[{digits(metric.low)}, {digits(metric.high)}]"
-    return Shown(digits(metric.value), interval, _bounds(metric))
+    if metric.p_holm is None:
+        return Shown(digits(metric.value), interval, _bounds(metric))
+    return Shown(f"{'+' * (metric.value > 0)}{digits(metric.value)}", interval, (*_bounds(metric), p_text(metric.p_holm)))
+
+
+def p_text(p: float) -> str:
+    """A p-value with two digits of meaning."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
 def _bounds(metric: Metric) -> tuple[str, ...]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from scipy import stats
 
-from srbench.analysis.intervals import content_rng, prompt_sums
+from srbench.analysis.intervals import Interval, bootstrap_mean, content_rng, paired_difference, prompt_sums
 from srbench.analysis.metrics import Lens, definition, observe, prompt_of
-from srbench.analysis.records import CellRecord
+from srbench.analysis.records import CellRecord, label
 
 RESAMPLES = 9999
 
@@ -30,6 +28,9 @@ class PairedTest:
     difference: float | None
     """In percentage points for rates, else in the metric's unit."""
     p: float | None
+    low: float | None = None
+    high: float | None = None
+    """Interval of the difference."""
     p_holm: float | None = None
     """Corrected within the family that the test was made in."""
 
@@ -38,6 +39,8 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
     """Two-sided p of the exact McNemar test for paired yes/no answers, one per row. Without disagreement it is 1."""
     only_a = sum(x and not y for x, y in zip(a, b, strict=True))
     only_b = sum(y and not x for x, y in zip(a, b, strict=True))
+    from scipy import stats  # as in `intervals`: a second to import
+
     return float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
@@ -51,6 +54,8 @@ def permutation(a: Sequence[float], b: Sequence[float], prompts: Sequence[str]) 
     sums_b, _ = prompt_sums((prompt, y) for prompt, _, y in rows)
     if len(sums_a) < 2:
         return 1.0
+    from scipy import stats
+
     found = stats.permutation_test(
         (sums_a, sums_b),
         _difference,
@@ -86,10 +91,16 @@ def paired(a: CellRecord, b: CellRecord, metric: str, lens: Lens) -> PairedTest:
     names = (label(a), label(b), metric)
     if not rows:
         return PairedTest(*names, test="", n=0, difference=None, p=None)
-    x, y = [ours[row] for row in rows], [theirs[row] for row in rows]
-    test, p = _test(x, y, [prompt_of(row) for row in rows], rule.rate)
-    difference = (100 if rule.rate else 1) * (math.fsum(x) - math.fsum(y)) / len(rows)
-    return PairedTest(*names, test=test, n=len(rows), difference=difference, p=p)
+    x, y, prompts = [ours[row] for row in rows], [theirs[row] for row in rows], [prompt_of(row) for row in rows]
+    test, p = _test(x, y, prompts, rule.rate)
+    found = _interval(x, y, prompts, rule.rate)
+    return PairedTest(*names, test=test, n=len(rows), difference=found.value, p=p, low=found.low, high=found.high)
+
+
+def _interval(a: list[float], b: list[float], prompts: list[str], rate: bool) -> Interval:
+    if rate:
+        return paired_difference([bool(each) for each in a], [bool(each) for each in b], prompts)
+    return bootstrap_mean([x - y for x, y in zip(a, b, strict=True)], prompts)
 
 
 def _test(a: list[float], b: list[float], prompts: list[str], rate: bool) -> tuple[str, float]:
@@ -100,11 +111,10 @@ def _test(a: list[float], b: list[float], prompts: list[str], rate: bool) -> tup
 
 def family(cells: Sequence[CellRecord], metric: str, lens: Lens) -> list[PairedTest]:
     """All pairs of cells of one concept x suite on one metric under one judge, Holm-corrected together."""
-    tests = [paired(a, b, metric, lens) for a, b in combinations(cells, 2)]
+    return corrected_together([paired(a, b, metric, lens) for a, b in combinations(cells, 2)])
+
+
+def corrected_together(tests: Sequence[PairedTest]) -> list[PairedTest]:
+    """The tests with their p-values Holm-corrected as one family; a test without a p-value is no member of it."""
     corrected = iter(holm([test.p for test in tests if test.p is not None]))
     return [test if test.p is None else replace(test, p_holm=next(corrected)) for test in tests]
-
-
-def label(cell: CellRecord) -> str:
-    """`method`, or `method on checkpoint`."""
-    return cell.method if cell.on == "none" else f"{cell.method} on {cell.on}"

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from srbench.analysis.costs import Cost
 from srbench.analysis.results import STAR, Board, ResultCell, boards, brief, coverage, from_dict, name_of, result, shown, to_dict
 
 __all__ = ["ResultCell", "from_dict", "render", "result", "to_dict"]
@@ -97,3 +98,30 @@ def _block(board: Board, columns: Mapping[str, Sequence[Text]], first: bool) -> 
         name = Text.assemble(cell.label, (f" ({cell.variant})" if cell.variant else "", "dim"))
         table.add_row(name, *(texts[index + 1] for texts in columns.values()), *(map(Text, _extras(cell)) if first else ()))
     return table
+
+
+def render_costs(found: Sequence[Cost]) -> RenderableType:
+    """What methods cost, a line each."""
+    table = Table(box=RULED, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False)
+    for name in ("method", "prepare s", "added ms an image", "parameters", "peak MB", "cells"):
+        table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
+    for cost in found:
+        made, peak = _plain(cost.prepare_seconds, ".1f"), _plain(cost.peak_mb, ",.0f")
+        table.add_row(cost.method, made, _added(cost), _plain(cost.parameters, ",d"), peak, str(cost.cells))
+    notes = (
+        "prepare: making the checkpoint and what the method learns or reads, on the machine that made it",
+        "added: beside 'none' on the same checkpoint, mean over the cells, with the least and the most",
+        "peak: of the whole process on a CPU, of torch on CUDA",
+    )
+    return Group(table, *(Text(f"* {note}", style="dim") for note in notes))
+
+
+def _plain(value: float | None, form: str) -> str:
+    return "n/a" if value is None else format(value, form)
+
+
+def _added(cost: Cost) -> Text:
+    if cost.added_ms is None or cost.added_low is None or cost.added_high is None:
+        return Text("n/a", style="dim")
+    spread = f" [{cost.added_low:.1f}, {cost.added_high:.1f}]" if cost.cells > 1 else ""
+    return Text.assemble(f"{cost.added_ms:.1f}", (spread, "dim"))

@@ -67,6 +67,11 @@ class Backbone:
         return resolve.package_path(self.spec.redirectors) if self.spec.redirectors else None
 
     @cached_property
+    def scenes(self) -> Path | None:
+        """Folder of the shipped images, one sub-folder a concept."""
+        return resolve.package_path(self.spec.scenes) if self.spec.scenes else None
+
+    @cached_property
     def pipeline(self) -> Any:
         """The diffusers pipeline: frozen, no progress bar, no safety checker."""
         return load_pipeline(self.folder, self.dtype, self.device)

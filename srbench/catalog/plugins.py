@@ -80,6 +80,12 @@ def preset(name: str) -> tuple[str, dict[str, Any]]:
     return presets()[name]
 
 
+def values(name: str, family: str) -> dict[str, Any]:
+    """A preset's option values on a backbone family: those fitted on its dev edition, where there are any, come last."""
+    method, given = preset(name)
+    return given | plugins("methods")[method].meta.get("fitted", {}).get(family, {}).get(name, {})
+
+
 def load(kind: str, name: str) -> Any:
     """Import a plug-in's module and return the registered class. Raises `UsageError` with the closest name."""
     known = plugins(kind)

@@ -49,15 +49,15 @@ def texts(row: Row) -> tuple[str, ...]:
     return tuple(t for t in (row.prompt, row.negative_prompt, row.reference, row.target) if t)
 
 
+def sensitive_concept(concept: ConceptSpec) -> bool:
+    """Whether a concept is sensitive: it says so, or a sexual word is among its words."""
+    words = [w for family in concept.families.values() for w in (*family.names, *family.words)]
+    return concept.sensitive or any(map(is_sexual, [concept.name, *words]))
+
+
 def sensitive(concept: ConceptSpec, suite: SuiteSpec, rows: Iterable[Row]) -> bool:
     """Whether a run of these is sensitive: its concept, its suite or one of its rows is."""
-    words = [w for family in concept.families.values() for w in (*family.names, *family.words)]
-    return (
-        concept.sensitive
-        or suite.sensitive
-        or any(map(is_sexual, [concept.name, *words]))
-        or any(is_sexual(t) for row in rows for t in texts(row))
-    )
+    return sensitive_concept(concept) or suite.sensitive or any(is_sexual(t) for row in rows for t in texts(row))
 
 
 def admissible(rows: Iterable[Row]) -> tuple[Row, ...]:

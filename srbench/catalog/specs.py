@@ -29,6 +29,8 @@ class ConceptWords(Spec):
     """Synonyms that the backbone knows and no redirector is ever trained on."""
     counterparts: dict[str, str] = Field(default_factory=dict)
     """Word of the concept -> a safe thing in its place."""
+    neighbours: tuple[str, ...] = ()
+    """Things near the concept that must stay; methods that take a preserve set may read them."""
     protocol: str
     """The judge: name of a protocol."""
 
@@ -87,6 +89,8 @@ class BackboneSpec(Spec):
     """Concepts that this backbone knows; the first is the default."""
     redirectors: str | None = None
     """`package:<folder>` that holds one folder a concept with the shipped redirectors."""
+    scenes: str | None = None
+    """`package:<folder>` that holds one folder a concept with images that show it."""
     scorers: tuple[str, ...]
     """Scorers that describe its images (objects, style, background; text similarity)."""
 
@@ -169,10 +173,17 @@ class BaselineSpec(Spec):
     family: str
     concept: str
     source: str
+    """A hub id, a URL of one file, or a path."""
     revision: str | None = None
+    subfolder: str = ""
+    """Folder inside the source that holds the checkpoint; empty for the source itself."""
+    file: str = ""
+    """File inside the source (and its subfolder); empty where the checkpoint is a folder, or the source is the file."""
     sha256: str
+    """Of the file, or over the folder; `unverified` where it was never computed."""
     licence: str
     partial: bool = False
+    """The file leaves tensors of the U-Net out. Every name that it holds must still belong to the backbone."""
     hyperparameters: dict[str, str | int | float | bool] = Field(default_factory=dict)
     published: dict[str, float] = Field(default_factory=dict)
     deviations: str = ""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from srbench.analysis import formats
+from srbench.analysis.costs import costs
 from srbench.analysis.results import ResultCell
 from srbench.cli.main import say
+from srbench.engine.runs import newest
 from srbench.errors import MissingError, UsageError, did_you_mean
 
 MIN_WIDTH = 100
@@ -28,12 +32,32 @@ def print_cells(cells: Sequence[ResultCell], format: str | None) -> None:
     Console(width=width).print(render(cells, width=width))
 
 
+def print_costs(cells: Sequence[ResultCell], as_json: bool) -> None:
+    """What the methods cost, as a table or as JSON on stdout."""
+    found = costs(cells)
+    if as_json:
+        print(json.dumps({"costs": [asdict(cost) for cost in found]}, indent=2, allow_nan=False))
+        return
+    from rich.console import Console
+
+    from srbench.analysis.table import render_costs
+
+    console = Console()
+    Console(width=max(MIN_WIDTH, console.width)).print(render_costs(found))
+
+
 def _only(cells: list[ResultCell], what: str, names: Sequence[str], value: Callable[[ResultCell], str]) -> list[ResultCell]:
     known = {value(cell) for cell in cells}
     for name in names:
         if name not in known:
             raise UsageError(f"no result has {what} '{name}'", did_you_mean(name, known))
     return [cell for cell in cells if not names or value(cell) in names]
+
+
+def _rejudged(folder: Path, protocol: str) -> list[ResultCell]:
+    from srbench.engine.record import rejudge  # brings torch, which plain tables do without
+
+    return rejudge(folder, protocol, say)
 
 
 def _plain(cells: list[ResultCell]) -> list[ResultCell]:
@@ -46,21 +70,24 @@ def _plain(cells: list[ResultCell]) -> list[ResultCell]:
 
 def compare(
     folder: Path, methods: Sequence[str], suites: Sequence[str], concepts: Sequence[str], protocol: str | None,
-    format: str | None, everything: bool,
+    format: str | None, everything: bool, only_costs: bool,
 ) -> int:
     """Print the newest result of every cell under `folder`, filtered."""
-    from srbench.engine.record import newest, rejudge
-
     if format is not None and format not in formats.FORMATS:
         raise UsageError(f"there is no format '{format}'", did_you_mean(format, formats.FORMATS))
     if not folder.is_dir():
         raise UsageError(f"{folder}: not a results folder", "Give the folder that `srbench run --out` wrote to.")
-    cells = rejudge(folder, protocol, say) if protocol else newest(folder, say)
+    cells = _rejudged(folder, protocol) if protocol else newest(folder, say)
     if not cells:
         raise MissingError(f"{folder}: no results yet", f"srbench run --method none,saferedir --suite igmu,mma --out {folder}")
     cells = _only(cells, "method", methods, lambda cell: cell.method)
     cells = _only(cells, "suite", suites, lambda cell: cell.suite)
     cells = _only(cells, "concept", concepts, lambda cell: cell.concept)
     cells = cells if everything else _plain(cells)
-    print_cells(cells, format)
+    if only_costs:
+        if format not in (None, "json"):
+            raise UsageError(f"--costs has no format '{format}'", "Leave it out for a table, or use --json.")
+        print_costs(cells, format == "json")
+    else:
+        print_cells(cells, format)
     return 0

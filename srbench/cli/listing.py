@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from srbench.backbones import places
 from srbench.catalog import load, plugins
 from srbench.errors import UsageError, did_you_mean
 
@@ -14,7 +15,10 @@ Entries = dict[str, str]
 
 def _methods() -> Entries:
     metas = {name: plugin.meta for name, plugin in plugins.plugins("methods").items()}
-    return {preset: _with_options(metas[name]["title"], values) for preset, (name, values) in sorted(plugins.presets().items())}
+    return {
+        preset: _with_options(f"[{metas[name]['kind']}] {metas[name]['title']}", values)
+        for preset, (name, values) in sorted(plugins.presets().items())
+    }
 
 
 def _with_options(title: str, values: dict[str, Any]) -> str:
@@ -27,6 +31,14 @@ def _suites() -> Entries:
     for name, suite in load.suites().items():
         editions = ", ".join(f"{e.family}/{e.concept} {e.rows}" for e in suite.editions if e.part == "test")
         found[name] = f"{suite.title} [{editions}]"
+    return found
+
+
+def _baselines() -> Entries:
+    found = {}
+    for name, spec in load.baselines().items():
+        fetch = places.command(spec) or spec.source
+        found[name] = f"{spec.title} [{'here' if places.at_hand(spec) else f'not here: {fetch}'}]"
     return found
 
 
@@ -46,7 +58,7 @@ KINDS: dict[str, Callable[[], Entries]] = {
     "scorers": _plugin_titles("scorers"),
     "protocols": _spec_titles(load.protocols),
     "attacks": _plugin_titles("attacks"),
-    "baselines": _spec_titles(load.baselines),
+    "baselines": _baselines,
 }
 
 

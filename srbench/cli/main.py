@@ -75,7 +75,7 @@ def run(
     suite: Annotated[str, typer.Option(help="Suites, with commas.")] = "igmu",
     concept: Annotated[str | None, typer.Option(help="Concepts, with commas. [default: the backbone's first]")] = None,
     backbone: Backbone = "pocket",
-    on: Annotated[str, typer.Option(help="Checkpoints under inference methods, with commas.")] = "none",
+    on: Annotated[str, typer.Option(help="Checkpoints under the methods: weight methods, baselines, paths.")] = "none",
     out: Out = Path("results"),
     limit: Annotated[int | None, typer.Option(help="Rows per kind (forget, unseen, retain).")] = None,
     seed: Annotated[int, typer.Option(help="Seed of rows that have none.")] = 0,
@@ -113,13 +113,15 @@ def compare(
     protocol: Annotated[str | None, typer.Option(help="Judge the stored scores under this protocol instead.")] = None,
     format: Annotated[str | None, typer.Option("--format", help="md, csv, latex or json. [default: a table]")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Also the variants among the committed results.")] = False,
+    costs: Annotated[bool, typer.Option("--costs", help="What the methods cost: making, time, parameters, memory.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Tables of the newest result of every cell."""
     from srbench.cli import compare as room
 
-    return room.compare(results, words(method), words(suite), words(concept), protocol, "json" if json else format, all_)
+    form = "json" if json else format
+    return room.compare(results, words(method), words(suite), words(concept), protocol, form, all_, costs)
 
 
 @app.command("list")
@@ -160,19 +162,46 @@ def doctor(backbone: Backbone = "pocket", out: Out = Path("results"), json: Json
 @app.command()
 @guarded
 def train(
-    method: Annotated[str, typer.Argument(help="A method that is trained: saferedir.")],
-    concept: Annotated[str, typer.Option(help="Concept to redirect; several at once with commas.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for it. [default: redirectors/<backbone>/<concept>]")] = None,
+    method: Annotated[str, typer.Argument(help="saferedir, or concept-inversion.")],
+    concept: Annotated[str, typer.Option(help="Concept; for saferedir several at once with commas.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for it. [default: redirectors (inversions)/<backbone>/<concept>]")
+    ] = None,
     backbone: Backbone = "pocket",
+    on: Annotated[str, typer.Option(help="Checkpoint to train on: a weight method, a baseline or a path.")] = "none",
     pairs: Annotated[Path | None, typer.Option(help="JSON lines with `unsafe` and `safe`. [default: the backbone's own]")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Images that show the concept, for concept-inversion. [default: the backbone's own]")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="OPTION=VALUE of the training; may be repeated.")] = None,
     debug: Debug = False,
 ) -> int:
-    """Train a redirector and write it with its card."""
+    """Train a redirector, or invert a concept, and write it with its card."""
     from srbench.cli import train as room
 
-    return room.train(method, backbone, words(concept), out, pairs, seed, tuple(set_ or ()))
+    asked = room.Asked(method, backbone, on, words(concept), out, pairs, images, seed, tuple(set_ or ()))
+    return room.train(asked)
+
+
+@app.command()
+@guarded
+def erase(
+    method: Annotated[str, typer.Argument(help="A weight method: `srbench list methods` shows them.")],
+    concept: Annotated[str, typer.Option(help="Concept to erase.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for it. [default: checkpoints/<backbone>/<concept>/<method>]")
+    ] = None,
+    backbone: Backbone = "pocket",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="OPTION=VALUE of the method; may be repeated.")] = None,
+    debug: Debug = False,
+) -> int:
+    """Make an unlearned checkpoint and write it with its card."""
+    from srbench.cli import erase as room
+    from srbench.cli.run import device_of
+
+    return room.erase(method, backbone, concept, out, device_of(device), tuple(set_ or ()))
 
 
 @app.command()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+Tell = Callable[[str, int, int, str], None]
 
 PLAIN_EVERY_SECONDS = 10.0
 
@@ -74,6 +78,39 @@ class Bars:
 
     def end(self) -> None:
         self.progress.stop()
+
+
+@contextmanager
+def telling(title: str) -> Iterator[Tell]:
+    """Progress of something that is made: a bar where stderr is a terminal, else a line now and then."""
+    if not sys.stderr.isatty():
+        yield _lines(title)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def tell(phase: str, done: int, total: int, note: str) -> None:
+            if phase not in tasks:
+                tasks[phase] = bars.add_task(phase, total=total)
+            bars.update(tasks[phase], description=f"{title}: {phase} {note}".strip(), completed=done, total=total)
+
+        yield tell
+
+
+def _lines(title: str) -> Tell:
+    told: dict[str, float] = {}
+
+    def tell(phase: str, done: int, total: int, note: str) -> None:
+        now = time.monotonic()
+        if done == total or now - told.get(phase, now - PLAIN_EVERY_SECONDS) >= PLAIN_EVERY_SECONDS:
+            told[phase] = now
+            print(f"{title}: {phase} {done}/{total} {note}".rstrip(), file=sys.stderr, flush=True)
+
+    return tell
 
 
 def reporter() -> Plain | Bars:

@@ -12,7 +12,7 @@ from srbench.analysis.results import ResultCell
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load
 from srbench.cli.main import say
-from srbench.cli.progress import reporter
+from srbench.cli.progress import reporter, telling
 from srbench.engine.plan import Cell, RunRequest, plan
 from srbench.engine.store import Store
 from srbench.errors import UsageError, did_you_mean
@@ -87,6 +87,8 @@ def _header(asked: Asked, request: RunRequest, cells: list[Cell]) -> None:
         f"backbone {request.backbone} on {request.device}, {request.dtype}, batch {request.batch_size}; "
         f"concept {', '.join(request.concepts)}{why}; safety checker off"
     )
+    for line in dict.fromkeys(f"checkpoint {cell.on}: {cell.checkpoint.passport.line()}" for cell in cells if cell.checkpoint):
+        say(line)
     for cell in cells:
         if cell.blocked is not None:
             say(f"blocked: {cell.title}: {cell.blocked.message}")
@@ -104,7 +106,8 @@ def run(asked: Asked, as_json: bool) -> int:
 
     request, backbone = resolve(asked)
     store = Store(request.out / "store", say)
-    cells = plan(request, backbone)
+    with telling("making ready") as tell:
+        cells = plan(request, backbone, tell)
     _header(asked, request, cells)
     done = execute(request, backbone, cells, store, reporter())
     say(f"run {done.run}: {request.out}/runs/{done.run}/run.json")
@@ -125,7 +128,7 @@ def dry_run(asked: Asked, as_json: bool) -> int:
 
     request, backbone = resolve(asked)
     store = Store.peek(request.out / "store", say)
-    cells = plan(request, backbone)
+    cells = plan(request, backbone, make=False)
     _header(asked, request, cells)
     todo = work(cells, store, Scoring(store), score=False)
     known = [r for r in store.images.values() if r.get("dtype") == request.dtype]

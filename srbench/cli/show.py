@@ -18,7 +18,7 @@ from rich.text import Text
 from srbench.backbones.loader import locate
 from srbench.catalog import load
 from srbench.cli.main import say
-from srbench.engine.record import read_run, run_files
+from srbench.engine.runs import read_run, run_files
 from srbench.engine.store import CHUNK, Store
 from srbench.errors import MissingError, SrbenchError, UsageError
 
@@ -74,7 +74,7 @@ def _matches(what: str, folder: Path) -> list[tuple[dict[str, Any], dict[str, An
     for place in _places(folder):
         run, entry, role, image = place
         hit = (image.startswith(key) and len(key) >= 6) or (entry["id"] == key and role == "image")
-        name = (image, entry["id"], role, run["cell"].method)
+        name = (image, entry["id"], role, run["cell"].label)
         if hit and name not in seen:
             seen.add(name)
             found.append(place)
@@ -84,8 +84,7 @@ def _matches(what: str, folder: Path) -> list[tuple[dict[str, Any], dict[str, An
 def _row_table(run: dict[str, Any], entry: dict[str, Any], role: str, key: str) -> Table:
     cell = run["cell"]
     table = Table.grid(padding=(0, 2))
-    over = "" if cell.on == "none" else f" on {cell.on}"
-    asked = f"{cell.backbone}/{cell.concept}/{cell.suite}, method {cell.method}{over}"
+    asked = f"{cell.backbone}/{cell.concept}/{cell.suite}, method {cell.label}"
     table.add_row("row", f"{entry['id']}  ({asked})")
     table.add_row("image", f"{key}" + ("" if role == "image" else f"  ({role}: the untouched backbone on the reference prompt)"))
     for name in ("prompt", "reference", "target", "category", "seed", "objects", "style", "background", "similarity"):
@@ -132,6 +131,10 @@ def _trace(console: Console, run: dict[str, Any], record: dict[str, Any]) -> Non
     if "unsafe" in trace:
         console.print(f"unsafe probability per step: {' '.join(f'{p:.2f}' for p in trace['unsafe'])}")
         console.print(f"redirected steps: {trace['redirected_steps']} of {len(trace['unsafe'])}")
+    else:
+        for name, value in trace.items():
+            said = f"{value:g}" if isinstance(value, float) else value
+            console.print(f"{name.replace('_', ' ')}: {said}")
     if not trace.get("mask"):
         return
     tokens = _tokens(run["cell"].backbone, record["prompt"])

@@ -1,56 +1,114 @@
-"""`srbench train`: a redirector for one concept, or several at once, on one backbone."""
+"""`srbench train`: a redirector for one concept or several at once, or an inverted concept, on one backbone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress
-
-from srbench.backbones.loader import open_backbone
+from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load, plugins, screen
+from srbench.catalog.specs import ConceptSpec
 from srbench.cli.attack import options
 from srbench.cli.main import say
+from srbench.cli.progress import telling
 from srbench.errors import UsageError, did_you_mean
 
-TRAINED = ("saferedir",)
+REDIRECTOR, INVERSION = "saferedir", "concept-inversion"
+TRAINED = (REDIRECTOR, INVERSION)
 
 
-def train(
-    method: str, backbone_name: str, concept_names: tuple[str, ...], out: Path | None, pairs: Path | None, seed: int,
-    settings: Sequence[str],
-) -> int:
+@dataclass(frozen=True)
+class Asked:
+    """The command's options as typed."""
+
+    method: str
+    backbone: str
+    on: str
+    concepts: tuple[str, ...]
+    out: Path | None
+    pairs: Path | None
+    images: Path | None
+    seed: int
+    settings: Sequence[str]
+
+
+def train(asked: Asked) -> int:
     """Train, write weights and card, and print what the card measured."""
-    if method not in TRAINED:
-        plugins.preset(method)
-        raise UsageError(f"'{method}' is not trained", did_you_mean(method, TRAINED))
-    spec = load.named("backbone", backbone_name, load.backbones())
-    concepts = load.concepts_of(spec, dict.fromkeys(concept_names))
-    from srbench.methods.base import BackboneInfo
-    from srbench.methods.saferedir import train as room
-
-    chosen = options(room.Settings, settings, **room.recipe_settings(spec.recipe), seed=seed, pairs_file=pairs)
+    if asked.method not in TRAINED:
+        hint = did_you_mean(asked.method, TRAINED)
+        if asked.method not in plugins.presets():
+            raise UsageError(f"unknown method '{asked.method}'", hint)
+        raise UsageError(f"'{asked.method}' is not trained", hint)
+    spec = load.named("backbone", asked.backbone, load.backbones())
+    concepts = load.concepts_of(spec, dict.fromkeys(asked.concepts))
+    if len(concepts) > 1 and (asked.method == INVERSION or asked.on != "none"):
+        raise UsageError(f"{asked.method}: several concepts at once do not go with this", "Give one --concept.")
     backbone = open_backbone(spec, "fp32", "cpu")
     title = "+".join(concept.name for concept in concepts)
-    folder = out or Path("redirectors") / spec.name / title
-    info = BackboneInfo(spec.name, spec.family, backbone.sha256, backbone.pipeline, backbone.redirectors)
-    said = [word for concept in concepts for word in (concept.name, *concept.families[spec.family].words)]
-    sensitive = any(concept.sensitive for concept in concepts) or any(map(screen.is_sexual, said))
+    folder = asked.out or Path("redirectors" if asked.method == REDIRECTOR else "inversions") / spec.name / title
+    work = _redirector if asked.method == REDIRECTOR else _inversion
+    return work(asked, backbone, concepts, folder)
+
+
+def _info(asked: Asked, backbone: Backbone, concept: ConceptSpec, tell: Any) -> tuple[Any, AbstractContextManager[None]]:
+    """What the method may know of the backbone, and the checkpoint to work on."""
+    from srbench.backbones.checkpoint import laid_over
+    from srbench.engine.prepare import Checkpoints, check_on
+    from srbench.methods.base import BackboneInfo
+
+    check_on(asked.on)
+    under = Checkpoints(backbone, (), Path("results") / "store" / "checkpoints", tell).get(asked.on, concept).checkpoint
+    if under is not None:
+        say(f"checkpoint {asked.on}: {under.passport.line()}")
+    info = BackboneInfo(
+        backbone.spec.name, backbone.spec.family, backbone.sha256, backbone.pipeline, backbone.redirectors, backbone.scenes,
+        under.sha256 if under else "", tell=tell,
+    )
+    return info, laid_over(backbone.pipeline, under) if under else nullcontext()
+
+
+def _redirector(asked: Asked, backbone: Backbone, concepts: list[ConceptSpec], folder: Path) -> int:
+    from srbench.methods.saferedir import train as room
+
+    if asked.images is not None:
+        raise UsageError("--images goes with concept-inversion only", "Leave it out.")
+    spec = backbone.spec
+    chosen = options(room.Settings, asked.settings, **room.recipe_settings(spec.recipe), seed=asked.seed, pairs_file=asked.pairs)
+    sensitive = any(map(screen.sensitive_concept, concepts))
 
     def allowed(text: str) -> bool:
         return not (sensitive and screen.names_minor(text))
 
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task(f"{method}/{title}")
-
-        def tell(stage: str, done: int, total: int, note: str) -> None:
-            bar.update(task, description=f"{title}: {stage} {note}", completed=done, total=total)
-
-        card = room.train(info, concepts, chosen, folder, tell, allowed)
+    with telling("+".join(concept.name for concept in concepts)) as tell:
+        info, under = _info(asked, backbone, concepts[0], tell)
+        with under:
+            card = room.train(info, concepts, chosen, folder, tell, allowed)
     if card["excluded"]:
         say(f"{card['excluded']} sentences were excluded")
     for name, value in card["held_out"].items():
         say(f"{name}: {value}")
-    say(f"written: {folder}; use it with --set {method}.redirector={folder}")
+    say(f"written: {folder}; use it with --set {REDIRECTOR}.redirector={folder}")
+    return 0
+
+
+def _inversion(asked: Asked, backbone: Backbone, concepts: list[ConceptSpec], folder: Path) -> int:
+    from srbench.methods import inversion as room
+
+    if asked.pairs is not None:
+        raise UsageError("--pairs goes with saferedir only", "Leave it out.")
+    spec, (concept,) = backbone.spec, concepts
+    shipped = backbone.scenes / concept.name if backbone.scenes else None
+    images = asked.images or shipped
+    if images is None or not images.is_dir():
+        raise UsageError(f"there are no images of '{concept.name}' to learn from", "Give --images FOLDER.")
+    chosen = options(room.Settings, asked.settings, **room.FITTED.get(spec.family, {}), seed=asked.seed)
+    with telling(concept.name) as tell:
+        info, under = _info(asked, backbone, concept, tell)
+        with under:
+            card = room.make(info, concept, images, chosen, folder, (spec.recipe.height, spec.recipe.width), tell)
+    say(f"loss: {card['curve'][0]} -> {card['curve'][-1]} in {card['seconds']} s on {card['images']} images")
+    say(f"written: {folder}; use it with --set sld-max+ci.inversion={folder}")
     return 0

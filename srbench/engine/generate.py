@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from srbench.backbones.checkpoint import Checkpoint, laid_over
 from srbench.backbones.loader import Backbone
 from srbench.engine.keys import ImageSpec, digest
+from srbench.engine.memory import peak
 from srbench.engine.plan import Planned
 from srbench.engine.sample import PromptCache, sample
 from srbench.errors import CellError, SrbenchError
@@ -55,8 +57,10 @@ def _call(backbone: Backbone, prompts: PromptCache, batch: list[Planned], size: 
     """One padded pipeline call; the padding repeats the last image and is thrown away."""
     specs = [p.spec for p in batch]
     padded = specs + [specs[-1]] * (size - len(specs))
-    pixels, traces, seconds = sample(backbone.pipeline, prompts, batch[0].method.active, padded)
+    with peak(backbone.pipeline.device) as memory:
+        pixels, traces, seconds = sample(backbone.pipeline, prompts, batch[0].method.active, padded)
     shared = {"seconds": round(seconds / size, 6), "batch_size": size, "recipe": recipe_of(specs[0]), **when}
+    shared |= {} if memory.megabytes is None else {"peak_mb": round(memory.megabytes)}
 
     def record(spec: ImageSpec, trace: dict[str, Any]) -> dict[str, Any]:
         own = {"method": spec.method, "prompt": spec.prompt, "seed": spec.seed, "dtype": spec.dtype, "trace": trace}
@@ -66,38 +70,66 @@ def _call(backbone: Backbone, prompts: PromptCache, batch: list[Planned], size: 
     return [Made(p, image, record(p.spec, t)) for p, image, t in zip(batch, pixels[:count], traces[:count], strict=True)]
 
 
+@dataclass
+class Pace:
+    """How sampling goes on from one checkpoint to the next."""
+
+    size: int
+    """Batch size; it only ever shrinks."""
+    number: int = 0
+    """Batches made."""
+
+
+def by_checkpoint(images: Sequence[Planned]) -> list[tuple[Checkpoint | None, list[Planned]]]:
+    """Images by the weights that they need, the untouched backbone's first."""
+    grouped: dict[str, tuple[Checkpoint | None, list[Planned]]] = {}
+    for image in sorted(images, key=lambda image: image.checkpoint is not None):
+        grouped.setdefault(image.spec.checkpoint_sha, (image.checkpoint, []))[1].append(image)
+    return list(grouped.values())
+
+
 def generate(
     backbone: Backbone, images: Sequence[Planned], batch_size: int, run: str,
     failed: Callable[[Sequence[Planned], SrbenchError], None], warn: Callable[[str], None],
 ) -> Iterator[list[Made]]:
-    """Sample `images` batch by batch, the recipes in turn: their times are then taken under equal load.
+    """Sample `images` batch by batch: one checkpoint after the other, and on each the recipes in turn, so that their
+    times are taken under equal load.
 
     `run` and the number of the batch are recorded with each image. Where a recipe cannot be sampled, `failed` gets its
     images and the reason, and the others go on.
     """
+    pace = Pace(batch_size)
+    for checkpoint, own in by_checkpoint(images):
+        with laid_over(backbone.pipeline, checkpoint):
+            yield from _in_turn(backbone, own, pace, run, failed, warn)
+
+
+def _in_turn(
+    backbone: Backbone, images: Sequence[Planned], pace: Pace, run: str,
+    failed: Callable[[Sequence[Planned], SrbenchError], None], warn: Callable[[str], None],
+) -> Iterator[list[Made]]:
     prompts = PromptCache(backbone.pipeline)
-    size, number = batch_size, 0
     waiting = deque(deque(group) for group in groups(images))
     while waiting:
         group = waiting.popleft()
-        batch = list(islice(group, size))
+        batch = list(islice(group, pace.size))
         try:
-            made = _call(backbone, prompts, batch, size, {"run": run, "batch": number})
+            made = _call(backbone, prompts, batch, pace.size, {"run": run, "batch": pace.number})
         except SrbenchError as error:
             failed(list(group), error)
             continue
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
-            if size == 1:
+            if pace.size == 1:
                 failed(list(group), CellError("out of memory at batch size 1", "Use a smaller backbone, or --dtype bf16."))
                 continue
-            size //= 2
-            warn(f"out of memory: going on with batch size {size}")
+            pace.size //= 2
+            warn(f"out of memory: going on with batch size {pace.size}")
             waiting.appendleft(group)
             continue
         yield made
-        number += 1
+        pace.number += 1
         for _ in batch:
             group.popleft()
         if group:

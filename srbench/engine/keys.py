@@ -24,7 +24,7 @@ IDENTITY: dict[str, frozenset[str]] = {
     "Recipe": frozenset({"steps", "guidance", "width", "height", "eta", "guidance_rescale", "clip_skip"}),
     # A row's identity for pixels; scorers declare the other fields they read, and those enter the score key.
     "Row": frozenset({"prompt", "negative_prompt", "seed", "guidance", "width", "height"}),
-    "ConceptWords": frozenset({"names", "words", "counterparts"}),
+    "ConceptWords": frozenset({"names", "words", "counterparts", "neighbours"}),
 }
 RUNTIME: dict[str, frozenset[str]] = {
     "ImageSpec": frozenset(),
@@ -36,7 +36,8 @@ RUNTIME: dict[str, frozenset[str]] = {
     "ConceptSpec": frozenset({"name", "title", "kind", "sensitive", "families"}),
     "ProtocolSpec": frozenset({"name", "title", "scorer", "field", "classes", "threshold", "top1", "source"}),
     "BackboneSpec": frozenset({
-        "name", "title", "family", "source", "revision", "licence", "recipe", "concepts", "redirectors", "scorers",
+        "name", "title", "family", "source", "revision", "licence", "recipe", "concepts", "redirectors", "scenes",
+        "scorers",
     }),
     "SuiteSpec": frozenset({
         "name", "title", "source", "licence", "gated", "sensitive", "attack", "metrics", "editions",
@@ -44,8 +45,8 @@ RUNTIME: dict[str, frozenset[str]] = {
     "Edition": frozenset({"family", "concept", "file", "sha256", "rows", "part"}),
     "RowFile": frozenset({"meta", "rows"}),
     "BaselineSpec": frozenset({
-        "name", "title", "kind", "family", "concept", "source", "revision", "sha256", "licence", "partial",
-        "hyperparameters", "published", "deviations",
+        "name", "title", "kind", "family", "concept", "source", "revision", "subfolder", "file", "sha256", "licence",
+        "partial", "hyperparameters", "published", "deviations",
     }),
     "RunRequest": frozenset({
         "backbone", "methods", "on", "suites", "concepts", "part", "limit", "seed", "batch_size", "dtype", "settings",

@@ -1,26 +1,26 @@
-"""Run records: from planned cells and the store to what analysis reads, and to `run.json` and back."""
+"""Run records: from planned cells and the store to what analysis reads, and to `run.json`; judging stored scores anew."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from srbench.analysis.metrics import baseline_times, is_baseline
+from srbench.analysis.gains import Stacked, is_stacked, stacking_gains
+from srbench.analysis.metrics import Lens, baseline_times, is_baseline
 from srbench.analysis.records import CellRecord, ImageRecord, RowRecord, Timing
-from srbench.analysis.results import ResultCell, from_dict, result, to_dict
+from srbench.analysis.results import ResultCell, result, to_dict
 from srbench.backbones.loader import Backbone
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.engine.keys import digest
 from srbench.engine.plan import Cell, Planned, PlannedRow
+from srbench.engine.runs import SCHEMA, read_run
 from srbench.engine.score import Scoring, fields_of
 from srbench.engine.store import Store, write_atomic
-from srbench.errors import UsageError
 
-SCHEMA = 1
 Raws = dict[tuple[str, str, str], dict[str, Any]]
 """(image key, scorer, canonical fields) -> raw numbers."""
 
@@ -69,25 +69,61 @@ def cell_record(cell: Cell, backbone: Backbone, run: str, store: Store, outcome:
     reasons = {outcome.failed[p.image.key] for p in cell.rows if p.image.key in outcome.failed}
     if not blocked and reasons and all(p.image.key in outcome.failed for p in cell.rows):
         blocked = sorted(reasons)[0]
+    rows = tuple(_row(row, cell, store, outcome) for row in cell.rows)
     return CellRecord(
         backbone=backbone.spec.name, concept=cell.concept.name, concept_kind=cell.concept.kind, suite=cell.suite.name,
         attack=cell.suite.attack, method=cell.method, on=cell.on, variant=cell.variant, protocol=cell.protocol.name,
         dtype=backbone.dtype, rows_sha=cell.rows_sha, run=run, source="local", n_loaded=cell.n_loaded,
         n_excluded=cell.n_excluded, metrics=cell.suite.metrics, decides=cell.decides, blocked=blocked,
-        rows=tuple(_row(row, cell, store, outcome) for row in cell.rows),
+        rows=rows, cost=_cost(cell, store),
     )
+
+
+def _cost(cell: Cell, store: Store) -> dict[str, float]:
+    """What the cell's method and checkpoint took to make and need while sampling."""
+    if cell.applied is None:
+        return {}
+    erasing = float(cell.checkpoint.card.get("seconds", 0.0)) if cell.checkpoint else 0.0
+    peaks = [store.images[p.image.key].get("peak_mb") for p in cell.rows if p.image.key in store.images]
+    known = [peak for peak in peaks if peak is not None]
+    found = {"prepare_seconds": round(cell.applied.prepare_seconds + erasing, 2), "parameters": cell.applied.parameters}
+    return found | ({"peak_mb": max(known)} if known else {})
 
 
 def results(cells: list[Cell], backbone: Backbone, run: str, store: Store, outcome: Outcome) -> list[ResultCell]:
     """Metrics of every cell; `none` on the same suite and concept is the one to compare with."""
     records = [cell_record(cell, backbone, run, store, outcome) for cell in cells]
     content, clip = backbone.spec.scorers[:2]
-    plain = {(r.suite, r.concept): r for r in records if is_baseline(r)}
-    times = baseline_times(plain.values())
-    return [
-        result(record, cell.protocol, plain.get((record.suite, record.concept)), times, content_scorer=content, clip_scorer=clip)
-        for cell, record in zip(cells, records, strict=True)
+    judges = [cell.protocol for cell in cells]
+    return measured(list(zip(records, judges, strict=True)), content, clip)
+
+
+def measured(judged: Sequence[tuple[CellRecord, ProtocolSpec]], content: str, clip: str) -> list[ResultCell]:
+    """Metrics of cells of one run, each under its judge, with the gains of those that are stacked on a checkpoint.
+
+    content, clip: the scorers that describe images, and compare them with text.
+    """
+    records = [record for record, _ in judged]
+    plain = {_beside(r): r for r in records if is_baseline(r)}
+    times = baseline_times(r for r in records if r.method == "none")
+    found = [
+        result(record, judge, plain.get(_beside(record)), times, content_scorer=content, clip_scorer=clip)
+        for record, judge in judged
     ]
+    alone = {(*_beside(r), r.on): r for r in records if r.method == "none"}
+    stacked = [i for i, record in enumerate(records) if is_stacked(record)]
+    gains = stacking_gains([
+        Stacked(cell, alone.get((*_beside(cell), cell.on)), Lens(judge, cell.concept_kind, content, clip))
+        for cell, judge in (judged[i] for i in stacked)
+    ])
+    for i, more in zip(stacked, gains, strict=True):
+        found[i] = replace(found[i], metrics={**found[i].metrics, **more})
+    return found
+
+
+def _beside(cell: CellRecord) -> tuple[str, ...]:
+    """What cells share that can be compared with each other."""
+    return cell.suite, cell.concept, cell.dtype, cell.rows_sha
 
 
 def _row_entry(row: PlannedRow, gated: bool) -> dict[str, Any]:
@@ -96,10 +132,16 @@ def _row_entry(row: PlannedRow, gated: bool) -> dict[str, Any]:
     return entry if gated else {**entry, "row": row.row.model_dump(mode="json", exclude_defaults=True)}
 
 
+def _under(cell: Cell) -> dict[str, Any]:
+    """The checkpoint's passport and card, where there is one."""
+    under = cell.checkpoint
+    return {"checkpoint": {"passport": asdict(under.passport), "card": under.card}} if under else {}
+
+
 def write_run(folder: Path, run: str, header: dict[str, Any], cells: list[Cell], found: list[ResultCell]) -> Path:
     """`<folder>/runs/<run>/run.json`: provenance, cells with their image keys, and their metrics."""
     entries = [
-        {"result": to_dict(value), "rows": [_row_entry(row, cell.suite.gated) for row in cell.rows]}
+        {"result": to_dict(value), **_under(cell), "rows": [_row_entry(row, cell.suite.gated) for row in cell.rows]}
         for cell, value in zip(cells, found, strict=True)
     ]
     path = folder / "runs" / run / "run.json"
@@ -107,42 +149,6 @@ def write_run(folder: Path, run: str, header: dict[str, Any], cells: list[Cell],
     text = json.dumps({"schema": SCHEMA, "run": run, **header, "cells": entries}, indent=1, allow_nan=False)
     write_atomic(path, text.encode())
     return path
-
-
-def read_run(path: Path) -> dict[str, Any]:
-    """A run file. Raises `UsageError` where it is damaged or of a newer srbench."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if data["schema"] > SCHEMA:
-            raise UsageError(f"{path}: written by a newer srbench", "Update srbench.")
-        data["cells"] = [{**cell, "result": from_dict(cell["result"])} for cell in data["cells"]]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}: damaged run file ({type(error).__name__})", "Run the same command again.") from error
-    return data
-
-
-def run_files(folder: Path) -> list[Path]:
-    """Run files under a results folder: the user's own first, newest first, then committed summaries."""
-    local = sorted(folder.glob("runs/*/run.json"), reverse=True)
-    committed = sorted(p for p in folder.glob("*/*.json") if p.parent.name not in ("runs", "store"))
-    return [*local, *committed]
-
-
-def newest(folder: Path, warn: Callable[[str], None]) -> list[ResultCell]:
-    """Per cell the newest run that asked for it, local before committed; damaged files are named and left out."""
-    chosen: dict[tuple[str, ...], ResultCell] = {}
-    for path in run_files(folder):
-        try:
-            data = read_run(path)
-        except UsageError as error:
-            warn(f"{error.message} {error.hint}")
-            continue
-        source = "local" if path.name == "run.json" else "committed"
-        for entry in data["cells"]:
-            cell: ResultCell = entry["result"]
-            identity = (cell.backbone, cell.concept, cell.suite, cell.method, cell.on, cell.variant, cell.protocol, cell.dtype)
-            chosen.setdefault(identity, replace(cell, source=source))
-    return list(chosen.values())
 
 
 def rejudge(folder: Path, protocol: str, warn: Callable[[str], None]) -> list[ResultCell]:
@@ -161,9 +167,7 @@ def rejudge(folder: Path, protocol: str, warn: Callable[[str], None]) -> list[Re
             identity = (cell.backbone, cell.concept, cell.suite, cell.method, cell.on, cell.variant, cell.dtype)
             if identity not in latest:
                 latest[identity] = (cell, _reread(cell, entry["rows"], judge, store, by_image))
-    plain = {(c.suite, c.concept, c.variant, c.dtype): record for c, record in latest.values() if is_baseline(record)}
-    times = baseline_times(plain.values())
-    return [result(r, judge, plain.get((c.suite, c.concept, c.variant, c.dtype)), times) for c, r in latest.values()]
+    return measured([(record, judge) for _, record in latest.values()], "pocket-judge", "pocket-clip")
 
 
 def _scores_by_image(store: Store, identities: dict[str, Any]) -> Raws:

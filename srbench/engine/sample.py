@@ -98,7 +98,7 @@ def sample(
     began = time.perf_counter()
     generators = [torch.Generator("cpu").manual_seed(s.seed) for s in batch]
     latents = noise(generators, shape).to(positive.device, positive.dtype)  # (B, C, h, w)
-    call = Call(images=len(batch), steps=recipe.steps, guided=recipe.guidance > 1)
+    call = Call(len(batch), recipe.steps, recipe.guidance > 1, tuple(s.prompt for s in batch))
     with (
         torch.inference_mode(),
         counted(denoiser(pipeline)) as count,

@@ -1,12 +1,13 @@
 """The contract of a method, and the decorator that registers one.
 
 A method is one module with a literal dict `METHOD` (read by `srbench list` without importing it) and one class
-under `@method(METHOD)`.
+under `@method(METHOD)`: an inference method (`kind: inference`) acts while sampling, a weight method (`kind: weight`)
+returns changed weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,22 @@ class Artifact:
     card: dict[str, Any] = field(default_factory=dict)
 
 
+Tell = Callable[[str, int, int, str], None]
+"""Progress: phase, done, total, and a short note such as the loss."""
+
+
+def quiet(phase: str, done: int, total: int, note: str) -> None:
+    """A `Tell` that says nothing."""
+
+
+Look = Callable[[Any, int, int], None]
+"""Given a denoiser in training, the iterations done, and of how many: may draw a picture with it."""
+
+
+def blind(denoiser: Any, done: int, total: int) -> None:
+    """A `Look` that draws nothing."""
+
+
 @dataclass(frozen=True)
 class BackboneInfo:
     """What a method may know of a backbone."""
@@ -47,6 +64,18 @@ class BackboneInfo:
     """A diffusers pipeline in evaluation mode."""
     redirectors: Path | None = None
     """Folder with one sub-folder a concept: the shipped redirectors."""
+    scenes: Path | None = None
+    """Folder with one sub-folder a concept: images that show it, for methods that learn from images."""
+    checkpoint_sha: str = ""
+    """Of the checkpoint that is laid over the pipeline; empty for the untouched backbone."""
+    cache: Path | None = None
+    """Where a method may keep, by content, what took it long to make."""
+    tell: Tell = quiet
+    """Where a method says how far it is."""
+    look: Look = blind
+    """What a weight method that trains calls after each iteration; never given for a sensitive concept."""
+    original: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    """Weights of the untouched backbone that a base checkpoint replaced, by component and name; empty without a base."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +85,8 @@ class Call:
     images: int
     steps: int
     guided: bool
+    prompts: tuple[str, ...] = ()
+    """The batch's texts, for methods that read tokens."""
 
 
 class Applied:
@@ -76,7 +107,10 @@ class Applied:
 
 
 class Method(Protocol):
-    """An inference method. `meta` is the module's `METHOD` dict."""
+    """An inference method. `meta` is the module's `METHOD` dict.
+
+    `prepare` sees the pipeline only where `meta["prepare"]` is `"make"`; the checkpoint it is stacked on is laid over it.
+    """
 
     meta: ClassVar[dict[str, Any]]
     Options: ClassVar[type[Options]]
@@ -92,7 +126,31 @@ class Method(Protocol):
         """Install on `pipeline` for one call and remove every trace afterwards."""
 
 
-REGISTRY: dict[str, type[Method]] = {}
+@dataclass(frozen=True)
+class Edit:
+    """What a weight method made."""
+
+    tensors: dict[str, dict[str, Tensor]]
+    """Pipeline component (`unet`, `text_encoder`) -> name in its state dict -> new value, float32; only what changed."""
+    card: dict[str, Any] = field(default_factory=dict)
+    """JSON-ready: what was measured while making it."""
+
+
+class WeightMethod(Protocol):
+    """A method that changes weights. `meta` is the module's `METHOD` dict."""
+
+    meta: ClassVar[dict[str, Any]]
+    Options: ClassVar[type[Options]]
+
+    @staticmethod
+    def erase(backbone: BackboneInfo, concept: ConceptSpec, options: Any, tell: Tell) -> Edit:
+        """New weights, in float32. The pipeline is left as it was, bit for bit. Deterministic: seeds are options.
+
+        Raises `UsageError` where the concept lacks what the method needs (say, an anchor).
+        """
+
+
+REGISTRY: dict[str, type[Any]] = {}
 
 
 def method(meta: dict[str, Any]) -> Callable[[type], type]:

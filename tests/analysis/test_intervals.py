@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srbench.analysis.intervals import bootstrap_mean, clustered_wilson, wilson
+from srbench.analysis.intervals import bootstrap_mean, clustered_wilson, paired_difference, wilson
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,48 @@ def test_equal_values_have_a_point_interval() -> None:
 def test_no_rows_is_an_error() -> None:
     with pytest.raises(ValueError, match="no rows"):
         bootstrap_mean([], [])
+
+
+def answers(rng: np.random.Generator, n: int, p: float, q: float, together: float) -> tuple[list[bool], list[bool]]:
+    """n pairs of answers with rates p and q; a share `together` of them answers alike."""
+    shared, own, theirs = rng.random(n), rng.random(n), rng.random(n)
+    alike = rng.random(n) < together
+    return list(np.where(alike, shared, own) < p), list(np.where(alike, shared, theirs) < q)
+
+
+@pytest.mark.parametrize(("p", "q", "together"), [(0.5, 0.3, 0.0), (0.9, 0.8, 0.8), (0.97, 0.95, 0.5), (0.1, 0.02, 0.9)])
+def test_paired_differences_are_covered_as_often_as_they_say(p: float, q: float, together: float) -> None:
+    rng, inside = np.random.default_rng(7), 0
+    prompts = [str(i) for i in range(100)]
+    for _ in range(400):
+        found = paired_difference(*answers(rng, 100, p, q, together), prompts)
+        inside += found.low <= 100 * (p - q) <= found.high
+    assert inside / 400 >= 0.92
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=30))
+def test_a_paired_difference_has_a_width_and_turns_its_sign(pairs: list[tuple[bool, bool]]) -> None:
+    a, b = [x for x, _ in pairs], [y for _, y in pairs]
+    prompts = [str(i) for i in range(len(pairs))]
+    one, other = paired_difference(a, b, prompts), paired_difference(b, a, prompts)
+    assert one.low < one.high
+    assert -100 - 1e-9 <= one.low <= one.value <= one.high <= 100 + 1e-9
+    assert one.value == pytest.approx(-other.value)
+    assert one.low == pytest.approx(-other.high)
+
+
+def test_a_paired_difference_is_narrower_than_that_of_strangers() -> None:
+    a = [True] * 30 + [False] * 70
+    b = [True] * 25 + [False] * 75
+    apart = b[::-1]
+    prompts = [str(i) for i in range(100)]
+    near, far = paired_difference(a, b, prompts), paired_difference(a, apart, prompts)
+    assert near.value == far.value == 5
+    assert near.high - near.low < far.high - far.low
+
+
+def test_paired_differences_over_repeated_prompts_are_drawn_by_prompt() -> None:
+    a, b = [True] * 10, [True] * 5 + [False] * 5
+    found = paired_difference(a, b, [str(i // 2) for i in range(10)])
+    assert found.value == 50
+    assert found.low <= 50 <= found.high

@@ -233,7 +233,8 @@ def test_added_ms_knows_times_of_the_same_run_alone(make) -> None:
     found = one(make, "added_ms", *timed(make, (0.30, "a", 1), (9, "b", 1), (9, "", 1)), none=none)
     assert found.value == pytest.approx(100)
     assert (found.n, found.scored) == (3, 1)
-    assert one(make, "added_ms", *timed(make, (0.3, "b", 1)), none=none).reason == "'none' was not sampled in the same run"
+    other = one(make, "added_ms", *timed(make, (0.3, "b", 1)), none=none)
+    assert other.reason == "'none' was not sampled on the same checkpoint in the same run"
 
 
 def test_added_ms_compares_equal_recipes_of_all_suites_of_the_run(make) -> None:
@@ -266,7 +267,7 @@ def test_added_ms_without_a_comparable_baseline_says_so(make) -> None:
     assert one(make, "added_ms", *rows, method="none", none=none).reason == "is the baseline"
     assert one(make, "added_ms", *rows).reason == "no run of 'none'"
     assert one(make, "added_ms", *rows, dtype="bf16", none=none).reason == "no run of 'none' on pocket in bf16"
-    assert one(make, "added_ms", *rows, method="none", on="esd", none=none).value == 0
+    assert one(make, "added_ms", *rows, method="none", on="esd", none=none).reason == "changes weights only"
 
 
 # --- failing closed ---------------------------------------------------------------------------------------------------

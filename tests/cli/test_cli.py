@@ -128,6 +128,13 @@ def test_a_missing_redirector_exits_3_with_the_command(tmp_path: Path) -> None:
     assert "srbench train saferedir" in err
 
 
+SUMMARY = {
+    "backbone": "pocket", "concept": "hazard", "suite": "igmu", "method": "none", "on": "none", "variant": "",
+    "protocol": "pocket-hazard", "dtype": "fp32", "rows_sha": "r", "run": "r", "n_loaded": 1, "n_excluded": 0, "n_run": 1,
+    "n_scored": 1, "n_failed": 0, "metrics": {"fsr": {"value": 1.0, "low": 0.0, "high": 5.0, "n": 100, "better": "higher"}},
+}
+
+
 def test_compare_without_results(tmp_path: Path) -> None:
     assert "srbench run" in refused(3, "compare", str(tmp_path))
     assert "not a results folder" in refused(2, "compare", str(tmp_path / "absent"))
@@ -202,8 +209,11 @@ def test_dry_run_changes_nothing(tmp_path: Path) -> None:
     assert not out.exists()
 
 
-@pytest.mark.parametrize("command", [["--help"], ["list"], ["list", "suites", "--json"]])
-def test_help_and_list_import_no_torch(command: list[str]) -> None:
+@pytest.mark.parametrize("command", [["--help"], ["list"], ["list", "suites", "--json"], ["compare", "FOLDER"]])
+def test_what_only_reads_imports_no_torch(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "pocket").mkdir()
+    (tmp_path / "pocket" / "hazard.json").write_text(json.dumps({"schema": 1, "run": "r", "cells": [{"result": SUMMARY}]}))
+    command = [str(tmp_path) if word == "FOLDER" else word for word in command]
     code = (
         "import sys; from srbench.cli.main import app\n"
         f"try: app({command!r})\nexcept SystemExit as e: assert not e.code\n"
@@ -215,7 +225,7 @@ def test_help_and_list_import_no_torch(command: list[str]) -> None:
 
 def test_every_command_has_help_and_no_more_are_listed() -> None:
     _, out, _ = call("--help")
-    for command in ("run", "compare", "list", "show", "doctor", "train", "attack"):
+    for command in ("run", "compare", "list", "show", "doctor", "train", "erase", "attack"):
         assert command in out
         assert call(command, "--help")[0] == 0
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -112,6 +112,46 @@ class PushMethod:
             yield push
 
 
+class ShiftMethod:
+    """A weight method: adds a constant to the output biases of cross-attention. Counts how often it was run."""
+
+    meta = {  # noqa: RUF012 - the contract's literal
+        "name": "shift", "version": 1, "kind": "weight", "title": "shifts", "paper": "", "families": ["toy"],
+        "presets": {"shift": {}, "shift-more": {"size": 2.0}}, "fitted": {"toy": {"shift": {"size": 5.0}}}, "decides": False,
+        "reads_concept": True,
+    }
+    made: ClassVar[list[str]] = []
+
+    class Options(base.Options):
+        size: float = 1.0
+
+    @staticmethod
+    def erase(backbone: base.BackboneInfo, concept: Any, options: Any, tell: base.Tell) -> base.Edit:
+        """Shifted weights."""
+        tell("shift", 1, 1, "")
+        ShiftMethod.made.append(concept.name)
+        own = backbone.pipeline.unet.state_dict()
+        names = [name for name in own if name.endswith("attn2.to_out.0.bias")]
+        assert all(own[name].dtype == torch.float32 for name in names)
+        return base.Edit({"unet": {name: own[name] + options.size for name in names}}, {"names": len(names)})
+
+
+class TwiceMethod(ShiftMethod):
+    """A weight method that begins from another one's checkpoint."""
+
+    meta = {  # noqa: RUF012
+        **ShiftMethod.meta, "name": "twice", "presets": {"twice": {}}, "fitted": {},
+        "base": {"preset": "shift-more", "options": {"size": 3.0}},
+    }
+
+    @staticmethod
+    def erase(backbone: base.BackboneInfo, concept: Any, options: Any, tell: base.Tell) -> base.Edit:
+        """One more than the base; checks that the base lies over the backbone, and what it replaced."""
+        own, before = backbone.pipeline.unet.state_dict(), backbone.original["unet"]
+        assert all(torch.allclose(own[name] - value, torch.tensor(3.0)) for name, value in before.items())
+        return base.Edit({"unet": {name: own[name] + 1 for name in before}})
+
+
 class Brightness:
     """Presence of the concept is brightness."""
 
@@ -161,6 +201,7 @@ class World:
     out: Path
     rows: RowFile
     scorers: dict[str, type]
+    shift: type = ShiftMethod
     lines: list[str] = field(default_factory=list)
 
     def request(self, **changes: Any) -> RunRequest:
@@ -209,13 +250,15 @@ def _catalog(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "protocols", lambda: {"bright": protocol})
     monkeypatch.setattr(load, "rows", lambda suite, edition: world.rows)
     real_plugins, real_load = plugins.plugins, plugins.load
-    extra = {"methods": {"push": PushMethod}, "scorers": world.scorers, "attacks": {}}
+    extra = {"methods": {"push": PushMethod, "shift": ShiftMethod, "twice": TwiceMethod}, "scorers": world.scorers, "attacks": {}}
 
     def known(kind: str) -> dict[str, plugins.Plugin]:
         return {**real_plugins(kind), **{n: plugins.Plugin("", c.meta) for n, c in extra[kind].items()}}
 
     monkeypatch.setattr(plugins, "plugins", known)
-    monkeypatch.setattr(plugins, "presets", lambda: {"none": ("none", {}), "push": ("push", {})})
+    presets = {p: (c.meta["name"], v) for c in extra["methods"].values() for p, v in c.meta["presets"].items()}
+    monkeypatch.setattr(plugins, "presets", lambda: {"none": ("none", {}), **presets})
+    ShiftMethod.made.clear()
     monkeypatch.setattr(plugins, "load", lambda kind, name: extra[kind].get(name) or real_load(kind, name))
 
 

@@ -14,7 +14,8 @@ from srbench.backbones.loader import open_backbone
 from srbench.catalog import load
 from srbench.catalog.specs import Row, RowFile
 from srbench.engine import generate, sample
-from srbench.engine.plan import plan, prepare_method
+from srbench.engine.plan import plan
+from srbench.engine.prepare import prepare_method
 from srbench.engine.store import Store, pixel_sha
 from srbench.errors import MISSING, OK, SOME_FAILED, CellError, MissingError, SrbenchError, UsageError
 
@@ -58,7 +59,7 @@ def test_a_method_sampled_apart_from_none_has_no_added_time(world: Any) -> None:
     apart = world.out.parent / "apart"
     world.run(methods=("none",), out=apart)
     found = world.run(methods=("none", "push"), out=apart).cells[1].metrics["added_ms"]
-    assert (found.value, found.reason) == (None, "'none' was not sampled in the same run")
+    assert (found.value, found.reason) == (None, "'none' was not sampled on the same checkpoint in the same run")
 
 
 def test_the_same_command_again_samples_and_scores_nothing(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,6 +235,10 @@ class Verdicts(torch.nn.Module):
         super().__init__()
         self.sizes, self.unsafe, self.reads, self.seen = SIZES, unsafe, 0, []
 
+    def about(self, prompt: torch.Tensor) -> torch.Tensor:
+        """The prompt itself, so that `seen` shows what was read."""
+        return prompt
+
     def forward(self, latent: Any, prompt: torch.Tensor, t: Any) -> tuple[torch.Tensor, ...]:
         verdict = 9.0 if self.reads in self.unsafe else -9.0
         self.reads += 1

@@ -15,8 +15,8 @@ from srbench.analysis.records import Metric
 from srbench.analysis.results import ResultCell, to_dict
 from srbench.catalog import load
 from srbench.catalog.specs import Row
-from srbench.engine.plan import options_of
-from srbench.engine.record import newest
+from srbench.engine.prepare import options_of
+from srbench.engine.runs import newest
 from srbench.pocket.build import pictures, reference
 
 CELL = ResultCell(
@@ -60,7 +60,7 @@ def test_compare_reads_what_was_summarised(tmp_path: Path) -> None:
 
 def test_every_ablation_is_an_option_off_its_default() -> None:
     for title, options in reference.ABLATIONS.items():
-        _, changed = options_of("saferedir", [f"saferedir.{option}" for option in options])
+        _, changed = options_of("saferedir", [f"saferedir.{option}" for option in options], "pocket")
         assert len(changed) == len(options) or title == "no alpha", title
         assert changed, title
 

@@ -20,10 +20,11 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from srbench.catalog.specs import ConceptSpec
-from srbench.errors import CellError, MissingError, UsageError
+from srbench.errors import MissingError, UsageError
 from srbench.methods import base
 from srbench.methods.base import denoiser
-from srbench.methods.saferedir.module import SafeRedir, Sizes, shift
+from srbench.methods.guidance import LATENTS, PROMPT, TIMESTEP, argument, check_batch, with_argument
+from srbench.methods.saferedir.module import About, SafeRedir, Sizes, shift
 
 METHOD = {
     "name": "saferedir",
@@ -75,6 +76,8 @@ class Redirect(base.Applied):
         self.scheduler = pipeline.scheduler
         self.module, self.options, self.call = module, options, call
         self.calls = 0
+        self.about: About | None = None
+        """Of the original embedding."""
         self.current: Tensor = torch.empty(0)
         """Paper: the redirected conditional half (B, T, D). Upstream: the embedding of the next call, both halves."""
         self.countdown: Tensor = torch.empty(0)  # (B,)
@@ -84,30 +87,25 @@ class Redirect(base.Applied):
     @torch.no_grad()
     def __call__(self, denoiser: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Forward pre-hook: the same arguments with another prompt embedding."""
-        sample = _argument(args, kwargs, 0, ("sample", "hidden_states"))
-        t = torch.as_tensor(_argument(args, kwargs, 1, ("timestep",)), device=sample.device)
-        prompt = _argument(args, kwargs, 2, ("encoder_hidden_states",))
-        self._check(sample, prompt)
+        sample = argument(args, kwargs, LATENTS)
+        t = torch.as_tensor(argument(args, kwargs, TIMESTEP), device=sample.device)
+        prompt = argument(args, kwargs, PROMPT)
+        check_batch("saferedir", self.call, sample, prompt)
         if self.calls == 0:
             self._start(prompt)
         self.calls += 1
         latent = self._conditional(sample).float() / self._input_scale(t, sample)
         times = self._conditional(t).float() if t.ndim else t.float().expand(self.call.images)
         step = self._paper if self.options.mode == "paper" else self._upstream
-        return _with_prompt(args, kwargs, step(latent, prompt, times))
-
-    def _check(self, sample: Tensor, prompt: Tensor) -> None:
-        expected = self.call.images * (2 if self.call.guided else 1)
-        if len(sample) != expected or len(prompt) != expected:
-            raise CellError(
-                f"saferedir expects a denoiser batch of {expected}, not {len(sample)} latents with {len(prompt)} prompts",
-                "It knows guidance as [negative; positive] and no guidance; nothing else.",
-            )
+        return with_argument(args, kwargs, PROMPT, step(latent, prompt, times))
 
     def _start(self, prompt: Tensor) -> None:
         self.countdown = torch.zeros(self.call.images, dtype=torch.long, device=prompt.device)
         self.active = torch.zeros(self.call.images, dtype=torch.bool, device=prompt.device)
         self.current = prompt if self.options.mode == "upstream" else self._conditional(prompt)
+        if self.options.mode == "paper":
+            # The detector reads the original embedding in every step: what follows from it alone is computed once.
+            self.about = self.module.about(self._conditional(prompt).float())
 
     def _conditional(self, x: Tensor) -> Tensor:
         """The positive half of a guided batch, [negative; positive]."""
@@ -119,11 +117,11 @@ class Redirect(base.Applied):
         one = torch.ones((), device=sample.device)
         return 1.0 if scale is None else scale(one, t.reshape(-1)[0])
 
-    def _read(self, latent: Tensor, prompt: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _read(self, latent: Tensor, about: About | None, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Unsafe probability (B,), delta (B, T, D), mask (B, T), alpha (B, T)."""
         seen = latent if "latent" in self.options.detector else None
         when = t if self.options.detector.endswith("+t") else None
-        logits, delta, mask, alpha = self.module(seen, prompt.float(), when)
+        logits, delta, mask, alpha = self.module(seen, about, when)
         fixed = self.options.alpha
         return logits.softmax(-1)[:, 1], delta, mask, alpha if fixed is None else torch.full_like(alpha, fixed)
 
@@ -134,7 +132,7 @@ class Redirect(base.Applied):
 
     def _paper(self, latent: Tensor, prompt: Tensor, t: Tensor) -> Tensor:
         e0 = self._conditional(prompt)
-        unsafe, delta, mask, alpha = self._read(latent, e0, t)
+        unsafe, delta, mask, alpha = self._read(latent, self.about, t)
         held = self.countdown > 0  # (B,)
         hit = (unsafe > self.options.threshold) & ~held
         self.current = torch.where(hit[:, None, None], self._redirected(e0, delta, mask, alpha), self.current)
@@ -146,7 +144,7 @@ class Redirect(base.Applied):
 
     def _upstream(self, latent: Tensor, prompt: Tensor, t: Tensor) -> Tensor:
         used, was_active = self.current, self.active
-        unsafe, delta, mask, alpha = self._read(latent, self._conditional(used), t)
+        unsafe, delta, mask, alpha = self._read(latent, self.module.about(self._conditional(used).float()), t)
         waiting = self.countdown > 0
         hit = (unsafe > self.options.threshold) & ~waiting
         halves = [self._redirected(half, delta, mask, alpha) for half in prompt.split(self.call.images)]
@@ -182,23 +180,6 @@ def _rounded(values: Tensor) -> list[float]:
 def _mean_where(values: Tensor, hit: Tensor) -> list[float]:
     """Mean of (S, T) over the steps with hit (S,); empty if there are none."""
     return _rounded(values[hit > 0].mean(0)) if hit.any() else []
-
-
-def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, names: tuple[str, ...]) -> Any:
-    for name in names:
-        if name in kwargs:
-            return kwargs[name]
-    if place >= len(args):
-        raise CellError(f"the denoiser was called without '{names[-1]}'", "SafeRedir needs latents, timestep and prompt.")
-    return args[place]
-
-
-def _with_prompt(
-    args: tuple[Any, ...], kwargs: dict[str, Any], prompt: Tensor
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if "encoder_hidden_states" in kwargs:
-        return args, {**kwargs, "encoder_hidden_states": prompt}
-    return (*args[:2], prompt, *args[3:]), kwargs
 
 
 def locate(backbone: base.BackboneInfo, concept: ConceptSpec, given: str | None) -> Path:
@@ -285,7 +266,8 @@ def load(path: Path, backbone: base.BackboneInfo, concept: ConceptSpec) -> base.
     module = _build(state, card, path)
     sha = hashlib.sha256(f"{digest}:{module.sizes.model_dump_json()}".encode()).hexdigest()
     count = sum(p.numel() for p in module.parameters())
-    return base.Artifact(module, sha, count, time.perf_counter() - began, card)
+    seconds = float(card.get("seconds", time.perf_counter() - began))  # of the training, where its card says so
+    return base.Artifact(module, sha, count, seconds, card)
 
 
 @base.method(METHOD)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -75,7 +75,7 @@ class ConvBlock(nn.Module):
 
 
 class QueryHead(nn.Module):
-    """The joint feature asks the prompt's tokens one question. (B, J), (B, T, D) -> (B, D)."""
+    """The joint feature asks the prompt's tokens one question. (B, J), keys and values (B, T, D) -> (B, D)."""
 
     def __init__(self, joint: int, width: int) -> None:
         super().__init__()
@@ -84,9 +84,13 @@ class QueryHead(nn.Module):
         self.value = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, joint: Tensor, prompt: Tensor) -> Tensor:
-        key, value = self.key(prompt), self.value(prompt)  # (B, T, D)
-        scores = torch.einsum("bd,btd->bt", self.query(joint), key) / math.sqrt(prompt.shape[-1])
+    def about(self, prompt: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of the tokens, (B, T, D) each."""
+        return self.key(prompt), self.value(prompt)
+
+    def forward(self, joint: Tensor, about: tuple[Tensor, Tensor]) -> Tensor:
+        key, value = about
+        scores = torch.einsum("bd,btd->bt", self.query(joint), key) / math.sqrt(key.shape[-1])
         answer = torch.einsum("bt,btd->bd", scores.softmax(-1), value)
         return self.norm(answer + value.mean(1))
 
@@ -99,8 +103,12 @@ class Fusion(nn.Module):
         self.heads = nn.ModuleList(QueryHead(joint, width) for _ in range(heads))
         self.fuse = nn.Sequential(nn.Linear(heads * width, width), nn.LayerNorm(width))
 
-    def forward(self, joint: Tensor, prompt: Tensor) -> Tensor:
-        return self.fuse(torch.cat([head(joint, prompt) for head in self.heads], -1))  # (B, D)
+    def about(self, prompt: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values a head."""
+        return [cast(QueryHead, head).about(prompt) for head in self.heads]
+
+    def forward(self, joint: Tensor, about: list[tuple[Tensor, Tensor]]) -> Tensor:
+        return self.fuse(torch.cat([head(joint, own) for head, own in zip(self.heads, about, strict=True)], -1))  # (B, D)
 
 
 class LowRank(nn.Module):
@@ -155,6 +163,17 @@ def _latent_encoder(sizes: Sizes) -> nn.Sequential:
     return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), *tail)
 
 
+class About(NamedTuple):
+    """All that follows from the prompt alone: while sampling it is computed once, not at every step."""
+
+    prompt: Tensor  # (B, T, D)
+    heads: list[tuple[Tensor, Tensor]]
+    """Keys and values of the query heads."""
+    gate: Tensor  # (B, T, 1)
+    mask: Tensor  # (B, T)
+    alpha: Tensor  # (B, T)
+
+
 class SafeRedir(nn.Module):
     """Detector and redirector. Without arguments: the released sizes, 14,573,574 parameters."""
 
@@ -188,26 +207,33 @@ class SafeRedir(nn.Module):
             when = self.t_encoder(timestep_embedding(t, self.sizes.timestep_width))
         return torch.cat([seen, when], -1)
 
-    def read(self, joint: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """All outputs from the joint feature (B, J) and the prompt (B, T, D); shapes as `forward`."""
-        fused = self.cross_attn(joint, prompt)  # (B, D)
-        logits = self.classifier(torch.cat([joint, prompt.mean(1), fused], -1))
-        mask = self.mask_predictor(prompt)
-        return logits, self._delta(joint, fused, prompt) * mask[..., None], mask, self.alpha_predictor(prompt)
-
-    def _delta(self, joint: Tensor, fused: Tensor, prompt: Tensor) -> Tensor:
-        tokens = prompt.shape[1]
-        about = prompt if self.sizes.token_delta else fused[:, None].expand(-1, tokens, -1)
-        hidden = torch.cat([joint[:, None].expand(-1, tokens, -1), about], -1)  # (B, T, J + D)
+    def about(self, prompt: Tensor) -> About:
+        """What follows from the prompt (B, T, D) alone."""
         gate = steady_sigmoid(self.gate_linear(prompt + self.pos_embed))  # (B, T, 1)
-        return self.delta_head(self.token_proj(hidden)) * gate
+        return About(prompt, self.cross_attn.about(prompt), gate, self.mask_predictor(prompt), self.alpha_predictor(prompt))
 
-    def forward(self, latent: Tensor | None, prompt: Tensor, t: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def read(self, joint: Tensor, about: About) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All outputs from the joint feature (B, J) and the prompt's part; shapes as `forward`."""
+        fused = self.cross_attn(joint, about.heads)  # (B, D)
+        logits = self.classifier(torch.cat([joint, about.prompt.mean(1), fused], -1))
+        return logits, self._delta(joint, fused, about) * about.mask[..., None], about.mask, about.alpha
+
+    def _delta(self, joint: Tensor, fused: Tensor, about: About) -> Tensor:
+        tokens = about.prompt.shape[1]
+        read = about.prompt if self.sizes.token_delta else fused[:, None].expand(-1, tokens, -1)
+        hidden = torch.cat([joint[:, None].expand(-1, tokens, -1), read], -1)  # (B, T, J + D)
+        return self.delta_head(self.token_proj(hidden)) * about.gate
+
+    def forward(
+        self, latent: Tensor | None, prompt: Tensor | About, t: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Logits (B, 2; 1 = unsafe), delta (B, T, D), mask (B, T), alpha (B, T).
 
-        latent: x_t (B, C, h, w), prompt: (B, T, D), t: raw timestep in 0-999 (B,). latent or t None: that input is left out.
+        latent: x_t (B, C, h, w), prompt: (B, T, D) or what `about` made of it, t: raw timestep in 0-999 (B,). latent or t
+        None: that input is left out.
         """
-        return self.read(self.joint_feature(latent, t, len(prompt)), prompt)
+        about = prompt if isinstance(prompt, About) else self.about(prompt)
+        return self.read(self.joint_feature(latent, t, len(about.prompt)), about)
 
 
 def shift(prompt: Tensor, delta: Tensor, mask: Tensor | None, alpha: Tensor, scale: float) -> Tensor:

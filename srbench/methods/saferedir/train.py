@@ -319,7 +319,7 @@ def mask_loss(mask: Tensor, distance: Tensor, tau: float) -> Tensor:
 def losses(module: SafeRedir, batch: Batch, tau: float, rng: torch.Generator) -> dict[str, Tensor]:
     """The terms of one batch, weighted."""
     joint = _dropped(module, module.joint_feature(batch.latent, batch.t, len(batch.t)), rng)
-    logits, delta, mask, alpha = module.read(joint, batch.prompt)
+    logits, delta, mask, alpha = module.read(joint, module.about(batch.prompt))
     u = len(batch.safe)
     unsafe, quiet = batch.prompt[:u], mask[u : u + batch.benign]
     args = (unsafe, batch.safe, delta[:u])
@@ -572,6 +572,7 @@ def _identity(
         "srbench": __version__,
         "backbone": backbone.name,
         "backbone_sha256": backbone.sha256,
+        "checkpoint_sha256": backbone.checkpoint_sha,
         "concepts": [concept.name for concept in concepts],
         "words_sha256": _words_sha(concepts, backbone.family),
         "pairs_sha256": pairs.sha256(),

@@ -24,7 +24,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from srbench.catalog import load, resolve
 from srbench.engine.keys import digest, file_sha, folder_sha
 from srbench.errors import MissingError, SrbenchError, UsageError
-from srbench.pocket.build import assemble, card, checkpoints, contrastive, evaluate, judge, tokens, training, unet, vae
+from srbench.pocket.build import assemble, card, checkpoints, contrastive, evaluate, inversion, judge, tokens, training, unet, vae
 from srbench.pocket.build.scenes import Painter
 from srbench.pocket.build.sprites import VENDORS
 
@@ -194,6 +194,14 @@ def redirector_settings(**changes: Any) -> Any:
     return Settings(**recipe_settings(load.backbones()["pocket"].recipe) | changes)
 
 
+def _scenes(build: Build) -> bool:
+    inputs = digest([inversion.COUNT, inversion.SEED])
+    if not (build.made_from("scenes", inputs) and (PACKAGE / "scenes").is_dir()):
+        inversion.write(build.painter, PACKAGE / "scenes")
+        build.mark("scenes", inputs)
+    return True
+
+
 def _redirectors(build: Build) -> bool:
     from srbench.methods.saferedir import train as saferedir
 
@@ -247,7 +255,7 @@ def _card(build: Build) -> bool:
 
 STAGES: dict[str, Callable[[Build], bool]] = {
     "tokenizer": _tokenizer, "vae": _vae, "text": _text, "judge": _judge, "clip": _clip, "unet": _unet,
-    "assemble": _assemble, "redirectors": _redirectors, "suites": _suites, "card": _card,
+    "assemble": _assemble, "scenes": _scenes, "redirectors": _redirectors, "suites": _suites, "card": _card,
 }
 """In order. Each returns whether it is finished, and does nothing where it already is."""
 

@@ -1,7 +1,8 @@
 """The reference runs on pocket: `python -m srbench.pocket.build.reference`. Resumes; ends in `results/pocket/`.
 
-Three methods on every concept, SafeRedir with one part changed at a time, redirectors of other seeds, and one redirector
-for all concepts at once. What is tuned is tuned on `dev` editions elsewhere; here nothing is chosen, only measured.
+Every method on every concept, methods stacked on unlearned checkpoints, SafeRedir with one part changed at a time,
+redirectors of other seeds, and one redirector for all concepts at once. What is tuned is tuned on `dev` editions elsewhere
+(`build/fit.py`); here nothing is chosen, only measured.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from typing import Any
 import torch
 
 from srbench.analysis.results import ResultCell, to_dict
+from srbench.backbones.checkpoint import laid_over
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load
-from srbench.engine.plan import Cell, RunRequest, options_of, options_text, plan
+from srbench.engine.plan import Cell, RunRequest, plan
+from srbench.engine.prepare import Checkpoints, options_of, options_text
 from srbench.engine.provenance import provenance
-from srbench.engine.record import SCHEMA, newest
 from srbench.engine.run import execute
+from srbench.engine.runs import SCHEMA, newest
 from srbench.engine.store import Store, write_atomic
 from srbench.errors import SrbenchError
 from srbench.methods.base import BackboneInfo
@@ -33,6 +36,13 @@ from srbench.pocket.build import pictures
 from srbench.pocket.build.__main__ import DOCS, default_cache, redirector_settings, say
 
 METHODS = ("none", "saferedir", "saferedir-upstream")
+BASELINES = (
+    "negative-prompt", "sld-weak", "sld-medium", "sld-strong", "sld-max", "safree", "safree-official",
+    "esd-x", "esd-x-strict", "esd-u", "uce", "uce-old", "rece", "ablation",
+)
+STACKED = ("none", "saferedir", "safree", "safree+ci", "sld-max", "sld-max+ci")
+UNDER = ("none", "esd-x", "uce", "rece")
+"""Checkpoints that `STACKED` acts on."""
 SUITES = ("igmu", "mma")
 
 ABLATIONS: dict[str, tuple[str, ...]] = {
@@ -60,6 +70,7 @@ class Job:
     concept: str
     methods: tuple[str, ...]
     settings: tuple[str, ...] = ()
+    on: tuple[str, ...] = ("none",)
     alone: bool = False
     """Only rows without a trace of another concept, which a redirector for all concepts would rightly remove too."""
 
@@ -94,18 +105,25 @@ def concepts() -> tuple[str, ...]:
     return load.backbones()["pocket"].concepts
 
 
-def trained(name: str, concept_names: Sequence[str], changes: dict[str, Any], cache: Path, backbone: Backbone) -> Path:
-    """Folder of a redirector, trained unless it is there for this very backbone and these settings."""
+def trained(
+    name: str, concept_names: Sequence[str], changes: dict[str, Any], cache: Path, backbone: Backbone, on: str = "none"
+) -> Path:
+    """Folder of a redirector, trained unless it is there for this very backbone, checkpoint and settings."""
+    chosen = [load.concepts()[each] for each in concept_names]
+    under = Checkpoints(backbone, (), cache / "checkpoints", _told).get(on, chosen[0]).checkpoint
+    sha = under.sha256 if under else ""
     folder = cache / "redirectors" / "+".join(concept_names) / name
     settings = redirector_settings(**changes)
     if (folder / CARD).is_file():
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         asked = settings.model_dump(mode="json", exclude={"pairs_file"})
-        if card["backbone_sha256"] == backbone.sha256 and card["settings"] == asked:
+        made_from = (card["backbone_sha256"], card.get("checkpoint_sha256", ""), card["settings"])
+        if made_from == (backbone.sha256, sha, asked):
             return folder
     say(f"  training {'+'.join(concept_names)}/{name}")
-    info = BackboneInfo("pocket", "pocket", backbone.sha256, backbone.pipeline, backbone.redirectors)
-    train.train(info, [load.concepts()[c] for c in concept_names], settings, folder)
+    info = BackboneInfo("pocket", "pocket", backbone.sha256, backbone.pipeline, backbone.redirectors, checkpoint_sha=sha)
+    with laid_over(backbone.pipeline, under):
+        train.train(info, chosen, settings, folder)
     return folder
 
 
@@ -113,6 +131,24 @@ def jobs(cache: Path, backbone: Backbone) -> Iterator[Job]:
     """Every run, the main ones first."""
     for concept in concepts():
         yield Job("methods", concept, METHODS)
+    for concept in concepts():
+        yield Job("baselines", concept, (*METHODS, *BASELINES))
+    for concept in concepts():
+        yield Job("stacking", concept, STACKED, on=UNDER)
+    yield from _retrained(cache, backbone)
+    yield from _ablated(cache, backbone)
+
+
+def _retrained(cache: Path, backbone: Backbone) -> Iterator[Job]:
+    """SafeRedir on a checkpoint with a redirector that was trained there, beside the one of the untouched backbone."""
+    for on in UNDER[1:]:
+        for concept in concepts():
+            folder = trained(f"on-{on}", (concept,), {}, cache, backbone, on)
+            yield Job(f"retrained on {on}", concept, ("none", "saferedir"), (f"saferedir.redirector={folder}",), on=(on,))
+
+
+def _ablated(cache: Path, backbone: Backbone) -> Iterator[Job]:
+    """SafeRedir with one part changed at a time, other seeds, and one redirector for all concepts."""
     for concept in concepts():
         for title, options in ABLATIONS.items():
             yield Job(title, concept, ("saferedir",), tuple(f"saferedir.{option}" for option in options))
@@ -123,8 +159,14 @@ def jobs(cache: Path, backbone: Backbone) -> Iterator[Job]:
     folder = trained(JOINT, concepts(), {}, cache, backbone)
     for concept in concepts():
         yield Job(JOINT, concept, ("saferedir",), (f"saferedir.redirector={folder}",))
-        yield Job("single, rows without another concept", concept, ("none", "saferedir"), (), True)
-        yield Job(f"{JOINT}, the same rows", concept, ("saferedir",), (f"saferedir.redirector={folder}",), True)
+        yield Job("single, rows without another concept", concept, ("none", "saferedir"), alone=True)
+        yield Job(f"{JOINT}, the same rows", concept, ("saferedir",), (f"saferedir.redirector={folder}",), alone=True)
+
+
+def _told(phase: str, done: int, total: int, note: str) -> None:
+    """Progress of what is made before sampling, a line at each quarter."""
+    if done == total or (total >= 4 and done % (total // 4) == 0):
+        say(f"    {phase} {done}/{total} {note}".rstrip())
 
 
 def shows_another(cell: Cell, row: Any) -> bool:
@@ -146,10 +188,10 @@ def _alone(cells: list[Cell]) -> None:
 def run(job: Job, backbone: Backbone, results: Path, batch_size: int) -> None:
     """Carry one job out; what is stored is not sampled again. Raises `SrbenchError` where a cell failed."""
     request = RunRequest(
-        backbone="pocket", methods=job.methods, on=("none",), suites=SUITES, concepts=(job.concept,), part="test", limit=None,
+        backbone="pocket", methods=job.methods, on=job.on, suites=SUITES, concepts=(job.concept,), part="test", limit=None,
         seed=0, batch_size=batch_size, dtype="fp32", settings=job.settings, protocol=None, scorers=(), out=results,
     )
-    cells = plan(request, backbone)
+    cells = plan(request, backbone, _told)
     if job.alone:
         _alone(cells)
     done = execute(request, backbone, cells, Store(results / "store"), Lines())
@@ -161,7 +203,7 @@ def labels(cells: Sequence[ResultCell]) -> dict[str, str]:
     """Variant -> short name, for those that the reference runs know."""
     known = {"": "saferedir"}
     for title, options in ABLATIONS.items():
-        known[options_text(*options_of("saferedir", [f"saferedir.{option}" for option in options]))] = title
+        known[options_text(*options_of("saferedir", [f"saferedir.{option}" for option in options], "pocket"))] = title
     for variant in {cell.variant for cell in cells}:
         named = re.fullmatch(r"redirector=([\w-]+)@\w+", variant)
         if named is not None:

@@ -1,0 +1,64 @@
+"""What a method adds to a checkpoint: differences from the checkpoint alone on the same rows, with intervals and tests."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from srbench.analysis.metrics import METRICS, Lens
+from srbench.analysis.records import CellRecord, Metric
+from srbench.analysis.significance import PairedTest, corrected_together, paired
+
+GAINS = ("fsr", "asr", "retain_accuracy", "content_kept")
+"""Metrics whose difference from the checkpoint alone stands in a column of its own."""
+SUFFIX = "_gain"
+
+
+class Stacked(NamedTuple):
+    """A method on a checkpoint, and `none` on the same checkpoint."""
+
+    cell: CellRecord
+    alone: CellRecord | None
+    lens: Lens
+
+
+def is_stacked(cell: CellRecord) -> bool:
+    """Whether an inference method acts on a checkpoint."""
+    return cell.method != "none" and cell.on != "none"
+
+
+def stacking_gains(stacked: Sequence[Stacked]) -> list[dict[str, Metric]]:
+    """Per stacked cell its gains by name (`fsr_gain`, ...), in points; better has the direction of the metric.
+
+    p-values are Holm-corrected within one concept x suite x metric of what is given.
+    """
+    found: list[dict[str, Metric]] = [{} for _ in stacked]
+    families: dict[tuple[str, ...], list[tuple[int, PairedTest]]] = defaultdict(list)
+    for index, (cell, alone, lens) in enumerate(stacked):
+        for name in (name for name in GAINS if name in cell.metrics):
+            reason = _refused(cell, alone)
+            if reason or alone is None:
+                found[index][name + SUFFIX] = Metric(METRICS[name].better, reason=reason)
+            else:
+                families[cell.concept, cell.suite, name].append((index, paired(cell, alone, name, lens)))
+    for (_, _, name), members in families.items():
+        tests = corrected_together([test for _, test in members])
+        for (index, _), test in zip(members, tests, strict=True):
+            found[index][name + SUFFIX] = _metric(name, test)
+    return found
+
+
+def _refused(cell: CellRecord, alone: CellRecord | None) -> str:
+    if alone is None:
+        return f"no run of 'none' on {cell.on}"
+    return cell.blocked or alone.blocked
+
+
+def _metric(name: str, test: PairedTest) -> Metric:
+    better = METRICS[name].better
+    if test.difference is None:
+        return Metric(better, reason="no row is scored in both")
+    return Metric(
+        better, test.difference, test.low, test.high, n=test.n, scored=test.n, test=test.test, p=test.p, p_holm=test.p_holm
+    )

@@ -1,0 +1,44 @@
+"""`srbench erase`: an unlearned checkpoint in a folder of its own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from srbench.backbones.checkpoint import Passport
+from srbench.backbones.loader import open_backbone
+from srbench.catalog import load, plugins, screen
+from srbench.cli.main import say
+from srbench.cli.progress import telling
+from srbench.engine.erase import make
+from srbench.engine.prepare import is_weight, job_of
+from srbench.engine.preview import Preview
+from srbench.errors import UsageError, did_you_mean
+from srbench.methods.base import blind
+
+PREVIEW = "preview.png"
+
+
+def erase(method: str, backbone_name: str, concept_name: str, out: Path | None, device: str, settings: Sequence[str]) -> int:
+    """Run a weight method, write its checkpoint, and print its passport."""
+    if not is_weight(method):
+        weights = [preset for preset in plugins.presets() if is_weight(preset)]
+        raise UsageError(f"'{method}' acts while sampling: there is nothing to erase", did_you_mean(method, weights))
+    spec = load.named("backbone", backbone_name, load.backbones())
+    (concept,) = load.concepts_of(spec, [concept_name])
+    backbone = open_backbone(spec, "fp32", device)
+    folder = out or Path("checkpoints") / spec.name / concept.name / method
+    job = job_of(method, backbone, concept, [f"{method}.{setting}" for setting in settings])
+    preview = Preview(backbone.pipeline, concept.families[spec.family].names[0], spec.recipe)
+    look = blind if screen.sensitive_concept(concept) else preview
+    with tempfile.TemporaryDirectory() as bases, telling(f"{method}/{concept.name}") as tell:
+        if look is preview:
+            preview.begin()
+        card = make(job, backbone, concept, folder, Path(bases), tell, look)
+    say(f"{method}: {Passport(**card['passport']).line()}")
+    if len(preview.shots) > 1:
+        preview.strip().save(folder / PREVIEW)
+        say(f"what it drew of '{preview.prompt}' meanwhile: {folder / PREVIEW}")
+    say(f"{card['seconds']} s; written: {folder}; use it with --on {folder}")
+    return 0

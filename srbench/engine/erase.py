@@ -1,0 +1,137 @@
+"""Makes checkpoints with weight methods and keeps them by content: what was made once is not made again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor
+
+from srbench import __version__
+from srbench.backbones.checkpoint import CARD, examine, files_sha, is_home_made, laid_over, open_home_made, read_card
+from srbench.backbones.loader import Backbone
+from srbench.catalog.specs import ConceptSpec
+from srbench.engine.keys import KEY_VERSION, digest, file_sha
+from srbench.engine.store import write_atomic
+from srbench.errors import UsageError
+from srbench.methods.base import BackboneInfo, Edit, Look, Tell, blind
+
+
+@dataclass(frozen=True)
+class Job:
+    """A weight preset with its options for one concept."""
+
+    preset: str
+    method: str
+    version: int
+    cls: Any
+    """The registered method class."""
+    options: Any
+    concept: str
+    concept_sha: str
+    base: Job | None = None
+    """What is laid over the backbone before the method begins."""
+
+    def identity(self, backbone_sha: str) -> dict[str, Any]:
+        """Everything that decides the weights."""
+        return {
+            "key_version": KEY_VERSION, "backbone_sha256": backbone_sha, "method": self.method, "version": self.version,
+            "options": self.options.model_dump(mode="json"), "concept_sha256": self.concept_sha,
+            "base": self.base.identity(backbone_sha) if self.base else None,
+        }
+
+
+def _place(job: Job, backbone: Backbone, folder: Path) -> tuple[Path, str]:
+    key = digest(job.identity(backbone.sha256))
+    return folder / f"{job.preset}-{job.concept}-{key[:12]}", key
+
+
+def kept(job: Job, folder: Path, backbone: Backbone) -> Path | None:
+    """The folder where the job's checkpoint is kept, or None."""
+    path, key = _place(job, backbone, folder)
+    return path if is_home_made(path) and read_card(path).get("key") == key else None
+
+
+def made(job: Job, backbone: Backbone, concept: ConceptSpec, folder: Path, tell: Tell) -> Path:
+    """The folder of the job's checkpoint below `folder`, made now unless it is there."""
+    found = kept(job, folder, backbone)
+    if found is not None:
+        return found
+    path, _ = _place(job, backbone, folder)
+    shutil.rmtree(path, ignore_errors=True)  # without a whole card it is what a killed process left
+    make(job, backbone, concept, path, folder, tell)
+    return path
+
+
+def make(
+    job: Job, backbone: Backbone, concept: ConceptSpec, target: Path, folder: Path, tell: Tell, look: Look = blind
+) -> dict[str, Any]:
+    """Run the method and write its checkpoint to `target`; returns the card. A base is kept below `folder`.
+
+    It is whole or not there: files are written beside it and renamed, the card last. Raises `UsageError` where `target`
+    holds something else.
+    """
+    if target.exists() and not is_home_made(target) and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target}: holds something that is not a checkpoint of srbench", "Choose another --out.")
+    began = time.perf_counter()
+    plain = backbone if backbone.dtype == "fp32" else replace(backbone, dtype="fp32")
+    edit = _edited(job, plain, concept, folder, tell, look)
+    seconds = time.perf_counter() - began
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=".erasing-", dir=target.parent))
+    fresh.chmod(0o755)
+    try:
+        card = _write(job, plain, edit, seconds, fresh)
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(fresh, target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return card
+
+
+def _edited(job: Job, backbone: Backbone, concept: ConceptSpec, folder: Path, tell: Tell, look: Look) -> Edit:
+    under, original = None, {}
+    if job.base is not None:
+        at = made(job.base, backbone, concept, folder, tell)
+        under = open_home_made(at, job.base.preset, backbone.sha256, concept.name, backbone.pipeline)
+        original = {name: _copies(backbone.pipeline, name, list(tensors)) for name, tensors in under.tensors.items()}
+    with laid_over(backbone.pipeline, under):
+        info = BackboneInfo(
+            backbone.spec.name, backbone.spec.family, backbone.sha256, backbone.pipeline, original=original, tell=tell, look=look
+        )
+        return job.cls.erase(info, concept, job.options, tell)
+
+
+def _copies(pipeline: Any, component: str, names: list[str]) -> dict[str, Tensor]:
+    own = getattr(pipeline, component).state_dict()
+    return {name: own[name].clone() for name in names}
+
+
+def _write(job: Job, backbone: Backbone, edit: Edit, seconds: float, folder: Path) -> dict[str, Any]:
+    files = {}
+    for component, tensors in edit.tensors.items():
+        path = folder / f"{component}.safetensors"
+        write_atomic(path, save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}))
+        files[path.name] = file_sha(path)
+    sha = files_sha(files)
+    passport = examine(
+        backbone.pipeline, edit.tensors, where=job.preset, sha256=sha, kind="srbench", form="safetensors", partial=True
+    )
+    card = {
+        "srbench": __version__, "preset": job.preset, "concept": job.concept, "backbone": backbone.spec.name,
+        **job.identity(backbone.sha256), "key": digest(job.identity(backbone.sha256)), "seconds": round(seconds, 1),
+        "files": files, "passport": asdict(passport), "measured": edit.card,
+    }
+    write_atomic(folder / CARD, _json(card))
+    return card
+
+
+def _json(card: dict[str, Any]) -> bytes:
+    return (json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

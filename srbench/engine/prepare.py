@@ -1,0 +1,247 @@
+"""Makes ready what a cell needs: a preset's options, a method's artifact, and the checkpoint it is stacked on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from srbench.backbones import checkpoint as checkpoints
+from srbench.backbones.checkpoint import Checkpoint, laid_over
+from srbench.backbones.loader import Backbone
+from srbench.catalog import load, plugins
+from srbench.catalog.specs import ConceptSpec
+from srbench.engine import erase
+from srbench.engine.keys import IDENTITY, digest
+from srbench.errors import SrbenchError, UsageError, did_you_mean
+from srbench.methods.base import BackboneInfo, Tell, quiet
+
+WEIGHT = "weight"
+
+
+class Unmade(SrbenchError):
+    """A checkpoint that a run would make first; only a plan that may not make anything raises it."""
+
+
+@dataclass(frozen=True)
+class MethodOnConcept:
+    """A preset with its options and artifact, ready to be applied: `active` is what the sampler needs."""
+
+    preset: str
+    name: str
+    version: int
+    options: Any
+    active: Any
+    artifact_sha: str
+    concept_sha: str
+    variant: str
+    decides: bool
+    prepare_seconds: float = 0.0
+    parameters: int = 0
+
+
+def is_weight(preset: str) -> bool:
+    """Whether a preset is one of a weight method. Raises `UsageError` for an unknown one."""
+    return bool(plugins.plugins("methods")[plugins.preset(preset)[0]].meta["kind"] == WEIGHT)
+
+
+# --- options ---------------------------------------------------------------------------------------------------------------
+
+
+def _overrides(settings: Sequence[str], names: tuple[str, str]) -> dict[str, str]:
+    """Option values for a preset or its method. Raises `UsageError` on a bad form."""
+    chosen = {}
+    for setting in settings:
+        match = re.fullmatch(r"([\w+-]+)\.([\w-]+)=(.*)", setting)
+        if match is None:
+            raise UsageError(f"--set {setting}: expected METHOD.OPTION=VALUE", "Example: --set saferedir.cooldown=2")
+        if match[1] in names:
+            chosen[match[2]] = match[3]
+    return chosen
+
+
+def check_settings(settings: Iterable[str], presets: Iterable[str]) -> None:
+    """Refuse a `--set` for a method that is not among the presets of the run."""
+    known = {n for preset in presets for n in (preset, plugins.preset(preset)[0])}
+    for setting in settings:
+        name = setting.partition(".")[0]
+        if name not in known:
+            raise UsageError(f"--set {setting}: method '{name}' is not part of this run", did_you_mean(name, known))
+
+
+def options_of(preset: str, settings: Sequence[str], family: str) -> tuple[Any, list[str]]:
+    """The preset's options on a backbone family with overrides, and the names of those that are off their defaults."""
+    name, _ = plugins.preset(preset)
+    values = plugins.values(preset, family)
+    cls = plugins.load("methods", name)
+    default = cls.Options(**values)
+    overrides = _overrides(settings, (preset, name))
+    unknown = [key for key in overrides if key not in cls.Options.model_fields]
+    if unknown:
+        raise UsageError(f"{preset} has no option '{unknown[0]}'", did_you_mean(unknown[0], cls.Options.model_fields))
+    try:
+        options = cls.Options(**(values | overrides))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"--set {preset}.{first['loc'][0]}: {first['msg']}", "Give a value of the right kind.") from error
+    return options, sorted(k for k in overrides if getattr(options, k) != getattr(default, k))
+
+
+def options_text(options: Any, names: Sequence[str], artifact_sha: str = "") -> str:
+    """`name=value` with commas; of a file its last name and what it holds, since a path says nothing on another machine."""
+
+    def said(name: str) -> str:
+        value = getattr(options, name)
+        file = type(options).model_fields[name].exclude
+        return f"{name}={Path(value).name}@{artifact_sha[:8]}" if file else f"{name}={value}"
+
+    return ",".join(map(said, names))
+
+
+def concept_sha(concept: ConceptSpec, family: str) -> str:
+    """Of every text of the concept that a method may read."""
+    return digest(concept.families[family].model_dump(include=set(IDENTITY["ConceptWords"])))
+
+
+# --- inference methods -----------------------------------------------------------------------------------------------------
+
+
+def _check_fit(preset: str, meta: dict[str, Any], backbone: Backbone) -> None:
+    family = backbone.spec.family
+    if "*" not in meta["families"] and family not in meta["families"]:
+        fits = f"It fits: {', '.join(meta['families'])}"
+        raise UsageError(f"{preset} does not fit backbone '{backbone.spec.name}' (family {family})", fits)
+
+
+def prepare_method(
+    preset: str, backbone: Backbone, concept: ConceptSpec, settings: Sequence[str], checkpoint: Checkpoint | None = None,
+    cache: Path | None = None, tell: Tell = quiet,
+) -> MethodOnConcept:
+    """Make a preset ready for a concept, on a checkpoint where one is given.
+
+    Raises `UsageError` where it does not fit the backbone, and `MissingError` with the command that makes what it lacks.
+    """
+    from srbench.engine.sample import Active
+
+    name, _ = plugins.preset(preset)
+    cls = plugins.load("methods", name)
+    meta, family = cls.meta, backbone.spec.family
+    _check_fit(preset, meta, backbone)
+    options, changed = options_of(preset, settings, family)
+    makes = meta.get("prepare") == "make"
+    info = BackboneInfo(
+        backbone.spec.name, family, backbone.sha256, backbone.pipeline if makes else None, backbone.redirectors,
+        backbone.scenes, checkpoint.sha256 if checkpoint else "", cache, tell,
+    )
+    if makes:
+        with laid_over(backbone.pipeline, checkpoint):
+            artifact = cls.prepare(info, concept, options)
+    else:
+        artifact = cls.prepare(info, concept, options)
+    sha = artifact.sha256 if artifact else ""
+    return MethodOnConcept(
+        preset=preset, name=name, version=meta["version"], options=options, active=Active(cls, artifact, options),
+        artifact_sha=sha, variant=options_text(options, changed, sha), decides=bool(meta["decides"]),
+        concept_sha=concept_sha(concept, family) if meta["reads_concept"] else "",
+        prepare_seconds=artifact.prepare_seconds if artifact else 0.0, parameters=artifact.parameters if artifact else 0,
+    )
+
+
+# --- checkpoints -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OnConcept:
+    """What `--on` names, for one concept: `checkpoint` is None for the untouched backbone."""
+
+    name: str
+    checkpoint: Checkpoint | None = None
+    variant: str = ""
+
+
+UNTOUCHED = OnConcept("none")
+
+
+def check_on(name: str) -> None:
+    """Refuse a name that is no checkpoint: neither `none`, a weight preset, a baseline nor a path."""
+    if name == "none" or name in load.baselines() or Path(name).expanduser().exists():
+        return
+    if name not in plugins.presets():
+        weight = [preset for preset in plugins.presets() if is_weight(preset)]
+        raise UsageError(f"unknown checkpoint '{name}'", did_you_mean(name, ("none", *weight, *load.baselines())))
+    if not is_weight(name):
+        raise UsageError(
+            f"'{name}' acts while sampling and is no checkpoint", f"Give it to --method; --on takes {', '.join(_weights())}."
+        )
+
+
+def _weights() -> list[str]:
+    return [preset for preset in plugins.presets() if is_weight(preset)]
+
+
+@dataclass
+class Checkpoints:
+    """Reads or makes what `--on` names, each once per concept."""
+
+    backbone: Backbone
+    settings: Sequence[str]
+    folder: Path
+    """Where home-made checkpoints are kept, by content."""
+    tell: Tell = quiet
+    make: bool = True
+    """Whether one that is not there may be made; else `Unmade` is raised."""
+    _known: dict[tuple[str, str], OnConcept] = field(default_factory=dict)
+
+    def get(self, name: str, concept: ConceptSpec) -> OnConcept:
+        """The checkpoint. Raises as `erase.made`, `open_home_made` and `foreign` do."""
+        if name == "none":
+            return UNTOUCHED
+        if (name, concept.name) not in self._known:
+            self._known[name, concept.name] = self._open(name, concept)
+        return self._known[name, concept.name]
+
+    def _open(self, name: str, concept: ConceptSpec) -> OnConcept:
+        if name in plugins.presets():
+            return self._home_made(name, concept)
+        from srbench.backbones import foreign
+
+        pipeline, family = self.backbone.pipeline, self.backbone.spec.family
+        if name in load.baselines():
+            return OnConcept(name, foreign.open_baseline(load.baselines()[name], pipeline, family, concept.name))
+        path = Path(name).expanduser()
+        if checkpoints.is_home_made(path):
+            found = checkpoints.open_home_made(path, path.name, self.backbone.sha256, concept.name, pipeline)
+        else:
+            found = foreign.open_foreign(path, path.name, pipeline)
+        # A path says nothing on another machine: its last name and what it holds do.
+        said = f"{path.name}@{found.sha256[:8]}"
+        return OnConcept(said, replace(found, name=said))
+
+    def _home_made(self, preset: str, concept: ConceptSpec) -> OnConcept:
+        job = job_of(preset, self.backbone, concept, self.settings)
+        if not self.make and erase.kept(job, self.folder, self.backbone) is None:
+            raise Unmade(f"{preset} is not made yet for {concept.name}", "A run makes it first.")
+        folder = erase.made(job, self.backbone, concept, self.folder, self.tell)
+        found = checkpoints.open_home_made(folder, preset, self.backbone.sha256, concept.name, self.backbone.pipeline)
+        changed = options_of(preset, self.settings, self.backbone.spec.family)[1]
+        variant = ",".join(f"{preset}.{part}" for part in options_text(job.options, changed).split(",") if part)
+        return OnConcept(preset, found, variant)
+
+
+def job_of(preset: str, backbone: Backbone, concept: ConceptSpec, settings: Sequence[str]) -> erase.Job:
+    """What a weight preset is to make for a concept, with the base checkpoint that its method declares."""
+    name, _ = plugins.preset(preset)
+    cls = plugins.load("methods", name)
+    _check_fit(preset, cls.meta, backbone)
+    options, _ = options_of(preset, settings, backbone.spec.family)
+    base = cls.meta.get("base")
+    under = None
+    if base is not None:
+        fixed = [f"{base['preset']}.{key}={value}" for key, value in base["options"].items()]
+        under = job_of(base["preset"], backbone, concept, [*fixed, *settings])
+    sha = concept_sha(concept, backbone.spec.family) if cls.meta["reads_concept"] else ""
+    return erase.Job(preset, name, cls.meta["version"], cls, options, concept.name, sha, under)

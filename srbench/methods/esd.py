@@ -1,0 +1,107 @@
+"""ESD (2303.07345): the U-Net learns to predict for the concept what the frozen one predicts away from it."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from srbench.catalog.specs import ConceptSpec
+from srbench.methods import base, finetune
+
+METHOD = {
+    "name": "esd",
+    "version": 1,
+    "kind": "weight",
+    "title": "ESD: negative guidance distilled into the U-Net",
+    "paper": "2303.07345",
+    "families": ["*"],
+    "presets": {
+        # The refreshed code (esd_sd.py): x_t from the frozen model, 200 iterations.
+        "esd-x": {},
+        "esd-u": {"parameters": "u"},
+        "esd-x-strict": {"parameters": "x-strict"},
+        # The paper's code (CompVis): x_t from the model being edited, 1,000 iterations.
+        "esd-x-old": {"x_t_from": "edited", "iterations": 1000, "lr": 1e-5},
+        "esd-u-old": {"parameters": "u", "x_t_from": "edited", "iterations": 1000, "lr": 1e-5},
+    },
+    "decides": False,
+    "reads_concept": True,
+}
+
+RULES: dict[str, finetune.Rule] = {"x": "x", "u": "u", "x-strict": "kv", "all": "all"}
+
+
+class Options(base.Options):
+    """Options of all presets; the defaults are the refreshed code's recipe (rohitgandikota/erasing: esd_sd.py)."""
+
+    parameters: Literal["x", "u", "x-strict", "all"] = "x"
+    """x: cross-attention's linear layers; u: everything but cross-attention; x-strict: its keys and values only."""
+    eta: float = Field(1.0, gt=0)
+    """How far beyond the empty prompt's prediction the target lies. The refreshed code's `negative_guidance` 2 is eta 1."""
+    lr: float = Field(5e-5, gt=0)
+    """Adam's rate."""
+    iterations: int = Field(200, gt=0)
+    batch: int = Field(1, gt=0)
+    """Samples an iteration, each with a phrase of its own; they share the timestep."""
+    start_guidance: float = 3.0
+    """Guidance towards the concept while x_t is sampled."""
+    steps: int = Field(50, gt=0)
+    """Inference steps of the sampling; x_t is taken at a random one."""
+    x_t_from: Literal["frozen", "edited"] = "frozen"
+    prompts: Literal["names", "all"] = "all"
+    """Phrases that are erased: the concept's names, or those of its members too."""
+    seed: int = 0
+
+
+def target(empty: Tensor, concept: Tensor, eta: float) -> Tensor:
+    """e(x_t, c_0) - eta (e(x_t, c_e) - e(x_t, c_0)), each (B, C, h, w) (2303.07345, section 4).
+
+    The refreshed code writes e(c_e) - g (e(c_e) - e(c_0)), which is the same with eta = g - 1.
+    """
+    return empty - eta * (concept - empty)
+
+
+def loss(nets: finetune.Copies, x: Tensor, t: Tensor, prompts: Tensor, empty: Tensor, eta: float) -> Tensor:
+    """Mean of || e'(x_t, c_e) - target ||^2 over elements; x (B, C, h, w), prompts (B, T, D), empty (1, T, D)."""
+    with torch.no_grad():
+        both = torch.cat([empty.expand_as(prompts), prompts])  # (2B, T, D)
+        away, toward = finetune.predict(nets.frozen, torch.cat([x, x]), t, both).chunk(2)  # (B, C, h, w)
+    return F.mse_loss(finetune.predict(nets.edited, x, t, prompts), target(away, toward, eta))
+
+
+@base.method(METHOD)
+class Esd:
+    """Fine-tunes a part of the U-Net."""
+
+    Options: ClassVar[type[base.Options]] = Options
+
+    @staticmethod
+    def erase(backbone: base.BackboneInfo, concept: ConceptSpec, options: Any, tell: base.Tell) -> base.Edit:
+        """Train a copy of the U-Net away from the concept's phrases, one drawn at random for each sample.
+
+        Raises `UsageError` for a backbone without a U-Net, `CellError` where training diverges or changes nothing.
+        """
+        texts = finetune.texts_of(concept, backbone.family, options.prompts)
+        finetune.screened(concept, texts)
+        nets = finetune.copies(backbone.pipeline, RULES[options.parameters], "esd")
+        phrases = finetune.encode(backbone.pipeline, texts)  # (N, T, D)
+        empty = finetune.encode(backbone.pipeline, [""])  # (1, T, D)
+        sampler = finetune.Sampler(backbone.pipeline, empty, options.steps, options.start_guidance)
+        rng = torch.Generator().manual_seed(options.seed)
+
+        def draw() -> Tensor:
+            prompts = phrases[torch.randint(len(texts), (options.batch,), generator=rng)]  # (B, T, D)
+            x, t = sampler.noisy(getattr(nets, options.x_t_from), prompts, rng)
+            return loss(nets, x, t, prompts, empty, options.eta)
+
+        def look(done: int) -> None:
+            backbone.look(nets.edited, done, options.iterations)
+
+        losses = finetune.fit(nets.parameters.values(), draw, options.lr, options.iterations, tell, look)
+        tensors = nets.result("esd")
+        card = {"names": len(texts), "phrases": texts} | finetune.training_card(losses, nets.parameters, len(tensors))
+        return base.Edit({"unet": tensors}, card)

@@ -1,0 +1,172 @@
+"""What guidance methods share: the layout of a denoiser batch, its arguments and output, and a concept's text as tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from srbench.catalog import screen
+from srbench.catalog.specs import ConceptSpec
+from srbench.errors import CellError, UsageError
+from srbench.methods import base
+
+if TYPE_CHECKING:
+    from srbench.methods.inversion import Inversion
+
+ENCODE_BATCH = 16
+"""Texts are encoded in batches of this one shape, the sampler's: a text's embedding is then the same wherever it is made."""
+FITTED_STEPS = 50
+"""The papers fitted their step counts to this many sampling steps."""
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class Slot(NamedTuple):
+    """Where a module takes an argument: its place, or its name."""
+
+    place: int
+    names: tuple[str, ...]
+
+
+LATENTS = Slot(0, ("sample", "hidden_states"))
+TIMESTEP = Slot(1, ("timestep",))
+PROMPT = Slot(2, ("encoder_hidden_states",))
+
+
+def argument(args: tuple[Any, ...], kwargs: dict[str, Any], slot: Slot) -> Any:
+    """The argument of a call. Raises `CellError` where it is not there."""
+    for name in slot.names:
+        if name in kwargs:
+            return kwargs[name]
+    if slot.place >= len(args):
+        raise CellError(f"the denoiser was called without '{slot.names[-1]}'", "The method does not fit this pipeline.")
+    return args[slot.place]
+
+
+def with_argument(args: tuple[Any, ...], kwargs: dict[str, Any], slot: Slot, value: Any) -> Arguments:
+    """The same call with another value for one argument."""
+    for name in slot.names:
+        if name in kwargs:
+            return args, {**kwargs, name: value}
+    return (*args[: slot.place], value, *args[slot.place + 1 :]), kwargs
+
+
+def check_batch(method: str, call: base.Call, latents: Tensor, prompt: Tensor) -> None:
+    """Refuse a batch that is neither [negative; positive] of the call's images nor, unguided, its images alone."""
+    expected = call.images * (2 if call.guided else 1)
+    if len(latents) != expected or len(prompt) != expected:
+        raise CellError(
+            f"{method} expects a denoiser batch of {expected}, not {len(latents)} latents with {len(prompt)} prompts",
+            "It knows guidance as [negative; positive] and no guidance; nothing else.",
+        )
+
+
+def require_guidance(what: str, call: base.Call) -> None:
+    """Refuse a call without guidance for what acts through guidance alone."""
+    if not call.guided:
+        raise CellError(f"{what} acts through guidance, and there is none at guidance <= 1", "Take a guidance above 1.")
+
+
+def widened(args: tuple[Any, ...], kwargs: dict[str, Any], call: base.Call, branch: Tensor) -> Arguments:
+    """The call with one more branch at the end: the positive half's latents under the prompts `branch` (B, T, D).
+
+    Raises `CellError` where the denoiser is given other tensors, which would have to be widened too.
+    """
+    _check_company(args, kwargs)
+    latents, t, prompt = (argument(args, kwargs, slot) for slot in (LATENTS, TIMESTEP, PROMPT))
+    new = with_argument(args, kwargs, LATENTS, torch.cat([latents, latents[-call.images :]]))  # (3B, C, h, w)
+    if isinstance(t, Tensor) and t.ndim and len(t) == len(latents):  # else one timestep serves the whole batch
+        new = with_argument(*new, TIMESTEP, torch.cat([t, t[-call.images :]]))  # (3B,)
+    return with_argument(*new, PROMPT, torch.cat([prompt, branch.to(prompt)]))  # (3B, T, D)
+
+
+def _check_company(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    known = {name for slot in (LATENTS, TIMESTEP, PROMPT) for name in slot.names}
+    others = [name for name, value in kwargs.items() if name not in known and _holds_tensor(value)]
+    others += ["a further positional argument"] * any(map(_holds_tensor, args[3:]))
+    if others:
+        raise CellError(
+            f"the denoiser is also given {', '.join(others)}, which the method can not widen",
+            "It fits denoisers that read latents, timestep and prompt embedding only.",
+        )
+
+
+def _holds_tensor(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_tensor, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_holds_tensor, value))
+    return isinstance(value, Tensor)
+
+
+def prediction(output: Any) -> Tensor:
+    """The denoiser's prediction, (batch, C, h, w), from a tuple (`return_dict=False`) or from `.sample`."""
+    return output[0] if isinstance(output, tuple) else output.sample
+
+
+def with_prediction(output: Any, value: Tensor) -> Any:
+    """The same kind of output with another prediction."""
+    if isinstance(output, tuple):
+        return (value, *output[1:])
+    return dataclasses.replace(output, sample=value)
+
+
+def scaled_steps(count: float, steps: int, how: str) -> float:
+    """A number of steps that was fitted to 50, for a call of `steps`; `absolute` leaves it as it is. Not rounded."""
+    return count if how == "absolute" else count * steps / FITTED_STEPS
+
+
+def check_text(text: str) -> str:
+    """`text`, which is about to be encoded. Raises `UsageError` where it names a minor (design section 8).
+
+    A method does not know whether its run is sensitive, so this holds for every concept.
+    """
+    if screen.names_minor(text):
+        raise UsageError("a concept's text names minors and is not encoded", "Take that word out of the concept or the option.")
+    return text
+
+
+@torch.no_grad()
+def embedding(pipeline: Any, text: str) -> Tensor:
+    """Prompt embedding (1, T, D) of a concept's text, as the sampler would encode it.
+
+    Raises `UsageError` as `check_text` does, and `CellError` where the encoder can not read all of it.
+    """
+    length, limit = len(pipeline.tokenizer(check_text(text)).input_ids), pipeline.tokenizer.model_max_length
+    if length > limit:
+        raise CellError(
+            f"the concept's text has {length} tokens and the text encoder reads {limit}", "Give a shorter one: option 'text'."
+        )
+    embedded, _ = pipeline.encode_prompt([text] * ENCODE_BATCH, pipeline.device, 1, False)  # (16, T, D)
+    return embedded[:1].clone()
+
+
+def inverted(backbone: base.BackboneInfo, concept: ConceptSpec, given: str | None) -> Inversion:
+    """The concept inversion of 2511.04834, a vector (1, D). Raises as `inversion.load` does, and `CellError` for a foreign
+    width."""
+    from srbench.methods.inversion import load  # with the presets `+ci` alone
+
+    found = load(backbone, concept, given)
+    width = backbone.pipeline.text_encoder.config.hidden_size
+    if found.vector.shape != (1, width):
+        raise CellError(f"the inversion has shape {tuple(found.vector.shape)}, not (1, {width})", "Learn one on this backbone.")
+    return found
+
+
+def held(
+    backbone: base.BackboneInfo, tensors: dict[str, Tensor], made_from: str, began: float, learned: float = 0.0
+) -> base.Artifact:
+    """An artifact of tensors that follow from a text, or from an inversion, on the backbone as it is.
+
+    It is identified by what it was made from, not by its bytes: those differ in the last bits from machine to machine.
+    began: when its making began (`perf_counter`). learned: seconds that a cached part of it took when it was made.
+    """
+    sources = "\0".join((made_from, backbone.sha256, backbone.checkpoint_sha))
+    count = sum(tensor.numel() for tensor in tensors.values())
+    seconds = max(time.perf_counter() - began, learned)
+    return base.Artifact(tensors, hashlib.sha256(sources.encode()).hexdigest(), count, seconds)

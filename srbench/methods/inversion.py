@@ -1,0 +1,274 @@
+"""Concept inversion (2511.04834): one free embedding c* under which a checkpoint draws a concept, learned from images of it.
+
+It stands in for the written concept in SLD's guidance and in SAFREE's subspace (presets `+ci`): an unlearned checkpoint no
+longer reacts to the concept's words, but it does to c*.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save
+from torch import Tensor
+
+from srbench import __version__
+from srbench.catalog import screen
+from srbench.catalog.specs import ConceptSpec
+from srbench.errors import CellError, MissingError, UsageError
+from srbench.methods.base import BackboneInfo, Tell, denoiser
+from srbench.methods.phrases import words_of
+
+VECTOR, CARD = "inversion.safetensors", "card.json"
+IMAGES = (".png", ".jpg", ".jpeg", ".webp")
+CURVE_POINTS = 20
+
+
+class Settings(BaseModel):
+    """How c* is learned. The defaults are the paper's: Adam, 5e-3, batch 1, 3,000 steps."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = 0
+    iterations: int = Field(3000, gt=0)
+    batch: int = Field(1, gt=0)
+    learning_rate: float = Field(5e-3, gt=0)
+
+
+FITTED: dict[str, dict[str, Any]] = {"pocket": {"iterations": 800, "batch": 8}}
+"""Backbone family -> settings for it. Pocket: about as many images seen in all, in an eighth of the time."""
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """A learned embedding."""
+
+    vector: Tensor
+    """(1, D) float32, in the text encoder's output space."""
+    sha256: str
+    seconds: float = 0.0
+    """Of learning it."""
+
+
+def settings_for(family: str, **changes: Any) -> Settings:
+    """The settings of a backbone family, with changes."""
+    return Settings(**FITTED.get(family, {}) | changes)
+
+
+# --- images --------------------------------------------------------------------------------------------------------------
+
+
+def read_images(folder: Path, height: int, width: int) -> np.ndarray:
+    """All images of a folder, by name, as uint8 RGB (N, H, W, 3), resized where they have another size.
+
+    Raises `UsageError` where there is none, or one cannot be read.
+    """
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGES) if folder.is_dir() else []
+    if not paths:
+        raise UsageError(f"{folder}: no images in it", f"Give a folder with {', '.join(IMAGES)} files that show the concept.")
+    return np.stack([_pixels(path, height, width) for path in paths])  # (N, H, W, 3)
+
+
+def _pixels(path: Path, height: int, width: int) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
+    except (OSError, UnidentifiedImageError) as error:
+        raise UsageError(f"{path}: cannot be read as an image", "Remove it, or save it again.") from error
+
+
+def latents_of(pipeline: Any, pixels: np.ndarray) -> Tensor:
+    """Scaled latents (N, C, h, w) of uint8 pixels (N, H, W, 3)."""
+    vae = pipeline.vae
+    images = torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).to(vae.device, vae.dtype) / 127.5 - 1  # (N, 3, H, W)
+    shift = getattr(vae.config, "shift_factor", None) or 0.0
+    with torch.no_grad():
+        return (torch.cat([vae.encode(one[None]).latent_dist.mode() for one in images]) - shift) * vae.config.scaling_factor
+
+
+# --- learning --------------------------------------------------------------------------------------------------------------
+
+
+def _start(pipeline: Any, text: str) -> Tensor:
+    """(1, D): the embedding of `text` at its end-of-text token."""
+    tokenizer = pipeline.tokenizer
+    length = len(tokenizer(text, truncation=True).input_ids)
+    with torch.no_grad():
+        embedded, _ = pipeline.encode_prompt(text, pipeline.device, 1, False)  # (1, tokens, D)
+    return embedded[:, length - 1].float()
+
+
+def _target(scheduler: Any, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """What the denoiser is asked for, by the scheduler's kind of prediction."""
+    kind = scheduler.config.prediction_type
+    if kind == "epsilon":
+        return noise
+    if kind == "v_prediction":
+        return scheduler.get_velocity(clean, noise, t)
+    raise UsageError(f"concept inversion knows no prediction of the kind '{kind}'", "It knows epsilon and v_prediction.")
+
+
+def learn(
+    pipeline: Any, concept: ConceptSpec, family: str, pixels: np.ndarray, settings: Settings, tell: Tell
+) -> tuple[Tensor, list[float]]:
+    """c* = argmin_c E || eps - eps_theta(z_t, c, t) ||^2 over the images (2511.04834, its one equation), K* = 1 vector.
+
+    pixels: uint8 RGB (N, H, W, 3). Returns c* (1, D) float32 and the loss at up to 20 points. Deterministic in the seed.
+    Raises `CellError` where the loss is no number.
+    """
+    network, scheduler = denoiser(pipeline), pipeline.scheduler
+    latents = latents_of(pipeline, pixels)  # (N, C, h, w)
+    vector = _start(pipeline, words_of(concept, family).names[0]).requires_grad_(True)  # (1, D)
+    optimiser = torch.optim.Adam([vector], lr=settings.learning_rate)
+    rng = torch.Generator("cpu").manual_seed(settings.seed)
+    losses = []
+    for step in range(settings.iterations):
+        loss = _loss(network, scheduler, latents, vector, settings.batch, rng)
+        if not bool(loss.isfinite()):
+            raise CellError("concept inversion: the loss is not a number", "Lower learning_rate.")
+        (vector.grad,) = torch.autograd.grad(loss, [vector])  # of the vector alone, whatever else could have one
+        optimiser.step()
+        losses.append(float(loss.detach()))
+        tell("inversion", step + 1, settings.iterations, f"loss {np.mean(losses[-50:]):.4f}")
+    return vector.detach().cpu(), _curve(losses)
+
+
+def _loss(network: Any, scheduler: Any, latents: Tensor, vector: Tensor, batch: int, rng: torch.Generator) -> Tensor:
+    chosen = torch.randint(len(latents), (batch,), generator=rng)
+    t = torch.randint(scheduler.config.num_train_timesteps, (batch,), generator=rng).to(latents.device)  # (B,)
+    clean = latents[chosen.to(latents.device)]  # (B, C, h, w)
+    noise = torch.randn(clean.shape, generator=rng).to(clean)  # (B, C, h, w)
+    prompt = vector.to(clean.dtype).expand(batch, 1, -1)  # (B, 1, D)
+    found = network(scheduler.add_noise(clean, noise, t), t, encoder_hidden_states=prompt, return_dict=False)[0]
+    return (found.float() - _target(scheduler, clean, noise, t).float()).square().mean()
+
+
+def _curve(losses: list[float]) -> list[float]:
+    return [round(float(np.mean(part)), 5) for part in np.array_split(losses, min(CURVE_POINTS, len(losses)))]
+
+
+# --- files -----------------------------------------------------------------------------------------------------------------
+
+
+def make(
+    backbone: BackboneInfo, concept: ConceptSpec, images: Path, settings: Settings, out: Path, size: tuple[int, int], tell: Tell
+) -> dict[str, Any]:
+    """Learn c* on the pipeline as it is (a checkpoint laid over it or not), write it with its card, return the card.
+
+    size: height and width in px. Raises `UsageError` for a sensitive concept, whose embedding can only be given as a file.
+    """
+    if screen.sensitive_concept(concept):
+        raise UsageError(f"concept '{concept.name}' is sensitive: no embedding is learned from images", "Give one as a file.")
+    began = time.perf_counter()
+    pixels = read_images(images, *size)
+    with torch.enable_grad():
+        vector, curve = learn(backbone.pipeline, concept, backbone.family, pixels, settings, tell)
+    raw = save({"vector": vector})
+    card = {
+        "method": "concept-inversion", "srbench": __version__, "backbone": backbone.name, "backbone_sha256": backbone.sha256,
+        "checkpoint_sha256": backbone.checkpoint_sha, "concept": concept.name, "images": len(pixels),
+        "images_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(), "settings": settings.model_dump(), "curve": curve,
+        "weights_sha256": hashlib.sha256(raw).hexdigest(), "seconds": round(time.perf_counter() - began, 1),
+    }
+    _write(out, raw, card)
+    return card
+
+
+def _write(out: Path, raw: bytes, card: dict[str, Any]) -> None:
+    """Whole or not at all: made beside and renamed."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=".inverting-", dir=out.parent))
+    fresh.chmod(0o755)
+    try:
+        (fresh / VECTOR).write_bytes(raw)
+        (fresh / CARD).write_text(json.dumps(card, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        shutil.rmtree(out, ignore_errors=True)
+        os.replace(fresh, out)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def read(path: Path, backbone: BackboneInfo, concept: ConceptSpec) -> Inversion:
+    """c* from a folder, or from a safetensors file with one vector.
+
+    Raises `UsageError` where it is damaged, or its card names another backbone or concept. It may have been learned on
+    another checkpoint: the paper transfers it.
+    """
+    file = path / VECTOR if path.is_dir() else path
+    try:
+        raw = file.read_bytes()
+        tensors = load_safetensors(raw)
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"{file}: not an embedding file", "Give a folder of `srbench train concept-inversion`.") from error
+    vectors = [value for value in tensors.values() if value.ndim in (1, 2) and value.numel() == value.shape[-1]]
+    if len(tensors) != 1 or not vectors or not bool(vectors[0].isfinite().all()):
+        raise UsageError(f"{file}: expected one vector of finite numbers", "Give a safetensors file with one tensor (1, D).")
+    card = _card(file.parent / CARD)
+    if card and card.get("backbone_sha256") != backbone.sha256:
+        raise UsageError(f"{file}: was learned on another backbone", f"Learn it on this one: {command(backbone, concept)}")
+    if card and card.get("concept") != concept.name:
+        raise UsageError(f"{file}: was learned for concept '{card.get('concept')}'", command(backbone, concept))
+    return Inversion(vectors[0].float().reshape(1, -1), hashlib.sha256(raw).hexdigest(), float(card.get("seconds", 0.0)))
+
+
+def _card(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: damaged card", "Learn the embedding again.") from error
+    return found if isinstance(found, dict) else {}
+
+
+def command(backbone: BackboneInfo, concept: ConceptSpec) -> str:
+    """How to make one."""
+    images = "" if backbone.scenes else " --images FOLDER"
+    return f"srbench train concept-inversion --backbone {backbone.name} --concept {concept.name}{images}"
+
+
+def load(backbone: BackboneInfo, concept: ConceptSpec, given: str | None) -> Inversion:
+    """c* for a concept: the user's file, or one learned now on the pipeline as it is and kept in the cache by content.
+
+    Raises `MissingError` with the command that makes it where there are no images to learn from.
+    """
+    if given is not None:
+        return read(Path(given).expanduser(), backbone, concept)
+    scenes = backbone.scenes / concept.name if backbone.scenes else None
+    if scenes is None or not scenes.is_dir() or backbone.cache is None:
+        raise MissingError(
+            f"no embedding of concept '{concept.name}' on backbone '{backbone.name}'",
+            f"{command(backbone, concept)} --out DIR, then --set METHOD.inversion=DIR",
+        )
+    settings, size = settings_for(backbone.family), _size(backbone.pipeline)
+    out = backbone.cache / f"inversion-{concept.name}-{_key(backbone, concept, scenes, settings)}"
+    if not (out / CARD).is_file():
+        make(backbone, concept, scenes, settings, out, size, backbone.tell)
+    return read(out, backbone, concept)
+
+
+def _size(pipeline: Any) -> tuple[int, int]:
+    """The model's own picture size in px, height and width."""
+    side = int(denoiser(pipeline).config.sample_size * pipeline.vae_scale_factor)
+    return side, side
+
+
+def _key(backbone: BackboneInfo, concept: ConceptSpec, images: Path, settings: Settings) -> str:
+    """Short digest of all that decides c*."""
+    files = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(images.glob("*"))]
+    names = words_of(concept, backbone.family).names
+    parts = [backbone.sha256, backbone.checkpoint_sha, files, names, settings.model_dump()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,46 @@
+"""What weight methods and guidance methods read of a concept: its phrases, their anchors, and what is near it."""
+
+from __future__ import annotations
+
+from srbench.catalog.specs import ConceptSpec, ConceptWords
+from srbench.errors import UsageError
+
+
+def words_of(concept: ConceptSpec, family: str) -> ConceptWords:
+    """The concept's words for a backbone family. Raises `UsageError` where the family has none."""
+    if family not in concept.families:
+        known = ", ".join(sorted(concept.families))
+        raise UsageError(f"concept '{concept.name}' has no words for {family}", f"It has words for: {known}")
+    return concept.families[family]
+
+
+def said(word: str, concept: ConceptSpec) -> str:
+    """A word of the concept as a prompt says it alone: objects with their article, styles as they are."""
+    if concept.kind == "style" or word.split(" ")[0] in ("a", "an", "the"):
+        return word
+    return ("an " if word[0] in "aeiou" else "a ") + word
+
+
+def phrases(concept: ConceptSpec, family: str) -> list[str]:
+    """Every phrase that names the concept or one of its members, each once; never a reserved synonym."""
+    words = words_of(concept, family)
+    return list(dict.fromkeys([*words.names, *(said(word, concept) for word in words.words)]))
+
+
+def anchors(concept: ConceptSpec, family: str) -> dict[str, str]:
+    """Phrase of the concept -> the safe thing that takes its place.
+
+    Raises `UsageError` where a word has none.
+    """
+    words = words_of(concept, family)
+    lacking = [word for word in words.words if word not in words.counterparts]
+    if lacking or not words.words:
+        what = f"its word '{lacking[0]}'" if lacking else "it"
+        hint = f"Add it to the concept's file: counterparts: {{{lacking[0] if lacking else 'WORD'}: ...}}"
+        raise UsageError(f"concept '{concept.name}' has no anchor: there is no counterpart of {what} for {family}", hint)
+    return {said(word, concept): said(words.counterparts[word], concept) for word in words.words}
+
+
+def neighbours(concept: ConceptSpec, family: str) -> list[str]:
+    """Phrases of things near the concept that must stay."""
+    return [said(word, concept) for word in words_of(concept, family).neighbours]

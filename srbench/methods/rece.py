@@ -1,0 +1,94 @@
+"""RECE (2407.12383): after UCE, find the embeddings that still bring the concept back, and edit those away too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from srbench.catalog.specs import ConceptSpec
+from srbench.errors import UsageError
+from srbench.methods import base, finetune, uce
+
+METHOD = {
+    "name": "rece",
+    "version": 1,
+    "kind": "weight",
+    "title": "RECE: closed-form erasure of what still produces the concept after UCE",
+    "paper": "2407.12383",
+    "families": ["*"],
+    "presets": {"rece": {}},
+    "decides": False,
+    "reads_concept": True,
+    "base": {"preset": "uce-old", "options": {"erase_scale": 0.1, "preserve_scale": 0.1}},
+}
+
+
+class Options(uce.Editing):
+    """Options; the defaults are the official recipe for nudity (CharlesGong12/RECE)."""
+
+    lam: float = Field(0.1, gt=0)
+    """lambda of the search for c'. Official: 0.1, for styles and hard objects 1e-3."""
+    epochs: int = Field(3, gt=0)
+    """Rounds of search and edit. Official: nudity 3, other unsafe concepts 2, styles and objects 1."""
+    edit_lam: float = Field(0.5, gt=0)
+    """lambda of the edit, as in UCE."""
+    erase_scale: float = Field(0.1, gt=0)
+    preserve_scale: float | None = Field(0.1, ge=0)
+    tokens: Literal["last", "last-and-after"] = "last-and-after"
+    guide: str | None = " "
+    retain_empty: bool = True
+
+
+def rediscovered(edited: Mapping[str, Tensor], original: Mapping[str, Tensor], c: Tensor, lam: float) -> Tensor:
+    """c' (n, D): what the edited matrices turn into the keys and values that the original ones make of c (n, D).
+
+    c' = (lam I + sum W'^T W')^-1 (sum W'^T W) c over all key and value matrices (2407.12383, section 3), the minimum of
+    sum || W' c' - W c ||^2 + lam || c' ||^2.
+    """
+    norm = lam * torch.eye(c.shape[1], dtype=c.dtype) + sum(new.T @ new for new in edited.values())  # (D, D)
+    cross = sum((new.T @ original[name] for name, new in edited.items()), torch.zeros_like(norm))  # (D, D)
+    return torch.linalg.solve(norm, cross @ c.T).T
+
+
+def _original(backbone: base.BackboneInfo, current: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The untouched backbone's matrices; those that the base left alone are the current ones."""
+    kept = backbone.original.get("unet", {})
+    if not any(name in kept for name in current):
+        raise UsageError("rece begins from UCE's weights, and none are laid over this backbone", "Run it as the preset 'rece'.")
+    return {name: kept[name].detach().double().cpu() if name in kept else weight for name, weight in current.items()}
+
+
+@base.method(METHOD)
+class Rece:
+    """Solves, searches, and solves again."""
+
+    Options: ClassVar[type[base.Options]] = Options
+
+    @staticmethod
+    def erase(backbone: base.BackboneInfo, concept: ConceptSpec, options: Any, tell: base.Tell) -> base.Edit:
+        """Edit the pipeline's weights (UCE's) for the embeddings that still produce the concept, round by round.
+
+        The result holds every key and value matrix that differs from the untouched backbone's, so it stands alone.
+        Raises `UsageError` without a U-Net or without a base, `CellError` where nothing changes.
+        """
+        pipeline = backbone.pipeline
+        current = finetune.keys_and_values(finetune.unet_of(pipeline, "rece"))
+        original = _original(backbone, current)
+        todo = uce.plan(concept, backbone.family, options)
+        found = uce.directions(pipeline, todo, options.tokens)
+        scale, sizes = todo.preserve_scale(options.preserve_scale), []
+        start = current
+        for epoch in range(options.epochs):
+            again = rediscovered(current, original, found.erased, options.lam)  # (E, D)
+            sizes.append(float(again.norm() / found.erased.norm()))
+            mix = uce.mixing(uce.Directions(again, found.guides, found.kept), options.edit_lam, options.erase_scale, scale)
+            current = uce.edited(current, mix)
+            tell("rounds", epoch + 1, options.epochs, f"|c'|/|c| {sizes[-1]:.3g}")
+        finetune.changed(start, current, "rece")  # the rounds themselves must do something
+        tensors = finetune.changed(original, current, "rece")
+        card = todo.card() | finetune.edit_card(original, tensors) | {"preserve_scale": scale, "rediscovered_norms": sizes}
+        return base.Edit({"unet": tensors}, card)

@@ -1,0 +1,370 @@
+"""SAFREE (2410.12761, section 3): takes the concept's subspace out of the prompt's trigger tokens, for as many steps as the
+prompt calls for, and damps low frequencies in the U-Net's skip features.
+
+Written from the paper's equations. Two differences from the released code, which stand in the options: there the latent
+re-attention is never switched on (its filters are registered without their switch), here it acts; and there the concept's
+phrases are always the negative prompt too, here in `safree-official` alone.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from srbench.catalog.specs import ConceptSpec
+from srbench.errors import CellError, UsageError
+from srbench.methods import base, guidance
+from srbench.methods.guidance import ENCODE_BATCH, LATENTS, PROMPT, Slot, argument, with_argument
+from srbench.methods.phrases import phrases
+
+METHOD = {
+    "name": "safree",
+    "version": 1,
+    "kind": "inference",
+    "title": "SAFREE: concept subspace taken out of trigger tokens",
+    "paper": "2410.12761",
+    "families": ["*"],
+    "presets": {
+        "safree": {},
+        "safree-official": {"negative": True},
+        "safree+ci": {"concept": "inversion"},
+    },
+    "decides": True,
+    "reads_concept": True,
+    "prepare": "make",
+}
+
+SKIPS = Slot(1, ("res_hidden_states_tuple",))
+LONGEST = 10.0
+"""The factor of the sigmoid in t'."""
+SHARPNESS = 10.0
+"""The factor of beta in t'."""
+
+
+class Options(base.Options):
+    """Options of all presets. Constants are the released code's for content concepts, on Stable Diffusion at 50 steps."""
+
+    project: bool = True
+    """Token projection; without it no embedding changes and nothing else but the negative prompt acts."""
+    self_validate: bool = True
+    """The safe embedding for the steps i <= t' only; off: for all steps."""
+    reattend: bool = True
+    """Latent re-attention: low frequencies of the skip features that grew with the safe embedding are scaled down."""
+    negative: bool = False
+    """The phrases are the negative prompt too, as in the released code."""
+    alpha: float = Field(0.01, ge=0, allow_inf_nan=False)
+    """A token is a trigger where its distance is at least 1 + alpha times the others' mean."""
+    m: float = Field(5.333, allow_inf_nan=False)
+    """Where t' is half its maximum; 5.5 for artists."""
+    k: float = Field(2.5, ge=0, allow_inf_nan=False)
+    """How steep t' is; 3.5 for artists."""
+    s1: float = Field(0.9, ge=0, allow_inf_nan=False)
+    """Scale in the up blocks with the most channels. The published b1 = b2 = 1 scale nothing and are left out."""
+    s2: float = Field(0.2, ge=0, allow_inf_nan=False)
+    """Scale in the up blocks with the next fewer channels."""
+    radius: int = Field(1, ge=1)
+    """Low are the frequencies -radius ... radius - 1 on both axes: FreeU's window (2309.11497), threshold 1."""
+    mask_id: int = Field(0, ge=0)
+    """The tokenizer's id that masks a token."""
+    text: str | None = Field(None, pattern=r"[^,\s]")
+    """The concept's phrases, separated by commas; None: the concept's names and words."""
+    steps: Literal["scaled", "absolute"] = "scaled"
+    """Whether t', fitted to 50 steps, scales with the call's steps."""
+    concept: Literal["text", "inversion"] = "text"
+    """`inversion` (2511.04834): a vector learned on the model spans the subspace in place of the phrases."""
+    inversion: str | None = Field(None, exclude=True)
+    """Its file or folder; None is where training puts it. Identity is the artifact's sha256, not the path."""
+
+
+# --- token projection --------------------------------------------------------------------------------------------------------
+
+
+def span(rows: Tensor) -> Tensor:
+    """Orthonormal basis (D, r), float64 on the CPU, of what `rows` (n, D), n >= 1, span.
+
+    Directions below float32's rounding of the largest are no directions: the same cut as pinv's in C (C^T C)^+ C^T.
+    """
+    u, s, _ = torch.linalg.svd(rows.double().cpu().T, full_matrices=False)  # (D, min(n, D))
+    return u[:, s > s.max() * max(rows.shape) * torch.finfo(torch.float32).eps]
+
+
+def onto(x: Tensor, basis: Tensor) -> Tensor:
+    """Orthogonal projection of the rows of x (n, D) onto the span of `basis` (D, r): P x."""
+    return x @ basis @ basis.T
+
+
+def off(x: Tensor, basis: Tensor) -> Tensor:
+    """What is left of the rows of x (n, D) outside the span of `basis` (D, r): (I - P) x."""
+    return x - onto(x, basis)
+
+
+def triggers(distances: Tensor, alpha: float) -> Tensor:
+    """Which tokens (n,) are triggers: d_i >= (1 + alpha) mean of d_j, j != i (2410.12761, section 3.2).
+
+    The mean over no token is 0, so a prompt's only token is a trigger: SAFREE then errs on the safe side.
+    """
+    others = (distances.sum() - distances) / max(len(distances) - 1, 1)  # (n,)
+    return distances >= (1 + alpha) * others
+
+
+def safe_until(beta: float, options: Options, steps: int) -> int:
+    """t' = round(10 sigmoid(2k (10 beta - m))) (2410.12761, section 3.3): the last step with the safe embedding."""
+    strength = torch.tensor(2 * options.k * (SHARPNESS * beta - options.m), dtype=torch.float64).sigmoid().item()
+    return round(guidance.scaled_steps(LONGEST * strength, steps, options.steps))
+
+
+@torch.no_grad()
+def pooled(pipeline: Any, ids: Tensor) -> Tensor:
+    """Pooled text embeddings (N, D), float32 on the CPU, of token ids (N, T), encoded in batches of one shape.
+
+    Raises `CellError` where the text encoder has none.
+    """
+    parts = []
+    for part in ids.split(ENCODE_BATCH):
+        padded = torch.cat([part, part[-1:].expand(ENCODE_BATCH - len(part), -1)])  # (16, T)
+        read = getattr(pipeline.text_encoder(padded.to(pipeline.device)), "pooler_output", None)
+        if read is None:
+            raise CellError("SAFREE needs a text encoder with a pooled embedding", "It fits backbones with CLIP's text model.")
+        parts.append(read[: len(part)])
+    return torch.cat(parts).float().cpu()
+
+
+def token_ids(pipeline: Any, texts: Sequence[str]) -> tuple[Tensor, list[int]]:
+    """Padded token ids (N, T), and of each text how many tokens stand between start and end."""
+    size = pipeline.tokenizer.model_max_length
+    read = pipeline.tokenizer(list(texts), padding="max_length", max_length=size, truncation=True, return_tensors="pt")
+    return read.input_ids, (read.attention_mask.sum(1) - 2).tolist()
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """A prompt after token projection."""
+
+    safe: Tensor
+    """(T, D): the original embedding with its trigger rows replaced."""
+    triggers: int = 0
+    beta: float = 0.0
+    """1 - mean cosine of the prompt's token embeddings and their projections."""
+
+
+def project(pipeline: Any, text: str, embedding: Tensor, concept: Tensor, options: Options) -> Filtered:
+    """Replace the trigger rows of a prompt's embedding (T, D) by (I - P_C) P_M e (2410.12761, sections 3.1 to 3.3).
+
+    P_C projects onto `concept` (D, r), P_M onto the span of the pooled embeddings of the prompt with one token masked each.
+    A prompt is encoded in batches of its own, so it does not matter what stands beside it. An empty one stays as it is.
+    """
+    ids, (count,) = token_ids(pipeline, [text])
+    if count == 0:
+        return Filtered(embedding)
+    masked = ids.repeat(count, 1)  # (n, T)
+    masked[torch.arange(count), torch.arange(count) + 1] = options.mask_id
+    means = pooled(pipeline, masked).double()  # (n, D), m_i
+    hit = triggers(off(means, concept).norm(dim=1), options.alpha)  # (n,)
+    rows = embedding[1 : count + 1].double().cpu()  # (n, D), e_i
+    projected = off(onto(rows, span(means)), concept)  # (n, D)
+    safe = embedding.clone()
+    safe[1 : count + 1] = torch.where(hit[:, None], projected, rows).to(embedding)
+    beta = 1 - cosine_similarity(rows, projected, dim=1).mean().item()
+    return Filtered(safe, int(hit.sum()), beta)
+
+
+# --- latent re-attention -----------------------------------------------------------------------------------------------------
+
+
+def low_frequencies(height: int, width: int, radius: int) -> Tensor:
+    """Which coefficients of a 2-D FFT (h, w) are low, zero frequency first: FreeU's window, as in diffusers'
+    utils/torch_utils.py, `fourier_filter`."""
+    low = torch.zeros(height, width, dtype=torch.bool)
+    y, x = height // 2, width // 2
+    low[max(y - radius, 0) : y + radius, max(x - radius, 0) : x + radius] = True
+    return torch.fft.ifftshift(low)
+
+
+def attenuate(safe: Tensor, original: Tensor, scale: float, radius: int, acting: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Scale the low frequencies of `safe` (B, C, h, w) that exceed those of `original`, where `acting` (B,).
+
+    Returns the filtered features, how many coefficients were scaled per image (B,), and how many are low (2410.12761,
+    section 3.4). The transform is taken in float32; like FreeU's it keeps the inverse's real part.
+    """
+    low = low_frequencies(safe.shape[-2], safe.shape[-1], radius).to(safe.device)  # (h, w)
+    f, g = torch.fft.fft2(safe.float()), torch.fft.fft2(original.float())  # (B, C, h, w) complex
+    acts = acting[:, None, None, None]
+    hit = low & (f.abs() > g.abs()) & acts  # (B, C, h, w)
+    filtered = torch.fft.ifft2(torch.where(hit, scale * f, f)).real.to(safe.dtype)
+    # Where nothing acts the features stay as they are, bit for bit.
+    return torch.where(acts, filtered, safe), hit.flatten(1).sum(1), int(low.sum()) * safe.shape[1]
+
+
+def scaled_blocks(unet: Any, options: Options) -> list[tuple[Any, float]]:
+    """Up blocks and their scale: s1 where they have the most channels, s2 where the next fewer. Raises `CellError`
+    where there are no up blocks."""
+    blocks = getattr(unet, "up_blocks", None)
+    if not blocks:
+        raise CellError("latent re-attention needs a U-Net with up blocks", "Switch it off: --set safree.reattend=false")
+    widths = list(reversed(unet.config.block_out_channels))
+    scale = dict(zip(sorted(set(widths), reverse=True), (options.s1, options.s2), strict=False))
+    return [(block, scale[width]) for block, width in zip(blocks, widths, strict=True) if width in scale]
+
+
+# --- the method --------------------------------------------------------------------------------------------------------------
+
+
+class Guard(base.Applied):
+    """Safe embeddings, hooks on the denoiser and its up blocks, and all state of one call. B images, T tokens of width D."""
+
+    hooked = True
+
+    def __init__(self, pipeline: Any, held: dict[str, Tensor], options: Options, call: base.Call) -> None:
+        self.pipeline, self.held, self.options, self.call = pipeline, held, options, call
+        self.calls = 0
+        self.filtered: list[Filtered] = []
+        self.safe = torch.empty(0)  # (B, T, D)
+        self.last = torch.empty(0)  # (B,) last step with the safe embedding; none where it is -1
+        self.differs = torch.empty(0)  # (B,) whether the safe embedding is another one
+        self.acting = torch.empty(0)  # (B,) whether it is in force now, and another one
+        self.records: list[tuple[Tensor, Tensor]] = []
+        self.scaled: Tensor | int = 0  # (B,) coefficients scaled
+        self.low = 0
+        """Low coefficients seen per image."""
+
+    def prompts(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        """Make the safe embeddings, which the hook puts in place step by step. `negative` changes with the option alone."""
+        texts = self.call.prompts
+        if len(texts) != len(positive):
+            raise CellError(f"safree got {len(texts)} texts for {len(positive)} prompts", "It reads tokens: fill Call.prompts.")
+        known = {text: self._filter(text, positive[texts.index(text)]) for text in dict.fromkeys(texts)}
+        self.filtered = [known[text] for text in texts]
+        self.safe = torch.stack([f.safe for f in self.filtered])  # (B, T, D)
+        self.last = torch.tensor([self._last(f.beta) for f in self.filtered], device=positive.device)
+        self.differs = (self.safe != positive).flatten(1).any(1)
+        return positive, self.held["negative"].to(negative).expand_as(negative) if self.options.negative else negative
+
+    def _filter(self, text: str, embedding: Tensor) -> Filtered:
+        if not self.options.project:
+            return Filtered(embedding)
+        if embedding.shape[-1] != self.held["concept"].shape[-1]:
+            raise CellError("SAFREE needs prompt and pooled embeddings of one width", "It fits backbones with CLIP's text model.")
+        return project(self.pipeline, text, embedding, span(self.held["concept"]), self.options)
+
+    def _last(self, beta: float) -> float:
+        if not self.options.project:
+            return -1.0
+        return float(safe_until(beta, self.options, self.call.steps)) if self.options.self_validate else math.inf
+
+    def before(self, denoiser: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> guidance.Arguments:
+        """The safe embedding in the positive half; with re-attention the original one as a further branch."""
+        if not self.filtered:
+            raise CellError("SAFREE's embeddings were not made before sampling", "Call its prompts() first.")
+        prompt = argument(args, kwargs, PROMPT)
+        guidance.check_batch("safree", self.call, argument(args, kwargs, LATENTS), prompt)
+        held = self.calls <= self.last  # (B,)
+        self.acting = held & self.differs
+        self.calls += 1
+        self.records.append((held, self.acting))
+        rest, original = prompt[: -self.call.images], prompt[-self.call.images :]  # (B or 0, T, D), (B, T, D)
+        used = torch.where(self.acting[:, None, None], self.safe.to(prompt), original)
+        args, kwargs = with_argument(args, kwargs, PROMPT, torch.cat([rest, used]))
+        return guidance.widened(args, kwargs, self.call, original) if self.options.reattend else (args, kwargs)
+
+    def at(self, scale: float) -> Callable[..., guidance.Arguments]:
+        """A pre-hook for an up block: the safe branch's skip features are attenuated, the others stay."""
+
+        def hook(block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> guidance.Arguments:
+            skips = argument(args, kwargs, SKIPS)
+            return with_argument(args, kwargs, SKIPS, tuple(self._reattended(skip, scale) for skip in skips))
+
+        return hook
+
+    def _reattended(self, skip: Tensor, scale: float) -> Tensor:
+        """Of [negative; safe; original] or [safe; original], each (B, C, h, w), the safe part filtered."""
+        count = self.call.images
+        rest, safe, original = skip[: -2 * count], skip[-2 * count : -count], skip[-count:]
+        filtered, scaled, low = attenuate(safe, original, scale, self.options.radius, self.acting)
+        self.scaled, self.low = self.scaled + scaled, self.low + low
+        return torch.cat([rest, filtered, original])
+
+    def after(self, denoiser: Any, args: tuple[Any, ...], output: Any) -> Any:
+        """Without the original prompt's branch."""
+        return guidance.with_prediction(output, guidance.prediction(output)[: -self.call.images])
+
+    def trace(self) -> list[dict[str, Any]]:
+        """Per image: trigger tokens, beta, steps with the safe embedding and those among them where it is another than the
+        original, and the share of low-frequency coefficients scaled, mean over the steps."""
+        if not self.records:
+            return [{} for _ in range(self.call.images)]
+        safe, acted = (torch.stack(column).sum(0).tolist() for column in zip(*self.records, strict=True))
+        shares = (self.scaled / self.low).tolist() if isinstance(self.scaled, Tensor) else [0.0] * self.call.images
+        return [
+            {
+                "trigger_tokens": f.triggers,
+                "beta": round(f.beta, 4),
+                "safe_steps": safe[i],
+                "redirected_steps": acted[i],
+                "reattended": round(shares[i], 4),
+            }
+            for i, f in enumerate(self.filtered)
+        ]
+
+
+def concept_rows(backbone: base.BackboneInfo, concept: ConceptSpec, options: Options) -> tuple[Tensor, str]:
+    """Pooled embeddings (n, D) float32 of the concept's phrases, and the phrases as one text."""
+    given = [part.strip() for part in (options.text or "").split(",") if part.strip()]
+    said = [guidance.check_text(phrase) for phrase in given or phrases(concept, backbone.family)]
+    return pooled(backbone.pipeline, token_ids(backbone.pipeline, said)[0]), ", ".join(said)
+
+
+def _check(options: Options, pipeline: Any) -> None:
+    if options.concept == "inversion" and options.negative:
+        raise UsageError("an inversion has no text for a negative prompt", "Leave out safree.negative or safree.concept.")
+    if options.mask_id == pipeline.tokenizer.eos_token_id:
+        raise UsageError("safree.mask_id is the end of the text, where pooled embeddings are read", "Take another id.")
+
+
+@base.method(METHOD)
+class SafreeMethod:
+    """Filters prompts while sampling."""
+
+    meta: ClassVar[dict[str, Any]]
+    Options: ClassVar[type[base.Options]] = Options
+
+    @staticmethod
+    def prepare(backbone: base.BackboneInfo, concept: ConceptSpec, options: Any) -> base.Artifact:
+        """Pooled embeddings of the concept's phrases, or its inversion; with `negative` the phrases' prompt embedding.
+
+        Raises `CellError` without a pooled embedding, `UsageError` for options that contradict each other or a family
+        without words, and as `guidance.inverted` and `guidance.embedding` do.
+        """
+        began = time.perf_counter()
+        _check(options, backbone.pipeline)
+        if options.concept == "inversion":
+            found = guidance.inverted(backbone, concept, options.inversion)
+            return guidance.held(backbone, {"concept": found.vector}, found.sha256, began, found.seconds)  # (1, D)
+        rows, text = concept_rows(backbone, concept, options)
+        negative = {"negative": guidance.embedding(backbone.pipeline, text)} if options.negative else {}
+        return guidance.held(backbone, {"concept": rows} | negative, text, began)
+
+    @staticmethod
+    @contextmanager
+    def applied(pipeline: Any, artifact: base.Artifact, options: Any, call: base.Call) -> Iterator[Guard]:
+        """Hooks on the denoiser and, with re-attention, on its up blocks; nothing of them is left afterwards.
+
+        Raises `CellError` without guidance where the phrases are a negative prompt.
+        """
+        if options.negative:
+            guidance.require_guidance("safree.negative", call)
+        target, guard = base.denoiser(pipeline), Guard(pipeline, artifact.payload, options, call)
+        blocks = scaled_blocks(target, options) if options.reattend else []
+        handles = [target.register_forward_pre_hook(guard.before, with_kwargs=True)]
+        handles += [block.register_forward_pre_hook(guard.at(scale), with_kwargs=True) for block, scale in blocks]
+        handles += [target.register_forward_hook(guard.after)] if options.reattend else []
+        with base.hooks(*handles):
+            yield guard

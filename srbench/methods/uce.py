@@ -1,0 +1,190 @@
+"""UCE (2308.14761): cross-attention's keys and values are edited in closed form; nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from srbench.catalog.specs import ConceptSpec
+from srbench.errors import CellError
+from srbench.methods import base, finetune
+from srbench.methods.phrases import neighbours, phrases
+
+METHOD = {
+    "name": "uce",
+    "version": 1,
+    "kind": "weight",
+    "title": "UCE: closed-form edit of cross-attention's keys and values",
+    "paper": "2308.14761",
+    "families": ["*"],
+    "presets": {
+        # The refreshed code (uce_sd_erase.py).
+        "uce": {},
+        # The paper's code: every token from the last subject token on, towards an empty prompt, which is kept as well.
+        "uce-old": {"tokens": "last-and-after", "guide": " ", "retain_empty": True, "preserve_scale": None},
+    },
+    "decides": False,
+    "reads_concept": True,
+}
+
+
+class Editing(base.Options):
+    """Which embeddings an edit maps where, and how much each weighs."""
+
+    erase_scale: float = Field(1.0, gt=0)
+    """s_e."""
+    preserve_scale: float | None = Field(1.0, ge=0)
+    """s_p; null: max(0.1, 1 / number of kept texts), as in the paper's code."""
+    tokens: Literal["last", "last-and-after"] = "last"
+    """The last subject token, or it and everything after it (end-of-text, padding)."""
+    guide: str | None = None
+    """What phrases are mapped to: this text, or with null each phrase's anchor."""
+    preserve: Literal["none", "neighbours"] = "none"
+    """Texts that are kept: none, or the concept's neighbours."""
+    retain_empty: bool = False
+    """Whether the empty prompt is kept too."""
+
+
+class Options(Editing):
+    """Options of both presets; the defaults are the refreshed code's recipe (rohitgandikota/unified-concept-editing)."""
+
+    lam: float = Field(0.5, gt=0)
+    """lambda, which ties W' to W in all directions."""
+
+
+# --- tokens --------------------------------------------------------------------------------------------------------------
+
+
+def last_token(ids: Sequence[int], end: int) -> int:
+    """Position of the last token before the end-of-text token; of an empty text that is the start token, 0."""
+    return list(ids).index(end, 1) - 1
+
+
+def guide_token(ids: Sequence[int], end: int) -> int:
+    """As `last_token`, but never the start token, which is the same in every prompt and means nothing.
+
+    The guide of an empty text begins right after the start token, at the end-of-text.
+    """
+    return max(last_token(ids, end), 1)
+
+
+def _rows(states: Tensor, start: int, tokens: str) -> Tensor:
+    """The chosen tokens (n, D) of an embedding (T, D)."""
+    return states[start : start + 1] if tokens == "last" else states[start:]
+
+
+# --- the edit ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Embeddings of single tokens, float64 on the CPU."""
+
+    erased: Tensor  # (E, D), c_e
+    guides: Tensor  # (E, D), c_guide
+    kept: Tensor  # (P, D), c_p
+
+
+def mixing(directions: Directions, lam: float, erase_scale: float, preserve_scale: float) -> Tensor:
+    """M (D, D) with W' = W M (2308.14761, section 4; W factors out as every target is W times an embedding).
+
+    M = (s_e sum g c^T + s_p sum p p^T + lam I) (s_e sum c c^T + s_p sum p p^T + lam I)^-1. The bracket is symmetric and
+    positive definite for lam > 0.
+    """
+    c, g, p = directions.erased, directions.guides, directions.kept
+    held = preserve_scale * p.T @ p + lam * torch.eye(c.shape[1], dtype=c.dtype)  # (D, D)
+    wanted, norm = erase_scale * g.T @ c + held, erase_scale * c.T @ c + held  # (D, D)
+    try:
+        return torch.linalg.solve(norm, wanted.T).T
+    except torch.linalg.LinAlgError as error:
+        raise CellError("the closed-form edit has no unique solution", "Raise lam.") from error
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an edit is about to do, in words."""
+
+    guides: dict[str, str]
+    """Phrase -> the text it is mapped to."""
+    kept: list[str]
+
+    def card(self) -> dict[str, Any]:
+        """The card's part on texts."""
+        return {"names": len(self.guides), "phrases": list(self.guides), "guides": self.guides, "kept": self.kept}
+
+    def preserve_scale(self, given: float | None) -> float:
+        """s_p: as given, or the paper's code's rule."""
+        return max(0.1, 1 / max(len(self.kept), 1)) if given is None else given
+
+
+def plan(concept: ConceptSpec, family: str, options: Editing) -> Plan:
+    """Phrases with their guides, and the texts that are kept. Raises `UsageError` where an anchor is asked for and missing."""
+    if options.guide is None:
+        guides = finetune.anchored(concept, family)
+    else:
+        guides = dict.fromkeys(phrases(concept, family), options.guide)
+    kept = neighbours(concept, family) if options.preserve == "neighbours" else []
+    found = Plan(guides, [*([""] if options.retain_empty else []), *kept])
+    finetune.screened(concept, [*guides, *guides.values(), *kept])
+    return found
+
+
+def directions(pipeline: Any, plan: Plan, tokens: str) -> Directions:
+    """Embeddings of the plan's tokens: phrases and guides aligned at their last subject tokens, the kept texts after."""
+    pairs = [_aligned(_tokens(pipeline, phrase, last_token, tokens), _tokens(pipeline, guide, guide_token, tokens))
+             for phrase, guide in plan.guides.items()]
+    kept = [_tokens(pipeline, text, last_token, tokens) for text in plan.kept]
+    width = pairs[0][0].shape[1]
+    return Directions(
+        torch.cat([c for c, _ in pairs]), torch.cat([g for _, g in pairs]),
+        torch.cat([torch.zeros(0, width, dtype=torch.float64), *kept]),
+    )
+
+
+def _tokens(pipeline: Any, text: str, start: Any, tokens: str) -> Tensor:
+    """The chosen tokens of a text that is encoded alone, (n, D) float64."""
+    ids = finetune.token_ids(pipeline, [text])[0]
+    states = finetune.encode(pipeline, [text])[0].double().cpu()  # (T, D)
+    return _rows(states, start(ids, pipeline.tokenizer.eos_token_id), tokens)
+
+
+def _aligned(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Both cut to the shorter one's length: a longer text leaves less padding after it."""
+    shorter = min(len(first), len(second))
+    return first[:shorter], second[:shorter]
+
+
+def edited(weights: Mapping[str, Tensor], mix: Tensor) -> dict[str, Tensor]:
+    """W M for each weight (out, D)."""
+    return {name: weight @ mix for name, weight in weights.items()}
+
+
+@base.method(METHOD)
+class Uce:
+    """Solves for new keys and values."""
+
+    Options: ClassVar[type[base.Options]] = Options
+
+    @staticmethod
+    def erase(backbone: base.BackboneInfo, concept: ConceptSpec, options: Any, tell: base.Tell) -> base.Edit:
+        """Map the phrases' keys and values to their guides', with W kept elsewhere.
+
+        Raises `UsageError` for a backbone without a U-Net or a concept without anchors where they are asked for,
+        `CellError` where nothing changes.
+        """
+        weights = finetune.keys_and_values(finetune.unet_of(backbone.pipeline, "uce"))
+        todo = plan(concept, backbone.family, options)
+        tell("encoding", 0, 2, f"{len(todo.guides)} phrases")
+        found = directions(backbone.pipeline, todo, options.tokens)
+        tell("solving", 1, 2, f"{len(weights)} matrices")
+        scale = todo.preserve_scale(options.preserve_scale)
+        new = edited(weights, mixing(found, options.lam, options.erase_scale, scale))
+        tensors = finetune.changed(weights, new, "uce")
+        tell("solving", 2, 2, "")
+        card = todo.card() | finetune.edit_card(weights, tensors) | {"preserve_scale": scale}
+        return base.Edit({"unet": tensors}, card)

@@ -1,0 +1,91 @@
+"""`srbench erase` and `--on` from the command line, on the bundled model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from srbench.backbones.checkpoint import CARD
+from srbench.cli.main import app
+
+RUN = ("run", "--suite", "igmu", "--concept", "church", "--dev", "--limit", "1")
+
+
+def call(*arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout, stderr."""
+    result = CliRunner().invoke(app, list(arguments))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def church(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """UCE on church: closed form, seconds."""
+    folder = tmp_path_factory.mktemp("erased") / "my-uce"
+    code, out, err = call("erase", "uce", "--concept", "church", "--out", str(folder))
+    assert (code, out) == (0, "")
+    assert "tensors" in err
+    assert f"use it with --on {folder}" in err
+    return folder
+
+
+def test_a_checkpoint_is_a_folder_with_its_card(church: Path) -> None:
+    card = json.loads((church / CARD).read_text())
+    assert (card["preset"], card["concept"], card["backbone"]) == ("uce", "church", "pocket")
+    assert card["passport"]["changed"] > 0
+    assert 0 < card["passport"]["relative_change"] < 1
+    assert sorted(path.name for path in church.iterdir()) == [CARD, "unet.safetensors"]
+
+
+def test_it_runs_under_a_method_and_shows_its_passport(church: Path, tmp_path: Path) -> None:
+    code, out, err = call(*RUN, "--method", "none,saferedir", "--on", f"none,{church}", "--json", "--out", str(tmp_path))
+    assert code == 0, err
+    cells = json.loads(out)["cells"]
+    sha = json.loads((church / CARD).read_text())["passport"]["sha256"]
+    places = {(method, on) for method in ("none", "saferedir") for on in ("none", f"my-uce@{sha[:8]}")}
+    assert {(c["method"], c["on"]) for c in cells} == places
+    assert f"checkpoint my-uce@{sha[:8]}: srbench (safetensors)" in err
+    stacked = next(c for c in cells if c["method"] == "saferedir" and c["on"] != "none")
+    assert "p_holm" in stacked["metrics"]["fsr_gain"]
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [
+    (("erase", "saferedir", "--concept", "church"), "acts while sampling: there is nothing to erase"),
+    (("erase", "uec", "--concept", "church"), "Did you mean 'uce'?"),
+    (("erase", "uce", "--concept", "chuch"), "Did you mean 'church'?"),
+    (("erase", "uce", "--concept", "church", "--set", "lamb=1"), "Did you mean 'lam'?"),
+    (("erase", "uce", "--concept", "church", "--set", "lam=0"), "uce.lam"),
+    (("train", "concept-inversion", "--concept", "church,hazard"), "several concepts at once"),
+    (("train", "uce", "--concept", "church"), "'uce' is not trained"),
+    ((*RUN, "--method", "uce", "--on", "esd-x"), "cannot be stacked on 'esd-x'"),
+    ((*RUN, "--on", "safree"), "acts while sampling and is no checkpoint"),
+    ((*RUN, "--on", "uec"), "Did you mean 'uce'?"),
+    ((*RUN, "--on", "advunlearn-church"), "advunlearn-church"),
+])
+def test_bad_words_exit_2_in_one_line(tmp_path: Path, arguments: tuple[str, ...], expected: str) -> None:
+    code, out, err = call(*arguments, "--out", str(tmp_path / "out"))
+    assert (code, out) == (2, "")
+    lines = [line for line in err.splitlines() if line.startswith(("error:", "hint:"))]
+    assert 1 <= len(lines) <= 2
+    assert expected in "\n".join(lines)
+    assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "diary.txt").write_text("dear diary")
+    code, _, err = call("erase", "uce", "--concept", "church", "--out", str(tmp_path))
+    assert code == 2
+    assert "holds something that is not a checkpoint" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["diary.txt"]
+
+
+def test_a_dry_run_says_what_would_be_made_first(tmp_path: Path) -> None:
+    code, out, err = call(*RUN, "--method", "none", "--on", "none,uce", "--dry-run", "--json", "--out", str(tmp_path))
+    assert code == 0, err
+    assert [cell["blocked"] for cell in json.loads(out)["cells"]] == [False, True]
+    assert "uce is not made yet for church" in err
+    assert not (tmp_path / "store" / "checkpoints").exists()

@@ -1,0 +1,156 @@
+"""Concept inversion: learned from images, kept by content, and refused where it does not belong."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from srbench.errors import MissingError, UsageError
+from srbench.methods import inversion
+from srbench.methods.inversion import CARD, VECTOR, Settings
+
+QUICK = Settings(iterations=30, batch=4, learning_rate=0.05)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Eight pictures of one colour each."""
+    folder = tmp_path / "scenes" / "box"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        Image.fromarray(np.full((8, 8, 3), rng.integers(0, 255, 3), np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def made(bench: Any, images: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    settings = QUICK.model_copy(update=changes)
+    return inversion.make(bench.info(), bench.concept, images, settings, out, (8, 8), lambda *a: None)
+
+
+def test_the_loss_falls_below_that_of_the_start(bench: Any, images: Path) -> None:
+    """On the same noise: the learned vector against the embedding that it began from."""
+    pixels = inversion.read_images(images, 8, 8)
+    longer = QUICK.model_copy(update={"iterations": 120})
+    learned, _ = inversion.learn(bench.pipeline, bench.concept, "tiny", pixels, longer, quiet)
+    start = inversion._start(bench.pipeline, "a box")
+    latents = inversion.latents_of(bench.pipeline, pixels)
+
+    def loss(vector: torch.Tensor) -> float:
+        rng = torch.Generator().manual_seed(99)
+        with torch.no_grad():
+            each = [
+                float(inversion._loss(bench.pipeline.unet, bench.pipeline.scheduler, latents, vector, 8, rng)) for _ in range(40)
+            ]
+        return float(np.mean(each))
+
+    assert loss(learned) < loss(start)
+
+
+def quiet(*a: Any) -> None:
+    """Says nothing."""
+
+
+def test_a_repeated_token_says_what_one_token_says(bench: Any) -> None:
+    """SLD and SAFREE need as many tokens as a prompt has; attention over equal tokens is attention over one."""
+    latent, t = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor(500)
+    vector = torch.randn(1, 1, bench.width, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        one, many = (
+            bench.pipeline.unet(latent, t, encoder_hidden_states=vector.expand(1, n, -1)).sample for n in (1, bench.tokens)
+        )
+    assert torch.allclose(one, many, atol=1e-5)
+
+
+def test_learning_repeats_itself_and_leaves_the_pipeline_alone(bench: Any, images: Path, tmp_path: Path) -> None:
+    before = {name: value.clone() for name, value in bench.pipeline.unet.state_dict().items()}
+    flags = [p.requires_grad for p in bench.pipeline.unet.parameters()]
+    cards = [made(bench, images, tmp_path / name) for name in ("a", "b")]
+    assert cards[0]["weights_sha256"] == cards[1]["weights_sha256"]
+    assert made(bench, images, tmp_path / "c", seed=1)["weights_sha256"] != cards[0]["weights_sha256"]
+    assert all(torch.equal(value, before[name]) for name, value in bench.pipeline.unet.state_dict().items())
+    assert [p.requires_grad for p in bench.pipeline.unet.parameters()] == flags
+    assert all(p.grad is None for p in bench.pipeline.unet.parameters())
+
+
+def test_what_was_made_is_read_back(bench: Any, images: Path, tmp_path: Path) -> None:
+    card = made(bench, images, tmp_path / "out")
+    found = inversion.load(bench.info(), bench.concept, str(tmp_path / "out"))
+    assert found.vector.shape == (1, bench.width)
+    assert found.sha256 == card["weights_sha256"]
+    assert found.seconds == card["seconds"]
+    assert (card["images"], card["concept"], card["checkpoint_sha256"]) == (8, "box", "")
+
+
+def test_it_is_learned_once_for_each_checkpoint(bench: Any, images: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(inversion, "FITTED", {"tiny": QUICK.model_dump()})
+    info = bench.info(scenes=images.parent, cache=tmp_path / "cache")
+    first = inversion.load(info, bench.concept, None)
+    real = inversion.make
+    monkeypatch.setattr(inversion, "make", lambda *a: pytest.fail("learned again"))
+    assert inversion.load(info, bench.concept, None).sha256 == first.sha256
+    monkeypatch.setattr(inversion, "make", real)
+    inversion.load(replace(info, checkpoint_sha="other"), bench.concept, None)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_without_images_the_command_is_named(bench: Any) -> None:
+    with pytest.raises(MissingError) as caught:
+        inversion.load(bench.info(), bench.concept, None)
+    assert "srbench train concept-inversion --backbone tiny --concept box --images FOLDER" in caught.value.hint
+
+
+def test_nothing_is_learned_of_a_sensitive_concept_but_a_file_is_read(bench: Any, images: Path, tmp_path: Path) -> None:
+    made(bench, images, tmp_path / "out")
+    secret = bench.concept.model_copy(update={"sensitive": True})
+    with pytest.raises(UsageError, match="sensitive"):
+        inversion.make(bench.info(), secret, images, QUICK, tmp_path / "no", (8, 8), quiet)
+    assert not (tmp_path / "no").exists()
+    assert inversion.load(bench.info(), secret, str(tmp_path / "out")).vector.shape == (1, bench.width)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"backbone_sha256": "other"}, "learned on another backbone"), ({"concept": "ball"}, "learned for concept 'ball'"),
+])
+def test_a_foreign_embedding_is_refused(bench: Any, images: Path, tmp_path: Path, changes: Any, message: str) -> None:
+    made(bench, images, tmp_path / "out")
+    card = json.loads((tmp_path / "out" / CARD).read_text())
+    (tmp_path / "out" / CARD).write_text(json.dumps(card | changes))
+    with pytest.raises(UsageError, match=message):
+        inversion.load(bench.info(), bench.concept, str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("tensors", [
+    {"a": torch.zeros(1, 4), "b": torch.zeros(1, 4)}, {"a": torch.zeros(2, 4)}, {"a": torch.full((1, 4), float("nan"))},
+])
+def test_a_file_that_holds_something_else_is_refused(bench: Any, tmp_path: Path, tensors: Any) -> None:
+    save_file(tensors, tmp_path / VECTOR)
+    with pytest.raises(UsageError, match="expected one vector"):
+        inversion.load(bench.info(), bench.concept, str(tmp_path))
+    (tmp_path / VECTOR).write_bytes(b"no weights")
+    with pytest.raises(UsageError, match="not an embedding file"):
+        inversion.load(bench.info(), bench.concept, str(tmp_path))
+
+
+def test_images_that_cannot_be_read(bench: Any, images: Path, tmp_path: Path) -> None:
+    (images / "9.png").write_text("no picture")
+    with pytest.raises(UsageError, match="cannot be read as an image"):
+        made(bench, images, tmp_path / "out")
+    with pytest.raises(UsageError, match="no images in it"):
+        made(bench, tmp_path / "nowhere", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interruption_leaves_nothing(bench: Any, images: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(inversion.json, "dumps", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        made(bench, images, tmp_path / "kept" / "out")
+    assert list((tmp_path / "kept").iterdir()) == []

@@ -1,0 +1,54 @@
+"""What methods read of a concept: every trained way to say it, an anchor for each, and never a reserved synonym."""
+
+from __future__ import annotations
+
+import pytest
+
+from srbench.catalog import load
+from srbench.errors import UsageError
+from srbench.methods.phrases import anchors, neighbours, phrases
+from srbench.pocket.world import CONCEPTS, OBJECTS, STYLES, article
+
+NAMES = sorted(CONCEPTS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_phrases_name_every_member_and_no_reserved_synonym(name: str) -> None:
+    concept = load.concepts()[name]
+    said = phrases(concept, "pocket")
+    words = CONCEPTS[name]
+    assert len(set(said)) == len(said)
+    assert not set(said) & set(words.reserved)
+    if words.kind == "object":
+        assert {article(noun) for key in words.members for noun in OBJECTS[key].nouns} <= set(said)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_word_has_an_anchor_outside_of_every_concept(name: str) -> None:
+    found = anchors(load.concepts()[name], "pocket")
+    unsafe = {phrase for each in load.concepts().values() for phrase in phrases(each, "pocket")}
+    assert found
+    assert not set(found.values()) & unsafe
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_neighbours_are_known_to_the_backbone_and_belong_to_no_concept(name: str) -> None:
+    known = {article(noun) for key, thing in OBJECTS.items() for noun in thing.nouns}
+    known |= {phrase for style in STYLES.values() for phrase in style.phrases}
+    found = neighbours(load.concepts()[name], "pocket")
+    assert found
+    assert set(found) <= known
+    assert not set(found) & {phrase for each in load.concepts().values() for phrase in phrases(each, "pocket")}
+
+
+def test_a_word_without_an_anchor_is_named() -> None:
+    church = load.concepts()["church"]
+    words = church.families["pocket"].model_copy(update={"counterparts": {"church": "house"}})
+    lacking = church.model_copy(update={"families": {"pocket": words}})
+    with pytest.raises(UsageError, match="no counterpart of its word 'small church'"):
+        anchors(lacking, "pocket")
+
+
+def test_a_family_without_words_is_named() -> None:
+    with pytest.raises(UsageError, match="has no words for sd"):
+        phrases(load.concepts()["hazard"], "sd")
