@@ -47,12 +47,14 @@ def run(asked: argparse.Namespace, dtype: str, batch_size: int, out: Path) -> tu
 
 def decisions(cells: list[Cell], store: Store) -> list[tuple[np.ndarray, bool]]:
     """Pixels (H, W, 3) int and the judge's decision, row by row in the order of the plan."""
-    raws = {(r["image"], r["scorer"]): r["raw"] for r in store.scores.values()}
+    # By pixels: images with equal ones share their scores.
+    raws = {(store.images[r["image"]]["pixel_sha"], r["scorer"]): r["raw"] for r in store.scores.values()}
     found = []
     for cell in cells:
         for planned in cell.rows:
             key = planned.image.key
-            found.append((store.pixels(key).astype(int), concept_present(raws[key, cell.protocol.scorer], cell.protocol)))
+            raw = raws[store.images[key]["pixel_sha"], cell.protocol.scorer]
+            found.append((store.pixels(key).astype(int), concept_present(raw, cell.protocol)))
     return found
 
 

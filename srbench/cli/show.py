@@ -112,8 +112,11 @@ def _summary(raw: dict[str, Any]) -> str:
 
 def _scores(store: Store, key: str) -> Table:
     table = Table.grid(padding=(0, 2))
+    # Images with equal pixels share their scores, which are stored under the first of them.
+    sha = store.images[key]["pixel_sha"] if key in store.images else ""
+    same = {other for other, image in store.images.items() if image["pixel_sha"] == sha}
     for record in store.scores.values():
-        if record["image"] == key:
+        if record["image"] in same:
             table.add_row(record["scorer"], _summary(record["raw"]))
     return table
 

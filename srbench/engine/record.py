@@ -22,7 +22,7 @@ from srbench.engine.score import Scoring, fields_of
 from srbench.engine.store import Store, write_atomic
 
 Raws = dict[tuple[str, str, str], dict[str, Any]]
-"""(image key, scorer, canonical fields) -> raw numbers."""
+"""(pixel sha, scorer, canonical fields) -> raw numbers. Images with equal pixels share them."""
 
 
 @dataclass
@@ -161,21 +161,22 @@ def rejudge(folder: Path, protocol: str, warn: Callable[[str], None]) -> list[Re
     latest: dict[tuple[str, ...], tuple[ResultCell, CellRecord]] = {}
     for path in sorted(folder.glob("runs/*/run.json"), reverse=True):
         data = read_run(path)
-        by_image = _scores_by_image(store, data["scorers"])
+        by_pixels = _scores_by_pixels(store, data["scorers"])
         for entry in data["cells"]:
             cell: ResultCell = entry["result"]
             identity = (cell.backbone, cell.concept, cell.suite, cell.method, cell.on, cell.variant, cell.dtype)
             if identity not in latest:
-                latest[identity] = (cell, _reread(cell, entry["rows"], judge, store, by_image))
+                latest[identity] = (cell, _reread(cell, entry["rows"], judge, store, by_pixels))
     return measured([(record, judge) for _, record in latest.values()], "pocket-judge", "pocket-clip")
 
 
-def _scores_by_image(store: Store, identities: dict[str, Any]) -> Raws:
+def _scores_by_pixels(store: Store, identities: dict[str, Any]) -> Raws:
     """Stored scores, only those made by the run's own scorer versions."""
     found = {}
     for record in store.scores.values():
-        if record["identity"] == digest(identities.get(record["scorer"], {})):
-            found[record["image"], record["scorer"], record["fields"]] = record["raw"]
+        image = store.images.get(record["image"])
+        if image is not None and record["identity"] == digest(identities.get(record["scorer"], {})):
+            found[image["pixel_sha"], record["scorer"], record["fields"]] = record["raw"]
     return found
 
 
@@ -203,7 +204,7 @@ def _reread_row(
         record = store.images[key]
         raws = {}
         for name in (judge.scorer, "pocket-judge", "pocket-clip"):
-            found = scores.get((key, name, fields_of(name, row)))
+            found = scores.get((record["pixel_sha"], name, fields_of(name, row)))
             if found is not None:
                 raws[name] = found
         return _from_store(key, record, raws, {})

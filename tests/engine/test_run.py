@@ -16,6 +16,7 @@ from srbench.catalog.specs import Row, RowFile
 from srbench.engine import generate, sample
 from srbench.engine.plan import plan
 from srbench.engine.prepare import prepare_method
+from srbench.engine.record import rejudge
 from srbench.engine.store import Store, pixel_sha
 from srbench.errors import MISSING, OK, SOME_FAILED, CellError, MissingError, SrbenchError, UsageError
 
@@ -356,3 +357,15 @@ def test_a_file_in_the_variant_is_its_name_and_content_never_its_path(tmp_path: 
     assert by_default.variant == ""
     assert by_path.artifact_sha == by_default.artifact_sha
     assert by_path.variant == f"redirector=mine@{by_path.artifact_sha[:8]}"
+
+
+def test_images_with_equal_pixels_share_their_scores_when_judged_anew(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method that leaves a picture alone has `none`'s pixels: its score is stored once, under one of the two."""
+    done = world.run(settings=("push.strength=0",))
+    records = list(world.store().images.values())
+    assert len({r["pixel_sha"] for r in records}) < len(records)
+    again = {(c.method, c.suite): c for c in rejudge(world.out, "bright", world.lines.append)}
+    for cell in done.cells:
+        found = again[cell.method, cell.suite]
+        assert (found.n_run, found.n_scored) == (8, 8)
+        assert found.metrics["fsr"].value == cell.metrics["fsr"].value
