@@ -67,13 +67,12 @@ def paired_difference(a: Sequence[bool], b: Sequence[bool], prompts: Sequence[st
     """
     if len(set(prompts)) < len(prompts):
         return bootstrap_mean([100.0 * (bool(x) - bool(y)) for x, y in zip(a, b, strict=True)], prompts)
-    n = len(a)
-    first, second = wilson(sum(map(bool, a)), n), wilson(sum(map(bool, b)), n)
-    assert first.low is not None and first.high is not None and second.low is not None and second.high is not None  # noqa: PT018
-    together = _correlation(a, b)
-    value = first.value - second.value
-    low = _joined(first.value - first.low, second.high - second.value, together)
-    high = _joined(first.high - first.value, second.value - second.low, together)
+    n, ones, others = len(a), sum(map(bool, a)), sum(map(bool, b))
+    first, second = 100 * ones / n, 100 * others / n
+    (low_a, high_a), (low_b, high_b) = _wilson(ones, n), _wilson(others, n)
+    together, value = _correlation(a, b), first - second
+    low = _joined(first - low_a, high_b - second, together)
+    high = _joined(high_a - first, second - low_b, together)
     return _around(value, value - low, value + high)
 
 

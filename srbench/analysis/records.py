@@ -8,10 +8,6 @@ from typing import Any, NamedTuple, Protocol
 
 from srbench.catalog.specs import Better, Row
 
-COSTS = ("prepare_seconds", "parameters", "peak_mb")
-"""Seconds of making checkpoint and artifact; parameters beside the backbone's; most memory while sampling, in MB."""
-
-
 class Named(Protocol):
     """A cell, planned or measured."""
 
@@ -96,7 +92,8 @@ class CellRecord:
     blocked: str = ""
     """Why the whole cell has no value."""
     cost: Mapping[str, float] = field(default_factory=dict)
-    """What the method costs: `COSTS` by name, as far as they are known."""
+    """What the method costs, as far as it is known: `prepare_seconds` of making checkpoint and artifact, `parameters` beside
+    the backbone's, `peak_mb`, the most memory while sampling."""
 
 
 @dataclass(frozen=True)

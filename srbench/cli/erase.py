@@ -8,11 +8,11 @@ from pathlib import Path
 
 from srbench.backbones.checkpoint import Passport
 from srbench.backbones.loader import open_backbone
-from srbench.catalog import load, plugins, screen
+from srbench.catalog import load, screen
 from srbench.cli.main import say
 from srbench.cli.progress import telling
 from srbench.engine.erase import make
-from srbench.engine.prepare import is_weight, job_of
+from srbench.engine.prepare import is_weight, job_of, weight_presets
 from srbench.engine.preview import Preview
 from srbench.errors import UsageError, did_you_mean
 from srbench.methods.base import blind
@@ -23,8 +23,7 @@ PREVIEW = "preview.png"
 def erase(method: str, backbone_name: str, concept_name: str, out: Path | None, device: str, settings: Sequence[str]) -> int:
     """Run a weight method, write its checkpoint, and print its passport."""
     if not is_weight(method):
-        weights = [preset for preset in plugins.presets() if is_weight(preset)]
-        raise UsageError(f"'{method}' acts while sampling: there is nothing to erase", did_you_mean(method, weights))
+        raise UsageError(f"'{method}' acts while sampling: there is nothing to erase", did_you_mean(method, weight_presets()))
     spec = load.named("backbone", backbone_name, load.backbones())
     (concept,) = load.concepts_of(spec, [concept_name])
     backbone = open_backbone(spec, "fp32", device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,11 @@ class MethodOnConcept:
 def is_weight(preset: str) -> bool:
     """Whether a preset is one of a weight method. Raises `UsageError` for an unknown one."""
     return bool(plugins.plugins("methods")[plugins.preset(preset)[0]].meta["kind"] == WEIGHT)
+
+
+def weight_presets() -> list[str]:
+    """Every preset of a weight method."""
+    return [preset for preset in plugins.presets() if is_weight(preset)]
 
 
 # --- options ---------------------------------------------------------------------------------------------------------------
@@ -137,10 +143,7 @@ def prepare_method(
         backbone.spec.name, family, backbone.sha256, backbone.pipeline if makes else None, backbone.redirectors,
         backbone.scenes, checkpoint.sha256 if checkpoint else "", cache, tell,
     )
-    if makes:
-        with laid_over(backbone.pipeline, checkpoint):
-            artifact = cls.prepare(info, concept, options)
-    else:
+    with laid_over(backbone.pipeline, checkpoint) if makes else nullcontext():
         artifact = cls.prepare(info, concept, options)
     sha = artifact.sha256 if artifact else ""
     return MethodOnConcept(
@@ -171,16 +174,10 @@ def check_on(name: str) -> None:
     if name == "none" or name in load.baselines() or Path(name).expanduser().exists():
         return
     if name not in plugins.presets():
-        weight = [preset for preset in plugins.presets() if is_weight(preset)]
-        raise UsageError(f"unknown checkpoint '{name}'", did_you_mean(name, ("none", *weight, *load.baselines())))
+        raise UsageError(f"unknown checkpoint '{name}'", did_you_mean(name, ("none", *weight_presets(), *load.baselines())))
     if not is_weight(name):
-        raise UsageError(
-            f"'{name}' acts while sampling and is no checkpoint", f"Give it to --method; --on takes {', '.join(_weights())}."
-        )
-
-
-def _weights() -> list[str]:
-    return [preset for preset in plugins.presets() if is_weight(preset)]
+        hint = f"Give it to --method; --on takes {', '.join(weight_presets())}."
+        raise UsageError(f"'{name}' acts while sampling and is no checkpoint", hint)
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -270,7 +271,7 @@ def fit(
 def curve(losses: Sequence[float], points: int = CURVE_POINTS) -> list[list[float]]:
     """[iteration, mean loss since the point before] at about `points` iterations."""
     ends = sorted({len(losses) * k // points for k in range(1, points + 1)} - {0})
-    spans = zip([0, *ends], ends, strict=False)
+    spans = itertools.pairwise([0, *ends])
     return [[end, float(f"{sum(losses[start:end]) / (end - start):.6g}")] for start, end in spans]
 
 

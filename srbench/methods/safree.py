@@ -211,6 +211,7 @@ def scaled_blocks(unet: Any, options: Options) -> list[tuple[Any, float]]:
     if not blocks:
         raise CellError("latent re-attention needs a U-Net with up blocks", "Switch it off: --set safree.reattend=false")
     widths = list(reversed(unet.config.block_out_channels))
+    # Not strict: two scales are published, and a U-Net has as many widths as it likes.
     scale = dict(zip(sorted(set(widths), reverse=True), (options.s1, options.s2), strict=False))
     return [(block, scale[width]) for block, width in zip(blocks, widths, strict=True) if width in scale]
 

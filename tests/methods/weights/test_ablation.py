@@ -70,7 +70,7 @@ def test_loss_goes_down(on_toy: BackboneInfo, box: ConceptSpec, anchor_from: str
 
     def measured(new: dict[str, torch.Tensor]) -> float:
         nets = finetune.copies(toy, "kv", "ablation")
-        nets.edited.load_state_dict(new, strict=False)
+        nets.edited.load_state_dict(new, strict=False)  # changed tensors only; the battery checks that every name fits
         teacher, total = getattr(nets, anchor_from), 0.0
         for seed in range(12):
             x, t = random(seed, 2, 4, 4, 4), torch.tensor([80 * seed + 20, 80 * seed + 60])

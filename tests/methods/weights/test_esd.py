@@ -73,7 +73,7 @@ def test_loss_goes_down(on_toy: BackboneInfo, box: ConceptSpec) -> None:
 
     def measured(new: dict[str, torch.Tensor]) -> float:
         nets = finetune.copies(toy, "x", "esd")
-        nets.edited.load_state_dict(new, strict=False)
+        nets.edited.load_state_dict(new, strict=False)  # changed tensors only; the battery checks that every name fits
         sampler, rng = finetune.Sampler(toy, empty, 3, 3.0), torch.Generator().manual_seed(99)
         drawn = [sampler.noisy(toy.unet, prompts, rng) for _ in range(12)]
         return sum(float(esd.loss(nets, x, t, prompts, empty, 1.0).detach()) for x, t in drawn)
