@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from srbench.catalog.specs import Better, Row
 
+
 class Named(Protocol):
     """A cell, planned or measured."""
 
