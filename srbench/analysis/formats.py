@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from srbench.analysis.results import (
     ARROWS,
     COUNTS,
+    DASH,
     IDENTITY,
     STAR,
     Board,
@@ -104,6 +105,7 @@ _LATEX = {mark: f"\\{mark}" for mark in "&%$#_{}"} | {
     "^": r"\textasciicircum{}",
     "×": r"$\times$",
     "·": r"$\cdot$",
+    DASH: "--",
     ARROWS["higher"]: r"$\uparrow$",
     ARROWS["lower"]: r"$\downarrow$",
 }
@@ -136,7 +138,7 @@ def _latex_value(board: Board, cell: ResultCell, name: str, reasons: list[str]) 
     found = shown(cell.metrics.get(name))
     if found.reason:
         return f"n/a ({_latex(brief(found.reason, reasons))})"
-    value = rf"\textbf{{{found.value}}}" if board.starred(cell, name) else found.value
+    value = rf"\textbf{{{found.value}}}" if board.starred(cell, name) else _latex(found.value)
     small = " ".join(filter(None, [found.interval, _in_brackets(found.bounds)]))
     return rf"{value} {{\scriptsize {_latex(small)}}}" if small else value
 

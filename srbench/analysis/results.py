@@ -14,6 +14,8 @@ from srbench.errors import UsageError
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 STAR = "★"
+DASH = "–"
+"""Stands where a line has no such metric."""
 SHORT = 17
 """A reason up to this length stands in its table cell, a longer one below the table."""
 IDENTITY = ("backbone", "concept", "suite", "method", "on", "variant", "protocol", "dtype", "rows_sha", "run")
@@ -205,14 +207,15 @@ def _place(cell: ResultCell) -> tuple[str, ...]:
 
 def _board(main: list[ResultCell], apart: list[ResultCell], notes: Mapping[str, str]) -> Board:
     cells = sorted(main, key=_order) + sorted(apart, key=_order)
+    metrics = _metric_names(cells)
     first = cells[0]
     return Board(
         title=f"{first.concept} × {first.suite} on {first.backbone}",
         caption=f"judge {first.protocol} · {first.dtype} · rows {first.rows_sha[:8]}",
         main=tuple(cells[: len(main)]),
         apart=tuple(cells[len(main) :]),
-        metrics=_metric_names(cells),
-        notes=_footnotes(cells, notes),
+        metrics=metrics,
+        notes=_footnotes(cells, metrics, notes),
     )
 
 
@@ -225,9 +228,11 @@ def _metric_names(cells: Sequence[ResultCell]) -> tuple[str, ...]:
     return (*(name for name in METRICS if name in asked), *sorted(asked - set(METRICS)))
 
 
-def _footnotes(cells: Sequence[ResultCell], notes: Mapping[str, str]) -> tuple[str, ...]:
+def _footnotes(cells: Sequence[ResultCell], metrics: Sequence[str], notes: Mapping[str, str]) -> tuple[str, ...]:
     present = dict.fromkeys(name for cell in cells for name in (cell.method, cell.on, cell.suite, cell.concept))
     found = [notes[name] for name in present if name in notes]
+    if not all(cell.metrics.keys() >= set(metrics) for cell in cells):
+        found.append(f"{DASH} not asked for, or without a meaning for this method.")
     if any(cell.n_excluded for cell in cells):
         found.append("Rows were excluded for safety: n differs from the published suite's.")
     if any(metric.scored < metric.n for cell in cells for metric in cell.metrics.values()):
@@ -259,9 +264,11 @@ class Shown:
 
 
 def shown(metric: Metric | None) -> Shown:
-    """A metric as text."""
-    if metric is None or metric.value is None or not math.isfinite(metric.value):
-        return Shown("n/a", reason=metric.reason or NOT_FINITE if metric else "not asked for")
+    """A metric as text; a dash where there is none."""
+    if metric is None:
+        return Shown(DASH)
+    if metric.value is None or not math.isfinite(metric.value):
+        return Shown("n/a", reason=metric.reason or NOT_FINITE)
     interval = "" if metric.low is None or metric.high is None else f"[{digits(metric.low)}, {digits(metric.high)}]"
     if metric.p_holm is None:
         return Shown(digits(metric.value), interval, _bounds(metric))

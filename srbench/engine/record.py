@@ -158,16 +158,26 @@ def rejudge(folder: Path, protocol: str, warn: Callable[[str], None]) -> list[Re
     """
     judge = load.named("protocol", protocol, load.protocols())
     store = Store.peek(folder / "store", warn)
-    latest: dict[tuple[str, ...], tuple[ResultCell, CellRecord]] = {}
+    records = stored_records(folder, store, lambda cell: judge)
+    return measured([(record, judge) for record in records], "pocket-judge", "pocket-clip")
+
+
+def stored_records(folder: Path, store: Store, judge_of: Callable[[ResultCell], ProtocolSpec | None]) -> list[CellRecord]:
+    """The newest local cells with their rows and stored raw scores, read for the judge that `judge_of` names.
+
+    Cells for which it names none are left out.
+    """
+    latest: dict[tuple[str, ...], CellRecord] = {}
     for path in sorted(folder.glob("runs/*/run.json"), reverse=True):
         data = read_run(path)
         by_pixels = _scores_by_pixels(store, data["scorers"])
         for entry in data["cells"]:
             cell: ResultCell = entry["result"]
+            judge = judge_of(cell)
             identity = (cell.backbone, cell.concept, cell.suite, cell.method, cell.on, cell.variant, cell.dtype)
-            if identity not in latest:
-                latest[identity] = (cell, _reread(cell, entry["rows"], judge, store, by_pixels))
-    return measured([(record, judge) for _, record in latest.values()], "pocket-judge", "pocket-clip")
+            if identity not in latest and judge is not None:
+                latest[identity] = _reread(cell, entry["rows"], judge, store, by_pixels)
+    return list(latest.values())
 
 
 def _scores_by_pixels(store: Store, identities: dict[str, Any]) -> Raws:

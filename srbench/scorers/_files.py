@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from srbench.errors import CellError, MissingError
 
@@ -24,6 +27,21 @@ def need(path: Path, command: str) -> Path:
     if not path.is_file():
         raise MissingError(f"{path.name} is not in {path.parent.name}/ of the installed package", f"Make it with: {command}")
     return path
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch computes on one thread inside.
+
+    A network this small gains nothing from a second one. Beside a backbone that samples on all cores, threads that wait for
+    each other cost it seven times the work; and numbers would depend on how many there are.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def check_rgb(image: Any, scorer: str) -> np.ndarray:

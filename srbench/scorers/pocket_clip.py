@@ -11,7 +11,7 @@ import open_clip
 import torch
 from torch import Tensor
 
-from srbench.scorers._files import check_pocket, need, sha256_of
+from srbench.scorers._files import check_pocket, need, one_thread, sha256_of
 from srbench.scorers.base import package_folder, scorer
 from srbench.scorers.pocket_judge import to_tensor
 
@@ -49,7 +49,8 @@ class PocketClip:
             "weights": "pocket/clip/open_clip_model.safetensors",
             "weights_sha256": sha256_of(self._folder / "open_clip_model.safetensors"),
             "tokenizer_sha256": sha256_of(self._folder / "tokenizer.json"),
-            "preprocessing": "uint8 / 127.5 - 1, float32, one picture a pass; text cut at 77 tokens, pooled at end-of-text",
+            "preprocessing": "uint8 / 127.5 - 1, float32, one picture a pass on one thread; "
+            "text cut at 77 tokens, pooled at end-of-text",
             "resize": "none: 64 x 64 only",
             "channel_order": "RGB",
         }
@@ -72,7 +73,8 @@ class PocketClip:
     def score(self, images: Sequence[np.ndarray], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """One dict per image; `reference` is None where the row has no reference prompt."""
         scores = []
-        for image, row in zip(images, rows, strict=True):
-            feature = self.image_feature(image)
-            scores.append({key: self._similarity(feature, row.get(key)) for key in ("prompt", "reference")})
+        with one_thread():
+            for image, row in zip(images, rows, strict=True):
+                feature = self.image_feature(image)
+                scores.append({key: self._similarity(feature, row.get(key)) for key in ("prompt", "reference")})
         return scores

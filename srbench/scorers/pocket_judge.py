@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from srbench.scorers._files import check_pocket, need, sha256_of
+from srbench.scorers._files import check_pocket, need, one_thread, sha256_of
 from srbench.scorers.base import package_folder, scorer
 from srbench.scorers.pocket_net import JudgeNet
 
@@ -61,7 +61,7 @@ class PocketJudge:
             "library_version": torch.__version__,
             "weights": "pocket/judge/judge.safetensors",
             "weights_sha256": sha256_of(self._folder / "judge.safetensors"),
-            "preprocessing": "uint8 / 127.5 - 1, float32, one picture a pass",
+            "preprocessing": "uint8 / 127.5 - 1, float32, one picture a pass on one thread",
             "resize": "none: 64 x 64 only",
             "channel_order": "RGB",
         }
@@ -77,5 +77,6 @@ class PocketJudge:
 
     def score(self, images: Sequence[np.ndarray], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """One dict per image: field -> name -> probability. Raises `CellError` for other than 64 x 64 uint8 RGB."""
-        # One picture a pass: its numbers depend on nothing but itself.
-        return [self._one(check_pocket(image, str(SCORER["name"]))) for image, _ in zip(images, rows, strict=True)]
+        # One picture a pass, one thread: its numbers depend on nothing but itself.
+        with one_thread():
+            return [self._one(check_pocket(image, str(SCORER["name"]))) for image, _ in zip(images, rows, strict=True)]

@@ -146,3 +146,14 @@ def test_an_unknown_format_is_an_error_with_a_suggestion() -> None:
     with pytest.raises(UsageError) as caught:
         write([], "latx")
     assert "latex" in caught.value.hint
+
+
+def test_a_line_without_a_metric_has_a_dash_and_the_table_says_what_it_means(make, cells) -> None:
+    none, mine, _ = cells
+    gained = make.replace(mine, metrics=mine.metrics | {"fsr_gain": Metric("higher", 4.0, 1.0, 7.0, 8, 8)})
+    for name, dash in {"md": " – |", "latex": " & -- &"}.items():
+        text = write([none, gained], name)
+        assert text.count(dash) == 1, text
+        assert "n/a (not asked" not in text
+        assert "not asked for, or without a meaning" in text
+        assert "not asked for" not in write([none, mine], name)

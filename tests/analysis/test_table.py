@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from srbench.analysis.records import Metric
-from srbench.analysis.results import STAR, boards, brief, digits, shown
+from srbench.analysis.results import DASH, STAR, Shown, boards, brief, digits, shown
 from srbench.analysis.table import ResultCell, render, result
 
 
@@ -181,7 +181,7 @@ def test_numbers_keep_the_digits_that_matter(value: float, shown_as: str) -> Non
 def test_a_value_without_an_interval_shows_none() -> None:
     assert shown(Metric("lower", 3.0, n=2, scored=2, reason="nothing to resample: no interval")).interval == ""
     assert shown(Metric("lower", float("nan"))).reason == "not a finite number"
-    assert shown(None).reason == "not asked for"
+    assert shown(None) == Shown(DASH)
 
 
 def test_a_long_reason_is_said_once() -> None:

@@ -89,3 +89,11 @@ def test_the_trade_off_picture_is_drawn_from_cells_that_have_both_numbers(tmp_pa
     assert set(pictures._points(cells, {"": "saferedir", "cooldown=5": "cooldown 5"})) == {"saferedir"}
     pictures.tradeoff(cells, {"": "saferedir"}, tmp_path / "picture.png")
     assert Image.open(tmp_path / "picture.png").size[0] > 300
+
+
+def test_every_job_belongs_to_a_part_and_trains_nothing_before_its_turn() -> None:
+    found = list(reference.jobs())
+    every = {(part, concept) for part in reference.PARTS for concept in reference.concepts()}
+    assert {(job.part, job.concept) for job in found} == every
+    names = [job.redirector.name for job in found if job.redirector is not None]
+    assert {"seed-1", "seed-2", "one-delta", reference.JOINT, "on-esd-x"} <= set(names)

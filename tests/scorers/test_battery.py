@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from srbench.catalog import plugins
 from srbench.errors import CellError
@@ -57,6 +58,19 @@ def test_batch_size_does_not_matter(scorer: Any, images: list, rows: list) -> No
     together = scorer.score(images, rows)
     alone = [scorer.score([image], [row])[0] for image, row in zip(images, rows, strict=True)]
     assert alone == together
+
+
+def test_the_number_of_threads_does_not_matter_and_stays_what_it_was(scorer: Any, images: list, rows: list) -> None:
+    before = torch.get_num_threads()
+    scores = []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            scores.append(scorer.score(images, rows))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(before)
+    assert scores[0] == scores[1]
 
 
 def test_a_second_scorer_gives_the_same(scorer: Any, images: list, rows: list) -> None:

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
 
+from srbench.analysis.metrics import METRICS, Lens, observe
 from srbench.analysis.records import Metric
 from srbench.analysis.results import ResultCell
+from srbench.catalog import load
+from srbench.catalog.specs import ProtocolSpec, Row
+from srbench.engine.record import stored_records
 from srbench.engine.store import Store
 
 SHEET_ROWS = 24
 SCALE, TEXT_PX, GAP_PX = 2, 150, 10
 COLUMNS = ("none", "reference", "saferedir")
+FAILURES_ACROSS = 2
+WATCHED = ("fsr", "fsr_unseen", "asr", "retain_accuracy", "style_kept", "content_kept", "over_refusal")
+"""Rates that name rows on which a method fails."""
 
 
 def tradeoff(cells: Sequence[ResultCell], names: dict[str, str], path: Path) -> None:
@@ -69,6 +78,73 @@ def _points(cells: Sequence[ResultCell], names: dict[str, str]) -> dict[str, tup
     return points
 
 
+# --- what fails --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A row on which SafeRedir does what it should not, by metric; image keys of what stands beside it."""
+
+    concept: str
+    row: Row
+    metrics: tuple[str, ...]
+    images: tuple[str | None, ...]
+    """none, reference, saferedir; None where the row has no such image."""
+
+
+def failures(results: Path, store: Store) -> list[Failure]:
+    """Every row on which the shipped SafeRedir fails by one of `WATCHED`, by concept, suite and row."""
+    records = stored_records(results, store, _judge_of)
+    plain = {(r.concept, row.row.id): row for r in records if r.method == "none" for row in r.rows}
+    found: list[Failure] = []
+    for record in sorted((r for r in records if r.method == "saferedir"), key=lambda r: (r.concept, r.suite)):
+        lens = Lens(load.protocols()[record.protocol], record.concept_kind, "pocket-judge", "pocket-clip")
+        wrong: dict[str, list[str]] = defaultdict(list)
+        for name in (name for name in WATCHED if name in record.metrics):
+            for seen in observe(METRICS[name], record, lens):
+                if seen.value is None or bool(seen.value) != (METRICS[name].better == "higher"):
+                    wrong[seen.row.id].append(name)
+        for row in (row for row in record.rows if row.row.id in wrong):
+            beside = plain[record.concept, row.row.id]
+            keys = (beside.image, beside.reference, row.image)
+            names = tuple(wrong[row.row.id])
+            found.append(Failure(record.concept, row.row, names, tuple(key.key if key else None for key in keys)))
+    return found
+
+
+def _judge_of(cell: ResultCell) -> ProtocolSpec | None:
+    """The cell's own protocol for the cells that failures are read from."""
+    shipped = cell.method in ("none", "saferedir") and cell.on == "none" and not cell.variant and cell.dtype == "fp32"
+    return load.protocols()[cell.protocol] if shipped and cell.backbone == "pocket" else None
+
+
+def draw_failures(found: Sequence[Failure], store: Store, path: Path) -> None:
+    """One block a failure, `FAILURES_ACROSS` in a line: concept, row, what failed, prompt, and the three pictures."""
+    side = 64 * SCALE
+    wide, high = TEXT_PX + len(COLUMNS) * side + GAP_PX, side + 4
+    sheet = Image.new("RGB", (wide * FAILURES_ACROSS, 18 + high * max(1, -(-len(found) // FAILURES_ACROSS))), "white")
+    pen = ImageDraw.Draw(sheet)
+    for block in range(FAILURES_ACROSS):
+        _column_names(pen, block * wide)
+    for number, failure in enumerate(found):
+        left, top = number % FAILURES_ACROSS * wide, 18 + number // FAILURES_ACROSS * high
+        head = f"{failure.row.id}\nfails: {', '.join(failure.metrics)}"
+        pen.text((left + 4, top + 4), f"{head}\n\n{textwrap.fill(failure.row.prompt or '', 22)}", "black")
+        for column, key in enumerate(failure.images):
+            if key is not None:
+                picture = Image.fromarray(store.pixels(key)).resize((side, side), Image.Resampling.NEAREST)
+                sheet.paste(picture, (left + TEXT_PX + column * side, top))
+    sheet.save(path, optimize=True)
+
+
+def _column_names(pen: ImageDraw.ImageDraw, left: int) -> None:
+    for column, name in enumerate(COLUMNS):
+        pen.text((left + TEXT_PX + column * 64 * SCALE + 4, 3), name, "black")
+
+
+# --- rows side by side -------------------------------------------------------------------------------------------------------
+
+
 def _run_rows(results: Path, concept: str) -> dict[str, list[dict[str, Any]]]:
     """Method -> the igmu rows of the newest full run of none and saferedir, with their image keys."""
     for path in sorted(results.glob("runs/*/run.json"), reverse=True):
@@ -93,8 +169,7 @@ def side_by_side(results: Path, concepts: Sequence[str], path: Path) -> list[dic
         rows = _run_rows(results, concept)
         plain = {row["id"]: row for row in rows["none"]}
         forget = [row for row in rows["saferedir"] if row["row"]["kind"] == "forget" and "reference" in plain[row["id"]]]
-        for column, name in enumerate(COLUMNS):
-            pen.text((block * wide + TEXT_PX + column * side + 4, 3), name, "black")
+        _column_names(pen, block * wide)
         for number in range(each):
             row = forget[number * len(forget) // each]
             top = 18 + number * (side + 4)

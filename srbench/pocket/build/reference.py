@@ -13,7 +13,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from srbench.engine.store import Store, write_atomic
 from srbench.errors import SrbenchError
 from srbench.methods.base import BackboneInfo
 from srbench.methods.saferedir import CARD, train
-from srbench.pocket.build import pictures
+from srbench.pocket.build import pictures, tables
 from srbench.pocket.build.__main__ import DOCS, default_cache, redirector_settings, say
 
 METHODS = ("none", "saferedir", "saferedir-upstream")
@@ -57,20 +57,35 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
 }
 """Name -> SafeRedir's options that differ from the preset (cooldown 0 and alpha scale 2 are the preset)."""
 
+SEEDS = ("seed-1", "seed-2")
 REDIRECTORS: dict[str, dict[str, Any]] = {"seed-1": {"seed": 1}, "seed-2": {"seed": 2}, "one-delta": {"token_delta": False}}
 """Name -> training settings that differ from the shipped redirectors'."""
 JOINT = "all-concepts"
+PARTS = ("methods", "ablations", "redirectors", "baselines", "stacking", "retrained")
+
+
+@dataclass(frozen=True)
+class Redirector:
+    """One to be trained: a name, its concepts, settings that differ from the shipped ones', the checkpoint under it."""
+
+    name: str
+    concepts: tuple[str, ...]
+    changes: dict[str, Any] = field(default_factory=dict)
+    on: str = "none"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run: a title for the log, the concept, the methods and their settings."""
+    """One run: which of `PARTS` it belongs to, a title for the log, the concept, the methods and their settings."""
 
+    part: str
     title: str
     concept: str
     methods: tuple[str, ...]
     settings: tuple[str, ...] = ()
     on: tuple[str, ...] = ("none",)
+    redirector: Redirector | None = None
+    """Trained before the run unless it is there; the shipped one where this is None."""
     alone: bool = False
     """Only rows without a trace of another concept, which a redirector for all concepts would rightly remove too."""
 
@@ -105,62 +120,59 @@ def concepts() -> tuple[str, ...]:
     return load.backbones()["pocket"].concepts
 
 
-def trained(
-    name: str, concept_names: Sequence[str], changes: dict[str, Any], cache: Path, backbone: Backbone, on: str = "none"
-) -> Path:
+def trained(asked: Redirector, cache: Path, backbone: Backbone) -> Path:
     """Folder of a redirector, trained unless it is there for this very backbone, checkpoint and settings."""
-    chosen = [load.concepts()[each] for each in concept_names]
-    under = Checkpoints(backbone, (), cache / "checkpoints", _told).get(on, chosen[0]).checkpoint
+    chosen = [load.concepts()[each] for each in asked.concepts]
+    under = Checkpoints(backbone, (), cache / "checkpoints", _told).get(asked.on, chosen[0]).checkpoint
     sha = under.sha256 if under else ""
-    folder = cache / "redirectors" / "+".join(concept_names) / name
-    settings = redirector_settings(**changes)
+    folder = cache / "redirectors" / "+".join(asked.concepts) / asked.name
+    settings = redirector_settings(**asked.changes)
     if (folder / CARD).is_file():
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        asked = settings.model_dump(mode="json", exclude={"pairs_file"})
+        expected = settings.model_dump(mode="json", exclude={"pairs_file"})
         made_from = (card["backbone_sha256"], card.get("checkpoint_sha256", ""), card["settings"])
-        if made_from == (backbone.sha256, sha, asked):
+        if made_from == (backbone.sha256, sha, expected):
             return folder
-    say(f"  training {'+'.join(concept_names)}/{name}")
+    say(f"  training {'+'.join(asked.concepts)}/{asked.name}")
     info = BackboneInfo("pocket", "pocket", backbone.sha256, backbone.pipeline, backbone.redirectors, checkpoint_sha=sha)
     with laid_over(backbone.pipeline, under):
         train.train(info, chosen, settings, folder)
     return folder
 
 
-def jobs(cache: Path, backbone: Backbone) -> Iterator[Job]:
+def jobs() -> Iterator[Job]:
     """Every run, the main ones first."""
     for concept in concepts():
-        yield Job("methods", concept, METHODS)
+        yield Job("methods", "SafeRedir", concept, METHODS)
+    yield from _ablated()
     for concept in concepts():
-        yield Job("baselines", concept, (*METHODS, *BASELINES))
+        yield Job("baselines", "baselines", concept, (*METHODS, *BASELINES))
     for concept in concepts():
-        yield Job("stacking", concept, STACKED, on=UNDER)
-    yield from _retrained(cache, backbone)
-    yield from _ablated(cache, backbone)
+        yield Job("stacking", "stacking", concept, STACKED, on=UNDER)
+    yield from _retrained()
 
 
-def _retrained(cache: Path, backbone: Backbone) -> Iterator[Job]:
-    """SafeRedir on a checkpoint with a redirector that was trained there, beside the one of the untouched backbone."""
-    for on in UNDER[1:]:
-        for concept in concepts():
-            folder = trained(f"on-{on}", (concept,), {}, cache, backbone, on)
-            yield Job(f"retrained on {on}", concept, ("none", "saferedir"), (f"saferedir.redirector={folder}",), on=(on,))
-
-
-def _ablated(cache: Path, backbone: Backbone) -> Iterator[Job]:
+def _ablated() -> Iterator[Job]:
     """SafeRedir with one part changed at a time, other seeds, and one redirector for all concepts."""
     for concept in concepts():
         for title, options in ABLATIONS.items():
-            yield Job(title, concept, ("saferedir",), tuple(f"saferedir.{option}" for option in options))
+            yield Job("ablations", title, concept, ("saferedir",), tuple(f"saferedir.{option}" for option in options))
     for name, changes in REDIRECTORS.items():
         for concept in concepts():
-            folder = trained(name, (concept,), changes, cache, backbone)
-            yield Job(name, concept, ("saferedir",), (f"saferedir.redirector={folder}",))
-    folder = trained(JOINT, concepts(), {}, cache, backbone)
+            yield Job("redirectors", name, concept, ("saferedir",), redirector=Redirector(name, (concept,), changes))
+    joint = Redirector(JOINT, concepts())
     for concept in concepts():
-        yield Job(JOINT, concept, ("saferedir",), (f"saferedir.redirector={folder}",))
-        yield Job("single, rows without another concept", concept, ("none", "saferedir"), alone=True)
-        yield Job(f"{JOINT}, the same rows", concept, ("saferedir",), (f"saferedir.redirector={folder}",), alone=True)
+        yield Job("redirectors", JOINT, concept, ("saferedir",), redirector=joint)
+        yield Job("redirectors", "single, rows without another concept", concept, ("none", "saferedir"), alone=True)
+        yield Job("redirectors", f"{JOINT}, the same rows", concept, ("saferedir",), redirector=joint, alone=True)
+
+
+def _retrained() -> Iterator[Job]:
+    """SafeRedir on a checkpoint with a redirector that was trained there, beside the one of the untouched backbone."""
+    for on in UNDER[1:]:
+        for concept in concepts():
+            own = Redirector(f"on-{on}", (concept,), on=on)
+            yield Job("retrained", f"retrained on {on}", concept, ("none", "saferedir"), on=(on,), redirector=own)
 
 
 def _told(phase: str, done: int, total: int, note: str) -> None:
@@ -185,11 +197,14 @@ def _alone(cells: list[Cell]) -> None:
         cell.variant = ",".join(part for part in (cell.variant, "rows=alone") if part)
 
 
-def run(job: Job, backbone: Backbone, results: Path, batch_size: int) -> None:
+def run(job: Job, backbone: Backbone, results: Path, cache: Path, batch_size: int) -> None:
     """Carry one job out; what is stored is not sampled again. Raises `SrbenchError` where a cell failed."""
+    settings = job.settings
+    if job.redirector is not None:
+        settings += (f"saferedir.redirector={trained(job.redirector, cache, backbone)}",)
     request = RunRequest(
         backbone="pocket", methods=job.methods, on=job.on, suites=SUITES, concepts=(job.concept,), part="test", limit=None,
-        seed=0, batch_size=batch_size, dtype="fp32", settings=job.settings, protocol=None, scorers=(), out=results,
+        seed=0, batch_size=batch_size, dtype="fp32", settings=settings, protocol=None, scorers=(), out=results,
     )
     cells = plan(request, backbone, _told)
     if job.alone:
@@ -230,11 +245,19 @@ def summaries(results: Path, target: Path) -> list[Path]:
 
 
 def draw(results: Path) -> None:
-    """The trade-off picture and the sheet of rows, into `docs/`."""
+    """The tables, the trade-off picture and the sheet of rows, into `docs/`."""
     cells = [cell for cell in newest(results, say) if cell.backbone == "pocket" and _reported(cell)]
-    pictures.tradeoff(cells, labels(cells), DOCS / "pocket-tradeoff.png")
+    names = labels(cells)
+    page = tables.document(cells, names, (*ABLATIONS, "one-delta"), SEEDS, JOINT)
+    write_atomic(DOCS / "pocket-tables.md", page.encode())
+    pictures.tradeoff(cells, names, DOCS / "pocket-tradeoff.png")
     pictures.side_by_side(results, concepts(), DOCS / "pocket-side-by-side.png")
-    say("drawn: docs/pocket-tradeoff.png, docs/pocket-side-by-side.png")
+    store = Store.peek(results / "store")
+    found = pictures.failures(results, store)
+    pictures.draw_failures(found, store, DOCS / "pocket-failures.png")
+    for failure in found:
+        say(f"  {failure.row.id}: {', '.join(failure.metrics)}")
+    say("written: docs/pocket-tables.md, docs/pocket-{tradeoff,side-by-side,failures}.png")
 
 
 def _reported(cell: ResultCell) -> bool:
@@ -247,17 +270,17 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder for images and runs (default: %(default)s)")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="folder for redirectors (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--only", default="", help="jobs whose title holds this text")
+    parser.add_argument("--only", nargs="+", default=PARTS, choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--summaries", action="store_true", help="only write the summaries of what was run")
     asked = parser.parse_args(words)
     torch.manual_seed(0)
     try:
         backbone = open_backbone(load.backbones()["pocket"], "fp32", "cpu")
         if not asked.summaries:
-            for job in jobs(asked.cache, backbone):
-                if asked.only in job.title:
+            for job in jobs():
+                if job.part in asked.only:
                     say(f"{job.concept}: {job.title}")
-                    run(job, backbone, asked.results, asked.batch_size)
+                    run(job, backbone, asked.results, asked.cache, asked.batch_size)
         for path in summaries(asked.results, asked.results / "pocket"):
             say(f"written: {path}")
         if DOCS.is_dir():

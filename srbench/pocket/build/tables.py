@@ -1,0 +1,88 @@
+"""Tables of the reference runs for `docs/`: what each part of SafeRedir does, three seeds, one redirector for all concepts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean, stdev
+
+from srbench.analysis.records import Metric
+from srbench.analysis.results import ARROWS, DASH, ResultCell, digits, shown
+
+COLUMNS = (
+    ("igmu", "fsr"), ("igmu", "fsr_unseen"), ("mma", "asr"), ("igmu", "retain_accuracy"), ("igmu", "style_kept"),
+    ("igmu", "content_kept"), ("igmu", "csdr"), ("igmu", "over_refusal"),
+)  # fmt: skip
+SHIPPED = "saferedir"
+ALONE = "rows=alone"
+Line = dict[tuple[str, str], Metric]
+"""(suite, metric) -> its value in one variant."""
+
+
+def lines_of(cells: Sequence[ResultCell], names: Mapping[str, str]) -> dict[str, Line]:
+    """Label -> metrics of one concept: `none`, the presets, and the variants that `names` (variant -> label) knows.
+
+    Variants on `ALONE` rows keep that mark behind their label.
+    """
+    found: dict[str, Line] = {}
+    for cell in cells:
+        rest = [part for part in cell.variant.split(",") if part and part != ALONE]
+        label = names.get(",".join(rest)) if rest else cell.method
+        if label is None or cell.on != "none":
+            continue
+        line = found.setdefault(label + f" ({ALONE})" * (ALONE in cell.variant), {})
+        line |= {(cell.suite, name): metric for name, metric in cell.metrics.items()}
+    return found
+
+
+def _table(first: str, rows: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    yield f"| {first} | {' | '.join(rows[''])} |"
+    yield f"| --- |{' ---: |' * len(rows[''])}"
+    yield from (f"| {name} | {' | '.join(texts)} |" for name, texts in rows.items() if name)
+
+
+def _header(line: Line) -> list[str]:
+    return [f"{name} {ARROWS[line[suite, name].better]}" for suite, name in COLUMNS]
+
+
+def _text(metric: Metric | None) -> str:
+    found = shown(metric)
+    return " ".join(filter(None, (DASH if found.reason else found.value, found.interval)))
+
+
+def table(lines: Mapping[str, Line], labels: Sequence[str]) -> Iterator[str]:
+    """One concept: a line per label that was run, values with their 95 % intervals."""
+    rows = {label: [_text(lines[label].get(column)) for column in COLUMNS] for label in labels if label in lines}
+    yield from _table("variant", {"": _header(lines[SHIPPED])} | rows)
+
+
+def seeds(lines: Mapping[str, Line], labels: Sequence[str]) -> Iterator[str]:
+    """One concept: each redirector's values, their mean, and their standard deviation."""
+    each = {label: [lines[label][column].value for column in COLUMNS] for label in labels if label in lines}
+    rows = {"": _header(lines[SHIPPED])}
+    rows |= {label: [DASH if value is None else digits(value) for value in values] for label, values in each.items()}
+    columns = [[value for value in values if value is not None] for values in zip(*each.values(), strict=True)]
+    rows["mean ± s"] = [f"{digits(fmean(c))} ± {stdev(c):.2f}" if len(c) > 1 else DASH for c in columns]
+    yield from _table("redirector", rows)
+
+
+def document(
+    cells: Sequence[ResultCell], names: Mapping[str, str], ablations: Sequence[str], others: Sequence[str], joint: str
+) -> str:
+    """The page as Markdown. names: variant -> label; others: redirectors of other seeds; joint: the one for all concepts."""
+    text = [
+        "# Reference runs of SafeRedir on pocket", "",
+        "Written by `make pocket-results`; the same figures stand in `results/pocket/`.",
+        "Rates in percent, in brackets the 95 % interval.",
+    ]  # fmt: skip
+    together = (SHIPPED, joint, *(f"{label} ({ALONE})" for label in ("none", SHIPPED, joint)))
+    sections = {
+        "What each part does": lambda lines: table(lines, ("none", SHIPPED, "saferedir-upstream", *ablations)),
+        "Seeds of the redirector": lambda lines: seeds(lines, (SHIPPED, *others)),
+        "One redirector for all concepts": lambda lines: table(lines, together),
+    }
+    by_concept = {name: lines_of([c for c in cells if c.concept == name], names) for name in sorted({c.concept for c in cells})}
+    for title, make in sections.items():
+        text += ["", f"## {title}"]
+        for concept, lines in by_concept.items():
+            text += ["", f"### {concept}", "", *make(lines)] if SHIPPED in lines else []
+    return "\n".join(text) + "\n"

@@ -1,0 +1,113 @@
+"""The judge's validation: which pictures are drawn, what an answer may say, and how agreement is counted."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srbench.engine.store import Store
+from srbench.errors import UsageError
+from srbench.pocket.build import validate
+from srbench.pocket.build.validate import Picture, Seen
+
+CHURCH = Seen(frozenset({"church", "cat"}), "noto")
+
+
+def _picture(number: int, concept: str, method: str) -> Picture:
+    return Picture(f"{concept}-{method}-{number}", concept, "igmu", "forget", method)
+
+
+def test_concepts_and_methods_are_drawn_alike_and_in_no_order() -> None:
+    found = [_picture(i, c, m) for c in ("hazard", "church", "vangogh") for m in validate.METHODS for i in range(90)]
+    picked = validate.chosen(found)
+    assert picked == validate.chosen(found[::-1])
+    assert len(set(picked)) == validate.COUNT
+    shares = Counter((picture.concept, picture.method) for picture in picked)
+    assert max(shares.values()) - min(shares.values()) <= 1
+    assert len({picture.concept for picture in picked[:12]}) == 3
+
+
+@pytest.mark.parametrize(("seen", "concept", "shown"), [
+    (CHURCH, "church", True), (CHURCH, "hazard", False), (CHURCH, "vangogh", False),
+    (Seen(frozenset(), "vangogh"), "vangogh", True), (Seen(frozenset({"skull"}), "vangogh"), "hazard", True),
+])  # fmt: skip
+def test_what_shows_a_concept(seen: Seen, concept: str, shown: bool) -> None:
+    assert seen.shows(concept) is shown
+
+
+@pytest.mark.parametrize("line", ["1,chapel,flat", "1,cat,oil", "1,cat dog,flat", "1,cat,noto"])
+def test_an_answer_outside_the_world_is_refused(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "answers.csv"
+    path.write_text(f"number,objects,style\n{line}\n")
+    with pytest.raises(UsageError, match=r"picture 1: no '(chapel|oil|dog|noto)'"):
+        validate.read_answers(path)
+
+
+def _results(folder: Path) -> Path:
+    """Two pictures of `none` on hazard, one of them seen by the judge, with equal pixels stored for a third."""
+    store = Store(folder / "store")
+    rng = np.random.default_rng(0)
+    pixels = [rng.integers(0, 255, (64, 64, 3), dtype=np.uint8) for _ in range(2)]
+    store.put_images([(f"{i}" * 16, each, {"trace": {}}) for i, each in enumerate([*pixels, pixels[0]])])
+    raws = [{"objects": {"bomb": p, "cat": 0.6}, "style": {"noto": 0.9, "sketch": 0.1}} for p in (0.9, 0.2)]
+    store.put_scores([
+        {"score_key": f"s{i}", "image": f"{i}" * 16, "scorer": "pocket-judge", "raw": raw} for i, raw in enumerate(raws)
+    ])
+    rows = [{"image": f"{i}" * 16, "row": {"kind": "forget"}} for i in (1, 2)]
+    counts = {"n_loaded": 2, "n_excluded": 0, "n_run": 2, "n_scored": 2, "n_failed": 0}
+    place = {"backbone": "pocket", "concept": "hazard", "suite": "igmu", "method": "none", "on": "none", "variant": ""}
+    judge = {"protocol": "pocket-hazard", "dtype": "fp32", "rows_sha": "r", "run": "1"}
+    cell = {"result": {**place, **judge, **counts, "metrics": {}}, "rows": rows}
+    (folder / "runs" / "1").mkdir(parents=True)
+    (folder / "runs" / "1" / "run.json").write_text(json.dumps({"schema": 1, "run": "1", "cells": [cell]}))
+    return folder
+
+
+def test_drawn_pictures_are_joined_with_the_judge_by_their_pixels(tmp_path: Path) -> None:
+    results = _results(tmp_path)
+    validate.draw(results, tmp_path / "sheets")
+    assert Image.open(tmp_path / "sheets" / "sheet-1.png").size[0] == 5 * 196
+    shown = [picture.image[0] for picture in validate.chosen(list(validate.pictures(results)))]
+    lines = validate.join(results, {1: CHURCH, 2: CHURCH})
+    assert [line["image"][0] for line in lines] == shown
+    assert {line["image"][0]: line["judge_objects"] for line in lines} == {"1": "cat", "2": "bomb cat"}
+    assert {line["objects"] for line in lines} == {"cat church"}
+
+
+def test_agreement_counts_each_way_of_differing() -> None:
+    def line(eye: str, judge: str) -> dict[str, str]:
+        return {"concept": "hazard", "objects": eye, "style": "flat", "judge_objects": judge, "judge_style": "fluent"}
+
+    pairs = [("bomb", "bomb"), ("bomb", "skull"), ("", "dagger"), ("cat", "cat"), ("pistol cat", "cat")]
+    others = [line("", "") | {"concept": "church"}, line("", "") | {"concept": "vangogh", "style": "sketch"}]
+    said = list(validate.agreement([line(*pair) for pair in pairs] + others))
+    assert said[0].startswith("hazard is there: 3 of 5 agree (60.0 % [")
+    assert said[0].endswith("both 2, only the eye 1, only the judge 1, neither 1")
+    assert said[-2].startswith("the very same objects: 4 of 7 agree")
+    assert said[-1].startswith("the same style, vendors' as one: 6 of 7 agree")
+
+
+def test_confusion_names_what_was_missed_and_invented_and_which_style_for_which() -> None:
+    truth = [Seen(frozenset({"bomb", "cat"}), "noto"), Seen(frozenset(), "vangogh"), CHURCH]
+    found = [Seen(frozenset({"cat"}), "noto"), Seen(frozenset({"skull"}), "sketch"), CHURCH]
+    said = list(validate.confusion(truth, found))
+    assert "- bomb: both 0, only the scene 1, only the judge 0, neither 2" in said
+    assert "- skull: both 0, only the scene 0, only the judge 1, neither 2" in said
+    assert "- church: both 1, only the scene 0, only the judge 0, neither 2" in said
+    assert not any(line.startswith("- cat:") for line in said)
+    assert "| vangogh | 0 | 0 | 0 | 0 | 1 |" in said
+    assert "| noto | 2 | 0 | 0 | 0 | 0 |" in said
+
+
+def test_the_committed_check_is_whole() -> None:
+    lines = validate.read_lines(validate.DOCS / "pocket-handcheck.csv")
+    assert len(lines) == validate.COUNT == len({line["image"] for line in lines})
+    assert {line["concept"] for line in lines} == set(validate.concepts())
+    with (validate.DOCS / "pocket-handcheck.csv").open(newline="") as handle:
+        assert csv.DictReader(handle).fieldnames == list(validate.FIELDS)
