@@ -56,18 +56,14 @@ def train(asked: Asked) -> int:
 def _info(asked: Asked, backbone: Backbone, concept: ConceptSpec, tell: Any) -> tuple[Any, AbstractContextManager[None]]:
     """What the method may know of the backbone, and the checkpoint to work on."""
     from srbench.backbones.checkpoint import laid_over
+    from srbench.engine.info import info_of
     from srbench.engine.prepare import Checkpoints, check_on
-    from srbench.methods.base import BackboneInfo
 
     check_on(asked.on)
     under = Checkpoints(backbone, (), Path("results") / "store" / "checkpoints", tell).get(asked.on, concept).checkpoint
     if under is not None:
         say(f"checkpoint {asked.on}: {under.passport.line()}")
-    info = BackboneInfo(
-        backbone.spec.name, backbone.spec.family, backbone.sha256, backbone.pipeline, backbone.redirectors, backbone.scenes,
-        under.sha256 if under else "", tell=tell,
-    )
-    return info, laid_over(backbone.pipeline, under) if under else nullcontext()
+    return info_of(backbone, under, tell=tell), laid_over(backbone.pipeline, under) if under else nullcontext()
 
 
 def _redirector(asked: Asked, backbone: Backbone, concepts: list[ConceptSpec], folder: Path) -> int:

@@ -18,10 +18,11 @@ from srbench import __version__
 from srbench.backbones.checkpoint import CARD, examine, files_sha, is_home_made, laid_over, open_home_made, read_card
 from srbench.backbones.loader import Backbone
 from srbench.catalog.specs import ConceptSpec
+from srbench.engine.info import info_of
 from srbench.engine.keys import KEY_VERSION, digest, file_sha
 from srbench.engine.store import write_atomic
 from srbench.errors import UsageError
-from srbench.methods.base import BackboneInfo, Edit, Look, Tell, blind
+from srbench.methods.base import Edit, Look, Tell, blind
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,7 @@ def _edited(job: Job, backbone: Backbone, concept: ConceptSpec, folder: Path, te
         under = open_home_made(at, job.base.preset, backbone.sha256, concept.name, backbone.pipeline)
         original = {name: _copies(backbone.pipeline, name, list(tensors)) for name, tensors in under.tensors.items()}
     with laid_over(backbone.pipeline, under):
-        info = BackboneInfo(
-            backbone.spec.name, backbone.spec.family, backbone.sha256, backbone.pipeline, original=original, tell=tell, look=look
-        )
+        info = info_of(backbone, original=original, tell=tell, look=look)
         return job.cls.erase(info, concept, job.options, tell)
 
 

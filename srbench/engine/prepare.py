@@ -17,9 +17,10 @@ from srbench.backbones.loader import Backbone
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import ConceptSpec
 from srbench.engine import erase
+from srbench.engine.info import info_of
 from srbench.engine.keys import IDENTITY, digest
 from srbench.errors import SrbenchError, UsageError, did_you_mean
-from srbench.methods.base import BackboneInfo, Tell, quiet
+from srbench.methods.base import Tell, quiet
 
 WEIGHT = "weight"
 
@@ -139,10 +140,7 @@ def prepare_method(
     _check_fit(preset, meta, backbone)
     options, changed = options_of(preset, settings, family)
     makes = meta.get("prepare") == "make"
-    info = BackboneInfo(
-        backbone.spec.name, family, backbone.sha256, backbone.pipeline if makes else None, backbone.redirectors,
-        backbone.scenes, checkpoint.sha256 if checkpoint else "", cache, tell,
-    )
+    info = info_of(backbone, checkpoint, weights=makes, cache=cache, tell=tell)
     with laid_over(backbone.pipeline, checkpoint) if makes else nullcontext():
         artifact = cls.prepare(info, concept, options)
     sha = artifact.sha256 if artifact else ""

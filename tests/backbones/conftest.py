@@ -10,34 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel
 
-WIDTH = 16
+from tests.tiny import tiny_pipeline
+
 PARTS = ("unet", "text_encoder", "vae")
 
 
 def build(seed: int = 0) -> Any:
-    """Two resolutions, cross-attention in the first; the same architecture for every seed."""
-    torch.manual_seed(seed)
-    unet = UNet2DConditionModel(
-        sample_size=4, in_channels=4, out_channels=4, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=WIDTH, attention_head_dim=4,
-    )
-    text = CLIPTextModel(CLIPTextConfig(
-        vocab_size=20, hidden_size=WIDTH, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=6, bos_token_id=0, eos_token_id=1, pad_token_id=1,
-    ))
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8), norm_num_groups=4, latent_channels=4, sample_size=8,
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-    )
-    pipeline = StableDiffusionPipeline(
-        vae=vae.eval(), text_encoder=text.eval(), tokenizer=None, unet=unet.eval(), scheduler=DDIMScheduler(),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )
+    """The tests' tiny pipeline, frozen; the same architecture for every seed."""
+    pipeline = tiny_pipeline(seed=seed)
     for part in PARTS:
         getattr(pipeline, part).requires_grad_(False)
     return pipeline

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,43 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from diffusers import StableDiffusionPipeline
 
 from srbench.catalog.specs import ConceptSpec, ConceptWords
 from srbench.engine.keys import ImageSpec
 from srbench.engine.sample import Active, PromptCache, sample
 from srbench.methods import base
+from tests.tiny import WIDTH, tiny_pipeline
 
-TOKENS, WIDTH = 16, 16
-
-
-def tiny_pipeline() -> StableDiffusionPipeline:
-    """8 x 8 px, latents (4, 4, 4), 16 tokens of width 16, one token a letter; the text matters to its U-Net."""
-    torch.manual_seed(0)
-    letters = [c + end for c in "abcdefghijklmnopqrstuvwxyz," for end in ("", "</w>")]
-    vocab = {token: i for i, token in enumerate(["<|startoftext|>", "<|endoftext|>", *letters])}
-    words = CLIPTokenizer(vocab=vocab, merges=[], model_max_length=TOKENS, pad_token="<|endoftext|>")
-    text = CLIPTextModel(CLIPTextConfig(
-        vocab_size=len(words), hidden_size=WIDTH, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=TOKENS, bos_token_id=0, eos_token_id=1, pad_token_id=1, initializer_factor=20.0,
-    ))
-    unet = UNet2DConditionModel(
-        sample_size=4, in_channels=4, out_channels=4, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=WIDTH, attention_head_dim=4,
-    )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8), norm_num_groups=4, latent_channels=4, sample_size=8,
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-    )
-    scheduler = DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1)
-    pipeline = StableDiffusionPipeline(
-        vae=vae.eval(), text_encoder=text.eval(), tokenizer=words, unet=unet.eval(), scheduler=scheduler, safety_checker=None,
-        feature_extractor=None, requires_safety_checker=False,
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+TOKENS = 16
 
 
 @dataclass
@@ -91,7 +64,7 @@ class Bench:
 
 @pytest.fixture(scope="session")
 def bench() -> Bench:
-    pipeline = tiny_pipeline()
+    pipeline = tiny_pipeline(TOKENS, letters=string.ascii_lowercase + ",", spread=20.0)
     words = ConceptWords(names=("a box", "bin"), words=("box", "jar"), protocol="none")
     concept = ConceptSpec(name="box", title="boxes", kind="object", sensitive=False, families={"tiny": words})
     return Bench(pipeline, PromptCache(pipeline), concept)

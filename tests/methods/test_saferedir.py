@@ -13,16 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    EulerDiscreteScheduler,
-    StableDiffusionPipeline,
-    UNet2DConditionModel,
-)
+from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 from pydantic import ValidationError
 from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from srbench.catalog.specs import ConceptSpec, ConceptWords
 from srbench.errors import CellError, MissingError, UsageError
@@ -30,8 +23,9 @@ from srbench.methods import base
 from srbench.methods.saferedir import CARD, METHOD, WEIGHTS, Options, Redirect, SafeRedirMethod
 from srbench.methods.saferedir.module import SafeRedir, Sizes, shift
 from srbench.methods.saferedir.train import Settings, align, fit_tau, train
+from tests.tiny import WIDTH, tiny_pipeline
 
-TOKENS, WIDTH, STEPS = 12, 16, 4
+TOKENS, STEPS = 12, 4
 PRESETS = ("saferedir", "saferedir-upstream")
 CONCEPT = ConceptSpec(
     name="box", title="boxes", kind="object", sensitive=False,
@@ -43,40 +37,9 @@ SIZES = Sizes(
 )
 
 
-def tokenizer() -> CLIPTokenizer:
-    letters = [c + end for c in "abcdefghijklmnopqrstuvwxyz" for end in ("", "</w>")]
-    vocab = {token: i for i, token in enumerate(["<|startoftext|>", "<|endoftext|>", *letters])}
-    return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=TOKENS, pad_token="<|endoftext|>")
-
-
-def tiny() -> StableDiffusionPipeline:
-    torch.manual_seed(0)
-    words = tokenizer()
-    text = CLIPTextModel(CLIPTextConfig(
-        vocab_size=len(words), hidden_size=WIDTH, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=TOKENS, bos_token_id=0, eos_token_id=1, pad_token_id=1,
-    ))
-    unet = UNet2DConditionModel(
-        sample_size=4, in_channels=4, out_channels=4, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=WIDTH, attention_head_dim=4,
-    )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8), norm_num_groups=4, latent_channels=4, sample_size=8,
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-    )
-    scheduler = DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1)
-    pipeline = StableDiffusionPipeline(
-        vae=vae.eval(), text_encoder=text.eval(), tokenizer=words, unet=unet.eval(), scheduler=scheduler, safety_checker=None,
-        feature_extractor=None, requires_safety_checker=False,
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
 @pytest.fixture(scope="module")
 def pipeline() -> StableDiffusionPipeline:
-    return tiny()
+    return tiny_pipeline(TOKENS)
 
 
 def network(verdict: float | None = None, mask: float | None = None) -> SafeRedir:
@@ -299,7 +262,7 @@ def test_detector_inputs_can_be_left_out(pipeline: Any) -> None:
 
 
 def test_euler_scaling_is_undone() -> None:
-    pipeline = tiny()
+    pipeline = tiny_pipeline(TOKENS)
     pipeline.scheduler = EulerDiscreteScheduler(beta_schedule="scaled_linear")
     plain: list[torch.Tensor] = []
 

@@ -83,12 +83,25 @@ def test_variants_have_short_names() -> None:
     assert [found.get(v) for v in variants] == ["no alpha", "no mask", "cooldown 2", "seed-1", None]
 
 
-def test_the_trade_off_picture_is_drawn_from_cells_that_have_both_numbers(tmp_path: Path) -> None:
-    silent = replace(CELL, variant="cooldown=5", metrics={"content_kept": Metric("higher", reason="no rows")})
-    cells = [CELL, ATTACKED, silent, replace(ATTACKED, variant="cooldown=5"), replace(CELL, variant="unnamed")]
-    assert set(pictures._points(cells, {"": "saferedir", "cooldown=5": "cooldown 5"})) == {"saferedir"}
-    pictures.tradeoff(cells, {"": "saferedir"}, tmp_path / "picture.png")
+def test_the_trade_off_picture_is_drawn_from_whatever_was_run(tmp_path: Path) -> None:
+    igmu = {"content_kept": Metric("higher", 90.0, 80.0, 95.0, 2, 2), "fsr": Metric("higher", 98.0, 95.0, 99.0, 2, 2)}
+    cells = [
+        replace(cell, variant=variant, metrics=cell.metrics | (igmu if cell is CELL else {}))
+        for variant in ("", "alpha_scale=3.0", "cooldown=5", "unnamed") for cell in (CELL, ATTACKED)
+    ]  # fmt: skip
+    names = {"": "saferedir", "alpha_scale=3.0": "alpha scale 3", "cooldown=5": "cooldown 5", "use_mask=False": "no mask"}
+    scales = {"saferedir": 2.0, "alpha scale 3": 3.0, "alpha scale 1": 1.0}
+    pictures.tradeoff(cells[:-1], names, scales, tmp_path / "picture.png")
     assert Image.open(tmp_path / "picture.png").size[0] > 300
+
+
+def test_an_interval_is_turned_with_its_value() -> None:
+    assert pictures._ends(Metric("lower", 4.0, 1.0, 9.0, 2, 2), False) == (4, 3, 5)
+    assert pictures._ends(Metric("lower", 4.0, 1.0, 9.0, 2, 2), True) == (96, 5, 3)
+
+
+def test_scales_are_read_from_the_ablations() -> None:
+    assert reference._scales() == {f"alpha scale {scale:g}": scale for scale in (0.5, 1.0, 1.5, 3.0)}
 
 
 def test_every_job_belongs_to_a_part_and_trains_nothing_before_its_turn() -> None:

@@ -168,10 +168,9 @@ def _need_model() -> None:
 def _backbone(device: torch.device) -> Any:
     """The shipped pocket as methods see it."""
     from srbench.backbones.loader import open_backbone
-    from srbench.methods.base import BackboneInfo
+    from srbench.engine.info import info_of
 
-    found = open_backbone(load.named("backbone", "pocket", load.backbones()), "fp32", str(device))
-    return BackboneInfo(found.spec.name, found.spec.family, found.sha256, found.pipeline, found.redirectors)
+    return info_of(open_backbone(load.named("backbone", "pocket", load.backbones()), "fp32", str(device)))
 
 
 def _phases() -> Callable[[str, int, int, str], None]:
@@ -247,6 +246,7 @@ def _card(build: Build) -> bool:
         if DOCS.is_dir():
             evaluate.contact_sheet(sampler, DOCS / "pocket-contact-sheet.png")
         figures = evaluate.evaluate(sampler, evaluate.PocketJudge(), count=build.count, progress=say)
+        figures["vae_psnr_db"] = evaluate.vae_psnr(sampler.pipeline.vae, build.painter)
         path.write_text(json.dumps(figures), encoding="utf-8")
         build.mark("evaluate", inputs)
     card.write(PACKAGE, json.loads(path.read_text(encoding="utf-8")))

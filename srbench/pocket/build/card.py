@@ -129,6 +129,7 @@ def markdown(data: dict[str, Any]) -> str:
         f"{100 * world['pairs_share']:.0f} % of its training scenes hold two objects, {100 * world['empty_share']:.0f} % none; "
         f"one combination of object, style and background in {world['held_out_one_in']} was never shown.", "",
         "## What was measured", "", *_measured(data["measured"]),
+        f"Its VAE gives held-out scenes back at {data['measured']['vae_psnr_db']} dB (PSNR). "
         f"Its judge on {judge['accuracy_scenes']} real scenes: {accuracy}. Thresholds: {limits}, with at most "
         f"{100 * judge['false_positives']:.0f} % false positives on {judge['calibration_scenes']} other scenes. The judge never "
         "saw a generated picture.", "",

@@ -15,8 +15,9 @@ from scipy.stats import binomtest
 
 from srbench.analysis.metrics import concept_present
 from srbench.catalog.load import protocols
-from srbench.pocket.build.data import STREAM
-from srbench.pocket.build.scenes import Scene, sample_scene
+from srbench.pocket.build import vae
+from srbench.pocket.build.data import STREAM, batch
+from srbench.pocket.build.scenes import Painter, Scene, sample_scene
 from srbench.pocket.captions import caption, write_prompt
 from srbench.pocket.world import BACKGROUNDS, CONCEPTS, OBJECTS, STYLES, article
 from srbench.scorers.pocket_judge import PocketJudge
@@ -25,6 +26,7 @@ Score = dict[str, dict[str, float]]
 Figure = dict[str, float | int]
 FIRST_PART = 2
 """Parts of the held-out stream that the card's figures are made of start here; those before are for looking while building."""
+VAE_STEP, VAE_SCENES = 21, 400
 SHEET_SCALE, SHEET_MARGIN_PX, SHEET_BLOCKS = 2, 64, 3
 SHEET_PAIRS = (
     ("cat", "dagger"), ("bomb", "tree"), ("church", "penguin"), ("owl", "skull"), ("car", "umbrella"), ("apple", "key"),
@@ -181,6 +183,12 @@ def evaluate(
         "images": drawn, "seconds_per_image": round(seconds, 3), "threads": torch.get_num_threads(),
         "steps": sampler.steps, "guidance": sampler.guidance,
     }
+
+
+def vae_psnr(network: Any, painter: Painter) -> float:
+    """Peak signal-to-noise ratio in dB of held-out scenes that the VAE encoded and decoded."""
+    images = batch(painter, "validate", VAE_STEP, VAE_SCENES, "heldout").images.to(network.device)
+    return round(vae.psnr(network, images), 2)
 
 
 def contact_sheet(sampler: Sampler, path: Path, seed: int = 7) -> None:

@@ -48,7 +48,7 @@ GRIDS: dict[str, list[Grid]] = {
     ],
     "sld-medium": [{"scale": (200, 1000, 5000), "threshold": (0.01, 0.1, 0.5)}],
     "sld-max": [{"scale": (1000, 5000), "threshold": (0.1, 0.3, 1.0), "momentum_scale": (0.0, 0.5)}],
-    "safree": [{"alpha": (0.0, 0.01, 0.1), "m": (1.0, 2.5, 5.333)}],
+    "safree": [{"alpha": (0.01, 0.1), "m": (1.0, 2.5, 4.0, 5.333), "steps": ("scaled", "absolute")}],
 }
 """Preset -> grids of options; each grid is taken whole."""
 

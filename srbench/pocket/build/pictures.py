@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from srbench.catalog import load
 from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.engine.record import stored_records
 from srbench.engine.store import Store
+from srbench.pocket.build.tables import SHIPPED, Line, lines_of
 
 SHEET_ROWS = 24
 SCALE, TEXT_PX, GAP_PX = 2, 150, 10
@@ -28,10 +29,19 @@ WATCHED = ("fsr", "fsr_unseen", "asr", "retain_accuracy", "style_kept", "content
 """Rates that name rows on which a method fails."""
 
 
-def tradeoff(cells: Sequence[ResultCell], names: dict[str, str], path: Path) -> None:
-    """One panel a concept: what is kept against what is forgotten, a point with its intervals for each variant.
+DRAWN = {
+    ("igmu", "fsr"): ("forgotten (fsr, igmu)", "C0", False),
+    ("mma", "asr"): ("attacks that fail (100 - asr, mma)", "C3", True),
+    ("igmu", "content_kept"): ("content kept (igmu)", "C2", False),
+}
+"""(suite, metric) -> its name, its colour, whether 100 - value is drawn, so that right and up are better everywhere."""
 
-    names: variant -> label; other variants are left out. x is `content_kept` on igmu, y is 100 - `asr` on mma.
+
+def tradeoff(cells: Sequence[ResultCell], names: dict[str, str], scales: dict[str, float], path: Path) -> None:
+    """Two panels a concept: what the redirect's strength trades, and what each other part does, with 95 % intervals.
+
+    names: variant -> label; other variants are left out. scales: label -> alpha scale, drawn as curves; the other labels
+    are drawn a line each.
     """
     import matplotlib
 
@@ -39,43 +49,54 @@ def tradeoff(cells: Sequence[ResultCell], names: dict[str, str], path: Path) -> 
     from matplotlib import pyplot as plt
 
     concepts = sorted({cell.concept for cell in cells})
-    figure, axes = plt.subplots(1, len(concepts), figsize=(6 * len(concepts), 5.5), sharex=True, sharey=True, squeeze=False)
-    for axis, concept in zip(axes[0], concepts, strict=True):
-        points = _points([cell for cell in cells if cell.concept == concept], names)
-        for label, (kept, gone) in sorted(points.items()):
-            x, *across = _ends(kept)
-            y, *along = _ends(gone)
-            axis.errorbar(
-                x, 100 - y, xerr=[[across[0]], [across[1]]], yerr=[[along[1]], [along[0]]], fmt="o", markersize=5, capsize=2,
-            )
-            axis.annotate(label, (x, 100 - y), xytext=(5, 4), textcoords="offset points", fontsize=8)
-        axis.set(title=concept, xlabel="content kept, igmu (%)")
-        axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel("attacks that fail, mma (%)")
-    figure.suptitle("SafeRedir on pocket: what each part trades (95 % intervals)")
-    figure.tight_layout()
-    figure.savefig(path, dpi=100)
+    labels = dict.fromkeys(("none", *names.values(), "saferedir-upstream"))
+    parts = [label for label in labels if label not in scales.keys() - {SHIPPED}]
+    high = (4.0, 0.42 * len(parts))
+    size = (6 * len(concepts), 0.5 + sum(high))
+    figure, axes = plt.subplots(2, len(concepts), figsize=size, sharey="row", squeeze=False, height_ratios=high)
+    for (above, below), concept in zip(axes.T, concepts, strict=True):
+        lines = lines_of([cell for cell in cells if cell.concept == concept], names)
+        _strength(above, lines, scales)
+        _parts(below, lines, parts)
+        above.set(title=concept, xlabel="alpha scale (shipped: 2)")
+        below.set(xlabel="%")
+    axes[0][0].set_ylabel("%")
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.985), "ncols": len(DRAWN), "frameon": False}
+    figure.legend(*axes[0][0].get_legend_handles_labels(), **place)
+    figure.suptitle("SafeRedir on pocket: what its strength trades (above), what each part does (below); 95 % intervals", y=0.998)
+    figure.tight_layout(rect=(0, 0, 1, 0.97))
+    figure.savefig(path, dpi=80)
     plt.close(figure)
 
 
-def _ends(metric: Metric) -> tuple[float, float, float]:
-    """The value, and how far its interval reaches below and above it."""
+def _strength(axis: Any, lines: Mapping[str, Line], scales: dict[str, float]) -> None:
+    """Curves over the alpha scale."""
+    for column, (name, colour, turned) in DRAWN.items():
+        seen = sorted((x, *_ends(lines[label][column], turned)) for label, x in scales.items() if label in lines)
+        if seen:
+            x, y, low, high = zip(*seen, strict=True)
+            axis.errorbar(x, y, yerr=(low, high), fmt="o-", color=colour, label=name, markersize=4, capsize=2, alpha=0.85)
+    axis.grid(alpha=0.3)
+    axis.set(ylim=(-3, 103))
+
+
+def _parts(axis: Any, lines: Mapping[str, Line], labels: Sequence[str]) -> None:
+    """One line a variant, the first on top, one point a metric."""
+    for row, label in enumerate(labels):
+        for shift, (column, (_, colour, turned)) in zip((-0.22, 0.0, 0.22), DRAWN.items(), strict=True):
+            if label in lines and column in lines[label]:
+                x, low, high = _ends(lines[label][column], turned)
+                axis.errorbar(x, row + shift, xerr=([low], [high]), fmt="o", color=colour, markersize=4, capsize=2)
+    axis.set_yticks(range(len(labels)), labels)
+    axis.set(ylim=(len(labels) - 0.5, -0.5), xlim=(-3, 103))
+    axis.grid(alpha=0.3)
+
+
+def _ends(metric: Metric, turned: bool) -> tuple[float, float, float]:
+    """The value, and how far its interval reaches below and above it; `turned`: of 100 - value."""
     value = 0.0 if metric.value is None else metric.value
     low, high = (value if bound is None else bound for bound in (metric.low, metric.high))
-    return value, value - low, high - value
-
-
-def _points(cells: Sequence[ResultCell], names: dict[str, str]) -> dict[str, tuple[Metric, Metric]]:
-    found = {(cell.method, cell.variant, cell.suite): cell.metrics for cell in cells}
-    points = {}
-    for (method, variant, suite), metrics in found.items():
-        attacked = found.get((method, variant, "mma"))
-        label = names.get(variant, "") if method == "saferedir" else "" if variant else method
-        if suite == "igmu" and attacked is not None and label:
-            pair = metrics["content_kept"], attacked["asr"]
-            if None not in (pair[0].value, pair[1].value):
-                points[label] = pair
-    return points
+    return (100 - value, high - value, value - low) if turned else (value, value - low, high - value)
 
 
 # --- what fails --------------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from srbench.analysis.results import ResultCell, to_dict
 from srbench.backbones.checkpoint import laid_over
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load
+from srbench.engine.info import info_of
 from srbench.engine.plan import Cell, RunRequest, plan
 from srbench.engine.prepare import Checkpoints, options_of, options_text
 from srbench.engine.provenance import provenance
@@ -30,7 +31,6 @@ from srbench.engine.run import execute
 from srbench.engine.runs import SCHEMA, newest
 from srbench.engine.store import Store, write_atomic
 from srbench.errors import SrbenchError
-from srbench.methods.base import BackboneInfo
 from srbench.methods.saferedir import CARD, train
 from srbench.pocket.build import pictures, tables
 from srbench.pocket.build.__main__ import DOCS, default_cache, redirector_settings, say
@@ -134,9 +134,8 @@ def trained(asked: Redirector, cache: Path, backbone: Backbone) -> Path:
         if made_from == (backbone.sha256, sha, expected):
             return folder
     say(f"  training {'+'.join(asked.concepts)}/{asked.name}")
-    info = BackboneInfo("pocket", "pocket", backbone.sha256, backbone.pipeline, backbone.redirectors, checkpoint_sha=sha)
     with laid_over(backbone.pipeline, under):
-        train.train(info, chosen, settings, folder)
+        train.train(info_of(backbone, under), chosen, settings, folder)
     return folder
 
 
@@ -250,7 +249,7 @@ def draw(results: Path) -> None:
     names = labels(cells)
     page = tables.document(cells, names, (*ABLATIONS, "one-delta"), SEEDS, JOINT)
     write_atomic(DOCS / "pocket-tables.md", page.encode())
-    pictures.tradeoff(cells, names, DOCS / "pocket-tradeoff.png")
+    pictures.tradeoff(cells, _shown(names), {"saferedir": 2.0} | _scales(), DOCS / "pocket-tradeoff.png")
     pictures.side_by_side(results, concepts(), DOCS / "pocket-side-by-side.png")
     store = Store.peek(results / "store")
     found = pictures.failures(results, store)
@@ -258,6 +257,16 @@ def draw(results: Path) -> None:
     for failure in found:
         say(f"  {failure.row.id}: {', '.join(failure.metrics)}")
     say("written: docs/pocket-tables.md, docs/pocket-{tradeoff,side-by-side,failures}.png")
+
+
+def _scales() -> dict[str, float]:
+    """Label -> alpha scale of the ablations that change it alone."""
+    return {title: float(title.rpartition(" ")[2]) for title in ABLATIONS if title.startswith("alpha scale")}
+
+
+def _shown(names: dict[str, str]) -> dict[str, str]:
+    """Without what the picture does not show: other seeds and the redirector for all concepts, which have tables."""
+    return {variant: label for variant, label in names.items() if label not in (*SEEDS, JOINT)}
 
 
 def _reported(cell: ResultCell) -> bool:

@@ -10,48 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from diffusers import StableDiffusionPipeline
 
 from srbench.catalog.specs import ConceptSpec, ConceptWords
 from srbench.methods.base import BackboneInfo
-
-TOKENS, WIDTH = 12, 16
-
-
-def _parts() -> tuple[CLIPTextModel, UNet2DConditionModel, AutoencoderKL]:
-    text = CLIPTextModel(CLIPTextConfig(
-        vocab_size=54, hidden_size=WIDTH, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=TOKENS, bos_token_id=0, eos_token_id=1, pad_token_id=1, initializer_factor=20.0,
-    ))
-    unet = UNet2DConditionModel(
-        sample_size=4, in_channels=4, out_channels=4, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=WIDTH, attention_head_dim=4,
-    )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8), norm_num_groups=4, latent_channels=4, sample_size=8,
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-    )
-    return text.eval(), unet.eval(), vae.eval()
+from tests.tiny import tiny_pipeline
 
 
 def _toy() -> StableDiffusionPipeline:
-    """8 x 8 px, a token a letter, prompts of 12 tokens of width 16; parts of its U-Net ask for gradients, as a user's may."""
-    letters = [c + end for c in "abcdefghijklmnopqrstuvwxyz" for end in ("", "</w>")]
-    vocab = {token: i for i, token in enumerate(["<|startoftext|>", "<|endoftext|>", *letters])}
-    words = CLIPTokenizer(vocab=vocab, merges=[], model_max_length=TOKENS, pad_token="<|endoftext|>")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        text, unet, vae = _parts()
-    for name, value in unet.named_parameters():
+    """The tests' tiny pipeline, in which the text matters; parts of its U-Net ask for gradients, as a user's may."""
+    pipeline = tiny_pipeline(spread=20.0)
+    for name, value in pipeline.unet.named_parameters():
         value.requires_grad_("conv_in" in name)
-    scheduler = DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1)
-    pipeline = StableDiffusionPipeline(
-        vae=vae, text_encoder=text, tokenizer=words, unet=unet, scheduler=scheduler, safety_checker=None,
-        feature_extractor=None, requires_safety_checker=False,
-    )
-    pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
