@@ -16,8 +16,8 @@ from srbench.analysis.results import ResultCell, to_dict
 from srbench.catalog import load
 from srbench.catalog.specs import Row
 from srbench.engine.prepare import options_of
-from srbench.engine.runs import newest
-from srbench.pocket.build import pictures, reference
+from srbench.engine.runs import newest, read_run
+from srbench.pocket.build import pictures, reference, tables
 
 CELL = ResultCell(
     backbone="pocket", concept="hazard", suite="igmu", method="saferedir", on="none", variant="", protocol="pocket-hazard",
@@ -110,3 +110,24 @@ def test_every_job_belongs_to_a_part_and_trains_nothing_before_its_turn() -> Non
     assert {(job.part, job.concept) for job in found} == every
     names = [job.redirector.name for job in found if job.redirector is not None]
     assert {"seed-1", "seed-2", "one-delta", reference.JOINT, "on-esd-x"} <= set(names)
+
+
+def _committed() -> list[ResultCell]:
+    files = sorted((reference.DOCS.parent / "results" / "pocket").glob("*.json"))
+    return [entry["result"] for path in files for entry in read_run(path)["cells"]]
+
+
+def test_the_committed_summaries_hold_every_variant_of_saferedir_for_every_concept() -> None:
+    cells = _committed()
+    names = reference.labels(cells)
+    for concept in reference.concepts():
+        lines = tables.lines_of([cell for cell in cells if cell.concept == concept], names)
+        expected = {*reference.METHODS, *reference.ABLATIONS, *reference.REDIRECTORS, reference.JOINT}
+        assert not expected - lines.keys()
+        assert all({("igmu", "fsr"), ("mma", "asr")} <= line.keys() for line in lines.values())
+
+
+def test_the_page_of_tables_is_what_the_summaries_say() -> None:
+    cells = _committed()
+    page = tables.document(cells, reference.labels(cells), (*reference.ABLATIONS, "one-delta"), reference.SEEDS, reference.JOINT)
+    assert page == (reference.DOCS / "pocket-tables.md").read_text(encoding="utf-8")
