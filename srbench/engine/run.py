@@ -72,15 +72,12 @@ def work(cells: Sequence[Cell], store: Store, scoring: Scoring, score: bool) -> 
 
 
 class Background:
-    """One thread that writes and scores batches while the next one is sampled; its errors surface at `submit`.
+    """One thread that writes and scores batches while the next one is sampled; its errors surface at `submit`."""
 
-    It opens the scorers too: importing their libraries takes as long as sampling the first images.
-    """
-
-    def __init__(self, store: Store, scoring: Scoring, scorers: Sequence[str], todo: Work, reporter: Reporter) -> None:
+    def __init__(self, store: Store, scoring: Scoring, todo: Work, reporter: Reporter) -> None:
         self.store, self.scoring, self.todo, self.reporter = store, scoring, todo, reporter
         self._pool = ThreadPoolExecutor(1)
-        self._pending: list[Future[None]] = [self._pool.submit(scoring.open, scorers)]
+        self._pending: list[Future[None]] = []
 
     def submit(self, made: list[Made]) -> None:
         """Queue a batch; waits while too many are pending."""
@@ -132,7 +129,6 @@ def _sample_all(
     failed: dict[str, str] = {}
     reporter = background.reporter
     if not todo.missing:
-        background.finish()
         return failed
     reporter.begin(len(cells), len(todo.missing))
     progress = CellsDone(cells, todo.missing, reporter)
@@ -186,10 +182,11 @@ def execute(request: RunRequest, backbone: Backbone, cells: list[Cell], store: S
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     run = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.time_ns() % 10**6:06d}"
     scoring = Scoring(store)
-    scorers = list(dict.fromkeys(name for cell in cells if cell.blocked is None and request.score for name in cell.scorers))
+    if request.score:
+        scoring.open(list(dict.fromkeys(name for cell in cells if cell.blocked is None for name in cell.scorers)))
     todo = work(cells, store, scoring, request.score)
     reporter.line(f"{len(todo.missing)} images to sample, {todo.cached} in the store")
-    failed = _sample_all(backbone, todo, cells, request, run, Background(store, scoring, scorers, todo, reporter))
+    failed = _sample_all(backbone, todo, cells, request, run, Background(store, scoring, todo, reporter))
     if request.score:
         left = scoring.missing(todo.all_wanted)
         if left:
