@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml
 
 quickstart: $(STAMP) ## the main job: SafeRedir against IGMU and MMA on the bundled model, then the table
 	$(BIN)/srbench run --method none,saferedir --suite igmu,mma --concept hazard >/dev/null
-	$(BIN)/srbench compare results/
+	$(BIN)/srbench compare results/ --concept hazard
 
 test: $(STAMP) ## the tests (offline, a few minutes); ARGS goes to pytest
 	$(BIN)/python -m pytest $(ARGS)
