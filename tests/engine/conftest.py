@@ -112,7 +112,7 @@ class ShiftMethod:
 class TwiceMethod(ShiftMethod):
     """A weight method that begins from another one's checkpoint."""
 
-    meta = {  # noqa: RUF012
+    meta = {  # noqa: RUF012 - the contract's literal
         **ShiftMethod.meta, "name": "twice", "presets": {"twice": {}}, "fitted": {},
         "base": {"preset": "shift-more", "options": {"size": 3.0}},
     }
@@ -128,7 +128,7 @@ class TwiceMethod(ShiftMethod):
 class Brightness:
     """Presence of the concept is brightness."""
 
-    meta = {"name": "brightness", "version": 1, "title": "brightness", "reads": []}  # noqa: RUF012
+    meta = {"name": "brightness", "version": 1, "title": "brightness", "reads": []}  # noqa: RUF012 - the contract's literal
 
     def identity(self) -> dict[str, Any]:
         return {"library": "none", "library_version": "0", "weights_sha256": ""}
@@ -141,7 +141,7 @@ class Brightness:
 class Closeness:
     """Stands in for a CLIP score; reads the prompt."""
 
-    meta = {"name": "closeness", "version": 1, "title": "closeness", "reads": ["prompt", "reference"]}  # noqa: RUF012
+    meta = {"name": "closeness", "version": 1, "title": "closeness", "reads": ["prompt", "reference"]}  # noqa: RUF012 - the contract's literal
 
     def identity(self) -> dict[str, Any]:
         return {"library": "none", "library_version": "0", "weights_sha256": ""}

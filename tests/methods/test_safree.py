@@ -268,7 +268,7 @@ def test_filter_is_freeus_where_every_low_frequency_grew(size: tuple[int, int], 
     """Parity with diffusers' `fourier_filter`, whose window and inverse these are."""
     x = random(0, 2, 3, *size)
     got, hit, low = safree.attenuate(x, torch.zeros_like(x), 0.2, radius, ALL)
-    assert torch.allclose(got, fourier_filter(x, radius, 0.2), atol=1e-5)  # type: ignore[arg-type]
+    assert torch.allclose(got, fourier_filter(x, radius, 0.2), atol=1e-5)
     assert hit.tolist() == [low, low] == [3 * (2 * radius) ** 2] * 2
 
 
