@@ -38,7 +38,7 @@ def test_summaries_hold_every_full_cell_once_and_no_rows(tmp_path: Path) -> None
     others = [replace(CELL, variant=v) for v in ("cooldown=2", "limit=3", "cooldown=2,limit=3", "part=dev")]
     _write(tmp_path, 1, [older, *others])
     _write(tmp_path, 2, [CELL, replace(CELL, dtype="bf16"), replace(CELL, concept="church")])
-    written = reference.summaries(tmp_path, tmp_path / "pocket")
+    written = reference.summaries(tmp_path, tmp_path / "pocket", whole=True)
     assert [path.name for path in written] == [f"{name}.json" for name in reference.concepts()]
     text = (tmp_path / "pocket" / "hazard.json").read_text()
     saved = json.loads(text)
@@ -51,11 +51,24 @@ def test_summaries_hold_every_full_cell_once_and_no_rows(tmp_path: Path) -> None
 
 def test_compare_reads_what_was_summarised(tmp_path: Path) -> None:
     _write(tmp_path, 1, [CELL, ATTACKED])
-    reference.summaries(tmp_path, tmp_path / "shown" / "pocket")
+    reference.summaries(tmp_path, tmp_path / "shown" / "pocket", whole=True)
     said: list[str] = []
     found = newest(tmp_path / "shown", said.append)
     assert {(c.suite, c.source) for c in found} == {("igmu", "committed"), ("mma", "committed")}
     assert not said
+
+
+def test_a_part_run_anew_takes_nothing_from_the_summaries_of_the_others(tmp_path: Path) -> None:
+    committed = [replace(CELL, variant="cooldown=2"), replace(CELL, metrics={"content_kept": Metric("higher", 1.0)})]
+    (tmp_path / "pocket").mkdir()
+    text = json.dumps({"schema": 1, "run": "old", "cells": [{"result": to_dict(cell)} for cell in committed]})
+    (tmp_path / "pocket" / "hazard.json").write_text(text)
+    _write(tmp_path, 1, [CELL])
+    for whole, variants in ((False, ["", "cooldown=2"]), (True, [""])):
+        reference.summaries(tmp_path, tmp_path / "pocket", whole)
+        saved = json.loads((tmp_path / "pocket" / "hazard.json").read_text())["cells"]
+        assert [cell["result"]["variant"] for cell in saved] == variants
+        assert saved[0]["result"]["metrics"]["content_kept"]["value"] == 90
 
 
 def test_every_ablation_is_an_option_off_its_default() -> None:

@@ -225,9 +225,13 @@ def labels(cells: Sequence[ResultCell]) -> dict[str, str]:
     return known
 
 
-def summaries(results: Path, target: Path) -> list[Path]:
-    """Write the newest local cells of pocket without their rows, one file a concept."""
-    cells = [cell for cell in newest(results, say) if cell.backbone == "pocket" and cell.source == "local" and _reported(cell)]
+def summaries(results: Path, target: Path, whole: bool) -> list[Path]:
+    """Write the newest cells of pocket without their rows, one file a concept.
+
+    whole: everything was run here, so nothing else counts. Otherwise cells that were summarised before stay.
+    """
+    found = [cell for cell in newest(results, say) if cell.backbone == "pocket" and _reported(cell)]
+    cells = [cell for cell in found if cell.source == "local" or not whole]
     written = []
     for concept in concepts():
         own = sorted((c for c in cells if c.concept == concept), key=lambda c: (c.suite, c.variant != "", c.method, c.variant))
@@ -290,9 +294,10 @@ def main(words: list[str] | None = None) -> int:
                 if job.part in asked.only:
                     say(f"{job.concept}: {job.title}")
                     run(job, backbone, asked.results, asked.cache, asked.batch_size)
-        for path in summaries(asked.results, asked.results / "pocket"):
+        whole = set(asked.only) == set(PARTS) and not asked.summaries
+        for path in summaries(asked.results, asked.results / "pocket", whole):
             say(f"written: {path}")
-        if DOCS.is_dir():
+        if DOCS.is_dir() and (asked.results / "runs").is_dir():
             draw(asked.results)
     except SrbenchError as error:
         print(f"error: {error.message}\n{error.hint}", file=sys.stderr)
