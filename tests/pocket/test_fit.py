@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from srbench.analysis.records import label
 from srbench.engine.prepare import options_of
 from srbench.pocket.build import fit
 from srbench.pocket.build.fit import GRIDS, Line, best, settings
@@ -43,3 +45,23 @@ def test_the_best_forgets_most_among_those_that_keep_what_must_stay() -> None:
 def test_where_all_cost_too_much_the_one_that_keeps_most_is_best() -> None:
     lines = [line("a", retain_accuracy=60.0), line("b", retain_accuracy=80.0, fsr=10.0)]
     assert best(lines, 100.0).settings == "b"
+
+
+@pytest.mark.parametrize(("preset", "method", "on"), [
+    ("none", "none", "none"), ("uce", "none", "uce"), ("safree", "safree", "none"),
+])  # fmt: skip
+def test_a_line_is_of_the_preset_s_own_cells(
+    preset: str, method: str, on: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def cell(method: str, on: str, value: float) -> Any:
+        metrics = {name: SimpleNamespace(value=value) for name in ("fsr", "asr", "retain_accuracy", "content_kept")}
+        return SimpleNamespace(label=label(SimpleNamespace(method=method, on=on)), metrics=metrics)
+
+    def execute(asked: Any, *given: Any) -> Any:
+        assert asked.methods == tuple(dict.fromkeys(("none", preset)))
+        others = [] if preset == "none" else [cell("none", "none", 1.0)]
+        return SimpleNamespace(exit_code=0, cells=[*others, cell(method, on, 7.0)])
+
+    monkeypatch.setattr(fit, "plan", lambda *given: [])
+    monkeypatch.setattr(fit, "execute", execute)
+    assert fit.measure(preset, (), SimpleNamespace(), tmp_path).fsr == 7

@@ -80,7 +80,7 @@ def settings(preset: str) -> Iterator[tuple[str, ...]]:
 def request(preset: str, chosen: Sequence[str], concept: str, results: Path) -> RunRequest:
     """One setting on one concept's `dev` editions, beside the untouched backbone."""
     return RunRequest(
-        backbone="pocket", methods=("none", preset), on=("none",), suites=SUITES, concepts=(concept,), part="dev", limit=None,
+        backbone="pocket", methods=tuple(dict.fromkeys(("none", preset))), on=("none",), suites=SUITES, concepts=(concept,), part="dev", limit=None,
         seed=0, batch_size=16, dtype="fp32", settings=tuple(chosen), protocol=None, scorers=(), out=results,
     )
 
@@ -93,7 +93,7 @@ def measure(preset: str, chosen: Sequence[str], backbone: Backbone, results: Pat
         done = execute(asked, backbone, plan(asked, backbone), Store(results / "store"), Lines())
         if done.exit_code:
             raise SrbenchError(f"{preset}: {concept} failed in part", "Run it again; `srbench compare` says why.")
-        cells += [cell for cell in done.cells if cell.label != "none"]
+        cells += [cell for cell in done.cells if cell.label == preset]
     return line(chosen, cells)
 
 
