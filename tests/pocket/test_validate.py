@@ -80,6 +80,17 @@ def test_drawn_pictures_are_joined_with_the_judge_by_their_pixels(tmp_path: Path
     assert {line["objects"] for line in lines} == {"cat church"}
 
 
+def test_answers_that_can_not_be_joined_leave_the_table_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results, table = _results(tmp_path), tmp_path / "pocket-handcheck.csv"
+    monkeypatch.setattr(validate, "DOCS", tmp_path)
+    table.write_text("as it was")
+    answers = tmp_path / "answers.csv"
+    for line in ("1,dragon,flat", "201,cat,flat", None):
+        answers.unlink() if line is None else answers.write_text(f"number,objects,style\n{line}\n")
+        assert validate.main(["score", str(answers), "--results", str(results)]) == 2
+        assert table.read_text() == "as it was"
+
+
 def test_agreement_counts_each_way_of_differing() -> None:
     def line(eye: str, judge: str) -> dict[str, str]:
         return {"concept": "hazard", "objects": eye, "style": "flat", "judge_objects": judge, "judge_style": "fluent"}

@@ -80,8 +80,9 @@ def settings(preset: str) -> Iterator[tuple[str, ...]]:
 def request(preset: str, chosen: Sequence[str], concept: str, results: Path) -> RunRequest:
     """One setting on one concept's `dev` editions, beside the untouched backbone."""
     return RunRequest(
-        backbone="pocket", methods=tuple(dict.fromkeys(("none", preset))), on=("none",), suites=SUITES, concepts=(concept,), part="dev", limit=None,
-        seed=0, batch_size=16, dtype="fp32", settings=tuple(chosen), protocol=None, scorers=(), out=results,
+        backbone="pocket", methods=tuple(dict.fromkeys(("none", preset))), on=("none",), suites=SUITES, concepts=(concept,),
+        part="dev", limit=None, seed=0, batch_size=16, dtype="fp32", settings=tuple(chosen), protocol=None, scorers=(),
+        out=results,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from srbench.analysis.metrics import METRICS, Lens, observe
-from srbench.analysis.records import Metric
+from srbench.analysis.records import Metric, RowRecord
 from srbench.analysis.results import ResultCell
 from srbench.catalog import load
 from srbench.catalog.specs import ProtocolSpec, Row
@@ -118,7 +117,7 @@ def failures(results: Path, store: Store) -> list[Failure]:
     records = stored_records(results, store, _judge_of)
     plain = {(r.concept, row.row.id): row for r in records if r.method == "none" for row in r.rows}
     found: list[Failure] = []
-    for record in sorted((r for r in records if r.method == "saferedir"), key=lambda r: (r.concept, r.suite)):
+    for record in sorted((r for r in records if r.method == SHIPPED), key=lambda r: (r.concept, r.suite)):
         lens = Lens(load.protocols()[record.protocol], record.concept_kind, "pocket-judge", "pocket-clip")
         wrong: dict[str, list[str]] = defaultdict(list)
         for name in (name for name in WATCHED if name in record.metrics):
@@ -126,16 +125,14 @@ def failures(results: Path, store: Store) -> list[Failure]:
                 if seen.value is None or bool(seen.value) != (METRICS[name].better == "higher"):
                     wrong[seen.row.id].append(name)
         for row in (row for row in record.rows if row.row.id in wrong):
-            beside = plain[record.concept, row.row.id]
-            keys = (beside.image, beside.reference, row.image)
-            names = tuple(wrong[row.row.id])
-            found.append(Failure(record.concept, row.row, names, tuple(key.key if key else None for key in keys)))
+            beside = _beside(plain[record.concept, row.row.id], row)
+            found.append(Failure(record.concept, row.row, tuple(wrong[row.row.id]), beside))
     return found
 
 
 def _judge_of(cell: ResultCell) -> ProtocolSpec | None:
     """The cell's own protocol for the cells that failures are read from."""
-    shipped = cell.method in ("none", "saferedir") and cell.on == "none" and not cell.variant and cell.dtype == "fp32"
+    shipped = cell.method in ("none", SHIPPED) and cell.on == "none" and not cell.variant and cell.dtype == "fp32"
     return load.protocols()[cell.protocol] if shipped and cell.backbone == "pocket" else None
 
 
@@ -151,11 +148,17 @@ def draw_failures(found: Sequence[Failure], store: Store, path: Path) -> None:
         left, top = number % FAILURES_ACROSS * wide, 18 + number // FAILURES_ACROSS * high
         head = f"{failure.row.id}\nfails: {', '.join(failure.metrics)}"
         pen.text((left + 4, top + 4), f"{head}\n\n{textwrap.fill(failure.row.prompt or '', 22)}", "black")
-        for column, key in enumerate(failure.images):
-            if key is not None:
-                picture = Image.fromarray(store.pixels(key)).resize((side, side), Image.Resampling.NEAREST)
-                sheet.paste(picture, (left + TEXT_PX + column * side, top))
+        _paste(sheet, store, failure.images, left, top)
     sheet.save(path, optimize=True)
+
+
+def _paste(sheet: Image.Image, store: Store, keys: Sequence[str | None], left: int, top: int) -> None:
+    """Pictures beside each other, behind the room for text; a gap where there is none."""
+    side = 64 * SCALE
+    for column, key in enumerate(keys):
+        if key is not None:
+            picture = Image.fromarray(store.pixels(key)).resize((side, side), Image.Resampling.NEAREST)
+            sheet.paste(picture, (left + TEXT_PX + column * side, top))
 
 
 def _column_names(pen: ImageDraw.ImageDraw, left: int) -> None:
@@ -166,39 +169,26 @@ def _column_names(pen: ImageDraw.ImageDraw, left: int) -> None:
 # --- rows side by side -------------------------------------------------------------------------------------------------------
 
 
-def _run_rows(results: Path, concept: str) -> dict[str, list[dict[str, Any]]]:
-    """Method -> the igmu rows of the newest full run of none and saferedir, with their image keys."""
-    for path in sorted(results.glob("runs/*/run.json"), reverse=True):
-        data = json.loads(path.read_text(encoding="utf-8"))
-        found = {
-            cell["result"]["method"]: cell["rows"] for cell in data["cells"]
-            if (cell["result"]["concept"], cell["result"]["suite"], cell["result"]["variant"]) == (concept, "igmu", "")
-        }
-        if {"none", "saferedir"} <= found.keys():
-            return found
-    return {}
-
-
-def side_by_side(results: Path, concepts: Sequence[str], path: Path) -> list[dict[str, str]]:
-    """Draw `SHEET_ROWS` forget rows, evenly spread over the concepts: none, reference, saferedir. Returns what was drawn."""
-    store, each = Store.peek(results / "store", lambda line: None), SHEET_ROWS // len(concepts)
-    side = 64 * SCALE
+def side_by_side(results: Path, store: Store, concepts: Sequence[str], path: Path) -> None:
+    """Draw `SHEET_ROWS` forget rows of igmu, evenly spread over the concepts: none, reference, saferedir."""
+    each, side = SHEET_ROWS // len(concepts), 64 * SCALE
     wide = TEXT_PX + len(COLUMNS) * side + GAP_PX
     sheet = Image.new("RGB", (wide * len(concepts), 18 + each * (side + 4)), "white")
-    pen, drawn = ImageDraw.Draw(sheet), []
+    pen = ImageDraw.Draw(sheet)
+    cells = {(r.concept, r.method): r.rows for r in stored_records(results, store, _judge_of) if r.suite == "igmu"}
     for block, concept in enumerate(concepts):
-        rows = _run_rows(results, concept)
-        plain = {row["id"]: row for row in rows["none"]}
-        forget = [row for row in rows["saferedir"] if row["row"]["kind"] == "forget" and "reference" in plain[row["id"]]]
+        plain = {row.row.id: row for row in cells[concept, "none"]}
+        forget = [row for row in cells[concept, SHIPPED] if row.row.kind == "forget" and plain[row.row.id].reference]
         _column_names(pen, block * wide)
         for number in range(each):
             row = forget[number * len(forget) // each]
             top = 18 + number * (side + 4)
-            text = textwrap.fill(row["row"]["prompt"], 22)
-            pen.text((block * wide + 4, top + 8), f"{row['id'].split('-')[-1]}\n{text}", "black")
-            for column, key in enumerate((plain[row["id"]]["image"], plain[row["id"]]["reference"], row["image"])):
-                picture = Image.fromarray(store.pixels(key)).resize((side, side), Image.Resampling.NEAREST)
-                sheet.paste(picture, (block * wide + TEXT_PX + column * side, top))
-            drawn.append({"row": row["id"], "prompt": row["row"]["prompt"], "reference": row["row"]["reference"]})
+            text = textwrap.fill(row.row.prompt or "", 22)
+            pen.text((block * wide + 4, top + 8), f"{row.row.id.split('-')[-1]}\n{text}", "black")
+            _paste(sheet, store, _beside(plain[row.row.id], row), block * wide, top)
     sheet.save(path, optimize=True)
-    return drawn
+
+
+def _beside(plain: RowRecord, row: RowRecord) -> tuple[str | None, ...]:
+    """Image keys of `COLUMNS`."""
+    return tuple(image.key if image else None for image in (plain.image, plain.reference, row.image))

@@ -254,8 +254,8 @@ def draw(results: Path) -> None:
     page = tables.document(cells, names, (*ABLATIONS, "one-delta"), SEEDS, JOINT)
     write_atomic(DOCS / "pocket-tables.md", page.encode())
     pictures.tradeoff(cells, _shown(names), {"saferedir": 2.0} | _scales(), DOCS / "pocket-tradeoff.png")
-    pictures.side_by_side(results, concepts(), DOCS / "pocket-side-by-side.png")
     store = Store.peek(results / "store")
+    pictures.side_by_side(results, store, concepts(), DOCS / "pocket-side-by-side.png")
     found = pictures.failures(results, store)
     pictures.draw_failures(found, store, DOCS / "pocket-failures.png")
     for failure in found:

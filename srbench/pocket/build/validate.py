@@ -198,9 +198,14 @@ def judged(store: Store) -> dict[str, Seen]:
 
 
 def join(results: Path, answers: dict[int, Seen]) -> list[dict[str, str]]:
-    """A line per answered picture: where it comes from, what was seen, what the judge says."""
+    """A line per answered picture: where it comes from, what was seen, what the judge says.
+
+    Raises `UsageError` for a number that stands on no sheet.
+    """
     picked, store = chosen(list(pictures(results))), Store.peek(results / "store")
     opinions, lines = judged(store), []
+    if strange := [number for number in answers if not 1 <= number <= len(picked)]:
+        raise UsageError(f"there is no picture {strange[0]}", f"Numbers go from 1 to {len(picked)}.")
     for number, seen in sorted(answers.items()):
         picture = picked[number - 1]
         judge = opinions[store.images[picture.image]["pixel_sha"]]
@@ -262,12 +267,14 @@ def main(words: list[str] | None = None) -> int:
             draw(asked.results, asked.out)
             return 0
         if asked.step == "score":
-            if asked.answers is None:
+            if asked.answers is None or not asked.answers.is_file():
                 raise UsageError("score needs a file of answers", "python -m srbench.pocket.build.validate score ANSWERS")
+            # Joined before the table is opened: answers that cannot be read must not cost the ones that are there.
+            lines = join(asked.results, read_answers(asked.answers))
             with table.open("w", encoding="utf-8", newline="") as handle:
                 writer = csv.DictWriter(handle, FIELDS, lineterminator="\n")
                 writer.writeheader()
-                writer.writerows(join(asked.results, read_answers(asked.answers)))
+                writer.writerows(lines)
         for line in agreement(read_lines(table)):
             print(line)
     except SrbenchError as error:
