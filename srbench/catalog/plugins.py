@@ -80,10 +80,14 @@ def preset(name: str) -> tuple[str, dict[str, Any]]:
     return presets()[name]
 
 
-def values(name: str, family: str) -> dict[str, Any]:
-    """A preset's option values on a backbone family: those fitted on its dev edition, where there are any, come last."""
+def values(name: str, family: str, kind: str) -> dict[str, Any]:
+    """A preset's option values for a kind of concept on a backbone family.
+
+    Those fitted on the family's dev editions come last: `METHOD["fitted"][family][preset][kind]`, where there are any.
+    """
     method, given = preset(name)
-    return given | plugins("methods")[method].meta.get("fitted", {}).get(family, {}).get(name, {})
+    fitted = plugins("methods")[method].meta.get("fitted", {})
+    return given | fitted.get(family, {}).get(name, {}).get(kind, {})
 
 
 def load(kind: str, name: str) -> Any:

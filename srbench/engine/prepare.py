@@ -80,10 +80,10 @@ def check_settings(settings: Iterable[str], presets: Iterable[str]) -> None:
             raise UsageError(f"--set {setting}: method '{name}' is not part of this run", did_you_mean(name, known))
 
 
-def options_of(preset: str, settings: Sequence[str], family: str) -> tuple[Any, list[str]]:
-    """The preset's options on a backbone family with overrides, and the names of those that are off their defaults."""
+def options_of(preset: str, settings: Sequence[str], family: str, kind: str) -> tuple[Any, list[str]]:
+    """The preset's options for a kind of concept on a backbone family, with overrides, and which are off their defaults."""
     name, _ = plugins.preset(preset)
-    values = plugins.values(preset, family)
+    values = plugins.values(preset, family, kind)
     cls = plugins.load("methods", name)
     default = cls.Options(**values)
     overrides = _overrides(settings, (preset, name))
@@ -138,7 +138,7 @@ def prepare_method(
     cls = plugins.load("methods", name)
     meta, family = cls.meta, backbone.spec.family
     _check_fit(preset, meta, backbone)
-    options, changed = options_of(preset, settings, family)
+    options, changed = options_of(preset, settings, family, concept.kind)
     makes = meta.get("prepare") == "make"
     info = info_of(backbone, checkpoint, weights=makes, cache=cache, tell=tell)
     with laid_over(backbone.pipeline, checkpoint) if makes else nullcontext():
@@ -222,7 +222,7 @@ class Checkpoints:
             raise Unmade(f"{preset} is not made yet for {concept.name}", "A run makes it first.")
         folder = erase.made(job, self.backbone, concept, self.folder, self.tell)
         found = checkpoints.open_home_made(folder, preset, self.backbone.sha256, concept.name, self.backbone.pipeline)
-        changed = options_of(preset, self.settings, self.backbone.spec.family)[1]
+        changed = options_of(preset, self.settings, self.backbone.spec.family, concept.kind)[1]
         variant = ",".join(f"{preset}.{part}" for part in options_text(job.options, changed).split(",") if part)
         return OnConcept(preset, found, variant)
 
@@ -232,7 +232,7 @@ def job_of(preset: str, backbone: Backbone, concept: ConceptSpec, settings: Sequ
     name, _ = plugins.preset(preset)
     cls = plugins.load("methods", name)
     _check_fit(preset, cls.meta, backbone)
-    options, _ = options_of(preset, settings, backbone.spec.family)
+    options, _ = options_of(preset, settings, backbone.spec.family, concept.kind)
     base = cls.meta.get("base")
     under = None
     if base is not None:

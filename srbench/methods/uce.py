@@ -10,10 +10,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from srbench.catalog.specs import ConceptSpec
+from srbench.catalog.specs import ConceptSpec, ConceptWords
 from srbench.errors import CellError
 from srbench.methods import base, finetune
-from srbench.methods.phrases import neighbours, phrases
+from srbench.methods.phrases import neighbours, phrases, words_of
 
 METHOD = {
     "name": "uce",
@@ -43,9 +43,14 @@ class Editing(base.Options):
     tokens: Literal["last", "last-and-after"] = "last"
     """The last subject token, or it and everything after it (end-of-text, padding)."""
     guide: str | None = None
-    """What phrases are mapped to: this text, or with null each phrase's anchor."""
+    """What phrases are mapped to: this text, or with null their anchors."""
+    anchors: Literal["each", "first"] = "each"
+    """Without a guide: each phrase's own anchor, or the first phrase's for all, as the code does with one guide. Phrases that
+    are near each other and have anchors that are not make an edit that moves everything else too."""
     preserve: Literal["none", "neighbours"] = "none"
     """Texts that are kept: none, or the concept's neighbours."""
+    preserve_texts: str | None = Field(None, pattern=r"[^,\s]")
+    """Further texts that are kept, separated by commas; those that hold a phrase of the concept are left out."""
     retain_empty: bool = False
     """Whether the empty prompt is kept too."""
 
@@ -126,12 +131,21 @@ def plan(concept: ConceptSpec, family: str, options: Editing) -> Plan:
     """Phrases with their guides, and the texts that are kept. Raises `UsageError` where an anchor is asked for and missing."""
     if options.guide is None:
         guides = finetune.anchored(concept, family)
+        if options.anchors == "first":
+            guides = dict.fromkeys(guides, next(iter(guides.values())))
     else:
         guides = dict.fromkeys(phrases(concept, family), options.guide)
     kept = neighbours(concept, family) if options.preserve == "neighbours" else []
+    kept = list(dict.fromkeys([*kept, *_listed(options.preserve_texts, words_of(concept, family))]))
     found = Plan(guides, [*([""] if options.retain_empty else []), *kept])
     finetune.screened(concept, [*guides, *guides.values(), *kept])
     return found
+
+
+def _listed(texts: str | None, words: ConceptWords) -> list[str]:
+    """The texts of a comma list that hold none of the concept's names and words."""
+    listed = filter(None, map(str.strip, (texts or "").split(",")))
+    return [text for text in listed if not any(f" {said} " in f" {text} " for said in (*words.names, *words.words))]
 
 
 def directions(pipeline: Any, plan: Plan, tokens: str) -> Directions:

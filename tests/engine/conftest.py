@@ -90,8 +90,8 @@ class ShiftMethod:
 
     meta = {  # noqa: RUF012 - the contract's literal
         "name": "shift", "version": 1, "kind": "weight", "title": "shifts", "paper": "", "families": ["toy"],
-        "presets": {"shift": {}, "shift-more": {"size": 2.0}}, "fitted": {"toy": {"shift": {"size": 5.0}}}, "decides": False,
-        "reads_concept": True,
+        "presets": {"shift": {}, "shift-more": {"size": 2.0}}, "decides": False, "reads_concept": True,
+        "fitted": {"toy": {"shift": {"object": {"size": 5.0}, "style": {"size": 7.0}}}},
     }
     made: ClassVar[list[str]] = []
 

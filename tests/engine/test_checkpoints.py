@@ -89,7 +89,7 @@ def test_an_option_makes_another_checkpoint_and_stands_in_the_variant(world: Any
     assert (plain.variant, other.variant) == ("", "shift.size=0.25")
     assert plain.checkpoint.sha256 != other.checkpoint.sha256
     assert made == ["box", "box"]
-    # The family's fitted value is the default there, not the preset's.
+    # The family's fitted value for this kind of concept is the default there, not the preset's.
     assert plain.checkpoint.card["options"] == {"size": 5.0}
 
 

@@ -11,7 +11,7 @@ import pytest
 from srbench.analysis.records import label
 from srbench.engine.prepare import options_of
 from srbench.pocket.build import fit
-from srbench.pocket.build.fit import GRIDS, Line, best, settings
+from srbench.pocket.build.fit import GRIDS, Line, settings
 
 
 @pytest.mark.parametrize("preset", sorted(GRIDS))
@@ -20,10 +20,11 @@ def test_every_point_of_a_grid_parses_and_changes_what_it_names(preset: str) -> 
     assert points[0] == ()
     assert len(set(points)) == len(points)
     for point in points[1:]:
-        options, _ = options_of(preset, point, "pocket")
+        options, _ = options_of(preset, point, "pocket", "object")
         for setting in point:
             name, _, value = setting.partition(".")[2].partition("=")
-            assert str(getattr(options, name)) == str(type(getattr(options, name))(value))
+            held = getattr(options, name)
+            assert str(held).lower() == value if isinstance(held, bool) else held == type(held)(value)
 
 
 def test_only_dev_editions_are_read() -> None:
@@ -36,15 +37,28 @@ def line(name: str, **figures: float) -> Line:
     return Line(settings=name, **given)
 
 
-def test_the_best_forgets_most_among_those_that_keep_what_must_stay() -> None:
-    strong = line("strong", fsr=90.0, asr=10.0, retain_accuracy=96.0)
-    lines = [line("weak"), strong, line("blank", fsr=100.0, asr=0.0, retain_accuracy=0.0)]
-    assert best(lines, 100.0).settings == "strong"
+def test_neither_a_blank_model_nor_an_untouched_one_scores() -> None:
+    blank = line("blank", fsr=100.0, asr=0.0, retain_accuracy=0.0)
+    untouched = line("untouched", fsr=0.0, asr=100.0, retain_accuracy=100.0)
+    assert blank.score == untouched.score == 0
+    assert line("strong", fsr=90.0, asr=10.0, retain_accuracy=96.0).score == pytest.approx(2 * 90 * 96 / 186)
 
 
-def test_where_all_cost_too_much_the_one_that_keeps_most_is_best() -> None:
-    lines = [line("a", retain_accuracy=60.0), line("b", retain_accuracy=80.0, fsr=10.0)]
-    assert best(lines, 100.0).settings == "b"
+def test_a_line_is_of_one_kind_of_concept() -> None:
+    cells = [SimpleNamespace(concept=name) for name in ("hazard", "vangogh", "church")]
+    assert [cell.concept for cell in fit.of_kind("object", cells)] == ["hazard", "church"]
+    assert fit.kinds() == ("object", "style")
+
+
+def test_the_texts_that_stay_are_said_by_name() -> None:
+    assert "a teapot" in fit.WORLD
+    assert "{" not in fit.WORLD
+    assert fit.line((f"uce.preserve_texts={fit.WORLD}", "uce.lam=2"), [found(1.0)]).settings == "preserve_texts=WORLD, lam=2"
+
+
+def found(value: float) -> Any:
+    metrics = {name: SimpleNamespace(value=value) for name in ("fsr", "asr", "retain_accuracy", "content_kept")}
+    return SimpleNamespace(metrics=metrics)
 
 
 @pytest.mark.parametrize(("preset", "method", "on"), [
@@ -54,8 +68,7 @@ def test_a_line_is_of_the_preset_s_own_cells(
     preset: str, method: str, on: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def cell(method: str, on: str, value: float) -> Any:
-        metrics = {name: SimpleNamespace(value=value) for name in ("fsr", "asr", "retain_accuracy", "content_kept")}
-        return SimpleNamespace(label=label(SimpleNamespace(method=method, on=on)), metrics=metrics)
+        return SimpleNamespace(label=label(SimpleNamespace(method=method, on=on)), metrics=found(value).metrics)
 
     def execute(asked: Any, *given: Any) -> Any:
         assert asked.methods == tuple(dict.fromkeys(("none", preset)))
@@ -64,4 +77,5 @@ def test_a_line_is_of_the_preset_s_own_cells(
 
     monkeypatch.setattr(fit, "plan", lambda *given: [])
     monkeypatch.setattr(fit, "execute", execute)
-    assert fit.measure(preset, (), SimpleNamespace(), tmp_path).fsr == 7
+    cells = fit.measure(preset, (), SimpleNamespace(), tmp_path)
+    assert [cell.metrics["fsr"].value for cell in cells] == [7.0] * len(fit.concepts())

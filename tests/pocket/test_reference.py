@@ -73,7 +73,7 @@ def test_a_part_run_anew_takes_nothing_from_the_summaries_of_the_others(tmp_path
 
 def test_every_ablation_is_an_option_off_its_default() -> None:
     for title, options in reference.ABLATIONS.items():
-        _, changed = options_of("saferedir", [f"saferedir.{option}" for option in options], "pocket")
+        _, changed = options_of("saferedir", [f"saferedir.{option}" for option in options], "pocket", "object")
         assert len(changed) == len(options) or title == "no alpha", title
         assert changed, title
 

@@ -1,7 +1,8 @@
 """Fits the baselines' constants to pocket: `python -m srbench.pocket.build.fit PRESET`. Reads `dev` editions only; resumes.
 
 What the papers fitted to Stable Diffusion (rates, scales, thresholds) says nothing about a model of another size. Each
-preset's grid is run on the `dev` editions of every concept; the best line is what its `METHOD["fitted"]` should say.
+preset's grid is run on the `dev` editions of every concept; per kind of concept the best line is what its
+`METHOD["fitted"]` should say.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, harmonic_mean
 
 from srbench.analysis.results import ResultCell
 from srbench.backbones.loader import Backbone, open_backbone
@@ -23,39 +24,46 @@ from srbench.engine.prepare import is_weight
 from srbench.engine.run import execute
 from srbench.engine.store import Store, write_atomic
 from srbench.errors import SrbenchError, UsageError, did_you_mean
+from srbench.pocket import world
 from srbench.pocket.build.__main__ import say
 from srbench.pocket.build.reference import Lines, concepts
 
 SUITES = ("igmu", "mma")
-RETAIN_SLACK = 5.0
-"""Points of retain accuracy that a setting may cost before it stands behind every one that costs less."""
 
 Grid = dict[str, tuple[object, ...]]
+WORLD = ", ".join([
+    *(world.article(noun) for item in world.OBJECTS.values() for noun in item.nouns),
+    *(phrase for item in (*world.STYLES.values(), *world.BACKGROUNDS.values()) for phrase in item.phrases),
+]).replace("{color}", "blue")  # fmt: skip
+"""Everything that pocket draws, for closed-form edits to keep: the papers keep what else the model is asked for, too."""
+
 POCKET_STEPS: Grid = {"steps": (16,)}
 GRIDS: dict[str, list[Grid]] = {
     "esd-x": [POCKET_STEPS | {"batch": (4,), "lr": (1e-4, 3e-4, 1e-3), "iterations": (100, 200)}],
     "esd-x-strict": [POCKET_STEPS | {"batch": (4,), "lr": (1e-4, 3e-4, 1e-3), "iterations": (100, 200)}],
     "esd-u": [POCKET_STEPS | {"batch": (4,), "lr": (1e-5, 3e-5, 1e-4), "iterations": (100, 200)}],
     "uce": [
-        {"lam": (0.01, 0.1, 0.5), "preserve": ("none", "neighbours")},
-        {"lam": (0.1, 0.5), "preserve": ("neighbours",), "guide": ("",)},
-        {"lam": (0.1,), "preserve": ("none", "neighbours"), "tokens": ("last-and-after",)},
+        {"lam": (10.0, 50.0), "anchors": ("each", "first")},
+        {"lam": (0.5, 2.0, 10.0, 50.0), "anchors": ("each", "first"), "preserve_texts": (WORLD,)},
     ],
-    "uce-old": [{"lam": (0.01, 0.1, 0.5), "preserve": ("none", "neighbours")}],
-    "rece": [{"lam": (1e-3, 1e-1), "epochs": (1, 3), "preserve": ("none", "neighbours")}],
+    "uce-old": [{"lam": (10.0, 50.0)}, {"lam": (0.5, 10.0, 50.0), "preserve_texts": (WORLD,)}],
+    "rece": [{"lam": (1e-3, 1e-1), "epochs": (1, 3), "edit_lam": (0.5, 10.0), "preserve_texts": (WORLD,)}],
     "ablation": [
         POCKET_STEPS | {"images": (192,), "guidance": (5.0,), "batch": (8,), "lr": (1e-4, 3e-4, 1e-3), "iterations": (100, 300)}
     ],
-    "sld-medium": [{"scale": (200, 1000, 5000), "threshold": (0.01, 0.1, 0.5)}],
-    "sld-max": [{"scale": (1000, 5000), "threshold": (0.1, 0.3, 1.0), "momentum_scale": (0.0, 0.5)}],
-    "safree": [{"alpha": (0.01, 0.1), "m": (1.0, 2.5, 4.0, 5.333), "steps": ("scaled", "absolute")}],
+    "sld-medium": [{"scale": (20, 200), "threshold": (0.01, 0.1, 0.5)}],
+    "sld-max": [{"scale": (20, 200, 5000), "threshold": (0.1, 1.0)}],
+    "safree": [
+        {"m": (1.0, 2.5, 5.333), "steps": ("scaled", "absolute")},
+        {"self_validate": ("false",)},
+    ],
 }
 """Preset -> grids of options; each grid is taken whole."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One setting on `dev`, means over concepts in percent."""
+    """One setting on `dev`, means over the concepts of a kind in percent."""
 
     settings: str
     fsr: float
@@ -65,8 +73,8 @@ class Line:
 
     @property
     def score(self) -> float:
-        """How far the concept is gone, plain and attacked."""
-        return (self.fsr + 100 - self.asr) / 2
+        """Harmonic mean of how far the concept is gone, plain and attacked, and of what stays."""
+        return harmonic_mean(((self.fsr + 100 - self.asr) / 2, self.retain_accuracy))
 
 
 def settings(preset: str) -> Iterator[tuple[str, ...]]:
@@ -86,8 +94,8 @@ def request(preset: str, chosen: Sequence[str], concept: str, results: Path) -> 
     )
 
 
-def measure(preset: str, chosen: Sequence[str], backbone: Backbone, results: Path) -> Line:
-    """Run one setting on every concept. Raises `SrbenchError` where a cell failed."""
+def measure(preset: str, chosen: Sequence[str], backbone: Backbone, results: Path) -> list[ResultCell]:
+    """Run one setting on every concept; the preset's own cells. Raises `SrbenchError` where a cell failed."""
     cells: list[ResultCell] = []
     for concept in concepts():
         asked = request(preset, chosen, concept, results)
@@ -95,24 +103,23 @@ def measure(preset: str, chosen: Sequence[str], backbone: Backbone, results: Pat
         if done.exit_code:
             raise SrbenchError(f"{preset}: {concept} failed in part", "Run it again; `srbench compare` says why.")
         cells += [cell for cell in done.cells if cell.label == preset]
-    return line(chosen, cells)
+    return cells
 
 
 def line(chosen: Sequence[str], cells: Sequence[ResultCell]) -> Line:
-    """Means over the concepts' cells."""
+    """Means over the cells."""
 
     def mean(metric: str) -> float:
         values = [cell.metrics[metric].value for cell in cells if metric in cell.metrics]
         return fmean(value for value in values if value is not None)
 
-    said = ", ".join(each.partition(".")[2] for each in chosen) or "as it is"
+    said = ", ".join(each.partition(".")[2].replace(WORLD, "WORLD") for each in chosen) or "as it is"
     return Line(said, mean("fsr"), mean("asr"), mean("retain_accuracy"), mean("content_kept"))
 
 
-def best(lines: Sequence[Line], retain_of_none: float) -> Line:
-    """The highest score among those that keep what must stay; where none does, the one that keeps most."""
-    keeps = [each for each in lines if each.retain_accuracy >= retain_of_none - RETAIN_SLACK]
-    return max(keeps, key=lambda each: each.score) if keeps else max(lines, key=lambda each: each.retain_accuracy)
+def of_kind(kind: str, cells: Sequence[ResultCell]) -> list[ResultCell]:
+    """Cells of concepts of one kind."""
+    return [cell for cell in cells if load.concepts()[cell.concept].kind == kind]
 
 
 def main(words: list[str] | None = None) -> int:
@@ -126,31 +133,37 @@ def main(words: list[str] | None = None) -> int:
             if preset not in GRIDS:
                 raise UsageError(f"no grid for '{preset}'", did_you_mean(preset, GRIDS))
         backbone = open_backbone(load.backbones()["pocket"], "fp32", "cpu")
-        untouched = measure("none", (), backbone, asked.results)
         for preset in asked.presets:
-            _fit(preset, untouched, backbone, asked.results)
+            _fit(preset, backbone, asked.results)
     except SrbenchError as error:
         print(f"error: {error.message}\n{error.hint}", file=sys.stderr)
         return error.exit_code
     return 0
 
 
-def _fit(preset: str, untouched: Line, backbone: Backbone, results: Path) -> None:
-    kind = "weight" if is_weight(preset) else "inference"
-    say(f"{preset} ({kind}); dev, means over {', '.join(concepts())}; none keeps {untouched.retain_accuracy:.1f}")
-    lines = []
+def _fit(preset: str, backbone: Backbone, results: Path) -> None:
+    say(f"{preset} ({'weight' if is_weight(preset) else 'inference'}) on dev")
+    lines: dict[str, list[Line]] = {kind: [] for kind in kinds()}
     for chosen in settings(preset):
-        lines.append(measure(preset, chosen, backbone, results))
-        say(_said(lines[-1]))
-    found = best(lines, untouched.retain_accuracy)
-    say(f"best: {found.settings}")
-    text = json.dumps({"preset": preset, "best": found.settings, "lines": [vars(each) for each in lines]}, indent=1)
+        cells = measure(preset, chosen, backbone, results)
+        for kind, found in lines.items():
+            found.append(line(chosen, of_kind(kind, cells)))
+            say(_said(kind, found[-1]))
+    for kind, found in lines.items():
+        say(f"best for {kind}: {max(found, key=lambda each: each.score).settings}")
+    text = json.dumps({kind: [vars(each) for each in found] for kind, found in lines.items()}, indent=1)
     write_atomic(results / f"{preset}.json", (text + "\n").encode())
 
 
-def _said(found: Line) -> str:
+def kinds() -> tuple[str, ...]:
+    """Kinds of pocket's concepts."""
+    return tuple(sorted({load.concepts()[each].kind for each in concepts()}))
+
+
+def _said(kind: str, found: Line) -> str:
     gone = f"fsr {found.fsr:5.1f}  asr {found.asr:5.1f}"
-    return f"  {gone}  retain {found.retain_accuracy:5.1f}  content {found.content_kept:5.1f}  {found.settings}"
+    kept = f"retain {found.retain_accuracy:5.1f}  content {found.content_kept:5.1f}"
+    return f"  {kind:6}  {gone}  {kept}  score {found.score:5.1f}  {found.settings}"
 
 
 if __name__ == "__main__":

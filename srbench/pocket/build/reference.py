@@ -217,7 +217,7 @@ def labels(cells: Sequence[ResultCell]) -> dict[str, str]:
     """Variant -> short name, for those that the reference runs know."""
     known = {"": "saferedir"}
     for title, options in ABLATIONS.items():
-        known[options_text(*options_of("saferedir", [f"saferedir.{option}" for option in options], "pocket"))] = title
+        known[options_text(*options_of("saferedir", [f"saferedir.{option}" for option in options], "pocket", "object"))] = title
     for variant in {cell.variant for cell in cells}:
         named = re.fullmatch(r"redirector=([\w-]+)@\w+", variant)
         if named is not None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from srbench.catalog import plugins
 from srbench.catalog.specs import ConceptSpec, ConceptWords
@@ -126,6 +127,26 @@ def test_longer_guide_is_the_one_that_is_cut_to(toy: Any) -> None:
 
 
 # --- guides and kept texts -----------------------------------------------------------------------------------------------
+
+
+def test_the_first_anchor_is_every_phrase_s_when_asked(box: ConceptSpec) -> None:
+    assert uce.plan(box, "tiny", options()).guides == {"a box": "a cup", "a crate": "a bowl"}
+    assert uce.plan(box, "tiny", options(anchors="first")).guides == {"a box": "a cup", "a crate": "a cup"}
+
+
+def test_listed_texts_are_kept_unless_they_hold_the_concept(box: ConceptSpec) -> None:
+    """Neighbours first; a text that is listed twice is kept once; a word inside another word is no phrase."""
+    listed = " a jar, a crate on a table,a boxer , a box,, a plate"
+    kept = uce.plan(box, "tiny", options(preserve="neighbours", preserve_texts=listed)).kept
+    near = uce.plan(box, "tiny", options(preserve="neighbours")).kept
+    assert "a jar" in near
+    assert kept == [*near, "a boxer", "a plate"]
+
+
+@pytest.mark.parametrize("listed", ["", " , ,"])
+def test_a_list_without_texts_is_refused(listed: str) -> None:
+    with pytest.raises(ValidationError):
+        options(preserve_texts=listed)
 
 
 def test_official_recipes() -> None:
