@@ -80,6 +80,19 @@ class Pace:
     """Batches made."""
 
 
+@dataclass(eq=False)
+class Waiting:
+    """Images of one recipe that are not sampled yet."""
+
+    images: deque[Planned]
+    total: int
+
+    @property
+    def done(self) -> float:
+        """Which part of them is sampled."""
+        return 1 - len(self.images) / self.total
+
+
 def by_checkpoint(images: Sequence[Planned]) -> list[tuple[Checkpoint | None, list[Planned]]]:
     """Images by the weights that they need, the untouched backbone's first."""
     grouped: dict[str, tuple[Checkpoint | None, list[Planned]]] = {}
@@ -92,8 +105,8 @@ def generate(
     backbone: Backbone, images: Sequence[Planned], batch_size: int, run: str,
     failed: Callable[[Sequence[Planned], SrbenchError], None], warn: Callable[[str], None],
 ) -> Iterator[list[Made]]:
-    """Sample `images` batch by batch: one checkpoint after the other, and on each the recipes in turn, so that their
-    times are taken under equal load.
+    """Sample `images` batch by batch: one checkpoint after the other, and on each the recipes in turn, all of them done at
+    the same time, so that batches of any two lie near each other and their times are taken under equal load.
 
     `run` and the number of the batch are recorded with each image. Where a recipe cannot be sampled, `failed` gets its
     images and the reason, and the others go on.
@@ -109,9 +122,11 @@ def _in_turn(
     failed: Callable[[Sequence[Planned], SrbenchError], None], warn: Callable[[str], None],
 ) -> Iterator[list[Made]]:
     prompts = PromptCache(backbone.pipeline)
-    waiting = deque(deque(group) for group in groups(images))
+    waiting = [Waiting(deque(group), len(group)) for group in groups(images)]
     while waiting:
-        group = waiting.popleft()
+        turn = min(waiting, key=lambda each: each.done)
+        waiting.remove(turn)
+        group = turn.images
         batch = list(islice(group, pace.size))
         try:
             made = _call(backbone, prompts, batch, pace.size, {"run": run, "batch": pace.number})
@@ -126,11 +141,11 @@ def _in_turn(
                 continue
             pace.size //= 2
             warn(f"out of memory: going on with batch size {pace.size}")
-            waiting.appendleft(group)
+            waiting.insert(0, turn)
             continue
         yield made
         pace.number += 1
         for _ in batch:
             group.popleft()
         if group:
-            waiting.append(group)
+            waiting.append(turn)

@@ -245,8 +245,14 @@ def load(backbone: BackboneInfo, concept: ConceptSpec, given: str | None) -> Inv
 
     Raises `MissingError` with the command that makes it where there are no images to learn from.
     """
-    if given is not None:
-        return read(Path(given).expanduser(), backbone, concept)
+    return read(kept(backbone, concept) if given is None else Path(given).expanduser(), backbone, concept)
+
+
+def kept(backbone: BackboneInfo, concept: ConceptSpec) -> Path:
+    """Folder of c* that is learned on the pipeline as it is and kept in the cache by content; learned unless it is there.
+
+    Raises as `load` does.
+    """
     scenes = backbone.scenes / concept.name if backbone.scenes else None
     if scenes is None or not scenes.is_dir() or backbone.cache is None:
         raise MissingError(
@@ -257,7 +263,7 @@ def load(backbone: BackboneInfo, concept: ConceptSpec, given: str | None) -> Inv
     out = backbone.cache / f"inversion-{concept.name}-{_key(backbone, concept, scenes, settings)}"
     if not (out / CARD).is_file():
         make(backbone, concept, scenes, settings, out, size, backbone.tell)
-    return read(out, backbone, concept)
+    return out
 
 
 def _size(pipeline: Any) -> tuple[int, int]:

@@ -17,9 +17,9 @@ from srbench.pocket.build.fit import GRIDS, Line, settings
 @pytest.mark.parametrize("preset", sorted(GRIDS))
 def test_every_point_of_a_grid_parses_and_changes_what_it_names(preset: str) -> None:
     points = list(settings(preset))
-    assert points[0] == ()
+    assert (points[0] == ()) is not preset.startswith(("esd", "ablation"))
     assert len(set(points)) == len(points)
-    for point in points[1:]:
+    for point in filter(None, points):
         options, _ = options_of(preset, point, "pocket", "object")
         for setting in point:
             name, _, value = setting.partition(".")[2].partition("=")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from srbench.analysis.results import ResultCell, to_dict
 from srbench.backbones.checkpoint import laid_over
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load
+from srbench.catalog.specs import ConceptSpec
 from srbench.engine.info import info_of
 from srbench.engine.plan import Cell, RunRequest, plan
 from srbench.engine.prepare import Checkpoints, options_of, options_text
@@ -31,8 +33,9 @@ from srbench.engine.run import execute
 from srbench.engine.runs import SCHEMA, newest
 from srbench.engine.store import Store, write_atomic
 from srbench.errors import SrbenchError
+from srbench.methods import inversion
 from srbench.methods.saferedir import CARD, train
-from srbench.pocket.build import pictures, tables
+from srbench.pocket.build import grids, pictures, tables
 from srbench.pocket.build.__main__ import DOCS, default_cache, redirector_settings, say
 
 METHODS = ("none", "saferedir", "saferedir-upstream")
@@ -40,6 +43,8 @@ BASELINES = (
     "negative-prompt", "sld-weak", "sld-medium", "sld-strong", "sld-max", "safree", "safree-official",
     "esd-x", "esd-x-strict", "esd-u", "uce", "uce-old", "rece", "ablation",
 )
+INVERTED = ("sld-max+ci", "safree+ci")
+"""Presets that are also run with an inversion that was learned on another checkpoint."""
 STACKED = ("none", "saferedir", "safree", "safree+ci", "sld-max", "sld-max+ci")
 UNDER = ("none", "esd-x", "uce", "rece")
 """Checkpoints that `STACKED` acts on."""
@@ -61,7 +66,7 @@ SEEDS = ("seed-1", "seed-2")
 REDIRECTORS: dict[str, dict[str, Any]] = {"seed-1": {"seed": 1}, "seed-2": {"seed": 2}, "one-delta": {"token_delta": False}}
 """Name -> training settings that differ from the shipped redirectors'."""
 JOINT = "all-concepts"
-PARTS = ("methods", "ablations", "redirectors", "baselines", "stacking", "retrained")
+PARTS = ("methods", "ablations", "redirectors", "baselines", "stacking", "retrained", "transfer")
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,8 @@ class Job:
     on: tuple[str, ...] = ("none",)
     redirector: Redirector | None = None
     """Trained before the run unless it is there; the shipped one where this is None."""
+    inversion: str = ""
+    """The checkpoint on which the inversion is learned that `INVERTED` use; empty: the one they act on."""
     alone: bool = False
     """Only rows without a trace of another concept, which a redirector for all concepts would rightly remove too."""
 
@@ -120,10 +127,10 @@ def concepts() -> tuple[str, ...]:
     return load.backbones()["pocket"].concepts
 
 
-def trained(asked: Redirector, cache: Path, backbone: Backbone) -> Path:
+def trained(asked: Redirector, cache: Path, checkpoints: Path, backbone: Backbone) -> Path:
     """Folder of a redirector, trained unless it is there for this very backbone, checkpoint and settings."""
     chosen = [load.concepts()[each] for each in asked.concepts]
-    under = Checkpoints(backbone, (), cache / "checkpoints", _told).get(asked.on, chosen[0]).checkpoint
+    under = Checkpoints(backbone, (), checkpoints, _told).get(asked.on, chosen[0]).checkpoint
     sha = under.sha256 if under else ""
     folder = cache / "redirectors" / "+".join(asked.concepts) / asked.name
     settings = redirector_settings(**asked.changes)
@@ -139,6 +146,16 @@ def trained(asked: Redirector, cache: Path, backbone: Backbone) -> Path:
     return folder
 
 
+def learned(source: str, concept: ConceptSpec, cache: Path, checkpoints: Path, backbone: Backbone) -> Path:
+    """Folder of an inversion that was learned on a checkpoint, under a name that says which; learned unless it is there."""
+    under = Checkpoints(backbone, (), checkpoints, _told).get(source, concept).checkpoint
+    with laid_over(backbone.pipeline, under):
+        kept = inversion.kept(info_of(backbone, under, cache=checkpoints, tell=_told), concept)
+    folder = cache / "inversions" / concept.name / f"from-{source}"
+    shutil.copytree(kept, folder, dirs_exist_ok=True)
+    return folder
+
+
 def jobs() -> Iterator[Job]:
     """Every run, the main ones first."""
     for concept in concepts():
@@ -149,6 +166,9 @@ def jobs() -> Iterator[Job]:
     for concept in concepts():
         yield Job("stacking", "stacking", concept, STACKED, on=UNDER)
     yield from _retrained()
+    for source, targets in (("none", UNDER[1:]), (UNDER[1], tuple(on for on in UNDER if on != UNDER[1]))):
+        for concept in concepts():
+            yield Job("transfer", f"inversion learned on {source}", concept, ("none", *INVERTED), on=targets, inversion=source)
 
 
 def _ablated() -> Iterator[Job]:
@@ -196,13 +216,16 @@ def _alone(cells: list[Cell]) -> None:
         cell.variant = ",".join(part for part in (cell.variant, "rows=alone") if part)
 
 
-def run(job: Job, backbone: Backbone, results: Path, cache: Path, batch_size: int) -> None:
+def run(job: Job, backbone: Backbone, results: Path, cache: Path, batch_size: int, limit: int | None = None) -> None:
     """Carry one job out; what is stored is not sampled again. Raises `SrbenchError` where a cell failed."""
-    settings = job.settings
+    settings, checkpoints = job.settings, results / "store" / "checkpoints"
     if job.redirector is not None:
-        settings += (f"saferedir.redirector={trained(job.redirector, cache, backbone)}",)
+        settings += (f"saferedir.redirector={trained(job.redirector, cache, checkpoints, backbone)}",)
+    if job.inversion:
+        folder = learned(job.inversion, load.concepts()[job.concept], cache, checkpoints, backbone)
+        settings += tuple(f"{preset}.inversion={folder}" for preset in INVERTED)
     request = RunRequest(
-        backbone="pocket", methods=job.methods, on=job.on, suites=SUITES, concepts=(job.concept,), part="test", limit=None,
+        backbone="pocket", methods=job.methods, on=job.on, suites=SUITES, concepts=(job.concept,), part="test", limit=limit,
         seed=0, batch_size=batch_size, dtype="fp32", settings=settings, protocol=None, scorers=(), out=results,
     )
     cells = plan(request, backbone, _told)
@@ -214,11 +237,11 @@ def run(job: Job, backbone: Backbone, results: Path, cache: Path, batch_size: in
 
 
 def labels(cells: Sequence[ResultCell]) -> dict[str, str]:
-    """Variant -> short name, for those that the reference runs know."""
+    """Variant -> short name, for those on the untouched backbone that the reference runs know."""
     known = {"": "saferedir"}
     for title, options in ABLATIONS.items():
         known[options_text(*options_of("saferedir", [f"saferedir.{option}" for option in options], "pocket", "object"))] = title
-    for variant in {cell.variant for cell in cells}:
+    for variant in {cell.variant for cell in cells if cell.on == "none"}:
         named = re.fullmatch(r"redirector=([\w-]+)@\w+", variant)
         if named is not None:
             known[variant] = named[1]
@@ -253,6 +276,8 @@ def draw(results: Path) -> None:
     names = labels(cells)
     page = tables.document(cells, names, (*ABLATIONS, "one-delta"), SEEDS, JOINT)
     write_atomic(DOCS / "pocket-tables.md", page.encode())
+    page = grids.document(cells, (*METHODS, *BASELINES), STACKED[1:], UNDER[1:], INVERTED)
+    write_atomic(DOCS / "pocket-grid.md", page.encode())
     pictures.tradeoff(cells, _shown(names), {"saferedir": 2.0} | _scales(), DOCS / "pocket-tradeoff.png")
     store = Store.peek(results / "store")
     pictures.side_by_side(results, store, concepts(), DOCS / "pocket-side-by-side.png")
@@ -260,7 +285,7 @@ def draw(results: Path) -> None:
     pictures.draw_failures(found, store, DOCS / "pocket-failures.png")
     for failure in found:
         say(f"  {failure.row.id}: {', '.join(failure.metrics)}")
-    say("written: docs/pocket-tables.md, docs/pocket-{tradeoff,side-by-side,failures}.png")
+    say("written: docs/pocket-{tables,grid}.md, docs/pocket-{tradeoff,side-by-side,failures}.png")
 
 
 def _scales() -> dict[str, float]:
@@ -284,6 +309,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, default=default_cache(), help="folder for redirectors (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--only", nargs="+", default=PARTS, choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--limit", type=int, help="first rows of each kind only; nothing is summarised then")
     parser.add_argument("--summaries", action="store_true", help="only write the summaries of what was run")
     asked = parser.parse_args(words)
     torch.manual_seed(0)
@@ -293,7 +319,9 @@ def main(words: list[str] | None = None) -> int:
             for job in jobs():
                 if job.part in asked.only:
                     say(f"{job.concept}: {job.title}")
-                    run(job, backbone, asked.results, asked.cache, asked.batch_size)
+                    run(job, backbone, asked.results, asked.cache, asked.batch_size, asked.limit)
+        if asked.limit is not None:
+            return 0
         whole = set(asked.only) == set(PARTS) and not asked.summaries
         for path in summaries(asked.results, asked.results / "pocket", whole):
             say(f"written: {path}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean, stdev
 
+from srbench.analysis.gains import SUFFIX
+from srbench.analysis.metrics import METRICS
 from srbench.analysis.records import Metric
-from srbench.analysis.results import ARROWS, DASH, ResultCell, digits, shown
+from srbench.analysis.results import ARROWS, DASH, ResultCell, digits, p_text, shown
 
 COLUMNS = (
     ("igmu", "fsr"), ("igmu", "fsr_unseen"), ("mma", "asr"), ("igmu", "retain_accuracy"), ("igmu", "style_kept"),
@@ -14,8 +16,10 @@ COLUMNS = (
 )  # fmt: skip
 SHIPPED = "saferedir"
 ALONE = "rows=alone"
-Line = dict[tuple[str, str], Metric]
-"""(suite, metric) -> its value in one variant."""
+Column = tuple[str, str]
+"""Suite and metric."""
+Line = dict[Column, Metric]
+"""Values of one variant."""
 
 
 def lines_of(cells: Sequence[ResultCell], names: Mapping[str, str]) -> dict[str, Line]:
@@ -40,25 +44,28 @@ def _table(first: str, rows: Mapping[str, Sequence[str]]) -> Iterator[str]:
     yield from (f"| {name} | {' | '.join(texts)} |" for name, texts in rows.items() if name)
 
 
-def _header(line: Line) -> list[str]:
-    return [f"{name} {ARROWS[line[suite, name].better]}" for suite, name in COLUMNS]
+def _header(columns: Sequence[Column]) -> list[str]:
+    return [f"{name} {ARROWS[METRICS[name.removesuffix(SUFFIX)].better]}" for _, name in columns]
 
 
 def _text(metric: Metric | None) -> str:
     found = shown(metric)
-    return " ".join(filter(None, (DASH if found.reason else found.value, found.interval)))
+    p = p_text(metric.p_holm) if metric is not None and metric.p_holm is not None else ""
+    return " ".join(filter(None, (DASH if found.reason else found.value, found.interval, p)))
 
 
-def table(lines: Mapping[str, Line], labels: Sequence[str]) -> Iterator[str]:
-    """One concept: a line per label that was run, values with their 95 % intervals."""
-    rows = {label: [_text(lines[label].get(column)) for column in COLUMNS] for label in labels if label in lines}
-    yield from _table("variant", {"": _header(lines[SHIPPED])} | rows)
+def table(
+    lines: Mapping[str, Line], labels: Sequence[str], first: str = "variant", columns: Sequence[Column] = COLUMNS
+) -> Iterator[str]:
+    """One concept: a line per label that was run, values with their 95 % intervals. first: what stands above the labels."""
+    rows = {label: [_text(lines[label].get(column)) for column in columns] for label in labels if label in lines}
+    yield from _table(first, {"": _header(columns)} | rows)
 
 
 def seeds(lines: Mapping[str, Line], labels: Sequence[str]) -> Iterator[str]:
     """One concept: each redirector's values, their mean, and their standard deviation."""
     each = {label: [lines[label][column].value for column in COLUMNS] for label in labels if label in lines}
-    rows = {"": _header(lines[SHIPPED])}
+    rows = {"": _header(COLUMNS)}
     rows |= {label: [DASH if value is None else digits(value) for value in values] for label, values in each.items()}
     columns = [[value for value in values if value is not None] for values in zip(*each.values(), strict=True)]
     rows["mean ± s"] = [f"{digits(fmean(c))} ± {stdev(c):.2f}" if len(c) > 1 else DASH for c in columns]
@@ -82,7 +89,13 @@ def document(
     }
     by_concept = {name: lines_of([c for c in cells if c.concept == name], names) for name in sorted({c.concept for c in cells})}
     for title, make in sections.items():
-        text += ["", f"## {title}"]
-        for concept, lines in by_concept.items():
-            text += ["", f"### {concept}", "", *make(lines)] if SHIPPED in lines else []
+        text += section(title, by_concept, make)
     return "\n".join(text) + "\n"
+
+
+def section(title: str, by_concept: Mapping[str, dict[str, Line]], make: Callable[[dict[str, Line]], Iterator[str]]) -> list[str]:
+    """A heading, and a table for each concept that SafeRedir was run on."""
+    page = ["", f"## {title}"]
+    for concept, lines in by_concept.items():
+        page += ["", f"### {concept}", "", *make(lines)] if SHIPPED in lines else []
+    return page
