@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
+from safetensors.torch import load_file
 from torch import Tensor
 
 from srbench.engine.keys import digest, file_sha
@@ -209,6 +209,6 @@ def open_home_made(folder: Path, name: str, backbone_sha: str, concept: str, pip
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        return load_safetensors(path.read_bytes())
+        return load_file(path)  # mapped, not read: a plan holds all its checkpoints
     except SafetensorError as error:
         raise UsageError(f"{path}: not a safetensors file", "Make the checkpoint again.") from error

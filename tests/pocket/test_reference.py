@@ -17,6 +17,7 @@ from srbench.catalog import load
 from srbench.catalog.specs import Row
 from srbench.engine.prepare import options_of
 from srbench.engine.runs import newest, read_run
+from srbench.methods import inversion
 from srbench.pocket.build import pictures, reference, tables
 
 CELL = ResultCell(
@@ -144,3 +145,48 @@ def test_the_page_of_tables_is_what_the_summaries_say() -> None:
     cells = _committed()
     page = tables.document(cells, reference.labels(cells), (*reference.ABLATIONS, "one-delta"), reference.SEEDS, reference.JOINT)
     assert page == (reference.DOCS / "pocket-tables.md").read_text(encoding="utf-8")
+
+
+# --- inversions of other checkpoints -----------------------------------------------------------------------------------------
+
+
+def _transfer() -> list[reference.Job]:
+    return [job for job in reference.jobs() if job.part == "transfer"]
+
+
+def test_an_inversion_is_carried_to_every_checkpoint_but_its_own() -> None:
+    pairs = {(job.inversion, on) for job in _transfer() for on in job.on}
+    assert pairs == {(source, on) for source in ("none", "esd-x") for on in reference.UNDER if on != source}
+    assert all("none" in job.methods for job in _transfer())  # what a gain is a difference from
+
+
+def test_a_job_hands_its_presets_the_inversion_of_its_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(reference, "learned", lambda source, concept, *rest: tmp_path / f"{concept.name}-from-{source}")
+    monkeypatch.setattr(reference, "plan", lambda request, *rest: seen.append(request) or [])
+    monkeypatch.setattr(reference, "execute", lambda *given: SimpleNamespace(exit_code=0))
+    reference.run(_transfer()[0], SimpleNamespace(), tmp_path, tmp_path, 16, limit=32)  # type: ignore[arg-type]
+    assert seen[0].limit == 32
+    assert seen[0].settings == tuple(f"{p}.inversion={tmp_path / 'hazard-from-none'}" for p in ("sld-max+ci", "safree+ci"))
+
+
+def test_a_learned_inversion_is_kept_under_the_name_of_its_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A variant names the folder, and a digest says nothing to a reader."""
+    made = tmp_path / "inversion-hazard-0a1b"
+    made.mkdir()
+    monkeypatch.setattr(reference, "Checkpoints", lambda *given: SimpleNamespace(get=lambda *_: SimpleNamespace(checkpoint=None)))
+    monkeypatch.setattr(reference, "info_of", lambda *given, **more: None)
+    monkeypatch.setattr(inversion, "kept", lambda *given: made)
+    concept = load.concepts()["hazard"]
+    for content in ("first", "second"):
+        (made / "card.json").write_text(content)
+        folder = reference.learned("esd-x", concept, tmp_path / "cache", tmp_path / "store", SimpleNamespace(pipeline=None))  # type: ignore[arg-type]
+        assert folder == tmp_path / "cache" / "inversions" / "hazard" / "from-esd-x"
+        assert (folder / "card.json").read_text() == content
+
+
+def test_limited_runs_are_not_summarised(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(reference, "open_backbone", lambda *given: None)
+    monkeypatch.setattr(reference, "jobs", lambda: iter(()))
+    assert reference.main(["--limit", "3", "--results", str(tmp_path)]) == 0
+    assert not list(tmp_path.iterdir())

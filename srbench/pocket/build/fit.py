@@ -52,10 +52,7 @@ GRIDS: dict[str, list[Grid]] = {
     "ablation": [TRAINED | {"images": (192,), "guidance": (5.0,), "iterations": (200,)}],
     "sld-medium": [{"scale": (20, 200), "threshold": (0.01, 0.1, 0.5)}],
     "sld-max": [{"scale": (20, 200, 5000), "threshold": (0.1, 1.0)}],
-    "safree": [
-        {"m": (1.0, 2.5, 5.333), "steps": ("scaled", "absolute")},
-        {"self_validate": ("false",)},
-    ],
+    "safree": [{"m": (1.0, 2.5, 5.333), "steps": ("scaled", "absolute")}],
 }
 """Preset -> grids of options; each grid is taken whole."""
 
