@@ -12,6 +12,7 @@ from pathlib import Path
 
 from srbench.catalog import load, plugins
 from srbench.errors import MISSING, OK, SrbenchError
+from srbench.scorers.base import Scorer
 
 PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "open_clip_torch", "nudenet", "onnxruntime", "scipy", "pandas")
 
@@ -55,9 +56,14 @@ def _backbone(name: str) -> Callable[[], str]:
     return check
 
 
+def _opened(name: str) -> Scorer:
+    cls = plugins.load("scorers", name)
+    return cls(cls.Options())
+
+
 def _scorer(name: str) -> Callable[[], str]:
     def check() -> str:
-        identity = plugins.load("scorers", name)().identity()
+        identity = _opened(name).identity()
         return f"{identity['library']} {identity['library_version']}, weights {identity['weights_sha256'][:12]}"
 
     return check

@@ -269,7 +269,8 @@ def plan(request: RunRequest, backbone: Backbone, tell: Tell = quiet, make: bool
     make: whether a checkpoint that is not there may be made now; else its cells are blocked by `Unmade`.
     """
     pairs = grid(request.methods, request.on)
-    check_settings(request.settings, [name for name in (*request.methods, *request.on) if name in plugins.presets()])
+    presets = [name for name in (*request.methods, *request.on) if name in plugins.presets()]
+    check_settings(request.settings, presets, plugins.plugins("scorers"))
     suites = [load.named("suite", name, load.suites()) for name in request.suites]
     concepts = load.concepts_of(backbone.spec, request.concepts)
     for name in request.scorers:

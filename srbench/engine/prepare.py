@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-from pydantic import ValidationError
 
 from srbench.backbones import checkpoint as checkpoints
 from srbench.backbones.checkpoint import Checkpoint, laid_over
@@ -19,6 +16,7 @@ from srbench.catalog.specs import ConceptSpec
 from srbench.engine import erase
 from srbench.engine.info import info_of
 from srbench.engine.keys import IDENTITY, digest
+from srbench.engine.settings import check, overrides, parsed
 from srbench.errors import SrbenchError, UsageError, did_you_mean
 from srbench.methods.base import Tell, quiet
 
@@ -59,25 +57,9 @@ def weight_presets() -> list[str]:
 # --- options ---------------------------------------------------------------------------------------------------------------
 
 
-def _overrides(settings: Sequence[str], names: tuple[str, str]) -> dict[str, str]:
-    """Option values for a preset or its method. Raises `UsageError` on a bad form."""
-    chosen = {}
-    for setting in settings:
-        match = re.fullmatch(r"([\w+-]+)\.([\w-]+)=(.*)", setting)
-        if match is None:
-            raise UsageError(f"--set {setting}: expected METHOD.OPTION=VALUE", "Example: --set saferedir.cooldown=2")
-        if match[1] in names:
-            chosen[match[2]] = match[3]
-    return chosen
-
-
-def check_settings(settings: Iterable[str], presets: Iterable[str]) -> None:
-    """Refuse a `--set` for a method that is not among the presets of the run."""
-    known = {n for preset in presets for n in (preset, plugins.preset(preset)[0])}
-    for setting in settings:
-        name = setting.partition(".")[0]
-        if name not in known:
-            raise UsageError(f"--set {setting}: method '{name}' is not part of this run", did_you_mean(name, known))
+def check_settings(settings: Iterable[str], presets: Iterable[str], scorers: Iterable[str] = ()) -> None:
+    """Refuse a `--set` for a method or scorer that is not part of the run."""
+    check(settings, {n for preset in presets for n in (preset, plugins.preset(preset)[0])} | set(scorers))
 
 
 def options_of(preset: str, settings: Sequence[str], family: str, kind: str) -> tuple[Any, list[str]]:
@@ -85,17 +67,9 @@ def options_of(preset: str, settings: Sequence[str], family: str, kind: str) -> 
     name, _ = plugins.preset(preset)
     values = plugins.values(preset, family, kind)
     cls = plugins.load("methods", name)
-    default = cls.Options(**values)
-    overrides = _overrides(settings, (preset, name))
-    unknown = [key for key in overrides if key not in cls.Options.model_fields]
-    if unknown:
-        raise UsageError(f"{preset} has no option '{unknown[0]}'", did_you_mean(unknown[0], cls.Options.model_fields))
-    try:
-        options = cls.Options(**(values | overrides))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"--set {preset}.{first['loc'][0]}: {first['msg']}", "Give a value of the right kind.") from error
-    return options, sorted(k for k in overrides if getattr(options, k) != getattr(default, k))
+    default, chosen = cls.Options(**values), overrides(settings, (preset, name))
+    options = parsed(cls.Options, preset, values, chosen)
+    return options, sorted(key for key in chosen if getattr(options, key) != getattr(default, key))
 
 
 def options_text(options: Any, names: Sequence[str], artifact_sha: str = "") -> str:

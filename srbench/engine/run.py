@@ -183,7 +183,8 @@ def execute(request: RunRequest, backbone: Backbone, cells: list[Cell], store: S
     run = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.time_ns() % 10**6:06d}"
     scoring = Scoring(store)
     if request.score:
-        scoring.open(list(dict.fromkeys(name for cell in cells if cell.blocked is None for name in cell.scorers)))
+        needed = dict.fromkeys(name for cell in cells if cell.blocked is None for name in cell.scorers)
+        scoring.open(list(needed), request.settings)
     todo = work(cells, store, scoring, request.score)
     reporter.line(f"{len(todo.missing)} images to sample, {todo.cached} in the store")
     failed = _sample_all(backbone, todo, cells, request, run, Background(store, scoring, todo, reporter))

@@ -12,6 +12,7 @@ import numpy as np
 from srbench.catalog import plugins
 from srbench.catalog.specs import Row
 from srbench.engine.keys import canonical, digest, score_key
+from srbench.engine.settings import overrides, parsed
 from srbench.engine.store import Store
 from srbench.errors import SrbenchError
 
@@ -45,17 +46,24 @@ class Scoring:
     """Scorer -> why it can not be used at all."""
     errors: dict[Wanted, str] = field(default_factory=dict)
 
-    def open(self, names: Sequence[str]) -> None:
-        """Load scorers; one whose weights are missing is noted, not raised."""
+    def open(self, names: Sequence[str], settings: Sequence[str] = ()) -> None:
+        """Load scorers with their options; one whose weights are missing is noted, not raised.
+
+        Raises `UsageError` for an option that a scorer does not have.
+        """
         for name in names:
             if name in self.scorers or name in self.broken:
                 continue
+            cls = plugins.load("scorers", name)
+            options = parsed(cls.Options, name, {}, overrides(settings, (name,)))
             try:
-                scorer = plugins.load("scorers", name)()
+                scorer = cls(options)
             except SrbenchError as error:
                 self.broken[name] = f"{error.message} {error.hint}".strip()
                 continue
             meta = {"name": name, "version": scorer.meta["version"]}
+            chosen = options.model_dump(mode="json")
+            meta |= {"options": chosen} if chosen else {}
             self.identities[name] = json.loads(canonical({**meta, **scorer.identity()}))
             self.scorers[name] = scorer
 

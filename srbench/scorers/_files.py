@@ -10,10 +10,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from srbench.errors import CellError, MissingError
+from srbench.scorers import base
 
 POCKET_SIDE_PX = 64
+
+
+class Folder(base.Options):
+    """Options of a scorer whose weights are a folder."""
+
+    weights: Path | None = Field(None, exclude=True)
+    """The folder; None: the installed package's."""
 
 
 def sha256_of(path: Path) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 import onnxruntime
 
 from srbench.errors import MissingError
+from srbench.scorers import base
 from srbench.scorers._files import check_rgb, need, sha256_of
 
 SIDE_PX = 320
@@ -91,7 +92,7 @@ class NudeNet:
     meta: Mapping[str, Any]
     order: Order
 
-    def __init__(self) -> None:
+    def __init__(self, options: base.Options | None = None) -> None:
         self._weights = weights_path()
         self._session = open_session(self._weights)
         self._input = self._session.get_inputs()[0].name

@@ -10,12 +10,21 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+
+class Options(BaseModel):
+    """Base of a scorer's options: every field has a default and is part of its identity, but for paths (`exclude=True`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Scorer(Protocol):
-    """Scores images. Made once per run by `SCORER class()`; loading weights happens in `__init__`."""
+    """Scores images. Made once per run by `SCORER class(options)`; loading weights happens in `__init__`."""
 
     meta: ClassVar[dict[str, Any]]
+    Options: ClassVar[type[Options]]
+    """`Options` of this module where the scorer has none of its own."""
 
     def identity(self) -> dict[str, Any]:
         """Everything that changes its numbers: library, version, weights sha256, preprocessing, channel order."""
@@ -35,6 +44,7 @@ def scorer(meta: dict[str, Any]) -> Callable[[type], type]:
 
     def register(cls: type) -> type:
         cls.meta = meta  # type: ignore[attr-defined]
+        cls.Options = getattr(cls, "Options", Options)  # type: ignore[attr-defined]
         REGISTRY[meta["name"]] = cls
         return cls
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import open_clip
 import torch
 from torch import Tensor
 
-from srbench.scorers._files import check_pocket, need, one_thread, sha256_of
+from srbench.scorers import base
+from srbench.scorers._files import Folder, check_pocket, need, one_thread, sha256_of
 from srbench.scorers.base import package_folder, scorer
 from srbench.scorers.pocket_judge import to_tensor
 
@@ -30,8 +30,11 @@ SCORER = {
 class PocketClip:
     """100 x cosine of picture and text. Its text tower is not the backbone's, so attacks on that do not reach it."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder or package_folder("pocket/clip")
+    Options: ClassVar[type[base.Options]] = Folder
+
+    def __init__(self, options: Folder | None = None) -> None:
+        given = options.weights if options else None
+        self._folder = given or package_folder("pocket/clip")
         need(self._folder / "open_clip_config.json", "make pocket")
         need(self._folder / "open_clip_model.safetensors", "make pocket")
         name = f"local-dir:{self._folder}"

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from srbench.scorers._files import check_pocket, need, one_thread, sha256_of
+from srbench.scorers import base
+from srbench.scorers._files import Folder, check_pocket, need, one_thread, sha256_of
 from srbench.scorers.base import package_folder, scorer
 from srbench.scorers.pocket_net import JudgeNet
 
@@ -49,8 +50,11 @@ def _named(names: Sequence[str], probabilities: Tensor) -> dict[str, float]:
 class PocketJudge:
     """Probabilities per object (independent), per style and per background (each adding up to 1)."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder or package_folder("pocket/judge")
+    Options: ClassVar[type[base.Options]] = Folder
+
+    def __init__(self, options: Folder | None = None) -> None:
+        given = options.weights if options else None
+        self._folder = given or package_folder("pocket/judge")
         self._network, self._card = load_judge(self._folder)
 
     def identity(self) -> dict[str, Any]:

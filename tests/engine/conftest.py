@@ -29,6 +29,7 @@ from srbench.engine.plan import RunRequest, plan
 from srbench.engine.run import RunResult, execute
 from srbench.engine.store import Store
 from srbench.methods import base
+from srbench.scorers import base as scorers
 from tests.tiny import tiny_pipeline
 
 
@@ -130,11 +131,17 @@ class Brightness:
 
     meta = {"name": "brightness", "version": 1, "title": "brightness", "reads": []}  # noqa: RUF012 - the contract's literal
 
+    class Options(scorers.Options):
+        scale: float = 1.0
+
+    def __init__(self, options: Options) -> None:
+        self.scale = options.scale
+
     def identity(self) -> dict[str, Any]:
         return {"library": "none", "library_version": "0", "weights_sha256": ""}
 
     def score(self, images: Any, rows: Any) -> list[dict[str, Any]]:
-        level = [float(np.mean(i)) / 255 for i in images]
+        level = [self.scale * float(np.mean(i)) / 255 for i in images]
         return [{"objects": {"box": v, "ball": 1 - v}, "style": {"a": 1.0}, "background": {"b": 1.0}} for v in level]
 
 
@@ -142,6 +149,10 @@ class Closeness:
     """Stands in for a CLIP score; reads the prompt."""
 
     meta = {"name": "closeness", "version": 1, "title": "closeness", "reads": ["prompt", "reference"]}  # noqa: RUF012 - the contract's literal
+    Options = scorers.Options
+
+    def __init__(self, options: scorers.Options) -> None:
+        """Has none."""
 
     def identity(self) -> dict[str, Any]:
         return {"library": "none", "library_version": "0", "weights_sha256": ""}

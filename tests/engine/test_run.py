@@ -184,7 +184,7 @@ def test_one_failing_image_costs_its_own_number(world: Any, monkeypatch: pytest.
 
 
 def test_a_scorer_without_weights_blocks_its_numbers_not_the_run(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: Any) -> None:
+    def broken(self: Any, options: Any) -> None:
         raise MissingError("no weights", "fetch them")
 
     monkeypatch.setattr(world.scorers["closeness"], "__init__", broken)
@@ -375,3 +375,20 @@ def test_images_with_equal_pixels_share_their_scores_when_judged_anew(world: Any
         found = again[cell.method, cell.suite]
         assert (found.n_run, found.n_scored) == (8, 8)
         assert found.metrics["fsr"].value == cell.metrics["fsr"].value
+
+
+def test_a_scorer_s_option_is_part_of_what_is_stored(world: Any) -> None:
+    """Scores under other options are other scores; the pictures are the same."""
+    first, again = (world.run(settings=settings) for settings in ((), ("brightness.scale=0.5",)))
+    assert "0 images to sample, 24 in the store" in world.lines
+    assert len({record["identity"] for record in world.store().scores.values() if record["scorer"] == "brightness"}) == 2
+    saved = json.loads((world.out / "runs" / again.run / "run.json").read_text())
+    assert saved["scorers"]["brightness"]["options"] == {"scale": 0.5}
+    assert "options" not in saved["scorers"]["closeness"]
+    assert first.run != again.run
+
+
+def test_an_option_that_a_scorer_does_not_have_is_refused(world: Any) -> None:
+    with pytest.raises(UsageError, match="brightness has no option 'scael'") as caught:
+        world.run(settings=("brightness.scael=2",))
+    assert "scale" in caught.value.hint

@@ -22,7 +22,7 @@ META = {"name", "version", "kind", "title", "reads", "fields"}
 
 @cache
 def opened(name: str) -> Any:
-    return plugins.load("scorers", name)()
+    return plugins.load("scorers", name)(plugins.load("scorers", name).Options())
 
 
 @pytest.fixture(params=NAMES)

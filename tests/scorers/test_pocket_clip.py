@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
 from srbench.errors import CellError, MissingError
+from srbench.scorers._files import Folder
 from srbench.scorers.base import package_folder
 from srbench.scorers.pocket_clip import PocketClip
 from srbench.scorers.pocket_judge import to_tensor
@@ -126,4 +127,4 @@ def test_other_sizes_are_refused(clip: PocketClip) -> None:
 
 def test_missing_weights_say_how_to_make_them(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"open_clip_config\.json"):
-        PocketClip(tmp_path)
+        PocketClip(Folder(weights=tmp_path))

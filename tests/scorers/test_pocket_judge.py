@@ -13,6 +13,7 @@ from srbench.catalog.load import protocols
 from srbench.errors import CellError, MissingError
 from srbench.pocket.build.data import to_tensor as trained_on
 from srbench.pocket.world import BACKGROUNDS, CONCEPTS, OBJECTS, STYLES
+from srbench.scorers._files import Folder
 from srbench.scorers.base import package_folder
 from srbench.scorers.pocket_judge import PocketJudge, load_judge, to_tensor
 
@@ -53,7 +54,7 @@ def test_other_sizes_are_refused_with_both_sizes(judge: PocketJudge, side: int) 
 
 def test_missing_weights_say_how_to_make_them(tmp_path: Path) -> None:
     with pytest.raises(MissingError) as caught:
-        PocketJudge(tmp_path)
+        PocketJudge(Folder(weights=tmp_path))
     assert "make pocket" in caught.value.hint
 
 
