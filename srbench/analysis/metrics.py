@@ -9,12 +9,17 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from srbench.analysis.intervals import Interval, bootstrap_mean, clustered_wilson
 from srbench.analysis.records import CellRecord, ImageRecord, Metric, RowRecord
+from srbench.catalog import plugins
 from srbench.catalog.specs import Better, ProtocolSpec, Row
 from srbench.errors import CellError, UsageError, did_you_mean
+from srbench.scorers.base import IMAGE, SET, kind_of
 
 Raw = Mapping[str, Any]
 NOT_FINITE = "not a finite number"
@@ -287,11 +292,30 @@ METRICS: dict[str, Definition] = {
 }
 
 
+def of_scorers() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Metric -> the scorer that has a column of its own, and the scorer's metadata."""
+    return {name: (scorer, each.meta) for scorer, each in plugins.plugins("scorers").items() for name in metrics_of(scorer)}
+
+
+def metrics_of(scorer: str) -> tuple[str, ...]:
+    """The metrics that a scorer has columns for."""
+    return tuple(plugins.plugins("scorers")[scorer].meta.get("metrics", ()))
+
+
 def definition(name: str) -> Definition:
     """A metric by name. Raises UsageError with a suggestion."""
-    if name not in METRICS:
-        raise UsageError(f"there is no metric '{name}'", did_you_mean(name, METRICS))
-    return METRICS[name]
+    if name in METRICS:
+        return METRICS[name]
+    if name not in of_scorers():
+        raise UsageError(f"there is no metric '{name}'", did_you_mean(name, (*METRICS, *of_scorers())))
+    scorer, meta = of_scorers()[name]
+    rule, compares = meta["metrics"][name], kind_of(meta) != IMAGE
+    rows, nobody = (_referenced, "no forget row has a reference") if compares else (_all, "no rows")
+    return Definition(rule["better"], False, rows, nobody, partial(_read, scorer, rule["field"]))
+
+
+def _read(scorer: str, field: str, record: RowRecord, lens: Lens) -> float:
+    return number(raw_of(record.image, scorer).get(field), f"{scorer}: {field}")
 
 
 # --- from rows to numbers ---------------------------------------------------------------------------------------------
@@ -333,7 +357,36 @@ def _metric(name: str, cell: CellRecord, lens: Lens, none: CellRecord | None) ->
     reason = cell.blocked or rule.refuse(cell, none)
     if reason:
         return Metric(rule.better, reason=reason)
+    if name in of_scorers() and kind_of(of_scorers()[name][1]) == SET:
+        return _over_set(name, rule, [record for record in cell.rows if rule.rows(record)])
     return summarise(rule, observe(rule, cell, lens))
+
+
+def _over_set(name: str, rule: Definition, rows: Sequence[RowRecord]) -> Metric:
+    """One number for the images of `rows` beside their reference images; a row without one of the two is left out."""
+    scorer, meta = of_scorers()[name]
+    if not rows:
+        return Metric(rule.better, reason=rule.nobody)
+    pairs, reasons = [], []
+    for record in rows:
+        try:
+            pairs.append((_vector(record.image, scorer, "image"), _vector(record.reference, scorer, "reference image")))
+        except Unscored as unscored:
+            reasons.append(unscored.message)
+    counts: dict[str, Any] = {"n": len(rows), "scored": len(pairs)}
+    if not pairs:
+        return Metric(rule.better, reason=_most_common(reasons), **counts)
+    ours, theirs = (np.stack(each) for each in zip(*pairs, strict=True))  # (N, D)
+    try:
+        found = plugins.load("scorers", scorer).reduce(ours, theirs)
+    except CellError as error:
+        return Metric(rule.better, reason=error.message, **counts)
+    value = float(found[meta["metrics"][name]["field"]])
+    return Metric(rule.better, value if math.isfinite(value) else None, reason="of a set: no interval", **counts)
+
+
+def _vector(image: ImageRecord | None, scorer: str, what: str) -> np.ndarray:
+    return raw_of(image, scorer, what)["feature"]
 
 
 def observe(rule: Definition, cell: CellRecord, lens: Lens) -> list[Observation]:

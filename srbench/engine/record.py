@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from srbench.analysis.gains import Stacked, is_stacked, stacking_gains
-from srbench.analysis.metrics import Lens, baseline_times, is_baseline
+from srbench.analysis.metrics import Lens, baseline_times, is_baseline, metrics_of, of_scorers
 from srbench.analysis.records import CellRecord, ImageRecord, RowRecord, Timing
 from srbench.analysis.results import ResultCell, result, to_dict
 from srbench.backbones.loader import Backbone
@@ -18,11 +18,12 @@ from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.engine.keys import digest
 from srbench.engine.plan import Cell, Planned, PlannedRow
 from srbench.engine.runs import SCHEMA, read_run
-from srbench.engine.score import Scoring, fields_of
+from srbench.engine.score import FEATURE, Scoring, fields_of, kind_named
 from srbench.engine.store import Store, write_atomic
+from srbench.scorers.base import IMAGE, PAIR, SET
 
-Raws = dict[tuple[str, str, str], dict[str, Any]]
-"""(pixel sha, scorer, canonical fields) -> raw numbers. Images with equal pixels share them."""
+Raws = dict[tuple[str, str, str, str], dict[str, Any]]
+"""(pixel sha, scorer, canonical fields, pixel sha of the reference or '') -> raw numbers. Images with equal pixels share them."""
 
 
 @dataclass
@@ -43,7 +44,8 @@ def _image(planned: Planned | None, row: PlannedRow, cell: Cell, store: Store, o
         if name in outcome.scoring.broken:
             errors[name] = outcome.scoring.broken[name]
             continue
-        wanted = outcome.scoring.want(name, planned.key, row.row)
+        reference = row.reference.key if row.reference is not None else ""
+        wanted = outcome.scoring.want(name, planned.key, row.row, reference)
         raw = outcome.scoring.known(wanted)
         if raw is not None:
             scores[name] = raw
@@ -74,9 +76,16 @@ def cell_record(cell: Cell, backbone: Backbone, run: str, store: Store, outcome:
         backbone=backbone.spec.name, concept=cell.concept.name, concept_kind=cell.concept.kind, suite=cell.suite.name,
         attack=cell.suite.attack, method=cell.method, on=cell.on, variant=cell.variant, protocol=cell.protocol.name,
         dtype=backbone.dtype, rows_sha=cell.rows_sha, run=run, source="local", n_loaded=cell.n_loaded,
-        n_excluded=cell.n_excluded, metrics=cell.suite.metrics, decides=cell.decides, blocked=blocked,
+        n_excluded=cell.n_excluded, metrics=_metrics(cell), decides=cell.decides, blocked=blocked,
         rows=rows, cost=_cost(cell, store),
     )
+
+
+def _metrics(cell: Cell) -> tuple[str, ...]:
+    """What the suite asks for, then what the cell's scorers have columns for; those that compare need a reference."""
+    compared = any(row.row.reference is not None for row in cell.rows)
+    more = [name for scorer in cell.scorers if compared or kind_named(scorer) == IMAGE for name in metrics_of(scorer)]
+    return tuple(dict.fromkeys((*cell.suite.metrics, *more)))
 
 
 def _cost(cell: Cell, store: Store) -> dict[str, float]:
@@ -170,53 +179,69 @@ def stored_records(folder: Path, store: Store, judge_of: Callable[[ResultCell], 
     latest: dict[tuple[str, ...], CellRecord] = {}
     for path in sorted(folder.glob("runs/*/run.json"), reverse=True):
         data = read_run(path)
-        by_pixels = _scores_by_pixels(store, data["scorers"])
+        stored = _stored(store, data["scorers"])
         for entry in data["cells"]:
             cell: ResultCell = entry["result"]
             judge = judge_of(cell)
             identity = (cell.backbone, cell.concept, cell.suite, cell.method, cell.on, cell.variant, cell.dtype)
             if identity not in latest and judge is not None:
-                latest[identity] = _reread(cell, entry["rows"], judge, store, by_pixels)
+                latest[identity] = _reread(cell, entry["rows"], judge, stored)
     return list(latest.values())
 
 
-def _scores_by_pixels(store: Store, identities: dict[str, Any]) -> Raws:
-    """Stored scores, only those made by the run's own scorer versions."""
-    found = {}
+@dataclass(frozen=True)
+class Stored:
+    """What one run's own scorer versions have said of stored images."""
+
+    store: Store
+    identities: dict[str, str]
+    """Scorer -> digest of its identity in the run; only scorers that are known here."""
+    raws: Raws
+
+    def image(self, key: str | None, row: Row, reference: str | None) -> ImageRecord | None:
+        """An image of a row with its numbers; None where it is not in the store. reference: key of its reference image."""
+        if key is None or key not in self.store.images:
+            return None
+        record = self.store.images[key]
+        sha, beside = record["pixel_sha"], self._sha(reference)
+        found = {name: self._raw(name, sha, row, beside) for name in self.identities}
+        return _from_store(key, record, {name: raw for name, raw in found.items() if raw is not None}, {})
+
+    def _sha(self, key: str | None) -> str:
+        return str(self.store.images[key]["pixel_sha"]) if key in self.store.images else ""
+
+    def _raw(self, name: str, sha: str, row: Row, beside: str) -> dict[str, Any] | None:
+        kind = kind_named(name)
+        if kind == SET:
+            vector = self.store.feature(self.identities[name], sha)
+            return None if vector is None else {FEATURE: vector}
+        return self.raws.get((sha, name, fields_of(name, row), beside if kind == PAIR else ""))
+
+
+def _stored(store: Store, identities: dict[str, Any]) -> Stored:
+    known = {name: digest(each) for name, each in identities.items() if name in plugins.plugins("scorers")}
+    raws = {}
     for record in store.scores.values():
-        image = store.images.get(record["image"])
-        if image is not None and record["identity"] == digest(identities.get(record["scorer"], {})):
-            found[image["pixel_sha"], record["scorer"], record["fields"]] = record["raw"]
-    return found
+        image, beside = store.images.get(record["image"]), store.images.get(record.get("reference", ""))
+        if image is not None and record["identity"] == known.get(record["scorer"]):
+            sha = beside["pixel_sha"] if beside else ""
+            raws[image["pixel_sha"], record["scorer"], record["fields"], sha] = record["raw"]
+    return Stored(store, known, raws)
 
 
-def _reread(
-    cell: ResultCell, rows: list[dict[str, Any]], judge: ProtocolSpec, store: Store, scores: Raws
-) -> CellRecord:
+def _reread(cell: ResultCell, rows: list[dict[str, Any]], judge: ProtocolSpec, stored: Stored) -> CellRecord:
     suite, concept = load.suites()[cell.suite], load.concepts()[cell.concept]
-    records = tuple(_reread_row(entry, judge, store, scores) for entry in rows)
+    more = tuple(name for name in cell.metrics if name in of_scorers())
     return CellRecord(
         backbone=cell.backbone, concept=cell.concept, concept_kind=concept.kind, suite=cell.suite, attack=suite.attack,
         method=cell.method, on=cell.on, variant=cell.variant, protocol=judge.name, dtype=cell.dtype, rows_sha=cell.rows_sha,
-        run=cell.run, source="local", n_loaded=cell.n_loaded, n_excluded=cell.n_excluded, metrics=suite.metrics,
-        decides=bool(plugins.plugins("methods")[plugins.preset(cell.method)[0]].meta["decides"]), rows=records,
+        run=cell.run, source="local", n_loaded=cell.n_loaded, n_excluded=cell.n_excluded, metrics=(*suite.metrics, *more),
+        decides=bool(plugins.plugins("methods")[plugins.preset(cell.method)[0]].meta["decides"]),
+        rows=tuple(_reread_row(entry, stored) for entry in rows),
     )
 
 
-def _reread_row(
-    entry: dict[str, Any], judge: ProtocolSpec, store: Store, scores: Raws
-) -> RowRecord:
-    row = Row.model_validate(entry["row"])
-
-    def image(key: str | None) -> ImageRecord | None:
-        if key is None or key not in store.images:
-            return None
-        record = store.images[key]
-        raws = {}
-        for name in (judge.scorer, "pocket-judge", "pocket-clip"):
-            found = scores.get((record["pixel_sha"], name, fields_of(name, row)))
-            if found is not None:
-                raws[name] = found
-        return _from_store(key, record, raws, {})
-
-    return RowRecord(row, image(entry["image"]), image(entry.get("reference")), image(entry.get("floor")))
+def _reread_row(entry: dict[str, Any], stored: Stored) -> RowRecord:
+    row, beside = Row.model_validate(entry["row"]), entry.get("reference")
+    image, reference, floor = (stored.image(entry.get(name), row, beside) for name in ("image", "reference", "floor"))
+    return RowRecord(row, image, reference, floor)

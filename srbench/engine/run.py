@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
@@ -11,12 +11,13 @@ from typing import Protocol
 from srbench.analysis.results import ResultCell
 from srbench.backbones.loader import Backbone
 from srbench.engine.generate import Made, generate
-from srbench.engine.plan import Cell, Planned, RunRequest
+from srbench.engine.plan import Cell, Planned, PlannedRow, RunRequest
 from srbench.engine.provenance import provenance
 from srbench.engine.record import Outcome, results, write_run
-from srbench.engine.score import Scoring, Wanted
+from srbench.engine.score import Scoring, Wanted, kind_named
 from srbench.engine.store import Store
 from srbench.errors import MISSING, OK, SOME_FAILED, MissingError, SrbenchError
+from srbench.scorers.base import PAIR
 
 PENDING_BATCHES = 2
 """Batches that may wait for writing and scoring before sampling waits for them."""
@@ -56,6 +57,14 @@ class Work:
         return [w for each in self.wanted.values() for w in each]
 
 
+def _wanted(scoring: Scoring, cell: Cell, row: PlannedRow, planned: Planned) -> Iterator[Wanted]:
+    """Scores that one image of a row should have; pairs are the row's image with its reference image."""
+    reference = row.reference.key if row.reference is not None and planned is row.image else ""
+    for name in cell.scorers:
+        if kind_named(name) != PAIR or reference:
+            yield scoring.want(name, planned.key, row.row, reference)
+
+
 def work(cells: Sequence[Cell], store: Store, scoring: Scoring, score: bool) -> Work:
     """Images not in the store, each once, and the scores every image should have."""
     needed: dict[str, Planned] = {}
@@ -65,8 +74,7 @@ def work(cells: Sequence[Cell], store: Store, scoring: Scoring, score: bool) -> 
             for planned in (p for p in (row.image, row.reference, row.floor) if p is not None):
                 needed.setdefault(planned.key, planned)
                 if score:
-                    scores = wanted.setdefault(planned.key, {})
-                    scores.update(dict.fromkeys(scoring.want(name, planned.key, row.row) for name in cell.scorers))
+                    wanted.setdefault(planned.key, {}).update(dict.fromkeys(_wanted(scoring, cell, row, planned)))
     missing = [planned for key, planned in needed.items() if key not in store.images]
     return Work(missing, len(needed) - len(missing), {key: list(each) for key, each in wanted.items()})
 

@@ -14,9 +14,12 @@ from srbench.catalog.specs import Row
 from srbench.engine.keys import canonical, digest, score_key
 from srbench.engine.settings import overrides, parsed
 from srbench.engine.store import Store
-from srbench.errors import SrbenchError
+from srbench.errors import CellError, SrbenchError
+from srbench.scorers.base import PAIR, SET, kind_of
 
 BATCH = 64
+FEATURE = "feature"
+"""The raw field that holds a set scorer's vector."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,23 @@ class Wanted:
     image_key: str
     fields: str
     """Canonical JSON of the row fields that the scorer reads."""
+    reference_key: str = ""
+    """The image to compare with, for a scorer of pairs."""
+
+
+def kind_named(scorer: str) -> str:
+    """What a scorer reads: `image`, `pair` or `set`."""
+    return kind_of(plugins.plugins("scorers")[scorer].meta)
 
 
 def fields_of(scorer: str, row: Row) -> str:
     """Canonical JSON of the row fields that a scorer declares to read."""
     values = row.model_dump(mode="json")
     return canonical({name: values[name] for name in plugins.plugins("scorers")[scorer].meta["reads"]})
+
+
+Readable = tuple[Wanted, list[np.ndarray]]
+"""What is wanted, and its pictures: the image, and the reference where there is one."""
 
 
 @dataclass
@@ -67,23 +81,32 @@ class Scoring:
             self.identities[name] = json.loads(canonical({**meta, **scorer.identity()}))
             self.scorers[name] = scorer
 
-    def want(self, scorer: str, image_key: str, row: Row) -> Wanted:
-        """What `scorer` has to say of an image of `row`."""
-        return Wanted(scorer, image_key, fields_of(scorer, row))
+    def want(self, scorer: str, image_key: str, row: Row, reference_key: str = "") -> Wanted:
+        """What `scorer` has to say of an image of `row`, beside another one where it compares two."""
+        return Wanted(scorer, image_key, fields_of(scorer, row), reference_key if kind_named(scorer) == PAIR else "")
 
     def key(self, wanted: Wanted) -> str | None:
-        """Its score key, or None while the image or the scorer is not at hand."""
-        record = self.store.images.get(wanted.image_key)
+        """Its score key, or None while an image or the scorer is not at hand."""
+        records = [self.store.images.get(key) for key in (wanted.image_key, wanted.reference_key) if key]
         identity = self.identities.get(wanted.scorer)
-        if record is None or identity is None:
+        if identity is None:
             return None
-        return score_key(record["pixel_sha"], identity, {"fields": wanted.fields})
+        shas = [record["pixel_sha"] for record in records if record is not None]
+        return score_key(shas[0], identity, {"fields": wanted.fields}, *shas[1:]) if len(shas) == len(records) else None
 
     def known(self, wanted: Wanted) -> dict[str, Any] | None:
         """The stored raw numbers, or None."""
         key = self.key(wanted)
-        record = self.store.scores.get(key) if key else None
+        if key is None:
+            return None
+        if kind_named(wanted.scorer) == SET:
+            vector = self.store.feature(digest(self.identities[wanted.scorer]), self._pixel_sha(wanted))
+            return None if vector is None else {FEATURE: vector}
+        record = self.store.scores.get(key)
         return None if record is None else record["raw"]
+
+    def _pixel_sha(self, wanted: Wanted) -> str:
+        return str(self.store.images[wanted.image_key]["pixel_sha"])
 
     def missing(self, wanted: Sequence[Wanted]) -> list[Wanted]:
         """Those that have no numbers yet and could get them."""
@@ -97,37 +120,55 @@ class Scoring:
                 self._batch(name, mine[start : start + BATCH], pixels)
 
     def _batch(self, name: str, wanted: list[Wanted], pixels: dict[str, np.ndarray]) -> None:
-        readable, images = [], []
+        readable: list[Readable] = []
         for w in wanted:
+            keys = [key for key in (w.image_key, w.reference_key) if key]
             try:
-                images.append(pixels[w.image_key] if w.image_key in pixels else self._pixels(w.image_key))
-                readable.append(w)
+                readable.append((w, [pixels[key] if key in pixels else self._pixels(key) for key in keys]))
             except SrbenchError as error:
                 self.errors[w] = error.message
-        raws = self._raws(name, readable, images)
-        self.store.put_scores([
-            {
-                "score_key": self.key(w), "image": w.image_key, "scorer": name, "fields": w.fields,
-                "identity": digest(self.identities[name]), "raw": raw,
-            }
-            for w, raw in zip(readable, raws, strict=True) if raw is not None
-        ])
+        raws = self._raws(name, readable)
+        made = [(w, raw) for (w, _), raw in zip(readable, raws, strict=True) if raw is not None]
+        if kind_named(name) == SET:
+            for w, raw in made:
+                self.store.put_feature(digest(self.identities[name]), self._pixel_sha(w), raw[FEATURE])
+            return
+        self.store.put_scores([self._record(w, raw) for w, raw in made])
+
+    def _record(self, wanted: Wanted, raw: dict[str, Any]) -> dict[str, Any]:
+        record = {
+            "score_key": self.key(wanted), "image": wanted.image_key, "scorer": wanted.scorer, "fields": wanted.fields,
+            "identity": digest(self.identities[wanted.scorer]), "raw": raw,
+        }
+        return record | ({"reference": wanted.reference_key} if wanted.reference_key else {})
 
     def _pixels(self, key: str) -> np.ndarray:
         if self.store.dropped(key):
             raise SrbenchError("images dropped", "Sample again with --keep-images into a new folder.")
         return self.store.pixels(key)
 
-    def _raws(self, name: str, wanted: list[Wanted], images: list[np.ndarray]) -> list[dict[str, Any] | None]:
+    def _raws(self, name: str, given: list[Readable]) -> list[dict[str, Any] | None]:
         """Raw numbers, None where the scorer failed; after a failed batch each image is tried alone."""
-        if not wanted:
+        if not given:
             return []
-        rows = [json.loads(w.fields) for w in wanted]
         try:
-            return list(self.scorers[name].score(images, rows))
+            return list(self._called(name, given))
         # A detector is foreign code and may raise anything; its failure must cost its own numbers and nothing else.
         except Exception as error:  # noqa: BLE001 - see above
-            if len(wanted) == 1:
-                self.errors[wanted[0]] = f"{type(error).__name__}: {error}".splitlines()[0]
+            if len(given) == 1:
+                self.errors[given[0][0]] = f"{type(error).__name__}: {error}".splitlines()[0]
                 return [None]
-        return [self._raws(name, [w], [image])[0] for w, image in zip(wanted, images, strict=True)]
+        return [self._raws(name, [each])[0] for each in given]
+
+    def _called(self, name: str, given: list[Readable]) -> list[dict[str, Any]]:
+        columns = [list(column) for column in zip(*(pictures for _, pictures in given), strict=True)]
+        if kind_named(name) == SET:
+            return [{FEATURE: vector} for vector in _vectors(self.scorers[name].features(*columns), len(given))]
+        return list(self.scorers[name].score(*columns, [json.loads(w.fields) for w, _ in given]))
+
+
+def _vectors(found: np.ndarray, count: int) -> np.ndarray:
+    """`found`, (N, D), if it holds a vector of finite numbers for each of `count` images. Raises `CellError`."""
+    if found.ndim != 2 or len(found) != count or not np.isfinite(found).all():
+        raise CellError(f"features of shape {found.shape} for {count} images, or numbers that are not finite", "")
+    return found

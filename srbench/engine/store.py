@@ -7,6 +7,7 @@ loses at most the batch it was sampling.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import time
@@ -241,6 +242,29 @@ class Store:
                 f"cannot write to {self.root} ({error.strerror})", "Free some space, then run the same command again."
             ) from error
         self.scores.update({record["score_key"]: record for record in records})
+
+    def feature_path(self, identity: str, pixels: str) -> Path:
+        """Where one scorer's vector of an image with these pixels is, or would be."""
+        return self.root / "features" / identity[:16] / pixels[:2] / f"{pixels}.npy"
+
+    def put_feature(self, identity: str, pixels: str, vector: np.ndarray) -> None:
+        """Keep a vector (D,). Raises `SrbenchError` where the disk is full or not writable."""
+        path, data = self.feature_path(identity, pixels), io.BytesIO()
+        np.save(data, vector)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, data.getvalue())
+        except OSError as error:
+            raise SrbenchError(
+                f"cannot write to {self.root} ({error.strerror})", "Free some space, then run the same command again."
+            ) from error
+
+    def feature(self, identity: str, pixels: str) -> np.ndarray | None:
+        """The vector (D,), or None where there is none or its file is damaged."""
+        try:
+            return np.load(self.feature_path(identity, pixels), allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
 
     def drop(self, keys: Iterable[str]) -> None:
         """Delete pictures whose scores are kept; their records and pixel hashes stay."""

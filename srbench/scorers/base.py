@@ -1,6 +1,8 @@
-"""The contract of a scorer: images in, one dict of raw numbers per image out, before any threshold.
+"""The contract of a scorer: images in, raw numbers out, before any threshold.
 
-A scorer is one module with a literal dict `SCORER` and one class under `@scorer(SCORER)`.
+A scorer is one module with a literal dict `SCORER` and one class under `@scorer(SCORER)`. Its `kind` says what it reads:
+an image (`image`), an image and its reference image (`pair`), or each image of a set once, as a vector (`set`). `metrics`
+names what becomes a column of its own: {metric: {"field": ..., "better": "higher" or "lower"}}.
 """
 
 from __future__ import annotations
@@ -19,8 +21,11 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Scorer(Protocol):
-    """Scores images. Made once per run by `SCORER class(options)`; loading weights happens in `__init__`."""
+IMAGE, PAIR, SET = "image", "pair", "set"
+
+
+class Named(Protocol):
+    """What every scorer is. Made once per run by `SCORER class(options)`; loading weights happens in `__init__`."""
 
     meta: ClassVar[dict[str, Any]]
     Options: ClassVar[type[Options]]
@@ -29,6 +34,10 @@ class Scorer(Protocol):
     def identity(self) -> dict[str, Any]:
         """Everything that changes its numbers: library, version, weights sha256, preprocessing, channel order."""
 
+
+class Scorer(Named, Protocol):
+    """Scores images one by one."""
+
     def score(self, images: Sequence[np.ndarray], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Raw numbers per image, JSON-ready.
 
@@ -36,7 +45,32 @@ class Scorer(Protocol):
         """
 
 
+class PairScorer(Named, Protocol):
+    """Compares images with their reference images."""
+
+    def score(
+        self, images: Sequence[np.ndarray], references: Sequence[np.ndarray], rows: Sequence[Mapping[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Raw numbers per pair, JSON-ready. images, references: uint8 RGB, (H, W, 3) each."""
+
+
+class SetScorer(Named, Protocol):
+    """Compares a set of images with the set of their reference images."""
+
+    def features(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """One vector per image, (N, D) float32; each is kept by its image's pixels. images: uint8 RGB, (H, W, 3) each."""
+
+    @staticmethod
+    def reduce(images: np.ndarray, references: np.ndarray) -> dict[str, float]:
+        """Numbers by field, from the features of both sets, (N, D) and (M, D). Raises `CellError` where they say nothing."""
+
+
 REGISTRY: dict[str, type[Scorer]] = {}
+
+
+def kind_of(meta: Mapping[str, Any]) -> str:
+    """`image` where the metadata says nothing else."""
+    return str(meta.get("kind", IMAGE))
 
 
 def scorer(meta: dict[str, Any]) -> Callable[[type], type]:
