@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from srbench.catalog import load
 from srbench.catalog.specs import ConceptSpec, ConceptWords
 from srbench.errors import UsageError
 
@@ -39,6 +40,19 @@ def anchors(concept: ConceptSpec, family: str) -> dict[str, str]:
         hint = f"Add it to the concept's file: counterparts: {{{lacking[0] if lacking else 'WORD'}: ...}}"
         raise UsageError(f"concept '{concept.name}' has no anchor: there is no counterpart of {what} for {family}", hint)
     return {said(word, concept): said(words.counterparts[word], concept) for word in words.words}
+
+
+def listed_texts(given: str | None) -> str | None:
+    """Texts with commas between them; `@NAME` stands for the lines of a list in the catalog.
+
+    Raises `ValueError` for a list that is not there.
+    """
+    if given is None or not given.startswith("@"):
+        return given
+    lists = {path.stem: path for path in (load.CATALOG / "texts").glob("*.txt")}
+    if given[1:] not in lists:
+        raise ValueError(f"no list '{given}'; there are: {', '.join(f'@{name}' for name in sorted(lists))}")
+    return ", ".join(lists[given[1:]].read_text(encoding="utf-8").splitlines())
 
 
 def neighbours(concept: ConceptSpec, family: str) -> list[str]:

@@ -63,6 +63,9 @@ class Options(base.Options):
     """The phrases are the negative prompt too, as in the released code."""
     alpha: float = Field(0.01, ge=0, allow_inf_nan=False)
     """A token is a trigger where its distance is at least 1 + alpha times the others' mean."""
+    tokens: Literal["prompt", "all"] = "prompt"
+    """`all`: what follows the prompt's last word, end-of-text and padding, is projected too. No paper does; it shows how much of
+    the concept is left there."""
     m: float = Field(5.333, allow_inf_nan=False)
     """Where t' is half its maximum; 5.5 for artists."""
     k: float = Field(2.5, ge=0, allow_inf_nan=False)
@@ -169,11 +172,13 @@ def project(pipeline: Any, text: str, embedding: Tensor, concept: Tensor, option
     masked[torch.arange(count), torch.arange(count) + 1] = options.mask_id
     means = pooled(pipeline, masked).double()  # (n, D), m_i
     hit = triggers(off(means, concept).norm(dim=1), options.alpha)  # (n,)
-    rows = embedding[1 : count + 1].double().cpu()  # (n, D), e_i
-    projected = off(onto(rows, span(means)), concept)  # (n, D)
+    rows = embedding[1:].double().cpu()  # (T - 1, D), e_i and what follows
+    projected = off(onto(rows, span(means)), concept)  # (T - 1, D)
+    replaced = torch.full((len(rows),), options.tokens == "all")  # (T - 1,)
+    replaced[:count] = hit
     safe = embedding.clone()
-    safe[1 : count + 1] = torch.where(hit[:, None], projected, rows).to(embedding)
-    beta = 1 - cosine_similarity(rows, projected, dim=1).mean().item()
+    safe[1:] = torch.where(replaced[:, None], projected, rows).to(embedding)
+    beta = 1 - cosine_similarity(rows[:count], projected[:count], dim=1).mean().item()
     return Filtered(safe, int(hit.sum()), beta)
 
 

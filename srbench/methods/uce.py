@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from srbench.catalog.specs import ConceptSpec, ConceptWords
 from srbench.errors import CellError
 from srbench.methods import base, finetune
-from srbench.methods.phrases import neighbours, phrases, words_of
+from srbench.methods.phrases import listed_texts, neighbours, phrases, words_of
 
 METHOD = {
     "name": "uce",
@@ -27,6 +27,19 @@ METHOD = {
         "uce": {},
         # The paper's code: every token from the last subject token on, towards an empty prompt, which is kept as well.
         "uce-old": {"tokens": "last-and-after", "guide": " ", "retain_empty": True, "preserve_scale": None},
+    },
+    # On pocket's `dev` rows, by `srbench/pocket/build/fit.py`.
+    "fitted": {
+        "pocket": {
+            "uce": {
+                "object": {"lam": 2.0, "preserve_texts": "@pocket-world"},
+                "style": {"lam": 0.5, "preserve_texts": "@pocket-world"},
+            },
+            "uce-old": {
+                "object": {"lam": 0.5, "preserve_texts": "@pocket-world"},
+                "style": {"lam": 0.5, "preserve_texts": "@pocket-world"},
+            },
+        },
     },
     "decides": False,
     "reads_concept": True,
@@ -49,8 +62,9 @@ class Editing(base.Options):
     are near each other and have anchors that are not make an edit that moves everything else too."""
     preserve: Literal["none", "neighbours"] = "none"
     """Texts that are kept: none, or the concept's neighbours."""
-    preserve_texts: str | None = Field(None, pattern=r"[^,\s]")
-    """Further texts that are kept, separated by commas; those that hold a phrase of the concept are left out."""
+    preserve_texts: Annotated[str | None, AfterValidator(listed_texts)] = Field(None, pattern=r"[^,\s]")
+    """Further texts that are kept, separated by commas, or `@NAME` for a list in srbench's catalog; those that hold a phrase
+    of the concept are left out. Part of the key are the texts, not the name."""
     retain_empty: bool = False
     """Whether the empty prompt is kept too."""
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +15,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from srbench.errors import CellError, MissingError
+from srbench.errors import CellError, MissingError, UsageError
 from srbench.scorers import base
 
 POCKET_SIDE_PX = 64
@@ -38,6 +41,41 @@ def need(path: Path, command: str) -> Path:
     return path
 
 
+class File(base.Options):
+    """Options of a scorer whose weights are one file."""
+
+    weights: Path | None = Field(None, exclude=True)
+    """The file; None: where its library's own download would put it."""
+
+
+def fetched(given: Path | None, url: str, scorer: str) -> Path:
+    """The file that a scorer's library downloads from `url` into torch's hub cache, or the one that was given for it.
+
+    A name that ends in the first digits of the file's sha256, as torch.hub's do, is compared with the content. Raises
+    `MissingError` with the command that fetches it, `UsageError` where the content is another.
+    """
+    name = url.rsplit("/", 1)[-1]
+    path = given.expanduser() if given else Path(torch.hub.get_dir()) / "checkpoints" / name
+    if not path.is_file():
+        fetch = f"curl -fL --create-dirs -o {shlex.quote(str(path))} {url}"
+        raise MissingError(f"{scorer}: its weights are not on this machine ({path.name})", f"Fetch them: {fetch}")
+    stated = re.search(r"-([0-9a-f]{8,})\.\w+$", name)
+    if given is None and stated and not sha256_of(path).startswith(stated[1]):
+        raise UsageError(f"{path}: its sha256 does not begin with {stated[1]}", "Remove it, and fetch it again.")
+    return path
+
+
+def read_pickle(path: Path) -> dict[str, Any]:
+    """A state dict in torch's own format; nothing but tensors and plain containers is unpickled. Raises `UsageError`."""
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise UsageError(f"{path}: not a file of weights", "Fetch it again, or give another one.") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{path}: holds no named weights", "Fetch it again, or give another one.")
+    return found
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """torch computes on one thread inside.
@@ -60,6 +98,15 @@ def check_rgb(image: Any, scorer: str) -> np.ndarray:
         found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise CellError(f"{scorer} reads uint8 RGB pictures (height, width, 3), not {found}", "Convert the picture to 8-bit RGB.")
     return image
+
+
+def check_pair(image: Any, reference: Any, scorer: str) -> tuple[np.ndarray, np.ndarray]:
+    """Both pictures if they are uint8 RGB of one size, (H, W, 3). Raises `CellError`."""
+    one, other = check_rgb(image, scorer), check_rgb(reference, scorer)
+    if one.shape != other.shape:
+        sizes = " and ".join(f"{each.shape[1]} x {each.shape[0]}" for each in (one, other))
+        raise CellError(f"{scorer} compares pictures of one size, not {sizes} px", "Scale them before, and say how.")
+    return one, other
 
 
 def check_pocket(image: Any, scorer: str) -> np.ndarray:

@@ -6,7 +6,8 @@ import pytest
 
 from srbench.catalog import load
 from srbench.errors import UsageError
-from srbench.methods.phrases import anchors, neighbours, phrases
+from srbench.methods.phrases import anchors, listed_texts, neighbours, phrases
+from srbench.pocket import world
 from srbench.pocket.world import CONCEPTS, OBJECTS, STYLES, article
 
 NAMES = sorted(CONCEPTS)
@@ -52,3 +53,16 @@ def test_a_word_without_an_anchor_is_named() -> None:
 def test_a_family_without_words_is_named() -> None:
     with pytest.raises(UsageError, match="has no words for sd"):
         phrases(load.concepts()["hazard"], "sd")
+
+
+def test_the_list_of_pocket_s_world_is_the_world() -> None:
+    """Objects with their article, styles and backgrounds as captions say them; one colour stands for all."""
+    texts = (listed_texts("@pocket-world") or "").split(", ")
+    nouns = [world.article(noun) for item in world.OBJECTS.values() for noun in item.nouns]
+    others = [phrase for item in (*world.STYLES.values(), *world.BACKGROUNDS.values()) for phrase in item.phrases]
+    assert texts == [*nouns, *(phrase.replace("{color}", "blue") for phrase in others)]
+
+
+def test_a_list_that_is_not_there_is_named_with_those_that_are() -> None:
+    with pytest.raises(ValueError, match=r"no list '@moon'; there are: .*@pocket-world"):
+        listed_texts("@moon")

@@ -127,6 +127,18 @@ def test_projected_prompt_is_its_definition(bench: Any, text: str, alpha: float)
     assert len(kept) == bench.tokens - got.triggers
 
 
+def test_what_follows_the_prompt_is_projected_when_asked(bench: Any) -> None:
+    """Whatever decides (triggers, beta) still reads the prompt alone."""
+    rows, e, text = safree.span(concept_rows(bench)), bench.embeddings(["ab c"])[0], "ab c"
+    usual, all_of_it = (safree.project(bench.pipeline, text, e, rows, options(tokens=tokens)) for tokens in ("prompt", "all"))
+    assert (all_of_it.triggers, all_of_it.beta) == (usual.triggers, usual.beta)
+    assert torch.equal(all_of_it.safe[:4], usual.safe[:4])
+    rest = all_of_it.safe[4:].double()
+    assert torch.equal(usual.safe[4:], e[4:])
+    assert not torch.allclose(rest, e[4:].double())
+    assert torch.allclose(safree.onto(rest, rows), torch.zeros_like(rest), atol=1e-5)
+
+
 def test_only_token_is_a_trigger_and_an_empty_prompt_stays(bench: Any) -> None:
     basis, (one, none) = safree.span(concept_rows(bench)), bench.embeddings(["a", ""])
     single = safree.project(bench.pipeline, "a", one, basis, options())

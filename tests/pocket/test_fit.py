@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from srbench.analysis.records import label
+from srbench.catalog import plugins
 from srbench.engine.prepare import options_of
+from srbench.methods.phrases import listed_texts
 from srbench.pocket.build import fit
 from srbench.pocket.build.fit import GRIDS, Line, settings
 
@@ -24,7 +26,7 @@ def test_every_point_of_a_grid_parses_and_changes_what_it_names(preset: str) -> 
         for setting in point:
             name, _, value = setting.partition(".")[2].partition("=")
             held = getattr(options, name)
-            assert str(held).lower() == value if isinstance(held, bool) else held == type(held)(value)
+            assert held == (listed_texts(value) if name == "preserve_texts" else type(held)(value))
 
 
 def test_only_dev_editions_are_read() -> None:
@@ -50,10 +52,15 @@ def test_a_line_is_of_one_kind_of_concept() -> None:
     assert fit.kinds() == ("object", "style")
 
 
-def test_the_texts_that_stay_are_said_by_name() -> None:
-    assert "a teapot" in fit.WORLD
-    assert "{" not in fit.WORLD
-    assert fit.line((f"uce.preserve_texts={fit.WORLD}", "uce.lam=2"), [found(1.0)]).settings == "preserve_texts=WORLD, lam=2"
+@pytest.mark.parametrize("preset", sorted(plugins.presets()))
+def test_fitted_values_are_options_of_their_preset(preset: str) -> None:
+    """Every kind has its own; a name that no option has would otherwise fail at run time only."""
+    fitted = plugins.plugins("methods")[plugins.preset(preset)[0]].meta.get("fitted", {}).get("pocket", {})
+    assert fitted.keys() <= plugins.presets().keys()
+    for kind, values in fitted.get(preset, {}).items():
+        assert kind in fit.kinds()
+        options, _ = options_of(preset, (), "pocket", kind)
+        assert values.keys() <= type(options).model_fields.keys()
 
 
 def found(value: float) -> Any:

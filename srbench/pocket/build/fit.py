@@ -24,17 +24,13 @@ from srbench.engine.prepare import is_weight
 from srbench.engine.run import execute
 from srbench.engine.store import Store, write_atomic
 from srbench.errors import SrbenchError, UsageError, did_you_mean
-from srbench.pocket import world
 from srbench.pocket.build.__main__ import say
 from srbench.pocket.build.reference import Lines, concepts
 
 SUITES = ("igmu", "mma")
 
 Grid = dict[str, tuple[object, ...]]
-WORLD = ", ".join([
-    *(world.article(noun) for item in world.OBJECTS.values() for noun in item.nouns),
-    *(phrase for item in (*world.STYLES.values(), *world.BACKGROUNDS.values()) for phrase in item.phrases),
-]).replace("{color}", "blue")  # fmt: skip
+WORLD = "@pocket-world"
 """Everything that pocket draws, for closed-form edits to keep: the papers keep what else the model is asked for, too."""
 
 TRAINED: Grid = {"steps": (16,), "lr": (1e-4, 3e-4, 1e-3)}
@@ -110,7 +106,7 @@ def line(chosen: Sequence[str], cells: Sequence[ResultCell]) -> Line:
         values = [cell.metrics[metric].value for cell in cells if metric in cell.metrics]
         return fmean(value for value in values if value is not None)
 
-    said = ", ".join(each.partition(".")[2].replace(WORLD, "WORLD") for each in chosen) or "as it is"
+    said = ", ".join(each.partition(".")[2] for each in chosen) or "as it is"
     return Line(said, mean("fsr"), mean("asr"), mean("retain_accuracy"), mean("content_kept"))
 
 
