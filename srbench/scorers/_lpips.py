@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -37,7 +38,9 @@ def trunk(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def network(path: Path) -> lpips.LPIPS:
     """The library's network in evaluation mode, with its own heads and the trunk of a file."""
-    made = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the library's own call of torchvision is out of date
+        made = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
     try:
         made.load_state_dict({**made.state_dict(), **trunk(read_pickle(path))})
     except RuntimeError as error:

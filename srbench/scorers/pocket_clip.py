@@ -30,6 +30,7 @@ SCORER = {
 class PocketClip:
     """100 x cosine of picture and text. Its text tower is not the backbone's, so attacks on that do not reach it."""
 
+    meta: ClassVar[Mapping[str, Any]]
     Options: ClassVar[type[base.Options]] = Folder
 
     def __init__(self, options: Folder | None = None) -> None:
@@ -68,7 +69,7 @@ class PocketClip:
     @torch.inference_mode()
     def image_feature(self, image: np.ndarray) -> Tensor:
         """Unit vector of a picture, (128,). Raises `CellError` for other than 64 x 64 uint8 RGB."""
-        return self._model.encode_image(to_tensor(check_pocket(image, str(SCORER["name"]))), normalize=True)[0]
+        return self._model.encode_image(to_tensor(check_pocket(image, self.meta["name"])), normalize=True)[0]
 
     def _similarity(self, feature: Tensor, text: str | None) -> float | None:
         return round(100 * float(feature @ self.text_feature(text)), 6) if text is not None else None

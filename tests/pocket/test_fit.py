@@ -49,7 +49,7 @@ def test_neither_a_blank_model_nor_an_untouched_one_scores() -> None:
 def test_a_line_is_of_one_kind_of_concept() -> None:
     cells = [SimpleNamespace(concept=name) for name in ("hazard", "vangogh", "church")]
     assert [cell.concept for cell in fit.of_kind("object", cells)] == ["hazard", "church"]
-    assert fit.kinds() == ("object", "style")
+    assert fit.kinds(fit.concepts()) == ("object", "style")
 
 
 @pytest.mark.parametrize("preset", sorted(plugins.presets()))
@@ -58,7 +58,7 @@ def test_fitted_values_are_options_of_their_preset(preset: str) -> None:
     fitted = plugins.plugins("methods")[plugins.preset(preset)[0]].meta.get("fitted", {}).get("pocket", {})
     assert fitted.keys() <= plugins.presets().keys()
     for kind, values in fitted.get(preset, {}).items():
-        assert kind in fit.kinds()
+        assert kind in fit.kinds(fit.concepts())
         options, _ = options_of(preset, (), "pocket", kind)
         assert values.keys() <= type(options).model_fields.keys()
 
@@ -84,5 +84,5 @@ def test_a_line_is_of_the_preset_s_own_cells(
 
     monkeypatch.setattr(fit, "plan", lambda *given: [])
     monkeypatch.setattr(fit, "execute", execute)
-    cells = fit.measure(preset, (), SimpleNamespace(), tmp_path)
+    cells = fit.measure(preset, (), SimpleNamespace(), tmp_path, fit.concepts())
     assert [cell.metrics["fsr"].value for cell in cells] == [7.0] * len(fit.concepts())

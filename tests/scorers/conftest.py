@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import torch
+import torchvision
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+from srbench.catalog import plugins
+from srbench.scorers import base
 
 SIDE_PX = 64
 
@@ -50,3 +58,54 @@ def images() -> list[np.ndarray]:
 def rows(images: list[np.ndarray]) -> list[dict[str, Any]]:
     prompts = ("a cat on a beach", "a red apple, noto style", "an empty scene", "a house")
     return [{"prompt": p, "reference": None if i % 2 else "an empty scene"} for i, p in enumerate(prompts)]
+
+
+# --- stand-ins for weights that are not in the package ---------------------------------------------------------------------
+
+
+class _Untrained(FeatureExtractorInceptionV3):
+    """torch-fidelity's Inception as its constructor leaves it before weights are read."""
+
+    def load_state_dict(self, state_dict: Any, *given: Any, **more: Any) -> Any:
+        return None
+
+
+def _alexnet(path: Path) -> None:
+    """What the file of torchvision's AlexNet holds, but for the classifier, which LPIPS does not read."""
+    state = torchvision.models.alexnet(weights=None).features.state_dict(prefix="features.")
+    torch.save(state, path)
+
+
+def _inception(path: Path) -> None:
+    torch.save({}, path)
+    torch.save(_Untrained("random", ["2048"], feature_extractor_weights_path=str(path)).state_dict(), path)
+
+
+STAND_INS: dict[str, Callable[[Path], None]] = {"lpips": _alexnet, "lpips-64": _alexnet, "fid": _inception}
+"""Scorer -> what writes a file of seeded random weights in the published form."""
+
+
+@pytest.fixture(scope="session")
+def options_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """Options of a scorer: its defaults, or the stand-in for its weights."""
+    folder = tmp_path_factory.mktemp("weights")
+
+    def options(name: str) -> base.Options:
+        cls = plugins.load("scorers", name)
+        make = STAND_INS.get(name)
+        if make is None:
+            return cls.Options()
+        path = folder / f"{make.__name__}.pth"
+        if not path.exists():
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                make(path)
+        return cls.Options(weights=path)
+
+    return options
+
+
+@pytest.fixture(scope="session")
+def opened(options_for: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A scorer by name, opened once."""
+    return cache(lambda name: plugins.load("scorers", name)(options_for(name)))

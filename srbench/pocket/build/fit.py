@@ -87,10 +87,12 @@ def request(preset: str, chosen: Sequence[str], concept: str, results: Path) -> 
     )
 
 
-def measure(preset: str, chosen: Sequence[str], backbone: Backbone, results: Path) -> list[ResultCell]:
-    """Run one setting on every concept; the preset's own cells. Raises `SrbenchError` where a cell failed."""
+def measure(
+    preset: str, chosen: Sequence[str], backbone: Backbone, results: Path, names: Sequence[str]
+) -> list[ResultCell]:
+    """Run one setting on some concepts; the preset's own cells. Raises `SrbenchError` where a cell failed."""
     cells: list[ResultCell] = []
-    for concept in concepts():
+    for concept in names:
         asked = request(preset, chosen, concept, results)
         done = execute(asked, backbone, plan(asked, backbone), Store(results / "store"), Lines())
         if done.exit_code:
@@ -119,6 +121,7 @@ def main(words: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m srbench.pocket.build.fit", description=__doc__)
     parser.add_argument("presets", nargs="*", default=list(GRIDS), help="presets to fit (default: all)")
+    parser.add_argument("--concepts", nargs="+", default=concepts(), choices=concepts(), help="default: all")
     parser.add_argument("--results", type=Path, default=Path("results/fit"), help="for images and runs (default: %(default)s)")
     asked = parser.parse_args(words)
     try:
@@ -127,18 +130,18 @@ def main(words: list[str] | None = None) -> int:
                 raise UsageError(f"no grid for '{preset}'", did_you_mean(preset, GRIDS))
         backbone = open_backbone(load.backbones()["pocket"], "fp32", "cpu")
         for preset in asked.presets:
-            _fit(preset, backbone, asked.results)
+            _fit(preset, backbone, asked.results, asked.concepts)
     except SrbenchError as error:
         print(f"error: {error.message}\n{error.hint}", file=sys.stderr)
         return error.exit_code
     return 0
 
 
-def _fit(preset: str, backbone: Backbone, results: Path) -> None:
-    say(f"{preset} ({'weight' if is_weight(preset) else 'inference'}) on dev")
-    lines: dict[str, list[Line]] = {kind: [] for kind in kinds()}
+def _fit(preset: str, backbone: Backbone, results: Path, names: Sequence[str]) -> None:
+    say(f"{preset} ({'weight' if is_weight(preset) else 'inference'}) on dev of {', '.join(names)}")
+    lines: dict[str, list[Line]] = {kind: [] for kind in kinds(names)}
     for chosen in settings(preset):
-        cells = measure(preset, chosen, backbone, results)
+        cells = measure(preset, chosen, backbone, results, names)
         for kind, found in lines.items():
             found.append(line(chosen, of_kind(kind, cells)))
             say(_said(kind, found[-1]))
@@ -148,9 +151,9 @@ def _fit(preset: str, backbone: Backbone, results: Path) -> None:
     write_atomic(results / f"{preset}.json", (text + "\n").encode())
 
 
-def kinds() -> tuple[str, ...]:
-    """Kinds of pocket's concepts."""
-    return tuple(sorted({load.concepts()[each].kind for each in concepts()}))
+def kinds(names: Sequence[str]) -> tuple[str, ...]:
+    """Kinds of these concepts."""
+    return tuple(sorted({load.concepts()[each].kind for each in names}))
 
 
 def _said(kind: str, found: Line) -> str:
