@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
 import numpy as np
-import skimage
 from skimage.metrics import structural_similarity
 
 from srbench.errors import CellError
@@ -40,7 +40,7 @@ class Ssim:
             "scorer": SCORER["name"],
             "version": SCORER["version"],
             "library": "scikit-image, skimage.metrics.structural_similarity",
-            "library_version": skimage.__version__,
+            "library_version": metadata.version("scikit-image"),
             "weights": "none",
             "weights_sha256": "",
             "preprocessing": "uint8, data range 255, mean of the three channels' values",
