@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import UsageError
 from srbench.methods import base, finetune
+from srbench.methods.phrases import in_contexts, listed_contexts
 
 METHOD = {
     "name": "ablation",
@@ -49,6 +50,9 @@ class Options(base.Options):
     """Of the anchor images."""
     steps: int = Field(50, gt=0)
     """Of the anchor images."""
+    contexts: Annotated[str | None, AfterValidator(listed_contexts)] = Field(None, pattern=r"[^;\s]")
+    """Texts with `{}` where a phrase or its anchor stands, separated by semicolons, or `@NAME`. The official recipe draws from
+    200 captions written for the anchor; nobody has written any for a concept of yours. None: the phrase alone."""
     seed: int = 0
 
 
@@ -68,6 +72,14 @@ class Anchors:
         which = (image % len(self.texts)).tolist()
         said = [self.phrases[k][int(torch.randint(len(self.phrases[k]), (), generator=rng))] for k in which]
         return self.latents[image], self.anchors[which], torch.stack(said)
+
+
+def _in_contexts(pairs: Mapping[str, str], contexts: str | None) -> dict[str, str]:
+    """Every phrase with its anchor, both in each context."""
+    return {
+        phrase: anchor for each, safe in pairs.items()
+        for phrase, anchor in zip(in_contexts(each, contexts), in_contexts(safe, contexts), strict=True)
+    }  # fmt: skip
 
 
 def _grouped(pairs: Mapping[str, str]) -> dict[str, list[str]]:
@@ -119,7 +131,8 @@ class Ablation:
         Raises `UsageError` for a backbone without a U-Net or a concept without anchors, `CellError` where training diverges
         or changes nothing.
         """
-        pairs = finetune.anchored(concept, backbone.family)
+        said = finetune.anchored(concept, backbone.family)
+        pairs = _in_contexts(said, options.contexts)
         finetune.screened(concept, [*pairs, *pairs.values()])
         nets = finetune.copies(backbone.pipeline, options.parameters, "ablation")
         rng = torch.Generator().manual_seed(options.seed)
@@ -139,5 +152,5 @@ class Ablation:
 
         losses = finetune.fit(nets.parameters.values(), draw, options.lr, options.iterations, tell, look)
         tensors = nets.result("ablation")
-        card = {"names": len(pairs), "phrases": list(pairs), "anchors": pairs, "images": options.images}
+        card = {"names": len(said), "phrases": list(said), "anchors": said, "prompts": len(pairs), "images": options.images}
         return base.Edit({"unet": tensors}, card | finetune.training_card(losses, nets.parameters, len(tensors)))

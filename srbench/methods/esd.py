@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from srbench.catalog.specs import ConceptSpec
 from srbench.methods import base, finetune
+from srbench.methods.phrases import in_contexts, listed_contexts
 
 METHOD = {
     "name": "esd",
@@ -54,6 +55,8 @@ class Options(base.Options):
     x_t_from: Literal["frozen", "edited"] = "frozen"
     prompts: Literal["names", "all"] = "all"
     """Phrases that are erased: the concept's names, or those of its members too."""
+    contexts: Annotated[str | None, AfterValidator(listed_contexts)] = Field(None, pattern=r"[^;\s]")
+    """Texts with `{}` where a phrase stands, separated by semicolons, or `@NAME`. None: the phrase alone, as published."""
     seed: int = 0
 
 
@@ -85,7 +88,8 @@ class Esd:
 
         Raises `UsageError` for a backbone without a U-Net, `CellError` where training diverges or changes nothing.
         """
-        texts = finetune.texts_of(concept, backbone.family, options.prompts)
+        said = finetune.texts_of(concept, backbone.family, options.prompts)
+        texts = [text for phrase in said for text in in_contexts(phrase, options.contexts)]
         finetune.screened(concept, texts)
         nets = finetune.copies(backbone.pipeline, RULES[options.parameters], "esd")
         phrases = finetune.encode(backbone.pipeline, texts)  # (N, T, D)
@@ -103,5 +107,5 @@ class Esd:
 
         losses = finetune.fit(nets.parameters.values(), draw, options.lr, options.iterations, tell, look)
         tensors = nets.result("esd")
-        card = {"names": len(texts), "phrases": texts} | finetune.training_card(losses, nets.parameters, len(tensors))
-        return base.Edit({"unet": tensors}, card)
+        card = {"names": len(said), "phrases": said, "prompts": len(texts)}
+        return base.Edit({"unet": tensors}, card | finetune.training_card(losses, nets.parameters, len(tensors)))

@@ -43,7 +43,7 @@ def anchors(concept: ConceptSpec, family: str) -> dict[str, str]:
 
 
 def listed_texts(given: str | None) -> str | None:
-    """Texts with commas between them; `@NAME` stands for the lines of a list in the catalog.
+    """Texts with semicolons between them; `@NAME` stands for the lines of a list in the catalog.
 
     Raises `ValueError` for a list that is not there.
     """
@@ -52,7 +52,26 @@ def listed_texts(given: str | None) -> str | None:
     lists = {path.stem: path for path in (load.CATALOG / "texts").glob("*.txt")}
     if given[1:] not in lists:
         raise ValueError(f"no list '{given}'; there are: {', '.join(f'@{name}' for name in sorted(lists))}")
-    return ", ".join(lists[given[1:]].read_text(encoding="utf-8").splitlines())
+    return "; ".join(lists[given[1:]].read_text(encoding="utf-8").splitlines())
+
+
+def split_texts(listed: str | None) -> list[str]:
+    """The texts of such a list; none of None."""
+    return list(filter(None, map(str.strip, (listed or "").split(";"))))
+
+
+def listed_contexts(given: str | None) -> str | None:
+    """As `listed_texts`, of texts that hold `{}` where a phrase stands. Raises `ValueError` for one that holds none."""
+    listed = listed_texts(given)
+    without = [text for text in split_texts(listed) if text.count("{}") != 1]
+    if without:
+        raise ValueError(f"'{without[0]}' does not hold {{}} once, where a phrase stands")
+    return listed
+
+
+def in_contexts(phrase: str, contexts: str | None) -> list[str]:
+    """The phrase in each context of a list, or alone."""
+    return [text.replace("{}", phrase) for text in split_texts(contexts)] or [phrase]
 
 
 def neighbours(concept: ConceptSpec, family: str) -> list[str]:

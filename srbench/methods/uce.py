@@ -13,7 +13,7 @@ from torch import Tensor
 from srbench.catalog.specs import ConceptSpec, ConceptWords
 from srbench.errors import CellError
 from srbench.methods import base, finetune
-from srbench.methods.phrases import listed_texts, neighbours, phrases, words_of
+from srbench.methods.phrases import listed_texts, neighbours, phrases, split_texts, words_of
 
 METHOD = {
     "name": "uce",
@@ -62,8 +62,8 @@ class Editing(base.Options):
     are near each other and have anchors that are not make an edit that moves everything else too."""
     preserve: Literal["none", "neighbours"] = "none"
     """Texts that are kept: none, or the concept's neighbours."""
-    preserve_texts: Annotated[str | None, AfterValidator(listed_texts)] = Field(None, pattern=r"[^,\s]")
-    """Further texts that are kept, separated by commas, or `@NAME` for a list in srbench's catalog; those that hold a phrase
+    preserve_texts: Annotated[str | None, AfterValidator(listed_texts)] = Field(None, pattern=r"[^;\s]")
+    """Further texts that are kept, separated by semicolons, or `@NAME` for a list in srbench's catalog; those that hold a phrase
     of the concept are left out. Part of the key are the texts, not the name."""
     retain_empty: bool = False
     """Whether the empty prompt is kept too."""
@@ -157,9 +157,9 @@ def plan(concept: ConceptSpec, family: str, options: Editing) -> Plan:
 
 
 def _listed(texts: str | None, words: ConceptWords) -> list[str]:
-    """The texts of a comma list that hold none of the concept's names and words."""
-    listed = filter(None, map(str.strip, (texts or "").split(",")))
-    return [text for text in listed if not any(f" {said} " in f" {text} " for said in (*words.names, *words.words))]
+    """The texts of a list that hold none of the concept's names and words."""
+    said = (*words.names, *words.words)
+    return [text for text in split_texts(texts) if not any(f" {each} " in f" {text} " for each in said)]
 
 
 def directions(pipeline: Any, plan: Plan, tokens: str) -> Directions:

@@ -6,7 +6,7 @@ import pytest
 
 from srbench.catalog import load
 from srbench.errors import UsageError
-from srbench.methods.phrases import anchors, listed_texts, neighbours, phrases
+from srbench.methods.phrases import anchors, in_contexts, listed_contexts, listed_texts, neighbours, phrases, split_texts
 from srbench.pocket import world
 from srbench.pocket.world import CONCEPTS, OBJECTS, STYLES, article
 
@@ -57,7 +57,7 @@ def test_a_family_without_words_is_named() -> None:
 
 def test_the_list_of_pocket_s_world_is_the_world() -> None:
     """Objects with their article, styles and backgrounds as captions say them; one colour stands for all."""
-    texts = (listed_texts("@pocket-world") or "").split(", ")
+    texts = split_texts(listed_texts("@pocket-world"))
     nouns = [world.article(noun) for item in world.OBJECTS.values() for noun in item.nouns]
     others = [phrase for item in (*world.STYLES.values(), *world.BACKGROUNDS.values()) for phrase in item.phrases]
     assert texts == [*nouns, *(phrase.replace("{color}", "blue") for phrase in others)]
@@ -66,3 +66,26 @@ def test_the_list_of_pocket_s_world_is_the_world() -> None:
 def test_a_list_that_is_not_there_is_named_with_those_that_are() -> None:
     with pytest.raises(ValueError, match=r"no list '@moon'; there are: .*@pocket-world"):
         listed_texts("@moon")
+
+
+def test_a_phrase_stands_in_each_context() -> None:
+    assert in_contexts("a box", None) == ["a box"]
+    assert in_contexts("a box", "{}; a picture of {}, noto style ;;") == ["a box", "a picture of a box, noto style"]
+
+
+@pytest.mark.parametrize("wrong", ["a picture", "{} and {}", "{}; a picture of it"])
+def test_a_context_holds_its_phrase_once(wrong: str) -> None:
+    with pytest.raises(ValueError, match="where a phrase stands"):
+        listed_contexts(wrong)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_row_of_a_suite_is_a_phrase_in_pocket_s_contexts(name: str) -> None:
+    """What is trained on is not what is measured."""
+    concept = load.concepts()[name]
+    contexts = listed_contexts(f"@pocket-{concept.kind}s")
+    trained = {text for phrase in phrases(concept, "pocket") for text in in_contexts(phrase, contexts)}
+    assert len(trained) == 10 * len(phrases(concept, "pocket"))
+    for suite in load.suites().values():
+        for edition in (each for each in suite.editions if (each.family, each.concept) == ("pocket", name)):
+            assert not trained & {row.prompt for row in load.rows(suite, edition).rows}

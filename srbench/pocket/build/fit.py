@@ -33,24 +33,27 @@ Grid = dict[str, tuple[object, ...]]
 WORLD = "@pocket-world"
 """Everything that pocket draws, for closed-form edits to keep: the papers keep what else the model is asked for, too."""
 
-TRAINED: Grid = {"steps": (16,), "lr": (1e-4, 3e-4, 1e-3)}
-"""Of presets that train: pocket samples in 16 steps, and learns at higher rates than a model a hundred times its size."""
+TRAINED: Grid = {"steps": (16,), "contexts": ("@pocket-{kind}s",)}
+"""Of presets that train: pocket samples in 16 steps, and a phrase alone says little about it in a sentence."""
+ESD = TRAINED | {"batch": (4,), "iterations": (150,)}
 GRIDS: dict[str, list[Grid]] = {
-    "esd-x": [TRAINED | {"batch": (4,), "iterations": (100,)}],
-    "esd-x-strict": [TRAINED | {"batch": (4,), "iterations": (100,)}],
-    "esd-u": [TRAINED | {"batch": (4,), "iterations": (100,)}],
+    "esd-x": [ESD | {"lr": (3e-4, 1e-3)}],
+    "esd-x-strict": [ESD | {"lr": (3e-4, 1e-3)}],
+    "esd-u": [ESD | {"lr": (3e-5, 1e-4)}],
     "uce": [
         {"lam": (10.0, 50.0), "anchors": ("each", "first")},
         {"lam": (0.5, 2.0, 10.0, 50.0), "anchors": ("each", "first"), "preserve_texts": (WORLD,)},
     ],
     "uce-old": [{"lam": (10.0, 50.0)}, {"lam": (0.5, 10.0, 50.0), "preserve_texts": (WORLD,)}],
     "rece": [{"lam": (1e-3, 1e-1), "epochs": (1, 3), "edit_lam": (0.5, 10.0), "preserve_texts": (WORLD,)}],
-    "ablation": [TRAINED | {"images": (192,), "guidance": (5.0,), "iterations": (200,)}],
+    "ablation": [
+        TRAINED | {"images": (192,), "guidance": (5.0,), "iterations": (200,), "lr": (3e-4,), "anchor_from": ("edited", "frozen")}
+    ],
     "sld-medium": [{"scale": (20, 200), "threshold": (0.01, 0.1, 0.5)}],
     "sld-max": [{"scale": (20, 200, 5000), "threshold": (0.1, 1.0)}],
     "safree": [{"m": (1.0, 2.5, 5.333), "steps": ("scaled", "absolute")}],
 }
-"""Preset -> grids of options; each grid is taken whole."""
+"""Preset -> grids of options; each grid is taken whole. `{kind}` in a value is the kind of concept."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,10 @@ def settings(preset: str) -> Iterator[tuple[str, ...]]:
 
 def request(preset: str, chosen: Sequence[str], concept: str, results: Path) -> RunRequest:
     """One setting on one concept's `dev` editions, beside the untouched backbone."""
+    settings = tuple(each.replace("{kind}", load.concepts()[concept].kind) for each in chosen)
     return RunRequest(
         backbone="pocket", methods=tuple(dict.fromkeys(("none", preset))), on=("none",), suites=SUITES, concepts=(concept,),
-        part="dev", limit=None, seed=0, batch_size=16, dtype="fp32", settings=tuple(chosen), protocol=None, scorers=(),
+        part="dev", limit=None, seed=0, batch_size=16, dtype="fp32", settings=settings, protocol=None, scorers=(),
         out=results,
     )
 

@@ -94,6 +94,22 @@ def test_teacher_follows_the_option(on_toy: BackboneInfo, box: ConceptSpec, monk
     assert asked == [(True, False)] * 2 + [(False, True)] * 2
 
 
+def test_a_phrase_and_its_anchor_stand_in_the_same_context(on_toy: BackboneInfo, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, gather = [], ablation.gather
+
+    def spied(pipeline: Any, unet: Any, pairs: Any, *rest: Any) -> Any:
+        asked.append(dict(pairs))
+        return gather(pipeline, unet, pairs, *rest)
+
+    monkeypatch.setattr(ablation, "gather", spied)
+    card = ablation.Ablation.erase(on_toy, three(), options(contexts="{}; {} red", images=4), quiet).card
+    assert asked == [{
+        "a box": "a cup", "a box red": "a cup red", "a crate": "a bowl", "a crate red": "a bowl red", "a case": "a cup",
+        "a case red": "a cup red",
+    }]  # fmt: skip
+    assert (card["names"], card["prompts"]) == (3, 6)
+
+
 # --- images of the anchors -----------------------------------------------------------------------------------------------
 
 

@@ -147,6 +147,14 @@ def test_each_sample_has_a_phrase_of_its_own(on_toy: BackboneInfo, box: ConceptS
     assert any(len(set(batch)) == 2 for batch in said)
 
 
+def test_phrases_stand_in_contexts_when_asked(on_toy: BackboneInfo, box: ConceptSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, encode = [], finetune.encode
+    monkeypatch.setattr(finetune, "encode", lambda pipeline, texts: asked.append(list(texts)) or encode(pipeline, texts))
+    card = esd.Esd.erase(on_toy, box, options(contexts="{}; {} red"), quiet).card
+    assert asked[0] == ["a box", "a box red", "a crate", "a crate red"]
+    assert (card["phrases"], card["prompts"]) == (["a box", "a crate"], 4)
+
+
 def test_names_only(on_toy: BackboneInfo, box: ConceptSpec) -> None:
     cards = {which: esd.Esd.erase(on_toy, box, options(prompts=which), quiet).card for which in ("names", "all")}
     assert cards["names"]["phrases"] == ["a box"]
