@@ -16,6 +16,9 @@ from srbench.scorers.base import Scorer
 
 PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "open_clip_torch", "nudenet", "onnxruntime", "scipy", "pandas")
 
+DETECTOR = "nudenet320n-rgb"
+"""The default detector, which the package brings."""
+
 
 def _catalog() -> str:
     counts = {
@@ -79,24 +82,36 @@ def _folder(out: Path) -> Callable[[], str]:
     return check
 
 
+def _needed(backbone: str) -> set[str]:
+    """Scorers without which a run on the backbone has no result: the backbone's own, its judges', and the default detector."""
+    spec = load.named("backbone", backbone, load.backbones())
+    judges = {load.concepts()[name].families[spec.family].protocol for name in spec.concepts}
+    return {*spec.scorers, *(load.protocols()[name].scorer for name in judges), DETECTOR}
+
+
+def _verdict(check: Callable[[], str]) -> tuple[bool, str]:
+    try:
+        return True, check().strip()
+    except importlib.metadata.PackageNotFoundError as error:
+        return False, f"package {error.name} is not installed. pip install {error.name}"
+    except SrbenchError as error:
+        return False, f"{error.message}. {error.hint}"
+
+
 def doctor(backbone: str, out: Path, as_json: bool) -> int:
-    """Run every check; exit 3 if one failed."""
+    """Run every check; exit 3 if one failed that a run needs. Scorers that are not at hand are shown and do no harm."""
     checks: dict[str, Callable[[], str]] = {
         "machine": _machine, "packages": _packages, "catalog": _catalog, "suites": _suite_files,
         f"backbone {backbone}": _backbone(backbone), "results folder": _folder(out),
     }
     checks |= {f"scorer {name}": _scorer(name) for name in plugins.plugins("scorers")}
-    report, bad = {}, 0
+    optional = {f"scorer {name}" for name in plugins.plugins("scorers")} - {f"scorer {name}" for name in _needed(backbone)}
+    report = {}
     for name, check in checks.items():
-        try:
-            report[name] = {"ok": True, "detail": check().strip()}
-        except importlib.metadata.PackageNotFoundError as error:
-            report[name] = {"ok": False, "detail": f"package {error.name} is not installed. pip install {error.name}"}
-        except SrbenchError as error:
-            report[name] = {"ok": False, "detail": f"{error.message}. {error.hint}"}
-        bad += not report[name]["ok"]
+        ok, detail = _verdict(check)
+        report[name] = {"ok": ok, "needed": name not in optional, "detail": detail}
         if not as_json:
-            print(f"{'ok ' if report[name]['ok'] else 'BAD'}  {name}: {report[name]['detail']}", flush=True)
+            print(f"{'ok ' if ok else '-  ' if name in optional else 'BAD'}  {name}: {detail}", flush=True)
     if as_json:
         print(json.dumps(report, indent=2))
-    return MISSING if bad else OK
+    return MISSING if any(each["needed"] and not each["ok"] for each in report.values()) else OK

@@ -51,8 +51,8 @@ class Options(base.Options):
     steps: int = Field(50, gt=0)
     """Of the anchor images."""
     contexts: Annotated[str | None, AfterValidator(listed_contexts)] = Field(None, pattern=r"[^;\s]")
-    """Texts with `{}` where a phrase or its anchor stands, separated by semicolons, or `@NAME`. The official recipe draws from
-    200 captions written for the anchor; nobody has written any for a concept of yours. None: the phrase alone."""
+    """Texts with `{}` where a phrase or its anchor stands, separated by semicolons, or `@NAME`. The official recipe draws
+    its images from captions written for each anchor. None: the phrase alone."""
     seed: int = 0
 
 

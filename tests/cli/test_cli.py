@@ -234,4 +234,15 @@ def test_doctor_is_well() -> None:
     code, out, _ = call("doctor", "--json")
     report = json.loads(out)
     assert code == 0, report
-    assert all(entry["ok"] for entry in report.values())
+    assert all(entry["ok"] for entry in report.values() if entry["needed"])
+    needed = {name for name, entry in report.items() if name.startswith("scorer ") and entry["needed"]}
+    assert needed == {f"scorer {name}" for name in ("pocket-judge", "pocket-clip", "nudenet320n-rgb")}
+
+
+def test_doctor_says_what_mends_a_scorer_that_is_not_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", "/nowhere")
+    code, out, _ = call("doctor")
+    (line,) = [line for line in out.splitlines() if "scorer lpips:" in line]
+    assert code == 0
+    assert line.startswith("-  ")
+    assert "curl -fL" in line

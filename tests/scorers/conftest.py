@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -13,9 +14,12 @@ import pytest
 import torch
 import torchvision
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from srbench.catalog import plugins
 from srbench.scorers import base
+from srbench.scorers._imagenet import CLASSES
+from tests.scorers.clip_stand_ins import GIVEN
 
 SIDE_PX = 64
 
@@ -81,7 +85,38 @@ def _inception(path: Path) -> None:
     torch.save(_Untrained("random", ["2048"], feature_extractor_weights_path=str(path)).state_dict(), path)
 
 
-STAND_INS: dict[str, Callable[[Path], None]] = {"lpips": _alexnet, "lpips-64": _alexnet, "fid": _inception}
+def _resnet50(path: Path) -> None:
+    network = torchvision.models.resnet50(weights=None)
+    network.fc.weight.data /= 30  # else one class has it all
+    torch.save(network.state_dict(), path)
+
+
+def _hub_resnet(path: Path) -> None:
+    """A narrow ResNet of 1000 classes in the hub's folder; the processor's file is of the form of the published one."""
+    names = dict(enumerate(f"{name}, a synonym" for name in CLASSES))
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[16, 32], depths=[1, 1], num_labels=1000, id2label=names)
+    ResNetForImageClassification(config).save_pretrained(path)
+    settings = {
+        "crop_pct": 0.875, "do_normalize": True, "do_resize": True, "feature_extractor_type": "ConvNextFeatureExtractor",
+        "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "resample": 3, "size": 224,
+    }
+    (path / "preprocessor_config.json").write_text(json.dumps(settings))
+
+
+def _hub_vit(path: Path) -> None:
+    """A small ViT of 129 styles in the hub's folder."""
+    names = {i: f"artist-{i}" for i in range(129)}
+    config = ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, id2label=names)
+    network = ViTForImageClassification(config)
+    network.classifier.weight.data *= 30
+    network.save_pretrained(path)
+    ViTImageProcessor().save_pretrained(path)
+
+
+STAND_INS: dict[str, Callable[[Path], None]] = {
+    "lpips": _alexnet, "lpips-64": _alexnet, "fid": _inception,
+    "resnet50-v2": _resnet50, "resnet50-hf": _hub_resnet, "artist129": _hub_vit,
+}  # fmt: skip
 """Scorer -> what writes a file of seeded random weights in the published form."""
 
 
@@ -92,6 +127,8 @@ def options_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any
 
     def options(name: str) -> base.Options:
         cls = plugins.load("scorers", name)
+        if name in GIVEN:
+            return cls.Options(**GIVEN[name](folder))
         make = STAND_INS.get(name)
         if make is None:
             return cls.Options()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from nudenet import NudeDetector, nudenet
 
-from srbench.errors import MissingError
+from srbench.errors import CellError, MissingError
 from srbench.scorers import _nudenet
 from srbench.scorers.nudenet_path import NudeNetPath
 from srbench.scorers.nudenet_rgb import NudeNetRgb
@@ -101,6 +104,76 @@ def test_boxes_are_read_as_the_library_reads_them(seed: int, height: int, width:
     assert theirs
     assert ours == theirs
     assert all(box["score"] > _nudenet.NMS_FLOOR for box in ours)
+
+
+@pytest.mark.parametrize("passes", [1, 2, 5])
+def test_passes_at_once_change_no_number_and_no_order(passes: int, pictures: Pictures) -> None:
+    images = [image for shape in SHAPES for image in _shaped(pictures, *shape)]
+    images += [np.random.default_rng(i).integers(0, 256, (80, 80, 3), dtype=np.uint8) for i in range(9)]
+    scorer = NudeNetRgb()
+    scorer._passes = 1
+    expected = [scorer.score([image], [{}])[0] for image in images]
+    outputs = [scorer.raw(image) for image in images]
+    scorer._passes = passes
+    assert scorer.score(images, [{}] * len(images)) == expected
+    with ThreadPoolExecutor(passes) as pool:
+        assert all(np.array_equal(a, b) for a, b in zip(outputs, pool.map(scorer.raw, images), strict=True))
+
+
+def test_a_picture_that_is_refused_stops_the_whole_call(pictures: Pictures) -> None:
+    images = [*pictures(64), np.zeros((4, 4), np.uint8)]
+    with pytest.raises(CellError, match="not uint8"):
+        NudeNetRgb().score(images, [{}] * 5)
+
+
+class Session:
+    """onnxruntime's session as far as opening and naming it goes."""
+
+    def __init__(self, path: str, options: Any, providers: list[Any]) -> None:
+        self.options, self.providers = options, providers
+
+    def get_inputs(self) -> list[Any]:
+        return [SimpleNamespace(name="images")]
+
+    def get_providers(self) -> list[str]:
+        return [each if isinstance(each, str) else each[0] for each in self.providers]
+
+
+class WithoutDriver(Session):
+    """What onnxruntime does where CUDA is offered and cannot be started: it warns and goes on."""
+
+    def get_providers(self) -> list[str]:
+        return [_nudenet.CPU]
+
+
+@pytest.mark.parametrize(("offered", "session", "cuda"), [
+    ([_nudenet.CUDA, _nudenet.CPU], Session, True), ([_nudenet.CPU], Session, False),
+    ([_nudenet.CUDA, _nudenet.CPU], WithoutDriver, False),
+])
+def test_cuda_is_used_where_it_is_offered_and_named(
+    offered: list[str], session: type, cuda: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = NudeNetRgb().identity()
+    monkeypatch.setattr(_nudenet.onnxruntime, "get_available_providers", lambda: offered)
+    monkeypatch.setattr(_nudenet.onnxruntime, "InferenceSession", session)
+    scorer = NudeNetRgb()
+    added = {"provider": _nudenet.CUDA, "provider_options": _nudenet.CUDA_OPTIONS}
+    assert scorer.identity() == plain | (added if cuda else {})
+    assert scorer._passes == (1 if cuda else _nudenet.cores())
+
+
+def test_on_the_cpu_the_identity_is_what_it_always_was() -> None:
+    """Scores that are stored already are found by it."""
+    identity = NudeNetRgb().identity()
+    versions = {key for key in identity if key.endswith(("_version", "_sha256"))}
+    assert {key: value for key, value in identity.items() if key not in versions} == {
+        "scorer": "nudenet320n-rgb", "version": 1, "library": "nudenet (320n.onnx of the package) by onnxruntime, 1 thread",
+        "weights": "nudenet/320n.onnx",
+        "preprocessing": "black padding right and bottom to a square, / 255, float32, one picture a pass",
+        "resize": "320 x 320, bilinear on uint8 (cv2.dnn.blobFromImage)", "channel_order": "RGB",
+        "floor": "rows >= 0.2; suppression over all classes: score > 0.25, IoU 0.45",
+    }
+    assert versions == {"library_version", "onnxruntime_version", "opencv_version", "weights_sha256"}
 
 
 def test_no_row_above_the_floor_gives_no_box() -> None:

@@ -1,0 +1,264 @@
+"""What the scorers on CLIP share: weights found on this machine, opened by open_clip, and one picture a pass."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+import huggingface_hub
+import numpy as np
+import open_clip
+import PIL
+import safetensors.torch
+import torch
+import torchvision
+from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+from PIL import Image
+from pydantic import Field
+from safetensors import SafetensorError
+from torch import Tensor
+
+from srbench.errors import MissingError, UsageError, did_you_mean
+from srbench.scorers import base
+from srbench.scorers._files import check_rgb, one_thread, read_pickle, sha256_of
+
+IN_FOLDER = (HF_SAFE_WEIGHTS_NAME, "open_clip_pytorch_model.safetensors", HF_WEIGHTS_NAME)
+"""Files of weights in a folder, in the order in which open_clip prefers them."""
+SCALE = 100
+"""CLIP's own logit scale after training, by which every cosine is multiplied (2103.00020, section 2.5)."""
+
+
+class ClipOptions(base.Options):
+    """Options of a scorer whose CLIP can be chosen."""
+
+    model: str = "ViT-B-32-quickgelu"
+    """open_clip's name of the architecture; not read where `weights` is a folder."""
+    tag: str = "openai"
+    """open_clip's name of the weights, which fixes how pictures are scaled; not read where `weights` is a folder."""
+    weights: Path | None = Field(None, exclude=True)
+    """A file of these weights, or a folder in open_clip's local-dir format; None: the file in the Hugging Face hub cache."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What open_clip is asked to open."""
+
+    name: str
+    """A built-in architecture, or `local-dir:` and a folder."""
+    label: str
+    """What stands in the identity in place of a path."""
+    file: Path
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    """mean, std, interpolation and resize mode of the tag; empty where the folder says them."""
+
+
+# --- which weights -----------------------------------------------------------------------------------------------------------
+
+
+def pretrained(model: str, tag: str, scorer: str) -> dict[str, Any]:
+    """open_clip's entry for a tag of an architecture. Raises `UsageError` where the two do not belong together.
+
+    open_clip only warns where one has QuickGELU and the other has not; the numbers would be wrong without a sign.
+    """
+    fitting = [each for each in open_clip.list_pretrained_models_by_tag(tag) if _quick(each) == _quick(each, tag)]
+    entry = dict(open_clip.get_pretrained_cfg(model, tag))
+    if not entry:
+        raise UsageError(f"{scorer}: open_clip has no weights '{tag}' of a model '{model}'", did_you_mean(model, fitting))
+    if model not in fitting:
+        needs = "with" if entry.get("quick_gelu") else "without"
+        raise UsageError(f"{scorer}: '{tag}' was trained {needs} QuickGELU, '{model}' is not so", did_you_mean(model, fitting))
+    return entry
+
+
+def _quick(model: str, tag: str | None = None) -> bool:
+    """Whether an architecture, or the tag's weights of it, have QuickGELU."""
+    entry = open_clip.get_model_config(model) if tag is None else open_clip.get_pretrained_cfg(model, tag)
+    return bool((entry or {}).get("quick_gelu", False))
+
+
+def hub_files(entry: Mapping[str, Any]) -> tuple[str, str, tuple[str, ...]]:
+    """Repository, the file in it to fetch, and those that open_clip would read, best first."""
+    repo, _, name = str(entry["hf_hub"]).rpartition("/")
+    if not name:
+        return repo, HF_SAFE_WEIGHTS_NAME, (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
+    safe = str(PurePosixPath(name).with_suffix(".safetensors"))
+    return repo, name, tuple(dict.fromkeys((safe, name)))
+
+
+def cached(repo: str, names: Sequence[str]) -> Path | None:
+    """The first of the files that is in the hub cache; asks no network."""
+    for name in names:
+        found = huggingface_hub.try_to_load_from_cache(repo, name)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def source(model: str, tag: str, given: Path | None, scorer: str) -> Source:
+    """What to open: a folder, a file of a tag's weights, or the file in the hub cache.
+
+    Raises `MissingError` with the command that fetches it, `UsageError` where model and tag do not belong together.
+    """
+    if given is not None and given.expanduser().is_dir():
+        return _folder(given.expanduser(), scorer)
+    entry = pretrained(model, tag, scorer)
+    repo, wanted, names = hub_files(entry) if entry.get("hf_hub") else ("", "", ())
+    path = given.expanduser() if given else cached(repo, names)
+    if path is None or not path.is_file():
+        where = f"{path} does not exist" if path else f"CLIP {model} ({tag}) is not on this machine"
+        fetch = f"Fetch it: hf download {repo} {wanted}" if repo else "The hub does not have it. Give a file of it."
+        raise MissingError(f"{scorer}: {where}", fetch)
+    return Source(model, f"CLIP {model} {tag}", path, entry)
+
+
+def _folder(folder: Path, scorer: str) -> Source:
+    file = next((folder / name for name in IN_FOLDER if (folder / name).is_file()), None)
+    if file is None or not (folder / HF_CONFIG_NAME).is_file():
+        hint = f"Such a folder holds {HF_CONFIG_NAME} and {HF_SAFE_WEIGHTS_NAME}."
+        raise UsageError(f"{scorer}: {folder} is no folder of open_clip's local-dir format", hint)
+    if _asks_for_code(folder / HF_CONFIG_NAME):
+        raise UsageError(f"{scorer}: {folder / HF_CONFIG_NAME} sets trust_remote_code", "Foreign code is not run. Remove it.")
+    named = [folder / name for name in (HF_CONFIG_NAME, "tokenizer.json") if (folder / name).is_file()]
+    label = ", ".join(f"{path.name} {sha256_of(path)[:16]}" for path in named)
+    return Source(f"local-dir:{folder}", f"CLIP of a folder: {label}", file)
+
+
+def _asks_for_code(config: Path) -> bool:
+    """open_clip hands a configuration's tokenizer arguments to transformers, which would load code from where they say."""
+    try:
+        return "trust_remote_code" in json.dumps(json.loads(config.read_text(encoding="utf-8")))
+    except ValueError:
+        return False  # open_clip will not read it either
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Named tensors of a .safetensors file or of torch's own format, read strictly. Raises `UsageError`."""
+    if path.suffix != ".safetensors":
+        return read_pickle(path)
+    try:
+        return safetensors.torch.load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"{path}: not a file of weights", "Fetch it again, or give another one.") from error
+
+
+# --- the network -------------------------------------------------------------------------------------------------------------
+
+
+_UNREADABLE = (
+    OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, StopIteration, SafetensorError,
+    pickle.UnpicklingError,
+)  # fmt: skip
+"""What open_clip raises where a file or a folder's configuration does not fit."""
+
+
+def _opened(given: Source) -> tuple[Any, Any]:
+    """Network in evaluation mode, and the library's transform of a PIL image. Raises `UsageError`."""
+    local = given.name.startswith("local-dir:")
+    transform = {f"image_{key}": given.preprocessing.get(key) for key in ("mean", "std", "interpolation", "resize_mode")}
+    # What the library unpickles has been read by the strict reader before.
+    read_state(given.file)
+    try:
+        model, preprocess = open_clip.create_model_from_pretrained(
+            given.name, None if local else str(given.file), weights_only=True, **({} if local else transform)
+        )
+    except _UNREADABLE as error:
+        raise UsageError(f"{given.file}: not the weights of {given.label}", "Give the file that belongs to it.") from error
+    return model.eval().requires_grad_(False), preprocess
+
+
+class Clip:
+    """A CLIP that turns pictures and texts into vectors, each alone, in float32."""
+
+    def __init__(self, given: Source, scorer: str) -> None:
+        """scorer: its name, for messages. Raises `UsageError` for other weights than `given` says."""
+        self._source, self._scorer = given, scorer
+        self._model, self._transform = _opened(given)
+        self._texts: dict[str, Tensor] = {}
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return open_clip.get_tokenizer(self._source.name)
+
+    @property
+    def width(self) -> int:
+        """D, the length of its vectors."""
+        return int(open_clip.get_model_config(self._source.name)["embed_dim"])
+
+    def need_width(self, width: int) -> None:
+        """Raises `UsageError` unless its vectors have this length."""
+        if self.width != width:
+            message = f"{self._scorer} reads CLIP vectors of {width} numbers, not {self.width}"
+            raise UsageError(message, "Give the CLIP that it was made for, or leave the option out.")
+
+    def identity(self) -> dict[str, Any]:
+        """What its numbers depend on, for the scorer's identity."""
+        scaling = self._model.visual.preprocess_cfg
+        return {
+            "library": "open_clip_torch",
+            "library_version": open_clip.__version__,
+            "torch_version": torch.__version__,
+            "torchvision_version": torchvision.__version__,
+            "pillow_version": PIL.__version__,
+            "weights": self._source.label,
+            "weights_sha256": sha256_of(self._source.file),
+            "preprocessing": f"open_clip's transform of a PIL image, mean {list(scaling['mean'])}, std {list(scaling['std'])}, "
+            "float32, one picture a pass on one thread; texts cut at the context length, one a pass",
+            "resize": f"{scaling['size']} px, mode {scaling['resize_mode']}, {scaling['interpolation']} with anti-aliasing",
+            "channel_order": "RGB",
+        }
+
+    @torch.inference_mode()
+    def image(self, image: np.ndarray) -> Tensor:
+        """Vector of a picture as the network gives it, not of length 1, (D,). Raises `CellError` for other than uint8 RGB."""
+        x = self._transform(Image.fromarray(check_rgb(image, self._scorer)))[None]  # (1, 3, S, S)
+        with one_thread():
+            return self._model.encode_image(x)[0]
+
+    @torch.inference_mode()
+    def unit(self, image: np.ndarray) -> Tensor:
+        """Vector of a picture, of length 1, (D,). Raises `CellError` for other than uint8 RGB."""
+        return torch.nn.functional.normalize(self.image(image), dim=-1)
+
+    @torch.inference_mode()
+    def text(self, text: str) -> Tensor:
+        """Vector of a text, of length 1, (D,); encoded once."""
+        if text not in self._texts:
+            with one_thread():
+                self._texts[text] = self._model.encode_text(self._tokenizer([text]), normalize=True)[0]
+        return self._texts[text]
+
+
+# --- the scorer --------------------------------------------------------------------------------------------------------------
+
+
+class ClipScore:
+    """100 x cosine of a picture with its prompt, and with its reference prompt."""
+
+    meta: ClassVar[Mapping[str, Any]]
+    Options: ClassVar[type[base.Options]] = ClipOptions
+
+    def __init__(self, options: ClipOptions | None = None) -> None:
+        chosen = options or self.Options()
+        assert isinstance(chosen, ClipOptions)
+        name = self.meta["name"]
+        self._clip = Clip(source(chosen.model, chosen.tag, chosen.weights, name), name)
+
+    def identity(self) -> dict[str, Any]:
+        return {"scorer": self.meta["name"], "version": self.meta["version"], **self._clip.identity()}
+
+    def _similarity(self, feature: Tensor, text: str | None) -> float | None:
+        return None if text is None else round(SCALE * float(feature @ self._clip.text(text)), 6)
+
+    def score(self, images: Sequence[np.ndarray], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """One dict per image; `reference` is None where the row has no reference prompt. Raises `CellError`."""
+        scores = []
+        with one_thread():
+            for image, row in zip(images, rows, strict=True):
+                feature = self._clip.unit(image)
+                scores.append({key: self._similarity(feature, row.get(key)) for key in ("prompt", "reference")})
+        return scores

@@ -1,0 +1,112 @@
+"""Image classifiers of transformers from a folder in the hub's format: configuration, image processor, weights.
+
+Nothing but these three files is read, no code from the folder is run, and the network is never asked.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from PIL import Image
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
+from transformers.utils import logging as transformers_logging
+
+from srbench.errors import UsageError
+from srbench.scorers import base
+from srbench.scorers._classifier import Classifier
+from srbench.scorers._files import read_pickle, sha256_of
+
+CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""The first that is there is read."""
+HINT = f"Give a folder of an image classifier with {CONFIG}, {PROCESSOR} and {WEIGHTS[0]}."
+_BROKEN = (
+    OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError, pickle.UnpicklingError,
+    SafetensorError, StrictDataclassError,
+)  # fmt: skip
+"""What transformers raises for files that are damaged, or are those of something else."""
+
+
+class HubFolder(base.Options):
+    """Options of a scorer whose weights are a folder in the hub's format."""
+
+    weights: Path | None = Field(None, exclude=True)
+    """The folder; None: where the hub's own download put it."""
+
+
+def weights_file(folder: Path) -> Path | None:
+    """The file of weights, or None where the folder lacks it, the configuration or the processor."""
+    if not all((folder / name).is_file() for name in (CONFIG, PROCESSOR)):
+        return None
+    return next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+
+
+def _state(path: Path) -> dict[str, Tensor]:
+    return load_file(path) if path.suffix == ".safetensors" else read_pickle(path)
+
+
+def network(folder: Path, path: Path) -> Any:
+    """transformers' classifier in float32 and evaluation mode. Raises `UsageError`.
+
+    Every weight of the network must be in the file and every one of the file in the network.
+    """
+    transformers_logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):
+            cls = type(AutoModelForImageClassification.from_config(config, trust_remote_code=False))
+        # Given tensors, not the folder: a folder can name other files, by an adapter or in its configuration.
+        made, report = cls.from_pretrained(
+            None, config=config, state_dict=_state(path), dtype=torch.float32, output_loading_info=True,
+        )
+    except _BROKEN as error:
+        raise UsageError(f"{folder}: not an image classifier in the hub's format", HINT) from error
+    if any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")):
+        raise UsageError(f"{path}: its weights are not those of {config.model_type} as {CONFIG} describes it", HINT)
+    return made.eval().requires_grad_(False)
+
+
+def processor(folder: Path) -> Any:
+    """transformers' image processor on PIL, which is what the published numbers were made with. Raises `UsageError`."""
+    try:
+        return AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False, backend="pil")
+    except _BROKEN as error:
+        raise UsageError(f"{folder}: no image processor in {PROCESSOR}", HINT) from error
+
+
+class HubClassifier(Classifier):
+    """A classifier whose folder has been found."""
+
+    def open(self, folder: Path, path: Path) -> None:
+        """Load the three files. Raises `UsageError`."""
+        self._folder, self._path = folder, path
+        self._network, self._processor = network(folder, path), processor(folder)
+
+    def labels(self) -> list[str]:
+        """The classes in the order of the output, as the configuration names them."""
+        return [str(label) for _, label in sorted(self._network.config.id2label.items())]
+
+    def logits(self, picture: Image.Image) -> Tensor:
+        return self._network(**self._processor(images=picture, return_tensors="pt")).logits[0]
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            **super().identity(),
+            "library": f"transformers, {type(self._network).__name__}",
+            "library_version": metadata.version("transformers"),
+            "weights_sha256": sha256_of(self._path),
+            "config_sha256": sha256_of(self._folder / CONFIG),
+            "processor": json.loads(self._processor.to_json_string()),
+            "preprocessing": f"{type(self._processor).__name__} with the settings named as `processor`, float32",
+            "resize": "the processor's, by PIL",
+        }

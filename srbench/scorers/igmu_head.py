@@ -1,0 +1,118 @@
+"""`igmu-head`: one of IGMU's released heads (2506.02761) on CLIP ViT-B/32 of OpenAI.
+
+Architecture and names: ryliu68/IGMU@a9dc4ce:model.py, `AdvancedClassifierHead_CLIP`. The field is the probability of label 1.
+What label 1 means is not decided here: it differs by head (the concept for Van Gogh and parachute, its absence for nudity and
+church, if the labels follow the names of the training folders), and a table in the repository says the opposite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from srbench.errors import MissingError, UsageError
+from srbench.scorers import base
+from srbench.scorers._clip import Clip, read_state, source
+from srbench.scorers._files import one_thread, sha256_of
+from srbench.scorers.base import scorer
+
+SCORER = {
+    "name": "igmu-head",
+    "version": 1,
+    "kind": "image",
+    "title": "Probability of label 1 by a head of IGMU on CLIP ViT-B/32",
+    "reads": [],
+    "fields": ["probability"],
+    "families": [],
+}
+MODEL, TAG, WIDTH = "ViT-B-32-quickgelu", "openai", 512
+SOURCE = "ryliu68/IGMU on GitHub, Weights/<task>/classifier_head.pth"
+
+
+class HeadOptions(base.Options):
+    """Which head, and where its CLIP is."""
+
+    weights: Path | None = Field(None, exclude=True)
+    """The head's file, .safetensors or torch's own format; there is no default."""
+    clip: Path | None = Field(None, exclude=True)
+    """A file of OpenAI's ViT-B/32, or a folder in open_clip's local-dir format; None: the file in the hub cache."""
+
+
+class Head(nn.Module):
+    """CLIP image vectors (N, 512), not of length 1, to logits (N, 1): a gate on each number, then a small network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        half, quarter = WIDTH // 2, WIDTH // 4
+        self.attention = nn.Sequential(nn.Linear(WIDTH, half), nn.ReLU(), nn.Linear(half, WIDTH), nn.Sigmoid())
+        self.classifier = nn.Sequential(
+            nn.LayerNorm(WIDTH), nn.Linear(WIDTH, half), nn.ReLU(), nn.Dropout(0.3),
+            nn.Linear(half, quarter), nn.ReLU(), nn.Dropout(0.3), nn.Linear(quarter, 1),
+        )  # fmt: skip
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, 512) to (N, 1)."""
+        return self.classifier(features * self.attention(features))
+
+
+def read_head(path: Path) -> Head:
+    """A head in evaluation mode. Raises `UsageError` where names or shapes are not the released ones."""
+    head, state = Head(), read_state(path)
+    expected = {name: tuple(value.shape) for name, value in head.state_dict().items()}
+    found = {name: tuple(value.shape) if isinstance(value, Tensor) else None for name, value in state.items()}
+    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if wrong:
+        message = f"{path}: not a head of IGMU: {wrong[0]} is {found.get(wrong[0], 'missing')}"
+        raise UsageError(message, f"Expected {expected.get(wrong[0], 'no such name')}. The heads are in {SOURCE}.")
+    head.load_state_dict(state)
+    return head.eval().requires_grad_(False)
+
+
+def head_path(given: Path | None) -> Path:
+    """The head's file. Raises `MissingError` where none is given, or where it is not there."""
+    if given is None or not given.expanduser().is_file():
+        message = f"igmu-head: {given} does not exist" if given else "igmu-head: no head is given"
+        raise MissingError(message, f"Get one from {SOURCE}, and pass --set igmu-head.weights=FILE")
+    return given.expanduser()
+
+
+@scorer(SCORER)
+class IgmuHead:
+    """Probability of label 1; CLIP computes in float32 by open_clip where IGMU used transformers."""
+
+    Options: ClassVar[type[base.Options]] = HeadOptions
+
+    def __init__(self, options: HeadOptions | None = None) -> None:
+        chosen = options or HeadOptions()
+        name = str(SCORER["name"])
+        self._path = head_path(chosen.weights)
+        self._head = read_head(self._path)
+        self._clip = Clip(source(MODEL, TAG, chosen.clip, name), name)
+        self._clip.need_width(WIDTH)
+
+    def identity(self) -> dict[str, Any]:
+        clip = self._clip.identity()
+        return {
+            "scorer": SCORER["name"],
+            "version": SCORER["version"],
+            **clip,
+            "weights": f"a head of IGMU on {clip['weights']}",
+            "weights_sha256": sha256_of(self._path),
+            "clip_sha256": clip["weights_sha256"],
+        }
+
+    @torch.inference_mode()
+    def score(self, images: Sequence[np.ndarray], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """One dict per image: `probability` of label 1. Raises `CellError` for other than uint8 RGB."""
+        scores = []
+        with one_thread():
+            for image, _ in zip(images, rows, strict=True):
+                logit = self._head(self._clip.image(image)[None])  # (1, 1)
+                scores.append({"probability": round(float(torch.sigmoid(logit)), 6)})
+        return scores

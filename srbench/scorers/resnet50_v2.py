@@ -1,0 +1,60 @@
+"""`resnet50-v2`: torchvision's ResNet-50 with its second, better trained ImageNet weights; UCE, RECE and ConceptPrune use it."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Any, ClassVar
+
+import torchvision
+from PIL import Image
+from torch import Tensor
+from torchvision.models import ResNet50_Weights
+
+from srbench.errors import UsageError
+from srbench.scorers import base
+from srbench.scorers._files import File, fetched, read_pickle, sha256_of
+from srbench.scorers._imagenet import ImageNet
+from srbench.scorers.base import scorer
+
+SCORER = {
+    "name": "resnet50-v2",
+    "version": 1,
+    "kind": "image",
+    "title": "ImageNet classes by torchvision's ResNet-50 (IMAGENET1K_V2), the 50 likeliest",
+    "reads": [],
+    "fields": ["objects", "rest"],
+    "families": [],
+}
+WEIGHTS = ResNet50_Weights.IMAGENET1K_V2
+
+
+@scorer(SCORER)
+class ResNet50V2(ImageNet):
+    """Probabilities of objects, with the transforms that belong to the weights."""
+
+    Options: ClassVar[type[base.Options]] = File
+
+    def __init__(self, options: File | None = None) -> None:
+        self._path = fetched(options.weights if options else None, WEIGHTS.url, str(SCORER["name"]))
+        self._transform = WEIGHTS.transforms()
+        network = torchvision.models.resnet50(weights=None)
+        try:
+            network.load_state_dict(read_pickle(self._path))
+        except RuntimeError as error:
+            raise UsageError(f"{self._path}: not torchvision's ResNet-50", f"Give the file of {WEIGHTS.url}") from error
+        self._network = network.eval().requires_grad_(False)
+
+    def logits(self, picture: Image.Image) -> Tensor:
+        return self._network(self._transform(picture)[None])[0]
+
+    def identity(self) -> dict[str, Any]:
+        preset = self._transform
+        return {
+            **super().identity(),
+            "library": "torchvision, resnet50",
+            "library_version": metadata.version("torchvision"),
+            "weights": f"ResNet50_Weights.{WEIGHTS.name}",
+            "weights_sha256": sha256_of(self._path),
+            "preprocessing": f"the weights' own, from PIL: / 255, mean {preset.mean}, deviation {preset.std}, float32",
+            "resize": f"shorter side {preset.resize_size[0]}, {preset.interpolation.value} (PIL), centre {preset.crop_size[0]}",
+        }
