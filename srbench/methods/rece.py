@@ -21,6 +21,15 @@ METHOD = {
     "paper": "2407.12383",
     "families": ["*"],
     "presets": {"rece": {}},
+    # On pocket's `dev` rows, by `srbench/pocket/build/fit.py`, over `uce-old` as it is fitted there.
+    "fitted": {
+        "pocket": {
+            "rece": {
+                "object": {"lam": 1e-3, "epochs": 1, "edit_lam": 0.5, "preserve_texts": "@pocket-world"},
+                "style": {"lam": 0.1, "epochs": 1, "edit_lam": 10.0, "preserve_texts": "@pocket-world"},
+            },
+        },
+    },
     "decides": False,
     "reads_concept": True,
     "base": {"preset": "uce-old", "options": {"erase_scale": 0.1, "preserve_scale": 0.1}},

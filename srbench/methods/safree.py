@@ -38,6 +38,14 @@ METHOD = {
         "safree-official": {"negative": True},
         "safree+ci": {"concept": "inversion"},
     },
+    # On pocket's `dev` rows, by `srbench/pocket/build/fit.py`, for `safree`; the others share what they have of it.
+    "fitted": {
+        "pocket": {
+            "safree": {"object": {"m": 1.0, "steps": "absolute"}, "style": {"m": 1.0, "steps": "absolute"}},
+            "safree-official": {"object": {"m": 1.0, "steps": "absolute"}, "style": {"m": 1.0, "steps": "absolute"}},
+            "safree+ci": {"object": {"m": 1.0, "steps": "absolute"}, "style": {"m": 1.0, "steps": "absolute"}},
+        },
+    },
     "decides": True,
     "reads_concept": True,
     "prepare": "make",
