@@ -54,10 +54,10 @@ def _only(cells: list[ResultCell], what: str, names: Sequence[str], value: Calla
     return [cell for cell in cells if not names or value(cell) in names]
 
 
-def _rejudged(folder: Path, protocol: str) -> list[ResultCell]:
+def _rejudged(folder: Path, protocols: Sequence[str]) -> list[ResultCell]:
     from srbench.engine.record import rejudge  # brings torch, which plain tables do without
 
-    return rejudge(folder, protocol, say)
+    return rejudge(folder, protocols, say)
 
 
 def _plain(cells: list[ResultCell]) -> list[ResultCell]:
@@ -69,7 +69,7 @@ def _plain(cells: list[ResultCell]) -> list[ResultCell]:
 
 
 def compare(
-    folder: Path, methods: Sequence[str], suites: Sequence[str], concepts: Sequence[str], protocol: str | None,
+    folder: Path, methods: Sequence[str], suites: Sequence[str], concepts: Sequence[str], protocols: Sequence[str],
     format: str | None, everything: bool, only_costs: bool,
 ) -> int:
     """Print the newest result of every cell under `folder`, filtered."""
@@ -77,7 +77,7 @@ def compare(
         raise UsageError(f"there is no format '{format}'", did_you_mean(format, formats.FORMATS))
     if not folder.is_dir():
         raise UsageError(f"{folder}: not a results folder", "Give the folder that `srbench run --out` wrote to.")
-    cells = _rejudged(folder, protocol) if protocol else newest(folder, say)
+    cells = _rejudged(folder, protocols) if protocols else newest(folder, say)
     if not cells:
         raise MissingError(f"{folder}: no results yet", f"srbench run --method none,saferedir --suite igmu,mma --out {folder}")
     cells = _only(cells, "method", methods, lambda cell: cell.method)

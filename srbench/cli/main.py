@@ -110,7 +110,7 @@ def compare(
     method: Annotated[str | None, typer.Option(help="Only these methods, with commas.")] = None,
     suite: Annotated[str | None, typer.Option(help="Only these suites, with commas.")] = None,
     concept: Annotated[str | None, typer.Option(help="Only these concepts, with commas.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="Judge the stored scores under this protocol instead.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Judge stored scores under these protocols, with commas.")] = None,
     format: Annotated[str | None, typer.Option("--format", help="md, csv, latex or json. [default: a table]")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Also the variants among the committed results.")] = False,
     costs: Annotated[bool, typer.Option("--costs", help="What the methods cost: making, time, parameters, memory.")] = False,
@@ -121,7 +121,7 @@ def compare(
     from srbench.cli import compare as room
 
     form = "json" if json else format
-    return room.compare(results, words(method), words(suite), words(concept), protocol, form, all_, costs)
+    return room.compare(results, words(method), words(suite), words(concept), words(protocol), form, all_, costs)
 
 
 @app.command("list")

@@ -160,15 +160,18 @@ def write_run(folder: Path, run: str, header: dict[str, Any], cells: list[Cell],
     return path
 
 
-def rejudge(folder: Path, protocol: str, warn: Callable[[str], None]) -> list[ResultCell]:
-    """Local cells judged anew under another protocol from stored raw scores; no model is touched.
+def rejudge(folder: Path, protocols: Sequence[str], warn: Callable[[str], None]) -> list[ResultCell]:
+    """Local cells judged anew under each of some protocols from stored raw scores; no model is touched.
 
-    Raises `UsageError` where the protocol is unknown. Cells whose images were never scored by its scorer show `n/a`.
+    Raises `UsageError` where a protocol is unknown. Cells whose images were never scored by its scorer show `n/a`.
     """
-    judge = load.named("protocol", protocol, load.protocols())
-    store = Store.peek(folder / "store", warn)
-    records = stored_records(folder, store, lambda cell: judge)
-    return measured([(record, judge) for record in records], "pocket-judge", "pocket-clip")
+    judges = [load.named("protocol", name, load.protocols()) for name in protocols]
+    records = stored_records(folder, Store.peek(folder / "store", warn), lambda cell: judges[0])
+    found = []
+    for judge in judges:
+        judged = [(replace(record, protocol=judge.name), judge) for record in records]
+        found += measured(judged, "pocket-judge", "pocket-clip")
+    return found
 
 
 def stored_records(folder: Path, store: Store, judge_of: Callable[[ResultCell], ProtocolSpec | None]) -> list[CellRecord]:

@@ -115,7 +115,7 @@ def test_the_same_command_again_compares_nothing(world: Any) -> None:
 def test_judging_anew_reads_comparisons_from_the_store(world: Any) -> None:
     done = world.run(scorers=("gap", "cloud"))
     counted = Gap.calls, Cloud.calls
-    again = {cell.method: cell for cell in rejudge(world.out, "bright", world.lines.append)}
+    again = {cell.method: cell for cell in rejudge(world.out, ["bright"], world.lines.append)}
     assert (Gap.calls, Cloud.calls) == counted
     for cell in done.cells:
         for metric in ("gap", "cloud", "fsr"):

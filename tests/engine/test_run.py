@@ -370,7 +370,7 @@ def test_images_with_equal_pixels_share_their_scores_when_judged_anew(world: Any
     done = world.run(settings=("push.strength=0",))
     records = list(world.store().images.values())
     assert len({r["pixel_sha"] for r in records}) < len(records)
-    again = {(c.method, c.suite): c for c in rejudge(world.out, "bright", world.lines.append)}
+    again = {(c.method, c.suite): c for c in rejudge(world.out, ["bright"], world.lines.append)}
     for cell in done.cells:
         found = again[cell.method, cell.suite]
         assert (found.n_run, found.n_scored) == (8, 8)
@@ -392,3 +392,16 @@ def test_an_option_that_a_scorer_does_not_have_is_refused(world: Any) -> None:
     with pytest.raises(UsageError, match="brightness has no option 'scael'") as caught:
         world.run(settings=("brightness.scael=2",))
     assert "scale" in caught.value.hint
+
+
+def test_several_protocols_read_the_store_once(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = world.run()
+    strict = load.protocols()["bright"].model_copy(update={"name": "blinding", "threshold": 1.0})
+    monkeypatch.setattr(load, "protocols", lambda known=load.protocols(): {**known, "blinding": strict})
+    opened, peek = [], Store.peek
+    monkeypatch.setattr(Store, "peek", lambda *given: opened.append(1) or peek(*given))
+    found = rejudge(world.out, ["bright", "blinding"], world.lines.append)
+    assert opened == [1]
+    assert [cell.protocol for cell in found] == ["bright"] * 2 + ["blinding"] * 2
+    assert {c.method: c.metrics["fsr"].value for c in found if c.protocol == "blinding"} == {"none": 100, "push": 100}
+    assert [c.metrics["fsr"].value for c in found[:2]] == [c.metrics["fsr"].value for c in done.cells]
