@@ -396,8 +396,9 @@ def test_an_option_that_a_scorer_does_not_have_is_refused(world: Any) -> None:
 
 def test_several_protocols_read_the_store_once(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     done = world.run()
-    strict = load.protocols()["bright"].model_copy(update={"name": "blinding", "threshold": 1.0})
-    monkeypatch.setattr(load, "protocols", lambda known=load.protocols(): {**known, "blinding": strict})
+    known = load.protocols()
+    strict = known["bright"].model_copy(update={"name": "blinding", "threshold": 1.0})
+    monkeypatch.setattr(load, "protocols", lambda: {**known, "blinding": strict})
     opened, peek = [], Store.peek
     monkeypatch.setattr(Store, "peek", lambda *given: opened.append(1) or peek(*given))
     found = rejudge(world.out, ["bright", "blinding"], world.lines.append)
