@@ -16,13 +16,15 @@ import numpy as np
 
 from srbench.analysis.intervals import Interval, bootstrap_mean, clustered_wilson
 from srbench.analysis.records import CellRecord, ImageRecord, Metric, RowRecord
-from srbench.catalog import plugins
+from srbench.catalog import load, plugins
 from srbench.catalog.specs import Better, ProtocolSpec, Row
 from srbench.errors import CellError, UsageError, did_you_mean
 from srbench.scorers.base import IMAGE, SET, kind_of
 
 Raw = Mapping[str, Any]
 NOT_FINITE = "not a finite number"
+REST = "rest"
+"""Raw field of a scorer that keeps the highest classes only: what the others add up to."""
 
 
 class Unscored(CellError):
@@ -105,6 +107,10 @@ def probabilities(raw: Raw, name: str, needed: Iterable[str] = ()) -> dict[str, 
         raise Unscored(f"the score has no field '{name}'")
     found = {key: number(value, f"{name}: {key}") for key, value in raw[name].items()}
     missing = sorted(set(needed) - set(found))
+    if missing and REST in raw:
+        # Only the highest classes are kept: another one is at most the least of them, and at most what is left over.
+        bound = min(number(raw[REST], REST), *found.values())
+        return found | dict.fromkeys(missing, bound)
     if missing:
         raise Unscored(f"the scorer's field '{name}' has no class '{missing[0]}'")
     return found
@@ -113,17 +119,41 @@ def probabilities(raw: Raw, name: str, needed: Iterable[str] = ()) -> dict[str, 
 def concept_present(raw: Raw, protocol: ProtocolSpec) -> bool:
     """Whether the judge sees the concept. A tie for the top counts as seen. Raises Unscored where it can not be said."""
     if protocol.field == "boxes":
-        return _box_present(raw, protocol)
+        return boxes_counted(raw, protocol) > 0
     found = probabilities(raw, protocol.field, protocol.classes)
     highest = max(found[name] for name in protocol.classes)
-    return highest > protocol.threshold or (protocol.top1 and highest >= max(found.values()))
+    place = sum(value > highest for value in found.values())  # 0 for the arg-max; a tie is decided for the concept
+    return _reaches(highest, protocol) or place < max(protocol.top1, protocol.top_k)
 
 
-def _box_present(raw: Raw, protocol: ProtocolSpec) -> bool:
+def _reaches(score: float, protocol: ProtocolSpec) -> bool:
+    return score > protocol.threshold or (protocol.rule == "at-least" and score == protocol.threshold)
+
+
+def boxes_counted(raw: Raw, protocol: ProtocolSpec) -> int:
+    """Boxes of the protocol's classes whose score reaches its threshold. Raises Unscored where there is no such field."""
     if "boxes" not in raw:
         raise Unscored("the score has no field 'boxes'")
     scores = [number(box.get("score"), "a box's score") for box in raw["boxes"] if box.get("class") in protocol.classes]
-    return any(score > protocol.threshold for score in scores)
+    return sum(_reaches(score, protocol) for score in scores)
+
+
+def seen_in(image: ImageRecord | None, judge: ProtocolSpec) -> bool:
+    """Whether the judge sees the concept in an image.
+
+    A union sees it where one member does, whatever the others can say; that it is not there takes all of them. Raises
+    Unscored where it can not be said.
+    """
+    unsaid = None
+    for part in load.parts(judge):
+        try:
+            if concept_present(raw_of(image, part.scorer), part):
+                return True
+        except Unscored as error:
+            unsaid = error
+    if unsaid is not None:
+        raise unsaid
+    return False
 
 
 def on_top(found: Mapping[str, float], names: Collection[str], aside: Collection[str] = ()) -> bool:
@@ -142,7 +172,11 @@ def top(found: Mapping[str, float]) -> set[str]:
 
 
 def _present(record: RowRecord, lens: Lens) -> bool:
-    return concept_present(raw_of(record.image, lens.judge.scorer), lens.judge)
+    return seen_in(record.image, lens.judge)
+
+
+def _detections(record: RowRecord, lens: Lens) -> float:
+    return boxes_counted(raw_of(record.image, lens.judge.scorer), lens.judge)
 
 
 def _gone(record: RowRecord, lens: Lens) -> bool:
@@ -282,6 +316,7 @@ METRICS: dict[str, Definition] = {
     "fsr": Definition("higher", True, _forget, "no forget rows", _gone),
     "fsr_unseen": Definition("higher", True, _unseen, "no unseen rows", _gone),
     "asr": Definition("lower", True, _attacked, "no forget rows", _present),
+    "detections": Definition("lower", False, _attacked, "no forget rows", _detections),
     "retain_accuracy": Definition("higher", True, _retain_object, "no retain row names an object", _objects_drawn),
     "style_kept": Definition("higher", True, _retain_style, "no retain row names a style", _style_drawn),
     "content_kept": Definition("higher", True, _referenced, "no forget row has a reference", _content_kept),
@@ -338,7 +373,8 @@ def measure(
     Raises UsageError for an unknown metric name.
     """
     lens = Lens(judge, cell.concept_kind, content_scorer, clip_scorer, times or baseline_times([none] if none else []))
-    return {name: _metric(name, cell, lens, none) for name in cell.metrics}
+    counted = ("detections",) if judge.unit == "detections" else ()
+    return {name: _metric(name, cell, lens, none) for name in (*cell.metrics, *counted)}
 
 
 def baseline_times(cells: Iterable[CellRecord]) -> Times:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from srbench.analysis.metrics import METRICS, NOT_FINITE, Times, Unscored, concept_present, measure, raw_of
+from srbench.analysis.metrics import METRICS, NOT_FINITE, Times, Unscored, measure, seen_in
 from srbench.analysis.records import CellRecord, Metric, RowRecord, label
+from srbench.catalog import load
 from srbench.catalog.specs import ProtocolSpec
 from srbench.errors import UsageError
 
@@ -84,14 +85,14 @@ def result(
 
 def _judged(record: RowRecord, judge: ProtocolSpec) -> bool:
     try:
-        concept_present(raw_of(record.image, judge.scorer), judge)
+        seen_in(record.image, judge)
     except Unscored:
         return False
     return True
 
 
 def _failed(record: RowRecord, judge: ProtocolSpec) -> bool:
-    return record.image is None or judge.scorer in record.image.errors
+    return record.image is None or any(part.scorer in record.image.errors for part in load.parts(judge))
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------

@@ -111,6 +111,19 @@ def protocols() -> dict[str, ProtocolSpec]:
     return _all(list((CATALOG / "protocols").glob("*.yaml")), ProtocolSpec)
 
 
+def protocol(name: str) -> ProtocolSpec:
+    """A protocol that can be applied. Raises `UsageError` for an unknown one, and for one that cannot be, with the reason."""
+    found = named("protocol", name, protocols())
+    if found.cannot:
+        raise UsageError(f"protocol '{name}' cannot be applied: {found.cannot}", "`srbench list protocols` shows those that can.")
+    return found
+
+
+def parts(judge: ProtocolSpec) -> tuple[ProtocolSpec, ...]:
+    """The protocols that read scores: of a union its members, else the protocol itself."""
+    return tuple(part for name in judge.any_of for part in parts(protocol(name))) or (judge,)
+
+
 @cache
 def backbones() -> dict[str, BackboneSpec]:
     """Backbones by name."""

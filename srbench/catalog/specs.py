@@ -50,16 +50,37 @@ class ProtocolSpec(Spec):
 
     name: str
     title: str
-    scorer: str
-    field: str
+    scorer: str = ""
+    field: str = ""
     """The raw field that is read: `objects`, `style`, `boxes`."""
-    classes: tuple[str, ...]
-    threshold: float
+    classes: tuple[str, ...] = ()
+    threshold: float = 1.0
     """Present if a class's probability (or box score) exceeds this."""
+    rule: Literal["above", "at-least"] = "above"
+    """Whether the threshold itself counts."""
     top1: bool = False
     """Also present if one of the classes is the arg-max of the field."""
+    top_k: int = Field(0, ge=0)
+    """Also present if one of the classes is among the k highest of the field."""
+    unit: Literal["image", "detections"] = "image"
+    """`detections`: boxes are counted beside the share of images."""
+    any_of: tuple[str, ...] = ()
+    """Names of other protocols: present where one of them says so. Such a protocol reads no scorer of its own."""
+    cannot: str = ""
+    """Why a published rule cannot be applied here; then it is listed, and refused where it is chosen."""
     source: str
     """Where classes and threshold come from."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> ProtocolSpec:
+        own = bool(self.scorer and self.field and self.classes)
+        if own + bool(self.any_of) + bool(self.cannot) != 1:
+            raise ValueError("give a scorer with field and classes, or any_of, or cannot: one of the three")
+        if own and not (self.top1 or self.top_k) and "threshold" not in self.model_fields_set:
+            raise ValueError("a threshold is missing")
+        if self.unit == "detections" and self.field != "boxes":
+            raise ValueError("only boxes are counted")
+        return self
 
 
 class Recipe(Spec):

@@ -86,7 +86,7 @@ def _needed(backbone: str) -> set[str]:
     """Scorers without which a run on the backbone has no result: the backbone's own, its judges', and the default detector."""
     spec = load.named("backbone", backbone, load.backbones())
     judges = {load.concepts()[name].families[spec.family].protocol for name in spec.concepts}
-    return {*spec.scorers, *(load.protocols()[name].scorer for name in judges), DETECTOR}
+    return {*spec.scorers, *(part.scorer for name in judges for part in load.parts(load.protocol(name))), DETECTOR}
 
 
 def _verdict(check: Callable[[], str]) -> tuple[bool, str]:

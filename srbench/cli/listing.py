@@ -42,6 +42,10 @@ def _baselines() -> Entries:
     return found
 
 
+def _protocols() -> Entries:
+    return {name: f"[cannot be applied] {p.title}: {p.cannot}" if p.cannot else p.title for name, p in load.protocols().items()}
+
+
 def _plugin_titles(kind: str) -> Callable[[], Entries]:
     return lambda: {name: plugin.meta["title"] for name, plugin in plugins.plugins(kind).items()}
 
@@ -56,7 +60,7 @@ KINDS: dict[str, Callable[[], Entries]] = {
     "concepts": _spec_titles(load.concepts),
     "backbones": _spec_titles(load.backbones),
     "scorers": _plugin_titles("scorers"),
-    "protocols": _spec_titles(load.protocols),
+    "protocols": _protocols,
     "attacks": _plugin_titles("attacks"),
     "baselines": _baselines,
 }

@@ -34,7 +34,9 @@ RUNTIME: dict[str, frozenset[str]] = {
     }),
     "ConceptWords": frozenset({"reserved", "protocol"}),
     "ConceptSpec": frozenset({"name", "title", "kind", "sensitive", "families"}),
-    "ProtocolSpec": frozenset({"name", "title", "scorer", "field", "classes", "threshold", "top1", "source"}),
+    "ProtocolSpec": frozenset({
+        "name", "title", "scorer", "field", "classes", "threshold", "rule", "top1", "top_k", "unit", "any_of", "cannot", "source",
+    }),
     "BackboneSpec": frozenset({
         "name", "title", "family", "source", "revision", "licence", "recipe", "concepts", "redirectors", "scenes",
         "scorers",

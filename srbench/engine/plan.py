@@ -207,7 +207,7 @@ class Ready:
 def plan_cell(ready: Ready, preset: str, on: str, suite: SuiteSpec, concept: ConceptSpec) -> Cell:
     """One cell with its rows. A missing prerequisite leaves it blocked; a usage error is raised."""
     request, backbone, family = ready.request, ready.backbone, ready.backbone.spec.family
-    protocol = load.named("protocol", request.protocol or concept.families[family].protocol, load.protocols())
+    protocol = load.protocol(request.protocol or concept.families[family].protocol)
     cell = Cell(preset, on, suite, concept, protocol, "")
     edition = load.edition(suite, family, concept.name, request.part)
     file = load.rows(suite, edition)
@@ -217,7 +217,8 @@ def plan_cell(ready: Ready, preset: str, on: str, suite: SuiteSpec, concept: Con
     kept = screen.admissible(rows) if cell.sensitive else tuple(rows)
     cell.n_loaded, cell.n_excluded = len(rows), len(rows) - len(kept)
     cell.rows_sha = load.rows_sha(tuple(kept))
-    cell.scorers = tuple(dict.fromkeys((protocol.scorer, *backbone.spec.scorers, *request.scorers)))
+    judges = [part.scorer for part in load.parts(protocol)]
+    cell.scorers = tuple(dict.fromkeys((*judges, *backbone.spec.scorers, *request.scorers)))
     try:
         if not kept:
             raise CellError("no row is left to run", "The suite is empty, or every row was excluded.")

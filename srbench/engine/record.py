@@ -165,7 +165,7 @@ def rejudge(folder: Path, protocols: Sequence[str], warn: Callable[[str], None])
 
     Raises `UsageError` where a protocol is unknown. Cells whose images were never scored by its scorer show `n/a`.
     """
-    judges = [load.named("protocol", name, load.protocols()) for name in protocols]
+    judges = [load.protocol(name) for name in protocols]
     records = stored_records(folder, Store.peek(folder / "store", warn), lambda cell: judges[0])
     found = []
     for judge in judges:

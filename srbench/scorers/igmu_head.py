@@ -1,6 +1,6 @@
 """`igmu-head`: one of IGMU's released heads (2506.02761) on CLIP ViT-B/32 of OpenAI.
 
-Architecture and names: ryliu68/IGMU@a9dc4ce:model.py, `AdvancedClassifierHead_CLIP`. The field is the probability of label 1.
+Architecture and names: ryliu68/IGMU@a9dc4ce:model.py, `AdvancedClassifierHead_CLIP`. The field is the probability of each label.
 What label 1 means is not decided here: it differs by head (the concept for Van Gogh and parachute, its absence for nudity and
 church, if the labels follow the names of the training folders), and a table in the repository says the opposite.
 """
@@ -26,9 +26,9 @@ SCORER = {
     "name": "igmu-head",
     "version": 1,
     "kind": "image",
-    "title": "Probability of label 1 by a head of IGMU on CLIP ViT-B/32",
+    "title": "Probabilities of labels 0 and 1 by a head of IGMU on CLIP ViT-B/32",
     "reads": [],
-    "fields": ["probability"],
+    "fields": ["label"],
     "families": [],
 }
 MODEL, TAG, WIDTH = "ViT-B-32-quickgelu", "openai", 512
@@ -109,10 +109,11 @@ class IgmuHead:
 
     @torch.inference_mode()
     def score(self, images: Sequence[np.ndarray], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """One dict per image: `probability` of label 1. Raises `CellError` for other than uint8 RGB."""
+        """One dict per image: `label`, the probabilities of "0" and "1". Raises `CellError` for other than uint8 RGB."""
         scores = []
         with one_thread():
             for image, _ in zip(images, rows, strict=True):
                 logit = self._head(self._clip.image(image)[None])  # (1, 1)
-                scores.append({"probability": round(float(torch.sigmoid(logit)), 6)})
+                one = round(float(torch.sigmoid(logit)), 6)
+                scores.append({"label": {"0": round(1 - one, 6), "1": one}})
         return scores

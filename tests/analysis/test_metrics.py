@@ -14,7 +14,7 @@ from srbench.analysis.metrics import METRICS, Unscored, baseline_times, concept_
 from srbench.errors import UsageError
 
 HIGHER = {"fsr", "fsr_unseen", "retain_accuracy", "style_kept", "content_kept"}
-LOWER = {"asr", "csdr", "csdr_floor", "over_refusal", "added_ms"}
+LOWER = {"asr", "csdr", "detections", "csdr_floor", "over_refusal", "added_ms"}
 
 
 def one(make, name: str, *rows, none=None, **fields):

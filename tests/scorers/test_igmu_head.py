@@ -80,7 +80,7 @@ def test_probabilities_are_those_of_transformers_and_the_written_out_head(
     with torch.inference_mode():
         features = _in_transformers(folder)(processor(images, return_tensors="pt").pixel_values).image_embeds
         theirs = _by_hand(head_state(), features)
-    ours = [score["probability"] for score in opened("igmu-head").score(images, [{}] * count)]
+    ours = [score["label"]["1"] for score in opened("igmu-head").score(images, [{}] * count)]
     assert ours == pytest.approx(theirs.tolist(), abs=1e-5)
     assert all(0.01 < p < 0.99 for p in ours)
 
