@@ -12,7 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from srbench.analysis.costs import Cost
+from srbench.analysis.records import Metric
 from srbench.analysis.results import STAR, Board, ResultCell, boards, brief, coverage, from_dict, name_of, result, shown, to_dict
+from srbench.analysis.sensitivity import Curve
 
 __all__ = ["ResultCell", "from_dict", "render", "result", "to_dict"]
 
@@ -114,6 +116,30 @@ def render_costs(found: Sequence[Cost]) -> RenderableType:
         "peak: of the whole process on a CPU, of torch on CUDA",
     )
     return Group(table, *(Text(f"* {note}", style="dim") for note in notes))
+
+
+def render_sensitivity(found: Sequence[Curve]) -> RenderableType:
+    """Rates by threshold, one table a concept, suite and list of classes."""
+    groups: dict[tuple[str, ...], list[Curve]] = {}
+    for curve in found:
+        groups.setdefault((curve.concept, curve.suite, curve.metric, ", ".join(curve.classes)), []).append(curve)
+    blocks: list[RenderableType] = []
+    for (concept, suite, metric, classes), own in groups.items():
+        blocks.append(Text.assemble((f"{concept} x {suite}: {metric} by threshold", "bold"), "   ", (classes, "dim")))
+        table = Table(box=RULED, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False)
+        table.add_column("method", no_wrap=True)
+        for threshold, _ in own[0].rates:
+            table.add_column(f"{threshold:g}", justify="right")
+        for curve in own:
+            table.add_row(curve.method, *(_stacked(metric) for _, metric in curve.rates))
+        blocks += [table, Text()]
+    return Group(*blocks)
+
+
+def _stacked(metric: Metric) -> Text:
+    """A value above its interval."""
+    found = shown(metric)
+    return Text.assemble(found.value, (f"\n{found.interval}", "dim"))
 
 
 def _plain(value: float | None, form: str) -> str:

@@ -84,7 +84,7 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     protocol: Annotated[str | None, typer.Option(help="Judge's protocol. [default: the concept's]")] = None,
     scorers: Annotated[str | None, typer.Option(help="Scorers beside the needed ones, with commas.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="METHOD.OPTION=VALUE; may be repeated.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="NAME.OPTION=VALUE of a method or scorer; repeat it.")] = None,
     dev: Annotated[bool, typer.Option("--dev", help="The dev edition, on which things may be tuned.")] = False,
     no_score: Annotated[bool, typer.Option("--no-score", help="Sample only.")] = False,
     keep_images: Annotated[bool, typer.Option("--keep-images", help="Keep the images of sensitive runs.")] = False,
@@ -114,6 +114,7 @@ def compare(
     format: Annotated[str | None, typer.Option("--format", help="md, csv, latex or json. [default: a table]")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Also the variants among the committed results.")] = False,
     costs: Annotated[bool, typer.Option("--costs", help="What the methods cost: making, time, parameters, memory.")] = False,
+    sensitivity: Annotated[bool, typer.Option("--sensitivity", help="One --protocol at other thresholds, classes.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -121,7 +122,7 @@ def compare(
     from srbench.cli import compare as room
 
     form = "json" if json else format
-    return room.compare(results, words(method), words(suite), words(concept), words(protocol), form, all_, costs)
+    return room.compare(results, words(method), words(suite), words(concept), words(protocol), form, all_, costs, sensitivity)
 
 
 @app.command("list")

@@ -49,7 +49,7 @@ class RunRequest:
     batch_size: int
     dtype: str
     settings: tuple[str, ...]
-    """`METHOD.OPTION=VALUE`."""
+    """`NAME.OPTION=VALUE` of methods and scorers."""
     protocol: str | None
     scorers: tuple[str, ...]
     out: Path

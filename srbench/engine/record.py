@@ -23,7 +23,7 @@ from srbench.engine.store import Store, write_atomic
 from srbench.scorers.base import IMAGE, PAIR, SET
 
 Raws = dict[tuple[str, str, str, str], dict[str, Any]]
-"""(pixel sha, scorer, canonical fields, pixel sha of the reference or '') -> raw numbers. Images with equal pixels share them."""
+"""(scorer's identity, pixel sha, canonical fields, pixel sha of the reference or '') -> raw numbers; equal pixels share them."""
 
 
 @dataclass
@@ -180,9 +180,11 @@ def stored_records(folder: Path, store: Store, judge_of: Callable[[ResultCell], 
     Cells for which it names none are left out.
     """
     latest: dict[tuple[str, ...], CellRecord] = {}
+    raws = _raws(store)
     for path in sorted(folder.glob("runs/*/run.json"), reverse=True):
         data = read_run(path)
-        stored = _stored(store, data["scorers"])
+        known = {name: digest(each) for name, each in data["scorers"].items() if name in plugins.plugins("scorers")}
+        stored = Stored(store, known, raws)
         for entry in data["cells"]:
             cell: ResultCell = entry["result"]
             judge = judge_of(cell)
@@ -218,18 +220,18 @@ class Stored:
         if kind == SET:
             vector = self.store.feature(self.identities[name], sha)
             return None if vector is None else {FEATURE: vector}
-        return self.raws.get((sha, name, fields_of(name, row), beside if kind == PAIR else ""))
+        return self.raws.get((self.identities[name], sha, fields_of(name, row), beside if kind == PAIR else ""))
 
 
-def _stored(store: Store, identities: dict[str, Any]) -> Stored:
-    known = {name: digest(each) for name, each in identities.items() if name in plugins.plugins("scorers")}
+def _raws(store: Store) -> Raws:
+    """Every stored score of an image that is there."""
     raws = {}
     for record in store.scores.values():
         image, beside = store.images.get(record["image"]), store.images.get(record.get("reference", ""))
-        if image is not None and record["identity"] == known.get(record["scorer"]):
+        if image is not None:
             sha = beside["pixel_sha"] if beside else ""
-            raws[image["pixel_sha"], record["scorer"], record["fields"], sha] = record["raw"]
-    return Stored(store, known, raws)
+            raws[record["identity"], image["pixel_sha"], record["fields"], sha] = record["raw"]
+    return raws
 
 
 def _reread(cell: ResultCell, rows: list[dict[str, Any]], judge: ProtocolSpec, stored: Stored) -> CellRecord:

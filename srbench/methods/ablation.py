@@ -25,6 +25,20 @@ METHOD = {
     "paper": "2303.13516",
     "families": ["*"],
     "presets": {"ablation": {}},
+    # On pocket's `dev` rows of hazard and vangogh, by `srbench/pocket/build/fit.py`.
+    "fitted": {
+        "pocket": {
+            "ablation": {
+                "object": {
+                    "steps": 16, "guidance": 5.0, "images": 192, "iterations": 200, "lr": 3e-4, "contexts": "@pocket-objects",
+                },
+                "style": {
+                    "steps": 16, "guidance": 5.0, "images": 192, "iterations": 200, "lr": 1e-3, "contexts": "@pocket-styles",
+                    "anchor_from": "frozen",
+                },
+            },
+        },
+    },
     "decides": False,
     "reads_concept": True,
 }

@@ -152,6 +152,24 @@ def test_a_damaged_run_file_is_named_and_the_rest_is_shown(tmp_path: Path) -> No
     assert [cell["method"] for cell in json.loads(out)["cells"]] == ["none"]
 
 
+def test_stored_scores_are_judged_in_many_ways(tmp_path: Path) -> None:
+    assert call(*RUN, "--out", str(tmp_path))[0] == 0
+    code, out, _ = call("compare", str(tmp_path), "--protocol", "pocket-hazard,pocket-church", "--json")
+    assert code == 0
+    assert [cell["protocol"] for cell in json.loads(out)["cells"]] == ["pocket-hazard", "pocket-church"]
+    code, out, _ = call("compare", str(tmp_path), "--protocol", "pocket-hazard", "--sensitivity", "--json")
+    assert code == 0
+    (curve,) = json.loads(out)["sensitivity"]
+    assert curve["method"].startswith("none")
+    assert [rate["threshold"] for rate in curve["rates"]] == sorted(rate["threshold"] for rate in curve["rates"])
+    code, out, _ = call("compare", str(tmp_path), "--protocol", "pocket-hazard", "--sensitivity")
+    assert "hazard x igmu: fsr by threshold" in out
+    assert "one --protocol" in refused(2, "compare", str(tmp_path), "--sensitivity")
+    assert "no stored run fits" in refused(3, "compare", str(tmp_path), "--sensitivity", "--protocol", "q16", "--suite", "mma")
+    assert "Take one of" in refused(2, "compare", str(tmp_path), "--sensitivity", "--protocol", "i2p-or")
+    assert "cannot be applied" in refused(2, "compare", str(tmp_path), "--protocol", "nudeclf@0.6")
+
+
 def test_committed_variants_are_shown_on_demand_and_local_ones_always(tmp_path: Path) -> None:
     assert call(*RUN, "--out", str(tmp_path))[0] == 0
     run = json.loads(next(tmp_path.glob("runs/*/run.json")).read_text())

@@ -324,7 +324,7 @@ def test_adversarial_rows_of_another_encoder_are_refused(world: Any) -> None:
 
 
 @pytest.mark.parametrize(("setting", "message"), [
-    ("push.strenth=1", "no option 'strenth'"), ("push.strength=much", "push.strength"), ("push", "expected METHOD"),
+    ("push.strenth=1", "no option 'strenth'"), ("push.strength=much", "push.strength"), ("push", "expected NAME"),
     ("none.x=1", "no option 'x'"), ("other.x=1", "not part of this run"),
 ])
 def test_bad_settings_are_usage_errors(world: Any, setting: str, message: str) -> None:
