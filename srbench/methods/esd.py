@@ -15,7 +15,7 @@ from srbench.methods.phrases import in_contexts, listed_contexts
 
 METHOD = {
     "name": "esd",
-    "version": 1,
+    "version": 2,
     "kind": "weight",
     "title": "ESD: negative guidance distilled into the U-Net",
     "paper": "2303.07345",
@@ -56,24 +56,30 @@ class Options(base.Options):
     prompts: Literal["names", "all"] = "all"
     """Phrases that are erased: the concept's names, or those of its members too."""
     contexts: Annotated[str | None, AfterValidator(listed_contexts)] = Field(None, pattern=r"[^;\s]")
-    """Texts with `{}` where a phrase stands, separated by semicolons, or `@NAME`. None: the phrase alone, as published."""
+    """Prompts that a phrase is erased from, the refreshed code's `erase_from`: texts with `{}` where it stands, separated by
+    semicolons, or `@NAME`. None: from the phrase alone, its default."""
     seed: int = 0
 
 
-def target(empty: Tensor, concept: Tensor, eta: float) -> Tensor:
-    """e(x_t, c_0) - eta (e(x_t, c_e) - e(x_t, c_0)), each (B, C, h, w) (2303.07345, section 4).
+def target(source: Tensor, empty: Tensor, concept: Tensor, eta: float) -> Tensor:
+    """e(x_t, c_from) - (1 + eta) (e(x_t, c_e) - e(x_t, c_0)), each (B, C, h, w) (esd_sd.py, negative guidance 1 + eta).
 
-    The refreshed code writes e(c_e) - g (e(c_e) - e(c_0)), which is the same with eta = g - 1.
+    Where c_from is c_e this is e(c_0) - eta (e(c_e) - e(c_0)) (2303.07345, section 4).
     """
-    return empty - eta * (concept - empty)
+    return source - (1 + eta) * (concept - empty)
 
 
-def loss(nets: finetune.Copies, x: Tensor, t: Tensor, prompts: Tensor, empty: Tensor, eta: float) -> Tensor:
-    """Mean of || e'(x_t, c_e) - target ||^2 over elements; x (B, C, h, w), prompts (B, T, D), empty (1, T, D)."""
+def loss(
+    nets: finetune.Copies, x: Tensor, t: Tensor, sources: Tensor, concepts: Tensor, empty: Tensor, eta: float
+) -> Tensor:
+    """Mean of || e'(x_t, c_from) - target ||^2 over elements.
+
+    x (B, C, h, w); sources, the prompts that are erased from, and concepts, what is erased, (B, T, D); empty (1, T, D).
+    """
     with torch.no_grad():
-        both = torch.cat([empty.expand_as(prompts), prompts])  # (2B, T, D)
-        away, toward = finetune.predict(nets.frozen, torch.cat([x, x]), t, both).chunk(2)  # (B, C, h, w)
-    return F.mse_loss(finetune.predict(nets.edited, x, t, prompts), target(away, toward, eta))
+        prompts = torch.cat([sources, empty.expand_as(sources), concepts])  # (3B, T, D)
+        three = finetune.predict(nets.frozen, torch.cat([x, x, x]), t, prompts).chunk(3)  # (B, C, h, w)
+    return F.mse_loss(finetune.predict(nets.edited, x, t, sources), target(*three, eta))
 
 
 @base.method(METHOD)
@@ -84,28 +90,28 @@ class Esd:
 
     @staticmethod
     def erase(backbone: base.BackboneInfo, concept: ConceptSpec, options: Any, tell: base.Tell) -> base.Edit:
-        """Train a copy of the U-Net away from the concept's phrases, one drawn at random for each sample.
+        """Train a copy of the U-Net away from the concept's phrases, one in one context drawn at random for each sample.
 
         Raises `UsageError` for a backbone without a U-Net, `CellError` where training diverges or changes nothing.
         """
         said = finetune.texts_of(concept, backbone.family, options.prompts)
-        texts = [text for phrase in said for text in in_contexts(phrase, options.contexts)]
-        finetune.screened(concept, texts)
+        pairs = [(text, phrase) for phrase in said for text in in_contexts(phrase, options.contexts)]
+        finetune.screened(concept, [text for text, _ in pairs])
         nets = finetune.copies(backbone.pipeline, RULES[options.parameters], "esd")
-        phrases = finetune.encode(backbone.pipeline, texts)  # (N, T, D)
+        sources, concepts = (finetune.encode(backbone.pipeline, list(each)) for each in zip(*pairs, strict=True))  # (N, T, D)
         empty = finetune.encode(backbone.pipeline, [""])  # (1, T, D)
         sampler = finetune.Sampler(backbone.pipeline, empty, options.steps, options.start_guidance)
         rng = torch.Generator().manual_seed(options.seed)
 
         def draw() -> Tensor:
-            prompts = phrases[torch.randint(len(texts), (options.batch,), generator=rng)]  # (B, T, D)
-            x, t = sampler.noisy(getattr(nets, options.x_t_from), prompts, rng)
-            return loss(nets, x, t, prompts, empty, options.eta)
+            chosen = torch.randint(len(pairs), (options.batch,), generator=rng)
+            x, t = sampler.noisy(getattr(nets, options.x_t_from), sources[chosen], rng)
+            return loss(nets, x, t, sources[chosen], concepts[chosen], empty, options.eta)
 
         def look(done: int) -> None:
             backbone.look(nets.edited, done, options.iterations)
 
         losses = finetune.fit(nets.parameters.values(), draw, options.lr, options.iterations, tell, look)
         tensors = nets.result("esd")
-        card = {"names": len(said), "phrases": said, "prompts": len(texts)}
+        card = {"names": len(said), "phrases": said, "prompts": len(pairs)}
         return base.Edit({"unet": tensors}, card | finetune.training_card(losses, nets.parameters, len(tensors)))

@@ -34,19 +34,43 @@ def random(seed: int, *shape: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("guidance", [2.0, 3.5])
 def test_target_is_the_refreshed_recipes_too(guidance: float) -> None:
+    """With a prompt that is erased from: its prediction, less the concept's direction times the negative guidance."""
+    source, empty, concept = (random(seed, 2, 4, 4, 4) for seed in range(3))
+    refreshed = source - guidance * (concept - empty)
+    assert torch.allclose(esd.target(source, empty, concept, guidance - 1), refreshed, atol=1e-5)
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0, 2.0])
+def test_target_from_the_concept_alone_is_the_papers(eta: float) -> None:
     empty, concept = random(0, 2, 4, 4, 4), random(1, 2, 4, 4, 4)
-    refreshed = concept - guidance * (concept - empty)
-    assert torch.allclose(esd.target(empty, concept, guidance - 1), refreshed, atol=1e-5)
+    assert torch.allclose(esd.target(concept, empty, concept, eta), empty - eta * (concept - empty), atol=1e-5)
 
 
 def test_target_lies_beyond_the_empty_prompt() -> None:
     empty, concept = torch.tensor(1.0), torch.tensor(3.0)
-    assert [float(esd.target(empty, concept, eta)) for eta in (0.5, 1.0, 2.0)] == [0.0, -1.0, -3.0]
+    assert [float(esd.target(concept, empty, concept, eta)) for eta in (0.5, 1.0, 2.0)] == [0.0, -1.0, -3.0]
 
 
 def test_refreshed_code_at_two_is_twice_the_empty_prompt_less_the_concept() -> None:
     empty, concept = random(0, 2, 4, 4, 4), random(1, 2, 4, 4, 4)
-    assert torch.allclose(esd.target(empty, concept, 1.0), 2 * empty - concept, atol=1e-6)
+    assert torch.allclose(esd.target(concept, empty, concept, 1.0), 2 * empty - concept, atol=1e-6)
+
+
+def test_loss_reads_what_is_erased_from_and_what_is_erased(toy: Any) -> None:
+    """Frozen on the target's side, edited on the other; the edited model sees the whole prompt only."""
+    nets = finetune.copies(toy, "x", "esd")
+    for value in nets.parameters.values():
+        value.data.mul_(1.5)
+    x, t = random(0, 2, 4, 4, 4), torch.tensor(400)
+    sources, concepts = finetune.encode(toy, ["a red box", "a red crate"]), finetune.encode(toy, ["a box", "a crate"])
+    empty = finetune.encode(toy, [""])
+    with torch.no_grad():
+        source, concept, nothing = (
+            toy.unet(x, t, encoder_hidden_states=prompts).sample for prompts in (sources, concepts, empty.repeat(2, 1, 1))
+        )
+        said = nets.edited(x, t, encoder_hidden_states=sources).sample
+    expected = (said - (source - 2 * (concept - nothing))).square().mean()
+    assert torch.allclose(esd.loss(nets, x, t, sources, concepts, empty, 1.0), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("eta", [1.0, 0.5])
@@ -62,7 +86,7 @@ def test_loss_is_the_papers(toy: Any, eta: float) -> None:
         toward = toy.unet(x, t, encoder_hidden_states=prompts).sample
         said = nets.edited(x, t, encoder_hidden_states=prompts).sample
     expected = (said - (away - eta * (toward - away))).square().mean()
-    assert torch.allclose(esd.loss(nets, x, t, prompts, empty, eta), expected, rtol=1e-4)
+    assert torch.allclose(esd.loss(nets, x, t, prompts, prompts, empty, eta), expected, rtol=1e-4)
 
 
 def test_loss_goes_down(on_toy: BackboneInfo, box: ConceptSpec) -> None:
@@ -76,7 +100,7 @@ def test_loss_goes_down(on_toy: BackboneInfo, box: ConceptSpec) -> None:
         nets.edited.load_state_dict(new, strict=False)  # changed tensors only; the battery checks that every name fits
         sampler, rng = finetune.Sampler(toy, empty, 3, 3.0), torch.Generator().manual_seed(99)
         drawn = [sampler.noisy(toy.unet, prompts, rng) for _ in range(12)]
-        return sum(float(esd.loss(nets, x, t, prompts, empty, 1.0).detach()) for x, t in drawn)
+        return sum(float(esd.loss(nets, x, t, prompts, prompts, empty, 1.0).detach()) for x, t in drawn)
 
     assert measured(tensors) < 0.5 * measured({})
 
@@ -151,7 +175,7 @@ def test_phrases_stand_in_contexts_when_asked(on_toy: BackboneInfo, box: Concept
     asked, encode = [], finetune.encode
     monkeypatch.setattr(finetune, "encode", lambda pipeline, texts: asked.append(list(texts)) or encode(pipeline, texts))
     card = esd.Esd.erase(on_toy, box, options(contexts="{}; {} red"), quiet).card
-    assert asked[0] == ["a box", "a box red", "a crate", "a crate red"]
+    assert asked[:2] == [["a box", "a box red", "a crate", "a crate red"], ["a box", "a box", "a crate", "a crate"]]
     assert (card["phrases"], card["prompts"]) == (["a box", "a crate"], 4)
 
 
