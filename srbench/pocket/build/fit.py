@@ -39,7 +39,7 @@ ESD = TRAINED | {"batch": (4,), "iterations": (150,)}
 GRIDS: dict[str, list[Grid]] = {
     "esd-x": [ESD | {"lr": (3e-4, 1e-3)}],
     "esd-x-strict": [ESD | {"lr": (3e-4, 1e-3)}],
-    "esd-u": [ESD | {"lr": (3e-5, 1e-4)}],
+    "esd-u": [ESD | {"lr": (1e-4, 3e-4)}],
     "uce": [
         {"lam": (10.0, 50.0), "anchors": ("each", "first")},
         {"lam": (0.5, 2.0, 10.0, 50.0), "anchors": ("each", "first"), "preserve_texts": (WORLD,)},
@@ -47,7 +47,8 @@ GRIDS: dict[str, list[Grid]] = {
     "uce-old": [{"lam": (10.0, 50.0)}, {"lam": (0.5, 10.0, 50.0), "preserve_texts": (WORLD,)}],
     "rece": [{"lam": (1e-3, 1e-1), "epochs": (1, 3), "edit_lam": (0.5, 10.0), "preserve_texts": (WORLD,)}],
     "ablation": [
-        TRAINED | {"images": (192,), "guidance": (5.0,), "iterations": (200,), "lr": (3e-4,), "anchor_from": ("edited", "frozen")}
+        TRAINED
+        | {"images": (192,), "guidance": (5.0,), "iterations": (200,), "lr": (3e-4, 1e-3), "anchor_from": ("edited", "frozen")}
     ],
     "sld-medium": [{"scale": (20, 200), "threshold": (0.01, 0.1, 0.5)}],
     "sld-max": [{"scale": (20, 200, 5000), "threshold": (0.1, 1.0)}],
