@@ -29,6 +29,23 @@ METHOD = {
         "esd-x-old": {"x_t_from": "edited", "iterations": 1000, "lr": 1e-5},
         "esd-u-old": {"parameters": "u", "x_t_from": "edited", "iterations": 1000, "lr": 1e-5},
     },
+    # On pocket's `dev` rows of hazard and vangogh, by `srbench/pocket/build/fit.py`; `esd-x-strict` shares what `esd-x` has.
+    "fitted": {
+        "pocket": {
+            "esd-x": {
+                "object": {"steps": 16, "batch": 4, "iterations": 100, "lr": 3e-4},
+                "style": {"steps": 16, "batch": 4, "iterations": 200, "lr": 2e-3, "contexts": "@pocket-styles"},
+            },
+            "esd-x-strict": {
+                "object": {"steps": 16, "batch": 4, "iterations": 100, "lr": 3e-4},
+                "style": {"steps": 16, "batch": 4, "iterations": 200, "lr": 2e-3, "contexts": "@pocket-styles"},
+            },
+            "esd-u": {
+                "object": {"steps": 16, "batch": 4, "iterations": 100, "lr": 3e-4},
+                "style": {"steps": 16, "batch": 4, "iterations": 150, "lr": 1e-4, "contexts": "@pocket-styles"},
+            },
+        },
+    },
     "decides": False,
     "reads_concept": True,
 }
