@@ -42,7 +42,7 @@ METHOD = {
             },
             "esd-u": {
                 "object": {"steps": 16, "batch": 4, "iterations": 100, "lr": 3e-4},
-                "style": {"steps": 16, "batch": 4, "iterations": 150, "lr": 1e-4, "contexts": "@pocket-styles"},
+                "style": {"steps": 16, "batch": 4, "iterations": 150, "lr": 1e-3, "contexts": "@pocket-styles"},
             },
         },
     },

@@ -37,9 +37,9 @@ TRAINED: Grid = {"steps": (16,), "contexts": ("@pocket-{kind}s",)}
 """Of presets that train: pocket samples in 16 steps, and a phrase alone says little about it in a sentence."""
 ESD = TRAINED | {"batch": (4,), "iterations": (150,)}
 GRIDS: dict[str, list[Grid]] = {
-    "esd-x": [ESD | {"lr": (3e-4, 1e-3)}],
+    "esd-x": [ESD | {"lr": (3e-4, 1e-3, 2e-3)}],
     "esd-x-strict": [ESD | {"lr": (3e-4, 1e-3)}],
-    "esd-u": [ESD | {"lr": (1e-4, 3e-4)}],
+    "esd-u": [ESD | {"lr": (1e-4, 1e-3)}],
     "uce": [
         {"lam": (10.0, 50.0), "anchors": ("each", "first")},
         {"lam": (0.5, 2.0, 10.0, 50.0), "anchors": ("each", "first"), "preserve_texts": (WORLD,)},
