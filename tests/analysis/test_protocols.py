@@ -13,6 +13,7 @@ from srbench.analysis.metrics import Unscored, boxes_counted, concept_present, m
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import ProtocolSpec
 from srbench.errors import UsageError
+from srbench.scorers._imagenet import CLASSES, KEPT
 from srbench.scorers._nudenet import LABELS
 
 CATALOG = load.protocols()
@@ -135,6 +136,9 @@ def test_every_protocol_reads_a_field_that_its_scorer_has(name: str) -> None:
         assert part.field in meta["fields"]
         if part.field == "boxes":
             assert set(part.classes) <= set(LABELS)
+        if "imagenet" in meta["title"].lower():
+            assert set(part.classes) <= set(CLASSES)
+            assert part.top_k <= KEPT
 
 
 def test_rules_that_differ_have_names_that_differ_and_no_two_are_the_same() -> None:
