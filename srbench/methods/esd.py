@@ -95,8 +95,8 @@ def loss(
     """
     with torch.no_grad():
         prompts = torch.cat([sources, empty.expand_as(sources), concepts])  # (3B, T, D)
-        three = finetune.predict(nets.frozen, torch.cat([x, x, x]), t, prompts).chunk(3)  # (B, C, h, w)
-    return F.mse_loss(finetune.predict(nets.edited, x, t, sources), target(*three, eta))
+        source, nothing, concept = finetune.predict(nets.frozen, torch.cat([x, x, x]), t, prompts).chunk(3)  # (B, C, h, w)
+    return F.mse_loss(finetune.predict(nets.edited, x, t, sources), target(source, nothing, concept, eta))
 
 
 @base.method(METHOD)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from srbench.errors import CellError, MissingError, UsageError
 from srbench.scorers import base
@@ -89,6 +90,11 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """uint8 RGB (H, W, 3) to float32 in [-1, 1], (1, 3, H, W)."""
+    return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
 def check_rgb(image: Any, scorer: str) -> np.ndarray:

@@ -17,7 +17,7 @@ from torchvision.models import AlexNet_Weights
 
 from srbench.errors import UsageError
 from srbench.scorers import base
-from srbench.scorers._files import File, check_pair, fetched, one_thread, read_pickle, sha256_of
+from srbench.scorers._files import File, check_pair, fetched, one_thread, read_pickle, sha256_of, to_tensor
 
 HINT = "Give the file of AlexNet_Weights.IMAGENET1K_V1."
 _SLICES = {0: 1, 3: 2, 6: 3, 8: 4, 10: 5}
@@ -46,11 +46,6 @@ def network(path: Path) -> lpips.LPIPS:
     except RuntimeError as error:
         raise UsageError(f"{path}: not torchvision's AlexNet", HINT) from error
     return made.eval().requires_grad_(False)
-
-
-def to_tensor(image: np.ndarray) -> Tensor:
-    """uint8 RGB (H, W, 3) to float32 in [-1, 1], (1, 3, H, W)."""
-    return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
 class Lpips:

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from srbench.scorers import base
-from srbench.scorers._files import Folder, check_pocket, need, one_thread, sha256_of
+from srbench.scorers._files import Folder, check_pocket, need, one_thread, sha256_of, to_tensor
 from srbench.scorers.base import package_folder, scorer
-from srbench.scorers.pocket_judge import to_tensor
 
 SCORER = {
     "name": "pocket-clip",

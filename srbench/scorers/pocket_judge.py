@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from srbench.scorers import base
-from srbench.scorers._files import Folder, check_pocket, need, one_thread, sha256_of
+from srbench.scorers._files import Folder, check_pocket, need, one_thread, sha256_of, to_tensor
 from srbench.scorers.base import package_folder, scorer
 from srbench.scorers.pocket_net import JudgeNet
 
@@ -26,11 +26,6 @@ SCORER = {
     "fields": ["objects", "style", "background"],
     "families": ["pocket"],
 }
-
-
-def to_tensor(image: np.ndarray) -> Tensor:
-    """uint8 RGB (64, 64, 3) to float32 in [-1, 1], (1, 3, 64, 64), as in training."""
-    return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
 def load_judge(folder: Path) -> tuple[JudgeNet, dict[str, Any]]:

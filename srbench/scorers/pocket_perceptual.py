@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from srbench.scorers._files import check_pair, check_pocket, one_thread
+from srbench.scorers._files import check_pair, check_pocket, one_thread, to_tensor
 from srbench.scorers.base import scorer
 from srbench.scorers.pocket_clip import PocketClip
-from srbench.scorers.pocket_judge import to_tensor
 
 SCORER = {
     "name": "pocket-perceptual",

@@ -14,10 +14,9 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
 from srbench.errors import CellError, MissingError
-from srbench.scorers._files import Folder
+from srbench.scorers._files import Folder, to_tensor
 from srbench.scorers.base import package_folder
 from srbench.scorers.pocket_clip import PocketClip
-from srbench.scorers.pocket_judge import to_tensor
 
 TEXTS = [
     "a cat on a beach, noto style", "an empty scene under a night sky", "dagger, red, sketch", "a", "",
