@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -17,18 +18,18 @@ DIGITS = 6
 """Probabilities are rounded to so many digits."""
 
 
-class Classifier:
+class Classifier(ABC):
     """Opens nothing by itself: a scorer says what its network gives for a picture, and what of that is a field."""
 
     meta: ClassVar[Mapping[str, Any]]
 
+    @abstractmethod
     def logits(self, picture: Image.Image) -> Tensor:
         """The network's output for one RGB picture, (classes,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fields(self, probabilities: Tensor) -> dict[str, Any]:
         """Raw numbers of one picture, JSON-ready. probabilities: (classes,) float64, of sum 1."""
-        raise NotImplementedError
 
     def identity(self) -> dict[str, Any]:
         """What all of them have in common."""

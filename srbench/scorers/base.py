@@ -78,7 +78,7 @@ def scorer(meta: dict[str, Any]) -> Callable[[type], type]:
 
     def register(cls: type) -> type:
         cls.meta = meta  # type: ignore[attr-defined]
-        cls.Options = getattr(cls, "Options", Options)  # type: ignore[attr-defined]
+        cls.Options = getattr(cls, "Options", Options)  # type: ignore[attr-defined]  # as `meta`: the contract's, not `type`'s
         REGISTRY[meta["name"]] = cls
         return cls
 

@@ -60,7 +60,7 @@ class PocketPerceptual(PocketClip):
                 hook.remove()
         return found
 
-    def score(  # type: ignore[override]
+    def score(  # type: ignore[override]  # the same network, read for pairs
         self, images: Sequence[np.ndarray], references: Sequence[np.ndarray], rows: Sequence[Mapping[str, Any]]
     ) -> list[dict[str, Any]]:
         """One dict per pair: `distance`. Raises `CellError` for other than 64 x 64 uint8 RGB."""

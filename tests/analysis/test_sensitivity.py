@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from types import SimpleNamespace
 
 import pytest
@@ -59,7 +60,7 @@ def test_what_can_not_be_judged_shows_no_rate(make: SimpleNamespace) -> None:
 
 @pytest.mark.parametrize("width", [60, 160])
 def test_it_fits_a_terminal(make: SimpleNamespace, width: int) -> None:
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115 - closed with the test
+    console = Console(width=width, record=True, file=io.StringIO())
     console.print(render_sensitivity(list(curves([make.cell(*boxed(make, 0.3, 0.95))], make.boxes, [make.boxes]))))
     text = console.export_text()
     assert "hazard x igmu: fsr by threshold" in text

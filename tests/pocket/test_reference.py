@@ -165,7 +165,7 @@ def test_a_job_hands_its_presets_the_inversion_of_its_source(monkeypatch: pytest
     monkeypatch.setattr(reference, "learned", lambda source, concept, *rest: tmp_path / f"{concept.name}-from-{source}")
     monkeypatch.setattr(reference, "plan", lambda request, *rest: seen.append(request) or [])
     monkeypatch.setattr(reference, "execute", lambda *given: SimpleNamespace(exit_code=0))
-    reference.run(_transfer()[0], SimpleNamespace(), tmp_path, tmp_path, 16, limit=32)  # type: ignore[arg-type]
+    reference.run(_transfer()[0], SimpleNamespace(), tmp_path, tmp_path, 16, limit=32)  # type: ignore[arg-type]  # a stand-in
     assert seen[0].limit == 32
     assert seen[0].settings == tuple(f"{p}.inversion={tmp_path / 'hazard-from-none'}" for p in ("sld-max+ci", "safree+ci"))
 
@@ -180,7 +180,8 @@ def test_a_learned_inversion_is_kept_under_the_name_of_its_source(monkeypatch: p
     concept = load.concepts()["hazard"]
     for content in ("first", "second"):
         (made / "card.json").write_text(content)
-        folder = reference.learned("esd-x", concept, tmp_path / "cache", tmp_path / "store", SimpleNamespace(pipeline=None))  # type: ignore[arg-type]
+        stand_in: Any = SimpleNamespace(pipeline=None)
+        folder = reference.learned("esd-x", concept, tmp_path / "cache", tmp_path / "store", stand_in)
         assert folder == tmp_path / "cache" / "inversions" / "hazard" / "from-esd-x"
         assert (folder / "card.json").read_text() == content
 
