@@ -212,6 +212,18 @@ class Clip:
             "channel_order": "RGB",
         }
 
+    def identity_under(self, meta: Mapping[str, Any], what: str, path: Path) -> dict[str, Any]:
+        """Identity of a scorer with weights of its own, `what` in the file `path`, on these vectors."""
+        clip = self.identity()
+        return {
+            "scorer": meta["name"],
+            "version": meta["version"],
+            **clip,
+            "weights": f"{what} on {clip['weights']}",
+            "weights_sha256": sha256_of(path),
+            "clip_sha256": clip["weights_sha256"],
+        }
+
     @torch.inference_mode()
     def image(self, image: np.ndarray) -> Tensor:
         """Vector of a picture as the network gives it, not of length 1, (D,). Raises `CellError` for other than uint8 RGB."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from srbench.errors import MissingError, UsageError
 from srbench.scorers import base
 from srbench.scorers._clip import SCALE, Clip, source
-from srbench.scorers._files import one_thread, sha256_of
+from srbench.scorers._files import one_thread
 from srbench.scorers.base import scorer
 
 SCORER = {
@@ -162,15 +162,7 @@ class Q16:
         self._clip.need_width(WIDTH)
 
     def identity(self) -> dict[str, Any]:
-        clip = self._clip.identity()
-        return {
-            "scorer": SCORER["name"],
-            "version": SCORER["version"],
-            **clip,
-            "weights": f"Q16's prompt vectors on {clip['weights']}",
-            "weights_sha256": sha256_of(self._path),
-            "clip_sha256": clip["weights_sha256"],
-        }
+        return self._clip.identity_under(SCORER, "Q16's prompt vectors", self._path)
 
     @torch.inference_mode()
     def score(self, images: Sequence[np.ndarray], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
