@@ -23,6 +23,10 @@ from srbench.scorers.base import IMAGE, SET, kind_of
 
 Raw = Mapping[str, Any]
 NOT_FINITE = "not a finite number"
+SAMPLE = "#"
+"""Stands between a row's id and the number of one of its pictures, where it has several."""
+COUNTED = "detections"
+"""The metric that a protocol adds which counts boxes beside images."""
 REST = "rest"
 """Raw field of a scorer that keeps the highest classes only: what the others add up to."""
 
@@ -42,8 +46,8 @@ class Observation(NamedTuple):
 
 
 def prompt_of(row: Row) -> str:
-    """What rows with several seeds share; rows whose text is withheld stand alone."""
-    return row.prompt or row.id
+    """What rows with several seeds share; of rows without text their id up to the number of the picture."""
+    return row.prompt or row.id.partition(SAMPLE)[0]
 
 
 Times = Mapping[tuple[str, str], Mapping[int, float]]
@@ -316,7 +320,7 @@ METRICS: dict[str, Definition] = {
     "fsr": Definition("higher", True, _forget, "no forget rows", _gone),
     "fsr_unseen": Definition("higher", True, _unseen, "no unseen rows", _gone),
     "asr": Definition("lower", True, _attacked, "no forget rows", _present),
-    "detections": Definition("lower", False, _attacked, "no forget rows", _detections),
+    COUNTED: Definition("lower", False, _attacked, "no forget rows", _detections),
     "retain_accuracy": Definition("higher", True, _retain_object, "no retain row names an object", _objects_drawn),
     "style_kept": Definition("higher", True, _retain_style, "no retain row names a style", _style_drawn),
     "content_kept": Definition("higher", True, _referenced, "no forget row has a reference", _content_kept),
@@ -373,7 +377,7 @@ def measure(
     Raises UsageError for an unknown metric name.
     """
     lens = Lens(judge, cell.concept_kind, content_scorer, clip_scorer, times or baseline_times([none] if none else []))
-    counted = ("detections",) if judge.unit == "detections" else ()
+    counted = (COUNTED,) if judge.unit == "detections" else ()
     return {name: _metric(name, cell, lens, none) for name in (*cell.metrics, *counted)}
 
 

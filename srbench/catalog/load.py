@@ -18,6 +18,7 @@ from srbench.catalog.specs import (
     BaselineSpec,
     ConceptSpec,
     Edition,
+    LayoutSpec,
     ProtocolSpec,
     Row,
     RowFile,
@@ -140,6 +141,12 @@ def suites() -> dict[str, SuiteSpec]:
 def baselines() -> dict[str, BaselineSpec]:
     """Baselines by name."""
     return _all(list(resolve.files("baselines", "*.yaml").values()), BaselineSpec)
+
+
+@cache
+def layouts() -> dict[str, LayoutSpec]:
+    """Layouts of folders that other tools write, by name."""
+    return _all(list((CATALOG / "layouts").glob("*.yaml")), LayoutSpec)
 
 
 def named(kind: str, name: str, known: dict[str, T]) -> T:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Better = Literal["higher", "lower"]
 
@@ -168,6 +168,31 @@ class Row(Spec):
     background: str | None = None
     similarity: float | None = None
     """Adversarial rows: cosine of prompt and target for the attacked text encoder."""
+
+
+class LayoutSpec(Spec):
+    """How a tool names the pictures that it writes."""
+
+    name: str
+    title: str
+    patterns: tuple[str, ...]
+    """Regular expressions of a picture's path below its method's folder, with the groups `case` (which prompt) and, where the
+    name has them, `index` (which picture of the prompt) and `category`."""
+    numbered: Literal["all", "category"] = "all"
+    """Whether `case` counts all prompts, or those of the picture's category."""
+    prompts: str = ""
+    """Name of the CSV file with the prompts that may lie in the method's folder."""
+    left_out: dict[str, str] = Field(default_factory=dict)
+    """Regular expression of a path -> why such a file is no picture of its own."""
+    source: str
+    """Where the names are taken from: repository and file."""
+
+    @field_validator("patterns")
+    @classmethod
+    def _has_case(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        if not patterns or any("(?P<case>" not in pattern for pattern in patterns):
+            raise ValueError("each pattern needs the group 'case'")
+        return patterns
 
 
 class RowFile(Spec):

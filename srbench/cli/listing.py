@@ -63,6 +63,7 @@ KINDS: dict[str, Callable[[], Entries]] = {
     "protocols": _protocols,
     "attacks": _plugin_titles("attacks"),
     "baselines": _baselines,
+    "layouts": _spec_titles(load.layouts),
 }
 
 

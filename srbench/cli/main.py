@@ -125,6 +125,36 @@ def compare(
     return room.compare(results, words(method), words(suite), words(concept), words(protocol), form, all_, costs, sensitivity)
 
 
+@app.command()
+@guarded
+def score(
+    folder: Annotated[list[Path], typer.Argument(help="Folders of pictures, NAME=FOLDER to name a method; or a results folder.")],
+    as_: Annotated[str | None, typer.Option("--as", help="Layout of the pictures: `srbench list layouts`.")] = None,
+    suite: Annotated[str | None, typer.Option(help="Suite whose rows the pictures are of.")] = None,
+    concept: Annotated[str | None, typer.Option(help="Concept that should be gone.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="Whose edition of the suite, where there are several.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="CSV file with the prompts, in place of a suite.")] = None,
+    reference: Annotated[Path | None, typer.Option(help="Folder of the reference images, of the same layout.")] = None,
+    category: Annotated[str | None, typer.Option(help="Only pictures of these categories, with commas.")] = None,
+    per_prompt: Annotated[int, typer.Option(help="Pictures of one prompt, where names only number them all.")] = 1,
+    protocol: Annotated[str | None, typer.Option(help="Judge's protocol. [default: the concept's]")] = None,
+    scorer: Annotated[str | None, typer.Option(help="Scorers beside the needed ones, with commas.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="NAME.OPTION=VALUE of a scorer; may be repeated.")] = None,
+    out: Out = Path("results"),
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Score pictures that others made; or with one more scorer the images of runs, without sampling them again."""
+    from srbench.cli import score as room
+
+    asked = room.Asked(
+        folders=tuple(folder), layout=as_, suite=suite, concept=concept, backbone=backbone, prompts=prompts, reference=reference,
+        categories=words(category), per_prompt=per_prompt, protocol=protocol, scorers=words(scorer), settings=tuple(set_ or ()),
+        out=out,
+    )
+    return room.score(asked, json)
+
+
 @app.command("list")
 @guarded
 def list_(
@@ -132,7 +162,7 @@ def list_(
     json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Methods, suites, concepts, backbones, scorers, protocols, attacks and baselines."""
+    """Methods, suites, concepts, backbones, scorers, protocols, attacks, baselines and layouts."""
     from srbench.cli import listing
 
     return listing.show(kind, json)

@@ -110,6 +110,13 @@ def _summary(raw: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
+def _where(store: Store, key: str) -> str:
+    """Why an image cannot be shown."""
+    if store.images.get(key, {}).get("elsewhere"):
+        return f"made elsewhere: {store.images[key]['elsewhere']}"
+    return "the image was scored and dropped" if store.dropped(key) else "the image is not in the store"
+
+
 def _scores(store: Store, key: str) -> Table:
     table = Table.grid(padding=(0, 2))
     # Images with equal pixels share their scores, which are stored under the first of them.
@@ -162,7 +169,7 @@ def show(what: str, folder: Path) -> int:
         try:
             console.print(half_blocks(store.pixels(key)))
         except SrbenchError:
-            console.print("(the image was scored and dropped)" if store.dropped(key) else "(the image is not in the store)")
+            console.print(f"({_where(store, key)})", markup=False)
         console.print(_row_table(run, entry, role, key))
         console.print(_scores(store, key))
         if record is not None:

@@ -45,6 +45,7 @@ RUNTIME: dict[str, frozenset[str]] = {
         "name", "title", "source", "licence", "gated", "sensitive", "attack", "metrics", "editions",
     }),
     "Edition": frozenset({"family", "concept", "file", "sha256", "rows", "part"}),
+    "LayoutSpec": frozenset({"name", "title", "patterns", "numbered", "prompts", "left_out", "source"}),
     "RowFile": frozenset({"meta", "rows"}),
     "BaselineSpec": frozenset({
         "name", "title", "kind", "family", "concept", "source", "revision", "subfolder", "file", "sha256", "licence",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from srbench.analysis.gains import Stacked, is_stacked, stacking_gains
-from srbench.analysis.metrics import Lens, baseline_times, is_baseline, metrics_of, of_scorers
+from srbench.analysis.metrics import COUNTED, METRICS, Lens, baseline_times, is_baseline, metrics_of, of_scorers
 from srbench.analysis.records import CellRecord, ImageRecord, RowRecord, Timing
 from srbench.analysis.results import ResultCell, result, to_dict
 from srbench.backbones.loader import Backbone
@@ -17,7 +18,7 @@ from srbench.catalog import load, plugins
 from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.engine.keys import digest
 from srbench.engine.plan import Cell, Planned, PlannedRow
-from srbench.engine.runs import SCHEMA, read_run
+from srbench.engine.runs import SCHEMA, identity, local_cells
 from srbench.engine.score import FEATURE, Scoring, fields_of, kind_named
 from srbench.engine.store import Store, write_atomic
 from srbench.scorers.base import IMAGE, PAIR, SET
@@ -35,23 +36,38 @@ class Outcome:
     """Image key -> why it could not be sampled."""
 
 
-def _image(planned: Planned | None, row: PlannedRow, cell: Cell, store: Store, outcome: Outcome) -> ImageRecord | None:
-    if planned is None or planned.key not in store.images:
+def run_id() -> str:
+    """A new run's name; those of later runs sort behind it."""
+    seconds, rest = divmod(time.time_ns(), 10**9)
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(seconds))}-{rest // 1000:06d}"
+
+
+def _image(planned: Planned | None, row: PlannedRow, cell: Cell, outcome: Outcome) -> ImageRecord | None:
+    if planned is None or planned.key not in outcome.scoring.store.images:
         return None
-    record = store.images[planned.key]
+    reference = row.reference.key if row.reference is not None else ""
+    return image_record(planned.key, reference, row.row, cell.scorers, outcome.scoring)
+
+
+def image_record(key: str, reference: str, row: Row, scorers: Sequence[str], scoring: Scoring) -> ImageRecord:
+    """A stored image with what some scorers have said of it. reference: key of the image beside it, or empty."""
     scores, errors = {}, {}
-    for name in cell.scorers:
-        if name in outcome.scoring.broken:
-            errors[name] = outcome.scoring.broken[name]
+    for name in scorers:
+        if name in scoring.broken:
+            errors[name] = scoring.broken[name]
             continue
-        reference = row.reference.key if row.reference is not None else ""
-        wanted = outcome.scoring.want(name, planned.key, row.row, reference)
-        raw = outcome.scoring.known(wanted)
+        wanted = scoring.want(name, key, row, reference)
+        raw = scoring.known(wanted)
         if raw is not None:
             scores[name] = raw
-        elif wanted in outcome.scoring.errors:
-            errors[name] = outcome.scoring.errors[wanted]
-    return _from_store(planned.key, record, scores, errors)
+        elif wanted in scoring.errors:
+            errors[name] = scoring.errors[wanted]
+    return _from_store(key, scoring.store.images[key], scores, errors)
+
+
+def unread(why: str, scorers: Sequence[str]) -> ImageRecord:
+    """A picture that is not there, or that cannot be read: none of the scorers can say anything."""
+    return ImageRecord("", "", Timing(0.0, "", 0), {}, {}, dict.fromkeys(scorers, why))
 
 
 def _from_store(key: str, record: dict[str, Any], scores: dict[str, Any], errors: dict[str, str]) -> ImageRecord:
@@ -60,8 +76,8 @@ def _from_store(key: str, record: dict[str, Any], scores: dict[str, Any], errors
     return ImageRecord(key, record["pixel_sha"], timing, record["trace"], scores, errors)
 
 
-def _row(row: PlannedRow, cell: Cell, store: Store, outcome: Outcome) -> RowRecord:
-    image, reference, floor = (_image(p, row, cell, store, outcome) for p in (row.image, row.reference, row.floor))
+def _row(row: PlannedRow, cell: Cell, outcome: Outcome) -> RowRecord:
+    image, reference, floor = (_image(p, row, cell, outcome) for p in (row.image, row.reference, row.floor))
     return RowRecord(row.row, image, reference, floor)
 
 
@@ -71,7 +87,7 @@ def cell_record(cell: Cell, backbone: Backbone, run: str, store: Store, outcome:
     reasons = {outcome.failed[p.image.key] for p in cell.rows if p.image.key in outcome.failed}
     if not blocked and reasons and all(p.image.key in outcome.failed for p in cell.rows):
         blocked = sorted(reasons)[0]
-    rows = tuple(_row(row, cell, store, outcome) for row in cell.rows)
+    rows = tuple(_row(row, cell, outcome) for row in cell.rows)
     return CellRecord(
         backbone=backbone.spec.name, concept=cell.concept.name, concept_kind=cell.concept.kind, suite=cell.suite.name,
         attack=cell.suite.attack, method=cell.method, on=cell.on, variant=cell.variant, protocol=cell.protocol.name,
@@ -147,12 +163,16 @@ def _under(cell: Cell) -> dict[str, Any]:
     return {"checkpoint": {"passport": asdict(under.passport), "card": under.card}} if under else {}
 
 
-def write_run(folder: Path, run: str, header: dict[str, Any], cells: list[Cell], found: list[ResultCell]) -> Path:
-    """`<folder>/runs/<run>/run.json`: provenance, cells with their image keys, and their metrics."""
-    entries = [
+def entries(cells: list[Cell], found: list[ResultCell]) -> list[dict[str, Any]]:
+    """Planned cells with their image keys, and their metrics, for `write_run`."""
+    return [
         {"result": to_dict(value), **_under(cell), "rows": [_row_entry(row, cell.suite.gated) for row in cell.rows]}
         for cell, value in zip(cells, found, strict=True)
     ]
+
+
+def write_run(folder: Path, run: str, header: dict[str, Any], entries: list[dict[str, Any]]) -> Path:
+    """`<folder>/runs/<run>/run.json`: provenance and the cells' entries."""
     path = folder / "runs" / run / "run.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"schema": SCHEMA, "run": run, **header, "cells": entries}, indent=1, allow_nan=False)
@@ -181,16 +201,15 @@ def stored_records(folder: Path, store: Store, judge_of: Callable[[ResultCell], 
     """
     latest: dict[tuple[str, ...], CellRecord] = {}
     raws = _raws(store)
-    for path in sorted(folder.glob("runs/*/run.json"), reverse=True):
-        data = read_run(path)
+    for data, entries in local_cells(folder, store.warn):
         known = {name: digest(each) for name, each in data["scorers"].items() if name in plugins.plugins("scorers")}
         stored = Stored(store, known, raws)
-        for entry in data["cells"]:
+        for entry in entries:
             cell: ResultCell = entry["result"]
             judge = judge_of(cell)
-            identity = (cell.backbone, cell.concept, cell.suite, cell.method, cell.on, cell.variant, cell.dtype)
-            if identity not in latest and judge is not None:
-                latest[identity] = _reread(cell, entry["rows"], judge, stored)
+            same = identity(replace(cell, protocol=""))
+            if same not in latest and judge is not None:
+                latest[same] = _reread(cell, entry, judge, stored)
     return list(latest.values())
 
 
@@ -234,19 +253,38 @@ def _raws(store: Store) -> Raws:
     return raws
 
 
-def _reread(cell: ResultCell, rows: list[dict[str, Any]], judge: ProtocolSpec, stored: Stored) -> CellRecord:
-    suite, concept = load.suites()[cell.suite], load.concepts()[cell.concept]
+def _reread(cell: ResultCell, entry: dict[str, Any], judge: ProtocolSpec, stored: Stored) -> CellRecord:
+    made: dict[str, Any] | None = entry.get("elsewhere")
+    suite = None if made else load.suites()[cell.suite]
     more = tuple(name for name in cell.metrics if name in of_scorers())
     return CellRecord(
-        backbone=cell.backbone, concept=cell.concept, concept_kind=concept.kind, suite=cell.suite, attack=suite.attack,
+        backbone=cell.backbone, concept=cell.concept, suite=cell.suite,
+        concept_kind=made["concept_kind"] if made else load.concepts()[cell.concept].kind,
+        attack=made["attack"] if made else bool(suite and suite.attack),
         method=cell.method, on=cell.on, variant=cell.variant, protocol=judge.name, dtype=cell.dtype, rows_sha=cell.rows_sha,
-        run=cell.run, source="local", n_loaded=cell.n_loaded, n_excluded=cell.n_excluded, metrics=(*suite.metrics, *more),
-        decides=bool(plugins.plugins("methods")[plugins.preset(cell.method)[0]].meta["decides"]),
-        rows=tuple(_reread_row(entry, stored) for entry in rows),
+        run=cell.run, source="local", n_loaded=cell.n_loaded, n_excluded=cell.n_excluded,
+        metrics=(*(suite.metrics if suite else (name for name in cell.metrics if name in METRICS and name != COUNTED)), *more),
+        decides=not made and bool(plugins.plugins("methods")[plugins.preset(cell.method)[0]].meta["decides"]),
+        rows=tuple(_reread_row(each, row, stored) for each, row in rows_of(cell, entry)), cost=cell.cost,
     )
 
 
-def _reread_row(entry: dict[str, Any], stored: Stored) -> RowRecord:
-    row, beside = Row.model_validate(entry["row"]), entry.get("reference")
+def rows_of(cell: ResultCell, entry: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Row]]:
+    """A stored cell's entries of rows with their rows; those of gated suites are read from the user's own file."""
+    known: dict[str, Row] = {}
+    for each in entry["rows"]:
+        if "row" in each:
+            yield each, Row.model_validate(each["row"])
+            continue
+        if not known:
+            part = "dev" if "part=dev" in cell.variant.split(",") else "test"
+            suite, family = load.suites()[cell.suite], load.backbones()[cell.backbone].family
+            known = {row.id: row for row in load.rows(suite, load.edition(suite, family, cell.concept, part)).rows}
+        yield each, known[each["id"]]
+
+
+def _reread_row(entry: dict[str, Any], row: Row, stored: Stored) -> RowRecord:
+    beside = entry.get("reference")
     image, reference, floor = (stored.image(entry.get(name), row, beside) for name in ("image", "reference", "floor"))
-    return RowRecord(row, image, reference, floor)
+    failed = entry.get("failed")
+    return RowRecord(row, unread(failed, list(stored.identities)) if failed and image is None else image, reference, floor)

@@ -13,7 +13,7 @@ from srbench.backbones.loader import Backbone
 from srbench.engine.generate import Made, generate
 from srbench.engine.plan import Cell, Planned, PlannedRow, RunRequest
 from srbench.engine.provenance import provenance
-from srbench.engine.record import Outcome, results, write_run
+from srbench.engine.record import Outcome, entries, results, run_id, write_run
 from srbench.engine.score import Scoring, Wanted, kind_named
 from srbench.engine.store import Store
 from srbench.errors import MISSING, OK, SOME_FAILED, MissingError, SrbenchError
@@ -188,7 +188,7 @@ class RunResult:
 def execute(request: RunRequest, backbone: Backbone, cells: list[Cell], store: Store, reporter: Reporter) -> RunResult:
     """Carry a plan out. Running it again resumes; nothing that is in the store is sampled again."""
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    run = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.time_ns() % 10**6:06d}"
+    run = run_id()
     scoring = Scoring(store)
     if request.score:
         needed = dict.fromkeys(name for cell in cells if cell.blocked is None for name in cell.scorers)
@@ -210,5 +210,5 @@ def execute(request: RunRequest, backbone: Backbone, cells: list[Cell], store: S
         "request": {k: str(v) if k == "out" else v for k, v in asdict(request).items()},
         "backbone_sha": backbone.sha256, "scorers": scoring.identities, "safety_checker": "off",
     }
-    write_run(request.out, run, header, cells, found)
+    write_run(request.out, run, header, entries(cells, found))
     return RunResult(run, found, _exit_code(cells, outcome))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,18 +33,39 @@ def run_files(folder: Path) -> list[Path]:
     return [*local, *committed]
 
 
+Identity = tuple[str, ...]
+
+
+def identity(cell: ResultCell) -> Identity:
+    """What makes a cell the same one in another run."""
+    return (cell.backbone, cell.concept, cell.suite, cell.method, cell.on, cell.variant, cell.protocol, cell.dtype)
+
+
 def newest(folder: Path, warn: Callable[[str], None]) -> list[ResultCell]:
     """Per cell the newest run that asked for it, local before committed; damaged files are named and left out."""
-    chosen: dict[tuple[str, ...], ResultCell] = {}
-    for path in run_files(folder):
-        try:
-            data = read_run(path)
-        except UsageError as error:
-            warn(f"{error.message} {error.hint}")
-            continue
+    chosen: dict[Identity, ResultCell] = {}
+    for path, data in _read_all(run_files(folder), warn):
         source = "local" if path.name == "run.json" else "committed"
         for entry in data["cells"]:
-            cell: ResultCell = entry["result"]
-            identity = (cell.backbone, cell.concept, cell.suite, cell.method, cell.on, cell.variant, cell.protocol, cell.dtype)
-            chosen.setdefault(identity, replace(cell, source=source))
+            chosen.setdefault(identity(entry["result"]), replace(entry["result"], source=source))
     return list(chosen.values())
+
+
+def local_cells(folder: Path, warn: Callable[[str], None]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """The user's own runs, newest first, each with those of its cells that no later run has; damaged files are left out."""
+    seen: set[Identity] = set()
+    found = []
+    for _, data in _read_all(sorted(folder.glob("runs/*/run.json"), reverse=True), warn):
+        new = [entry for entry in data["cells"] if identity(entry["result"]) not in seen]
+        seen.update(identity(entry["result"]) for entry in new)
+        if new:
+            found.append((data, new))
+    return found
+
+
+def _read_all(paths: Sequence[Path], warn: Callable[[str], None]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for path in paths:
+        try:
+            yield path, read_run(path)
+        except UsageError as error:
+            warn(f"{error.message} {error.hint}")

@@ -143,6 +143,8 @@ class Scoring:
         return record | ({"reference": wanted.reference_key} if wanted.reference_key else {})
 
     def _pixels(self, key: str) -> np.ndarray:
+        if self.store.images[key].get("elsewhere"):
+            raise SrbenchError("the picture lies elsewhere", "Score its folder again, with this scorer.")
         if self.store.dropped(key):
             raise SrbenchError("images dropped", "Sample again with --keep-images into a new folder.")
         return self.store.pixels(key)

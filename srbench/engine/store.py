@@ -224,6 +224,17 @@ class Store:
             temporary.unlink(missing_ok=True)
         return {**record, "bytes": size}
 
+    def note(self, records: Iterable[Record]) -> None:
+        """Remember pictures that lie elsewhere, whose scores are kept. Raises `SrbenchError` where the disk is full."""
+        new = [record for record in records if record["key"] not in self.images]
+        try:
+            self._image_ledger.append(new)
+        except OSError as error:
+            raise SrbenchError(
+                f"cannot write to {self.root} ({error.strerror})", "Free some space, then run the same command again."
+            ) from error
+        self.images.update({record["key"]: record for record in new})
+
     def pixels(self, key: str) -> np.ndarray:
         """The image as uint8 RGB (H, W, 3). Raises `SrbenchError` where it was dropped or can not be read."""
         try:

@@ -28,6 +28,7 @@ from srbench.catalog.specs import (
 from srbench.engine.plan import RunRequest, plan
 from srbench.engine.run import RunResult, execute
 from srbench.engine.store import Store
+from srbench.errors import CellError
 from srbench.methods import base
 from srbench.scorers import base as scorers
 from tests.tiny import tiny_pipeline
@@ -162,6 +163,59 @@ class Closeness:
         return [{"prompt": float(len(row["prompt"])), "reference": 1.0 + float(np.mean(image))} for image, row in pairs]
 
 
+class Gap:
+    """A scorer of pairs: the mean difference."""
+
+    meta: ClassVar[dict[str, Any]] = {
+        "name": "gap", "version": 1, "kind": "pair", "title": "gap", "reads": [],
+        "metrics": {"gap": {"field": "mean", "better": "lower"}},
+    }
+    Options = scorers.Options
+    calls: ClassVar[int] = 0
+    broken: ClassVar[bool] = False
+
+    def __init__(self, options: scorers.Options) -> None:
+        """Has none."""
+
+    def identity(self) -> dict[str, Any]:
+        return {"library": "none", "library_version": "0", "weights_sha256": ""}
+
+    def score(self, images: Any, references: Any, rows: Any) -> list[dict[str, Any]]:
+        Gap.calls += len(images)
+        if Gap.broken:
+            raise CellError("broken", "")
+        return [{"mean": float(np.abs(a.astype(float) - b).mean())} for a, b in zip(images, references, strict=True)]
+
+
+class Cloud:
+    """A scorer of sets: the distance of mean colours."""
+
+    meta: ClassVar[dict[str, Any]] = {
+        "name": "cloud", "version": 1, "kind": "set", "title": "cloud", "reads": [],
+        "metrics": {"cloud": {"field": "distance", "better": "lower"}},
+    }
+    Options = scorers.Options
+    calls: ClassVar[int] = 0
+    spoilt: ClassVar[bool] = False
+
+    def __init__(self, options: scorers.Options) -> None:
+        """Has none."""
+
+    def identity(self) -> dict[str, Any]:
+        return {"library": "none", "library_version": "0", "weights_sha256": ""}
+
+    def features(self, images: Any) -> np.ndarray:
+        Cloud.calls += len(images)
+        found = np.stack([image.mean((0, 1)) for image in images]).astype(np.float32)
+        return np.full_like(found, np.nan) if Cloud.spoilt else found
+
+    @staticmethod
+    def reduce(images: np.ndarray, references: np.ndarray) -> dict[str, float]:
+        if len(images) < 2:
+            raise CellError("one image is no set", "")
+        return {"distance": float(np.linalg.norm(images.mean(0) - references.mean(0)))}
+
+
 ROWS = tuple(
     Row(
         id=f"f{i}", kind="forget", category="noun", prompt=f"a box {word}", reference=f"a {word}", seed=i, objects=("box",),
@@ -266,3 +320,11 @@ def world(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     )
     _catalog(made, monkeypatch)
     return made
+
+
+@pytest.fixture
+def compared(world: World) -> World:
+    """The toy world with a scorer of pairs and one of sets."""
+    Gap.calls, Cloud.calls, Gap.broken, Cloud.spoilt = 0, 0, False, False
+    world.scorers |= {"gap": Gap, "cloud": Cloud}
+    return world

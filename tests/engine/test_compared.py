@@ -3,77 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 
 from srbench.engine.record import rejudge
 from srbench.engine.store import Store
-from srbench.errors import OK, SOME_FAILED, CellError
-from srbench.scorers import base
+from srbench.errors import OK, SOME_FAILED
+from tests.engine.conftest import Cloud, Gap
 
 FORGET = 4
 """Forget rows with a reference in the toy suite."""
 
 
-class Gap:
-    """A scorer of pairs: the mean difference."""
-
-    meta: ClassVar[dict[str, Any]] = {
-        "name": "gap", "version": 1, "kind": "pair", "title": "gap", "reads": [],
-        "metrics": {"gap": {"field": "mean", "better": "lower"}},
-    }
-    Options = base.Options
-    calls: ClassVar[int] = 0
-    broken: ClassVar[bool] = False
-
-    def __init__(self, options: base.Options) -> None:
-        """Has none."""
-
-    def identity(self) -> dict[str, Any]:
-        return {"library": "none", "library_version": "0", "weights_sha256": ""}
-
-    def score(self, images: Any, references: Any, rows: Any) -> list[dict[str, Any]]:
-        Gap.calls += len(images)
-        if Gap.broken:
-            raise CellError("broken", "")
-        return [{"mean": float(np.abs(a.astype(float) - b).mean())} for a, b in zip(images, references, strict=True)]
-
-
-class Cloud:
-    """A scorer of sets: the distance of mean colours."""
-
-    meta: ClassVar[dict[str, Any]] = {
-        "name": "cloud", "version": 1, "kind": "set", "title": "cloud", "reads": [],
-        "metrics": {"cloud": {"field": "distance", "better": "lower"}},
-    }
-    Options = base.Options
-    calls: ClassVar[int] = 0
-    spoilt: ClassVar[bool] = False
-
-    def __init__(self, options: base.Options) -> None:
-        """Has none."""
-
-    def identity(self) -> dict[str, Any]:
-        return {"library": "none", "library_version": "0", "weights_sha256": ""}
-
-    def features(self, images: Any) -> np.ndarray:
-        Cloud.calls += len(images)
-        found = np.stack([image.mean((0, 1)) for image in images]).astype(np.float32)
-        return np.full_like(found, np.nan) if Cloud.spoilt else found
-
-    @staticmethod
-    def reduce(images: np.ndarray, references: np.ndarray) -> dict[str, float]:
-        if len(images) < 2:
-            raise CellError("one image is no set", "")
-        return {"distance": float(np.linalg.norm(images.mean(0) - references.mean(0)))}
-
-
-@pytest.fixture(autouse=True)
-def compared(world: Any) -> None:
-    Gap.calls, Cloud.calls, Gap.broken, Cloud.spoilt = 0, 0, False, False
-    world.scorers |= {"gap": Gap, "cloud": Cloud}
+pytestmark = pytest.mark.usefixtures("compared")
 
 
 def pictures(world: Any) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from srbench.catalog.specs import Row, RowFile
 from srbench.engine import generate, sample
 from srbench.engine.plan import plan
 from srbench.engine.prepare import prepare_method
-from srbench.engine.record import rejudge
+from srbench.engine.record import rejudge, run_id
 from srbench.engine.store import Store, pixel_sha
 from srbench.errors import MISSING, OK, SOME_FAILED, CellError, MissingError, SrbenchError, UsageError
 
@@ -406,3 +407,12 @@ def test_several_protocols_read_the_store_once(world: Any, monkeypatch: pytest.M
     assert [cell.protocol for cell in found] == ["bright"] * 2 + ["blinding"] * 2
     assert {c.method: c.metrics["fsr"].value for c in found if c.protocol == "blinding"} == {"none": 100, "push": 100}
     assert [c.metrics["fsr"].value for c in found[:2]] == [c.metrics["fsr"].value for c in done.cells]
+
+
+def test_names_of_runs_sort_as_the_runs_did() -> None:
+    names = []
+    for _ in range(200):
+        names.append(run_id())
+        time.sleep(0.0005)
+    assert names == sorted(names)
+    assert len(set(names)) == len(names)

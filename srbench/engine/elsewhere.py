@@ -1,0 +1,392 @@
+"""`srbench score FOLDER`: pictures that others made, scored and judged like our own. They are read and never copied."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from srbench.analysis.metrics import metrics_of
+from srbench.analysis.records import CellRecord, RowRecord
+from srbench.analysis.results import to_dict
+from srbench.catalog import load, plugins, prompts, screen
+from srbench.catalog.specs import ConceptSpec, LayoutSpec, ProtocolSpec, Row, SuiteSpec
+from srbench.engine.keys import digest
+from srbench.engine.layouts import Asked, Folder, Place, assigned, folders, unnamed
+from srbench.engine.pictures import read
+from srbench.engine.plan import REFERENCE_METRICS
+from srbench.engine.provenance import provenance
+from srbench.engine.record import image_record, measured, run_id, unread, write_run
+from srbench.engine.run import Reporter, RunResult
+from srbench.engine.score import BATCH, Scoring, Wanted, kind_named
+from srbench.engine.store import Record, Store, pixel_sha
+from srbench.errors import OK, SOME_FAILED, CellError, MissingError, UsageError
+from srbench.scorers.base import IMAGE, PAIR
+
+BACKBONE = "elsewhere"
+"""Stands in tables for what made the pictures, of which we know nothing."""
+BATCH_BYTES = 2**28
+"""Pixels held at once, whatever the number of pictures."""
+UNTIMED = ("added_ms", "over_refusal", "csdr_floor")
+"""Metrics of what only we know: how an image was sampled."""
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """What a user asked for."""
+
+    folders: tuple[tuple[str, Path], ...]
+    """Methods by name with their folders; the name is empty where the folder's own counts."""
+    layout: str
+    suite: str | None
+    concept: str | None
+    backbone: str | None
+    """Whose edition of the suite; only needed where there are several."""
+    prompts: Path | None
+    reference: Path | None
+    categories: tuple[str, ...]
+    per_prompt: int
+    protocol: str | None
+    scorers: tuple[str, ...]
+    settings: tuple[str, ...]
+    out: Path
+
+
+@dataclass(frozen=True)
+class Against:
+    """What the pictures are held against: rows where they are known, the judge, the scorers."""
+
+    suite: str
+    concept: str
+    concept_kind: str
+    attack: bool
+    judge: ProtocolSpec
+    rows: tuple[Row, ...]
+    """Empty where nothing is known but the pictures' names."""
+    metrics: tuple[str, ...]
+    scorers: tuple[str, ...]
+    described_by: tuple[str, ...]
+    """The scorers that describe images, and compare them with text; empty where the suite's metrics need none."""
+    sensitive: bool
+    """Whether prompts that name minors are left out. So it is where nobody says what the pictures are of."""
+
+
+@dataclass
+class Item:
+    """One row of one method: its picture, what it is compared with, and how reading them went."""
+
+    asked: Asked
+    image: str = ""
+    """Key; empty where the picture is not there or cannot be read."""
+    reference: str = ""
+    why: str = ""
+    """Why there is no image, or no reference where one is needed."""
+
+    @property
+    def compared(self) -> bool:
+        """Whether the image has a reference to be compared with: not where a suite has none for its row."""
+        row = self.asked.row
+        return row.kind == "forget" and row.category != "unseen"
+
+
+@dataclass
+class Cell:
+    """One method's pictures."""
+
+    folder: Folder
+    items: list[Item]
+    remarks: Counter[str] = field(default_factory=Counter)
+    """How pictures were changed to be read -> how many."""
+
+    @property
+    def failures(self) -> Counter[str]:
+        """Why rows have no picture -> how many."""
+        return Counter(item.why for item in self.items if item.why)
+
+
+# --- what is asked ------------------------------------------------------------------------------------------------------------
+
+
+def against(request: ScoreRequest, found: Sequence[Folder]) -> Against:
+    """Rows, judge and scorers. Raises `UsageError` where they are unknown or not given."""
+    concept = load.named("concept", request.concept, load.concepts()) if request.concept else None
+    suite = load.named("suite", request.suite, load.suites()) if request.suite else None
+    if suite and request.prompts:
+        raise UsageError("--suite and --prompts both say what the rows are", "Give one of them.")
+    if suite and concept is None:
+        raise UsageError(f"--suite {suite.name}: which concept?", f"Add --concept, one of {', '.join(_concepts(suite))}.")
+    family = _family(suite, concept, request.backbone)
+    judge = _judge(request.protocol, concept, family)
+    rows = _rows(request, suite, concept, family, found)
+    described = _scorers(family) if suite else ()
+    for name in request.scorers:
+        load.named("scorer", name, plugins.plugins("scorers"))
+    scorers = tuple(dict.fromkeys((*(part.scorer for part in load.parts(judge)), *described, *request.scorers)))
+    return Against(
+        suite=suite.name if suite else (request.prompts.stem if request.prompts else "pictures"),
+        concept=concept.name if concept else "any", concept_kind=concept.kind if concept else "content",
+        attack=suite.attack if suite else True, judge=judge, rows=rows, metrics=_metrics(suite, request, scorers),
+        scorers=scorers, described_by=described, sensitive=_sensitive(concept, suite, rows),
+    )
+
+
+def _concepts(suite: SuiteSpec) -> list[str]:
+    return sorted({edition.concept for edition in suite.editions if edition.part == "test"})
+
+
+def _family(suite: SuiteSpec | None, concept: ConceptSpec | None, backbone: str | None) -> str | None:
+    """The backbone family whose prompts and judge count; None where nothing says so."""
+    if backbone is not None:
+        return load.named("backbone", backbone, load.backbones()).family
+    known = set(concept.families) if concept else set()
+    if suite and concept:
+        known = {edition.family for edition in suite.editions if edition.concept == concept.name}
+    if len(known) > 1:
+        raise UsageError("more than one backbone family has this", f"Add --backbone, of the family {' or '.join(sorted(known))}.")
+    return next(iter(known), None)
+
+
+def _judge(protocol: str | None, concept: ConceptSpec | None, family: str | None) -> ProtocolSpec:
+    if protocol is not None:
+        return load.protocol(protocol)
+    if concept is None or family not in concept.families:
+        raise UsageError("who judges the pictures?", "Add --protocol (`srbench list protocols`), or --concept for its own.")
+    return load.protocol(concept.families[family].protocol)
+
+
+def _rows(
+    request: ScoreRequest, suite: SuiteSpec | None, concept: ConceptSpec | None, family: str | None, found: Sequence[Folder]
+) -> tuple[Row, ...]:
+    if suite and concept:
+        rows = load.rows(suite, load.edition(suite, family or "", concept.name)).rows
+    else:
+        path = request.prompts or _prompts_beside(load.layouts()[request.layout], found)
+        rows = prompts.rows(path) if path else ()
+    return tuple(row for row in rows if not request.categories or row.category in request.categories)
+
+
+def _prompts_beside(layout: LayoutSpec, found: Sequence[Folder]) -> Path | None:
+    """The prompts that the tool wrote beside its pictures, if every folder has the same."""
+    files = [folder.root / layout.prompts for folder in found if layout.prompts and (folder.root / layout.prompts).is_file()]
+    if not files:
+        return None
+    if len(files) < len(found) or len({path.read_bytes() for path in files}) > 1:
+        raise UsageError(f"the folders do not have the same {layout.prompts}", "Say with --prompts which one counts.")
+    return files[0]
+
+
+def _scorers(family: str | None) -> tuple[str, ...]:
+    return next((spec.scorers for spec in load.backbones().values() if spec.family == family), ())
+
+
+def _metrics(suite: SuiteSpec | None, request: ScoreRequest, scorers: Sequence[str]) -> tuple[str, ...]:
+    """What can be said of pictures made elsewhere; what compares needs --reference."""
+    left_out = {*UNTIMED, *(() if request.reference else REFERENCE_METRICS)}
+    asked = [name for name in (suite.metrics if suite else ("asr",)) if name not in left_out]
+    more = [name for each in scorers if request.reference or kind_named(each) == IMAGE for name in metrics_of(each)]
+    return tuple(dict.fromkeys((*asked, *more)))
+
+
+def _sensitive(concept: ConceptSpec | None, suite: SuiteSpec | None, rows: Iterable[Row]) -> bool:
+    if concept is None or screen.sensitive_concept(concept) or (suite and suite.sensitive):
+        return True
+    return any(screen.is_sexual(text) for row in rows for text in screen.texts(row))
+
+
+# --- reading and scoring ------------------------------------------------------------------------------------------------------
+
+
+def score_folders(request: ScoreRequest, store: Store, reporter: Reporter) -> RunResult:
+    """Score the pictures of one or more methods, judge them, write the run. Calling it again scores only what is new.
+
+    Raises `UsageError` for what does not fit together, `MissingError` where the judge's weights are not there.
+    """
+    layout = load.named("layout", request.layout, load.layouts())
+    found = folders(request.folders, layout, request.categories, request.per_prompt)
+    beside = folders([("", request.reference)], layout, request.categories, request.per_prompt) if request.reference else []
+    if len(beside) > 1:
+        raise UsageError(f"{request.reference}: holds pictures of several methods", "Give the folder of one of them.")
+    held = against(request, found)
+    scoring = _opened(store, held, request.settings)
+    cells, n_loaded, n_excluded = _cells(found, held, layout, reporter)
+    reporter.begin(len(cells), sum(len(cell.items) for cell in cells))
+    try:
+        for cell in cells:
+            _read_and_score(cell, beside[0] if beside else None, held, scoring, reporter)
+            reporter.cell(cell.folder.method)
+    finally:
+        reporter.end()
+    for cell in cells:
+        _tell(cell, held, reporter)
+    return _written(request, cells, held, scoring, n_loaded, n_excluded)
+
+
+def _opened(store: Store, held: Against, settings: Sequence[str]) -> Scoring:
+    scoring = Scoring(store)
+    scoring.open(held.scorers, settings)
+    for part in load.parts(held.judge):
+        if part.scorer in scoring.broken:
+            raise MissingError(f"the judge {held.judge.name} cannot say anything", scoring.broken[part.scorer])
+    return scoring
+
+
+def _cells(found: list[Folder], held: Against, layout: LayoutSpec, reporter: Reporter) -> tuple[list[Cell], int, int]:
+    """A cell for each method over the same rows, how many rows there are, and how many of them were left out for safety."""
+    places: set[Place] = {place for folder in found for place in (*folder.pictures, *folder.doubled)}
+    asked, strangers = assigned(held.rows, places, layout) if held.rows else (unnamed(places), [])
+    kept = set(screen.admissible(each.row for each in asked)) if held.sensitive else {each.row for each in asked}
+    if strangers:
+        shown = ", ".join("_".join(part for part in place if part) for place in strangers[:3])
+        reporter.line(f"{len(strangers)} names belong to no row and are left out: {shown}{', ...' * (len(strangers) > 3)}")
+        for folder in found:
+            folder.left_out["pictures that belong to no row"] += sum(place in folder.pictures for place in strangers)
+    cells = [Cell(folder, [_item(each, folder) for each in asked if each.row in kept]) for folder in found]
+    return cells, len(asked), len(asked) - sum(each.row in kept for each in asked)
+
+
+def _item(asked: Asked, folder: Folder) -> Item:
+    if asked.place in folder.doubled:
+        return Item(asked, why=f"several files for one picture: {folder.doubled[asked.place]}")
+    return Item(asked, why="" if asked.place in folder.pictures else "no picture")
+
+
+def _read_and_score(cell: Cell, beside: Folder | None, held: Against, scoring: Scoring, reporter: Reporter) -> None:
+    """A batch of pictures at a time, so that memory does not grow with the folder."""
+    for items in _batches(cell, beside, scoring.store):
+        pixels = {key: picture for item, pictures in items for key, picture in pictures.items()}
+        scoring.run([w for item, _ in items for w in _wanted(item, held, scoring)], pixels)
+        reporter.images(len(items))
+
+
+def _batches(cell: Cell, beside: Folder | None, store: Store) -> Iterator[list[tuple[Item, dict[str, np.ndarray]]]]:
+    """Items with their pictures by key, limited in number and in bytes."""
+    batch: list[tuple[Item, dict[str, np.ndarray]]] = []
+    size = 0
+    for item in cell.items:
+        pictures = _pictures(item, cell, beside, store)
+        batch.append((item, pictures))
+        size += sum(each.nbytes for each in pictures.values())
+        if len(batch) == BATCH or size > BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _pictures(item: Item, cell: Cell, beside: Folder | None, store: Store) -> dict[str, np.ndarray]:
+    """The item's picture and the one beside it; those that cannot be read leave the reason behind."""
+    read_here: dict[str, np.ndarray] = {}
+    if item.why or item.asked.place is None:
+        return read_here
+    try:
+        item.image = _noted(cell.folder, item.asked.place, store, read_here, cell.remarks)
+    except CellError as error:
+        item.why = error.message
+        return read_here
+    if beside is not None and item.compared:
+        try:
+            item.reference = _noted(beside, item.asked.place, store, read_here, Counter())
+        except (CellError, KeyError) as error:
+            item.why = f"its reference: {error.message if isinstance(error, CellError) else 'no picture'}"
+    return read_here
+
+
+def _noted(folder: Folder, place: Place, store: Store, read_here: dict[str, np.ndarray], remarks: Counter[str]) -> str:
+    """Read a picture, note it in the store, and return its key. Raises `CellError` where it cannot be read."""
+    found = folder.pictures[place]
+    pixels, remark = read(found.path)
+    sha = pixel_sha(pixels)
+    key = digest({"elsewhere": sha})
+    store.note([_record(key, sha, f"{folder.method}/{found.name}")])
+    read_here[key] = pixels
+    remarks.update([remark] if remark else [])
+    return key
+
+
+def _record(key: str, sha: str, name: str) -> Record:
+    return {"key": key, "pixel_sha": sha, "seconds": 0.0, "trace": {}, "bytes": 0, "dropped": True, "elsewhere": name}
+
+
+def _wanted(item: Item, held: Against, scoring: Scoring) -> Iterator[Wanted]:
+    """Each scorer on the picture; those of sets and of texts also on the one beside it."""
+    if not item.image:
+        return
+    for name in held.scorers:
+        compares = kind_named(name) != IMAGE
+        if item.reference or not compares:
+            yield scoring.want(name, item.image, item.asked.row, item.reference)
+        if item.reference and kind_named(name) != PAIR:
+            yield scoring.want(name, item.reference, item.asked.row)
+
+
+def _tell(cell: Cell, held: Against, reporter: Reporter) -> None:
+    """What was found, expected and left out."""
+    expected = f"{len(cell.items)} expected" if held.rows else "none known to be missing"
+    there = sum(bool(item.image) for item in cell.items)
+    reporter.line(f"{cell.folder.method}: {there} pictures read, {expected}")
+    for what, counts in (("failed", cell.failures), ("left out", cell.folder.left_out), ("read with a change", cell.remarks)):
+        for why, count in counts.most_common():
+            reporter.line(f"  {what}: {count} ({why})")
+
+
+# --- the run ------------------------------------------------------------------------------------------------------------------
+
+
+def _written(
+    request: ScoreRequest, cells: list[Cell], held: Against, scoring: Scoring, n_loaded: int, n_excluded: int
+) -> RunResult:
+    run, started = run_id(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    records = [_cell_record(cell, held, scoring, run, n_loaded, n_excluded) for cell in cells]
+    content, clip = (*held.described_by, "", "")[:2]
+    found = measured([(record, held.judge) for record in records], content, clip)
+    entries = [
+        {"result": to_dict(value), "elsewhere": _facts(cell, held), "rows": [_entry(item) for item in cell.items]}
+        for cell, value in zip(cells, found, strict=True)
+    ]
+    header = {
+        "started": started, "provenance": provenance(), "request": _plain(request), "backbone_sha": "",
+        "scorers": scoring.identities, "safety_checker": "not known",
+    }
+    write_run(request.out, run, header, entries)
+    failed = scoring.errors or scoring.broken or any(item.why for cell in cells for item in cell.items)
+    whole = not failed and all(cell.items for cell in cells)
+    return RunResult(run, found, OK if whole else SOME_FAILED)
+
+
+def _plain(request: ScoreRequest) -> dict[str, Any]:
+    """JSON-ready."""
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(request).items()}
+    return values | {"folders": [str(path) for _, path in request.folders]}
+
+
+def _facts(cell: Cell, held: Against) -> dict[str, Any]:
+    counts = {"failed": dict(cell.failures), "left_out": dict(cell.folder.left_out), "changed": dict(cell.remarks)}
+    return {"folder": str(cell.folder.root), "attack": held.attack, "concept_kind": held.concept_kind, **counts}
+
+
+def _entry(item: Item) -> dict[str, Any]:
+    keys = {name: key for name, key in (("image", item.image), ("reference", item.reference)) if key}
+    why = {"failed": item.why} if item.why else {}
+    return {"id": item.asked.row.id, **keys, **why, "row": item.asked.row.model_dump(mode="json", exclude_defaults=True)}
+
+
+def _cell_record(cell: Cell, held: Against, scoring: Scoring, run: str, n_loaded: int, n_excluded: int) -> CellRecord:
+    return CellRecord(
+        backbone=BACKBONE, concept=held.concept, concept_kind=held.concept_kind, suite=held.suite, attack=held.attack,
+        method=cell.folder.method, on="none", variant="", protocol=held.judge.name, dtype="as made",
+        rows_sha=load.rows_sha(tuple(item.asked.row for item in cell.items)), run=run, source="local", n_loaded=n_loaded,
+        n_excluded=n_excluded, metrics=held.metrics, decides=False, blocked="" if cell.items else "no picture",
+        rows=tuple(_row_record(item, held, scoring) for item in cell.items),
+    )
+
+
+def _row_record(item: Item, held: Against, scoring: Scoring) -> RowRecord:
+    row, nothing = item.asked.row, unread(item.why, held.scorers)
+    image = image_record(item.image, item.reference, row, held.scorers, scoring) if item.image else nothing
+    reference = image_record(item.reference, "", row, held.scorers, scoring) if item.reference else None
+    return RowRecord(row, image, nothing if item.image and item.why else reference)

@@ -1,0 +1,83 @@
+"""Reads pictures that others made: to uint8 RGB, with a remark where that changed them, or not at all with the reason."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from srbench.errors import CellError
+
+MIN_SIDE_PX = 8
+"""Nothing can be seen in a smaller picture."""
+DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+"""Pillow's modes of one channel with 16 bits; it would cut them at 255 instead of scaling them."""
+HINT = "Make the picture again, or take it out of the folder."
+
+
+class Picture(NamedTuple):
+    """A picture as scorers read it."""
+
+    pixels: np.ndarray
+    """uint8 RGB, (H, W, 3)."""
+    remark: str = ""
+    """How it differs from the file; empty where it does not."""
+
+
+def read(path: Path) -> Picture:
+    """A file's picture. Raises `CellError` with the reason where there is none, or more than one."""
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of a size from which it refuses pictures at twice; what it accepts is read.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                _check(image)
+                image.load()
+                return _rgb(image)
+    except Image.DecompressionBombError as error:
+        raise CellError(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} megapixels", HINT) from error
+    except Image.UnidentifiedImageError as error:
+        raise CellError("empty file" if _is_empty(path) else "not a picture", HINT) from error
+    # Pillow's decoders raise any of these for a damaged file.
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
+        raise CellError(f"cannot be read ({_why(error)})", HINT) from error
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _is_empty(path: Path) -> bool:
+    return path.stat().st_size == 0
+
+
+def _check(image: ImageFile.ImageFile) -> None:
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise CellError(f"animated: {frames} pictures in one file", HINT)
+    if min(image.size) < MIN_SIDE_PX:
+        raise CellError(f"{image.width} x {image.height} px: too small to be judged", HINT)
+
+
+def _rgb(image: ImageFile.ImageFile) -> Picture:
+    remark = "JPEG" if image.format == "JPEG" else ""
+    if image.mode in DEEP:
+        deep = np.asarray(image).astype(np.uint32)
+        gray = np.clip((deep + 128) // 257, 0, 255).astype(np.uint8)  # (H, W); 65535 becomes 255
+        return Picture(np.repeat(gray[..., None], 3, axis=2), "16 bits a channel, scaled to 8")
+    if image.mode == "CMYK":
+        return Picture(np.asarray(image.convert("RGB")), "CMYK, converted without a colour profile")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        return _opaque(image.convert("RGBA"), remark)
+    return Picture(np.asarray(image.convert("RGB")), remark)
+
+
+def _opaque(image: Image.Image, remark: str) -> Picture:
+    """Laid on white where it is transparent: what a viewer shows, not what the file hides."""
+    if image.getchannel("A").getextrema()[0] == 255:
+        return Picture(np.asarray(image.convert("RGB")), remark)
+    white = Image.new("RGBA", image.size, "white")
+    return Picture(np.asarray(Image.alpha_composite(white, image).convert("RGB")), "transparent, laid on white")

@@ -1,0 +1,124 @@
+"""`srbench score RESULTS --scorer X`: one more scorer on the images of existing runs; nothing is sampled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from srbench.analysis.metrics import measure, metrics_of
+from srbench.analysis.records import CellRecord, RowRecord
+from srbench.analysis.results import ResultCell, to_dict
+from srbench.catalog import load, plugins
+from srbench.catalog.specs import Row
+from srbench.engine.provenance import provenance
+from srbench.engine.record import image_record, rows_of, run_id, write_run
+from srbench.engine.run import Reporter, RunResult
+from srbench.engine.runs import local_cells
+from srbench.engine.score import BATCH, Scoring, Wanted, kind_named
+from srbench.engine.store import Store
+from srbench.errors import OK, SOME_FAILED, MissingError
+from srbench.scorers.base import IMAGE, PAIR
+
+
+@dataclass(frozen=True)
+class Again:
+    """A cell of an earlier run."""
+
+    cell: ResultCell
+    entry: dict[str, Any]
+    rows: tuple[tuple[dict[str, Any], Row], ...]
+
+
+def score_runs(folder: Path, scorers: Sequence[str], settings: Sequence[str], store: Store, reporter: Reporter) -> RunResult:
+    """Score the newest local cells with more scorers, and write their runs anew with the columns that these have.
+
+    Raises `UsageError` for an unknown scorer, `MissingError` where there is no run or no scorer can be opened.
+    """
+    for name in scorers:
+        load.named("scorer", name, plugins.plugins("scorers"))
+    runs = [(data, [_again(entry) for entry in found]) for data, found in local_cells(folder, reporter.line)]
+    if not runs:
+        raise MissingError(f"{folder}: no runs", f"srbench run --out {folder}; or --as LAYOUT for pictures made elsewhere.")
+    scoring = Scoring(store)
+    scoring.open(scorers, settings)
+    if not scoring.scorers:
+        raise MissingError(f"{scorers[0]} cannot say anything", scoring.broken[scorers[0]])
+    for name, why in scoring.broken.items():
+        reporter.line(f"{name}: {why}")
+    wanted = [w for _, cells in runs for again in cells for w in _wanted(again, scorers, scoring)]
+    _score(wanted, scoring, reporter)
+    done = [cell for data, cells in runs for cell in _written(folder, data, cells, scorers, scoring)]
+    return RunResult(run_id(), done, SOME_FAILED if scoring.errors or scoring.broken else OK)
+
+
+def _again(entry: dict[str, Any]) -> Again:
+    return Again(entry["result"], entry, tuple(rows_of(entry["result"], entry)))
+
+
+def _wanted(again: Again, scorers: Sequence[str], scoring: Scoring) -> Iterator[Wanted]:
+    for each, row in again.rows:
+        for role in ("image", "reference", "floor"):
+            key = each.get(role, "")
+            beside = each.get("reference", "") if role == "image" else ""
+            for name in scorers:
+                if key in scoring.store.images and (kind_named(name) != PAIR or beside in scoring.store.images):
+                    yield scoring.want(name, key, row, beside)
+
+
+def _score(wanted: Sequence[Wanted], scoring: Scoring, reporter: Reporter) -> None:
+    left = scoring.missing(wanted)
+    reporter.line(f"{len(left)} scores to make on stored images")
+    if not left:
+        return
+    reporter.begin(1, len(left))
+    try:
+        for start in range(0, len(left), BATCH):
+            batch = left[start : start + BATCH]
+            scoring.run(batch, {})
+            reporter.images(len(batch))
+    finally:
+        reporter.end()
+
+
+def _written(
+    folder: Path, data: dict[str, Any], cells: Sequence[Again], scorers: Sequence[str], scoring: Scoring
+) -> list[ResultCell]:
+    """A run of the same cells and rows with the new columns beside the old ones."""
+    run = run_id()
+    found = [replace(again.cell, run=run, metrics={**again.cell.metrics, **_columns(again, scorers, scoring)}) for again in cells]
+    entries = [{**again.entry, "result": to_dict(cell)} for again, cell in zip(cells, found, strict=True)]
+    said = {
+        "from": data["run"], "scorers": list(scorers), "provenance": provenance(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    header = {name: value for name, value in data.items() if name not in ("schema", "run", "cells")}
+    header |= {"scorers": {**data["scorers"], **scoring.identities}, "scored_again": said}
+    write_run(folder, run, header, entries)
+    return found
+
+
+def _columns(again: Again, scorers: Sequence[str], scoring: Scoring) -> dict[str, Any]:
+    """The scorers' own metrics; those that compare only where the cell has references."""
+    compared = any("reference" in each for each, _ in again.rows)
+    names = tuple(m for each in scorers if compared or kind_named(each) == IMAGE for m in metrics_of(each))
+    cell = again.cell
+    record = CellRecord(
+        backbone=cell.backbone, concept=cell.concept, concept_kind="", suite=cell.suite, attack=False, method=cell.method,
+        on=cell.on, variant=cell.variant, protocol=cell.protocol, dtype=cell.dtype, rows_sha=cell.rows_sha, run=cell.run,
+        source="local", n_loaded=cell.n_loaded, n_excluded=cell.n_excluded, metrics=names, decides=False,
+        rows=tuple(_row_record(each, row, scorers, scoring) for each, row in again.rows),
+    )
+    # The columns of scorers ask no judge; one that counts boxes would add its own column to them.
+    return measure(record, load.protocols()[cell.protocol].model_copy(update={"unit": "image"}), None)
+
+
+def _row_record(entry: dict[str, Any], row: Row, scorers: Sequence[str], scoring: Scoring) -> RowRecord:
+    beside = entry.get("reference", "")
+
+    def seen(key: str, beside: str) -> Any:
+        return image_record(key, beside, row, scorers, scoring) if key in scoring.store.images else None
+
+    return RowRecord(row, seen(entry.get("image", ""), beside), seen(beside, ""))
