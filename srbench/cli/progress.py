@@ -34,7 +34,7 @@ class Plain:
 
     def cell(self, title: str) -> None:
         self.cells_done += 1
-        self.line(f"{title}: sampled")
+        self.line(f"{title}: done")
 
     def line(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)

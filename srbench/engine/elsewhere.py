@@ -222,7 +222,7 @@ def score_folders(request: ScoreRequest, store: Store, reporter: Reporter) -> Ru
     finally:
         reporter.end()
     for cell in cells:
-        _tell(cell, held, reporter)
+        _tell(cell, held, layout, reporter)
     return _written(request, cells, held, scoring, n_loaded, n_excluded)
 
 
@@ -324,11 +324,13 @@ def _wanted(item: Item, held: Against, scoring: Scoring) -> Iterator[Wanted]:
             yield scoring.want(name, item.reference, item.asked.row)
 
 
-def _tell(cell: Cell, held: Against, reporter: Reporter) -> None:
+def _tell(cell: Cell, held: Against, layout: LayoutSpec, reporter: Reporter) -> None:
     """What was found, expected and left out."""
-    expected = f"{len(cell.items)} expected" if held.rows else "none known to be missing"
+    expected = f"{len(cell.items)} expected" if held.rows else "how many there should be is not known"
     there = sum(bool(item.image) for item in cell.items)
     reporter.line(f"{cell.folder.method}: {there} pictures read, {expected}")
+    if not cell.folder.pictures:
+        reporter.line(f"  no file is named as in layout '{layout.name}'; `srbench list layouts` shows the others")
     for what, counts in (("failed", cell.failures), ("left out", cell.folder.left_out), ("read with a change", cell.remarks)):
         for why, count in counts.most_common():
             reporter.line(f"  {what}: {count} ({why})")

@@ -33,7 +33,7 @@ class Reporter(Protocol):
         """`count` more images are in the store."""
 
     def cell(self, title: str) -> None:
-        """A cell has all its images."""
+        """A cell has all its images, or all their scores where they were made elsewhere."""
 
     def line(self, text: str) -> None:
         """One plain line."""

@@ -119,6 +119,7 @@ def _q16(folder: Path) -> dict[str, Any]:
 GIVEN: dict[str, Callable[[Path], dict[str, Any]]] = {
     "clip-b32": lambda folder: {"weights": clip_folder(folder, 512)},
     "clip-b16": lambda folder: {"weights": clip_folder(folder, 512)},
+    "csdr-igmu": lambda folder: {"weights": clip_folder(folder, 512)},
     "clip-l14": lambda folder: {"weights": clip_folder(folder, 768)},
     "igmu-head": _head,
     "q16": _q16,

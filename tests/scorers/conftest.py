@@ -14,6 +14,7 @@ import pytest
 import torch
 import torchvision
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from srbench.catalog import plugins
@@ -113,9 +114,18 @@ def _hub_vit(path: Path) -> None:
     ViTImageProcessor().save_pretrained(path)
 
 
+def _ssdlite(path: Path) -> None:
+    """torchvision's SSDLite; batch statistics and biases are such that a few boxes reach the floor."""
+    network = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=91)
+    for module in network.head.classification_head.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.bias is not None:
+            torch.nn.init.normal_(module.weight, std=0.5)
+    torch.save(network.state_dict(), path)
+
+
 STAND_INS: dict[str, Callable[[Path], None]] = {
     "lpips": _alexnet, "lpips-64": _alexnet, "fid": _inception,
-    "resnet50-v2": _resnet50, "resnet50-hf": _hub_resnet, "artist129": _hub_vit,
+    "resnet50-v2": _resnet50, "resnet50-hf": _hub_resnet, "artist129": _hub_vit, "person-ssdlite": _ssdlite,
 }  # fmt: skip
 """Scorer -> what writes a file of seeded random weights in the published form."""
 

@@ -50,9 +50,9 @@ def scorer(request: pytest.FixtureRequest, opened: Callable[[str], Any]) -> Any:
 
 def test_the_scorers_that_are_shipped() -> None:
     assert NAMES == [
-        "artist129", "clip-b16", "clip-b32", "clip-l14", "clip-object", "clip-style", "efficientnet-lite0", "fd-pocket", "fid",
-        "igmu-head", "lpips", "lpips-64", "nudenet320n-path", "nudenet320n-rgb", "pocket-clip", "pocket-judge",
-        "pocket-perceptual", "q16", "resnet50-hf", "resnet50-v2", "safety-checker", "ssim",
+        "artist129", "clip-b16", "clip-b32", "clip-l14", "clip-object", "clip-style", "csdr-igmu", "efficientnet-lite0",
+        "fd-pocket", "fid", "igmu-head", "lpips", "lpips-64", "nudenet320n-path", "nudenet320n-rgb", "person-ssdlite",
+        "pocket-clip", "pocket-judge", "pocket-perceptual", "q16", "resnet50-hf", "resnet50-v2", "safety-checker", "ssim",
     ]  # fmt: skip
 
 

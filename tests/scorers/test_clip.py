@@ -21,6 +21,7 @@ from srbench.scorers import _clip
 from srbench.scorers.clip_b16 import ClipB16, ClipB16Options
 from srbench.scorers.clip_b32 import ClipB32, ClipB32Options
 from srbench.scorers.clip_l14 import ClipL14, ClipL14Options
+from srbench.scorers.csdr_igmu import CsdrIgmu, CsdrIgmuOptions, text_of
 from srbench.scorers.object_zero_shot import ClipObject, ClipObjectOptions
 from srbench.scorers.style_zero_shot import ClipStyle, ClipStyleOptions
 from tests.scorers.clip_stand_ins import clip_folder, model_config, seeded_clip
@@ -333,3 +334,31 @@ def test_labels_that_say_nothing_are_refused(given: dict[str, str], message: str
 def test_a_label_is_no_format(folder: Path) -> None:
     scorer = ClipObject(ClipObjectOptions(weights=folder, labels="{0},{x.y}"))
     assert scorer._labels == ("{0}", "{x.y}")
+
+
+# --- CSDR as IGMU's code has it ----------------------------------------------------------------------------------------------
+
+
+def test_the_text_still_holds_the_concept_six_times() -> None:
+    words = CsdrIgmuOptions().words.split(",")
+    text = text_of("a photo of a church", words)
+    assert len(words) == 7
+    assert text.count("church") == 6
+    assert text.count("a photo of a ") == 7
+
+
+def test_the_change_is_open_clip_s_with_that_text(folder: Path, images: list) -> None:
+    scorer = CsdrIgmu(CsdrIgmuOptions(weights=folder, words="red,apple"))
+    found = scorer.score(images[:3], images[1:], [{"prompt": "a red apple"}] * 3)
+    scores = by_open_clip(f"local-dir:{folder}", None, images, ["a  applea red "])[:, 0].clip(0)
+    for i, each in enumerate(found):
+        assert (each["image"], each["reference"]) == pytest.approx((scores[i], scores[i + 1]), abs=1e-4)
+        change = None if not each["reference"] else 100 * abs(each["reference"] - each["image"]) / each["reference"]
+        assert each["change"] == change
+    assert any(each["change"] for each in found)
+
+
+def test_a_reference_without_any_similarity_gives_no_number(folder: Path, images: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = CsdrIgmu(CsdrIgmuOptions(weights=folder))
+    monkeypatch.setattr(scorer, "_similarity", lambda image, text: 0.0)
+    assert scorer.score(images[:1], images[1:2], [{"prompt": "a cat"}]) == [{"image": 0.0, "reference": 0.0, "change": None}]
