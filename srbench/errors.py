@@ -19,6 +19,12 @@ class SrbenchError(Exception):
         self.hint = hint
 
 
+    @property
+    def line(self) -> str:
+        """Message and hint together."""
+        return f"{self.message} {self.hint}".strip()
+
+
 class UsageError(SrbenchError):
     """The command, an option or a spec file is wrong (exit code 2)."""
 

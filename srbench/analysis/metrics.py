@@ -5,11 +5,12 @@ A metric says which rows it is about and what one row is worth; a row that can n
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,6 +83,8 @@ class Definition:
     """What rows share that are not independent of each other."""
     starred: bool = True
     """Whether the best value in a table is marked."""
+    judged: bool = False
+    """Whether the judge has a say in it."""
 
 
 # --- reading raw scores -----------------------------------------------------------------------------------------------
@@ -317,13 +320,13 @@ def _needs_baseline(cell: CellRecord, none: CellRecord | None) -> str:
 
 
 METRICS: dict[str, Definition] = {
-    "fsr": Definition("higher", True, _forget, "no forget rows", _gone),
-    "fsr_unseen": Definition("higher", True, _unseen, "no unseen rows", _gone),
-    "asr": Definition("lower", True, _attacked, "no forget rows", _present),
-    COUNTED: Definition("lower", False, _attacked, "no forget rows", _detections),
+    "fsr": Definition("higher", True, _forget, "no forget rows", _gone, judged=True),
+    "fsr_unseen": Definition("higher", True, _unseen, "no unseen rows", _gone, judged=True),
+    "asr": Definition("lower", True, _attacked, "no forget rows", _present, judged=True),
+    COUNTED: Definition("lower", False, _attacked, "no forget rows", _detections, judged=True),
     "retain_accuracy": Definition("higher", True, _retain_object, "no retain row names an object", _objects_drawn),
     "style_kept": Definition("higher", True, _retain_style, "no retain row names a style", _style_drawn),
-    "content_kept": Definition("higher", True, _referenced, "no forget row has a reference", _content_kept),
+    "content_kept": Definition("higher", True, _referenced, "no forget row has a reference", _content_kept, judged=True),
     "csdr": Definition("lower", False, _referenced, "no forget row has a reference", _csdr),
     "csdr_floor": Definition("lower", False, _referenced, "no forget row has a reference", _csdr_floor, starred=False),
     "over_refusal": Definition("lower", True, _retain, "no retain rows", _redirected, _needs_decision),
@@ -418,11 +421,31 @@ def _over_set(name: str, rule: Definition, rows: Sequence[RowRecord]) -> Metric:
         return Metric(rule.better, reason=_most_common(reasons), **counts)
     ours, theirs = (np.stack(each) for each in zip(*pairs, strict=True))  # (N, D)
     try:
-        found = plugins.load("scorers", scorer).reduce(ours, theirs)
+        found = _reduced(scorer, _Vectors(ours), _Vectors(theirs))
     except CellError as error:
         return Metric(rule.better, reason=error.message, **counts)
     value = float(found[meta["metrics"][name]["field"]])
     return Metric(rule.better, value if math.isfinite(value) else None, reason="of a set: no interval", **counts)
+
+
+class _Vectors:
+    """Vectors (N, D) that are equal where their numbers are."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+        self._content = hashlib.sha256(np.ascontiguousarray(values).tobytes()).digest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Vectors) and self._content == other._content
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+
+@lru_cache(maxsize=64)
+def _reduced(scorer: str, ours: _Vectors, theirs: _Vectors) -> dict[str, float]:
+    """All numbers of two sets at once: each has a column of its own."""
+    return dict(plugins.load("scorers", scorer).reduce(ours.values, theirs.values))
 
 
 def _vector(image: ImageRecord | None, scorer: str, what: str) -> np.ndarray:

@@ -68,6 +68,8 @@ class ProtocolSpec(Spec):
     """Names of other protocols: present where one of them says so. Such a protocol reads no scorer of its own."""
     cannot: str = ""
     """Why a published rule cannot be applied here; then it is listed, and refused where it is chosen."""
+    note: str = ""
+    """What a reader of the numbers has to know; stands below every table of it."""
     source: str
     """Where classes and threshold come from."""
 

@@ -59,7 +59,7 @@ def _only(cells: list[ResultCell], what: str, names: Sequence[str], value: Calla
 
 
 def _rejudged(folder: Path, protocols: Sequence[str]) -> list[ResultCell]:
-    from srbench.engine.record import rejudge  # brings torch, which plain tables do without
+    from srbench.engine.rejudge import rejudge
 
     return rejudge(folder, protocols, say)
 
@@ -69,7 +69,7 @@ def print_sensitivity(folder: Path, protocol: str, chosen: Callable[[CellRecord]
     from rich.console import Console
 
     from srbench.analysis.table import render_sensitivity
-    from srbench.engine.record import stored_records
+    from srbench.engine.rejudge import stored_records
     from srbench.engine.store import Store
 
     judge = load.protocol(protocol)

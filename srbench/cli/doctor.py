@@ -7,10 +7,13 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from srbench.catalog import load, plugins
+from srbench.engine.pictures import read
+from srbench.engine.settings import check as check_settings
+from srbench.engine.settings import overrides, parsed
 from srbench.errors import MISSING, OK, SrbenchError
 from srbench.scorers.base import Scorer
 
@@ -59,17 +62,46 @@ def _backbone(name: str) -> Callable[[], str]:
     return check
 
 
-def _opened(name: str) -> Scorer:
+def _opened(name: str, settings: Sequence[str]) -> Scorer:
     cls = plugins.load("scorers", name)
-    return cls(cls.Options())
+    return cls(parsed(cls.Options, name, {}, overrides(settings, (name,))))
 
 
-def _scorer(name: str) -> Callable[[], str]:
+def _scorer(name: str, settings: Sequence[str]) -> Callable[[], str]:
     def check() -> str:
-        identity = _opened(name).identity()
+        identity = _opened(name, settings).identity()
         return f"{identity['library']} {identity['library_version']}, weights {identity['weights_sha256'][:12]}"
 
     return check
+
+
+HEAD = "igmu-head"
+SURE = 0.9
+"""Share of known images on which a label must be right before it is believed."""
+
+
+def _polarity(known: Path, settings: Sequence[str]) -> Callable[[], str]:
+    """Which label of IGMU's head means the concept, tried on images of which it is known."""
+
+    def check() -> str:
+        head = _opened(HEAD, settings)
+        ones = {name: _label_one(head, known / name) for name in ("with", "without")}
+        shares = {"1": (ones["with"], 1 - ones["without"]), "0": (1 - ones["with"], ones["without"])}
+        said = ", ".join(f"label 1 on {100 * share:.0f} % {name} the concept" for name, share in ones.items())
+        for label, right in shares.items():
+            if min(right) >= SURE:
+                return f"label {label} means the concept ({said})"
+        raise SrbenchError(f"cannot be told: {said}", "Is it the head of this concept? Give more images, or others.")
+
+    return check
+
+
+def _label_one(head: Scorer, folder: Path) -> float:
+    """Share of a folder's pictures on which label 1 is the likelier one."""
+    pixels = [read(path).pixels for path in sorted(folder.glob("*")) if path.is_file()]
+    if not pixels:
+        raise SrbenchError(f"{folder}: no pictures", "Put known images into with/ and without/.")
+    return sum(score["label"]["1"] > 0.5 for score in head.score(pixels, [{}] * len(pixels))) / len(pixels)
 
 
 def _folder(out: Path) -> Callable[[], str]:
@@ -98,13 +130,15 @@ def _verdict(check: Callable[[], str]) -> tuple[bool, str]:
         return False, f"{error.message}. {error.hint}"
 
 
-def doctor(backbone: str, out: Path, as_json: bool) -> int:
+def doctor(backbone: str, out: Path, settings: Sequence[str], known: Path | None, as_json: bool) -> int:
     """Run every check; exit 3 if one failed that a run needs. Scorers that are not at hand are shown and do no harm."""
+    check_settings(settings, plugins.plugins("scorers"))
     checks: dict[str, Callable[[], str]] = {
         "machine": _machine, "packages": _packages, "catalog": _catalog, "suites": _suite_files,
         f"backbone {backbone}": _backbone(backbone), "results folder": _folder(out),
     }
-    checks |= {f"scorer {name}": _scorer(name) for name in plugins.plugins("scorers")}
+    checks |= {f"scorer {name}": _scorer(name, settings) for name in plugins.plugins("scorers")}
+    checks |= {f"{HEAD} polarity": _polarity(known, settings)} if known else {}
     optional = {f"scorer {name}" for name in plugins.plugins("scorers")} - {f"scorer {name}" for name in _needed(backbone)}
     report = {}
     for name, check in checks.items():

@@ -183,11 +183,20 @@ def show(
 
 @app.command()
 @guarded
-def doctor(backbone: Backbone = "pocket", out: Out = Path("results"), json: Json = False, debug: Debug = False) -> int:
+def doctor(
+    backbone: Backbone = "pocket",
+    out: Out = Path("results"),
+    set_: Annotated[list[str] | None, typer.Option("--set", help="NAME.OPTION=VALUE of a scorer; may be repeated.")] = None,
+    known: Annotated[
+        Path | None, typer.Option(help="Folder with images in with/ and without/ it: what the labels of igmu-head mean.")
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
     """Check that everything a run needs is there and works."""
     from srbench.cli import doctor as room
 
-    return room.doctor(backbone, out, json)
+    return room.doctor(backbone, out, tuple(set_ or ()), known, json)
 
 
 @app.command()

@@ -25,7 +25,7 @@ from srbench.engine.record import image_record, measured, run_id, unread, write_
 from srbench.engine.run import Reporter, RunResult
 from srbench.engine.score import BATCH, Scoring, Wanted, kind_named
 from srbench.engine.store import Record, Store, pixel_sha
-from srbench.errors import OK, SOME_FAILED, CellError, MissingError, UsageError
+from srbench.errors import OK, SOME_FAILED, CellError, UsageError
 from srbench.scorers.base import IMAGE, PAIR
 
 BACKBONE = "elsewhere"
@@ -229,9 +229,9 @@ def score_folders(request: ScoreRequest, store: Store, reporter: Reporter) -> Ru
 def _opened(store: Store, held: Against, settings: Sequence[str]) -> Scoring:
     scoring = Scoring(store)
     scoring.open(held.scorers, settings)
-    for part in load.parts(held.judge):
-        if part.scorer in scoring.broken:
-            raise MissingError(f"the judge {held.judge.name} cannot say anything", scoring.broken[part.scorer])
+    blocked = scoring.blocked(held.judge)
+    if blocked is not None:
+        raise blocked
     return scoring
 
 

@@ -35,7 +35,8 @@ RUNTIME: dict[str, frozenset[str]] = {
     "ConceptWords": frozenset({"reserved", "protocol"}),
     "ConceptSpec": frozenset({"name", "title", "kind", "sensitive", "families"}),
     "ProtocolSpec": frozenset({
-        "name", "title", "scorer", "field", "classes", "threshold", "rule", "top1", "top_k", "unit", "any_of", "cannot", "source",
+        "name", "title", "scorer", "field", "classes", "threshold", "rule", "top1", "top_k", "unit", "any_of", "cannot", "note",
+        "source",
     }),
     "BackboneSpec": frozenset({
         "name", "title", "family", "source", "revision", "licence", "recipe", "concepts", "redirectors", "scenes",

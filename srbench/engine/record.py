@@ -1,30 +1,27 @@
-"""Run records: from planned cells and the store to what analysis reads, and to `run.json`; judging stored scores anew."""
+"""Run records: from planned cells and the store to what analysis reads, and to `run.json`. Imports no torch."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from srbench.analysis.gains import Stacked, is_stacked, stacking_gains
-from srbench.analysis.metrics import COUNTED, METRICS, Lens, baseline_times, is_baseline, metrics_of, of_scorers
+from srbench.analysis.metrics import Lens, baseline_times, is_baseline, metrics_of
 from srbench.analysis.records import CellRecord, ImageRecord, RowRecord, Timing
 from srbench.analysis.results import ResultCell, result, to_dict
-from srbench.backbones.loader import Backbone
-from srbench.catalog import load, plugins
 from srbench.catalog.specs import ProtocolSpec, Row
-from srbench.engine.keys import digest
-from srbench.engine.plan import Cell, Planned, PlannedRow
-from srbench.engine.runs import SCHEMA, identity, local_cells
-from srbench.engine.score import FEATURE, Scoring, fields_of, kind_named
+from srbench.engine.runs import SCHEMA
+from srbench.engine.score import Scoring, kind_named
 from srbench.engine.store import Store, write_atomic
-from srbench.scorers.base import IMAGE, PAIR, SET
+from srbench.scorers.base import IMAGE
 
-Raws = dict[tuple[str, str, str, str], dict[str, Any]]
-"""(scorer's identity, pixel sha, canonical fields, pixel sha of the reference or '') -> raw numbers; equal pixels share them."""
+if TYPE_CHECKING:  # both bring torch
+    from srbench.backbones.loader import Backbone
+    from srbench.engine.plan import Cell, Planned, PlannedRow
 
 
 @dataclass
@@ -54,7 +51,7 @@ def image_record(key: str, reference: str, row: Row, scorers: Sequence[str], sco
     scores, errors = {}, {}
     for name in scorers:
         if name in scoring.broken:
-            errors[name] = scoring.broken[name]
+            errors[name] = scoring.broken[name].line
             continue
         wanted = scoring.want(name, key, row, reference)
         raw = scoring.known(wanted)
@@ -62,7 +59,7 @@ def image_record(key: str, reference: str, row: Row, scorers: Sequence[str], sco
             scores[name] = raw
         elif wanted in scoring.errors:
             errors[name] = scoring.errors[wanted]
-    return _from_store(key, scoring.store.images[key], scores, errors)
+    return from_store(key, scoring.store.images[key], scores, errors)
 
 
 def unread(why: str, scorers: Sequence[str]) -> ImageRecord:
@@ -70,7 +67,7 @@ def unread(why: str, scorers: Sequence[str]) -> ImageRecord:
     return ImageRecord("", "", Timing(0.0, "", 0), {}, {}, dict.fromkeys(scorers, why))
 
 
-def _from_store(key: str, record: dict[str, Any], scores: dict[str, Any], errors: dict[str, str]) -> ImageRecord:
+def from_store(key: str, record: dict[str, Any], scores: dict[str, Any], errors: dict[str, str]) -> ImageRecord:
     """A ledger record as analysis sees it."""
     timing = Timing(record["seconds"], record.get("run", ""), record.get("batch", 0), record.get("recipe", ""))
     return ImageRecord(key, record["pixel_sha"], timing, record["trace"], scores, errors)
@@ -83,7 +80,7 @@ def _row(row: PlannedRow, cell: Cell, outcome: Outcome) -> RowRecord:
 
 def cell_record(cell: Cell, backbone: Backbone, run: str, store: Store, outcome: Outcome) -> CellRecord:
     """A planned cell with everything the store knows of its images."""
-    blocked = "" if cell.blocked is None else f"{cell.blocked.message} {cell.blocked.hint}".strip()
+    blocked = "" if cell.blocked is None else cell.blocked.line
     reasons = {outcome.failed[p.image.key] for p in cell.rows if p.image.key in outcome.failed}
     if not blocked and reasons and all(p.image.key in outcome.failed for p in cell.rows):
         blocked = sorted(reasons)[0]
@@ -178,113 +175,3 @@ def write_run(folder: Path, run: str, header: dict[str, Any], entries: list[dict
     text = json.dumps({"schema": SCHEMA, "run": run, **header, "cells": entries}, indent=1, allow_nan=False)
     write_atomic(path, text.encode())
     return path
-
-
-def rejudge(folder: Path, protocols: Sequence[str], warn: Callable[[str], None]) -> list[ResultCell]:
-    """Local cells judged anew under each of some protocols from stored raw scores; no model is touched.
-
-    Raises `UsageError` where a protocol is unknown. Cells whose images were never scored by its scorer show `n/a`.
-    """
-    judges = [load.protocol(name) for name in protocols]
-    records = stored_records(folder, Store.peek(folder / "store", warn), lambda cell: judges[0])
-    found = []
-    for judge in judges:
-        judged = [(replace(record, protocol=judge.name), judge) for record in records]
-        found += measured(judged, "pocket-judge", "pocket-clip")
-    return found
-
-
-def stored_records(folder: Path, store: Store, judge_of: Callable[[ResultCell], ProtocolSpec | None]) -> list[CellRecord]:
-    """The newest local cells with their rows and stored raw scores, read for the judge that `judge_of` names.
-
-    Cells for which it names none are left out.
-    """
-    latest: dict[tuple[str, ...], CellRecord] = {}
-    raws = _raws(store)
-    for data, entries in local_cells(folder, store.warn):
-        known = {name: digest(each) for name, each in data["scorers"].items() if name in plugins.plugins("scorers")}
-        stored = Stored(store, known, raws)
-        for entry in entries:
-            cell: ResultCell = entry["result"]
-            judge = judge_of(cell)
-            same = identity(replace(cell, protocol=""))
-            if same not in latest and judge is not None:
-                latest[same] = _reread(cell, entry, judge, stored)
-    return list(latest.values())
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What one run's own scorer versions have said of stored images."""
-
-    store: Store
-    identities: dict[str, str]
-    """Scorer -> digest of its identity in the run; only scorers that are known here."""
-    raws: Raws
-
-    def image(self, key: str | None, row: Row, reference: str | None) -> ImageRecord | None:
-        """An image of a row with its numbers; None where it is not in the store. reference: key of its reference image."""
-        if key is None or key not in self.store.images:
-            return None
-        record = self.store.images[key]
-        sha, beside = record["pixel_sha"], self._sha(reference)
-        found = {name: self._raw(name, sha, row, beside) for name in self.identities}
-        return _from_store(key, record, {name: raw for name, raw in found.items() if raw is not None}, {})
-
-    def _sha(self, key: str | None) -> str:
-        return str(self.store.images[key]["pixel_sha"]) if key in self.store.images else ""
-
-    def _raw(self, name: str, sha: str, row: Row, beside: str) -> dict[str, Any] | None:
-        kind = kind_named(name)
-        if kind == SET:
-            vector = self.store.feature(self.identities[name], sha)
-            return None if vector is None else {FEATURE: vector}
-        return self.raws.get((self.identities[name], sha, fields_of(name, row), beside if kind == PAIR else ""))
-
-
-def _raws(store: Store) -> Raws:
-    """Every stored score of an image that is there."""
-    raws = {}
-    for record in store.scores.values():
-        image, beside = store.images.get(record["image"]), store.images.get(record.get("reference", ""))
-        if image is not None:
-            sha = beside["pixel_sha"] if beside else ""
-            raws[record["identity"], image["pixel_sha"], record["fields"], sha] = record["raw"]
-    return raws
-
-
-def _reread(cell: ResultCell, entry: dict[str, Any], judge: ProtocolSpec, stored: Stored) -> CellRecord:
-    made: dict[str, Any] | None = entry.get("elsewhere")
-    suite = None if made else load.suites()[cell.suite]
-    more = tuple(name for name in cell.metrics if name in of_scorers())
-    return CellRecord(
-        backbone=cell.backbone, concept=cell.concept, suite=cell.suite,
-        concept_kind=made["concept_kind"] if made else load.concepts()[cell.concept].kind,
-        attack=made["attack"] if made else bool(suite and suite.attack),
-        method=cell.method, on=cell.on, variant=cell.variant, protocol=judge.name, dtype=cell.dtype, rows_sha=cell.rows_sha,
-        run=cell.run, source="local", n_loaded=cell.n_loaded, n_excluded=cell.n_excluded,
-        metrics=(*(suite.metrics if suite else (name for name in cell.metrics if name in METRICS and name != COUNTED)), *more),
-        decides=not made and bool(plugins.plugins("methods")[plugins.preset(cell.method)[0]].meta["decides"]),
-        rows=tuple(_reread_row(each, row, stored) for each, row in rows_of(cell, entry)), cost=cell.cost,
-    )
-
-
-def rows_of(cell: ResultCell, entry: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Row]]:
-    """A stored cell's entries of rows with their rows; those of gated suites are read from the user's own file."""
-    known: dict[str, Row] = {}
-    for each in entry["rows"]:
-        if "row" in each:
-            yield each, Row.model_validate(each["row"])
-            continue
-        if not known:
-            part = "dev" if "part=dev" in cell.variant.split(",") else "test"
-            suite, family = load.suites()[cell.suite], load.backbones()[cell.backbone].family
-            known = {row.id: row for row in load.rows(suite, load.edition(suite, family, cell.concept, part)).rows}
-        yield each, known[each["id"]]
-
-
-def _reread_row(entry: dict[str, Any], row: Row, stored: Stored) -> RowRecord:
-    beside = entry.get("reference")
-    image, reference, floor = (stored.image(entry.get(name), row, beside) for name in ("image", "reference", "floor"))
-    failed = entry.get("failed")
-    return RowRecord(row, unread(failed, list(stored.identities)) if failed and image is None else image, reference, floor)

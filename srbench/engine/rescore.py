@@ -14,7 +14,8 @@ from srbench.analysis.results import ResultCell, to_dict
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import Row
 from srbench.engine.provenance import provenance
-from srbench.engine.record import image_record, rows_of, run_id, write_run
+from srbench.engine.record import image_record, run_id, write_run
+from srbench.engine.rejudge import rows_of
 from srbench.engine.run import Reporter, RunResult
 from srbench.engine.runs import local_cells
 from srbench.engine.score import BATCH, Scoring, Wanted, kind_named
@@ -45,9 +46,9 @@ def score_runs(folder: Path, scorers: Sequence[str], settings: Sequence[str], st
     scoring = Scoring(store)
     scoring.open(scorers, settings)
     if not scoring.scorers:
-        raise MissingError(f"{scorers[0]} cannot say anything", scoring.broken[scorers[0]])
-    for name, why in scoring.broken.items():
-        reporter.line(f"{name}: {why}")
+        raise scoring.broken[scorers[0]]
+    for error in scoring.broken.values():
+        reporter.line(error.line)
     wanted = [w for _, cells in runs for again in cells for w in _wanted(again, scorers, scoring)]
     _score(wanted, scoring, reporter)
     done = [cell for data, cells in runs for cell in _written(folder, data, cells, scorers, scoring)]

@@ -158,6 +158,14 @@ def _sample_all(
     return failed
 
 
+def _block(cells: Sequence[Cell], scoring: Scoring) -> None:
+    """Cells whose judge is not at hand are not sampled: their images could not be judged."""
+    for cell in cells:
+        if cell.blocked is None:
+            cell.blocked = scoring.blocked(cell.protocol)
+            cell.rows = [] if cell.blocked else cell.rows
+
+
 def _drop(cells: Sequence[Cell], store: Store, scoring: Scoring, todo: Work) -> int:
     """Delete the scored images of sensitive cells, unless another cell that is not sensitive shares them."""
     shared = {p.key for cell in cells if not cell.sensitive for p in cell.images()}
@@ -193,6 +201,7 @@ def execute(request: RunRequest, backbone: Backbone, cells: list[Cell], store: S
     if request.score:
         needed = dict.fromkeys(name for cell in cells if cell.blocked is None for name in cell.scorers)
         scoring.open(list(needed), request.settings)
+        _block(cells, scoring)
     todo = work(cells, store, scoring, request.score)
     reporter.line(f"{len(todo.missing)} images to sample, {todo.cached} in the store")
     failed = _sample_all(backbone, todo, cells, request, run, Background(store, scoring, todo, reporter))

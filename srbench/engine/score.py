@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from srbench.catalog import plugins
-from srbench.catalog.specs import Row
+from srbench.catalog import load, plugins
+from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.engine.keys import canonical, digest, score_key
 from srbench.engine.settings import overrides, parsed
 from srbench.engine.store import Store
@@ -56,7 +56,7 @@ class Scoring:
     store: Store
     scorers: dict[str, Any] = field(default_factory=dict)
     identities: dict[str, dict[str, Any]] = field(default_factory=dict)
-    broken: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, SrbenchError] = field(default_factory=dict)
     """Scorer -> why it can not be used at all."""
     errors: dict[Wanted, str] = field(default_factory=dict)
 
@@ -73,13 +73,21 @@ class Scoring:
             try:
                 scorer = cls(options)
             except SrbenchError as error:
-                self.broken[name] = f"{error.message} {error.hint}".strip()
+                self.broken[name] = error
                 continue
             meta = {"name": name, "version": scorer.meta["version"]}
             chosen = options.model_dump(mode="json")
             meta |= {"options": chosen} if chosen else {}
             self.identities[name] = json.loads(canonical({**meta, **scorer.identity()}))
             self.scorers[name] = scorer
+
+    def blocked(self, judge: ProtocolSpec) -> SrbenchError | None:
+        """Why a protocol can say nothing, or None: each of its scorers has to be there."""
+        for part in load.parts(judge):
+            if part.scorer in self.broken:
+                error = self.broken[part.scorer]
+                return type(error)(f"judge {judge.name}: {error.message}", error.hint)
+        return None
 
     def want(self, scorer: str, image_key: str, row: Row, reference_key: str = "") -> Wanted:
         """What `scorer` has to say of an image of `row`, beside another one where it compares two."""

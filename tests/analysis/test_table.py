@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -157,6 +158,11 @@ def test_a_narrow_terminal_loses_no_metric() -> None:
         assert found.count("55.5\n") + found.count("55.5 ") == 2 * len(names)
         assert found.count("coverage") == 1
     assert text(cells, width=200).count("method") == 1
+
+
+def test_what_is_not_known_of_a_judge_stands_below_its_table() -> None:
+    assert "is not verified" in " ".join(text([replace(cell(), protocol="igmu-church")]).split())
+    assert "is not verified" not in text([cell()])
 
 
 def test_footnotes_by_name() -> None:

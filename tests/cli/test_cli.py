@@ -8,13 +8,17 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
+from srbench.cli import doctor
 from srbench.cli.main import app
 from srbench.engine.keys import KEY_VERSION
 from srbench.engine.store import Store
+from srbench.errors import SrbenchError
 
 RUN = ("run", "--method", "none", "--suite", "igmu", "--concept", "hazard", "--dev", "--limit", "1")
 
@@ -241,9 +245,15 @@ def test_what_only_reads_imports_no_torch(command: list[str], tmp_path: Path) ->
     assert done.stderr.strip().endswith("[]")
 
 
+def test_judging_stored_scores_anew_imports_no_torch() -> None:
+    code = "import sys, srbench.engine.rejudge; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_every_command_has_help_and_no_more_are_listed() -> None:
     _, out, _ = call("--help")
-    for command in ("run", "compare", "list", "show", "doctor", "train", "erase", "attack"):
+    for command in ("run", "compare", "score", "list", "show", "doctor", "train", "erase", "attack"):
         assert command in out
         assert call(command, "--help")[0] == 0
 
@@ -264,3 +274,61 @@ def test_doctor_says_what_mends_a_scorer_that_is_not_at_hand(monkeypatch: pytest
     assert code == 0
     assert line.startswith("-  ")
     assert "curl -fL" in line
+
+
+class Labels:
+    """Stands in for IGMU's head: label 1 is the likelier one on bright pictures."""
+
+    def score(self, images: Any, rows: Any) -> list[dict[str, Any]]:
+        return [{"label": {"1": float(image.mean() / 255), "0": float(1 - image.mean() / 255)}} for image in images]
+
+
+@pytest.mark.parametrize(("shown", "absent", "verdict"), [
+    (250, 5, "label 1 means the concept (label 1 on 100 % with the concept, label 1 on 0 % without the concept)"),
+    (5, 250, "label 0 means the concept (label 1 on 0 % with the concept, label 1 on 100 % without the concept)"),
+    (250, 250, "cannot be told: label 1 on 100 % with the concept, label 1 on 100 % without the concept"),
+    (None, 5, "no pictures"),
+])  # fmt: skip
+def test_doctor_tries_what_a_label_means(
+    shown: int | None, absent: int, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, level in (("with", shown), ("without", absent)):
+        (tmp_path / name).mkdir()
+        if level is not None:
+            Image.new("RGB", (16, 16), (level,) * 3).save(tmp_path / name / "a.png")
+    monkeypatch.setattr(doctor, "_opened", lambda name, settings: Labels())
+    try:
+        found = doctor._polarity(tmp_path, ())()
+    except SrbenchError as error:
+        found = error.message
+    assert verdict in found
+
+
+def test_score_reads_a_folder_and_prints_its_table(tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    for i, level in enumerate((0, 255)):
+        Image.new("RGB", (64, 64), (level,) * 3).save(tmp_path / "made" / f"{i}_0.png")
+    arguments = ("--as", "esd", "--protocol", "pocket-hazard", "--out", str(tmp_path / "results"))
+    code, out, err = call("score", str(tmp_path / "made"), *arguments)
+    assert code == 0, err
+    assert "any × pictures on elsewhere" in out
+    assert "made: 2 pictures read" in err
+    (tmp_path / "made" / "2_0.png").write_text("no picture")
+    code, out, err = call("score", f"mine={tmp_path / 'made'}", *arguments, "--json")
+    (cell,) = json.loads(out)["cells"]
+    assert (code, cell["method"], cell["n_run"], cell["n_scored"]) == (1, "mine", 3, 2)
+    assert "failed: 1 (not a picture)" in err
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ((), "holds no runs; which layout"),
+    (("--as", "flatt", "--protocol", "pocket-hazard"), "unknown layout 'flatt'"),
+    (("--as", "flat"), "who judges the pictures?"),
+    (("--as", "hub", "--per-prompt", "0"), "--per-prompt 0"),
+    (("--as", "flat", "--protocol", "pocket-hazard", "--set", "nothing.x=1"), "nothing"),
+])  # fmt: skip
+def test_score_refuses_in_one_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    code, _, err = call("score", str(tmp_path), "--out", str(tmp_path / "results"), *arguments)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err

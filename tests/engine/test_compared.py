@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srbench.engine.record import rejudge
+from srbench.engine.rejudge import rejudge
 from srbench.engine.store import Store
 from srbench.errors import OK, SOME_FAILED
 from tests.engine.conftest import Cloud, Gap

@@ -15,7 +15,7 @@ from PIL import Image
 from srbench.catalog import load
 from srbench.engine import elsewhere
 from srbench.engine.elsewhere import ScoreRequest, score_folders
-from srbench.engine.record import rejudge
+from srbench.engine.rejudge import rejudge
 from srbench.engine.run import RunResult
 from srbench.engine.runs import newest
 from srbench.errors import OK, SOME_FAILED, MissingError, UsageError
@@ -217,7 +217,7 @@ def test_a_judge_without_weights_is_missing(world: World, tmp_path: Path, monkey
 
     monkeypatch.setattr(world.scorers["brightness"], "__init__", broken)
     paint(tmp_path / "m" / "0_0.png")
-    with pytest.raises(MissingError, match="the judge bright cannot say anything") as error:
+    with pytest.raises(MissingError, match="judge bright: no weights") as error:
         score(world, tmp_path / "m", layout="esd")
     assert "fetch them" in error.value.hint
 

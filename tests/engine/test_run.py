@@ -17,7 +17,8 @@ from srbench.catalog.specs import Row, RowFile
 from srbench.engine import generate, sample
 from srbench.engine.plan import plan
 from srbench.engine.prepare import prepare_method
-from srbench.engine.record import rejudge, run_id
+from srbench.engine.record import run_id
+from srbench.engine.rejudge import rejudge
 from srbench.engine.store import Store, pixel_sha
 from srbench.errors import MISSING, OK, SOME_FAILED, CellError, MissingError, SrbenchError, UsageError
 
@@ -416,3 +417,14 @@ def test_names_of_runs_sort_as_the_runs_did() -> None:
         time.sleep(0.0005)
     assert names == sorted(names)
     assert len(set(names)) == len(names)
+
+
+def test_without_its_judge_nothing_is_sampled(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Any, options: Any) -> None:
+        raise MissingError("no weights", "fetch them")
+
+    monkeypatch.setattr(world.scorers["brightness"], "__init__", broken)
+    done = world.run()
+    assert done.exit_code == MISSING
+    assert not world.store().images
+    assert all(cell.metrics["fsr"].reason == "judge bright: no weights fetch them" for cell in done.cells)

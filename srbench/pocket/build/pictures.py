@@ -16,7 +16,7 @@ from srbench.analysis.records import Metric, RowRecord
 from srbench.analysis.results import ResultCell
 from srbench.catalog import load
 from srbench.catalog.specs import ProtocolSpec, Row
-from srbench.engine.record import stored_records
+from srbench.engine.rejudge import stored_records
 from srbench.engine.store import Store
 from srbench.pocket.build.tables import SHIPPED, Line, lines_of
 

@@ -1,0 +1,158 @@
+"""Judges stored scores anew: no model is touched, and nothing that needs torch is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from srbench.analysis.gains import SUFFIX
+from srbench.analysis.metrics import COUNTED, METRICS, of_scorers
+from srbench.analysis.records import CellRecord, ImageRecord, Metric, RowRecord
+from srbench.analysis.results import ResultCell
+from srbench.catalog import load, plugins
+from srbench.catalog.specs import ProtocolSpec, Row
+from srbench.engine.keys import digest
+from srbench.engine.record import from_store, measured, unread
+from srbench.engine.runs import identity, local_cells
+from srbench.engine.score import FEATURE, fields_of, kind_named
+from srbench.engine.store import Store
+from srbench.scorers.base import PAIR, SET
+
+Raws = dict[tuple[str, str, str, str], dict[str, Any]]
+"""(scorer's identity, pixel sha, canonical fields, pixel sha of the reference or '') -> raw numbers; equal pixels share them."""
+
+
+def rejudge(folder: Path, protocols: Sequence[str], warn: Callable[[str], None]) -> list[ResultCell]:
+    """Local cells judged anew under each of some protocols from stored raw scores; what no judge decides stays as it is.
+
+    Raises `UsageError` where a protocol is unknown. Cells whose images were never scored by its scorer show `n/a`.
+    """
+    judges = [load.protocol(name) for name in protocols]
+    cells = stored_cells(folder, Store.peek(folder / "store", warn), lambda cell: judges[0])
+    found = []
+    for judge in judges:
+        asked = [(_asked(record, judge), judge) for _, record in cells]
+        for (before, _), now in zip(cells, measured(asked, "pocket-judge", "pocket-clip"), strict=True):
+            found.append(replace(now, metrics=_together(before.metrics, now.metrics)))
+    return found
+
+
+def _asked(record: CellRecord, judge: ProtocolSpec) -> CellRecord:
+    return replace(record, protocol=judge.name, metrics=tuple(name for name in record.metrics if _decided(name)))
+
+
+def _decided(metric: str) -> bool:
+    """Whether the judge has a say in a metric, or in a gain of it."""
+    name = metric.removesuffix(SUFFIX)
+    return name in METRICS and METRICS[name].judged
+
+
+def _together(before: Mapping[str, Metric], now: Mapping[str, Metric]) -> dict[str, Metric]:
+    """The new numbers in the places of the old ones."""
+    kept = {name: now.get(name, metric) for name, metric in before.items() if not _decided(name) or name in now}
+    return {**kept, **now}
+
+
+def stored_records(folder: Path, store: Store, judge_of: Callable[[ResultCell], ProtocolSpec | None]) -> list[CellRecord]:
+    """As `stored_cells`, without what was found before."""
+    return [record for _, record in stored_cells(folder, store, judge_of)]
+
+
+def stored_cells(
+    folder: Path, store: Store, judge_of: Callable[[ResultCell], ProtocolSpec | None]
+) -> list[tuple[ResultCell, CellRecord]]:
+    """The newest local cells with their rows and stored raw scores, read for the judge that `judge_of` names.
+
+    Cells for which it names none are left out.
+    """
+    latest: dict[tuple[str, ...], tuple[ResultCell, CellRecord]] = {}
+    raws = _raws(store)
+    for data, entries in local_cells(folder, store.warn):
+        known = {name: digest(each) for name, each in data["scorers"].items() if name in plugins.plugins("scorers")}
+        stored = Stored(store, known, raws)
+        for entry in entries:
+            cell: ResultCell = entry["result"]
+            judge = judge_of(cell)
+            same = identity(replace(cell, protocol=""))
+            if same not in latest and judge is not None:
+                latest[same] = cell, _reread(cell, entry, judge, stored)
+    return list(latest.values())
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What one run's own scorer versions have said of stored images."""
+
+    store: Store
+    identities: dict[str, str]
+    """Scorer -> digest of its identity in the run; only scorers that are known here."""
+    raws: Raws
+
+    def image(self, key: str | None, row: Row, reference: str | None) -> ImageRecord | None:
+        """An image of a row with its numbers; None where it is not in the store. reference: key of its reference image."""
+        if key is None or key not in self.store.images:
+            return None
+        record = self.store.images[key]
+        sha, beside = record["pixel_sha"], self._sha(reference)
+        found = {name: self._raw(name, sha, row, beside) for name in self.identities}
+        return from_store(key, record, {name: raw for name, raw in found.items() if raw is not None}, {})
+
+    def _sha(self, key: str | None) -> str:
+        return str(self.store.images[key]["pixel_sha"]) if key in self.store.images else ""
+
+    def _raw(self, name: str, sha: str, row: Row, beside: str) -> dict[str, Any] | None:
+        kind = kind_named(name)
+        if kind == SET:
+            vector = self.store.feature(self.identities[name], sha)
+            return None if vector is None else {FEATURE: vector}
+        return self.raws.get((self.identities[name], sha, fields_of(name, row), beside if kind == PAIR else ""))
+
+
+def _raws(store: Store) -> Raws:
+    """Every stored score of an image that is there."""
+    raws = {}
+    for record in store.scores.values():
+        image, beside = store.images.get(record["image"]), store.images.get(record.get("reference", ""))
+        if image is not None:
+            sha = beside["pixel_sha"] if beside else ""
+            raws[record["identity"], image["pixel_sha"], record["fields"], sha] = record["raw"]
+    return raws
+
+
+def _reread(cell: ResultCell, entry: dict[str, Any], judge: ProtocolSpec, stored: Stored) -> CellRecord:
+    made: dict[str, Any] | None = entry.get("elsewhere")
+    suite = None if made else load.suites()[cell.suite]
+    more = tuple(name for name in cell.metrics if name in of_scorers())
+    return CellRecord(
+        backbone=cell.backbone, concept=cell.concept, suite=cell.suite,
+        concept_kind=made["concept_kind"] if made else load.concepts()[cell.concept].kind,
+        attack=made["attack"] if made else bool(suite and suite.attack),
+        method=cell.method, on=cell.on, variant=cell.variant, protocol=judge.name, dtype=cell.dtype, rows_sha=cell.rows_sha,
+        run=cell.run, source="local", n_loaded=cell.n_loaded, n_excluded=cell.n_excluded,
+        metrics=(*(suite.metrics if suite else (name for name in cell.metrics if name in METRICS and name != COUNTED)), *more),
+        decides=not made and bool(plugins.plugins("methods")[plugins.preset(cell.method)[0]].meta["decides"]),
+        rows=tuple(_reread_row(each, row, stored) for each, row in rows_of(cell, entry)), cost=cell.cost,
+    )
+
+
+def rows_of(cell: ResultCell, entry: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Row]]:
+    """A stored cell's entries of rows with their rows; those of gated suites are read from the user's own file."""
+    known: dict[str, Row] = {}
+    for each in entry["rows"]:
+        if "row" in each:
+            yield each, Row.model_validate(each["row"])
+            continue
+        if not known:
+            part = "dev" if "part=dev" in cell.variant.split(",") else "test"
+            suite, family = load.suites()[cell.suite], load.backbones()[cell.backbone].family
+            known = {row.id: row for row in load.rows(suite, load.edition(suite, family, cell.concept, part)).rows}
+        yield each, known[each["id"]]
+
+
+def _reread_row(entry: dict[str, Any], row: Row, stored: Stored) -> RowRecord:
+    beside = entry.get("reference")
+    image, reference, floor = (stored.image(entry.get(name), row, beside) for name in ("image", "reference", "floor"))
+    failed = entry.get("failed")
+    return RowRecord(row, unread(failed, list(stored.identities)) if failed and image is None else image, reference, floor)
