@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from srbench.analysis.intervals import Interval, bootstrap_mean, clustered_wilson
-from srbench.analysis.records import CellRecord, ImageRecord, Metric, RowRecord
+from srbench.analysis.records import WEIGHTS, CellRecord, ImageRecord, Metric, RowRecord
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import Better, ProtocolSpec, Row
 from srbench.errors import CellError, UsageError, did_you_mean
@@ -94,6 +94,8 @@ def raw_of(image: ImageRecord | None, scorer: str, what: str = "image") -> Raw:
     """The raw numbers of `scorer` for an image. Raises Unscored where there is no image or no score."""
     if image is None:
         raise Unscored(f"no {what}")
+    if image.errors.get(scorer) == WEIGHTS:
+        raise Unscored(WEIGHTS)
     if scorer in image.errors:
         raise Unscored(f"{scorer} failed on the {what}: {image.errors[scorer]}")
     if scorer not in image.scores:

@@ -39,6 +39,10 @@ class Timing(NamedTuple):
     """Digest of all that decides how long sampling takes apart from the method: steps, size, sampler, ..."""
 
 
+WEIGHTS = "weights"
+"""In place of an error: the scorer's weights are not on this machine."""
+
+
 @dataclass(frozen=True)
 class ImageRecord:
     """One image as the store knows it. `scores[scorer]` is absent where that scorer has not seen it."""
@@ -49,7 +53,7 @@ class ImageRecord:
     trace: dict[str, Any]
     scores: dict[str, dict[str, Any]]
     errors: dict[str, str] = field(default_factory=dict)
-    """Scorer -> why it failed on this image."""
+    """Scorer -> why it failed on this image, or `WEIGHTS`."""
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,7 @@ def score_folders(request: ScoreRequest, store: Store, reporter: Reporter) -> Ru
     if len(beside) > 1:
         raise UsageError(f"{request.reference}: holds pictures of several methods", "Give the folder of one of them.")
     held = against(request, found)
-    scoring = _opened(store, held, request.settings)
+    scoring = _opened(store, held, request.settings, reporter)
     cells, n_loaded, n_excluded = _cells(found, held, layout, reporter)
     reporter.begin(len(cells), sum(len(cell.items) for cell in cells))
     try:
@@ -226,9 +226,11 @@ def score_folders(request: ScoreRequest, store: Store, reporter: Reporter) -> Ru
     return _written(request, cells, held, scoring, n_loaded, n_excluded)
 
 
-def _opened(store: Store, held: Against, settings: Sequence[str]) -> Scoring:
+def _opened(store: Store, held: Against, settings: Sequence[str], reporter: Reporter) -> Scoring:
     scoring = Scoring(store)
     scoring.open(held.scorers, settings)
+    for error in scoring.broken.values():
+        reporter.line(error.line)
     blocked = scoring.blocked(held.judge)
     if blocked is not None:
         raise blocked

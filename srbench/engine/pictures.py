@@ -15,6 +15,7 @@ MIN_SIDE_PX = 8
 """Nothing can be seen in a smaller picture."""
 DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 """Pillow's modes of one channel with 16 bits; it would cut them at 255 instead of scaling them."""
+LOSSY = "JPEG, whose losses change scores a little"
 HINT = "Make the picture again, or take it out of the folder."
 
 
@@ -63,7 +64,7 @@ def _check(image: ImageFile.ImageFile) -> None:
 
 
 def _rgb(image: ImageFile.ImageFile) -> Picture:
-    remark = "JPEG" if image.format == "JPEG" else ""
+    remark = LOSSY if image.format == "JPEG" else ""
     if image.mode in DEEP:
         deep = np.asarray(image).astype(np.uint32)
         gray = np.clip((deep + 128) // 257, 0, 255).astype(np.uint8)  # (H, W); 65535 becomes 255

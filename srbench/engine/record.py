@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from srbench.analysis.gains import Stacked, is_stacked, stacking_gains
 from srbench.analysis.metrics import Lens, baseline_times, is_baseline, metrics_of
-from srbench.analysis.records import CellRecord, ImageRecord, RowRecord, Timing
+from srbench.analysis.records import WEIGHTS, CellRecord, ImageRecord, RowRecord, Timing
 from srbench.analysis.results import ResultCell, result, to_dict
 from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.engine.runs import SCHEMA
 from srbench.engine.score import Scoring, kind_named
 from srbench.engine.store import Store, write_atomic
+from srbench.errors import MissingError
 from srbench.scorers.base import IMAGE
 
 if TYPE_CHECKING:  # both bring torch
@@ -51,7 +52,8 @@ def image_record(key: str, reference: str, row: Row, scorers: Sequence[str], sco
     scores, errors = {}, {}
     for name in scorers:
         if name in scoring.broken:
-            errors[name] = scoring.broken[name].line
+            error = scoring.broken[name]
+            errors[name] = WEIGHTS if isinstance(error, MissingError) else error.line
             continue
         wanted = scoring.want(name, key, row, reference)
         raw = scoring.known(wanted)

@@ -201,6 +201,8 @@ def execute(request: RunRequest, backbone: Backbone, cells: list[Cell], store: S
     if request.score:
         needed = dict.fromkeys(name for cell in cells if cell.blocked is None for name in cell.scorers)
         scoring.open(list(needed), request.settings)
+        for error in scoring.broken.values():
+            reporter.line(error.line)
         _block(cells, scoring)
     todo = work(cells, store, scoring, request.score)
     reporter.line(f"{len(todo.missing)} images to sample, {todo.cached} in the store")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srbench.engine.pictures import read
+from srbench.engine.pictures import LOSSY, read
 from srbench.errors import CellError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 16, 3), dtype=np.uint8)
@@ -29,7 +29,7 @@ def test_a_png_is_read_as_it_is(tmp_path: Path) -> None:
 def test_a_jpeg_is_read_and_said_so_whatever_its_name(tmp_path: Path) -> None:
     save(tmp_path / "a.jpg")
     (tmp_path / "a.jpg").rename(tmp_path / "a.png")
-    assert read(tmp_path / "a.png").remark == "JPEG"
+    assert read(tmp_path / "a.png").remark == LOSSY
 
 
 @pytest.mark.parametrize("name", ["truncated.png", "empty.png", "text.png", "loop.png", "gone.png", "page.png"])
