@@ -51,6 +51,8 @@ bench: $(STAMP) ## start-up times and throughput on this machine
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/drift.py
+	$(BIN)/python benchmarks/nudenet_speed.py
+	$(BIN)/python benchmarks/scorer_speed.py --pictures 6 --repeats 2
 
 clean: ## remove .venv and the tools' caches; results stay
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

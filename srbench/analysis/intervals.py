@@ -10,11 +10,13 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
 
 LEVEL = 0.95
+Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
 RESAMPLES = 4000
 
 
@@ -28,14 +30,21 @@ class Interval(NamedTuple):
 
 def wilson(k: int, n: int) -> Interval:
     """`k` of `n` in percent with its Wilson interval (Wilson 1927). Raises ValueError unless 0 <= k <= n and n > 0."""
-    return _around(100 * k / n, *_wilson(k, n))
+    return _around(100 * k / n if n else 0.0, *_wilson(k, n))
 
 
-def _wilson(k: int, n: int) -> tuple[float, float]:
-    from scipy import stats
+def _wilson(k: float, n: int) -> tuple[float, float]:
+    """Both bounds in percent; `k` is a fraction where rows share prompts.
 
-    bounds = stats.binomtest(k, n).proportion_ci(LEVEL, method="wilson")
-    return 100 * float(bounds.low), 100 * float(bounds.high)
+    Written out: scipy has the same in scipy.stats, but that takes two seconds to import, and every table would wait for it.
+    """
+    if not 0 <= k <= n or n == 0:
+        raise ValueError(f"{k} of {n}")
+    share, z2 = k / n, Z**2
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n**2))
+    # At the ends the bound is the value itself, which rounding would miss.
+    return (0.0 if k == 0 else 100 * (middle - half)), (100.0 if k == n else 100 * (middle + half))
 
 
 def _around(value: float, low: float, high: float) -> Interval:
@@ -47,16 +56,10 @@ def clustered_wilson(hits: Sequence[bool], prompts: Sequence[str]) -> Interval:
     """Share of `hits` in percent; where rows share a prompt, the Wilson interval of as many trials as there are prompts.
 
     Seeds of one prompt are treated as fully dependent, so the interval is never too narrow for that reason.
-    Between whole counts it is interpolated, since the library takes only those. Raises ValueError without rows.
+    Raises ValueError without rows.
     """
     k, n, trials = sum(map(bool, hits)), len(hits), len(set(prompts))
-    if trials == n:
-        return wilson(k, n)
-    effective = k * trials / n
-    below, above = _wilson(math.floor(effective), trials), _wilson(math.ceil(effective), trials)
-    part = effective - math.floor(effective)
-    low, high = (under + part * (over - under) for under, over in zip(below, above, strict=True))
-    return _around(100 * k / n, low, high)
+    return _around(100 * k / n if n else 0.0, *_wilson(k * trials / n if n else 0, trials))
 
 
 def paired_difference(a: Sequence[bool], b: Sequence[bool], prompts: Sequence[str]) -> Interval:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from srbench.analysis.intervals import bootstrap_mean, clustered_wilson, paired_difference, wilson
 
@@ -14,6 +15,21 @@ from srbench.analysis.intervals import bootstrap_mean, clustered_wilson, paired_
 )
 def test_wilson_gives_the_published_examples(k: int, n: int, value: float, low: float, high: float) -> None:
     assert wilson(k, n) == pytest.approx((value, low, high), abs=0.05 if value >= 1 else 0.005)
+
+
+@given(st.integers(1, 5000), st.data())
+def test_wilson_is_scipy_s(n: int, data: st.DataObject) -> None:
+    k = data.draw(st.integers(0, n))
+    theirs = stats.binomtest(k, n).proportion_ci(0.95, method="wilson")
+    assert wilson(k, n)[1:] == pytest.approx((100 * theirs.low, 100 * theirs.high), rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize(("k", "n"), [(3, 2), (-1, 4), (0, 0)])
+def test_what_is_no_share_is_refused(k: int, n: int) -> None:
+    with pytest.raises(ValueError, match=f"{k} of {n}"):
+        wilson(k, n)
+    with pytest.raises(ValueError, match="0 of 0"):
+        clustered_wilson([], [])
 
 
 def test_wilson_at_the_ends_is_not_a_point() -> None:
