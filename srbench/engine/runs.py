@@ -56,7 +56,10 @@ def local_cells(folder: Path, warn: Callable[[str], None]) -> list[tuple[dict[st
     seen: set[Identity] = set()
     found = []
     for _, data in _read_all(sorted(folder.glob("runs/*/run.json"), reverse=True), warn):
-        new = [entry for entry in data["cells"] if identity(entry["result"]) not in seen]
+        new = [
+            {**entry, "result": replace(entry["result"], source="local")}
+            for entry in data["cells"] if identity(entry["result"]) not in seen
+        ]  # fmt: skip
         seen.update(identity(entry["result"]) for entry in new)
         if new:
             found.append((data, new))

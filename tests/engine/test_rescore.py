@@ -22,6 +22,7 @@ def test_the_columns_are_those_of_a_run_that_asked_for_them(compared: World) -> 
     first = again(compared, "gap", "cloud")
     whole = compared.run(scorers=("gap", "cloud"))
     assert first.exit_code == OK
+    assert {cell.source for cell in first.cells} == {"local"}
     for ours, theirs in zip(first.cells, whole.cells, strict=True):
         assert {name: ours.metrics[name] for name in ("gap", "cloud")} == {n: theirs.metrics[n] for n in ("gap", "cloud")}
         assert set(ours.metrics) == set(theirs.metrics)
