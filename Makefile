@@ -1,6 +1,6 @@
 # srbench: `make` lists what can be made. PYTHON chooses the interpreter that .venv is made with.
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-slow lint pocket pocket-results bench clean
+.PHONY: help setup quickstart test test-slow lint pocket pocket-results paper-tables bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -46,6 +46,11 @@ pocket: $(STAMP) ## rebuild the bundled model and all that depends on it, from n
 
 pocket-results: $(STAMP) ## recompute results/pocket/ and its pictures: every method, ablation and seed (hours; resumes)
 	$(BIN)/python -m srbench.pocket.build.reference $(ARGS)
+
+paper-tables: $(STAMP) ## the papers' tables and their pocket editions into results/tables/; prints the pocket editions
+	$(BIN)/srbench tables -o results/tables
+	$(BIN)/srbench tables --pocket -o results/tables
+	$(BIN)/srbench tables --pocket
 
 bench: $(STAMP) ## start-up times and throughput on this machine
 	$(BIN)/python benchmarks/startup.py

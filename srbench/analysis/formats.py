@@ -64,8 +64,8 @@ def _markdown_board(board: Board) -> str:
         body.append(["*not the defaults:*", *[""] * (len(header) - 1)])
     body += [_markdown_row(board, cell, reasons) for cell in board.apart]
     lines = [f"| {' | '.join(line)} |" for line in [header, rule, *body]]
-    parts = [f"**{_markdown(board.title)}** ({_markdown(board.caption)})", "\n".join(lines)]
-    notes = [f"- {_markdown(note)}" for note in (*_numbered(reasons), *board.notes)]
+    parts = [f"**{markdown_text(board.title)}** ({markdown_text(board.caption)})", "\n".join(lines)]
+    notes = [f"- {markdown_text(note)}" for note in (*_numbered(reasons), *board.notes)]
     return "\n\n".join([*parts, "\n".join(notes)] if notes else parts)
 
 
@@ -75,13 +75,13 @@ def _numbered(reasons: Sequence[str]) -> list[str]:
 
 def _markdown_row(board: Board, cell: ResultCell, reasons: list[str]) -> list[str]:
     values = [_markdown_value(board, cell, name, reasons) for name in board.metrics]
-    return [_markdown(name_of(cell)), *values, coverage(cell), cell.source]
+    return [markdown_text(name_of(cell)), *values, coverage(cell), cell.source]
 
 
 def _markdown_value(board: Board, cell: ResultCell, name: str, reasons: list[str]) -> str:
     found = shown(cell.metrics.get(name))
     if found.reason:
-        return f"n/a ({_markdown(brief(found.reason, reasons))})"
+        return f"n/a ({markdown_text(brief(found.reason, reasons))})"
     value = f"**{found.value}** {STAR}" if board.starred(cell, name) else found.value
     interval = f"<sub>{found.interval}</sub>" if found.interval else ""
     return " ".join(filter(None, [value, interval, _in_brackets(found.bounds)]))
@@ -91,7 +91,8 @@ def _in_brackets(bounds: Sequence[str]) -> str:
     return f"({', '.join(bounds)})" if bounds else ""
 
 
-def _markdown(text: str) -> str:
+def markdown_text(text: str) -> str:
+    """Text on one line that Markdown, also inside a table, shows as it is."""
     escaped = "".join(f"\\{mark}" if mark in "|*_`<>" else mark for mark in text)
     return " ".join(escaped.split())
 
@@ -105,6 +106,12 @@ _LATEX = {mark: f"\\{mark}" for mark in "&%$#_{}"} | {
     "^": r"\textasciicircum{}",
     "×": r"$\times$",
     "·": r"$\cdot$",
+    "<": "$<$",
+    ">": "$>$",
+    "≈": r"$\approx$",
+    "α": r"$\alpha$",
+    "β": r"$\beta$",
+    "τ": r"$\tau$",
     DASH: "--",
     ARROWS["higher"]: r"$\uparrow$",
     ARROWS["lower"]: r"$\downarrow$",
@@ -117,11 +124,11 @@ def as_latex(cells: Sequence[ResultCell], notes: Notes | None = None) -> str:
 
 
 def _latex_board(board: Board) -> str:
-    header = " & ".join(_latex(text) for text in ["method", *map(board.header, board.metrics), "coverage"])
+    header = " & ".join(latex_text(text) for text in ["method", *map(board.header, board.metrics), "coverage"])
     reasons: list[str] = []
     main, apart = ([_latex_row(board, cell, reasons) for cell in cells] for cells in (board.main, board.apart))
     notes = [f"{reason}." for reason in _numbered(reasons)] + list(board.notes)
-    caption = " ".join([f"{_latex(board.title)} ({_latex(board.caption)}).", *map(_latex, notes)])
+    caption = " ".join([f"{latex_text(board.title)} ({latex_text(board.caption)}).", *map(latex_text, notes)])
     lines = [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}"]
     lines += [rf"\begin{{tabular}}{{l{'r' * (len(board.metrics) + 1)}}}"]
     lines += [r"\toprule", rf"{header} \\", r"\midrule", *main]
@@ -131,19 +138,20 @@ def _latex_board(board: Board) -> str:
 
 def _latex_row(board: Board, cell: ResultCell, reasons: list[str]) -> str:
     values = [_latex_value(board, cell, name, reasons) for name in board.metrics]
-    return " & ".join([_latex(name_of(cell)), *values, _latex(coverage(cell))]) + r" \\"
+    return " & ".join([latex_text(name_of(cell)), *values, latex_text(coverage(cell))]) + r" \\"
 
 
 def _latex_value(board: Board, cell: ResultCell, name: str, reasons: list[str]) -> str:
     found = shown(cell.metrics.get(name))
     if found.reason:
-        return f"n/a ({_latex(brief(found.reason, reasons))})"
-    value = rf"\textbf{{{found.value}}}" if board.starred(cell, name) else _latex(found.value)
+        return f"n/a ({latex_text(brief(found.reason, reasons))})"
+    value = rf"\textbf{{{found.value}}}" if board.starred(cell, name) else latex_text(found.value)
     small = " ".join(filter(None, [found.interval, _in_brackets(found.bounds)]))
-    return rf"{value} {{\scriptsize {_latex(small)}}}" if small else value
+    return rf"{value} {{\scriptsize {latex_text(small)}}}" if small else value
 
 
-def _latex(text: str) -> str:
+def latex_text(text: str) -> str:
+    """Text on one line that LaTeX shows as it is."""
     return "".join(_LATEX.get(mark, mark) for mark in " ".join(text.split()))
 
 

@@ -99,6 +99,8 @@ class CellRecord:
     cost: Mapping[str, float] = field(default_factory=dict)
     """What the method costs, as far as it is known: `prepare_seconds` of making checkpoint and artifact, `parameters` beside
     the backbone's, `peak_mb`, the most memory while sampling."""
+    notes: tuple[str, ...] = ()
+    """What has to be said of its rows; stands below every table of them."""
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,8 @@ class ResultCell:
     metrics: Mapping[str, Metric]
     cost: Mapping[str, float] = field(default_factory=dict)
     """As `CellRecord.cost`."""
+    notes: tuple[str, ...] = ()
+    """As `CellRecord.notes`."""
 
     @property
     def label(self) -> str:
@@ -80,6 +82,7 @@ def result(
         n_failed=sum(_failed(record, judge) for record in cell.rows),
         metrics=metrics,
         cost=cell.cost,
+        notes=cell.notes,
     )
 
 
@@ -101,8 +104,9 @@ def _failed(record: RowRecord, judge: ProtocolSpec) -> bool:
 def to_dict(cell: ResultCell) -> dict[str, Any]:
     """JSON-ready; every number in it is finite or None."""
     metrics = {name: _metric_to_dict(metric) for name, metric in cell.metrics.items()}
-    cost = {"cost": dict(cell.cost)} if cell.cost else {}
-    return {**{name: getattr(cell, name) for name in (*IDENTITY, *COUNTS)}, "metrics": metrics, **cost}
+    more: dict[str, Any] = {"cost": dict(cell.cost), "notes": list(cell.notes)}
+    found = {name: value for name, value in more.items() if value}
+    return {**{name: getattr(cell, name) for name in (*IDENTITY, *COUNTS)}, "metrics": metrics, **found}
 
 
 def _metric_to_dict(metric: Metric) -> dict[str, Any]:
@@ -126,11 +130,11 @@ def _finite(value: float | None) -> float | None:
 def from_dict(data: Mapping[str, Any], source: str = "committed") -> ResultCell:
     """The inverse of `to_dict`. Raises UsageError that names the missing or unknown key."""
     known = {*IDENTITY, *COUNTS, "metrics"}
-    for key in sorted(known ^ (set(data) - {"cost"})):
+    for key in sorted(known ^ (set(data) - {"cost", "notes"})):
         what = "an unknown" if key in data else "no"
         raise UsageError(f"a summary's cell has {what} key '{key}'", f"Its keys: {', '.join(sorted(known))}")
     metrics = {name: _metric_from_dict(name, metric) for name, metric in data["metrics"].items()}
-    return ResultCell(**{**data, "source": source, "metrics": metrics})
+    return ResultCell(**{**data, "source": source, "metrics": metrics, "notes": tuple(data.get("notes", ()))})
 
 
 def _metric_from_dict(name: str, data: Mapping[str, Any]) -> Metric:
@@ -233,6 +237,7 @@ def _footnotes(cells: Sequence[ResultCell], metrics: Sequence[str], notes: Mappi
     present = dict.fromkeys(name for cell in cells for name in (cell.method, cell.on, cell.suite, cell.concept))
     found = [notes[name] for name in present if name in notes]
     found += [judge.note for name in (cells[0].protocol,) if (judge := load.protocols().get(name)) and judge.note]
+    found += dict.fromkeys(note for cell in cells for note in cell.notes)
     if not all(cell.metrics.keys() >= set(metrics) for cell in cells):
         found.append(f"{DASH} not asked for, or without a meaning for this method.")
     if any(cell.n_excluded for cell in cells):

@@ -22,18 +22,20 @@ def locate(spec: BackboneSpec) -> Path:
     if spec.source.startswith("package:"):
         return resolve.package_path(spec.source)
     path = Path(spec.source).expanduser()
-    if path.is_dir():
-        return path
+    return path if path.is_dir() else fetched(spec.source, spec.revision, spec.name)
+
+
+def fetched(hub_id: str, revision: str | None, name: str) -> Path:
+    """The folder of a hub model in the hub's cache. Raises `MissingError` with the command that fetches it."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(spec.source, revision=spec.revision, local_files_only=True))
+        return Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
     except (LocalEntryNotFoundError, OSError) as error:
-        revision = f" --revision {spec.revision}" if spec.revision else ""
-        raise MissingError(
-            f"backbone '{spec.name}' is not on this machine ({spec.source})", f"Fetch it: hf download {spec.source}{revision}"
-        ) from error
+        pinned = f" --revision {revision}" if revision else ""
+        fetch = f"Fetch it: hf download {hub_id}{pinned}"
+        raise MissingError(f"backbone '{name}' is not on this machine ({hub_id})", fetch) from error
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,17 @@ class Backbone:
         return load_pipeline(self.folder, self.dtype, self.device)
 
 
+def _left_out(folder: Path) -> dict[str, Any]:
+    """Components to go without: those that the folder does not have, and the safety checker, which would blacken images
+    before a judge sees them."""
+    try:
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        return {}  # what is no pipeline's folder is refused by the loader
+    absent = {name: None for name, made in index.items() if made == [None, None]}
+    return absent | ({"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in index else {})
+
+
 def load_pipeline(folder: Path, dtype: str, device: str) -> Any:
     """A pipeline from a local folder. Raises `UsageError` where the folder can not be loaded."""
     import torch
@@ -90,7 +103,7 @@ def load_pipeline(folder: Path, dtype: str, device: str) -> Any:
     transformers_logging.disable_progress_bar()
     kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     try:
-        pipeline = DiffusionPipeline.from_pretrained(folder, dtype=kinds[dtype], local_files_only=True)
+        pipeline = DiffusionPipeline.from_pretrained(folder, dtype=kinds[dtype], local_files_only=True, **_left_out(folder))
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"{folder}: cannot be loaded as a diffusers pipeline", str(error).splitlines()[0]) from error
     pipeline.set_progress_bar_config(disable=True)
@@ -98,6 +111,25 @@ def load_pipeline(folder: Path, dtype: str, device: str) -> Any:
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
+    return tuned(pipeline)
+
+
+SLICED_ABOVE_PX = 512
+"""A VAE decodes larger pictures one by one: all at once they take more memory than the denoiser."""
+
+
+def tuned(pipeline: Any) -> Any:
+    """The same pipeline, laid out for its device: channels last on CUDA, and a VAE that decodes large pictures one by one."""
+    import torch
+
+    if pipeline.device.type == "cuda":
+        for name in ("unet", "vae"):
+            part = getattr(pipeline, name, None)
+            if part is not None:
+                part.to(memory_format=torch.channels_last)
+    size = getattr(pipeline.vae.config, "sample_size", None)
+    if isinstance(size, int) and size > SLICED_ABOVE_PX:
+        pipeline.vae.enable_slicing()
     return pipeline
 
 

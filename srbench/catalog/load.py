@@ -14,6 +14,8 @@ from pydantic import ValidationError
 
 from srbench.catalog import resolve
 from srbench.catalog.specs import (
+    ANY,
+    UNVERIFIED,
     BackboneSpec,
     BaselineSpec,
     ConceptSpec,
@@ -168,10 +170,11 @@ def concepts_of(backbone: BackboneSpec, names: Iterable[str]) -> list[ConceptSpe
 
 def edition(suite: SuiteSpec, family: str, concept: str, part: str = "test") -> Edition:
     """The suite's prompts for a backbone family and concept. Raises `UsageError` where there are none."""
-    for found in suite.editions:
-        if (found.family, found.concept, found.part) == (family, concept, part):
-            return found
-    known = sorted({e.concept for e in suite.editions if e.family == family})
+    for at in ((family, concept), (family, ANY), (ANY, concept), (ANY, ANY)):
+        for found in suite.editions:
+            if (found.family, found.concept, found.part) == (*at, part):
+                return found
+    known = sorted({e.concept for e in suite.editions if e.family in (family, ANY)})
     raise UsageError(
         f"suite '{suite.name}' has no {part} edition for {concept} on {family}",
         f"It has: {', '.join(known)}" if known else f"It has none for {family}.",
@@ -179,11 +182,11 @@ def edition(suite: SuiteSpec, family: str, concept: str, part: str = "test") -> 
 
 
 def rows(suite: SuiteSpec, which: Edition) -> RowFile:
-    """An edition's rows, checked against its sha256 and row count. Raises `UsageError` on any difference."""
+    """A shipped edition's rows, checked against its sha256 and row count. Raises `UsageError` on any difference."""
     path = resolve.find("suites", which.file)
     raw = path.read_bytes()
     found = hashlib.sha256(raw).hexdigest()
-    if which.sha256 not in ("unverified", found):
+    if which.sha256 not in (UNVERIFIED, found):
         raise UsageError(f"{path}: expected sha256 {which.sha256[:12]}..., found {found[:12]}...", "Restore the file.")
     try:
         data = json.loads(raw)

@@ -5,11 +5,15 @@ Unknown keys are errors. Which field is part of a result's identity and which is
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Better = Literal["higher", "lower"]
+UNVERIFIED = "unverified"
+"""Stands for a hash or a number that nobody computed."""
+ANY = "any"
+"""Stands for every family or concept."""
 
 
 class Spec(BaseModel):
@@ -90,6 +94,8 @@ class Recipe(Spec):
 
     steps: int = Field(gt=0)
     guidance: float
+    true_guidance: float = 1.0
+    """Guidance with a negative prompt where `guidance` is a number that the denoiser reads (FLUX); 1 is none."""
     width: int = Field(gt=0)
     height: int = Field(gt=0)
     eta: float = 0.0
@@ -114,21 +120,79 @@ class BackboneSpec(Spec):
     """`package:<folder>` that holds one folder a concept with the shipped redirectors."""
     scenes: str | None = None
     """`package:<folder>` that holds one folder a concept with images that show it."""
-    scorers: tuple[str, ...]
-    """Scorers that describe its images (objects, style, background; text similarity)."""
+    scorers: tuple[str, str]
+    """Who says what its images show (objects, style, background), and who compares them with text; empty: nobody."""
+
+    @property
+    def describing(self) -> tuple[str, ...]:
+        """Those of `scorers` that there are."""
+        return tuple(name for name in self.scorers if name)
+
+
+class SourceFile(Spec):
+    """One file of prompts that srbench does not ship: where it comes from, and what its columns hold."""
+
+    hub: str = ""
+    """Dataset of the Hugging Face hub."""
+    revision: str | None = None
+    url: str = ""
+    """Of the file itself."""
+    file: str = ""
+    """Its path inside the dataset, or below the folder where a download is kept. Empty for a dataset's only data file.
+    Without `hub` and `url` a path on this machine: the user's own file."""
+    sha256: str = UNVERIFIED
+    kind: Literal["forget", "retain"] = "forget"
+    category: str = ""
+    """Of all its rows; empty where a column says it."""
+    task: str = ""
+    """Key in a JSON file of the form {task: {category: [prompts]}}."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Row field -> its column, where that goes by another name than `prompts.COLUMNS` knows."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> SourceFile:
+        if self.hub and self.url:
+            raise ValueError("give hub or url, not both")
+        if not self.hub and not self.file:
+            raise ValueError("a file is missing")
+        return self
 
 
 class Edition(Spec):
     """A suite's prompts for one backbone family and concept."""
 
     family: str
+    """`any` for every family."""
     concept: str
-    file: str
+    """`any` for every concept."""
+    file: str = ""
     """Path inside the suite's data folder."""
-    sha256: str
+    sha256: str = UNVERIFIED
     """Of the file; `unverified` where it was never computed."""
-    rows: int = Field(gt=0)
+    files: tuple[SourceFile, ...] = ()
+    """In place of `file`: prompts that srbench does not ship."""
+    rows: Annotated[int, Field(gt=0)] | Literal["unverified"]
+    """Of all files together."""
     part: Literal["test", "dev"] = "test"
+    paired: bool = False
+    """The n-th retain row of a category is the reference of its n-th forget row."""
+    misfits: tuple[str, ...] = ()
+    """Ids of forget rows whose partner is not the same prompt without the concept; they have no reference."""
+    hidden: bool = False
+    """Prompts stand for others, which a reader cannot tell from them. A sensitive run needs every row's `target`."""
+    protocol: str = ""
+    """The judge, where it is not the concept's."""
+    licence: str = ""
+    """This and the following count in place of the suite's own, where they say more."""
+    gated: bool = False
+    sensitive: bool = False
+    metrics: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _file_or_files(self) -> Edition:
+        if bool(self.file) == bool(self.files):
+            raise ValueError("give file, or files")
+        return self
 
 
 class SuiteSpec(Spec):
@@ -145,6 +209,12 @@ class SuiteSpec(Spec):
     metrics: tuple[str, ...]
     editions: tuple[Edition, ...]
 
+    def of(self, edition: Edition) -> SuiteSpec:
+        """The suite as this edition of it is."""
+        own = {"licence": edition.licence or self.licence, "metrics": edition.metrics or self.metrics}
+        flags = {"gated": self.gated or edition.gated, "sensitive": self.sensitive or edition.sensitive}
+        return self.model_copy(update={**own, **flags})
+
 
 class Row(Spec):
     """One prompt of a suite."""
@@ -153,10 +223,10 @@ class Row(Spec):
     kind: Literal["forget", "retain"]
     category: str
     prompt: str
-    seed: int | None = None
-    guidance: float | None = None
-    width: int | None = None
-    height: int | None = None
+    seed: int | None = Field(None, ge=0, lt=2**64)
+    guidance: float | None = Field(None, allow_inf_nan=False)
+    width: int | None = Field(None, gt=0)
+    height: int | None = Field(None, gt=0)
     negative_prompt: str = ""
     reference: str | None = None
     """The same prompt with the concept's words removed."""

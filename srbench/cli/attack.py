@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
+from srbench.backbones import choose
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load, plugins, screen
 from srbench.catalog.specs import ConceptSpec, Row, RowFile
@@ -78,7 +79,7 @@ def attack(
     name: str, backbone_name: str, concept_name: str, targets: Path, out: Path, seed: int, settings: Sequence[str]
 ) -> int:
     """Attack every target and write the row file with settings, seed, similarities and the text encoder's sha256."""
-    spec = load.named("backbone", backbone_name, load.backbones())
+    spec = choose.chosen(backbone_name)
     concept = load.named("concept", concept_name, load.concepts())
     cls = plugins.load("attacks", name)
     chosen = options(cls.Settings, settings, seed=seed)

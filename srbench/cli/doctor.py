@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from srbench.catalog import load, plugins
+from srbench.catalog import load, plugins, sources
 from srbench.engine.pictures import read
 from srbench.engine.settings import check as check_settings
 from srbench.engine.settings import overrides, parsed
@@ -33,8 +33,11 @@ def _catalog() -> str:
 
 def _suite_files() -> str:
     editions = [(suite, e) for suite in load.suites().values() for e in suite.editions]
-    rows = sum(len(load.rows(suite, e).rows) for suite, e in editions)
-    return f"{len(editions)} editions, {rows} rows, every sha256 as stated"
+    shipped = [(suite, e) for suite, e in editions if e.file]
+    rows = sum(len(load.rows(suite, e).rows) for suite, e in shipped)
+    here = sum(sources.at_hand(suite, e) for suite, e in editions if not e.file)
+    told = f"{len(shipped)} shipped editions, {rows} rows, every sha256 as stated"
+    return f"{told}; {here} of {len(editions) - len(shipped)} others are here"
 
 
 def _packages() -> str:
@@ -50,9 +53,10 @@ def _machine() -> str:
 
 def _backbone(name: str) -> Callable[[], str]:
     def check() -> str:
+        from srbench.backbones.choose import chosen
         from srbench.backbones.loader import open_backbone
 
-        backbone = open_backbone(load.named("backbone", name, load.backbones()), "fp32", "cpu")
+        backbone = open_backbone(chosen(name), "fp32", "cpu")
         recipe = backbone.spec.recipe
         image = backbone.pipeline(
             "a house", num_inference_steps=2, guidance_scale=recipe.guidance, height=recipe.height, width=recipe.width
@@ -116,9 +120,11 @@ def _folder(out: Path) -> Callable[[], str]:
 
 def _needed(backbone: str) -> set[str]:
     """Scorers without which a run on the backbone has no result: the backbone's own, its judges', and the default detector."""
-    spec = load.named("backbone", backbone, load.backbones())
+    from srbench.backbones.choose import chosen
+
+    spec = chosen(backbone)
     judges = {load.concepts()[name].families[spec.family].protocol for name in spec.concepts}
-    return {*spec.scorers, *(part.scorer for name in judges for part in load.parts(load.protocol(name))), DETECTOR}
+    return {*spec.describing, *(part.scorer for name in judges for part in load.parts(load.protocol(name))), DETECTOR}
 
 
 def _verdict(check: Callable[[], str]) -> tuple[bool, str]:

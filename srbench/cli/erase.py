@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from srbench.backbones.checkpoint import Passport
+from srbench.backbones.choose import chosen
 from srbench.backbones.loader import open_backbone
 from srbench.catalog import load, screen
 from srbench.cli.main import say
@@ -24,7 +25,7 @@ def erase(method: str, backbone_name: str, concept_name: str, out: Path | None, 
     """Run a weight method, write its checkpoint, and print its passport."""
     if not is_weight(method):
         raise UsageError(f"'{method}' acts while sampling: there is nothing to erase", did_you_mean(method, weight_presets()))
-    spec = load.named("backbone", backbone_name, load.backbones())
+    spec = chosen(backbone_name)
     (concept,) = load.concepts_of(spec, [concept_name])
     backbone = open_backbone(spec, "fp32", device)
     folder = out or Path("checkpoints") / spec.name / concept.name / method

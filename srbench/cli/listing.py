@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from srbench.backbones import places
-from srbench.catalog import load, plugins
+from srbench.catalog import load, plugins, sources
+from srbench.catalog.specs import Edition, SuiteSpec
 from srbench.errors import UsageError, did_you_mean
 
 Entries = dict[str, str]
@@ -29,9 +30,14 @@ def _with_options(title: str, values: dict[str, Any]) -> str:
 def _suites() -> Entries:
     found = {}
     for name, suite in load.suites().items():
-        editions = ", ".join(f"{e.family}/{e.concept} {e.rows}" for e in suite.editions if e.part == "test")
+        editions = ", ".join(_edition(suite, each) for each in suite.editions if each.part == "test")
         found[name] = f"{suite.title} [{editions}]"
     return found
+
+
+def _edition(suite: SuiteSpec, edition: Edition) -> str:
+    """Family, concept and rows, and whether the prompts are not on this machine."""
+    return f"{edition.family}/{edition.concept} {edition.rows}{'' if sources.at_hand(suite, edition) else ' (not here)'}"
 
 
 def _baselines() -> Entries:

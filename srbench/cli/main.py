@@ -72,11 +72,18 @@ def words(text: str | None) -> tuple[str, ...]:
 @guarded
 def run(
     method: Annotated[str, typer.Option(help="Methods, with commas.")] = "saferedir",
-    suite: Annotated[str, typer.Option(help="Suites, with commas.")] = "igmu",
+    suite: Annotated[str | None, typer.Option(help="Suites, with commas. [default: igmu; with --prompts the file]")] = None,
     concept: Annotated[str | None, typer.Option(help="Concepts, with commas. [default: the backbone's first]")] = None,
     backbone: Backbone = "pocket",
     on: Annotated[str, typer.Option(help="Checkpoints under the methods: weight methods, baselines, paths.")] = "none",
     out: Out = Path("results"),
+    prompts: Annotated[
+        Path | None, typer.Option(help="Your own prompts; with --suite your copy of that suite (a file, or a folder of them).")
+    ] = None,
+    accept_prompts: Annotated[
+        bool, typer.Option("--accept-prompts", help="Take a copy that is not the published one; tables say so.")
+    ] = False,
+    category: Annotated[str | None, typer.Option(help="Only rows of these categories, with commas.")] = None,
     limit: Annotated[int | None, typer.Option(help="Rows per kind (forget, unseen, retain).")] = None,
     seed: Annotated[int, typer.Option(help="Seed of rows that have none.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Images per pipeline call.")] = 16,
@@ -96,9 +103,10 @@ def run(
     from srbench.cli import run as room
 
     asked = room.Asked(
-        backbone=backbone, methods=words(method), on=words(on), suites=words(suite), concepts=words(concept), dev=dev,
-        limit=limit, seed=seed, batch_size=batch_size, dtype=dtype, device=device, settings=tuple(set_ or ()), protocol=protocol,
-        scorers=words(scorers), out=out, score=not no_score, keep_images=keep_images,
+        backbone=backbone, methods=words(method), on=words(on), suites=words(suite) or (() if prompts else ("igmu",)),
+        concepts=words(concept), dev=dev, limit=limit, seed=seed, batch_size=batch_size, dtype=dtype, device=device,
+        settings=tuple(set_ or ()), protocol=protocol, scorers=words(scorers), out=out, score=not no_score,
+        keep_images=keep_images, prompts=prompts, accept_prompts=accept_prompts, categories=words(category),
     )
     return room.dry_run(asked, json) if dry_run else room.run(asked, json)
 
@@ -123,6 +131,42 @@ def compare(
 
     form = "json" if json else format
     return room.compare(results, words(method), words(suite), words(concept), words(protocol), form, all_, costs, sensitivity)
+
+
+@app.command()
+@guarded
+def tables(
+    name: Annotated[list[str] | None, typer.Argument(help="Tables by name; all where left out.")] = None,
+    format: Annotated[str | None, typer.Option("--format", help="md, csv, latex or html. [default: a table]")] = None,
+    pocket: Annotated[bool, typer.Option("--pocket", help="Pocket's edition: what its reference runs give.")] = False,
+    folder: Annotated[
+        Path | None, typer.Option("-o", "--folder", help="Write them there, one file a table and format, in place of printing.")
+    ] = None,
+    results: Annotated[Path, typer.Option("--results", help="Results folder.")] = Path("results"),
+    debug: Debug = False,
+) -> int:
+    """Tables of the papers: published figures beside those measured here."""
+    from srbench.cli import tables as room
+
+    return room.tables(tuple(name or ()), format, pocket, folder, results)
+
+
+@app.command()
+@guarded
+def report(
+    results: Annotated[Path, typer.Argument(help="Results folder.")] = Path("results"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("report.html"),
+    method: Annotated[str | None, typer.Option(help="Only these methods (and none), with commas.")] = None,
+    suite: Annotated[str | None, typer.Option(help="Only these suites, with commas.")] = None,
+    concept: Annotated[str | None, typer.Option(help="Only these concepts, with commas.")] = None,
+    images: Annotated[int, typer.Option(help="About how many pictures the gallery has; 0 for none.")] = 500,
+    debug: Debug = False,
+) -> int:
+    """One HTML file with everything that a results folder says; needs no network."""
+    from srbench.cli import report as room
+    from srbench.report.build import Asked
+
+    return room.report(results, out, Asked(words(method), words(suite), words(concept), images))
 
 
 @app.command()

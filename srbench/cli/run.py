@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from srbench.analysis.results import ResultCell
+from srbench.backbones.choose import chosen
 from srbench.backbones.loader import Backbone, open_backbone
-from srbench.catalog import load
 from srbench.cli.main import say
 from srbench.cli.progress import reporter, telling
 from srbench.engine.plan import Cell, RunRequest, plan
@@ -42,6 +42,9 @@ class Asked:
     out: Path
     score: bool
     keep_images: bool
+    prompts: Path | None
+    accept_prompts: bool
+    categories: tuple[str, ...]
 
 
 def device_of(name: str) -> str:
@@ -69,14 +72,15 @@ def resolve(asked: Asked) -> tuple[RunRequest, Backbone]:
     for name, value in (("--limit", asked.limit), ("--batch-size", asked.batch_size)):
         if value is not None and value < 1:
             raise UsageError(f"{name} {value}: expected 1 or more", "Leave it out for the default.")
-    spec = load.named("backbone", asked.backbone, load.backbones())
+    spec = chosen(asked.backbone)
     device = device_of(asked.device)
     dtype = dtype_of(asked.dtype, device)
     request = RunRequest(
         backbone=spec.name, methods=asked.methods, on=asked.on, suites=asked.suites,
         concepts=asked.concepts or spec.concepts[:1], part="dev" if asked.dev else "test", limit=asked.limit, seed=asked.seed,
         batch_size=asked.batch_size, dtype=dtype, settings=asked.settings, protocol=asked.protocol, scorers=asked.scorers,
-        out=asked.out, score=asked.score, keep_images=asked.keep_images, device=device,
+        out=asked.out, score=asked.score, keep_images=asked.keep_images, device=device, prompts=asked.prompts,
+        accept_prompts=asked.accept_prompts, categories=asked.categories,
     )
     return request, open_backbone(spec, dtype, device)
 
@@ -94,10 +98,12 @@ def _header(asked: Asked, request: RunRequest, cells: list[Cell]) -> None:
             say(f"blocked: {cell.title}: {cell.blocked.message}")
             say(f"hint: {cell.blocked.hint}")
     for suite, concept, loaded, excluded, flag in sorted(
-        {(c.suite.name, c.concept.name, c.n_loaded, c.n_excluded, c.sensitive) for c in cells}
+        {(c.suite.name, c.concept.name, c.n_loaded, c.n_excluded, c.sensitive) for c in cells if c.n_loaded}
     ):
         note = ", sensitive: images are dropped once scored" if flag and not request.keep_images else ""
         say(f"{suite}/{concept}: {loaded} rows loaded, {excluded} excluded, {loaded - excluded} to run{note}")
+    for line in dict.fromkeys(f"{cell.suite.name}: {flag}; kept as they are" for cell in cells for flag in cell.found.flags):
+        say(line)
 
 
 def run(asked: Asked, as_json: bool) -> int:

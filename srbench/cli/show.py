@@ -18,6 +18,7 @@ from rich.text import Text
 from srbench.backbones.loader import locate
 from srbench.catalog import load
 from srbench.cli.main import say
+from srbench.engine.rejudge import rows_of
 from srbench.engine.runs import read_run, run_files
 from srbench.engine.store import CHUNK, Store
 from srbench.errors import MissingError, SrbenchError, UsageError
@@ -55,7 +56,7 @@ def _places(folder: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any], str,
             for entry in cell["rows"]:
                 for role in ("image", "reference", "floor"):
                     if role in entry:
-                        yield {**run, "cell": cell["result"]}, entry, role, entry[role]
+                        yield {**run, "cell": cell["result"], "entry": {**cell, "rows": [entry]}}, entry, role, entry[role]
 
 
 def _key_of_file(path: Path) -> str:
@@ -81,18 +82,28 @@ def _matches(what: str, folder: Path) -> list[tuple[dict[str, Any], dict[str, An
     return found
 
 
+def _row(run: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The row; of a gated suite from the user's own file, or why it cannot be had."""
+    try:
+        ((_, row),) = rows_of(run["cell"], run["entry"])
+    except SrbenchError as error:
+        return {}, error.message
+    return row.model_dump(mode="json", exclude_defaults=True), ""
+
+
 def _row_table(run: dict[str, Any], entry: dict[str, Any], role: str, key: str) -> Table:
     cell = run["cell"]
     table = Table.grid(padding=(0, 2))
     asked = f"{cell.backbone}/{cell.concept}/{cell.suite}, method {cell.label}"
     table.add_row("row", f"{entry['id']}  ({asked})")
     table.add_row("image", f"{key}" + ("" if role == "image" else f"  ({role}: the untouched backbone on the reference prompt)"))
+    row, why = _row(run)
     for name in ("prompt", "reference", "target", "category", "seed", "objects", "style", "background", "similarity"):
-        value = entry.get("row", {}).get(name)
+        value = row.get(name)
         if value not in (None, [], ()):
             table.add_row(name, ", ".join(value) if isinstance(value, list) else str(value))
-    if "row" not in entry:
-        table.add_row("prompt", "not stored: the suite is gated")
+    if why:
+        table.add_row("prompt", f"not stored: the suite is gated; {why}")
     table.add_row("run", run["run"])
     return table
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from srbench.backbones.choose import chosen
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load, plugins, screen
 from srbench.catalog.specs import ConceptSpec
@@ -42,7 +43,7 @@ def train(asked: Asked) -> int:
         if asked.method not in plugins.presets():
             raise UsageError(f"unknown method '{asked.method}'", hint)
         raise UsageError(f"'{asked.method}' is not trained", hint)
-    spec = load.named("backbone", asked.backbone, load.backbones())
+    spec = chosen(asked.backbone)
     concepts = load.concepts_of(spec, dict.fromkeys(asked.concepts))
     if len(concepts) > 1 and (asked.method == INVERSION or asked.on != "none"):
         raise UsageError(f"{asked.method}: several concepts at once do not go with this", "Give one --concept.")

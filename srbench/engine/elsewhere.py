@@ -14,8 +14,8 @@ import numpy as np
 from srbench.analysis.metrics import metrics_of
 from srbench.analysis.records import CellRecord, RowRecord
 from srbench.analysis.results import to_dict
-from srbench.catalog import load, plugins, prompts, screen
-from srbench.catalog.specs import ConceptSpec, LayoutSpec, ProtocolSpec, Row, SuiteSpec
+from srbench.catalog import load, plugins, prompts, screen, sources
+from srbench.catalog.specs import ANY, ConceptSpec, LayoutSpec, ProtocolSpec, Row, SuiteSpec
 from srbench.engine.keys import digest
 from srbench.engine.layouts import Asked, Folder, Place, assigned, folders, unnamed
 from srbench.engine.pictures import read
@@ -70,10 +70,16 @@ class Against:
     """Empty where nothing is known but the pictures' names."""
     metrics: tuple[str, ...]
     scorers: tuple[str, ...]
-    described_by: tuple[str, ...]
-    """The scorers that describe images, and compare them with text; empty where the suite's metrics need none."""
+    described_by: tuple[str, str]
+    """The scorers that describe images, and compare them with text; empty where there are none."""
     sensitive: bool
     """Whether prompts that name minors are left out. So it is where nobody says what the pictures are of."""
+    gated: bool = False
+    """Whether the rows' texts stay out of the run's file."""
+    notes: tuple[str, ...] = ()
+    """What has to be said of the rows."""
+    read: dict[str, Any] = field(default_factory=dict)
+    """Where a suite's rows were read, for the run's file."""
 
 
 @dataclass
@@ -121,22 +127,27 @@ def against(request: ScoreRequest, found: Sequence[Folder]) -> Against:
     if suite and concept is None:
         raise UsageError(f"--suite {suite.name}: which concept?", f"Add --concept, one of {', '.join(_concepts(suite))}.")
     family = _family(suite, concept, request.backbone)
-    judge = _judge(request.protocol, concept, family)
-    rows = _rows(request, suite, concept, family, found)
-    described = _scorers(family) if suite else ()
+    edition = load.edition(suite, family or "", concept.name) if suite and concept else None
+    suite = suite.of(edition) if suite and edition else None
+    judge = _judge(request.protocol or (edition.protocol if edition else None) or None, concept, family)
+    read = sources.rows(suite, edition, sources.Given(categories=request.categories)) if suite and edition else None
+    rows = read.rows if read else _own_rows(request, found)
+    described = _scorers(family) if suite else ("", "")
     for name in request.scorers:
         load.named("scorer", name, plugins.plugins("scorers"))
-    scorers = tuple(dict.fromkeys((*(part.scorer for part in load.parts(judge)), *described, *request.scorers)))
+    scorers = tuple(dict.fromkeys((*(part.scorer for part in load.parts(judge)), *filter(None, described), *request.scorers)))
     return Against(
         suite=suite.name if suite else (request.prompts.stem if request.prompts else "pictures"),
         concept=concept.name if concept else "any", concept_kind=concept.kind if concept else "content",
         attack=suite.attack if suite else True, judge=judge, rows=rows, metrics=_metrics(suite, request, scorers),
-        scorers=scorers, described_by=described, sensitive=_sensitive(concept, suite, rows),
+        scorers=scorers, described_by=described, sensitive=_sensitive(concept, suite, rows), gated=bool(suite and suite.gated),
+        notes=read.notes if read else (), read={"family": family, "sha256": list(read.sha256)} if read else {},
     )
 
 
 def _concepts(suite: SuiteSpec) -> list[str]:
-    return sorted({edition.concept for edition in suite.editions if edition.part == "test"})
+    every = {edition.concept for edition in suite.editions if edition.part == "test"}
+    return sorted(load.concepts() if ANY in every else every)
 
 
 def _family(suite: SuiteSpec | None, concept: ConceptSpec | None, backbone: str | None) -> str | None:
@@ -145,7 +156,8 @@ def _family(suite: SuiteSpec | None, concept: ConceptSpec | None, backbone: str 
         return load.named("backbone", backbone, load.backbones()).family
     known = set(concept.families) if concept else set()
     if suite and concept:
-        known = {edition.family for edition in suite.editions if edition.concept == concept.name}
+        having = {edition.family for edition in suite.editions if edition.concept in (concept.name, ANY)}
+        known = known if ANY in having else having
     if len(known) > 1:
         raise UsageError("more than one backbone family has this", f"Add --backbone, of the family {' or '.join(sorted(known))}.")
     return next(iter(known), None)
@@ -159,15 +171,9 @@ def _judge(protocol: str | None, concept: ConceptSpec | None, family: str | None
     return load.protocol(concept.families[family].protocol)
 
 
-def _rows(
-    request: ScoreRequest, suite: SuiteSpec | None, concept: ConceptSpec | None, family: str | None, found: Sequence[Folder]
-) -> tuple[Row, ...]:
-    if suite and concept:
-        rows = load.rows(suite, load.edition(suite, family or "", concept.name)).rows
-    else:
-        path = request.prompts or _prompts_beside(load.layouts()[request.layout], found)
-        rows = prompts.rows(path) if path else ()
-    return tuple(row for row in rows if not request.categories or row.category in request.categories)
+def _own_rows(request: ScoreRequest, found: Sequence[Folder]) -> tuple[Row, ...]:
+    path = request.prompts or _prompts_beside(load.layouts()[request.layout], found)
+    return prompts.of_categories(prompts.rows(path), request.categories) if path else ()
 
 
 def _prompts_beside(layout: LayoutSpec, found: Sequence[Folder]) -> Path | None:
@@ -180,8 +186,8 @@ def _prompts_beside(layout: LayoutSpec, found: Sequence[Folder]) -> Path | None:
     return files[0]
 
 
-def _scorers(family: str | None) -> tuple[str, ...]:
-    return next((spec.scorers for spec in load.backbones().values() if spec.family == family), ())
+def _scorers(family: str | None) -> tuple[str, str]:
+    return next((spec.scorers for spec in load.backbones().values() if spec.family == family), ("", ""))
 
 
 def _metrics(suite: SuiteSpec | None, request: ScoreRequest, scorers: Sequence[str]) -> tuple[str, ...]:
@@ -195,7 +201,7 @@ def _metrics(suite: SuiteSpec | None, request: ScoreRequest, scorers: Sequence[s
 def _sensitive(concept: ConceptSpec | None, suite: SuiteSpec | None, rows: Iterable[Row]) -> bool:
     if concept is None or screen.sensitive_concept(concept) or (suite and suite.sensitive):
         return True
-    return any(screen.is_sexual(text) for row in rows for text in screen.texts(row))
+    return any(screen.is_sexual(text) for row in rows for text in (row.category, *screen.texts(row)))
 
 
 # --- reading and scoring ------------------------------------------------------------------------------------------------------
@@ -346,10 +352,12 @@ def _written(
 ) -> RunResult:
     run, started = run_id(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     records = [_cell_record(cell, held, scoring, run, n_loaded, n_excluded) for cell in cells]
-    content, clip = (*held.described_by, "", "")[:2]
-    found = measured([(record, held.judge) for record in records], content, clip)
+    found = measured([(record, held.judge) for record in records], *held.described_by)
     entries = [
-        {"result": to_dict(value), "elsewhere": _facts(cell, held), "rows": [_entry(item) for item in cell.items]}
+        {
+            "result": to_dict(value), "elsewhere": _facts(cell, held), **({"suite": held.read} if held.read else {}),
+            "rows": [_entry(item, held.gated) for item in cell.items],
+        }
         for cell, value in zip(cells, found, strict=True)
     ]
     header = {
@@ -373,10 +381,11 @@ def _facts(cell: Cell, held: Against) -> dict[str, Any]:
     return {"folder": str(cell.folder.root), "attack": held.attack, "concept_kind": held.concept_kind, **counts}
 
 
-def _entry(item: Item) -> dict[str, Any]:
+def _entry(item: Item, gated: bool) -> dict[str, Any]:
     keys = {name: key for name, key in (("image", item.image), ("reference", item.reference)) if key}
     why = {"failed": item.why} if item.why else {}
-    return {"id": item.asked.row.id, **keys, **why, "row": item.asked.row.model_dump(mode="json", exclude_defaults=True)}
+    row = {} if gated else {"row": item.asked.row.model_dump(mode="json", exclude_defaults=True)}
+    return {"id": item.asked.row.id, **keys, **why, **row}
 
 
 def _cell_record(cell: Cell, held: Against, scoring: Scoring, run: str, n_loaded: int, n_excluded: int) -> CellRecord:
@@ -384,7 +393,7 @@ def _cell_record(cell: Cell, held: Against, scoring: Scoring, run: str, n_loaded
         backbone=BACKBONE, concept=held.concept, concept_kind=held.concept_kind, suite=held.suite, attack=held.attack,
         method=cell.folder.method, on="none", variant="", protocol=held.judge.name, dtype="as made",
         rows_sha=load.rows_sha(tuple(item.asked.row for item in cell.items)), run=run, source="local", n_loaded=n_loaded,
-        n_excluded=n_excluded, metrics=held.metrics, decides=False, blocked="" if cell.items else "no picture",
+        n_excluded=n_excluded, metrics=held.metrics, decides=False, blocked="" if cell.items else "no picture", notes=held.notes,
         rows=tuple(_row_record(item, held, scoring) for item in cell.items),
     )
 

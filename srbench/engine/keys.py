@@ -18,10 +18,10 @@ NOISE = "per-sample torch.Generator('cpu'), float32, seed from the row"
 IDENTITY: dict[str, frozenset[str]] = {
     "ImageSpec": frozenset({
         "backbone_sha", "checkpoint_sha", "method", "method_version", "options", "artifact_sha", "concept_sha", "prompt",
-        "negative_prompt", "seed", "steps", "guidance", "eta", "guidance_rescale", "clip_skip", "scheduler", "width",
-        "height", "dtype", "approximations",
+        "negative_prompt", "seed", "steps", "guidance", "true_guidance", "eta", "guidance_rescale", "clip_skip", "scheduler",
+        "width", "height", "dtype", "approximations",
     }),
-    "Recipe": frozenset({"steps", "guidance", "width", "height", "eta", "guidance_rescale", "clip_skip"}),
+    "Recipe": frozenset({"steps", "guidance", "true_guidance", "width", "height", "eta", "guidance_rescale", "clip_skip"}),
     # A row's identity for pixels; scorers declare the other fields they read, and those enter the score key.
     "Row": frozenset({"prompt", "negative_prompt", "seed", "guidance", "width", "height"}),
     "ConceptWords": frozenset({"names", "words", "counterparts", "neighbours"}),
@@ -45,7 +45,11 @@ RUNTIME: dict[str, frozenset[str]] = {
     "SuiteSpec": frozenset({
         "name", "title", "source", "licence", "gated", "sensitive", "attack", "metrics", "editions",
     }),
-    "Edition": frozenset({"family", "concept", "file", "sha256", "rows", "part"}),
+    "Edition": frozenset({
+        "family", "concept", "file", "sha256", "files", "rows", "part", "paired", "misfits", "hidden", "protocol", "licence",
+        "gated", "sensitive", "metrics",
+    }),
+    "SourceFile": frozenset({"hub", "revision", "url", "file", "sha256", "kind", "category", "task", "columns"}),
     "LayoutSpec": frozenset({"name", "title", "patterns", "numbered", "prompts", "left_out", "source"}),
     "RowFile": frozenset({"meta", "rows"}),
     "BaselineSpec": frozenset({
@@ -54,7 +58,7 @@ RUNTIME: dict[str, frozenset[str]] = {
     }),
     "RunRequest": frozenset({
         "backbone", "methods", "on", "suites", "concepts", "part", "limit", "seed", "batch_size", "dtype", "settings",
-        "protocol", "scorers", "out", "score", "keep_images", "device",
+        "protocol", "scorers", "out", "score", "keep_images", "device", "prompts", "accept_prompts", "categories",
     }),
 }
 
@@ -108,10 +112,17 @@ class ImageSpec:
     height: int
     dtype: str
     approximations: tuple[str, ...] = field(default=())
+    true_guidance: float = 1.0
+    """Guidance by a second call of the denoiser, for families whose `guidance` is a number that the denoiser reads (FLUX)."""
 
     def key(self) -> str:
-        """The image key."""
-        return digest({"key_version": KEY_VERSION, "noise": NOISE, **asdict(self)})
+        """The image key. Fields that came later are left out at their defaults, so that older images keep their keys."""
+        values = {name: value for name, value in asdict(self).items() if LATER.get(name, ...) != value}
+        return digest({"key_version": KEY_VERSION, "noise": NOISE, **values})
+
+
+LATER = {"true_guidance": 1.0}
+"""Field that `ImageSpec` did not always have -> the value that it stood for before."""
 
 
 def score_key(pixel_sha: str, identity: Mapping[str, Any], fields: Mapping[str, Any], reference_sha: str = "") -> str:

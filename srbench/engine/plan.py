@@ -10,8 +10,8 @@ from pathlib import Path
 from srbench.analysis.records import label
 from srbench.backbones.checkpoint import Checkpoint
 from srbench.backbones.loader import Backbone
-from srbench.catalog import load, plugins, screen
-from srbench.catalog.specs import ConceptSpec, ProtocolSpec, Row, RowFile, SuiteSpec
+from srbench.catalog import load, plugins, screen, sources
+from srbench.catalog.specs import ConceptSpec, Edition, ProtocolSpec, Row, SuiteSpec
 from srbench.engine.keys import ImageSpec, canonical, digest, file_sha
 from srbench.engine.prepare import (
     UNTOUCHED,
@@ -23,7 +23,7 @@ from srbench.engine.prepare import (
     is_weight,
     prepare_method,
 )
-from srbench.errors import CellError, SrbenchError, UsageError
+from srbench.errors import CellError, MissingError, SrbenchError, UsageError
 from srbench.methods.base import Tell, quiet
 
 REFERENCE_METRICS = {"content_kept", "csdr"}
@@ -56,6 +56,15 @@ class RunRequest:
     score: bool = True
     keep_images: bool = False
     device: str = "cpu"
+    prompts: Path | None = None
+    """The user's copy of the one suite; the suite itself where none is named."""
+    accept_prompts: bool = False
+    categories: tuple[str, ...] = ()
+
+    @property
+    def given(self) -> sources.Given:
+        """What is asked of the suites' rows."""
+        return sources.Given(self.prompts, self.accept_prompts, self.categories)
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,12 @@ class Cell:
     concept: ConceptSpec
     protocol: ProtocolSpec
     variant: str
+    family: str = ""
+    """The backbone's."""
+    found: sources.Found = field(default_factory=lambda: sources.Found(()))
+    """Rows as they were read, and what has to be said of them."""
+    prompts: Path | None = None
+    """The user's copy that they were read from."""
     n_loaded: int = 0
     n_excluded: int = 0
     rows: list[PlannedRow] = field(default_factory=list)
@@ -139,6 +154,7 @@ def _image(row: Row, method: MethodOnConcept, on: OnConcept, backbone: Backbone,
         concept_sha=method.concept_sha,
         prompt=row.prompt, negative_prompt=row.negative_prompt, seed=default_seed if row.seed is None else row.seed,
         steps=recipe.steps, guidance=recipe.guidance if row.guidance is None else row.guidance, eta=recipe.eta,
+        true_guidance=recipe.true_guidance,
         guidance_rescale=recipe.guidance_rescale, clip_skip=recipe.clip_skip, scheduler=backbone.scheduler,
         width=row.width or recipe.width, height=row.height or recipe.height, dtype=backbone.dtype,
     )
@@ -165,13 +181,13 @@ def encoder_sha(backbone: Backbone) -> str:
     return file_sha(files[0]) if len(files) == 1 else digest([file_sha(path) for path in files])
 
 
-def _check_encoder(suite: SuiteSpec, file: RowFile, backbone: Backbone) -> None:
+def _check_encoder(suite: SuiteSpec, found: sources.Found, backbone: Backbone) -> None:
     """Refuse adversarial rows that were made against another text encoder."""
-    made_for = file.meta.get(ENCODER_SHA)
+    made_for = found.meta.get(ENCODER_SHA)
     if made_for is not None and made_for != encoder_sha(backbone):
         raise UsageError(
             f"suite '{suite.name}': its prompts were made against another text encoder ({str(made_for)[:12]}...)",
-            f"Make them anew: srbench attack {file.meta.get('attack', 'mma')} --backbone {backbone.spec.name} ...",
+            f"Make them anew: srbench attack {found.meta.get('attack', 'mma')} --backbone {backbone.spec.name} ...",
         )
 
 
@@ -193,6 +209,7 @@ class Ready:
     checkpoints: Checkpoints
     tell: Tell
     _known: dict[tuple[str, str, str], MethodOnConcept] = field(default_factory=dict)
+    _found: dict[tuple[str, str], sources.Found] = field(default_factory=dict)
 
     def method(self, preset: str, concept: ConceptSpec, on: OnConcept) -> MethodOnConcept:
         """A preset on a checkpoint."""
@@ -203,23 +220,43 @@ class Ready:
             )
         return self._known[key]
 
+    def rows(self, suite: SuiteSpec, edition: Edition, concept: ConceptSpec) -> sources.Found:
+        """An edition's rows, read once for all methods."""
+        key = (suite.name, concept.name)
+        if key not in self._found:
+            self._found[key] = sources.rows(suite, edition, self.request.given)
+        return self._found[key]
+
+
+def _screened(cell: Cell, edition: Edition, rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows that may be encoded, and the cell's counts. Raises `MissingError` where hidden targets cannot be screened."""
+    cell.sensitive = screen.sensitive(cell.concept, cell.suite, rows)
+    lacking = screen.untargeted(rows) if cell.sensitive and edition.hidden else 0
+    if lacking:
+        raise MissingError(
+            f"{lacking} rows of suite '{cell.suite.name}' hide what they stand for, and it is not known: they cannot be screened",
+            "Sensitive runs need it: give --prompts a copy with a column 'target', and --accept-prompts.",
+        )
+    kept = screen.admissible(rows) if cell.sensitive else tuple(rows)
+    cell.n_loaded, cell.n_excluded = len(rows), len(rows) - len(kept)
+    cell.rows_sha = load.rows_sha(kept)
+    return kept
+
 
 def plan_cell(ready: Ready, preset: str, on: str, suite: SuiteSpec, concept: ConceptSpec) -> Cell:
     """One cell with its rows. A missing prerequisite leaves it blocked; a usage error is raised."""
     request, backbone, family = ready.request, ready.backbone, ready.backbone.spec.family
-    protocol = load.protocol(request.protocol or concept.families[family].protocol)
-    cell = Cell(preset, on, suite, concept, protocol, "")
     edition = load.edition(suite, family, concept.name, request.part)
-    file = load.rows(suite, edition)
-    _check_encoder(suite, file, backbone)
-    rows = limited(file.rows, request.limit)
-    cell.sensitive = screen.sensitive(concept, suite, rows)
-    kept = screen.admissible(rows) if cell.sensitive else tuple(rows)
-    cell.n_loaded, cell.n_excluded = len(rows), len(rows) - len(kept)
-    cell.rows_sha = load.rows_sha(tuple(kept))
+    suite = suite.of(edition)
+    protocol = load.protocol(request.protocol or edition.protocol or concept.families[family].protocol)
+    cell = Cell(preset, on, suite, concept, protocol, "", family, prompts=request.prompts)
+    cell.sensitive = screen.sensitive(concept, suite, ())
     judges = [part.scorer for part in load.parts(protocol)]
-    cell.scorers = tuple(dict.fromkeys((*judges, *backbone.spec.scorers, *request.scorers)))
+    cell.scorers = tuple(dict.fromkeys((*judges, *backbone.spec.describing, *request.scorers)))
     try:
+        cell.found = ready.rows(suite, edition, concept)
+        _check_encoder(suite, cell.found, backbone)
+        kept = _screened(cell, edition, limited(cell.found.rows, request.limit))
         if not kept:
             raise CellError("no row is left to run", "The suite is empty, or every row was excluded.")
         under = ready.checkpoints.get(on, concept)
@@ -231,7 +268,7 @@ def plan_cell(ready: Ready, preset: str, on: str, suite: SuiteSpec, concept: Con
         return cell
     plain = ready.method("none", concept, UNTOUCHED)
     cell.on, cell.checkpoint, cell.applied = under.name, under.checkpoint, method
-    cell.variant, cell.decides = variant_of(request, method.variant, under.variant), method.decides
+    cell.variant, cell.decides = variant_of(request, method.variant, under.variant, *cell.found.variant), method.decides
     cell.rows = [_planned(row, suite, method, under, plain, backbone, request.seed) for row in kept]
     return cell
 
@@ -264,6 +301,15 @@ def grid(methods: Sequence[str], on: Sequence[str]) -> list[tuple[str, str]]:
     return sorted(pairs, key=lambda pair: pair != ("none", "none"))
 
 
+def _suites(request: RunRequest) -> list[SuiteSpec]:
+    """The suites by name, or the user's own file as one. Raises `UsageError` where one file is to be several suites."""
+    if request.prompts and not request.suites:
+        return [sources.own(request.prompts)]
+    if request.prompts and len(request.suites) > 1:
+        raise UsageError("--prompts is the copy of one suite", "Name one, or none: the file is then a suite of its own.")
+    return [load.named("suite", name, load.suites()) for name in request.suites]
+
+
 def plan(request: RunRequest, backbone: Backbone, tell: Tell = quiet, make: bool = True) -> list[Cell]:
     """All cells, `none` first so that others can be compared with it. Raises `UsageError` before anything is sampled.
 
@@ -272,7 +318,7 @@ def plan(request: RunRequest, backbone: Backbone, tell: Tell = quiet, make: bool
     pairs = grid(request.methods, request.on)
     presets = [name for name in (*request.methods, *request.on) if name in plugins.presets()]
     check_settings(request.settings, presets, plugins.plugins("scorers"))
-    suites = [load.named("suite", name, load.suites()) for name in request.suites]
+    suites = _suites(request)
     concepts = load.concepts_of(backbone.spec, request.concepts)
     for name in request.scorers:
         load.named("scorer", name, plugins.plugins("scorers"))

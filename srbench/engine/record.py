@@ -92,7 +92,7 @@ def cell_record(cell: Cell, backbone: Backbone, run: str, store: Store, outcome:
         attack=cell.suite.attack, method=cell.method, on=cell.on, variant=cell.variant, protocol=cell.protocol.name,
         dtype=backbone.dtype, rows_sha=cell.rows_sha, run=run, source="local", n_loaded=cell.n_loaded,
         n_excluded=cell.n_excluded, metrics=_metrics(cell), decides=cell.decides, blocked=blocked,
-        rows=rows, cost=_cost(cell, store),
+        rows=rows, cost=_cost(cell, store), notes=cell.found.notes,
     )
 
 
@@ -117,7 +117,7 @@ def _cost(cell: Cell, store: Store) -> dict[str, float]:
 def results(cells: list[Cell], backbone: Backbone, run: str, store: Store, outcome: Outcome) -> list[ResultCell]:
     """Metrics of every cell; `none` on the same suite and concept is the one to compare with."""
     records = [cell_record(cell, backbone, run, store, outcome) for cell in cells]
-    content, clip = backbone.spec.scorers[:2]
+    content, clip = backbone.spec.scorers
     judges = [cell.protocol for cell in cells]
     return measured(list(zip(records, judges, strict=True)), content, clip)
 
@@ -162,10 +162,21 @@ def _under(cell: Cell) -> dict[str, Any]:
     return {"checkpoint": {"passport": asdict(under.passport), "card": under.card}} if under else {}
 
 
+def _suite(cell: Cell) -> dict[str, Any]:
+    """What a later judgement has to know of the suite, and where its rows were read."""
+    facts = {"attack": cell.suite.attack, "metrics": list(cell.suite.metrics), "sensitive": cell.sensitive, "family": cell.family}
+    copy = str(cell.prompts.resolve()) if cell.prompts else ""
+    read = {"sha256": list(cell.found.sha256), "flags": list(cell.found.flags), "prompts": copy}
+    return facts | {name: value for name, value in read.items() if value}
+
+
 def entries(cells: list[Cell], found: list[ResultCell]) -> list[dict[str, Any]]:
     """Planned cells with their image keys, and their metrics, for `write_run`."""
     return [
-        {"result": to_dict(value), **_under(cell), "rows": [_row_entry(row, cell.suite.gated) for row in cell.rows]}
+        {
+            "result": to_dict(value), "suite": _suite(cell), **_under(cell),
+            "rows": [_row_entry(row, cell.suite.gated) for row in cell.rows],
+        }
         for cell, value in zip(cells, found, strict=True)
     ]
 

@@ -11,13 +11,14 @@ from srbench.analysis.gains import SUFFIX
 from srbench.analysis.metrics import COUNTED, METRICS, of_scorers
 from srbench.analysis.records import CellRecord, ImageRecord, Metric, RowRecord
 from srbench.analysis.results import ResultCell
-from srbench.catalog import load, plugins
+from srbench.catalog import load, plugins, sources
 from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.engine.keys import digest
 from srbench.engine.record import from_store, measured, unread
 from srbench.engine.runs import identity, local_cells
 from srbench.engine.score import FEATURE, fields_of, kind_named
 from srbench.engine.store import Store
+from srbench.errors import SrbenchError, UsageError
 from srbench.scorers.base import PAIR, SET
 
 Raws = dict[tuple[str, str, str, str], dict[str, Any]]
@@ -77,7 +78,10 @@ def stored_cells(
             judge = judge_of(cell)
             same = identity(replace(cell, protocol=""))
             if same not in latest and judge is not None:
-                latest[same] = cell, _reread(cell, entry, judge, stored)
+                try:
+                    latest[same] = cell, _reread(cell, entry, judge, stored)
+                except SrbenchError as error:  # the user's own file of a gated suite may be gone
+                    store.warn(f"{cell.suite}/{cell.concept}, {cell.label}: left out: {error.line}")
     return list(latest.values())
 
 
@@ -123,32 +127,54 @@ def _raws(store: Store) -> Raws:
 
 def _reread(cell: ResultCell, entry: dict[str, Any], judge: ProtocolSpec, stored: Stored) -> CellRecord:
     made: dict[str, Any] | None = entry.get("elsewhere")
-    suite = None if made else load.suites()[cell.suite]
+    attack, asked = _of_suite(cell, entry)
     more = tuple(name for name in cell.metrics if name in of_scorers())
     return CellRecord(
         backbone=cell.backbone, concept=cell.concept, suite=cell.suite,
         concept_kind=made["concept_kind"] if made else load.concepts()[cell.concept].kind,
-        attack=made["attack"] if made else bool(suite and suite.attack),
+        attack=attack,
         method=cell.method, on=cell.on, variant=cell.variant, protocol=judge.name, dtype=cell.dtype, rows_sha=cell.rows_sha,
         run=cell.run, source="local", n_loaded=cell.n_loaded, n_excluded=cell.n_excluded,
-        metrics=(*(suite.metrics if suite else (name for name in cell.metrics if name in METRICS and name != COUNTED)), *more),
+        metrics=(*asked, *more), notes=cell.notes,
         decides=not made and bool(plugins.plugins("methods")[plugins.preset(cell.method)[0]].meta["decides"]),
         rows=tuple(_reread_row(each, row, stored) for each, row in rows_of(cell, entry)), cost=cell.cost,
     )
 
 
+def _of_suite(cell: ResultCell, entry: dict[str, Any]) -> tuple[bool, tuple[str, ...]]:
+    """Whether the cell's rows are attacks, and the metrics that its suite asked for."""
+    if made := entry.get("elsewhere"):
+        return made["attack"], tuple(name for name in cell.metrics if name in METRICS and name != COUNTED)
+    if said := entry.get("suite"):
+        return said["attack"], tuple(said["metrics"])
+    suite = load.suites()[cell.suite]  # runs of older versions do not say it
+    return suite.attack, suite.metrics
+
+
 def rows_of(cell: ResultCell, entry: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Row]]:
-    """A stored cell's entries of rows with their rows; those of gated suites are read from the user's own file."""
+    """A stored cell's entries of rows with their rows; those of gated suites are read from the user's own file.
+
+    Raises `MissingError` where that file is not here any more, `UsageError` where it is another one.
+    """
     known: dict[str, Row] = {}
     for each in entry["rows"]:
         if "row" in each:
             yield each, Row.model_validate(each["row"])
             continue
-        if not known:
-            part = "dev" if "part=dev" in cell.variant.split(",") else "test"
-            suite, family = load.suites()[cell.suite], load.backbones()[cell.backbone].family
-            known = {row.id: row for row in load.rows(suite, load.edition(suite, family, cell.concept, part)).rows}
+        known = known or _read_again(cell, entry.get("suite", {}))
         yield each, known[each["id"]]
+
+
+def _read_again(cell: ResultCell, said: dict[str, Any]) -> dict[str, Row]:
+    """The rows of a gated suite by id, from where the run had them."""
+    part = "dev" if "part=dev" in cell.variant.split(",") else "test"
+    suite = load.named("suite", cell.suite, load.suites())
+    family = said.get("family") or load.backbones()[cell.backbone].family
+    copy = Path(said["prompts"]) if said.get("prompts") else None
+    found = sources.rows(suite, load.edition(suite, family, cell.concept, part), sources.Given(copy, accept=True))
+    if said.get("sha256", list(found.sha256)) != list(found.sha256):
+        raise UsageError(f"suite '{suite.name}': its prompts are not those of run {cell.run} any more", "Put the old file back.")
+    return {row.id: row for row in found.rows}
 
 
 def _reread_row(entry: dict[str, Any], row: Row, stored: Stored) -> RowRecord:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from srbench.analysis.results import ResultCell
@@ -218,7 +219,7 @@ def execute(request: RunRequest, backbone: Backbone, cells: list[Cell], store: S
         reporter.line(f"{_drop(cells, store, scoring, todo)} images of sensitive cells were scored and dropped")
     header = {
         "started": started, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "provenance": provenance(),
-        "request": {k: str(v) if k == "out" else v for k, v in asdict(request).items()},
+        "request": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(request).items()},
         "backbone_sha": backbone.sha256, "scorers": scoring.identities, "safety_checker": "off",
     }
     write_run(request.out, run, header, entries(cells, found))

@@ -12,11 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from srbench.backbones.pipelines import Conditioning, kind_of
 from srbench.engine.keys import ImageSpec
 from srbench.errors import CellError
 from srbench.methods.base import Artifact, Call, Method, Options, denoiser
 
 ENCODE_BATCH = 16
+
+
+AS_ASKED = {"use_resolution_binning": False, "negative_prompt": None}
+"""Arguments of single pipelines (PixArt) that would draw another size than was asked for, or another text."""
 
 
 @dataclass(frozen=True)
@@ -29,25 +34,23 @@ class Active:
 
 
 class PromptCache:
-    """Prompt embeddings by text, encoded once in one fixed padded shape so that no order changes a bit."""
+    """What texts are for a pipeline, encoded once in one fixed padded shape so that no order changes a bit."""
 
     def __init__(self, pipeline: Any) -> None:
-        self.pipeline = pipeline
-        self._known: dict[tuple[str, int | None], Tensor] = {}
+        self.pipeline, self.kind = pipeline, kind_of(pipeline)
+        self._known: dict[tuple[str, int | None, bool], Conditioning] = {}
 
-    def encode(self, texts: Sequence[str], clip_skip: int | None) -> Tensor:
-        """Embeddings (B, tokens, width) of `texts`."""
-        missing = sorted({t for t in texts if (t, clip_skip) not in self._known})
+    def encode(self, texts: Sequence[str], clip_skip: int | None, negative: bool = False) -> Conditioning:
+        """The conditioning of `texts`. negative: whether they stand on the negative side."""
+        missing = sorted({t for t in texts if (t, clip_skip, negative) not in self._known})
         for start in range(0, len(missing), ENCODE_BATCH):
             part = missing[start : start + ENCODE_BATCH]
             padded = part + [part[-1]] * (ENCODE_BATCH - len(part))
             with torch.inference_mode():
-                embedded, _ = self.pipeline.encode_prompt(
-                    padded, self.pipeline.device, 1, False, clip_skip=clip_skip
-                )  # (16, tokens, width)
-            for text, row in zip(part, embedded, strict=False):
-                self._known[text, clip_skip] = row.clone()
-        return torch.stack([self._known[t, clip_skip] for t in texts])
+                encoded = self.kind.encode(self.pipeline, padded, clip_skip, negative)
+            for i, text in enumerate(part):
+                self._known[text, clip_skip, negative] = encoded.row(i)
+        return Conditioning.stack([self._known[t, clip_skip, negative] for t in texts])
 
 
 def noise(generators: Sequence[torch.Generator], shape: tuple[int, int, int]) -> Tensor:
@@ -76,10 +79,12 @@ def _extras(pipeline: Any, recipe: ImageSpec) -> dict[str, Any]:
 
     accepted = inspect.signature(pipeline.__call__).parameters
     asked = {"eta": recipe.eta, "guidance_rescale": recipe.guidance_rescale, "clip_skip": recipe.clip_skip}
-    lost = [name for name, value in asked.items() if value and name not in accepted]
+    true_guidance = recipe.true_guidance if recipe.true_guidance > 1 else None
+    lost = [name for name, value in {**asked, "true_cfg_scale": true_guidance}.items() if value and name not in accepted]
     if lost:
         raise CellError(f"{type(pipeline).__name__} takes no {', '.join(lost)}", "Leave it out of the recipe.")
-    return {name: value for name, value in asked.items() if name in accepted}
+    found = {**asked, "true_cfg_scale": recipe.true_guidance, **AS_ASKED}
+    return {name: value for name, value in found.items() if name in accepted}
 
 
 def sample(
@@ -90,23 +95,27 @@ def sample(
     All of `batch` share one recipe. Raises `CellError` where the method's hook ran less often than the denoiser.
     """
     recipe = batch[0]
-    scale = pipeline.vae_scale_factor
+    kind, scale = prompts.kind, pipeline.vae_scale_factor
     channels = pipeline.vae.config.latent_channels
     shape = (channels, recipe.height // scale, recipe.width // scale)
-    positive = prompts.encode([s.prompt for s in batch], recipe.clip_skip)  # (B, tokens, width)
-    negative = prompts.encode([s.negative_prompt for s in batch], recipe.clip_skip)
+    positive = prompts.encode([s.prompt for s in batch], recipe.clip_skip)
+    negative = prompts.encode([s.negative_prompt for s in batch], recipe.clip_skip, negative=True)
     began = time.perf_counter()
     generators = [torch.Generator("cpu").manual_seed(s.seed) for s in batch]
-    latents = noise(generators, shape).to(positive.device, positive.dtype)  # (B, C, h, w)
-    call = Call(len(batch), recipe.steps, recipe.guidance > 1, tuple(s.prompt for s in batch))
+    latents = kind.latents(noise(generators, shape)).to(positive.embeds)  # (B, C, h, w), or packed
+    guided = (recipe.guidance if kind.layout == "doubled" else recipe.true_guidance) > 1
+    call = Call(
+        len(batch), recipe.steps, guided, tuple(s.prompt for s in batch), kind.layout, shape if kind.packed else None,
+        kind.timesteps,
+    )
     with (
         torch.inference_mode(),
         counted(denoiser(pipeline)) as count,
         active.method.applied(pipeline, active.artifact, active.options, call) as applied,
     ):
-        positive, negative = applied.prompts(positive, negative)
+        positive, negative = applied.conditioning(positive, negative)
         out = pipeline(
-            prompt_embeds=positive, negative_prompt_embeds=negative, latents=latents, num_inference_steps=recipe.steps,
+            **kind.arguments(positive, negative), latents=latents, num_inference_steps=recipe.steps,
             guidance_scale=recipe.guidance, height=recipe.height, width=recipe.width, output_type="np",
             generator=generators, **_extras(pipeline, recipe),
         ).images  # (B, H, W, 3) in [0, 1]

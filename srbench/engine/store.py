@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,16 @@ class Store:
             store.scores[record["score_key"]] = record
         return store
 
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        """Raises `SrbenchError` where the disk is full or not writable."""
+        try:
+            yield
+        except OSError as error:
+            raise SrbenchError(
+                f"cannot write to {self.root} ({error.strerror})", "Free some space, then run the same command again."
+            ) from error
+
     def _open(self) -> None:
         """Make the folders. Raises `UsageError` where that can not be, or where a newer srbench wrote here."""
         try:
@@ -193,16 +204,12 @@ class Store:
         Raises `SrbenchError` where the disk is full or not writable; what was written before stays.
         """
         records = []
-        try:
+        with self._disk():
             for key, pixels, extra in items:
                 records.append(self._put(key, pixels, extra))
             for folder in {self.image_path(record["key"]).parent for record in records}:
                 _fsync_folder(folder)
             self._image_ledger.append(records)
-        except OSError as error:
-            raise SrbenchError(
-                f"cannot write to {self.root} ({error.strerror})", "Free some space, then run the same command again."
-            ) from error
         self.images.update({record["key"]: record for record in records})
         return records
 
@@ -227,12 +234,8 @@ class Store:
     def note(self, records: Iterable[Record]) -> None:
         """Remember pictures that lie elsewhere, whose scores are kept. Raises `SrbenchError` where the disk is full."""
         new = [record for record in records if record["key"] not in self.images]
-        try:
+        with self._disk():
             self._image_ledger.append(new)
-        except OSError as error:
-            raise SrbenchError(
-                f"cannot write to {self.root} ({error.strerror})", "Free some space, then run the same command again."
-            ) from error
         self.images.update({record["key"]: record for record in new})
 
     def pixels(self, key: str) -> np.ndarray:
@@ -246,12 +249,8 @@ class Store:
 
     def put_scores(self, records: list[Record]) -> None:
         """Append score records (each with its `score_key`)."""
-        try:
+        with self._disk():
             self._score_ledger.append(records)
-        except OSError as error:
-            raise SrbenchError(
-                f"cannot write to {self.root} ({error.strerror})", "Free some space, then run the same command again."
-            ) from error
         self.scores.update({record["score_key"]: record for record in records})
 
     def feature_path(self, identity: str, pixels: str) -> Path:
@@ -262,13 +261,9 @@ class Store:
         """Keep a vector (D,). Raises `SrbenchError` where the disk is full or not writable."""
         path, data = self.feature_path(identity, pixels), io.BytesIO()
         np.save(data, vector)
-        try:
+        with self._disk():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, data.getvalue())
-        except OSError as error:
-            raise SrbenchError(
-                f"cannot write to {self.root} ({error.strerror})", "Free some space, then run the same command again."
-            ) from error
 
     def feature(self, identity: str, pixels: str) -> np.ndarray | None:
         """The vector (D,), or None where there is none or its file is damaged."""

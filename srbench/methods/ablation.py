@@ -23,7 +23,7 @@ METHOD = {
     "kind": "weight",
     "title": "Concept Ablation: the concept's prompts predict what their anchors predict",
     "paper": "2303.13516",
-    "families": ["*"],
+    "families": ["pocket", "sd"],
     "presets": {"ablation": {}},
     # On pocket's `dev` rows of hazard and vangogh, by `srbench/pocket/build/fit.py`.
     "fitted": {

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from srbench.backbones.pipelines import Conditioning, Layout
 from srbench.catalog.specs import ConceptSpec
 
 
@@ -80,13 +81,25 @@ class BackboneInfo:
 
 @dataclass(frozen=True)
 class Call:
-    """One pipeline call: how many images, steps, and whether guidance doubles the batch ([negative; positive])."""
+    """One pipeline call."""
 
     images: int
     steps: int
     guided: bool
+    """Whether there is guidance with a negative half."""
     prompts: tuple[str, ...] = ()
     """The batch's texts, for methods that read tokens."""
+    layout: Layout = "doubled"
+    """How a guided step calls the denoiser."""
+    packed: tuple[int, int, int] | None = None
+    """(C, h, w) of latents that the denoiser is given as (B, h/2 * w/2, 4 C); None where it is given them as they are."""
+    timesteps: float = 1.0
+    """What the denoiser's timesteps are multiplied with to run from 0 to 1000."""
+
+    @property
+    def doubled(self) -> bool:
+        """Whether the denoiser's batch is [negative; positive]."""
+        return self.guided and self.layout == "doubled"
 
 
 class Applied:
@@ -100,6 +113,11 @@ class Applied:
     def prompts(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """New prompt embeddings, each (B, tokens, width); prompt-level methods override this."""
         return positive, negative
+
+    def conditioning(self, positive: Conditioning, negative: Conditioning) -> tuple[Conditioning, Conditioning]:
+        """Both sides as the pipeline gets them; what is pooled and masked follows the texts unless a method says otherwise."""
+        ours, theirs = self.prompts(positive.embeds, negative.embeds)
+        return replace(positive, embeds=ours), replace(negative, embeds=theirs)
 
     def trace(self) -> list[dict[str, Any]]:
         """One JSON-ready dict per image, in batch order; empty dicts where there is nothing to say."""

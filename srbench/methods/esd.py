@@ -19,7 +19,7 @@ METHOD = {
     "kind": "weight",
     "title": "ESD: negative guidance distilled into the U-Net",
     "paper": "2303.07345",
-    "families": ["*"],
+    "families": ["pocket", "sd"],
     "presets": {
         # The refreshed code (esd_sd.py): x_t from the frozen model, 200 iterations.
         "esd-x": {},

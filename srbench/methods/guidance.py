@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from srbench.backbones.pipelines import Conditioning, kind_of
 from srbench.catalog import screen
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import CellError, UsageError
@@ -57,8 +58,8 @@ def with_argument(args: tuple[Any, ...], kwargs: dict[str, Any], slot: Slot, val
 
 
 def check_batch(method: str, call: base.Call, latents: Tensor, prompt: Tensor) -> None:
-    """Refuse a batch that is neither [negative; positive] of the call's images nor, unguided, its images alone."""
-    expected = call.images * (2 if call.guided else 1)
+    """Refuse a batch that is neither [negative; positive] of the call's images nor its images alone."""
+    expected = call.images * (2 if call.doubled else 1)
     if len(latents) != expected or len(prompt) != expected:
         raise CellError(
             f"{method} expects a denoiser batch of {expected}, not {len(latents)} latents with {len(prompt)} prompts",
@@ -137,13 +138,18 @@ def embedding(pipeline: Any, text: str) -> Tensor:
 
     Raises `UsageError` as `check_text` does, and `CellError` where the encoder can not read all of it.
     """
+    return conditioning(pipeline, text).embeds
+
+
+@torch.no_grad()
+def conditioning(pipeline: Any, text: str) -> Conditioning:
+    """All that a text is for the pipeline, of one image. Raises as `embedding` does."""
     length, limit = len(pipeline.tokenizer(check_text(text)).input_ids), pipeline.tokenizer.model_max_length
     if length > limit:
         raise CellError(
             f"the concept's text has {length} tokens and the text encoder reads {limit}", "Give a shorter one: option 'text'."
         )
-    embedded, _ = pipeline.encode_prompt([text] * ENCODE_BATCH, pipeline.device, 1, False)  # (16, T, D)
-    return embedded[:1].clone()
+    return kind_of(pipeline).encode(pipeline, [text] * ENCODE_BATCH, None, True).each(lambda value: value[:1].clone())
 
 
 def inverted(backbone: base.BackboneInfo, concept: ConceptSpec, given: str | None) -> Inversion:

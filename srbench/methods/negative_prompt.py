@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any, ClassVar
 
 from pydantic import Field
 from torch import Tensor
 
+from srbench.backbones.pipelines import Conditioning
 from srbench.catalog.specs import ConceptSpec
 from srbench.methods import base, guidance, phrases
 
@@ -35,14 +37,16 @@ class Options(base.Options):
 
 
 class NegativePrompt(base.Applied):
-    """Replaces the negative embedding; needs no hook."""
+    """Replaces the negative side; needs no hook."""
 
-    def __init__(self, embedding: Tensor) -> None:
-        self.embedding = embedding  # (1, T, D)
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        self.tensors = tensors
+        """By field of `Conditioning`, of one image."""
 
-    def prompts(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-        """The positive embedding as it is, and the concept's in place of the negative one, each (B, T, D)."""
-        return positive, self.embedding.to(negative).expand_as(negative)
+    def conditioning(self, positive: Conditioning, negative: Conditioning) -> tuple[Conditioning, Conditioning]:
+        """The positive side as it is, and the concept's text on the negative one."""
+        old = {name: getattr(negative, name) for name in self.tensors}
+        return positive, Conditioning(**{name: self.tensors[name].to(value).expand_as(value) for name, value in old.items()})
 
 
 @base.method(METHOD)
@@ -57,11 +61,13 @@ class NegativePromptMethod:
         """Encode the text. Raises as `guidance.embedding` does, and `UsageError` without words for the family."""
         began = time.perf_counter()
         text = options.text or ", ".join(phrases.words_of(concept, backbone.family).names)
-        return guidance.held(backbone, {"negative": guidance.embedding(backbone.pipeline, text)}, text, began)
+        found = guidance.conditioning(backbone.pipeline, text)
+        tensors = {field.name: getattr(found, field.name) for field in fields(found) if getattr(found, field.name) is not None}
+        return guidance.held(backbone, tensors, text, began)
 
     @staticmethod
     @contextmanager
     def applied(pipeline: Any, artifact: base.Artifact, options: Any, call: base.Call) -> Iterator[NegativePrompt]:
         """Installs nothing. Raises `CellError` without guidance."""
         guidance.require_guidance("a negative prompt", call)
-        yield NegativePrompt(artifact.payload["negative"])
+        yield NegativePrompt(artifact.payload)

@@ -16,8 +16,8 @@ def words_of(concept: ConceptSpec, family: str) -> ConceptWords:
 
 
 def said(word: str, concept: ConceptSpec) -> str:
-    """A word of the concept as a prompt says it alone: objects with their article, styles as they are."""
-    if concept.kind == "style" or word.split(" ")[0] in ("a", "an", "the"):
+    """A word of the concept as a prompt says it alone: objects with their article, the others as they are."""
+    if concept.kind != "object" or word.split(" ")[0] in ("a", "an", "the"):
         return word
     return ("an " if word[0] in "aeiou" else "a ") + word
 

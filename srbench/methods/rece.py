@@ -19,7 +19,7 @@ METHOD = {
     "kind": "weight",
     "title": "RECE: closed-form erasure of what still produces the concept after UCE",
     "paper": "2407.12383",
-    "families": ["*"],
+    "families": ["pocket", "sd"],
     "presets": {"rece": {}},
     # On pocket's `dev` rows, by `srbench/pocket/build/fit.py`, over `uce-old` as it is fitted there.
     "fitted": {

@@ -32,7 +32,7 @@ METHOD = {
     "kind": "inference",
     "title": "SAFREE: concept subspace taken out of trigger tokens",
     "paper": "2410.12761",
-    "families": ["*"],
+    "families": ["pocket", "sd"],
     "presets": {
         "safree": {},
         "safree-official": {"negative": True},

@@ -33,7 +33,7 @@ METHOD = {
     "kind": "inference",
     "title": "SLD: safe latent diffusion",
     "paper": "2211.05105",
-    "families": ["*"],
+    "families": ["pocket", "sd"],
     "presets": {
         "sld-weak": {"warmup": 15, "scale": 20.0, "threshold": 0.0, "momentum_scale": 0.0, "momentum_beta": 0.0},
         "sld-weak-200": {"warmup": 15, "scale": 200.0, "threshold": 0.0, "momentum_scale": 0.0, "momentum_beta": 0.0},

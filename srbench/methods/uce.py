@@ -21,7 +21,7 @@ METHOD = {
     "kind": "weight",
     "title": "UCE: closed-form edit of cross-attention's keys and values",
     "paper": "2308.14761",
-    "families": ["*"],
+    "families": ["pocket", "sd"],
     "presets": {
         # The refreshed code (uce_sd_erase.py).
         "uce": {},

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from srbench.catalog import load
-from srbench.catalog.specs import Edition, ProtocolSpec, SuiteSpec
+from srbench.catalog.specs import ANY, Edition, ProtocolSpec, SuiteSpec
 from srbench.errors import UsageError
 
 GOOD = """\
@@ -116,4 +116,6 @@ def test_every_shipped_spec_loads_and_names_what_exists() -> None:
         assert set(backbone.concepts) <= set(load.concepts())
     for suite in load.suites().values():
         for edition in suite.editions:
-            assert load.rows(suite, edition).rows
+            assert not edition.file or load.rows(suite, edition).rows
+            assert not edition.protocol or load.protocol(edition.protocol)
+            assert edition.concept == ANY or edition.concept in load.concepts()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from srbench.catalog.prompts import rows
+from srbench.catalog.prompts import of_categories, rows, tasks
 from srbench.errors import UsageError
+
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
 
 
 def file(folder: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -48,3 +52,103 @@ def test_bytes_and_folders_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "a.csv", tmp_path, tmp_path / "nowhere.csv"):
         with pytest.raises(UsageError, match="not a file of prompts"):
             rows(path)
+
+
+def test_i2p_columns_sizes_and_guidance_are_kept(tmp_path: Path) -> None:
+    head = "prompt,categories,hard,lexica_url,sd_seed,sd_guidance_scale,sd_image_width,sd_image_height,sd_model\n"
+    text = head + 'a boat,"hate, violence",1,https://example.org/a/b,4290749014,255.0,512,384,SD\n'
+    (row,) = rows(file(tmp_path, text))
+    assert (row.seed, row.guidance, row.width, row.height, row.category) == (4290749014, 255.0, 512, 384, "hate, violence")
+
+
+def test_a_column_named_seed_is_the_seed(tmp_path: Path) -> None:
+    assert rows(file(tmp_path, "prompt,seed\na,2147483649\n"))[0].seed == 2**31 + 1
+
+
+def test_long_prompts_slashes_and_line_breaks_are_kept(tmp_path: Path) -> None:
+    long = "a red boat / 1:1 \\ " * 20
+    assert rows(file(tmp_path, f'prompt\n"{long}\nand more"\n'))[0].prompt == f"{long}\nand more"
+
+
+def test_named_columns_count_before_known_ones(tmp_path: Path) -> None:
+    path = file(tmp_path, "prompt,adv_prompt,target_prompt\nplain,adverse,hidden\n")
+    (row,) = rows(path, {"prompt": "adv_prompt"})
+    assert (row.prompt, row.target) == ("adverse", "hidden")
+    with pytest.raises(UsageError, match="no column 'Prompts'") as caught:
+        rows(file(tmp_path, "Promts\na\n"), {"prompt": "Prompts"})
+    assert "Did you mean 'Promts'" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.json", "a.txt", "a.parquet"])
+def test_a_git_lfs_pointer_is_refused_with_a_hint(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(LFS)
+    with pytest.raises(UsageError, match="a git-lfs pointer") as caught:
+        rows(tmp_path / name)
+    assert "git lfs pull" in caught.value.hint
+
+
+def test_a_file_that_ends_inside_a_quoted_prompt_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a file of prompts"):
+        rows(file(tmp_path, 'case_number,prompt\n1,a\n2,"a bo'))
+
+
+@pytest.mark.parametrize("column", ["evaluation_seed", "evaluation_guidance", "width"])
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "18446744073709551616"])
+def test_numbers_that_no_sampler_takes_are_refused(column: str, value: str, tmp_path: Path) -> None:
+    if column == "evaluation_guidance" and value not in ("nan", "inf"):
+        pytest.skip("a number")
+    if column == "width" and value.isdecimal():
+        pytest.skip("too large for memory, not for a number")
+    with pytest.raises(UsageError, match=f"column '{column}'"):
+        rows(file(tmp_path, f"prompt,{column}\na,{value}\n"))
+
+
+def test_text_json_and_parquet(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a boat\n\na kite\n")
+    (tmp_path / "a.json").write_text('["a boat", "a kite"]')
+    (tmp_path / "b.json").write_text('[{"prompt": "a boat", "seed": 1}, {"prompt": "a kite", "seed": ""}]')
+    frame = pd.DataFrame({"case_number": [4, 5], "prompt": ["a boat", "a kite"], "seed": [1.0, float("nan")]})
+    frame.to_parquet(tmp_path / "a.parquet")
+    for name in ("a.txt", "a.json", "b.json", "a.parquet"):
+        assert [row.prompt for row in rows(tmp_path / name)] == ["a boat", "a kite"], name
+    assert [(row.id, row.seed) for row in rows(tmp_path / "a.parquet")] == [("4", 1), ("5", None)]
+
+
+def test_row_files_of_our_own_are_taken_as_they_are(tmp_path: Path) -> None:
+    row = {"id": "a", "kind": "retain", "category": "noun", "prompt": "a boat", "target": "a ship"}
+    (tmp_path / "a.json").write_text(json.dumps({"meta": {}, "rows": [row]}))
+    assert rows(tmp_path / "a.json")[0].target == "a ship"
+    (tmp_path / "a.json").write_text(json.dumps({"meta": {}, "rows": [{**row, "kind": "maybe"}]}))
+    with pytest.raises(UsageError, match=r"rows\.0\.kind"):
+        rows(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("text", ["{", "3", '{"a": 1}', "[3]", "[]"])
+def test_what_is_no_list_of_prompts_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(UsageError):
+        rows(tmp_path / "a.json")
+    (tmp_path / "a.parquet").write_text(text)
+    with pytest.raises(UsageError, match="not a Parquet file"):
+        rows(tmp_path / "a.parquet")
+
+
+def test_tasks_of_classes(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"object_boat": {"Boat": ["a boat", "boats"], "Kite": ["a kite"]}}))
+    assert [(row.id, row.category) for row in tasks(path, "object_boat")] == [
+        ("Boat-0", "Boat"), ("Boat-1", "Boat"), ("Kite-0", "Kite"),
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match="no task 'object_bote'") as caught:
+        tasks(path, "object_bote")
+    assert "Did you mean 'object_boat'" in caught.value.hint
+
+
+def test_categories_may_be_several(tmp_path: Path) -> None:
+    found = rows(file(tmp_path, 'prompt,categories\na,"hate, violence"\nb,violence\nc,shocking\n'))
+    assert [row.prompt for row in of_categories(found, ["violence"])] == ["a", "b"]
+    assert [row.prompt for row in of_categories(found, ["shocking", "hate"])] == ["a", "c"]
+    assert of_categories(found, []) == found
+    with pytest.raises(UsageError, match="no row has the category 'violent'") as caught:
+        of_categories(found, ["violent"])
+    assert "Did you mean 'violence'" in caught.value.hint

@@ -66,3 +66,10 @@ def test_a_folder_is_named_by_its_content_alone(tmp_path: Path) -> None:
     assert keys.folder_sha(tmp_path / "one") == keys.folder_sha(tmp_path / "two")
     (tmp_path / "two" / "unet" / "config.json").write_text("{ }")
     assert keys.folder_sha(tmp_path / "one") != keys.folder_sha(tmp_path / "two")
+
+
+def test_a_field_that_came_later_changes_no_older_key() -> None:
+    """Images that were sampled before the field was there are found again."""
+    older = {name: value for name, value in dataclasses.asdict(BASE).items() if name not in keys.LATER}
+    assert BASE.key() == keys.digest({"key_version": keys.KEY_VERSION, "noise": keys.NOISE, **older})
+    assert dataclasses.replace(BASE, true_guidance=3.0).key() != BASE.key()

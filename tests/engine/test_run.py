@@ -284,9 +284,9 @@ def test_sensitive_images_are_scored_and_dropped(sensitive: Any) -> None:
 def test_the_excluded_prompt_is_never_encoded(sensitive: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     real, seen = sample.PromptCache.encode, []
 
-    def encode(self: Any, texts: Any, clip_skip: Any) -> Any:
+    def encode(self: Any, texts: Any, clip_skip: Any, negative: bool = False) -> Any:
         seen.extend(texts)
-        return real(self, texts, clip_skip)
+        return real(self, texts, clip_skip, negative)
 
     monkeypatch.setattr(sample.PromptCache, "encode", encode)
     sensitive.run()

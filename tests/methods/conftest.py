@@ -53,7 +53,7 @@ class Bench:
 
     def embeddings(self, texts: Sequence[str]) -> torch.Tensor:
         """(B, T, D), as the sampler encodes them."""
-        return self.prompts.encode(texts, None)
+        return self.prompts.encode(texts, None).embeds
 
     def hooks_left(self) -> list[str]:
         """Modules of the pipeline that still have a forward hook."""

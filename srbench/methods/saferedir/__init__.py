@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
+from srbench.backbones.pipelines import prompt_width, unpack
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import MissingError, UsageError
 from srbench.methods import base
@@ -76,6 +77,8 @@ class Redirect(base.Applied):
         self.scheduler = pipeline.scheduler
         self.module, self.options, self.call = module, options, call
         self.calls = 0
+        self.wanted = 0
+        """Calls of the denoiser for the positive side."""
         self.about: About | None = None
         """Of the original embedding."""
         self.current: Tensor = torch.empty(0)
@@ -91,13 +94,24 @@ class Redirect(base.Applied):
         t = torch.as_tensor(argument(args, kwargs, TIMESTEP), device=sample.device)
         prompt = argument(args, kwargs, PROMPT)
         check_batch("saferedir", self.call, sample, prompt)
-        if self.calls == 0:
-            self._start(prompt)
         self.calls += 1
-        latent = self._conditional(sample).float() / self._input_scale(t, sample)
-        times = self._conditional(t).float() if t.ndim else t.float().expand(self.call.images)
+        if self._negative_turn():
+            return args, kwargs
+        if self.wanted == 0:
+            self._start(prompt)
+        self.wanted += 1
+        latent = self._conditional(self._cells(sample)).float() / self._input_scale(t, sample)
+        times = self.call.timesteps * (self._conditional(t).float() if t.ndim else t.float().expand(self.call.images))
         step = self._paper if self.options.mode == "paper" else self._upstream
         return with_argument(args, kwargs, PROMPT, step(latent, prompt, times))
+
+    def _negative_turn(self) -> bool:
+        """Where guidance takes the two sides in turn, the positive one comes first (FLUX with a true guidance)."""
+        return self.call.guided and not self.call.doubled and self.calls % 2 == 0
+
+    def _cells(self, sample: Tensor) -> Tensor:
+        """Latents as a picture, (B, C, h, w)."""
+        return sample if self.call.packed is None else unpack(sample, self.call.packed)
 
     def _start(self, prompt: Tensor) -> None:
         self.countdown = torch.zeros(self.call.images, dtype=torch.long, device=prompt.device)
@@ -248,8 +262,7 @@ def _build(state: dict[str, Tensor], card: dict[str, Any], path: Path) -> SafeRe
 
 def _check_fit(sizes: Sizes, pipeline: Any) -> None:
     """A file without a card names no backbone, so at least the widths must be right."""
-    config = denoiser(pipeline).config
-    width, channels = getattr(config, "cross_attention_dim", None), config.in_channels
+    width, channels = prompt_width(pipeline), pipeline.vae.config.latent_channels
     if width not in (None, sizes.prompt_width) or channels != sizes.latent_channels:
         raise UsageError(
             f"the redirector reads {sizes.prompt_width}-wide prompts and {sizes.latent_channels} latent channels",

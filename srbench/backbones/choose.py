@@ -1,0 +1,77 @@
+"""Which backbone a name means: one that srbench knows, a folder in the hub's format, or a hub id."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from srbench.backbones.pipelines import KINDS
+from srbench.catalog import load
+from srbench.catalog.specs import BackboneSpec, Recipe
+from srbench.errors import UsageError, did_you_mean
+
+INDEX = "model_index.json"
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+UNKNOWN = "not known"
+
+
+def chosen(name: str) -> BackboneSpec:
+    """The backbone of that name, else the folder at that path, else the hub's model of that id.
+
+    Raises `UsageError` for anything else, and for a folder that is no pipeline srbench can sample with; `MissingError` with
+    the command that fetches a hub model.
+    """
+    if name in load.backbones():
+        return load.backbones()[name]
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return of_folder(path, path.resolve().name, str(path.resolve()), None)
+    if HUB_ID.fullmatch(name) and not path.exists():
+        from srbench.backbones.loader import fetched
+
+        return of_folder(fetched(name, None, name), name, name, None)
+    hint = f"{did_you_mean(name, load.backbones())} Or give a folder in the hub's format, or a hub id."
+    raise UsageError(f"unknown backbone '{name}'", hint)
+
+
+def of_folder(folder: Path, name: str, source: str, revision: str | None) -> BackboneSpec:
+    """A spec for a pipeline's folder: its family by its class, the family's recipe at the folder's own size.
+
+    Raises `UsageError` where the folder is no pipeline, or one of a class that srbench does not know.
+    """
+    index = _read(folder / INDEX, f"{folder}: not a folder in the hub's format")
+    cls = str(index.get("_class_name", ""))
+    if cls not in KINDS:
+        raise UsageError(f"{folder}: a pipeline of class '{cls}'", f"srbench samples with {', '.join(KINDS)}.")
+    family = KINDS[cls].name
+    known = next(spec for spec in load.backbones().values() if spec.family == family)
+    side = _side_px(folder) or known.recipe.width
+    concepts = tuple(name for name, concept in load.concepts().items() if family in concept.families)
+    return BackboneSpec(
+        name=name, title=f"{cls} of {name}", family=family, source=source, revision=revision, licence=UNKNOWN,
+        recipe=Recipe(**{**known.recipe.model_dump(), "width": side, "height": side}), concepts=concepts, scorers=known.scorers,
+    )
+
+
+def _side_px(folder: Path) -> int | None:
+    """The side for which the denoiser was made: its sample size times what the VAE scales by; FLUX's says none, its VAE does."""
+    parts = [folder / part / "config.json" for part in ("unet", "transformer", "vae")]
+    configs = [_read(path, f"{folder}: damaged") for path in parts if path.is_file()]
+    if len(configs) != 2:
+        return None
+    (denoiser, vae), blocks = configs, configs[1].get("block_out_channels", [])
+    size = denoiser.get("sample_size")
+    found = size * 2 ** (len(blocks) - 1) if isinstance(size, int) and blocks else vae.get("sample_size")
+    return found if isinstance(found, int) else None
+
+
+def _read(path: Path, what: str) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UsageError(what, f"{path.name} cannot be read ({type(error).__name__}).") from error
+    if not isinstance(found, dict):
+        raise UsageError(what, f"{path.name} holds no configuration.")
+    return found

@@ -1,0 +1,68 @@
+"""`srbench tables`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from srbench.analysis.results import ResultCell
+from srbench.catalog import load
+from srbench.cli.main import say
+from srbench.engine.runs import newest
+from srbench.errors import MissingError, UsageError, did_you_mean
+from srbench.tables.spec import POCKET, TableSpec, published
+from srbench.tables.write import ENDINGS, laid_out, write
+
+WIDTH = 160
+
+
+def tables(names: Sequence[str], format: str | None, pocket: bool, folder: Path | None, results: Path) -> int:
+    """Print published tables beside what was measured, or their pocket editions; or write them to a folder.
+
+    format: a key of `ENDINGS`; where None a table for people on the terminal, and every format in a folder.
+    """
+    if format is not None and format not in ENDINGS:
+        raise UsageError(f"there is no format '{format}'", did_you_mean(format, ENDINGS))
+    chosen = _chosen(names)
+    if not results.is_dir():
+        say(f"{results}: not a results folder; nothing is taken as measured")
+    cells = newest(results, say)
+    if folder is not None:
+        _write_all(chosen, cells, (format,) if format else tuple(ENDINGS), pocket, folder)
+    elif format is not None:
+        sys.stdout.write(write(chosen, cells, format, pocket))
+    else:
+        _print(chosen, cells, pocket)
+    return 0
+
+
+def _chosen(names: Sequence[str]) -> list[TableSpec]:
+    known = published()
+    if not known:
+        raise MissingError("no published table is at hand", "Run srbench in its repository, or install it anew.")
+    return [load.named("table", name, known) for name in dict.fromkeys(names)] or list(known.values())
+
+
+def _write_all(
+    chosen: Sequence[TableSpec], cells: Sequence[ResultCell], formats: Sequence[str], pocket: bool, folder: Path
+) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for table in chosen:
+            for name in formats:
+                path = folder / f"{table.name}{'-' + POCKET if pocket else ''}.{ENDINGS[name]}"
+                path.write_text(write([table], cells, name, pocket), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be written ({error.strerror})", "Give another folder.") from error
+    what = "pocket editions" if pocket else "tables"
+    say(f"{len(chosen)} {what} as {', '.join(formats)} in {folder}")
+
+
+def _print(chosen: Sequence[TableSpec], cells: Sequence[ResultCell], pocket: bool) -> None:
+    from rich.console import Console
+
+    from srbench.tables.terminal import render
+
+    console = Console()
+    Console(width=console.width if console.is_terminal else WIDTH).print(render(laid_out(chosen, cells, pocket)))

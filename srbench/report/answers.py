@@ -1,0 +1,232 @@
+"""What a newcomer asks of results, answered in sentences from the numbers: what forgets best, at what cost, is it real."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from srbench.analysis.costs import Cost, costs
+from srbench.analysis.records import Metric
+from srbench.analysis.results import Board, ResultCell, name_of, p_text, shown
+from srbench.analysis.significance import PairedTest
+from srbench.report.gallery import GalleryRow, Picture
+
+LEVEL = 0.05
+"""Of a test, after Holm's correction."""
+HEADLINES = ("fsr", "asr")
+KEPT = ("content_kept", "retain_accuracy", "style_kept")
+TESTED = ("fsr", "asr", "content_kept", "retain_accuracy")
+TESTS = {"mcnemar": "exact McNemar test", "permutation": "permutation test over prompts"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question and what the numbers say to it."""
+
+    question: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Wall:
+    """A board with the cells of it that plots and answers are about, and what was tested between them."""
+
+    board: Board
+    cells: tuple[ResultCell, ...]
+    tests: tuple[PairedTest, ...]
+
+    @property
+    def suite(self) -> str:
+        """Of all its cells."""
+        return self.board.cells[0].suite
+
+    @property
+    def headline(self) -> str:
+        """The metric that says whether the concept is gone; empty where the suite asks for none."""
+        return next((name for name in HEADLINES if name in self.board.metrics), "")
+
+    @property
+    def attack(self) -> bool:
+        """Whether its rows attack."""
+        return self.headline == "asr"
+
+    @property
+    def baseline(self) -> ResultCell | None:
+        """The untouched backbone."""
+        return next((cell for cell in self.cells if cell.label == "none" and not cell.variant), None)
+
+    @property
+    def best(self) -> list[ResultCell]:
+        """The methods with the best headline number among those that failed nowhere; more than one where they tie."""
+        found = {name_of(cell): _whole(cell, self.headline) for cell in self.cells if cell.label != "none"}
+        whole = {name: value for name, value in found.items() if value is not None}
+        if not whole:
+            return []
+        top = (min if self.attack else max)(whole.values())
+        return [cell for cell in self.cells if whole.get(name_of(cell)) == top]
+
+
+def _whole(cell: ResultCell, metric: str) -> float | None:
+    found = cell.metrics.get(metric)
+    return found.value if found is not None and found.scored == found.n else None
+
+
+def said(metric: Metric | None, unit: str = " %") -> str:
+    """A value with its interval."""
+    found = shown(metric)
+    return f"{found.value}{unit if found.value not in ('n/a', '–') else ''} {found.interval}".strip()
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`; of more than five how many."""
+    if len(names) > 5:
+        return f"{', '.join(names[:4])} and {len(names) - 4} more"
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def answers(walls: Sequence[Wall], failure: tuple[GalleryRow, Picture] | None) -> list[Answer]:
+    """Three questions about one concept on one backbone; the fourth, what a failure looks like, is a picture's."""
+    walls = [wall for wall in walls if wall.headline]
+    return [
+        Answer("Which method forgets best?", tuple(_best(wall) for wall in walls)),
+        Answer("What does it cost?", tuple(_cost(walls))),
+        Answer("Is the difference real?", tuple(line for wall in walls for line in _real(wall))),
+        Answer("What does one failure look like?", (_failure(failure),)),
+    ]
+
+
+def _best(wall: Wall) -> str:
+    what = "lowest attack success (asr)" if wall.attack else "most forgotten (fsr)"
+    if not wall.best:
+        return f"{wall.suite}: no method has a number that covers every row."
+    first = wall.best[0].metrics[wall.headline]
+    line = f"{wall.suite}: {listed([name_of(cell) for cell in wall.best])}; {what}: {said(first)} of {first.n} rows"
+    return f"{line}, the untouched backbone {said(wall.baseline.metrics.get(wall.headline))}." if wall.baseline else f"{line}."
+
+
+def _leaders(walls: Sequence[Wall]) -> list[str]:
+    """Names of the best methods, each once, at most three."""
+    return list(dict.fromkeys(name_of(cell) for wall in walls for cell in wall.best))[:3]
+
+
+def _cost(walls: Sequence[Wall]) -> Iterable[str]:
+    cells = [cell for wall in walls for cell in wall.cells]
+    known = {cost.method: cost for cost in costs(cells)}
+    for name in _leaders(walls):
+        kept = [_kept(wall, name, metric) for wall in walls for metric in KEPT if metric in wall.board.metrics]
+        spent, stays = _spent(known[name]), [each for each in kept if each]
+        if spent:
+            yield f"{name} takes: {', '.join(spent)}."
+        if stays:
+            yield f"Of the rest stays under {name} (under the untouched backbone): {', '.join(stays)}."
+
+
+def _kept(wall: Wall, name: str, metric: str) -> str:
+    cell = next((cell for cell in wall.cells if name_of(cell) == name), None)
+    if cell is None or metric not in cell.metrics:
+        return ""
+    beside = f" ({shown(wall.baseline.metrics.get(metric)).value})" if wall.baseline else ""
+    return f"{metric} {shown(cell.metrics[metric]).value} %{beside}"
+
+
+def _spent(cost: Cost) -> list[str]:
+    parts = []
+    if cost.added_ms is not None and cost.added_low is not None and cost.added_high is not None:
+        spread = f" ({cost.added_low:.0f} to {cost.added_high:.0f})" if cost.added_high > cost.added_low else ""
+        parts.append(f"{cost.added_ms:+.0f} ms an image{spread}")
+    if cost.prepare_seconds is not None:
+        parts.append(f"made in {cost.prepare_seconds:,.0f} s")
+    if cost.parameters is not None:
+        parts.append(f"{cost.parameters:,} parameters more")
+    return parts
+
+
+# --- is it real ---------------------------------------------------------------------------------------------------------------
+
+
+def _real(wall: Wall) -> Iterable[str]:
+    if not wall.best:
+        return
+    best = wall.best[0]
+    if wall.baseline is not None:
+        yield f"{wall.suite}: {_against(wall, best, wall.baseline)}"
+    rivals = [cell for cell in wall.cells if cell is not best and cell.label != "none" and wall.headline in cell.metrics]
+    same = [cell for cell in rivals if differs(wall, best, cell) is not True]
+    worse = [cell for cell in rivals if differs(wall, best, cell) is True]
+    if len(rivals) == 1:
+        yield f"{wall.suite}: {_against(wall, best, rivals[0])}"
+    elif rivals:
+        yield f"{wall.suite}: {name_of(best)} is shown to be better than {len(worse)} of {len(rivals)} other methods" + (
+            f"; from {listed([name_of(cell) for cell in same])} it cannot be told apart on these rows." if same else "."
+        )
+
+
+def test_of(wall: Wall, a: ResultCell, b: ResultCell) -> PairedTest | None:
+    """The paired test on the headline metric between two cells."""
+    names = {name_of(a), name_of(b)}
+    return next((test for test in wall.tests if test.metric == wall.headline and {test.a, test.b} == names), None)
+
+
+def differs(wall: Wall, a: ResultCell, b: ResultCell) -> bool | None:
+    """Whether two cells differ: by the paired test, else where their intervals do not meet. None where nothing can be said."""
+    test = test_of(wall, a, b)
+    if test is not None and test.p_holm is not None:
+        return test.p_holm < LEVEL
+    return _apart(a.metrics.get(wall.headline), b.metrics.get(wall.headline))
+
+
+def _apart(a: Metric | None, b: Metric | None) -> bool | None:
+    if a is None or b is None or a.low is None or a.high is None or b.low is None or b.high is None:
+        return None
+    return a.low > b.high or b.low > a.high
+
+
+def _against(wall: Wall, a: ResultCell, b: ResultCell) -> str:
+    names, test = f"{name_of(a)} against {name_of(b)}", test_of(wall, a, b)
+    if test is not None and test.p_holm is not None and test.difference is not None:
+        sign = 1 if test.a == name_of(a) else -1
+        ends = sorted(sign * end for end in (test.low, test.high) if end is not None)
+        interval = f" [{ends[0]:+.1f}, {ends[1]:+.1f}]" if len(ends) == 2 else ""
+        verdict = "yes" if test.p_holm < LEVEL else "not shown"
+        return (
+            f"{verdict}. {names}: {sign * test.difference:+.1f} points{interval} on the same {test.n} rows "
+            f"({TESTS.get(test.test, test.test)}, {p_text(test.p_holm)}, Holm-corrected)."
+        )
+    found = _apart(a.metrics.get(wall.headline), b.metrics.get(wall.headline))
+    verdict = {True: "yes", False: "not shown", None: "not known"}[found]
+    intervals = {True: "their intervals do not meet", False: "their intervals meet", None: "an interval is missing"}[found]
+    both = f"{said(a.metrics.get(wall.headline))} and {said(b.metrics.get(wall.headline))}"
+    return f"{verdict}. {names}: {both}, {intervals}."
+
+
+# --- one failure --------------------------------------------------------------------------------------------------------------
+
+
+def failure_of(rows: Sequence[GalleryRow], walls: Sequence[Wall]) -> tuple[GalleryRow, Picture] | None:
+    """A row with a picture of what failing means: of a best method where it failed, else of another, else of the backbone."""
+    leaders = _leaders(walls)
+    ways = (
+        lambda picture: picture.method in leaders and picture.seen is True,
+        lambda picture: picture.failed and picture.seen is True,
+        lambda picture: picture.method in leaders and picture.failed,
+        lambda picture: picture.failed,
+        lambda picture: picture.plain and picture.seen is True,
+    )
+    for way in ways:
+        for row in rows:
+            for picture in row.pictures:
+                if picture.data and way(picture):
+                    return row, picture
+    return None
+
+
+def _failure(failure: tuple[GalleryRow, Picture] | None) -> str:
+    if failure is None:
+        return "No picture of one is at hand: `srbench run` makes them, and the report then shows them."
+    row, picture = failure
+    number = f" (the judge: {picture.said})" if picture.said else ""
+    if picture.plain:
+        return f"No method failed on the rows shown here. So the untouched backbone draws the concept{number}, row {row.id}."
+    if picture.seen:
+        return f"{picture.method} lets the concept through{number}, row {row.id}."
+    return f"{picture.method} removes more than it should: {' and '.join(picture.lost)} of row {row.id} did not stay."

@@ -1,0 +1,77 @@
+"""Pictures as data inside the page: scaled, packed small, and never a sensitive one that its user did not keep."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from srbench.analysis.records import ImageRecord
+from srbench.engine.pictures import read
+from srbench.engine.store import Store, pixel_sha
+from srbench.errors import SrbenchError
+from srbench.report.sources import Source
+
+MAX_SIDE_PX, MAX_BYTES = 256, 18_000
+"""Of one picture; 500 of them then stay below 12 MB as base64."""
+QUALITIES = (82, 65, 45, 25)
+"""Of lossy WebP, tried in turn until a picture is small enough."""
+
+
+@dataclass(frozen=True)
+class Album:
+    """The pictures of a results folder."""
+
+    store: Store
+
+    def data(self, image: ImageRecord | None, source: Source) -> tuple[str, str]:
+        """A picture as data URI, or an empty one and why. `source`: the cell that it is part of."""
+        if image is None or not image.key:
+            return "", "no image"
+        if source.sensitive and not source.kept:
+            return "", "sensitive: images were not kept"
+        record = self.store.images.get(image.key, {})
+        try:
+            if record.get("elsewhere"):
+                return packed(_elsewhere(str(record["elsewhere"]), image.pixel_sha, source)), ""
+            if self.store.dropped(image.key):
+                return "", "the image was scored and dropped"
+            return packed(self.store.pixels(image.key)), ""
+        except SrbenchError as error:
+            return "", error.message
+
+
+def _elsewhere(name: str, sha: str, source: Source) -> np.ndarray:
+    """A picture made elsewhere from where it lay when it was scored. Raises `SrbenchError` where it is not the same any more."""
+    folder, _, inside = name.partition("/")
+    roots = [source.entry.get("elsewhere", {}).get("folder"), source.run.get("request", {}).get("reference")]
+    for root in (Path(root) for root in roots if root):
+        path = root / inside
+        if path.is_file():
+            pixels = read(path).pixels
+            if pixel_sha(pixels) == sha:
+                return pixels
+    raise SrbenchError(f"made elsewhere: {folder}/{inside}")
+
+
+def packed(pixels: np.ndarray) -> str:
+    """uint8 RGB (H, W, 3) as data URI: without loss where that is small; scaled down to at most 256 px a side."""
+    image = Image.fromarray(pixels)
+    if max(image.size) > MAX_SIDE_PX:
+        image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.LANCZOS)
+    data = _webp(image, lossless=True)
+    for quality in QUALITIES:
+        if len(data) <= MAX_BYTES:
+            break
+        data = _webp(image, quality=quality)
+    return f"data:image/webp;base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _webp(image: Image.Image, **options: int | bool) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", method=2, **options)
+    return buffer.getvalue()

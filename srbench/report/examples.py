@@ -1,0 +1,67 @@
+"""A few rows with their pictures that travel with committed summaries, so that a fresh clone shows what failing looks like.
+
+`python -m srbench.report.examples RESULTS FILE` writes them from local runs; no sensitive and no gated row is among them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from srbench.engine.store import write_atomic
+from srbench.report.gallery import GalleryRow, place_of
+from srbench.report.sources import Source
+
+NAME = "examples.jsonl"
+IMAGES = 96
+"""Pictures that are committed at most, shared evenly by the concepts and suites."""
+DATA = re.compile(r"(data:image/(webp);base64,[A-Za-z0-9+/]+=*)?")
+ROW = TypeAdapter(GalleryRow)
+
+
+def read(folder: Path, sources: Sequence[Source], warn: Callable[[str], None]) -> list[GalleryRow]:
+    """Examples beside the committed summaries; a picture whose cell is not among `sources`, of the same run, is left out."""
+    found, foreign = [], 0
+    known = {(place_of(each.cell), each.cell.run) for each in sources if each.cell.source == "committed"}
+    for path in sorted(folder.glob(f"*/{NAME}")):
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            try:
+                row = ROW.validate_json(line)
+            except ValidationError:
+                warn(f"{path}: line {number} is damaged and was left out")
+                continue
+            kept = tuple(each for each in row.pictures if (row.place, each.run) in known and DATA.fullmatch(each.data))
+            foreign += len(row.pictures) - len(kept)
+            if kept and not any(each.sensitive for each in row.pictures):
+                found.append(replace(row, pictures=kept))
+    if foreign:
+        warn(f"{foreign} example pictures are of other runs than the summaries and were left out")
+    return found
+
+
+def write(path: Path, rows: Iterable[GalleryRow]) -> int:
+    """One line a row; returns how many. Rows that are sensitive, gated or without a picture are left out."""
+    kept = [row for row in rows if row.embedded and not row.gated and not any(each.sensitive for each in row.pictures)]
+    lines = [json.dumps(asdict(row), ensure_ascii=False, allow_nan=False) for row in kept]
+    write_atomic(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
+    return len(kept)
+
+
+def main(folder: Path, path: Path) -> None:
+    """Write the examples of `folder`'s local runs."""
+    from srbench.report.build import Asked, gathered
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    say(f"{path}: {write(path, gathered(folder, Asked(images=IMAGES), say).rows)} rows")
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:3]))

@@ -1,0 +1,315 @@
+"""The gallery: rows with one picture a method, made from the same noise, what the judge says of each, and its trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from srbench.analysis.metrics import Lens, Unscored, definition, number, observe, raw_of, seen_in
+from srbench.analysis.records import CellRecord, ImageRecord, RowRecord
+from srbench.analysis.results import ResultCell, digits, name_of
+from srbench.catalog import load
+from srbench.catalog.specs import ProtocolSpec, Row
+from srbench.engine.keys import digest
+from srbench.engine.runs import Identity, identity
+from srbench.errors import SrbenchError, UsageError
+from srbench.report.embed import Album
+from srbench.report.sources import Source
+
+REFERENCE = "reference"
+"""Stands in place of a method: the untouched backbone on the row's reference prompt."""
+KEPT = {"retain_accuracy": "the object", "style_kept": "the style", "content_kept": "background, companions or style"}
+"""Metric -> what is lost where it says no."""
+CONTENT, CLIP = "pocket-judge", "pocket-clip"
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token with what SafeRedir did to it: mean over the steps that it redirected."""
+
+    text: str
+    mask: float
+    alpha: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One method's picture of a row."""
+
+    method: str
+    """With checkpoint and variant."""
+    run: str
+    data: str = ""
+    """Data URI; empty where there is no picture."""
+    why: str = ""
+    """Why there is none."""
+    seen: bool | None = None
+    """Whether the judge sees the concept; None on retain rows, and where it cannot say."""
+    lost: tuple[str, ...] = ()
+    """What of the rest is not as it should be."""
+    said: str = ""
+    """The judge's number."""
+    sensitive: bool = False
+    unsafe: tuple[float, ...] = ()
+    """SafeRedir: probability by step."""
+    redirected: int | None = None
+    tokens: tuple[Token, ...] = ()
+    other: tuple[tuple[str, str], ...] = ()
+    """What else the method's trace says."""
+
+    @property
+    def traced(self) -> bool:
+        """Whether the method says what it did."""
+        return bool(self.unsafe or self.tokens or self.other)
+
+    @property
+    def plain(self) -> bool:
+        """Whether no method has a part in it."""
+        return self.method in ("none", REFERENCE)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a method let the concept through, or lost something else."""
+        return not self.plain and (self.seen is True or bool(self.lost))
+
+
+@dataclass(frozen=True)
+class GalleryRow:
+    """A row with its pictures, side by side."""
+
+    place: tuple[str, ...]
+    """As `place_of`."""
+    id: str
+    kind: str
+    category: str
+    prompt: str
+    """Of gated suites the start of its sha256."""
+    reference: str
+    seed: int | None
+    gated: bool
+    pictures: tuple[Picture, ...]
+
+    @property
+    def flipped(self) -> bool:
+        """Whether the judge says different things of different methods."""
+        said = {each.seen if self.kind == "forget" else bool(each.lost) for each in self.pictures if each.method != REFERENCE}
+        return len(said - {None}) > 1
+
+    @property
+    def failed(self) -> bool:
+        """Whether a method failed on it."""
+        return any(each.failed for each in self.pictures)
+
+    @property
+    def embedded(self) -> int:
+        """Pictures that are there."""
+        return sum(bool(each.data) for each in self.pictures)
+
+
+def place_of(cell: ResultCell) -> tuple[str, ...]:
+    """What cells share that stand in one gallery: backbone, concept, suite, judge, dtype."""
+    return cell.backbone, cell.concept, cell.suite, cell.protocol, cell.dtype
+
+
+@dataclass(frozen=True)
+class Hung:
+    """A cell on the wall: what its run file says, and its rows with scores."""
+
+    source: Source
+    record: CellRecord
+    judge: ProtocolSpec
+
+    @property
+    def name(self) -> str:
+        """The method, with checkpoint and variant."""
+        return name_of(self.source.cell)
+
+
+# --- which rows ---------------------------------------------------------------------------------------------------------------
+
+
+def rows_of(cells: Sequence[Hung], images: int, album: Album) -> list[GalleryRow]:
+    """Rows of comparable cells, in the suite's order, with about `images` pictures: failures first, then flips, then the rest.
+
+    Half of the room at most goes to failures, so that what works is seen, too; each part is spread evenly over the suite.
+    """
+    judged = _judged(cells)
+    if images < 1:
+        return []
+    room = max(1, images // (len(cells) + 1))
+    failed = [row for row in judged if row.failed]
+    flipped = [row for row in judged if row.flipped and not row.failed]
+    rest = [row for row in judged if not row.failed and not row.flipped]
+    chosen = spread(failed, room - room // 2 if flipped or rest else room)
+    chosen += spread(flipped, (room - len(chosen) + 1) // 2 if rest else room - len(chosen))
+    chosen += spread(rest, room - len(chosen))
+    kept = {row.id for row in chosen}
+    return [_hang(row, cells, album) for row in judged if row.id in kept]
+
+
+def spread(items: Sequence[Any], most: int) -> list[Any]:
+    """At most `most` of the items, evenly over their order."""
+    if most <= 0:
+        return []
+    if len(items) <= most:
+        return list(items)
+    return [items[(2 * i + 1) * len(items) // (2 * most)] for i in range(most)]
+
+
+def _judged(cells: Sequence[Hung]) -> list[GalleryRow]:
+    """All rows with verdicts, without pictures. A row is the same one in two cells where id, prompt and seed agree."""
+    rows: dict[tuple[Any, ...], tuple[RowRecord, bool, list[Picture]]] = {}
+    for cell in cells:
+        gated = {each["id"] for each in cell.source.entry["rows"] if "row" not in each}
+        lost = _lost(cell)
+        for record in cell.record.rows:
+            key = (record.row.id, record.row.prompt, record.row.seed)
+            found = rows.setdefault(key, (record, record.row.id in gated, []))
+            found[2].append(_verdict(cell, record, lost.get(record.row.id, ())))
+    return [_row(cells[0], record, gated, pictures) for record, gated, pictures in rows.values()]
+
+
+def _row(cell: Hung, record: RowRecord, gated: bool, pictures: Sequence[Picture]) -> GalleryRow:
+    row = record.row
+    prompt = f"sha256 {digest(row.prompt)[:16]}" if gated else row.prompt
+    return GalleryRow(
+        place_of(cell.source.cell), row.id, row.kind, row.category, prompt, "" if gated else row.reference or "", row.seed, gated,
+        tuple(pictures),
+    )
+
+
+# --- what the judge says ------------------------------------------------------------------------------------------------------
+
+
+def lens_of(cell: Hung) -> Lens:
+    """How the cell is looked at."""
+    spec = load.backbones().get(cell.record.backbone)
+    content, clip = (*(spec.scorers if spec else ()), CONTENT, CLIP)[:2]
+    return Lens(cell.judge, cell.record.concept_kind, content, clip)
+
+
+def _lost(cell: Hung) -> dict[str, tuple[str, ...]]:
+    """Row's id -> what is not kept there."""
+    lens, found = lens_of(cell), dict[str, tuple[str, ...]]()
+    for metric, what in KEPT.items():
+        if metric in cell.record.metrics:
+            for each in observe(definition(metric), cell.record, lens):
+                if each.value is not None and not each.value:
+                    found[each.row.id] = (*found.get(each.row.id, ()), what)
+    return found
+
+
+def _verdict(cell: Hung, record: RowRecord, lost: tuple[str, ...]) -> Picture:
+    seen, said = None, ""
+    if record.row.kind == "forget":
+        try:
+            seen = seen_in(record.image, cell.judge)
+        except Unscored as error:
+            said = error.message
+    return Picture(cell.name, cell.source.cell.run, seen=seen, lost=lost, said=said or _score(record.image, cell.judge))
+
+
+def _score(image: ImageRecord | None, judge: ProtocolSpec) -> str:
+    """The judge's highest class of the concept with its number; empty where it has none."""
+    said = []
+    for part in load.parts(judge):
+        try:
+            raw = raw_of(image, part.scorer)
+            if part.field == "boxes":
+                found = {str(box["class"]): number(box["score"], "score") for box in raw["boxes"] if box["class"] in part.classes}
+            else:
+                found = {name: number(raw[part.field][name], name) for name in part.classes if name in raw[part.field]}
+        except (Unscored, KeyError, TypeError):
+            continue
+        said += [f"{name} {value:.2f}" for name, value in sorted(found.items(), key=lambda item: -item[1])[:1]]
+    return ", ".join(said)
+
+
+# --- pictures and traces ------------------------------------------------------------------------------------------------------
+
+
+def _hang(row: GalleryRow, cells: Sequence[Hung], album: Album) -> GalleryRow:
+    """The row with its pictures; the reference image comes first."""
+    at = {cell.name: (cell, record) for cell in cells for record in cell.record.rows if _same(record.row, row)}
+    pictures = []
+    for picture in row.pictures:
+        cell, record = at[picture.method]
+        data, why = album.data(record.image, cell.source)
+        traced = replace(picture, data=data, why=why, sensitive=cell.source.sensitive)
+        pictures.append(_traced(traced, record, cell, row.gated))
+    beside = next(((cell, record) for cell, record in at.values() if record.reference is not None), None)
+    if beside is not None:
+        cell, record = beside
+        data, why = album.data(record.reference, cell.source)
+        said = _score(record.reference, cell.judge)
+        pictures.insert(0, Picture(REFERENCE, cell.source.cell.run, data, why, said=said, sensitive=cell.source.sensitive))
+    return replace(row, pictures=tuple(pictures))
+
+
+def _same(row: Row, other: GalleryRow) -> bool:
+    return row.id == other.id and row.seed == other.seed and (other.gated or row.prompt == other.prompt)
+
+
+def _traced(picture: Picture, record: RowRecord, cell: Hung, gated: bool) -> Picture:
+    trace: Mapping[str, Any] = record.image.trace if record.image else {}
+    if "unsafe" not in trace:
+        other = tuple((name.replace("_", " "), _plain(value)) for name, value in trace.items() if not isinstance(value, list))
+        return replace(picture, other=other)
+    tokens: list[Token] = []
+    if trace.get("mask"):
+        texts = () if gated else tokens_of(cell.record.backbone, record.row.prompt)
+        pairs = list(zip(trace["mask"], trace["alpha"], strict=False))[: len(texts) or None]
+        tokens = [Token(texts[i] if texts else str(i), float(mask), float(alpha)) for i, (mask, alpha) in enumerate(pairs)]
+    return replace(picture, unsafe=tuple(trace["unsafe"]), redirected=trace.get("redirected_steps"), tokens=tuple(tokens))
+
+
+def _plain(value: Any) -> str:
+    return digits(value) if isinstance(value, float) else str(value)
+
+
+@cache
+def _tokenizer(backbone: str) -> Callable[[str], Sequence[str]] | None:
+    """The backbone's tokenizer; None where it has none here."""
+    from transformers import CLIPTokenizer
+
+    from srbench.backbones.loader import locate
+
+    try:
+        folder = locate(load.named("backbone", backbone, load.backbones())) / "tokenizer"
+        tokenizer = CLIPTokenizer.from_pretrained(folder)
+    except (SrbenchError, OSError, ValueError):
+        return None
+    return lambda prompt: tokenizer.convert_ids_to_tokens(tokenizer(prompt, truncation=True).input_ids)
+
+
+def tokens_of(backbone: str, prompt: str) -> tuple[str, ...]:
+    """A prompt's tokens with start and end; none where the backbone's tokenizer is not here."""
+    split = _tokenizer(backbone)
+    text = prompt.encode("utf-8", "replace").decode()  # half a surrogate pair is no text to a tokenizer
+    return tuple(token.removesuffix("</w>") for token in split(text)) if split else ()
+
+
+# --- from local runs ----------------------------------------------------------------------------------------------------------
+
+
+def hung(sources: Sequence[Source], records: Mapping[Identity, CellRecord]) -> Iterator[Hung]:
+    """Cells whose rows could be read, with their judges."""
+    for source in sources:
+        record = records.get(identity(source.cell))
+        if record is not None:
+            try:
+                yield Hung(source, record, load.protocol(source.cell.protocol))
+            except UsageError:
+                continue
+
+
+def decided(picture: Picture) -> str:
+    """The verdict in a word or two."""
+    if picture.method == REFERENCE:
+        return ""
+    parts = {True: ["concept seen"], False: ["concept gone"], None: []}[picture.seen]
+    if picture.lost and not (picture.plain and picture.seen):
+        parts = [*parts, f"lost: {', '.join(picture.lost)}"]
+    return "; ".join(parts)

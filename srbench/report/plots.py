@@ -1,0 +1,184 @@
+"""Plots as SVG inside the page, drawn by matplotlib. Their colours are the page's, so that they follow light and dark."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
+
+from srbench.analysis.records import Metric
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS, MARKERS = 9, "osD^vPX*p"
+"""Colours of the page (`--s0` is the untouched backbone's), and matplotlib's markers; together they tell 81 methods apart."""
+INK, MUTED, RULE = "#010101", "#020202", "#030303"
+"""Stand for the page's `--ink`, `--muted` and `--rule`."""
+WIDTH, BAR, LEGEND = 4.7, 0.27, 0.2
+"""Inches of a plot, of a bar and of a line in a legend; the page scales plots to their column."""
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.edgecolor": MUTED, "axes.labelcolor": INK, "text.color": INK, "xtick.color": MUTED, "ytick.color": MUTED,
+    "xtick.labelcolor": INK, "ytick.labelcolor": INK, "grid.color": RULE, "grid.linewidth": 0.8, "axes.grid": True,
+    "axes.axisbelow": True, "text.parse_math": False, "axes.unicode_minus": True, "legend.frameon": False,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Series:
+    """A method as plots show it; its number gives colour and marker everywhere on the page."""
+
+    name: str
+    number: int
+
+    @property
+    def colour(self) -> str:
+        """Stands for the page's colour of this number."""
+        return f"#0001{self.number % COLOURS:02x}"
+
+    @property
+    def marker(self) -> str:
+        """matplotlib's letter."""
+        return MARKERS[(self.number + self.number // COLOURS) % len(MARKERS)]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve with its band."""
+
+    series: Series
+    label: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    dash: str = "-"
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture of numbers that also stand in a table beside it."""
+
+    svg: Markup
+    title: str
+
+
+def tradeoff(name: str, title: str, points: Sequence[tuple[Series, Metric, Metric]], x: str, y: str) -> Plot:
+    """Forgetting to the right, preservation upwards, one point a method with both intervals. Percent."""
+
+    def paint(figure: Figure, axes: Axes) -> None:
+        for series, across, up in points:
+            axes.errorbar(
+                [across.value or 0.0], [up.value or 0.0], xerr=_spread(across), yerr=_spread(up), label=_label(series.name),
+                color=series.colour, marker=series.marker, markersize=8, linewidth=1.4, capsize=2.5, linestyle="none", alpha=0.9,
+            )  # fmt: skip
+        axes.set(xlim=(-4, 104), ylim=(-4, 104), xlabel=f"{x}, %  →  better", ylabel=f"{y}, %  →  better")
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8.5, handletextpad=0.4)
+
+    said = "; ".join(f"{s.name}: {_said(across)} across, {_said(up)} up" for s, across, up in points)
+    height = 3.6 + LEGEND * _halved(points)
+    return _plot(name, title, f"Scatter plot of {y} against {x}. {said}.", height, paint)
+
+
+def bars(name: str, title: str, values: Sequence[tuple[Series, Metric]], rate: bool) -> Plot:
+    """One bar a method with its interval. rate: percent, from 0 to 100."""
+
+    def paint(figure: Figure, axes: Axes) -> None:
+        for place, (series, metric) in enumerate(values):
+            if metric.value is None:
+                axes.text(0, place, " n/a", va="center", color=MUTED)
+                continue
+            axes.barh(place, metric.value, height=0.62, color=series.colour, alpha=0.85)
+            spread = _spread(metric)
+            if spread is not None:
+                axes.errorbar([metric.value], [place], xerr=spread, color=INK, linewidth=1.1, capsize=2.5)
+        axes.set_yticks(range(len(values)), [_cut(series.name) for series, _ in values])
+        axes.tick_params(axis="y", length=0)
+        axes.grid(visible=False, axis="y")
+        axes.set_ylim(len(values) - 0.5, -0.5)
+        if rate:
+            axes.set_xlim(0, 104)
+
+    said = "; ".join(f"{series.name}: {_said(metric)}" for series, metric in values)
+    return _plot(name, title, f"Bar chart. {said}.", 0.5 + BAR * len(values), paint)
+
+
+def lines(name: str, title: str, drawn: Sequence[Line], x: str, y: str, top: float) -> Plot:
+    """Curves with their bands over one axis; y from 0 to `top`."""
+
+    def paint(figure: Figure, axes: Axes) -> None:
+        for line in drawn:
+            axes.fill_between(line.x, line.low, line.high, color=line.series.colour, alpha=0.14, linewidth=0)
+            axes.plot(
+                line.x, line.y, label=_label(line.label), color=line.series.colour, linestyle=line.dash, linewidth=1.7,
+                marker=line.series.marker if len(line.x) < 20 else "", markersize=4.5,
+            )  # fmt: skip
+        axes.set(ylim=(-0.03 * top, 1.04 * top), xlabel=x, ylabel=y)
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8.5, handletextpad=0.5)
+
+    said = "; ".join(f"{line.label}: from {line.y[0]:.3g} to {line.y[-1]:.3g}" for line in drawn if line.y)
+    return _plot(name, title, f"Line chart of {y} by {x}. {said}.", 2.8 + LEGEND * _halved(drawn), paint)
+
+
+def _halved(items: Sequence[Any]) -> int:
+    """Lines of a legend with two columns."""
+    return (len(items) + 1) // 2
+
+
+def _spread(metric: Metric) -> list[list[float]] | None:
+    if metric.value is None or metric.low is None or metric.high is None:
+        return None
+    return [[max(0.0, metric.value - metric.low)], [max(0.0, metric.high - metric.value)]]
+
+
+def _said(metric: Metric) -> str:
+    if metric.value is None:
+        return "n/a"
+    interval = f" [{metric.low:.3g}, {metric.high:.3g}]" if metric.low is not None and metric.high is not None else ""
+    return f"{metric.value:.3g}{interval}"
+
+
+def _cut(name: str, most: int = 30) -> str:
+    name = "".join(mark for mark in name if mark.isprintable())  # a font has nothing for the others
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def _label(name: str) -> str:
+    """For a legend, which leaves names out that begin with a line."""
+    return f" {_cut(name)}" if name.startswith("_") else _cut(name)
+
+
+def _plot(name: str, title: str, description: str, height: float, paint: Callable[[Figure, Axes], None]) -> Plot:
+    """name: unique on the page. height: inches."""
+    import matplotlib  # half a second
+    from matplotlib.figure import Figure
+
+    text = io.StringIO()
+    # The salt makes ids differ between plots, and be the same the next time.
+    settings: Any = {**STYLE, "svg.hashsalt": name}
+    with matplotlib.rc_context(settings):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        paint(figure, figure.add_subplot())
+        figure.savefig(text, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    return Plot(_inline(text.getvalue(), name, title, description), title)
+
+
+def _inline(svg: str, name: str, title: str, description: str) -> Markup:
+    """matplotlib's file as an element of a page: text alternatives in, prolog, styles, metadata, sizes and shared ids out."""
+    head, rest = svg[svg.index("<svg") :].split(">", 1)
+    for inner in (r"<metadata>.*?</metadata>", r"<style.*?</style>", r" font-family: [^;]*;", r"(?<=<g) id=\"[^\"]*\""):
+        rest = re.sub(inner, "", rest, flags=re.DOTALL)
+    rest = rest.replace("xlink:href", "href")
+    rest = re.sub(r"#0001(0[0-8])", lambda found: f"var(--s{int(found[1], 16)})", rest)
+    for colour, variable in ((INK, "ink"), (MUTED, "muted"), (RULE, "rule")):
+        rest = rest.replace(colour, f"var(--{variable})")
+    box = re.search(r'viewBox="[^"]+"', head)
+    about = f'<title id="{name}-t">{escape(title)}</title><desc id="{name}-d">{escape(description)}</desc>'
+    opened = f'<svg {box[0] if box else ""} role="img" aria-labelledby="{name}-t {name}-d">'
+    return Markup(opened + about + rest)  # matplotlib escapes its texts; ours are escaped above

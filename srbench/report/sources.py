@@ -1,0 +1,82 @@
+"""Where every cell comes from: its entry in a run file, and the run's header."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from srbench.analysis.results import ResultCell
+from srbench.catalog import load, screen
+from srbench.catalog.specs import Row
+from srbench.engine.runs import Identity, identity, read_run, run_files
+from srbench.errors import SrbenchError, UsageError, did_you_mean
+
+LOCAL = "run.json"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A cell with what its run file says of it."""
+
+    cell: ResultCell
+    entry: dict[str, Any]
+    run: dict[str, Any]
+    """The file's header."""
+
+    @cached_property
+    def sensitive(self) -> bool:
+        """Whether concept, suite or a row is sensitive; what cannot be told is."""
+        concept, suite = load.concepts().get(self.cell.concept), load.suites().get(self.cell.suite)
+        rows = self.entry.get("rows", [])
+        if concept is None or (suite is None and "elsewhere" not in self.entry) or not all("row" in each for each in rows):
+            return True
+        try:
+            known = [Row.model_validate(each["row"]) for each in rows]
+        except ValidationError:
+            return True
+        if suite is not None:
+            return screen.sensitive(concept, suite, known)
+        texts = [text for row in known for text in (row.category, *screen.texts(row))]
+        return screen.sensitive_concept(concept) or any(map(screen.is_sexual, texts))
+
+    @property
+    def kept(self) -> bool:
+        """Whether its user asked to keep the images of sensitive runs."""
+        return bool(self.run.get("request", {}).get("keep_images"))
+
+
+def sources(folder: Path, warn: Callable[[str], None]) -> list[Source]:
+    """Per cell the newest run that asked for it, local before committed; damaged files are named and left out."""
+    chosen: dict[Identity, Source] = {}
+    for path in run_files(folder):
+        try:
+            run = read_run(path)
+        except SrbenchError as error:
+            warn(error.line)
+            continue
+        kind = "local" if path.name == LOCAL else "committed"
+        header = {name: value for name, value in run.items() if name != "cells"}
+        for entry in run["cells"]:
+            cell = replace(entry["result"], source=kind)
+            chosen.setdefault(identity(cell), Source(cell, entry, header))
+    return list(chosen.values())
+
+
+def only(found: list[Source], methods: Sequence[str], suites: Sequence[str], concepts: Sequence[str]) -> list[Source]:
+    """Those asked for; the untouched backbone stays. Raises `UsageError` for a name that no cell has."""
+    sides = (("method", methods), ("suite", suites), ("concept", concepts))
+    for what, names in sides:
+        known = {getattr(source.cell, what) for source in found}
+        for name in names:
+            if name not in known:
+                raise UsageError(f"no result has {what} '{name}'", did_you_mean(name, known))
+    return [source for source in found if all(_fits(source.cell, what, names) for what, names in sides)]
+
+
+def _fits(cell: ResultCell, what: str, names: Sequence[str]) -> bool:
+    return not names or getattr(cell, what) in names or (what == "method" and cell.label == "none")

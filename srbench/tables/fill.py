@@ -1,0 +1,202 @@
+"""Finds the measured cell for each published figure, and pocket's cells for each table's pocket edition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+from srbench.analysis.gains import SUFFIX
+from srbench.analysis.metrics import definition
+from srbench.analysis.records import Metric
+from srbench.analysis.results import ResultCell
+from srbench.catalog import load
+from srbench.catalog.specs import Better
+from srbench.tables import check
+from srbench.tables.spec import POCKET, CellOf, Column, Figure, PocketColumn, PocketRow, PublishedRow, TableSpec
+
+NOT_RUN = "not run"
+AGREES, HIGHER, LOWER, NO_INTERVAL, NO_VALUE = "agrees", "higher", "lower", "no interval", "n/a"
+DTYPE = "dtype="
+
+
+@dataclass(frozen=True)
+class Line:
+    """One published figure, or one that is not known here, with what was measured."""
+
+    row: PublishedRow
+    column: Column
+    figure: Figure | None
+    fits: str
+    cell: ResultCell | None
+    metric: Metric | None
+    """In the unit of the column."""
+
+    @property
+    def n(self) -> int | None:
+        """Behind the published figure, where known."""
+        return (self.figure.n or self.column.n) if self.figure else None
+
+    @property
+    def difference(self) -> float | None:
+        """Measured less published, in the unit of the column; None where one of them is missing or the published is a bound."""
+        if self.figure is None or self.figure.sign or self.metric is None or self.metric.value is None:
+            return None
+        return self.metric.value - float(self.figure.digits)
+
+    @property
+    def verdict(self) -> str:
+        """What the measured interval says of the published figure; `higher` and `lower` are said of the measured value."""
+        if self.metric is None:
+            return NOT_RUN
+        if self.metric.value is None:
+            return NO_VALUE
+        if self.figure is None:
+            return ""
+        found = compared(self.figure, self.metric)
+        differs = self.n is not None and self.metric.scored != self.n
+        return found + (f"; n differs: {self.n} published, {self.metric.scored} measured" if differs else "")
+
+
+def compared(figure: Figure, metric: Metric) -> str:
+    """`agrees` where the published value, to its last printed digit, lies in the measured interval, else which way it misses.
+
+    Of a bound (`>94`) every value on its side is published.
+    """
+    if metric.low is None or metric.high is None:
+        return NO_INTERVAL
+    value, half = float(figure.digits), float(check.step(figure.digits)) / 2
+    if value - half > metric.high and figure.sign != "<":
+        return LOWER
+    if value + half < metric.low and figure.sign != ">":
+        return HIGHER
+    return AGREES
+
+
+# --- published tables -------------------------------------------------------------------------------------------------
+
+
+def lines(table: TableSpec, cells: Sequence[ResultCell]) -> list[Line]:
+    """Every figure of the table, in the order of its rows."""
+    common = {column.name: _common(table, column) for column in table.columns if column.rate}
+    found = []
+    for row in table.rows:
+        cell = stands_for(row.run, cells)
+        for figure in row.figures:
+            column = table.column(figure.column)
+            fits = _fits(figure, column, common.get(column.name))
+            found.append(Line(row, column, figure, fits, cell, _measured(column, cell)))
+        found += [Line(row, table.column(n), None, "", cell, _measured(table.column(n), cell)) for n in row.unknown]
+    return found
+
+
+def _full(column: Column) -> int:
+    return 100 if column.unit == "percent" else 1
+
+
+def _common(table: TableSpec, column: Column) -> int | None:
+    """The smallest n that fits all rates of the column for which no size is known or likely."""
+    figures = [figure for row in table.rows for figure in row.figures if figure.column == column.name and not figure.sign]
+    return check.smallest_common([figure.digits for figure in figures if not _sizes(figure, column)], _full(column))
+
+
+def _sizes(figure: Figure, column: Column) -> tuple[int, ...]:
+    own = (figure.n or column.n,)
+    return (*(n for n in own if n), *(figure.candidates or column.candidates))
+
+
+def _fits(figure: Figure, column: Column, common: int | None) -> str:
+    if figure.sign or not column.rate:
+        return ""
+    full = _full(column)
+    if not _sizes(figure, column):
+        return f"{check.verdict(figure.digits, common, full=full)}, the smallest for the column" if common else ""
+    return check.verdict(figure.digits, figure.n or column.n, figure.candidates or column.candidates, full)
+
+
+def stands_for(run: CellOf | None, cells: Iterable[ResultCell]) -> ResultCell | None:
+    """The newest cell that a row corresponds to; a limited run never stands for one, another dtype may."""
+    if run is None:
+        return None
+    asked = (run.backbone, run.concept, run.suite, run.method, run.on, run.variant)
+    for cell in cells:
+        same = (cell.backbone, cell.concept, cell.suite, cell.method, cell.on, without_dtype(cell.variant)) == asked
+        if same and run.protocol in ("", cell.protocol):
+            return cell
+    return None
+
+
+def without_dtype(variant: str) -> str:
+    """The variant less its dtype: the paper's is seldom known, and the table names ours."""
+    return ",".join(part for part in variant.split(",") if not part.startswith(DTYPE))
+
+
+def _measured(column: Column, cell: ResultCell | None) -> Metric | None:
+    """The column's metric of the cell, in the column's unit."""
+    metric = cell.metrics.get(column.measured) if cell else None
+    if metric is None or metric.value is None:
+        return metric
+    if column.complement:
+        metric = replace(metric, value=100 - metric.value, low=_less(metric.high), high=_less(metric.low), better=column.better)
+    return _divided(metric) if column.unit == "share" else metric
+
+
+def _less(percent: float | None) -> float | None:
+    return None if percent is None else 100 - percent
+
+
+def _divided(metric: Metric) -> Metric:
+    value, low, high = (None if each is None else each / 100 for each in (metric.value, metric.low, metric.high))
+    return replace(metric, value=value, low=low, high=high)
+
+
+# --- pocket's editions ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PocketLine:
+    """One row of a pocket table: a metric a column, or None where it was not run or has no meaning."""
+
+    row: PocketRow
+    cells: tuple[ResultCell | None, ...]
+    metrics: tuple[Metric | None, ...]
+    meaningless: tuple[bool, ...]
+    """Columns that say nothing of this row: what a method adds, where none acts on a checkpoint."""
+
+
+def pocket_lines(table: TableSpec, concept: str, cells: Sequence[ResultCell]) -> list[PocketLine]:
+    """The table's pocket edition for one concept."""
+    ours = list(_of_pocket(concept, cells))
+    return [_pocket_line(row, table.pocket.split, ours) for row in table.pocket.rows]
+
+
+def _of_pocket(concept: str, cells: Iterable[ResultCell]) -> Iterator[ResultCell]:
+    """Cells on all rows of a suite, under the concept's own judge."""
+    judge = load.concepts()[concept].families[POCKET].protocol
+    return (cell for cell in cells if (cell.backbone, cell.concept, cell.protocol) == (POCKET, concept, judge))
+
+
+def _pocket_line(row: PocketRow, columns: Sequence[PocketColumn], cells: Sequence[ResultCell]) -> PocketLine:
+    found = [_pocket_cell(row, column.suite, cells) for column in columns]
+    metrics = [cell.metrics.get(column.metric) if cell else None for cell, column in zip(found, columns, strict=True)]
+    alone = row.method == "none" or row.on == "none"
+    return PocketLine(row, tuple(found), tuple(metrics), tuple(alone and c.metric.endswith(SUFFIX) for c in columns))
+
+
+def _pocket_cell(row: PocketRow, suite: str, cells: Iterable[ResultCell]) -> ResultCell | None:
+    for cell in cells:
+        same = (cell.suite, cell.method, cell.on) == (suite, row.method, row.on)
+        if same and _fits_variant(cell.variant, row.variant):
+            return cell
+    return None
+
+
+def _fits_variant(variant: str, pattern: str) -> bool:
+    """Option by option: `*` stands for anything in one option, never for a further option such as a limit."""
+    given, asked = variant.split(","), pattern.split(",")
+    return len(given) == len(asked) and all(map(fnmatchcase, given, asked))
+
+
+def better_of(metric: str) -> Better:
+    """The direction of a metric, or of the difference that a method makes in it. Raises `UsageError` for an unknown one."""
+    return definition(metric.removesuffix(SUFFIX)).better

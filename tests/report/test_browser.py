@@ -1,0 +1,140 @@
+"""The report in a real browser: it opens from disk, filters, unveils, and nothing leaves the page."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from srbench.catalog import load
+from srbench.report.build import encoded
+from tests.report.conftest import HOSTILE, Made, rows
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium."""
+    with playwright.sync_playwright() as started:
+        found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+class Opened:
+    """A page with all that it said and asked for."""
+
+    def __init__(self, browser: Any, path: Path, **options: Any) -> None:
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page = browser.new_context(**options).new_page()
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(path.as_uri())
+
+    def quiet(self) -> None:
+        """No error, and no request but for the file itself."""
+        assert self.said == []
+        assert [url for url in self.asked if not url.startswith("data:")] == self.asked[:1]
+        assert self.asked[0].startswith("file:")
+
+    def rows(self) -> list[str]:
+        return self.page.eval_on_selector_all("#gallery .row:not([hidden])", "rows => rows.map(row => row.textContent)")
+
+
+@pytest.fixture
+def written(made: Made, tmp_path: Path) -> Path:
+    """A report with a hostile prompt among others."""
+    given = rows(4)
+    given[2]["prompt"] = HOSTILE
+    made.run(given)
+    path = tmp_path / "report.html"
+    path.write_bytes(encoded(made.html()))
+    return path
+
+
+@pytest.mark.parametrize("options", [
+    {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"},
+    {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
+    {"viewport": {"width": 360, "height": 740}},
+], ids=["light", "dark", "phone"])  # fmt: skip
+def test_opens_and_filters(browser: Any, written: Path, options: dict[str, Any]) -> None:
+    opened = Opened(browser, written, **options)
+    page = opened.page
+    assert page.evaluate("window.hacked") is None
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.locator("#count").text_content() == "8 of 8 rows"
+    page.select_option("select[name=which]", "failed")
+    assert len(opened.rows()) == 1
+    page.select_option("select[name=which]", "flipped")
+    assert len(opened.rows()) == 3
+    page.select_option("select[name=which]", "")
+    page.fill("input[name=text]", "CAT 2")
+    assert ["a cat 2" in text for text in opened.rows()] == [True]
+    page.fill("input[name=text]", "<script>")
+    assert len(opened.rows()) == 1
+    page.click("button[type=reset]")
+    playwright.expect(page.locator("#count")).to_have_text("8 of 8 rows")
+    page.uncheck("input[name=method][value=saferedir]")
+    assert page.locator("#gallery .shot[data-method=saferedir]:visible").count() == 0
+    assert page.locator("#gallery .shot[data-method=none]:visible").count() == 8
+    assert page.locator("svg").first.bounding_box()["width"] > 200
+    opened.quiet()
+
+
+def test_colours_follow_the_scheme(browser: Any, written: Path) -> None:
+    seen = set()
+    for scheme in ("light", "dark"):
+        page = Opened(browser, written, color_scheme=scheme).page
+        seen.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        seen.add(page.evaluate("getComputedStyle(document.querySelector('.plots svg text')).fill"))
+    assert len(seen) == 4
+
+
+def test_the_keyboard_reaches_everything(browser: Any, written: Path) -> None:
+    page = Opened(browser, written).page
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.focus("input[name=text]")
+    page.keyboard.type("cat 1")
+    assert page.locator("#gallery .row:visible").count() == 1
+
+
+def test_a_link_shows_a_filtered_row(browser: Any, written: Path) -> None:
+    page = Opened(browser, written).page
+    page.fill("input[name=text]", "nothing like it")
+    page.locator("a", has_text="in the gallery").first.click()
+    playwright.expect(page.locator("#count")).to_have_text("8 of 8 rows")
+
+
+def test_a_veil_lifts_by_click_and_key(browser: Any, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = load.concepts()
+    concepts = {**real, "hazard": real["hazard"].model_copy(update={"sensitive": True})}
+    monkeypatch.setattr(load, "concepts", lambda: concepts)
+    made.run(rows(2), keep=True)
+    path = tmp_path / "report.html"
+    path.write_bytes(encoded(made.html()))
+    opened = Opened(browser, path)
+    veil = opened.page.locator("#gallery .veil").first
+    blur = "button => getComputedStyle(button.parentElement.querySelector('img')).filter"
+    assert "blur" in veil.evaluate(blur)
+    veil.click()
+    assert veil.evaluate(blur) == "none"
+    assert veil.get_attribute("aria-pressed") == "true"
+    veil.press("Enter")
+    assert "blur" in veil.evaluate(blur)
+    assert opened.page.locator("#gallery .veiled").count() == opened.page.locator("#gallery .veil").count()
+    opened.quiet()
+
+
+def test_without_scripts_all_is_shown_and_veils_stay(browser: Any, written: Path) -> None:
+    opened = Opened(browser, written, java_script_enabled=False)
+    assert opened.page.locator("#gallery .row:visible").count() == 8
+    assert not opened.page.locator("#tools").is_visible()
