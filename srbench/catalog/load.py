@@ -34,7 +34,11 @@ T = TypeVar("T")
 CATALOG = Path(__file__).parent / "data"
 
 
-class _StrictLoader(yaml.SafeLoader):
+# libyaml's parser where the wheel has it: `srbench list` reads some hundred files.
+_Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _StrictLoader(_Loader):  # type: ignore[misc, valid-type]  # the same interface, whichever it is
     """YAML without duplicate keys: the second would silently win."""
 
 
