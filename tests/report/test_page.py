@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import numpy as np
-import pytest
 import re
 import shutil
 from html import unescape
@@ -12,6 +10,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 from typer.testing import CliRunner
 
 from srbench.catalog import load, screen
