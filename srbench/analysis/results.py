@@ -236,7 +236,8 @@ def _metric_names(cells: Sequence[ResultCell]) -> tuple[str, ...]:
 def _footnotes(cells: Sequence[ResultCell], metrics: Sequence[str], notes: Mapping[str, str]) -> tuple[str, ...]:
     present = dict.fromkeys(name for cell in cells for name in (cell.method, cell.on, cell.suite, cell.concept))
     found = [notes[name] for name in present if name in notes]
-    found += [judge.note for name in (cells[0].protocol,) if (judge := load.protocols().get(name)) and judge.note]
+    judge = load.protocols().get(cells[0].protocol)
+    found += [judge.note] if judge and judge.note else []
     found += dict.fromkeys(note for cell in cells for note in cell.notes)
     if not all(cell.metrics.keys() >= set(metrics) for cell in cells):
         found.append(f"{DASH} not asked for, or without a meaning for this method.")

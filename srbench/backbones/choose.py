@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from srbench.backbones.loader import fetched
 from srbench.backbones.pipelines import KINDS
 from srbench.catalog import load
 from srbench.catalog.specs import BackboneSpec, Recipe
@@ -29,8 +30,6 @@ def chosen(name: str) -> BackboneSpec:
     if path.is_dir():
         return of_folder(path, path.resolve().name, str(path.resolve()), None)
     if HUB_ID.fullmatch(name) and not path.exists():
-        from srbench.backbones.loader import fetched
-
         return of_folder(fetched(name, None, name), name, name, None)
     hint = f"{did_you_mean(name, load.backbones())} Or give a folder in the hub's format, or a hub id."
     raise UsageError(f"unknown backbone '{name}'", hint)

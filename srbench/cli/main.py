@@ -191,10 +191,10 @@ def score(
     """Score pictures that others made; or with one more scorer the images of runs, without sampling them again."""
     from srbench.cli import score as room
 
-    asked = room.Asked(
-        folders=tuple(folder), layout=as_, suite=suite, concept=concept, backbone=backbone, prompts=prompts, reference=reference,
-        categories=words(category), per_prompt=per_prompt, protocol=protocol, scorers=words(scorer), settings=tuple(set_ or ()),
-        out=out,
+    asked = room.ScoreRequest(
+        folders=tuple(map(room.named, folder)), layout=as_, suite=suite, concept=concept, backbone=backbone, prompts=prompts,
+        reference=reference, categories=words(category), per_prompt=per_prompt, protocol=protocol, scorers=words(scorer),
+        settings=tuple(set_ or ()), out=out,
     )
     return room.score(asked, json)
 

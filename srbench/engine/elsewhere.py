@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,11 +16,11 @@ from srbench.analysis.results import to_dict
 from srbench.catalog import load, plugins, prompts, screen, sources
 from srbench.catalog.specs import ANY, ConceptSpec, LayoutSpec, ProtocolSpec, Row, SuiteSpec
 from srbench.engine.keys import digest
-from srbench.engine.layouts import Asked, Folder, Place, assigned, folders, unnamed
+from srbench.engine.layouts import Asked, Folder, Place, ScoreRequest, assigned, folders, unnamed
 from srbench.engine.pictures import read
 from srbench.engine.plan import REFERENCE_METRICS
 from srbench.engine.provenance import provenance
-from srbench.engine.record import image_record, measured, run_id, unread, write_run
+from srbench.engine.record import image_record, measured, now, run_id, unread, write_run
 from srbench.engine.run import Reporter, RunResult
 from srbench.engine.score import BATCH, Scoring, Wanted, kind_named
 from srbench.engine.store import Record, Store, pixel_sha
@@ -34,27 +33,6 @@ BATCH_BYTES = 2**28
 """Pixels held at once, whatever the number of pictures."""
 UNTIMED = ("added_ms", "over_refusal", "csdr_floor")
 """Metrics of what only we know: how an image was sampled."""
-
-
-@dataclass(frozen=True)
-class ScoreRequest:
-    """What a user asked for."""
-
-    folders: tuple[tuple[str, Path], ...]
-    """Methods by name with their folders; the name is empty where the folder's own counts."""
-    layout: str
-    suite: str | None
-    concept: str | None
-    backbone: str | None
-    """Whose edition of the suite; only needed where there are several."""
-    prompts: Path | None
-    reference: Path | None
-    categories: tuple[str, ...]
-    per_prompt: int
-    protocol: str | None
-    scorers: tuple[str, ...]
-    settings: tuple[str, ...]
-    out: Path
 
 
 @dataclass(frozen=True)
@@ -172,7 +150,7 @@ def _judge(protocol: str | None, concept: ConceptSpec | None, family: str | None
 
 
 def _own_rows(request: ScoreRequest, found: Sequence[Folder]) -> tuple[Row, ...]:
-    path = request.prompts or _prompts_beside(load.layouts()[request.layout], found)
+    path = request.prompts or _prompts_beside(load.layouts()[request.layout or ""], found)
     return prompts.of_categories(prompts.rows(path), request.categories) if path else ()
 
 
@@ -212,7 +190,8 @@ def score_folders(request: ScoreRequest, store: Store, reporter: Reporter) -> Ru
 
     Raises `UsageError` for what does not fit together, `MissingError` where the judge's weights are not there.
     """
-    layout = load.named("layout", request.layout, load.layouts())
+    started = now()
+    layout = load.named("layout", request.layout or "", load.layouts())
     found = folders(request.folders, layout, request.categories, request.per_prompt)
     beside = folders([("", request.reference)], layout, request.categories, request.per_prompt) if request.reference else []
     if len(beside) > 1:
@@ -229,7 +208,7 @@ def score_folders(request: ScoreRequest, store: Store, reporter: Reporter) -> Ru
         reporter.end()
     for cell in cells:
         _tell(cell, held, layout, reporter)
-    return _written(request, cells, held, scoring, n_loaded, n_excluded)
+    return _written(request, cells, held, scoring, started, (n_loaded, n_excluded))
 
 
 def _opened(store: Store, held: Against, settings: Sequence[str], reporter: Reporter) -> Scoring:
@@ -348,10 +327,10 @@ def _tell(cell: Cell, held: Against, layout: LayoutSpec, reporter: Reporter) -> 
 
 
 def _written(
-    request: ScoreRequest, cells: list[Cell], held: Against, scoring: Scoring, n_loaded: int, n_excluded: int
+    request: ScoreRequest, cells: list[Cell], held: Against, scoring: Scoring, started: str, counts: tuple[int, int]
 ) -> RunResult:
-    run, started = run_id(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    records = [_cell_record(cell, held, scoring, run, n_loaded, n_excluded) for cell in cells]
+    run = run_id()
+    records = [_cell_record(cell, held, scoring, run, *counts) for cell in cells]
     found = measured([(record, held.judge) for record in records], *held.described_by)
     entries = [
         {
@@ -361,7 +340,7 @@ def _written(
         for cell, value in zip(cells, found, strict=True)
     ]
     header = {
-        "started": started, "provenance": provenance(), "request": _plain(request), "backbone_sha": "",
+        "started": started, "finished": now(), "provenance": provenance(), "request": _plain(request), "backbone_sha": "",
         "scorers": scoring.identities, "safety_checker": "not known",
     }
     write_run(request.out, run, header, entries)

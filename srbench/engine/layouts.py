@@ -21,6 +21,28 @@ PLAIN_NAMES = ("all", "image", "images", "imgs", "samples")
 NOT_ASKED = "pictures of another category"
 
 
+@dataclass(frozen=True)
+class ScoreRequest:
+    """What a user asked of pictures that were made elsewhere, or of existing runs."""
+
+    folders: tuple[tuple[str, Path], ...]
+    """Methods by name with their folders; the name is empty where the folder's own counts."""
+    layout: str | None
+    """None where the folder holds runs."""
+    suite: str | None
+    concept: str | None
+    backbone: str | None
+    """Whose edition of the suite; only needed where there are several."""
+    prompts: Path | None
+    reference: Path | None
+    categories: tuple[str, ...]
+    per_prompt: int
+    protocol: str | None
+    scorers: tuple[str, ...]
+    settings: tuple[str, ...]
+    out: Path
+
+
 class Place(NamedTuple):
     """Which picture it is: the same in every folder that is compared."""
 

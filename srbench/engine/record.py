@@ -34,6 +34,11 @@ class Outcome:
     """Image key -> why it could not be sampled."""
 
 
+def now() -> str:
+    """The time as run files state it, UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
 def run_id() -> str:
     """A new run's name; those of later runs sort behind it."""
     seconds, rest = divmod(time.time_ns(), 10**9)

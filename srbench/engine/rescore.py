@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from srbench.analysis.results import ResultCell, to_dict
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import Row
 from srbench.engine.provenance import provenance
-from srbench.engine.record import image_record, run_id, write_run
+from srbench.engine.record import image_record, now, run_id, write_run
 from srbench.engine.rejudge import rows_of
 from srbench.engine.run import Reporter, RunResult
 from srbench.engine.runs import local_cells
@@ -52,7 +51,7 @@ def score_runs(folder: Path, scorers: Sequence[str], settings: Sequence[str], st
     wanted = [w for _, cells in runs for again in cells for w in _wanted(again, scorers, scoring)]
     _score(wanted, scoring, reporter)
     done = [cell for data, cells in runs for cell in _written(folder, data, cells, scorers, scoring)]
-    return RunResult(run_id(), done, SOME_FAILED if scoring.errors or scoring.broken else OK)
+    return RunResult(done[0].run, done, SOME_FAILED if scoring.errors or scoring.broken else OK)
 
 
 def _again(entry: dict[str, Any]) -> Again:
@@ -93,7 +92,7 @@ def _written(
     entries = [{**again.entry, "result": to_dict(cell)} for again, cell in zip(cells, found, strict=True)]
     said = {
         "from": data["run"], "scorers": list(scorers), "provenance": provenance(),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "finished": now(),
     }
     header = {name: value for name, value in data.items() if name not in ("schema", "run", "cells")}
     header |= {"scorers": {**data["scorers"], **scoring.identities}, "scored_again": said}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -14,7 +13,7 @@ from srbench.backbones.loader import Backbone
 from srbench.engine.generate import Made, generate
 from srbench.engine.plan import Cell, Planned, PlannedRow, RunRequest
 from srbench.engine.provenance import provenance
-from srbench.engine.record import Outcome, entries, results, run_id, write_run
+from srbench.engine.record import Outcome, entries, now, results, run_id, write_run
 from srbench.engine.score import Scoring, Wanted, kind_named
 from srbench.engine.store import Store
 from srbench.errors import MISSING, OK, SOME_FAILED, MissingError, SrbenchError
@@ -196,7 +195,7 @@ class RunResult:
 
 def execute(request: RunRequest, backbone: Backbone, cells: list[Cell], store: Store, reporter: Reporter) -> RunResult:
     """Carry a plan out. Running it again resumes; nothing that is in the store is sampled again."""
-    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    started = now()
     run = run_id()
     scoring = Scoring(store)
     if request.score:
@@ -218,7 +217,7 @@ def execute(request: RunRequest, backbone: Backbone, cells: list[Cell], store: S
     if request.score and not request.keep_images and any(cell.sensitive for cell in cells):
         reporter.line(f"{_drop(cells, store, scoring, todo)} images of sensitive cells were scored and dropped")
     header = {
-        "started": started, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "provenance": provenance(),
+        "started": started, "finished": now(), "provenance": provenance(),
         "request": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(request).items()},
         "backbone_sha": backbone.sha256, "scorers": scoring.identities, "safety_checker": "off",
     }

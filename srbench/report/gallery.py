@@ -260,7 +260,7 @@ def _traced(picture: Picture, record: RowRecord, cell: Hung, gated: bool) -> Pic
     tokens: list[Token] = []
     if trace.get("mask"):
         texts = () if gated else tokens_of(cell.record.backbone, record.row.prompt)
-        pairs = list(zip(trace["mask"], trace["alpha"], strict=False))[: len(texts) or None]
+        pairs = list(zip(trace["mask"], trace["alpha"], strict=True))[: len(texts) or None]
         tokens = [Token(texts[i] if texts else str(i), float(mask), float(alpha)) for i, (mask, alpha) in enumerate(pairs)]
     return replace(picture, unsafe=tuple(trace["unsafe"]), redirected=trace.get("redirected_steps"), tokens=tuple(tokens))
 

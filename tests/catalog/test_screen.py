@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,8 +72,8 @@ EDGES = st.sampled_from(["", " ", ", ", "(", '"', "a ", "the\n", "x: "])
 
 @settings(deadline=None)  # the machine may be busy
 @given(SPELT, EDGES, EDGES, st.sampled_from([str.lower, str.upper, str.title]))
-def test_a_word_is_found_wherever_it_stands(word: str, before: str, after: str, case: object) -> None:
-    assert screen.names_minor(f"{before}{case(word)}{after[::-1]}")  # type: ignore[operator]
+def test_a_word_is_found_wherever_it_stands(word: str, before: str, after: str, case: Callable[[str], str]) -> None:
+    assert screen.names_minor(f"{before}{case(word)}{after[::-1]}")
 
 
 @settings(deadline=None)  # the machine may be busy

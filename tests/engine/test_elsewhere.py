@@ -14,7 +14,8 @@ from PIL import Image
 
 from srbench.catalog import load
 from srbench.engine import elsewhere
-from srbench.engine.elsewhere import ScoreRequest, score_folders
+from srbench.engine.elsewhere import score_folders
+from srbench.engine.layouts import ScoreRequest
 from srbench.engine.rejudge import rejudge
 from srbench.engine.run import RunResult
 from srbench.engine.runs import newest

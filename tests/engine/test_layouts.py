@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -53,8 +54,8 @@ def touch(root: Path, *names: str) -> Path:
     return root
 
 
-def read(root: Path, layout: str, **options: object) -> layouts.Folder:
-    (found,) = folders([("", root)], load.layouts()[layout], **options)  # type: ignore[arg-type]
+def read(root: Path, layout: str, **options: Any) -> layouts.Folder:
+    (found,) = folders([("", root)], load.layouts()[layout], **options)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from srbench.errors import CellError
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 16, 3), dtype=np.uint8)
 
 
-def save(path: Path, image: Image.Image | None = None, **options: object) -> Path:
-    (image or Image.fromarray(PIXELS)).save(path, **options)  # type: ignore[arg-type]
+def save(path: Path, image: Image.Image | None = None, **options: Any) -> Path:
+    (image or Image.fromarray(PIXELS)).save(path, **options)
     return path
 
 

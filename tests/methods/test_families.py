@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,13 +172,16 @@ def test_a_negative_prompt_needs_guidance(bench: Bench) -> None:
 def test_the_negative_half_is_left_as_it_is(bench: Bench) -> None:
     """In the paper's mode only what is asked for is redirected, whatever the layout of guidance."""
     denoiser, seen = base.denoiser(bench.pipeline), []
-    calls: Callable[..., None] = lambda module, args, kwargs: seen.append(kwargs["encoder_hidden_states"].clone())  # noqa: E731
+
+    def watch(module: Any, args: Any, kwargs: Any) -> None:
+        seen.append(kwargs["encoder_hidden_states"].clone())
+
     active = bench.active("saferedir")
     kind = bench.prompts.kind
     call = base.Call(2, 3, True, (), kind.layout, (4, 8, 8) if kind.packed else None, kind.timesteps)
     negative = bench.prompts.encode(["", ""], None, negative=True).embeds
     with active.method.applied(bench.pipeline, active.artifact, active.options, call):
-        handle = denoiser.register_forward_pre_hook(calls, with_kwargs=True)  # behind the method's own
+        handle = denoiser.register_forward_pre_hook(watch, with_kwargs=True)  # behind the method's own
         try:
             bench.draw(bench.active("none"), [A, B])
         finally:

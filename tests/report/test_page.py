@@ -224,7 +224,10 @@ def test_gated_rows_show_no_text(made: Made, monkeypatch: pytest.MonkeyPatch) ->
     given = rows(2, "a secret prompt")
     known = {row["id"]: row for row in given}
     real = rejudge.rows_of
-    joined = lambda cell, entry: real(cell, {"rows": [{**e, "row": known[e["id"]]} for e in entry["rows"]]})  # noqa: E731
+
+    def joined(cell: Any, entry: Any) -> Any:
+        return real(cell, {"rows": [{**e, "row": known[e["id"]]} for e in entry["rows"]]})
+
     monkeypatch.setattr(rejudge, "rows_of", joined)
     made.run(given, gated=True, keep=True)
     html = made.html()
