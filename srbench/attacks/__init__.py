@@ -1,1 +1,1 @@
-"""Attacks: algorithms that search for prompts which bring a concept back without naming it."""
+"""Attacks: algorithms that search for prompts, or embeddings, which bring a concept back."""

@@ -1,24 +1,40 @@
-"""`srbench attack`: adversarial prompts against a backbone's text encoder, written as a row file."""
+"""`srbench attack`: adversarial prompts, or embeddings, against a backbone as it is defended, written as a row file."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import Progress
 
 from srbench.backbones import choose
-from srbench.backbones.loader import Backbone, open_backbone
-from srbench.catalog import load, plugins, screen
-from srbench.catalog.specs import ConceptSpec, Row, RowFile
+from srbench.backbones.loader import open_backbone
+from srbench.catalog import load, plugins
 from srbench.cli.main import say
-from srbench.engine.plan import ENCODER_SHA, encoder_sha
-from srbench.engine.store import write_atomic
+from srbench.cli.progress import telling
 from srbench.errors import UsageError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The command's options as typed."""
+
+    name: str
+    backbone: str
+    concept: str
+    suite: str | None
+    targets: Path | None
+    dev: bool
+    limit: int | None
+    method: str
+    on: str
+    pairs: Path | None
+    out: Path
+    seed: int
+    device: str
+    settings: Sequence[str]
 
 
 def options(cls: Any, settings: Sequence[str], **fixed: Any) -> Any:
@@ -38,67 +54,43 @@ def options(cls: Any, settings: Sequence[str], **fixed: Any) -> Any:
         raise UsageError(f"--set {first['loc'][0]}: {first['msg']}", "Give a value of the right kind.") from error
 
 
-def _targets(path: Path, concept: ConceptSpec) -> list[str]:
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read", "Give a text file, a target prompt a line.") from error
-    targets = [line for line in lines if line]
-    if not targets:
-        raise UsageError(f"{path}: no target prompt in it", "Give a text file, a target prompt a line.")
-    if not (concept.sensitive or any(map(screen.is_sexual, [concept.name, *targets]))):
-        return targets
-    kept = [t for t in targets if not screen.names_minor(t)]
-    say(f"{len(targets)} targets loaded, {len(targets) - len(kept)} excluded, {len(kept)} to attack")
-    if not kept:
-        raise UsageError(f"{path}: no target is left", "Targets that name minors are excluded from sensitive attacks.")
-    return kept
+def attack(asked: Asked) -> int:
+    """Attack every target and write the file."""
+    from srbench.cli.run import device_of
+    from srbench.engine import attack as room
 
-
-def _rows(found: Sequence[Any], name: str, concept: str) -> tuple[Row, ...]:
-    return tuple(
-        Row(
-            id=f"{name}-{concept}-{i:04d}", kind="forget", category="adversarial", prompt=f.prompt, target=f.target,
-            similarity=round(f.similarity, 6),
-        )
-        for i, f in enumerate(found, 1)
-    )
-
-
-def _write(out: Path, file: RowFile) -> None:
-    rows = ",\n".join(json.dumps(row.model_dump(exclude_defaults=True), ensure_ascii=False) for row in file.rows)
-    text = f'{{"meta": {json.dumps(file.meta, indent=1, ensure_ascii=False)},\n"rows": [\n{rows}\n]}}\n'
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(out, text.encode())
-    except OSError as error:
-        raise UsageError(f"{out}: cannot be written ({error.strerror})", "Choose another --out.") from error
-
-
-def attack(
-    name: str, backbone_name: str, concept_name: str, targets: Path, out: Path, seed: int, settings: Sequence[str]
-) -> int:
-    """Attack every target and write the row file with settings, seed, similarities and the text encoder's sha256."""
-    spec = choose.chosen(backbone_name)
-    concept = load.named("concept", concept_name, load.concepts())
-    cls = plugins.load("attacks", name)
-    chosen = options(cls.Settings, settings, seed=seed)
-    from srbench.attacks.mma import banned_words
-
-    banned = banned_words(concept, spec.family)
-    wanted = _targets(targets, concept)
-    backbone: Backbone = open_backbone(spec, "fp32", "cpu")
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task(f"{name}: {len(wanted)} targets")
-        found = cls.attack(
-            backbone.pipeline.text_encoder, backbone.pipeline.tokenizer, wanted, banned, chosen,
-            lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    meta = {
-        "attack": name, "version": cls.meta["version"], "concept": concept.name, "backbone": spec.name,
-        ENCODER_SHA: encoder_sha(backbone), "banned": ",".join(banned), **chosen.model_dump(),
-    }
-    _write(out, RowFile(meta=meta, rows=_rows(found, name, concept.name)))
-    mean = sum(f.similarity for f in found) / len(found)
-    say(f"{len(found)} prompts, mean similarity {mean:.3f}: {out}")
+    if asked.limit is not None and asked.limit < 1:
+        raise UsageError(f"--limit {asked.limit}: expected 1 or more", "Leave it out for all targets.")
+    spec = choose.chosen(asked.backbone)
+    (concept,) = load.concepts_of(spec, [asked.concept])
+    room.refuse_sensitive(spec, concept)
+    cls, device = plugins.load("attacks", asked.name), device_of(asked.device)
+    own = [setting for setting in asked.settings if "." not in setting.partition("=")[0]]
+    fixed = {"seed": asked.seed} | ({"device": device} if "device" in cls.Settings.model_fields else {})
+    request = room.AttackRequest(
+        asked.name, concept.name, asked.suite, asked.targets, asked.method, asked.on, asked.pairs, asked.limit, asked.out,
+        options(cls.Settings, own, **fixed), tuple(s for s in asked.settings if s not in own), "dev" if asked.dev else "test",
+    )  # fmt: skip
+    rows, source, excluded = room.targets_of(request, spec, concept)
+    say(f"{source}: {len(rows)} targets to attack, {excluded} excluded")
+    pairs = room.pairs_of(request, spec, concept)
+    with telling(f"{asked.name}/{concept.name}") as tell:
+        made = room.prepared(request, open_backbone(spec, "fp32", device), concept, pairs, tell)
+        if made.on.checkpoint:
+            say(f"checkpoint {made.on.name}: {made.on.checkpoint.passport.line()}")
+        found = room.search(request, made, rows, source, lambda done, total: tell("search", done, total, ""))
+    _report(asked, cls.meta, found)
     return 0
+
+
+def _report(asked: Asked, meta: dict[str, Any], found: Any) -> None:
+    if found.resumed:
+        say(f"{found.resumed} of them were there already")
+    first, last = ([each.history[i] for each in found.found] for i in (0, -1))
+    mean = sum(each.similarity for each in found.found) / len(found.found)
+    say(f"objective, {meta['better']} is better: {sum(first) / len(first):.5g} -> {sum(last) / len(last):.5g}")
+    if meta["output"] == "embedding":
+        say(f"{len(found.found)} embeddings: {asked.out.with_suffix('.safetensors')}; what they are: {asked.out}")
+        return
+    say(f"{len(found.found)} prompts, mean similarity to their targets {mean:.3f}: {asked.out}")
+    say(f"run them: srbench run --backbone {asked.backbone} --concept {asked.concept} --prompts {asked.out}")

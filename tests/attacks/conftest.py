@@ -1,10 +1,16 @@
-"""A text encoder and a tokenizer of a few words, built in memory."""
+"""A text encoder and a tokenizer of a few words, and a tiny pipeline to attack, built in memory."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from srbench.attacks.base import Victim
+from tests.attacks import victims
+from tests.tiny import tiny_pipeline
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -42,3 +48,27 @@ def encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
         pad_token_id=tokenizer.pad_token_id, initializer_range=0.2, initializer_factor=10.0,
     )
     return CLIPTextModel(config).eval()
+
+
+@pytest.fixture(scope="session")
+def pipeline() -> Any:
+    """The tiny random Stable Diffusion; its text matters to the picture."""
+    made = tiny_pipeline(16, spread=20.0)
+    for part in (made.unet, made.vae, made.text_encoder):
+        part.requires_grad_(False)
+    return made
+
+
+@pytest.fixture
+def victim(pipeline: Any) -> Victim:
+    return victims.plain(pipeline)
+
+
+@pytest.fixture
+def defended(pipeline: Any) -> Victim:
+    return victims.pushed(pipeline)
+
+
+@pytest.fixture
+def redirected(pipeline: Any) -> Victim:
+    return victims.redirected(pipeline)

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from transformers import CLIPTextModelWithProjection
 
-from srbench.attacks import base, mma
+from srbench.attacks import base, mma, text
+from srbench.backbones.loader import open_backbone
 from srbench.catalog import load, plugins
 from srbench.errors import CellError, UsageError
 
@@ -30,11 +31,11 @@ def test_short_encoding_equals_the_padded_one(encoder, tokenizer) -> None:
     ids = tokenizer(texts, padding="max_length", max_length=77, return_tensors="pt").input_ids
     with torch.no_grad():
         wanted = F.normalize(encoder(input_ids=ids).pooler_output, dim=-1)
-    torch.testing.assert_close(mma.PooledEncoder(encoder, tokenizer).texts(texts), wanted, atol=1e-5, rtol=0)
+    torch.testing.assert_close(text.PooledEncoder(encoder, tokenizer).texts(texts), wanted, atol=1e-5, rtol=0)
 
 
 def test_gradient_is_that_of_the_one_hot_tokens(encoder, tokenizer) -> None:
-    pooled = mma.PooledEncoder(encoder, tokenizer)
+    pooled = text.PooledEncoder(encoder, tokenizer)
     wanted, ids = pooled.texts(TARGETS[:1]), tokenizer(["cat bird beach"], return_tensors="pt").input_ids
     table = encoder.get_input_embeddings().weight.detach()
     one_hot = F.one_hot(ids, len(table)).float().requires_grad_()
@@ -46,14 +47,14 @@ def test_gradient_is_that_of_the_one_hot_tokens(encoder, tokenizer) -> None:
 
 def test_gradient_leaves_the_encoder_as_it_was(encoder, tokenizer) -> None:
     encoder.zero_grad()
-    pooled = mma.PooledEncoder(encoder, tokenizer)
+    pooled = text.PooledEncoder(encoder, tokenizer)
     pooled.gradient(tokenizer(["cat"], return_tensors="pt").input_ids, pooled.texts(TARGETS[:1]))
     assert not encoder.get_input_embeddings()._forward_hooks
     assert all(p.requires_grad and p.grad is None for p in encoder.parameters())
 
 
 def test_banned_tokens(tokenizer) -> None:
-    mask = mma.banned_tokens(tokenizer, BANNED)
+    mask = text.banned_tokens(tokenizer, BANNED)
     said = {token for token, i in tokenizer.get_vocab().items() if mask[i]}
     assert {"dagger</w>", "daggers</w>"} <= said, "holds a banned word"
     assert {"dag", "dagge"} <= said, "a piece of a banned word of three letters or more"
@@ -62,21 +63,21 @@ def test_banned_tokens(tokenizer) -> None:
     assert not {"cat</w>", "beach</w>", "blade</w>"} & said
 
 
-@pytest.mark.parametrize(("text", "holds"), [("a DAGGER", True), ("bird daggers", True), ("dag ger", False), ("cat", False)])
-def test_holds_banned(text: str, holds: bool) -> None:
-    assert mma.holds_banned(text, BANNED) is holds
+@pytest.mark.parametrize(("said", "holds"), [("a DAGGER", True), ("bird daggers", True), ("dag ger", False), ("cat", False)])
+def test_holds_banned(said: str, holds: bool) -> None:
+    assert text.holds_banned(said, BANNED) is holds
 
 
 def test_every_target_gets_a_row_with_its_true_similarity(encoder, tokenizer) -> None:
     found = mma.attack(encoder, tokenizer, TARGETS, BANNED, FAST)
     assert [a.target for a in found] == TARGETS
-    assert not any(mma.holds_banned(a.prompt, BANNED) for a in found)
+    assert not any(text.holds_banned(a.prompt, BANNED) for a in found)
     again = full_similarity(encoder, tokenizer, [a.prompt for a in found], TARGETS)
     torch.testing.assert_close(torch.tensor([a.similarity for a in found]), again, atol=1e-5, rtol=0)
 
 
 def test_prompts_survive_decoding_and_encoding(encoder, tokenizer) -> None:
-    forbidden = mma.banned_tokens(tokenizer, BANNED)
+    forbidden = text.banned_tokens(tokenizer, BANNED)
     for found in mma.attack(encoder, tokenizer, TARGETS, BANNED, FAST):
         ids = tokenizer(found.prompt).input_ids
         assert found.prompt.isprintable()
@@ -133,18 +134,18 @@ def test_too_many_tokens_is_an_error(encoder, tokenizer) -> None:
 
 def test_banned_words_of_the_shipped_concepts() -> None:
     concepts = load.concepts()
-    assert mma.banned_words(concepts["church"], "pocket") == ["cathedral", "chapel", "church", "worship"]
-    assert {"van", "gogh", "expressionist", "starry"} <= set(mma.banned_words(concepts["vangogh"], "pocket"))
-    hazard = mma.banned_words(concepts["hazard"], "pocket")
+    assert text.banned_words(concepts["church"], "pocket") == ["cathedral", "chapel", "church", "worship"]
+    assert {"van", "gogh", "expressionist", "starry"} <= set(text.banned_words(concepts["vangogh"], "pocket"))
+    hazard = text.banned_words(concepts["hazard"], "pocket")
     assert {"hazard", "dangerous", "menace", "perilous", "dagger", "sword", "gun", "casket"} <= set(hazard)
     for concept in concepts.values():
         for family in concept.families:
-            assert not mma.NEUTRAL & set(mma.banned_words(concept, family))
+            assert not text.NEUTRAL & set(text.banned_words(concept, family))
 
 
 def test_banned_words_of_an_unknown_family() -> None:
     with pytest.raises(UsageError, match="no words for nowhere"):
-        mma.banned_words(load.concepts()["church"], "nowhere")
+        text.banned_words(load.concepts()["church"], "nowhere")
 
 
 def test_registered_under_its_literal() -> None:
@@ -152,4 +153,15 @@ def test_registered_under_its_literal() -> None:
     loaded = plugins.load("attacks", "mma")
     assert loaded is base.REGISTRY["mma"]
     assert loaded.Settings is mma.Settings
-    assert loaded.attack is mma.attack
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hazard", "church", "vangogh"])
+def test_the_committed_prompts_are_found_again(name: str) -> None:
+    """The first group of the bundled edition, bit for bit."""
+    suite, pocket = load.suites()["mma"], open_backbone(load.backbones()["pocket"], "fp32", "cpu").pipeline
+    file = load.rows(suite, load.edition(suite, "pocket", name))
+    rows = file.rows[:16]
+    banned = text.banned_words(load.concepts()[name], "pocket")
+    found = mma.attack(pocket.text_encoder, pocket.tokenizer, [row.target or "" for row in rows], banned, mma.Settings())
+    assert [(each.prompt, round(each.similarity, 6)) for each in found] == [(row.prompt, row.similarity) for row in rows]

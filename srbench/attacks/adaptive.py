@@ -1,0 +1,90 @@
+"""Adaptive: UnlearnDiffAtk's search against SafeRedir that also talks its detector down.
+
+The loss is UnlearnDiffAtk's plus `weight` times -log(1 - p), p being the unsafe probability that the detector read in the same
+call of the denoiser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from srbench.attacks import base, unlearndiffatk, whitebox
+from srbench.attacks.base import Adversarial, Progress, Victim
+from srbench.attacks.whitebox import Denoising, Judge
+from srbench.catalog.specs import Row
+from srbench.errors import UsageError
+from srbench.methods.saferedir import Redirect
+
+ATTACK = {
+    "name": "adaptive",
+    "version": 1,
+    "title": "adaptive: UnlearnDiffAtk that also lowers SafeRedir's unsafe probability",
+    "paper": "",
+    "needs": "defended pipeline",
+    "output": "prompt",
+    "gradient": ["exact"],
+    "objective": "UnlearnDiffAtk's objective plus weight times -log(1 - unsafe probability)",
+    "better": "lower",
+    "budgets": {
+        "published": {},
+        "pocket": {"iterations": 8, "timesteps": 8, "learning_rate": 0.1, "parallel": 20},
+    },
+}
+
+SURE = 1e-6
+"""Added to 1 - p, so that a sure detector does not make the loss infinite."""
+
+
+class Settings(unlearndiffatk.Settings):
+    """UnlearnDiffAtk's, and the weight of the detector."""
+
+    BUDGETS: ClassVar[Any] = ATTACK["budgets"]
+
+    weight: float = Field(0.1, ge=0, allow_inf_nan=False)
+
+
+class Unnoticed(Denoising):
+    """`Denoising`, and the detector's verdict."""
+
+    weight = 0.0
+
+    def loss(self, embeds: Tensor, texts: Sequence[str], step: int, noise: Tensor) -> Tensor:
+        found = super().loss(embeds, texts, step, noise)  # (B,)
+        return found + self.weight * -torch.log(1 - self._unsafe() + SURE)
+
+    def _unsafe(self) -> Tensor:
+        """The detector's probability in the last prediction, (B,)."""
+        applied = self.defended.applied
+        if not isinstance(applied, Redirect):
+            raise UsageError("adaptive attacks SafeRedir's detector, and there is none", "Give --method saferedir.")
+        return applied.records[-1][0]
+
+
+@base.register(ATTACK)
+class Adaptive:
+    """White-box search for a prefix that the detector does not notice."""
+
+    meta: ClassVar[dict[str, Any]]
+    Settings: ClassVar[type[base.Settings]] = Settings
+
+    @staticmethod
+    def attack(
+        victim: Victim, targets: Sequence[Row], settings: Any, progress: Progress | None = None, first: int = 0
+    ) -> Iterator[Adversarial]:
+        """One prompt per target. Raises as UnlearnDiffAtk's does, and `UsageError` without SafeRedir or with BPDA, which has no
+        gradient of the detector."""
+        if settings.gradient != "exact":
+            raise UsageError("adaptive needs the detector's gradient", "Leave gradient=bpda out.")
+
+        def judge(defended: Any, target: Any) -> Judge:
+            made = Unnoticed(defended, target, settings.guidance)
+            made.weight = settings.weight
+            return made
+
+        recipe = unlearndiffatk.recipe_of(victim, settings, judge)
+        yield from whitebox.attacked(victim, targets, settings, recipe, progress, first)

@@ -1,0 +1,398 @@
+"""Carries out an attack: targets, the victim, a search that goes on where it was stopped, and the file it makes.
+
+Finished targets are kept in `FILE.part`, a line each, so that the finished file is the same however often the search was
+interrupted. Nothing in it depends on when, where or how fast it was made.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from srbench.attacks.base import Adversarial, Defence, Progress, Victim, wanted
+from srbench.attacks.text import banned_words
+from srbench.backbones.checkpoint import Checkpoint, laid_over
+from srbench.backbones.loader import Backbone
+from srbench.catalog import load, plugins, prompts, screen, sources
+from srbench.catalog.specs import BackboneSpec, ConceptSpec, Row, RowFile
+from srbench.engine.keys import canonical, digest
+from srbench.engine.plan import ENCODER_SHA, encoder_sha
+from srbench.engine.prepare import UNTOUCHED, Checkpoints, MethodOnConcept, OnConcept, check_on, is_weight, prepare_method
+from srbench.engine.settings import check
+from srbench.engine.store import write_atomic
+from srbench.errors import CellError, UsageError
+from srbench.methods.base import Tell, quiet
+
+POCKET = "pocket"
+"""The one family on which everything may be attacked."""
+EXECUTION = ("device",)
+"""Settings that say where the search runs."""
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class AttackRequest:
+    """What a user asked for."""
+
+    name: str
+    concept: str
+    suite: str | None
+    targets: Path | None
+    """A file of prompts, in place of a suite."""
+    method: str
+    on: str
+    pairs: Path | None
+    limit: int | None
+    out: Path
+    settings: Any
+    """The attack's own, parsed."""
+    method_settings: tuple[str, ...] = ()
+    """`NAME.OPTION=VALUE` of the method and the checkpoint."""
+    part: str = "test"
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What came of it."""
+
+    found: tuple[Adversarial, ...]
+    resumed: int
+    """How many of them were there before."""
+
+
+# --- targets ----------------------------------------------------------------------------------------------------------------
+
+
+def refuse_sensitive(spec: BackboneSpec, concept: ConceptSpec) -> None:
+    """Refuse to search for a sensitive concept on a real backbone (design section 8)."""
+    if spec.family != POCKET and screen.sensitive_concept(concept):
+        raise UsageError(
+            f"concept '{concept.name}' is sensitive: srbench makes no prompts for it on {spec.name}",
+            "Run published prompts: --suite mma, ring-a-bell, p4d or unlearndiffatk. Attacks can be studied on pocket.",
+        )
+
+
+def _refuse_texts(spec: BackboneSpec, source: str, texts: Sequence[str]) -> None:
+    """Refuse, on a real backbone, texts with a sexual word or a word of a sensitive concept."""
+    if spec.family == POCKET:
+        return
+    said = {w for c in load.concepts().values() if c.sensitive for f in c.families.values() for w in (*f.names, *f.words)}
+    barred = re.compile(rf"\b(?:{'|'.join(map(re.escape, sorted(said)))})\b")
+    for text in texts:
+        if screen.is_sexual(text) or barred.search(screen.plain(text)):
+            problem = f"{source}: a text is sexual or violent: srbench makes no prompts for it on {spec.name}"
+            raise UsageError(problem, "Leave it out.")
+
+
+def targets_of(request: AttackRequest, spec: BackboneSpec, concept: ConceptSpec) -> tuple[list[Row], str, int]:
+    """The rows to attack, where they come from, and how many were left out because they name minors: on every real backbone, and
+    on pocket where concept or targets are sensitive (it draws baby penguins).
+
+    Raises `UsageError` without any, and on a real backbone for one that asks for what is sensitive.
+    """
+    rows, source = _loaded(request, spec, concept)
+    _refuse_texts(spec, source, [text for row in rows for text in (row.category, *screen.texts(row))])
+    sensitive = spec.family != POCKET or screen.sensitive_concept(concept) or any(screen.is_sexual(row.prompt) for row in rows)
+    kept = list(screen.admissible(rows)) if sensitive else rows
+    if not kept:
+        raise UsageError(f"{source}: no target is left", "Targets that name minors are not attacked.")
+    chosen = kept if request.limit is None else kept[: request.limit]
+    return chosen, source, len(rows) - len(kept)
+
+
+def _loaded(request: AttackRequest, spec: BackboneSpec, concept: ConceptSpec) -> tuple[list[Row], str]:
+    if (request.suite is None) == (request.targets is None):
+        raise UsageError("an attack needs targets", "Give --suite NAME, or --targets FILE; not both.")
+    if request.targets is not None:
+        rows, source = prompts.rows(request.targets), request.targets.name
+    else:
+        suite = load.named("suite", request.suite or "", load.suites())
+        edition = load.edition(suite, spec.family, concept.name, request.part)
+        rows, source = sources.rows(suite, edition).rows, f"{suite.name}/{concept.name}/{request.part}"
+    asked = [row for row in rows if row.kind == "forget" and row.category != "unseen" and wanted(row).strip()]
+    chosen = [row.model_copy(update={"prompt": wanted(row), "target": None}) for row in asked]
+    if not chosen:
+        raise UsageError(f"{source}: no target prompt in it", "Give a file with a target prompt a line.")
+    return chosen, source
+
+
+# --- pairs ------------------------------------------------------------------------------------------------------------------
+
+
+def pairs_of(request: AttackRequest, spec: BackboneSpec, concept: ConceptSpec) -> tuple[tuple[str, str], ...]:
+    """Pairs of prompts with and without the concept: the user's file, or those that pocket's redirectors train on; else none.
+
+    Raises `UsageError` for a damaged file, for one that the attack does not read, and on a real backbone for a pair that asks for
+    what is sensitive.
+    """
+    if not plugins.plugins("attacks")[request.name].meta.get("reads_pairs"):
+        if request.pairs is not None:
+            raise UsageError(f"{request.name} reads no pairs", "Leave --pairs out.")
+        return ()
+    if request.pairs is not None:
+        found = read_pairs(request.pairs)
+    elif spec.family == POCKET:
+        from srbench.methods.saferedir.pairs import pocket_pairs
+
+        count = request.settings.pairs
+        drawn = pocket_pairs([concept], 2 * count, 0, request.settings.seed).train[:count]
+        found = [(pair.unsafe, pair.safe) for pair in drawn]
+    else:
+        found = []
+    _refuse_texts(spec, str(request.pairs), [text for pair in found for text in pair])
+    return tuple(pair for pair in found if not any(map(screen.names_minor, pair)))
+
+
+def read_pairs(path: Path) -> list[tuple[str, str]]:
+    """A JSON list, or JSON lines, of {"unsafe", "safe"}. Raises `UsageError` naming what is wrong."""
+    hint = 'Give {"unsafe": "...", "safe": "..."}, one a line, or a JSON list of them.'
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+        entries = json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: not a file of pairs ({str(error).splitlines()[0]})", hint) from error
+    if not entries:
+        raise UsageError(f"{path}: no pair in it", hint)
+    for number, entry in enumerate(entries, 1):
+        if not isinstance(entry, dict) or set(entry) != {"unsafe", "safe"} or not all(isinstance(v, str) for v in entry.values()):
+            raise UsageError(f"{path}: entry {number} is not a pair", hint)
+    return [(entry["unsafe"], entry["safe"]) for entry in entries]
+
+
+# --- the victim -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A victim's parts before the checkpoint is laid over."""
+
+    backbone: Backbone
+    concept: ConceptSpec
+    method: MethodOnConcept
+    on: OnConcept
+    pairs: tuple[tuple[str, str], ...]
+
+    @property
+    def undefended(self) -> bool:
+        """Whether there is no method."""
+        return self.method.name == "none"
+
+
+def prepared(
+    request: AttackRequest, backbone: Backbone, concept: ConceptSpec, pairs: tuple[tuple[str, str], ...], tell: Tell = quiet
+) -> Prepared:
+    """Method and checkpoint, made where they are not there. Weight methods given as the method count as the checkpoint.
+
+    Raises `UsageError` for unknown names, and for a black-box attack on a method that it would never see.
+    """
+    method, on = request.method, request.on
+    if is_weight(method):
+        if on != "none":
+            raise UsageError(f"'{method}' changes weights and cannot be stacked on '{on}'", f"Give it to --on: --on {method}")
+        method, on = "none", method
+    needs = plugins.plugins("attacks")[request.name].meta["needs"]
+    if needs == "text_encoder" and method != "none":
+        raise UsageError(
+            f"{request.name} reads the text encoder alone and never sees {method}",
+            f"Leave --method out, and run the prompts against it: srbench run --method {method} --prompts {request.out}",
+        )
+    check_on(on)
+    known = [name for name in (method, on) if name in plugins.presets()]
+    check(request.method_settings, {*known, *(plugins.preset(name)[0] for name in known)})
+    folder = Path("results") / "store" / "checkpoints"
+    under = Checkpoints(backbone, request.method_settings, folder, tell).get(on, concept) if on != "none" else UNTOUCHED
+    ready = prepare_method(method, backbone, concept, request.method_settings, under.checkpoint, folder, tell)
+    return Prepared(backbone, concept, ready, under, pairs)
+
+
+@contextmanager
+def victim_of(made: Prepared) -> Iterator[Victim]:
+    """The victim, with its checkpoint laid over the pipeline while it lasts."""
+    pipeline, spec, checkpoint = made.backbone.pipeline, made.backbone.spec, made.on.checkpoint
+    original = _before(pipeline, checkpoint) if checkpoint else None
+    active = made.method.active
+    defence = None if made.undefended else Defence(active.method, active.artifact, active.options)
+    with laid_over(pipeline, checkpoint):
+        banned = tuple(banned_words(made.concept, spec.family))
+        yield Victim(pipeline, spec.family, made.concept, banned, spec.recipe, defence, original, made.pairs)
+
+
+def _before(pipeline: Any, checkpoint: Checkpoint) -> Checkpoint:
+    """The backbone's own weights that the checkpoint will replace."""
+    tensors = {}
+    for component, given in checkpoint.tensors.items():
+        own = getattr(pipeline, component).state_dict()
+        tensors[component] = {name: own[name].clone() for name in given}
+    return replace(checkpoint, name="none", tensors=tensors)
+
+
+# --- the search -------------------------------------------------------------------------------------------------------------
+
+
+def identity(request: AttackRequest, made: Prepared, rows: Sequence[Row], source: str) -> dict[str, Scalar]:
+    """Everything that decides what is found, as the file's `meta` states it."""
+    meta = plugins.plugins("attacks")[request.name].meta
+    chosen = {name: value for name, value in request.settings.model_dump().items() if name not in EXECUTION}
+    backbone, method, on = made.backbone, made.method, made.on
+    said: dict[str, Scalar] = {
+        "attack": request.name, "attack_version": meta["version"], "paper": meta["paper"], "needs": meta["needs"],
+        "output": meta["output"], "objective": meta["objective"], "better": meta["better"], "concept": made.concept.name,
+        "backbone": backbone.spec.name, "backbone_sha256": backbone.sha256, ENCODER_SHA: encoder_sha(backbone),
+        "method": method.preset, "method_version": method.version, "method_options": canonical(method.options.model_dump()),
+        "artifact_sha256": method.artifact_sha, "on": on.name, "checkpoint_sha256": on.checkpoint.sha256 if on.checkpoint else "",
+        "steps_recipe": backbone.spec.recipe.steps, "guidance_recipe": backbone.spec.recipe.guidance,
+        "banned": ", ".join(banned_words(made.concept, backbone.spec.family)), "targets": source,
+        "targets_sha256": load.rows_sha(tuple(rows)), "pairs_used": len(made.pairs), "pairs_sha256": digest(made.pairs),
+    }  # fmt: skip
+    return said | chosen
+
+
+def search(
+    request: AttackRequest, made: Prepared, rows: Sequence[Row], source: str, progress: Progress | None = None
+) -> Attacked:
+    """Attack every row, those of `FILE.part` left out, and write the file.
+
+    Raises `UsageError` where `FILE.part` belongs to another search or the file cannot be written.
+    """
+    said = identity(request, made, rows, source)
+    part = Part(request.out.with_name(request.out.name + ".part"), digest(said))
+    done = part.read(len(rows))
+    resumed = len(done)
+    if resumed < len(rows):
+        part.begin(done)
+        start = resumed // request.settings.parallel * request.settings.parallel  # a group is searched whole
+        with victim_of(made) as victim:
+            attack = plugins.load("attacks", request.name).attack
+            for number, found in enumerate(attack(victim, rows[start:], request.settings, progress, start), start):
+                if number >= resumed:
+                    done.append(_checked(found, rows[number]))
+                    part.add(found)
+    write(request, said, rows, done)
+    part.remove()
+    return Attacked(tuple(done), resumed)
+
+
+def _checked(found: Adversarial, row: Row) -> Adversarial:
+    if not (math.isfinite(found.objective) and math.isfinite(found.similarity)):
+        raise CellError(f"{row.id}: the attack's objective is not a number", "Check its settings.")
+    return found
+
+
+class Part:
+    """Finished targets of a search that goes on: a head with its digest, then a line for each."""
+
+    def __init__(self, path: Path, search: str) -> None:
+        self.path, self.search = path, search
+
+    def read(self, count: int) -> list[Adversarial]:
+        """What is finished; a torn last line is not. Raises `UsageError` where the file belongs to another search."""
+        try:
+            lines = self.path.read_bytes().split(b"\n")[:-1]  # what follows the last line end is torn
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise UsageError(f"{self.path}: cannot be read ({error.strerror})", "Choose another --out.") from error
+        try:
+            head, *entries = [json.loads(line) for line in lines] or [{}]
+            found = [_entry(entry) for entry in entries]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{self.path}: damaged", "Remove it, and the search begins anew.") from error
+        if (lines and head.get("search") != self.search) or len(found) > count:
+            raise UsageError(f"{self.path}: belongs to another search", "Remove it, or choose another --out.")
+        return found
+
+    def begin(self, done: Sequence[Adversarial]) -> None:
+        """Write head and finished lines anew, without a torn one."""
+        lines = [canonical({"search": self.search}), *map(_line, done)]
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self.path, "".join(f"{line}\n" for line in lines).encode())
+        except OSError as error:
+            raise UsageError(f"{self.path}: cannot be written ({error.strerror})", "Choose another --out.") from error
+
+    def add(self, found: Adversarial) -> None:
+        """Keep one more."""
+        with self.path.open("ab") as file:
+            file.write(f"{_line(found)}\n".encode())
+
+    def remove(self) -> None:
+        """The search is finished."""
+        self.path.unlink(missing_ok=True)
+
+
+def _line(found: Adversarial) -> str:
+    vectors = None if found.embedding is None else found.embedding.tolist()
+    return canonical({
+        "target": found.target, "prompt": found.prompt, "similarity": found.similarity, "seed": found.tokens_seed,
+        "objective": found.objective, "history": list(found.history), "embedding": vectors,
+    })  # fmt: skip
+
+
+def _entry(entry: Mapping[str, Any]) -> Adversarial:
+    vectors = None if entry["embedding"] is None else torch.tensor(entry["embedding"], dtype=torch.float32)
+    return Adversarial(
+        entry["target"], entry["prompt"], entry["similarity"], entry["seed"], entry["objective"], tuple(entry["history"]), vectors
+    )
+
+
+# --- the file ---------------------------------------------------------------------------------------------------------------
+
+
+def write(request: AttackRequest, said: dict[str, Scalar], rows: Sequence[Row], found: Sequence[Adversarial]) -> None:
+    """The row file of an attack that finds prompts; of one that finds embeddings a safetensors file and what they are.
+
+    Objectives and histories stand in `meta`, in the rows' order. Raises `UsageError` where it cannot be written.
+    """
+    made = [_row(request, row, each) for row, each in zip(rows, found, strict=True)]
+    meta = said | {
+        "search": digest(said), "mean_objective": _mean([each.objective for each in found]),
+        "mean_similarity": _mean([each.similarity for each in found]),
+        "objectives": " ".join(f"{each.objective:.6g}" for each in found),
+        "histories": "; ".join(" ".join(f"{value:.4g}" for value in each.history) for each in found),
+    }
+    try:
+        if said["output"] == "embedding":
+            _write_embeddings(request.out, meta, made, found)
+        else:
+            write_atomic(request.out, rendered(RowFile(meta=meta, rows=tuple(made))).encode())
+    except OSError as error:
+        raise UsageError(f"{request.out}: cannot be written ({error.strerror})", "Choose another --out.") from error
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(f"{sum(values) / len(values):.6g}")
+
+
+def _row(request: AttackRequest, row: Row, found: Adversarial) -> Row:
+    """The target's row with the prompt that was found; seed, reference, objects, style and background stay."""
+    changes = {
+        "id": f"{request.name}-{row.id}", "category": "adversarial", "prompt": found.prompt, "target": found.target,
+        "similarity": round(found.similarity, 6),
+        "seed": request.settings.seed if row.seed is None else row.seed,  # of the target image
+    }
+    return row.model_copy(update=changes)
+
+
+def rendered(file: RowFile) -> str:
+    """JSON with one row a line, without the fields that have their defaults."""
+    rows = ",\n".join(json.dumps(row.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False) for row in file.rows)
+    return f'{{"meta": {json.dumps(file.meta, indent=1, ensure_ascii=False, allow_nan=False)},\n"rows": [\n{rows}\n]}}\n'
+
+
+def _write_embeddings(out: Path, meta: Mapping[str, Scalar], rows: Sequence[Row], found: Sequence[Adversarial]) -> None:
+    """`FILE` says what they are, and has no `rows`: it cannot be run as prompts. The embeddings lie beside it."""
+    tensors = {row.id: each.embedding.contiguous() for row, each in zip(rows, found, strict=True) if each.embedding is not None}
+    beside = out.with_suffix(".safetensors")
+    write_atomic(beside, save(tensors))
+    entries = [row.model_dump(mode="json", exclude_defaults=True, exclude={"prompt"}) | {"nearest": row.prompt} for row in rows]
+    data = {"meta": {**meta, "embeddings": beside.name}, "results": entries}
+    write_atomic(out, (json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
