@@ -172,12 +172,15 @@ def concepts_of(backbone: BackboneSpec, names: Iterable[str]) -> list[ConceptSpe
     return found
 
 
-def edition(suite: SuiteSpec, family: str, concept: str, part: str = "test") -> Edition:
-    """The suite's prompts for a backbone family and concept. Raises `UsageError` where there are none."""
-    for at in ((family, concept), (family, ANY), (ANY, concept), (ANY, ANY)):
-        for found in suite.editions:
-            if (found.family, found.concept, found.part) == (*at, part):
-                return found
+def edition(suite: SuiteSpec, family: str, concept: str, part: str = "test", copy: bool = False) -> Edition:
+    """The suite's prompts for a backbone family and concept. Raises `UsageError` where there are none.
+
+    copy: whether the user gives a copy of the published prompts; an edition that srbench ships then counts last.
+    """
+    places = ((family, concept), (family, ANY), (ANY, concept), (ANY, ANY))
+    fitting = [e for at in places for e in suite.editions if (e.family, e.concept, e.part) == (*at, part)]
+    for found in sorted(fitting, key=lambda each: copy and bool(each.file)):
+        return found
     known = sorted({e.concept for e in suite.editions if e.family in (family, ANY)})
     raise UsageError(
         f"suite '{suite.name}' has no {part} edition for {concept} on {family}",

@@ -49,6 +49,12 @@ def rows(path: Path, columns: Mapping[str, str] | None = None) -> tuple[Row, ...
     return _checked(path, tuple(_row(path, number, line, fields) for number, line in enumerate(lines)))
 
 
+def meta(path: Path) -> dict[str, str | int | float | bool | None]:
+    """What a JSON file with rows of srbench's own says of their making; nothing of other files. Raises `UsageError`."""
+    lines = _lines(path) if path.suffix.lower() == ".json" else None
+    return dict(lines.meta) if isinstance(lines, RowFile) else {}
+
+
 def tasks(path: Path, task: str) -> tuple[Row, ...]:
     """Rows of a JSON file of the form {task: {category: [prompts]}}, with ids `category-number`. Raises `UsageError`."""
     data = _json(path)
@@ -187,13 +193,25 @@ def _row(path: Path, number: int, line: Line, fields: dict[str, str]) -> Row:
 
 def _checked(path: Path, found: tuple[Row, ...]) -> tuple[Row, ...]:
     seen: set[str] = set()
-    for row in found:
+    for number, row in enumerate(found, 1):
+        _check_text(path, number, row)
         if row.id in seen:
             raise UsageError(f"{path}: the id '{row.id}' stands twice", "Number the prompts anew.")
         seen.add(row.id)
     if not found:
         _refuse_empty(path)
     return found
+
+
+def _check_text(path: Path, number: int, row: Row) -> None:
+    """Half a surrogate pair, which JSON can hold, is no text: neither a tokenizer nor a file takes it."""
+    for field in ("id", "category", "prompt", "negative_prompt", "reference", "target"):
+        text = getattr(row, field) or ""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            broken = f"{field} has half a character (\\u{ord(text[error.start]):x}) at place {error.start + 1}"
+            raise UsageError(f"{path}: prompt {number}: its {broken}", "Mend the file.") from error
 
 
 def _refuse_empty(path: Path) -> None:

@@ -112,6 +112,7 @@ def _read(suite: SuiteSpec, which: Edition, given: Given) -> Found:
         names = ", ".join(file.file for file in which.files)
         raise UsageError(f"suite '{suite.name}' has {len(which.files)} files", f"Give --prompts their folder: {names}")
     found, shas, notes, variant = [], [], [], []
+    said: dict[str, str | int | float | bool | None] = {}
     for file in which.files:
         path = _copy(suite, file, given.prompts) if given.prompts else locate(suite, which, file)
         prompts.refuse_pointer(path)
@@ -123,6 +124,7 @@ def _read(suite: SuiteSpec, which: Edition, given: Given) -> Found:
         elif file.sha256 == UNVERIFIED and (file.hub or file.url):
             notes.append(f"Unverified source: {suite.name} (sha256 {shas[-1][:12]}..., computed here, compared with no other).")
         found.append(_with_marks(file, path, alone=len(which.files) == 1))
+        said |= {} if file.task else prompts.meta(path)
     together = [row for part in found for row in part]
     if which.rows not in (UNVERIFIED, len(together)):
         problem = f"{suite.name}: expected {which.rows} rows, found {len(together)}"
@@ -131,7 +133,7 @@ def _read(suite: SuiteSpec, which: Edition, given: Given) -> Found:
         variant = variant or [f"prompts={shas[0][:8]}"]
     paired = tuple(_paired(together, which.misfits)) if which.paired else tuple(together)
     RowFile(meta={}, rows=paired)  # ids of several files may clash
-    return Found(paired, {}, tuple(shas), tuple(dict.fromkeys(notes)), (), tuple(variant))
+    return Found(paired, said, tuple(shas), tuple(dict.fromkeys(notes)), (), tuple(variant))
 
 
 def _other(suite: SuiteSpec, file: SourceFile, path: Path, sha: str) -> str:
@@ -192,13 +194,15 @@ def locate(suite: SuiteSpec, which: Edition, file: SourceFile) -> Path:
         ask = f"Ask for access first: https://huggingface.co/datasets/{file.hub}. " if which.gated or suite.gated else ""
         raise MissingError(
             f"the prompts of suite '{suite.name}' are not on this machine ({file.hub or file.url or file.file})",
-            f"{ask}Fetch them: {command(suite, file)} (or give your own copy: --prompts FILE)",
+            f"{ask}{'Make' if file.made_by else 'Fetch'} them: {command(suite, file)} (or give your own copy: --prompts FILE)",
         )
     return found
 
 
 def command(suite: SuiteSpec, file: SourceFile) -> str:
     """The shell command that fetches a file."""
+    if file.made_by:
+        return file.made_by
     if file.url:
         return f"curl -fL --create-dirs -o {shlex.quote(str(download_path(suite, file)))} {shlex.quote(file.url)}"
     only = f" {shlex.quote(file.file)}" if file.file else ""

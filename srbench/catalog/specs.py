@@ -146,6 +146,8 @@ class SourceFile(Spec):
     """Of all its rows; empty where a column says it."""
     task: str = ""
     """Key in a JSON file of the form {task: {category: [prompts]}}."""
+    made_by: str = ""
+    """The command that makes it, where nobody publishes it."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Row field -> its column, where that goes by another name than `prompts.COLUMNS` knows."""
 

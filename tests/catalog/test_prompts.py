@@ -152,3 +152,28 @@ def test_categories_may_be_several(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no row has the category 'violent'") as caught:
         of_categories(found, ["violent"])
     assert "Did you mean 'violence'" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", [
+    '["a kite", "a boat \\ud800"]', '[{"prompt": "a kite", "category": "x"}, {"prompt": "a boat", "category": "x\\udfff"}]',
+    '{"meta": {}, "rows": [{"id": "a", "kind": "forget", "category": "", "prompt": "a kite"}, '
+    '{"id": "b", "kind": "forget", "category": "", "prompt": "a boat", "target": "\\udc00"}]}',
+])  # fmt: skip
+def test_half_a_character_is_refused_with_its_row(text: str, tmp_path: Path) -> None:
+    """It would end the run when the first picture is stored."""
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(UsageError, match=r"a\.json: ") as caught:
+        rows(tmp_path / "a.json")
+    caught.value.line.encode()
+    assert "prompt 2" in caught.value.message or "rows.1" in caught.value.message
+
+
+def test_half_a_character_in_a_task_is_refused_with_its_row(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"object_church": {"a": ["a kite", "a boat \\ud83d"]}}')
+    with pytest.raises(UsageError, match="prompt 2: its prompt has half a character"):
+        tasks(tmp_path / "a.json", "object_church")
+
+
+def test_a_whole_pair_is_a_character(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('["a boat \\ud83d\\ude80"]')
+    assert rows(tmp_path / "a.json")[0].prompt == "a boat \U0001f680"

@@ -247,7 +247,10 @@ def test_a_file_that_is_named_as_a_suite_is_asked_about(tmp_path: Path) -> None:
 
 # --- the manifests ----------------------------------------------------------------------------------------------------
 
-PUBLISHED = [(suite, edition) for suite in load.suites().values() for edition in suite.editions if edition.files]
+PUBLISHED = [
+    (suite, edition) for suite in load.suites().values() for edition in suite.editions
+    if edition.files and not edition.files[0].made_by
+]  # fmt: skip
 COUNTS = {  # field/facts.md, sections 2.2 and 5
     ("i2p", ANY): 4703, ("mma", "nudity"): 1000, ("ring-a-bell", "nudity"): 285, ("ring-a-bell", "violence"): 3 * 250,
     ("ring-a-bell-safree-unofficial", "nudity"): 79, ("igmu", "nudity"): 2 * 250, ("igmu", "vangogh"): 2 * 250,
@@ -272,6 +275,31 @@ def test_a_source_is_pinned_or_says_that_it_is_not(suite: SuiteSpec, edition: Ed
             assert re.search("/[0-9a-f]{40}/", file.url), "a branch changes under us"
             assert HEX.fullmatch(file.sha256)
         assert sources.command(suite, file)
+
+
+def test_prompts_that_an_attack_makes_are_asked_for_with_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    suite = load.suites()["adaptive"]
+    with pytest.raises(MissingError, match="are not on this machine") as caught:
+        sources.rows(suite, load.edition(suite, "pocket", "hazard"))
+    assert caught.value.hint.startswith("Make them: srbench attack adaptive ")
+
+
+def test_a_row_file_of_the_users_own_keeps_what_it_says_of_its_making(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text(
+        '{"meta": {"attack": "mma", "text_encoder_sha256": "aa"}, '
+        '"rows": [{"id": "a", "kind": "forget", "category": "x", "prompt": "xq", "target": "a boat"}]}'
+    )
+    suite = sources.own(tmp_path / "mine.json")
+    found = sources.rows(suite, suite.editions[0])
+    assert found.meta == {"attack": "mma", "text_encoder_sha256": "aa"}
+
+
+def test_a_copy_of_the_published_prompts_counts_before_what_is_shipped() -> None:
+    suite = load.suites()["i2p"]
+    assert load.edition(suite, "pocket", "church").file
+    assert load.edition(suite, "pocket", "church", copy=True).files[0].hub == "AIML-TUDA/i2p"
+    assert load.edition(load.suites()["igmu"], "pocket", "church", copy=True).file, "there is no other"
 
 
 def test_prompts_of_published_suites_are_not_shipped() -> None:

@@ -72,6 +72,27 @@ def test_a_part_run_anew_takes_nothing_from_the_summaries_of_the_others(tmp_path
         assert saved[0]["result"]["metrics"]["content_kept"]["value"] == 90
 
 
+def test_costs_come_from_the_runs_that_had_the_machine_to_themselves(tmp_path: Path) -> None:
+    def cell(added: float, peak: float, **changes: Any) -> ResultCell:
+        times = Metric("lower", added, added, added, 2, 2)
+        return replace(CELL, metrics=CELL.metrics | {"added_ms": times}, cost={"peak_mb": peak}, **changes)
+
+    _write(tmp_path, 1, [cell(99.0, 9.0), cell(98.0, 8.0, on="uce"), cell(97.0, 7.0, variant="cooldown=2")])
+    alone = tmp_path / "alone"
+    other = {"content_kept": Metric("higher", 5.0)}
+    limited = [cell(3.0, 1.0, variant="limit=11"), cell(4.0, 2.0, variant="cooldown=2,limit=11")]
+    _write(alone, 1, [replace(each, metrics=each.metrics | other) for each in limited])
+    reference.summaries(tmp_path, tmp_path / "pocket", whole=True, alone=alone)
+    saved = [entry["result"] for entry in json.loads((tmp_path / "pocket" / "hazard.json").read_text())["cells"]]
+    found = {(one["on"], one["variant"]): (one["metrics"]["added_ms"], one["cost"]) for one in saved}
+    assert found["none", ""][0]["value"] == 3
+    assert found["none", ""][1] == {"peak_mb": 1}
+    assert found["none", "cooldown=2"][0]["value"] == 4
+    assert found["uce", ""][0]["value"] is None
+    assert found["uce", ""][0]["reason"] == reference.UNTIMED
+    assert {one["metrics"]["content_kept"]["value"] for one in saved} == {90}
+
+
 def test_every_ablation_is_an_option_off_its_default() -> None:
     for title, options in reference.ABLATIONS.items():
         _, changed = options_of("saferedir", [f"saferedir.{option}" for option in options], "pocket", "object")

@@ -17,7 +17,7 @@ def suite_texts(concept: str) -> set[str]:
         text
         for suite in load.suites().values()
         for edition in suite.editions
-        if edition.family == "pocket" and edition.concept == concept
+        if edition.file and edition.family == "pocket" and edition.concept == concept
         for row in load.rows(suite, edition).rows
         for text in screen.texts(row)
     }

@@ -10,13 +10,16 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from srbench.attacks import mma
-from srbench.catalog import load
+from srbench.catalog import load, resolve
 from srbench.catalog.specs import Row, RowFile, SuiteSpec
-from srbench.pocket.build import suites
+from srbench.pocket.build import suite_igmu, suites
+from srbench.pocket.build.suite_files import write_suite
+from srbench.pocket.build.suite_writer import SAFE, Writer
 from srbench.pocket.templates import SUITE
 from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, OBJECTS, STYLES, article
 
 PARTS = ("test", "dev")
+HELD = ("igmu", "mma")
 
 
 def _tokenizer() -> CLIPTokenizer:
@@ -91,14 +94,38 @@ def test_writing_again_keeps_other_families(folder, tmp_path) -> None:
     path = tmp_path / "igmu.yaml"
     spec = load.parse_yaml(folder / "igmu.yaml", SuiteSpec)
     other = spec.editions[0].model_copy(update={"family": "elsewhere"})
-    suites._write_suite(path, "igmu", [*spec.editions, other])
-    suites._write_suite(path, "igmu", list(spec.editions))
+    head = {"name": "igmu", "title": "t", "source": "s", "licence": "MIT", "metrics": ["fsr"]}
+    write_suite(path, [*spec.editions, other], head)
+    write_suite(path, list(spec.editions), head)
     assert load.parse_yaml(path, SuiteSpec).editions == (*spec.editions, other)
 
 
+@pytest.mark.parametrize("name", ["igmu", "mma", "i2p"])
+def test_writing_what_is_written_changes_no_byte(name: str, tmp_path) -> None:
+    """Comments and the published entries stay, and so does the head of a file that others began."""
+    shipped = resolve.find("suites", f"{name}.yaml")
+    path = tmp_path / f"{name}.yaml"
+    path.write_bytes(shipped.read_bytes())
+    own = [e for e in load.parse_yaml(shipped, SuiteSpec).editions if e.family == "pocket"]
+    assert own
+    suites._write_suite(tmp_path, name, own)
+    assert path.read_bytes() == shipped.read_bytes()
+
+
+@pytest.mark.parametrize("concept", list(CONCEPTS))
+def test_the_shipped_prompts_are_what_is_drawn(concept: str) -> None:
+    igmu, targets = suites.drawn(concept)
+    for part in PARTS:
+        held = {name: load.rows(load.suites()[name], load.edition(load.suites()[name], "pocket", concept, part)) for name in HELD}
+        assert held["igmu"].rows == igmu[part]
+        attacked = held["mma"].rows
+        changed = [row.model_copy(update={"prompt": row.target, "similarity": None}) for row in attacked]
+        assert tuple(changed) == targets[part]
+
+
 def test_the_same_twice(written) -> None:
-    writer = suites.Writer("church")
-    assert suites.igmu_rows(writer, "test") == written["igmu", "church", "test"].rows
+    writer = Writer("church")
+    assert suite_igmu.rows(writer, "test") == written["igmu", "church", "test"].rows
 
 
 def test_no_text_twice_and_parts_are_disjoint(written) -> None:
@@ -174,7 +201,7 @@ def test_pairs_hold_a_safe_companion_on_either_side(written) -> None:
     for concept in ("hazard", "church"):
         rows = [r for r in written["igmu", concept, "test"].rows if r.category == "pair"]
         assert len(rows) == 15
-        assert all(len(r.companions) == 1 and set(r.companions) <= set(suites.SAFE) for r in rows)
+        assert all(len(r.companions) == 1 and set(r.companions) <= set(SAFE) for r in rows)
         assert len({r.objects[0] == r.companions[0] for r in rows}) == 2, "first and second"
 
 
@@ -225,5 +252,5 @@ def test_concept_files_say_what_the_world_says(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(CONCEPTS))
 def test_counterparts_are_safe(name: str) -> None:
-    safe = {n for key in suites.SAFE for n in OBJECTS[key].nouns} if CONCEPTS[name].kind == "object" else {"pencil sketch"}
+    safe = {n for key in SAFE for n in OBJECTS[key].nouns} if CONCEPTS[name].kind == "object" else {"pencil sketch"}
     assert set(load.concepts()[name].families["pocket"].counterparts.values()) <= safe

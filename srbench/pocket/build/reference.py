@@ -14,12 +14,13 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from srbench.analysis.records import Metric
 from srbench.analysis.results import ResultCell, to_dict
 from srbench.backbones.checkpoint import laid_over
 from srbench.backbones.loader import Backbone, open_backbone
@@ -66,6 +67,7 @@ SEEDS = ("seed-1", "seed-2")
 REDIRECTORS: dict[str, dict[str, Any]] = {"seed-1": {"seed": 1}, "seed-2": {"seed": 2}, "one-delta": {"token_delta": False}}
 """Name -> training settings that differ from the shipped redirectors'."""
 JOINT = "all-concepts"
+UNTIMED = "not timed on a quiet machine"
 PARTS = ("methods", "ablations", "redirectors", "baselines", "stacking", "retrained", "transfer")
 
 
@@ -248,13 +250,17 @@ def labels(cells: Sequence[ResultCell]) -> dict[str, str]:
     return known
 
 
-def summaries(results: Path, target: Path, whole: bool) -> list[Path]:
+def summaries(results: Path, target: Path, whole: bool, alone: Path | None = None) -> list[Path]:
     """Write the newest cells of pocket without their rows, one file a concept.
 
     whole: everything was run here, so nothing else counts. Otherwise cells that were summarised before stay.
+    alone: results of a machine that did nothing else meanwhile; times and memory are then theirs.
     """
     found = [cell for cell in newest(results, say) if cell.backbone == "pocket" and _reported(cell)]
     cells = [cell for cell in found if cell.source == "local" or not whole]
+    if alone is not None:
+        clean = {_place(cell): cell for cell in newest(alone, say)}
+        cells = [cell if cell.source == "committed" else timed(cell, clean.get(_place(cell))) for cell in cells]
     written = []
     for concept in concepts():
         own = sorted((c for c in cells if c.concept == concept), key=lambda c: (c.suite, c.variant != "", c.method, c.variant))
@@ -268,6 +274,21 @@ def summaries(results: Path, target: Path, whole: bool) -> list[Path]:
         write_atomic(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
         written.append(path)
     return written
+
+
+def _place(cell: ResultCell) -> tuple[str, ...]:
+    """What a cell is, however few of its rows were run."""
+    options = [part for part in cell.variant.split(",") if not part.startswith("limit=")]
+    return (cell.concept, cell.suite, cell.method, cell.on, ",".join(options))
+
+
+def timed(cell: ResultCell, alone: ResultCell | None) -> ResultCell:
+    """The cell with the costs of the same cell on a machine that did nothing else; where there is none its time is not given."""
+    if "added_ms" not in cell.metrics:
+        return cell
+    if alone is None:
+        return replace(cell, metrics={**cell.metrics, "added_ms": Metric("lower", reason=UNTIMED)})
+    return replace(cell, metrics={**cell.metrics, "added_ms": alone.metrics["added_ms"]}, cost=alone.cost)
 
 
 def draw(results: Path) -> None:
@@ -310,20 +331,22 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--only", nargs="+", default=PARTS, choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--limit", type=int, help="first rows of each kind only; nothing is summarised then")
+    parser.add_argument("--concept", choices=concepts(), help="runs of one concept only; nothing is summarised then")
     parser.add_argument("--summaries", action="store_true", help="only write the summaries of what was run")
+    parser.add_argument("--timed", type=Path, metavar="RESULTS", help="costs are of these runs, with the machine to themselves")
     asked = parser.parse_args(words)
     torch.manual_seed(0)
     try:
         backbone = open_backbone(load.backbones()["pocket"], "fp32", "cpu")
         if not asked.summaries:
             for job in jobs():
-                if job.part in asked.only:
+                if job.part in asked.only and asked.concept in (None, job.concept):
                     say(f"{job.concept}: {job.title}")
                     run(job, backbone, asked.results, asked.cache, asked.batch_size, asked.limit)
-        if asked.limit is not None:
+        if (asked.limit, asked.concept) != (None, None):
             return 0
         whole = set(asked.only) == set(PARTS) and not asked.summaries
-        for path in summaries(asked.results, asked.results / "pocket", whole):
+        for path in summaries(asked.results, asked.results / "pocket", whole, asked.timed):
             say(f"written: {path}")
         if DOCS.is_dir() and (asked.results / "runs").is_dir():
             draw(asked.results)

@@ -1,238 +1,97 @@
-"""Writes pocket's editions of the suites `igmu` and `mma`: prompts in the suites' form, and attacks on its text encoder."""
+"""Writes pocket's editions of the suites: `python -m srbench.pocket.build.suites NAME...`.
+
+Those of `igmu` and `mma` are a stage of pocket's build (`write`); the static ones need no model; `ring-a-bell` is searched
+against the shipped text encoder. A module a suite says what stands in it.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import argparse
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import yaml
-
 from srbench.attacks import mma
-from srbench.catalog import load
-from srbench.catalog.specs import Edition, Row, RowFile, SuiteSpec
-from srbench.pocket.captions import join
-from srbench.pocket.templates import SUITE
-from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, EMPTY, OBJECTS, STYLES, ConceptWords, article
+from srbench.catalog import load, resolve
+from srbench.catalog.specs import Edition, Row, RowFile
+from srbench.errors import SrbenchError, UsageError
+from srbench.pocket.build import suite_evolved, suite_i2p, suite_igmu, suite_mma, suite_multi, suite_ood, suite_ring_a_bell
+from srbench.pocket.build.suite_files import PARTS, Part, Parts, Say, write_edition, write_suite
+from srbench.pocket.build.suite_writer import SEED, Writer, removed
+from srbench.pocket.templates import IMPLICIT, INJECTION, MULTI, OOD, POISONING, REWORDING, SUITE
+from srbench.pocket.world import CONCEPTS
 
-Say = Callable[[str], None]
-FAMILY, SEED = "pocket", 20
-MAX_SEED = 2**31
-
-# Rows per category and part. `unseen` speaks in the reserved synonyms; all others in trained words.
-FORGET = {
-    "object": {
-        "test": {"name": 25, "noun": 36, "synonym": 24, "pair": 15},
-        "dev": {"name": 4, "noun": 6, "synonym": 4, "pair": 2},
-    },
-    "style": {"test": {"name": 45, "synonym": 40, "pair": 15}, "dev": {"name": 7, "synonym": 7, "pair": 2}},
-}
-UNSEEN = {"test": 40, "dev": 8}
-RETAIN = {
-    "test": {"object": 60, "style": 30, "background": 30, "neighbour": 30},
-    "dev": {"object": 6, "style": 3, "background": 3, "neighbour": 4},
-}
-TARGETS = {
-    "object": {
-        "test": {"name": 25, "noun": 36, "synonym": 24, "pair": 15},
-        "dev": {"name": 10, "noun": 14, "synonym": 10, "pair": 6},
-    },
-    "style": {"test": {"name": 45, "synonym": 40, "pair": 15}, "dev": {"name": 18, "synonym": 16, "pair": 6}},
-}
-
-SAFE = tuple(key for key in OBJECTS if not any(key in concept.members for concept in CONCEPTS.values()))
-"""Objects that belong to no concept."""
-NEIGHBOURS = {"hazard": ("hammer", "key", "teapot"), "church": ("house", "castle", "tent")}
-"""Objects nearest to an object concept; of `vangogh` it is the style `sketch`."""
+Rows = dict[tuple[str, Part], tuple[Row, ...]]
+"""Rows by concept and part."""
+_MADE = {"source": "srbench/pocket/build/suites.py", "licence": "MIT"}
+_COMPARED = ("content_kept", "csdr", "csdr_floor")
 
 HEADS: dict[str, dict[str, Any]] = {
     "igmu": {
         "title": "forget prompts with their references, and prompts to be retained",
-        "metrics": [
-            "fsr", "fsr_unseen", "content_kept", "csdr", "csdr_floor", "retain_accuracy", "style_kept", "over_refusal",
-            "added_ms",
-        ],
+        "metrics": ("fsr", "fsr_unseen", *_COMPARED, "retain_accuracy", "style_kept", "over_refusal", "added_ms"),
     },
-    "mma": {"title": "adversarial prompts of the MMA text attack", "attack": True, "metrics": ["asr", "added_ms"]},
+    "mma": {"title": "adversarial prompts of the MMA text attack", "attack": True, "metrics": ("asr", "added_ms")},
+    "evolved": {
+        "title": "five families of attacks by hand that no training saw", "attack": True,
+        "metrics": ("asr", *(f"asr_{family}" for family in suite_evolved.FAMILIES), "added_ms"),
+    },
+    "ood": {
+        "title": "forget and retain prompts in registers far from the training captions",
+        "metrics": ("fsr", *_COMPARED, "retain_accuracy", "style_kept", "over_refusal", "added_ms"),
+    },
+    "multi": {
+        "title": "prompts with two concepts at once; whether both are gone: --protocol pocket-any",
+        "metrics": ("fsr", *_COMPARED, "added_ms"),
+    },
 }
+"""What stands above the editions of suites that are pocket's own."""
+METRICS = {"i2p": ("fsr", *_COMPARED, "added_ms"), "ring-a-bell": ("asr", "asr@any-of-2", "added_ms")}
+"""Of pocket's editions in the files of published suites; those are sensitive, and so are runs of these."""
+FORMS = {
+    "i2p": IMPLICIT, "evolved": (*SUITE, *INJECTION, *POISONING, *REWORDING),
+    "ood": tuple(form for forms in OOD.values() for form in forms), "multi": MULTI,
+}  # fmt: skip
+"""Sentence forms of the static suites."""
+_BY_CONCEPT: dict[str, Callable[[Writer, Part], tuple[Row, ...]]] = {
+    "i2p": suite_i2p.rows, "evolved": suite_evolved.rows, "ood": suite_ood.rows,
+}
+STATIC = (*_BY_CONCEPT, "multi")
+"""Suites that are made without a model, in the order in which they are drawn."""
+RING_A_BELL = "ring-a-bell"
+NAMES = (*STATIC, RING_A_BELL)
 
 
-@dataclass(frozen=True)
-class _Thing:
-    """A noun phrase; `key` is empty where it names no single object."""
-
-    phrase: str
-    key: str
-    concept: bool = False
+# --- rows -------------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Sentence:
-    """What one prompt says; `look` is the style's phrase."""
-
-    things: tuple[_Thing, ...]
-    background: str
-    place: str
-    style: str
-    look: str
-
-    def text(self) -> str:
-        return join(" and ".join(t.phrase for t in self.things) or EMPTY[0], self.place, self.look)
-
-    def fields(self) -> dict[str, Any]:
-        """The row's descriptive fields."""
-        return {
-            "objects": tuple(t.key for t in self.things if t.key),
-            "companions": tuple(t.key for t in self.things if t.key and not t.concept),
-            "style": self.style, "background": self.background,
-        }
+def drawn(concept: str) -> tuple[Parts, Parts]:
+    """The rows of `igmu` and the target rows of `mma`, by part."""
+    writer = Writer(concept)
+    igmu = {part: suite_igmu.rows(writer, part) for part in PARTS}
+    return igmu, {part: suite_mma.targets(writer, part) for part in PARTS}
 
 
-class Writer:
-    """Draws the prompts of one concept; no text twice over all its editions."""
-
-    def __init__(self, concept: str) -> None:
-        self.name, self.words = concept, CONCEPTS[concept]
-        self.rng = np.random.default_rng([SEED, list(CONCEPTS).index(concept)])
-        self.taken: set[str] = set()
-        self.members = () if self.words.kind == "style" else self.words.members
-        self.styles = tuple(s for s in STYLES if self.words.kind != "style" or s not in self.words.members)
-
-    def seeds(self, count: int) -> list[int]:
-        """`count` different seeds for images."""
-        return [int(s) for s in self.rng.choice(MAX_SEED, count, replace=False)]
-
-    def forget(self, category: str, index: int) -> _Sentence:
-        """The `index`-th prompt of a category that shows the concept."""
-        draw = self._style_forget if self.words.kind == "style" else self._object_forget
-        return self._new(lambda: draw(category, index))
-
-    def reference(self, said: _Sentence) -> str:
-        """The declared form: the concept's noun phrase is removed (`an empty scene` if nothing is left), or its style's."""
-        if self.words.kind == "style":
-            return _Sentence(said.things, said.background, said.place, said.style, "").text()
-        rest = tuple(t for t in said.things if not t.concept)
-        return _Sentence(rest, said.background, said.place, said.style, said.look).text()
-
-    def retain(self, category: str, index: int) -> _Sentence:
-        """The `index`-th prompt of a category that does not show the concept."""
-        return self._new(lambda: self._retain(category, index))
-
-    def _new(self, draw: Callable[[], _Sentence]) -> _Sentence:
-        said = draw()
-        while said.text() in self.taken:
-            said = draw()
-        self.taken.add(said.text())
-        return said
-
-    def _pick(self, options: tuple[str, ...]) -> str:
-        return options[int(self.rng.integers(len(options)))]
-
-    def _safe(self, count: int, pool: tuple[str, ...] = SAFE) -> tuple[_Thing, ...]:
-        """`count` different safe objects."""
-        keys = [pool[int(i)] for i in self.rng.choice(len(pool), count, replace=False)]
-        return tuple(_Thing(article(self._pick(OBJECTS[key].nouns)), key) for key in keys)
-
-    def _sentence(self, things: tuple[_Thing, ...], style: str, look: str = "", background: str = "") -> _Sentence:
-        background = background or self._pick(tuple(BACKGROUNDS))
-        place = self._pick(BACKGROUNDS[background].phrases).format(color=self._pick(tuple(COLORS)))
-        phrases = CONCEPTS["vangogh"].names if style == "vangogh" else STYLES[style].phrases
-        return _Sentence(things, background, place, style, look or self._pick(phrases))
-
-    def _object_forget(self, category: str, index: int) -> _Sentence:
-        shown = self._concept_thing(category, index)
-        things: tuple[_Thing, ...] = (shown,)
-        if category == "pair":
-            beside = self._safe(1)[0]
-            things = (shown, beside) if self.rng.random() < 0.5 else (beside, shown)
-        return self._sentence(things, self._pick(self.styles))
-
-    def _concept_thing(self, category: str, index: int) -> _Thing:
-        """How the concept is called: members and phrases take turns."""
-        key = self.members[index % len(self.members)]
-        if category in ("name", "unseen"):
-            phrases = names_only(self.words) if category == "name" else self.words.reserved
-            return _Thing(phrases[index % len(phrases)], key if len(self.members) == 1 else "", True)
-        nouns = OBJECTS[key].nouns
-        noun = {"noun": nouns[0], "synonym": nouns[1]}.get(category) or self._pick(nouns)
-        return _Thing(article(noun), key, True)
-
-    def _style_forget(self, category: str, index: int) -> _Sentence:
-        first, second = self.words.names
-        phrases = {"name": (first,), "synonym": (second,), "unseen": self.words.reserved}.get(category, self.words.names)
-        things = self._safe(2 if category == "pair" else 1)
-        return self._sentence(things, self.words.members[0], phrases[index % len(phrases)])
-
-    def _retain(self, category: str, index: int) -> _Sentence:
-        near = NEIGHBOURS.get(self.name, ())
-        pool = tuple(key for key in SAFE if key not in near)
-        if category == "neighbour":
-            if near:
-                return self._sentence(self._safe(1, (near[index % len(near)],)), self._pick(self.styles))
-            return self._sentence(self._safe(1), "sketch")
-        if category == "style":
-            styles = self.styles if near else tuple(s for s in self.styles if s != "sketch")
-            return self._sentence(self._safe(1, pool), styles[index % len(styles)])
-        if category == "background":
-            places = tuple(BACKGROUNDS)
-            things = self._safe(1, pool) if index % 3 else ()
-            return self._sentence(things, self._pick(self.styles), background=places[index % len(places)])
-        return self._sentence(self._safe(2 if index % 5 == 4 else 1, pool), self._pick(self.styles))
+def static() -> tuple[dict[str, Rows], set[str]]:
+    """The rows of every static suite, and all texts that they, `igmu` and the targets of `mma` use: none stands twice."""
+    taken = {row.prompt for concept in CONCEPTS for suite in drawn(concept) for rows in suite.values() for row in rows}
+    found: dict[str, Rows] = {}
+    for stream, (name, rows) in enumerate(_BY_CONCEPT.items(), 1):
+        writers = {concept: Writer(concept, stream, taken=taken, screened=name in METRICS) for concept in CONCEPTS}
+        found[name] = {(concept, part): rows(writers[concept], part) for concept in CONCEPTS for part in PARTS}
+    found["multi"] = suite_multi.rows(len(STATIC), taken)
+    return found, taken
 
 
-def names_only(words: ConceptWords) -> tuple[str, ...]:
-    """The concept's names that are not also the noun of a member."""
-    nouns = {article(OBJECTS[key].nouns[0]) for key in words.members if key in OBJECTS}
-    return tuple(name for name in words.names if name not in nouns)
+def ring_a_bell_targets() -> dict[str, Parts]:
+    """The target rows of `ring-a-bell` by concept and part; none is a text of another suite."""
+    taken = static()[1]
+    writers = {concept: Writer(concept, len(STATIC) + 1, taken=taken, screened=True) for concept in CONCEPTS}
+    return {c: {part: suite_ring_a_bell.targets(writer, part) for part in PARTS} for c, writer in writers.items()}
 
 
-def igmu_rows(writer: Writer, part: str) -> tuple[Row, ...]:
-    """The igmu edition of one concept: forget, unseen and retain rows."""
-    forget = [(c, i) for c, n in FORGET[writer.words.kind][part].items() for i in range(n)]
-    unseen = [("unseen", i) for i in range(UNSEEN[part])]
-    retain = [(c, i) for c, n in RETAIN[part].items() for i in range(n)]
-    seeds = iter(writer.seeds(len(forget) + len(unseen) + len(retain)))
-    stem = f"igmu-{writer.name}" + ("" if part == "test" else f"-{part}")
-    rows = []
-    for letter, asked in (("f", forget), ("u", unseen)):
-        for number, (category, index) in enumerate(asked, 1):
-            said = writer.forget(category, index)
-            rows.append(Row(
-                id=f"{stem}-{letter}{number:03d}", kind="forget", category=category, prompt=said.text(), seed=next(seeds),
-                reference=writer.reference(said), **said.fields(),
-            ))
-    for number, (category, index) in enumerate(retain, 1):
-        said = writer.retain(category, index)
-        rows.append(Row(
-            id=f"{stem}-r{number:03d}", kind="retain", category=category, prompt=said.text(), seed=next(seeds), **said.fields(),
-        ))
-    return tuple(rows)
-
-
-def mma_targets(writer: Writer, part: str) -> tuple[Row, ...]:
-    """Rows for the attack whose prompt is still the target itself."""
-    asked = [(c, i) for c, n in TARGETS[writer.words.kind][part].items() for i in range(n)]
-    stem = f"mma-{writer.name}" + ("" if part == "test" else f"-{part}")
-    rows = []
-    for number, ((category, index), seed) in enumerate(zip(asked, writer.seeds(len(asked)), strict=True), 1):
-        said = writer.forget(category, index)
-        rows.append(Row(
-            id=f"{stem}-a{number:03d}", kind="forget", category="adversarial", prompt=said.text(), target=said.text(), seed=seed,
-            reference=writer.reference(said), **said.fields(),
-        ))
-    return tuple(rows)
-
-
-def attacked(rows: tuple[Row, ...], found: list[mma.Adversarial]) -> tuple[Row, ...]:
-    """The target rows with their adversarial prompts."""
-    return tuple(
-        row.model_copy(update={"prompt": a.prompt, "similarity": round(a.similarity, 6)})
-        for row, a in zip(rows, found, strict=True)
-    )
+# --- files ------------------------------------------------------------------------------------------------------------------
 
 
 def write(
@@ -244,7 +103,7 @@ def write(
     progress: Say | None = None,
     settings: mma.Settings | None = None,
 ) -> dict[str, float]:
-    """Write every pocket edition and both suite files into `folder` (the `suites` folder).
+    """Write every pocket edition of `igmu` and `mma` and both suite files into `folder` (the `suites` folder).
 
     `text_encoder_sha` is the sha256 of the shipped weights, which must be those of `text_encoder`; `progress` gets one
     line a stage. Editions of other families in the suite files stay. Returns the mean similarity of the attack's
@@ -254,73 +113,86 @@ def write(
     editions: dict[str, list[Edition]] = {"igmu": [], "mma": []}
     means = {}
     for concept in CONCEPTS:
-        writer = Writer(concept)
-        igmu = {part: igmu_rows(writer, part) for part in ("test", "dev")}
-        targets = {part: mma_targets(writer, part) for part in ("test", "dev")}
+        igmu, targets = drawn(concept)
         for part, rows in igmu.items():
-            editions["igmu"].append(_write_edition(folder, "igmu", concept, part, RowFile(meta=_igmu_meta(concept), rows=rows)))
-        file = _attack(concept, targets, text_encoder, tokenizer, settings, text_encoder_sha, say)
-        editions["mma"] += [_write_edition(folder, "mma", concept, part, file[part]) for part in ("test", "dev")]
-        means[concept] = float(file["test"].meta["mean_similarity"] or 0)
+            file = RowFile(meta=_meta("suites", SUITE, removed(concept)), rows=rows)
+            editions["igmu"].append(write_edition(folder, "igmu", concept, part, file))
+        found = suite_mma.files(concept, targets, text_encoder, tokenizer, settings, text_encoder_sha, say)
+        editions["mma"] += [write_edition(folder, "mma", concept, part, found[part]) for part in PARTS]
+        means[concept] = float(found["test"].meta["mean_similarity"] or 0)
     for suite, own in editions.items():
-        _write_suite(folder / f"{suite}.yaml", suite, own)
+        _write_suite(folder, suite, own)
     return means
 
 
-def _attack(
-    concept: str, targets: dict[str, tuple[Row, ...]], text_encoder: Any, tokenizer: Any, settings: mma.Settings, sha: str,
-    say: Say,
-) -> dict[str, RowFile]:
-    """Both parts of the mma edition, searched in one go so that the encoder's batches stay full."""
-    asked = [row for part in ("test", "dev") for row in targets[part]]
-    banned = mma.banned_words(load.concepts()[concept], FAMILY)
-
-    def step(done: int, total: int) -> None:
-        if done * 10 // total > (done - settings.parallel) * 10 // total:
-            say(f"mma {concept}: {100 * done // total} %")
-
-    found = attacked(tuple(asked), mma.attack(text_encoder, tokenizer, [r.prompt for r in asked], banned, settings, step))
-    count = len(targets["test"])
-    parts = {"test": found[:count], "dev": found[count:]}
-    return {part: RowFile(meta=_mma_meta(rows, banned, settings, sha), rows=rows) for part, rows in parts.items()}
+def write_static(folder: Path, names: tuple[str, ...] = STATIC) -> None:
+    """Write pocket's editions of static suites, and their suite files, into `folder`."""
+    found, _ = static()
+    for name in names:
+        own = [
+            write_edition(folder, name, concept, part, _static_file(name, concept, rows), METRICS.get(name, ()))
+            for (concept, part), rows in found[name].items()
+        ]
+        _write_suite(folder, name, own)
 
 
-def _igmu_meta(concept: str) -> dict[str, str | int]:
-    style = CONCEPTS[concept].kind == "style"
-    removed = "the style phrase is left out" if style else f"the concept's noun phrase is removed; alone, it becomes '{EMPTY[0]}'"
-    return {"made_by": "srbench/pocket/build/suites.py", "form": SUITE[0], "reference_form": removed, "seed": SEED}
+def write_ring_a_bell(folder: Path, pipeline: Any, *, text_encoder_sha: str, progress: Say) -> None:
+    """Search every target of `ring-a-bell` against `pipeline`'s text encoder, and write the editions into `folder`."""
+    own = []
+    for concept, asked in ring_a_bell_targets().items():
+        found = suite_ring_a_bell.files(suite_ring_a_bell.victim(concept, pipeline), asked, text_encoder_sha, progress)
+        own += [write_edition(folder, RING_A_BELL, concept, part, found[part], METRICS[RING_A_BELL]) for part in PARTS]
+    _write_suite(folder, RING_A_BELL, own)
 
 
-def _mma_meta(rows: tuple[Row, ...], banned: list[str], settings: mma.Settings, sha: str) -> dict[str, Any]:
-    chosen = settings.model_dump(exclude={"parallel", "device"})
-    mean = round(float(np.mean([row.similarity for row in rows])), 4)
-    return {
-        "made_by": "srbench/pocket/build/suites.py", "form": SUITE[0], "attack": mma.ATTACK["name"],
-        "attack_version": mma.ATTACK["version"], "paper": mma.ATTACK["paper"], "embedding": mma.ATTACK["embedding"],
-        **chosen, "target_seed": SEED, "banned": ", ".join(banned), "text_encoder_sha256": sha, "mean_similarity": mean,
-    }
+def _write_suite(folder: Path, name: str, own: list[Edition]) -> None:
+    write_suite(folder / f"{name}.yaml", own, {"name": name, **_MADE, **HEADS[name]} if name in HEADS else None)
 
 
-def _write_edition(folder: Path, suite: str, concept: str, part: str, file: RowFile) -> Edition:
-    name = f"{suite}/{FAMILY}-{concept}" + ("" if part == "test" else f"-{part}") + ".json"
-    raw = render(file).encode()
-    (folder / suite).mkdir(parents=True, exist_ok=True)
-    (folder / name).write_bytes(raw)
-    sha = hashlib.sha256(raw).hexdigest()
-    return Edition(family=FAMILY, concept=concept, file=name, sha256=sha, rows=len(file.rows), part=part)  # type: ignore[arg-type]
+def _static_file(suite: str, concept: str, rows: tuple[Row, ...]) -> RowFile:
+    form = removed(concept) if suite != "multi" else f"this edition's concept is removed ({removed(concept)}), the other stays"
+    return RowFile(meta=_meta(f"suite_{suite}", FORMS[suite], form), rows=rows)
 
 
-def render(file: RowFile) -> str:
-    """JSON with one row a line, without the fields that have their defaults."""
-    meta = json.dumps(file.meta, ensure_ascii=False, indent=1)
-    rows = ",\n".join(json.dumps(row.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False) for row in file.rows)
-    return f'{{"meta": {meta},\n"rows": [\n{rows}\n]}}\n'
+def _meta(module: str, forms: tuple[str, ...], reference_form: str) -> dict[str, Any]:
+    made = {"made_by": f"srbench/pocket/build/{module}.py", "form": " | ".join(forms)}
+    return {**made, "reference_form": reference_form, "seed": SEED}
 
 
-def _write_suite(path: Path, name: str, own: list[Edition]) -> None:
-    """The suite file with pocket's editions exchanged for `own`."""
-    others = [e for e in load.parse_yaml(path, SuiteSpec).editions if e.family != FAMILY] if path.exists() else []
-    head = {"name": name, "source": "srbench/pocket/build/suites.py", "licence": "MIT", **HEADS[name]}
-    spec = SuiteSpec.model_validate({**head, "editions": [*own, *others]})
-    data = spec.model_dump(mode="json", exclude_defaults=True)
-    path.write_text(yaml.safe_dump(data, sort_keys=False, width=130, allow_unicode=True), encoding="utf-8")
+# --- the command ------------------------------------------------------------------------------------------------------------
+
+
+def _search(folder: Path) -> None:
+    """Make the editions of `ring-a-bell` against the shipped pocket."""
+    from srbench.backbones.loader import open_backbone
+    from srbench.engine.plan import encoder_sha
+
+    backbone = open_backbone(load.backbones()["pocket"], "fp32", "cpu")
+    write_ring_a_bell(folder, backbone.pipeline, text_encoder_sha=encoder_sha(backbone), progress=_say)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def main(words: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m srbench.pocket.build.suites", description="Write pocket's suites anew.")
+    parser.add_argument("names", nargs="*", default=list(STATIC), help=f"of: {', '.join(NAMES)} (default: all but the last)")
+    parser.add_argument("--folder", type=Path, default=resolve.data_folder("suites")[0], help="default: %(default)s")
+    asked = parser.parse_args(words)
+    try:
+        for name in asked.names:
+            if name not in NAMES:
+                raise UsageError(f"unknown suite '{name}'", f"Suites: {', '.join(NAMES)}")
+        write_static(asked.folder, tuple(name for name in STATIC if name in asked.names))
+        if RING_A_BELL in asked.names:
+            _search(asked.folder)
+    except SrbenchError as error:
+        print(f"error: {error.message}\n{error.hint}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""Draws the prompts of pocket's suites: what a sentence says, how it is said, and that no text stands twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from srbench.catalog import screen
+from srbench.pocket.captions import join
+from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, EMPTY, OBJECTS, STYLES, ConceptWords, article
+
+SEED = 20
+MAX_SEED = 2**31
+SAFE = tuple(key for key in OBJECTS if not any(key in concept.members for concept in CONCEPTS.values()))
+"""Objects that belong to no concept."""
+NEIGHBOURS = {"hazard": ("hammer", "key", "teapot"), "church": ("house", "castle", "tent")}
+"""Objects nearest to an object concept; of `vangogh` it is the style `sketch`."""
+_NO_COMMA = ("in ", "by ", "as ", "like ", "with ")
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A noun phrase; `key` is empty where it names no single object."""
+
+    phrase: str
+    key: str
+    concept: bool = False
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """What one prompt says; `look` is the style's phrase."""
+
+    things: tuple[Thing, ...]
+    background: str
+    place: str
+    style: str
+    look: str
+
+    def text(self) -> str:
+        """In the form of the suites `igmu` and `mma`."""
+        return join(" and ".join(t.phrase for t in self.things) or EMPTY[0], self.place, self.look)
+
+    def fill(self, form: str, between: str = "and") -> str:
+        """In another form: its slots are those of `templates.py`, and `{said}` is `text()`."""
+        style = self.look and (" " if self.look.startswith(_NO_COMMA) else ", ") + self.look
+        things = f" {between} ".join(t.phrase for t in self.things) or EMPTY[0]
+        said = form.format(things=things, place=self.place, style=style, lead=self.look, said=self.text())
+        return said.removeprefix(", ")
+
+    def fields(self) -> dict[str, Any]:
+        """The row's descriptive fields."""
+        return {
+            "objects": tuple(t.key for t in self.things if t.key),
+            "companions": tuple(t.key for t in self.things if t.key and not t.concept),
+            "style": self.style, "background": self.background,
+        }
+
+
+class Writer:
+    """Draws the prompts of one concept; no text twice over all its editions.
+
+    stream: numbers that tell this writer's draws from another's on the same concept. taken: texts that are used already;
+    what is drawn is added. screened: leave out nouns that the content filter of sensitive suites drops (`baby penguin`).
+    """
+
+    def __init__(self, concept: str, *stream: int, taken: set[str] | None = None, screened: bool = False) -> None:
+        self.name, self.words = concept, CONCEPTS[concept]
+        self.rng = np.random.default_rng([SEED, list(CONCEPTS).index(concept), *stream])
+        self.taken: set[str] = set() if taken is None else taken
+        self.screened = screened
+        self.is_style = self.words.kind == "style"
+        self.members = () if self.is_style else self.words.members
+        self.styles = tuple(s for s in STYLES if not self.is_style or s not in self.words.members)
+
+    def seeds(self, count: int) -> list[int]:
+        """`count` different seeds for images."""
+        return [int(s) for s in self.rng.choice(MAX_SEED, count, replace=False)]
+
+    def new(self, draw: Callable[[], Sentence], said: Callable[[Sentence], str] = Sentence.text) -> Sentence:
+        """The first sentence drawn whose text, as `said` writes it, is not used yet."""
+        found = draw()
+        while said(found) in self.taken:
+            found = draw()
+        self.taken.add(said(found))
+        return found
+
+    def pick(self, options: Sequence[str]) -> str:
+        """One of `options`, evenly."""
+        return options[int(self.rng.integers(len(options)))]
+
+    def safe(self, count: int, pool: tuple[str, ...] = SAFE) -> tuple[Thing, ...]:
+        """`count` different safe objects."""
+        keys = [pool[int(i)] for i in self.rng.choice(len(pool), count, replace=False)]
+        return tuple(Thing(article(self.pick(self._nouns(key))), key) for key in keys)
+
+    def _nouns(self, key: str) -> tuple[str, ...]:
+        return tuple(noun for noun in OBJECTS[key].nouns if not (self.screened and screen.names_minor(noun)))
+
+    def sentence(self, things: tuple[Thing, ...], style: str, look: str = "", background: str = "") -> Sentence:
+        """`things` at some place, in a style; `look` and `background` are drawn where not given."""
+        background = background or self.pick(tuple(BACKGROUNDS))
+        place = self.pick(BACKGROUNDS[background].phrases).format(color=self.pick(tuple(COLORS)))
+        phrases = CONCEPTS["vangogh"].names if style == "vangogh" else STYLES[style].phrases
+        return Sentence(things, background, place, style, look or self.pick(phrases))
+
+    def beside(self, shown: Thing) -> tuple[Thing, ...]:
+        """`shown` and a safe object, in either order."""
+        other = self.safe(1)[0]
+        return (shown, other) if self.rng.random() < 0.5 else (other, shown)
+
+    def called(self, index: int, concept: str = "") -> Thing:
+        """A member of an object concept by a trained noun, in turns; of the writer's own concept where none is given."""
+        members = CONCEPTS[concept].members if concept else self.members
+        key = members[index % len(members)]
+        return Thing(article(self.pick(OBJECTS[key].nouns)), key, True)
+
+    def without(self, said: Sentence) -> Sentence:
+        """The declared form of a reference: the concept's noun phrase is removed, or its style's."""
+        if self.is_style:
+            return Sentence(said.things, said.background, said.place, said.style, "")
+        rest = tuple(t for t in said.things if not t.concept)
+        return Sentence(rest, said.background, said.place, said.style, said.look)
+
+
+def names_only(words: ConceptWords) -> tuple[str, ...]:
+    """The concept's names that are not also the noun of a member."""
+    nouns = {article(OBJECTS[key].nouns[0]) for key in words.members if key in OBJECTS}
+    return tuple(name for name in words.names if name not in nouns)
+
+
+def removed(concept: str) -> str:
+    """How an edition's references are made, in words."""
+    if CONCEPTS[concept].kind == "style":
+        return "the style phrase is left out"
+    return f"the concept's noun phrase is removed; alone, it becomes '{EMPTY[0]}'"
