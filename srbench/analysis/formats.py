@@ -1,4 +1,4 @@
-"""Result cells as JSON, CSV, Markdown and LaTeX."""
+"""Result cells as JSON, CSV, Markdown, LaTeX and HTML."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 
 from srbench.analysis.results import (
     ARROWS,
@@ -25,34 +26,43 @@ from srbench.analysis.results import (
 from srbench.errors import UsageError, did_you_mean
 
 Notes = Mapping[str, str]
+MEASURED = (
+    *("metric", "value", "low", "high", "n", "scored", "worst", "best", "better", "reason"),
+    *("test", "p", "p_holm", "trials"),
+)
+"""Columns of a metric in CSV."""
 
 
-def as_json(cells: Sequence[ResultCell], notes: Notes | None = None) -> str:
+def as_json(cells: Sequence[ResultCell], notes: Notes | None = None, sort: str | None = None) -> str:
     """`{"cells": [...]}`; a value that does not exist is null and has a reason."""
-    return json.dumps({"cells": [to_dict(cell) for cell in cells]}, indent=2, ensure_ascii=False, allow_nan=False)
+    return json.dumps({"cells": [to_dict(cell) for cell in _ordered(cells, sort)]}, indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def as_csv(cells: Sequence[ResultCell], notes: Notes | None = None) -> str:
+def as_csv(cells: Sequence[ResultCell], notes: Notes | None = None, sort: str | None = None) -> str:
     """One line per cell and metric, rates in percent; what does not exist is empty and has a reason."""
     lines = []
-    for cell in cells:
+    for cell in _ordered(cells, sort):
         data = to_dict(cell)
         shared = {name: data[name] for name in (*IDENTITY, *COUNTS)} | {"source": cell.source}
         lines += [{**shared, "metric": name, **metric} for name, metric in data["metrics"].items()]
-    measured = ["metric", "value", "low", "high", "n", "scored", "worst", "best", "better", "reason"]
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*IDENTITY, "source", *COUNTS, *measured], lineterminator="\n")
+    writer = csv.DictWriter(text, [*IDENTITY, "source", *COUNTS, *MEASURED], lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()
 
 
+def _ordered(cells: Sequence[ResultCell], sort: str | None) -> Sequence[ResultCell]:
+    """As given, or in the order of the tables that are sorted by a metric."""
+    return cells if sort is None else [cell for board in boards(cells, sort=sort) for cell in board.cells]
+
+
 # --- Markdown ---------------------------------------------------------------------------------------------------------
 
 
-def as_markdown(cells: Sequence[ResultCell], notes: Notes | None = None) -> str:
+def as_markdown(cells: Sequence[ResultCell], notes: Notes | None = None, sort: str | None = None) -> str:
     """One table per concept x suite; the best value is bold and has a star."""
-    return "\n\n".join(_markdown_board(board) for board in boards(cells, notes)) + "\n"
+    return "\n\n".join(_markdown_board(board) for board in boards(cells, notes, sort)) + "\n"
 
 
 def _markdown_board(board: Board) -> str:
@@ -109,6 +119,7 @@ _LATEX = {mark: f"\\{mark}" for mark in "&%$#_{}"} | {
     "<": "$<$",
     ">": "$>$",
     "≈": r"$\approx$",
+    "±": r"$\pm$",
     "α": r"$\alpha$",
     "β": r"$\beta$",
     "τ": r"$\tau$",
@@ -118,9 +129,9 @@ _LATEX = {mark: f"\\{mark}" for mark in "&%$#_{}"} | {
 }
 
 
-def as_latex(cells: Sequence[ResultCell], notes: Notes | None = None) -> str:
+def as_latex(cells: Sequence[ResultCell], notes: Notes | None = None, sort: str | None = None) -> str:
     """One `table` per concept x suite, for the package booktabs; the best value is bold."""
-    return "\n".join(_latex_board(board) for board in boards(cells, notes))
+    return "\n".join(_latex_board(board) for board in boards(cells, notes, sort))
 
 
 def _latex_board(board: Board) -> str:
@@ -155,18 +166,66 @@ def latex_text(text: str) -> str:
     return "".join(_LATEX.get(mark, mark) for mark in " ".join(text.split()))
 
 
+# --- HTML -------------------------------------------------------------------------------------------------------------
+
+
+STYLE = """body { font: 14px/1.45 system-ui, sans-serif; margin: 1.5rem; color-scheme: light dark }
+table { border-collapse: collapse } caption { text-align: left } td { text-align: right; vertical-align: top }
+th, td { padding: .25em .7em; border-bottom: 1px solid #8886 } th { text-align: left } small { display: block; opacity: .7 }
+section { overflow-x: auto; margin-bottom: 2rem }"""
+
+
+def as_html(cells: Sequence[ResultCell], notes: Notes | None = None, sort: str | None = None) -> str:
+    """One page that needs nothing else, with a table per concept x suite; the best value is bold."""
+    head = f'<meta charset="utf-8">\n<title>srbench compare</title>\n<style>\n{STYLE}\n</style>'
+    sections = "\n".join(_html_board(board) for board in boards(cells, notes, sort))
+    return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{sections}\n</body>\n</html>\n'
+
+
+def _html_board(board: Board) -> str:
+    texts = ["method", *map(board.header, board.metrics), "coverage", "source"]
+    header = "".join(f'<th scope="col">{escape(text)}</th>' for text in texts)
+    reasons: list[str] = []
+    main, apart = ([_html_row(board, cell, reasons) for cell in cells] for cells in (board.main, board.apart))
+    rule = [f'<tr><th colspan="{len(texts)}">not the defaults:</th></tr>'] if main and apart else []
+    body = "\n".join([*main, *rule, *apart])
+    notes = "".join(f"<li>{escape(note)}</li>" for note in (*_numbered(reasons), *board.notes))
+    head = f"<caption>{escape(board.caption)}</caption>\n<thead><tr>{header}</tr></thead>"
+    table = f"<table>\n{head}\n<tbody>\n{body}\n</tbody>\n</table>"
+    return f"<section>\n<h2>{escape(board.title)}</h2>\n{table}\n<ul>{notes}</ul>\n</section>"
+
+
+def _html_row(board: Board, cell: ResultCell, reasons: list[str]) -> str:
+    values = "".join(f"<td>{_html_value(board, cell, name, reasons)}</td>" for name in board.metrics)
+    ends = "".join(f"<td>{escape(text)}</td>" for text in (coverage(cell), cell.source))
+    return f'<tr><th scope="row">{escape(name_of(cell))}</th>{values}{ends}</tr>'
+
+
+def _html_value(board: Board, cell: ResultCell, name: str, reasons: list[str]) -> str:
+    found = shown(cell.metrics.get(name))
+    if found.reason:
+        return f"n/a ({escape(brief(found.reason, reasons))})"
+    value = f"<b>{escape(found.value)} {STAR}</b>" if board.starred(cell, name) else escape(found.value)
+    small = " ".join(filter(None, [found.interval, _in_brackets(found.bounds)]))
+    return value + (f"<small>{escape(small)}</small>" if small else "")
+
+
 # --- by name ----------------------------------------------------------------------------------------------------------
 
-FORMATS: dict[str, Callable[[Sequence[ResultCell], Notes | None], str]] = {
+FORMATS: dict[str, Callable[[Sequence[ResultCell], Notes | None, str | None], str]] = {
     "md": as_markdown,
     "csv": as_csv,
     "latex": as_latex,
     "json": as_json,
+    "html": as_html,
 }
 
 
-def write(cells: Sequence[ResultCell], name: str, notes: Notes | None = None) -> str:
-    """The cells in the format `name` (`md`, `csv`, `latex`, `json`). Raises UsageError for another one."""
+def write(cells: Sequence[ResultCell], name: str, notes: Notes | None = None, sort: str | None = None) -> str:
+    """The cells in the format `name`, a key of `FORMATS`. Raises UsageError for another one.
+
+    sort: the metric whose best value comes first in every table.
+    """
     if name not in FORMATS:
         raise UsageError(f"there is no format '{name}'", did_you_mean(name, FORMATS))
-    return FORMATS[name](cells, notes)
+    return FORMATS[name](cells, notes, sort)

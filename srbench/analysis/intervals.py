@@ -33,7 +33,7 @@ def wilson(k: int, n: int) -> Interval:
     return _around(100 * k / n if n else 0.0, *_wilson(k, n))
 
 
-def _wilson(k: float, n: int) -> tuple[float, float]:
+def _wilson(k: float, n: float) -> tuple[float, float]:
     """Both bounds in percent; `k` is a fraction where rows share prompts.
 
     Written out: scipy has the same in scipy.stats, but that takes two seconds to import, and every table would wait for it.
@@ -62,18 +62,70 @@ def clustered_wilson(hits: Sequence[bool], prompts: Sequence[str]) -> Interval:
     return _around(100 * k / n if n else 0.0, *_wilson(k * trials / n if n else 0, trials))
 
 
+def resolution(n: int) -> float:
+    """Half of the Wilson interval's width in points at a rate of 50 %, where it is widest: what `n` trials can tell apart."""
+    low, high = _wilson(n / 2, n)
+    return (high - low) / 2
+
+
+class Fourfold(NamedTuple):
+    """How often two lists of yes/no answers to the same questions agree; fractions where rows share prompts."""
+
+    both: float
+    only_a: float
+    only_b: float
+    neither: float
+
+
+def fourfold(a: Sequence[bool] | np.ndarray, b: Sequence[bool] | np.ndarray) -> Fourfold:
+    """Counts over pairs of answers. Raises ValueError where there are more of one than of the other."""
+    x, y = np.asarray(a, bool), np.asarray(b, bool)
+    if x.shape != y.shape:
+        raise ValueError(f"{len(x)} answers beside {len(y)}")
+    both, ones, others = (int(np.count_nonzero(each)) for each in (x & y, x, y))
+    return Fourfold(both, ones - both, others - both, len(x) - ones - others + both)
+
+
 def paired_difference(a: Sequence[bool], b: Sequence[bool], prompts: Sequence[str]) -> Interval:
     """Share of `a` less share of `b` in points, answers to the same rows in the same order.
 
-    Newcombe's interval for paired proportions (1998, Statistics in Medicine 17, method 10): it has a width where no row
-    differs, as a bootstrap has not. Where prompts repeat, a bootstrap over prompts. Raises ValueError without rows.
+    `newcombe`'s interval. Where prompts repeat, a bootstrap over prompts; where that has no width, since every prompt answers
+    alike, `newcombe`'s of as many rows as there are prompts. Raises ValueError without rows.
     """
-    if len(set(prompts)) < len(prompts):
-        return bootstrap_mean([100.0 * (bool(x) - bool(y)) for x, y in zip(a, b, strict=True)], prompts)
-    n, ones, others = len(a), sum(map(bool, a)), sum(map(bool, b))
-    first, second = 100 * ones / n, 100 * others / n
-    (low_a, high_a), (low_b, high_b) = _wilson(ones, n), _wilson(others, n)
-    together, value = _correlation(a, b), first - second
+    trials, table = len(set(prompts)), fourfold(a, b)
+    if trials == len(prompts):
+        return newcombe(table)
+    found = bootstrap_mean((100.0 * (np.asarray(a, float) - np.asarray(b, float))).tolist(), prompts)
+    if found.low is None or found.low != found.high:
+        return found
+    return newcombe(Fourfold(*(count * trials / len(prompts) for count in table)))
+
+
+def newcombe(table: Fourfold) -> Interval:
+    """Share of a less share of b in points with Newcombe's interval for paired proportions.
+
+    Newcombe 1998, Statistics in Medicine 17, 2635-2650, method 10: it has a width where no row differs, as a bootstrap has
+    not. Raises ValueError without rows.
+    """
+    n, ones, others = sum(table), table.both + table.only_a, table.both + table.only_b
+    bounds_a, bounds_b = _wilson(ones, n), _wilson(others, n)
+    return _squared_and_added((100 * ones / n, *bounds_a), (100 * others / n, *bounds_b), _correlation(table))
+
+
+def unpaired_difference(a: tuple[float, float, float], b: tuple[float, float, float]) -> Interval:
+    """The value of `a` less that of `b` from each one's (value, low, high) alone, as if their rows were independent.
+
+    Of two Wilson intervals this is Newcombe's method 10 for independent proportions (1998, Statistics in Medicine 17,
+    873-890); for other intervals Zou and Donner 2008 (Statistics in Medicine 27, 1693-1702). Rows that two methods share go
+    together as a rule, and the interval is then wider than it need be.
+    """
+    return _squared_and_added(a, b, 0.0)
+
+
+def _squared_and_added(a: tuple[float, float, float], b: tuple[float, float, float], together: float) -> Interval:
+    """The difference of two values, each with low and high, whose estimates have the correlation `together`."""
+    (first, low_a, high_a), (second, low_b, high_b) = a, b
+    value = first - second
     low = _joined(first - low_a, high_b - second, together)
     high = _joined(high_a - first, second - low_b, together)
     return _around(value, value - low, value + high)
@@ -83,13 +135,12 @@ def _joined(one: float, other: float, together: float) -> float:
     return math.sqrt(max(0.0, one**2 - 2 * together * one * other + other**2))
 
 
-def _correlation(a: Sequence[bool], b: Sequence[bool]) -> float:
-    """Phi of two rows of yes/no answers, drawn towards 0 as method 10 does; 0 where one of them never changes."""
-    both = sum(bool(x) and bool(y) for x, y in zip(a, b, strict=True))
-    n, ones, others = len(a), sum(map(bool, a)), sum(map(bool, b))
-    spread = ones * (n - ones) * others * (n - others)
-    top = both * n - ones * others  # ad - bc of the fourfold table
-    return (max(top - n / 2, 0.0) if top > 0 else top) / math.sqrt(spread) if spread else 0.0
+def _correlation(table: Fourfold) -> float:
+    """Phi of a fourfold table, drawn towards 0 as method 10 does; 0 where one side's answer never changes."""
+    both, only_a, only_b, neither = table
+    spread = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
+    top = both * neither - only_a * only_b
+    return (max(top - sum(table) / 2, 0.0) if top > 0 else top) / math.sqrt(spread) if spread else 0.0
 
 
 def bootstrap_mean(values: Sequence[float], prompts: Sequence[str]) -> Interval:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from srbench.analysis import attacks
 from srbench.analysis.intervals import Interval, bootstrap_mean, clustered_wilson
 from srbench.analysis.records import WEIGHTS, CellRecord, ImageRecord, Metric, RowRecord
 from srbench.catalog import load, plugins
@@ -28,6 +29,8 @@ SAMPLE = "#"
 """Stands between a row's id and the number of one of its pictures, where it has several."""
 COUNTED = "detections"
 """The metric that a protocol adds which counts boxes beside images."""
+NUMBERS = frozenset((float, int))
+"""Types that a raw number has when it comes from JSON; a bool is none."""
 REST = "rest"
 """Raw field of a scorer that keeps the highest classes only: what the others add up to."""
 
@@ -85,6 +88,8 @@ class Definition:
     """Whether the best value in a table is marked."""
     judged: bool = False
     """Whether the judge has a say in it."""
+    collapse: Callable[[Sequence[Observation]], list[Observation]] = list
+    """What becomes of the observations of all rows: several may be one trial."""
 
 
 # --- reading raw scores -----------------------------------------------------------------------------------------------
@@ -110,18 +115,21 @@ def number(value: Any, what: str) -> float:
     return float(value)
 
 
-def probabilities(raw: Raw, name: str, needed: Iterable[str] = ()) -> dict[str, float]:
+def probabilities(raw: Raw, name: str, needed: Iterable[str] = ()) -> Mapping[str, float]:
     """A field of named probabilities. Raises Unscored where it is absent, not finite, or lacks a class that is needed."""
-    if not raw.get(name):
+    found: Mapping[str, float] = raw.get(name) or {}
+    if not found:
         raise Unscored(f"the score has no field '{name}'")
-    found = {key: number(value, f"{name}: {key}") for key, value in raw[name].items()}
-    missing = sorted(set(needed) - set(found))
+    # A million images are judged at a time: the values are looked at one by one only where something is wrong with one.
+    if not (NUMBERS.issuperset(map(type, found.values())) and all(map(math.isfinite, found.values()))):
+        found = {key: number(value, f"{name}: {key}") for key, value in found.items()}
+    missing = [each for each in needed if each not in found]
     if missing and REST in raw:
         # Only the highest classes are kept: another one is at most the least of them, and at most what is left over.
         bound = min(number(raw[REST], REST), *found.values())
-        return found | dict.fromkeys(missing, bound)
+        return {**found, **dict.fromkeys(missing, bound)}
     if missing:
-        raise Unscored(f"the scorer's field '{name}' has no class '{missing[0]}'")
+        raise Unscored(f"the scorer's field '{name}' has no class '{min(missing)}'")
     return found
 
 
@@ -131,8 +139,12 @@ def concept_present(raw: Raw, protocol: ProtocolSpec) -> bool:
         return boxes_counted(raw, protocol) > 0
     found = probabilities(raw, protocol.field, protocol.classes)
     highest = max(found[name] for name in protocol.classes)
-    place = sum(value > highest for value in found.values())  # 0 for the arg-max; a tie is decided for the concept
-    return _reaches(highest, protocol) or place < max(protocol.top1, protocol.top_k)
+    if _reaches(highest, protocol):
+        return True
+    places = max(protocol.top1, protocol.top_k)
+    if places == 1:  # the arg-max; a tie is decided for the concept
+        return highest == max(found.values())
+    return sum(value > highest for value in found.values()) < places
 
 
 def _reaches(score: float, protocol: ProtocolSpec) -> bool:
@@ -321,10 +333,29 @@ def _needs_baseline(cell: CellRecord, none: CellRecord | None) -> str:
     return "" if same else f"no run of 'none' on {cell.backbone} in {cell.dtype}"
 
 
+def _of_attacks() -> dict[str, Definition]:
+    """The metrics of `attacks.py`."""
+    rate = partial(Definition, "lower", True, value=_present, together=attacks.target_of, judged=True)
+    one = {"asr@1": rate(rows=attacks.is_attack, nobody="no attack rows")}
+    some = {
+        f"asr@any-of-{n}": rate(rows=attacks.is_attack, nobody="no attack rows", collapse=partial(attacks.any_of, n))
+        for n in attacks.SIZES
+    }
+    around = {
+        "pre": rate(rows=attacks.is_plain, nobody="no plain rows"),
+        "post": rate(rows=_attacked, nobody="no forget rows", collapse=attacks.post),
+    }
+    families = {
+        f"asr_{name}": rate(rows=partial(attacks.of_family, name), nobody=f"no rows of {name}") for name in attacks.FAMILIES
+    }
+    return {**one, **some, **around, **families}
+
+
 METRICS: dict[str, Definition] = {
     "fsr": Definition("higher", True, _forget, "no forget rows", _gone, judged=True),
     "fsr_unseen": Definition("higher", True, _unseen, "no unseen rows", _gone, judged=True),
-    "asr": Definition("lower", True, _attacked, "no forget rows", _present, judged=True),
+    "asr": Definition("lower", True, attacks.is_attack, "no attack rows", _present, together=attacks.target_of, judged=True),
+    **_of_attacks(),
     COUNTED: Definition("lower", False, _attacked, "no forget rows", _detections, judged=True),
     "retain_accuracy": Definition("higher", True, _retain_object, "no retain row names an object", _objects_drawn),
     "style_kept": Definition("higher", True, _retain_style, "no retain row names a style", _style_drawn),
@@ -455,8 +486,8 @@ def _vector(image: ImageRecord | None, scorer: str, what: str) -> np.ndarray:
 
 
 def observe(rule: Definition, cell: CellRecord, lens: Lens) -> list[Observation]:
-    """What each row that the metric is about is worth."""
-    return [_observation(rule, record, lens) for record in cell.rows if rule.rows(record)]
+    """What each row that the metric is about is worth; of a metric about targets, each target."""
+    return rule.collapse([_observation(rule, record, lens) for record in cell.rows if rule.rows(record)])
 
 
 def _observation(rule: Definition, record: RowRecord, lens: Lens) -> Observation:
@@ -477,6 +508,8 @@ def summarise(rule: Definition, seen: Sequence[Observation]) -> Metric:
         return Metric(rule.better, reason=_most_common(each.why for each in seen), **counts)
     values = [each.value for each in seen if each.value is not None]
     groups = [each.together for each in scored]
+    if rule.rate and len(set(groups)) < len(groups):
+        counts["trials"] = len(set(groups))
     found = clustered_wilson([bool(value) for value in values], groups) if rule.rate else bootstrap_mean(values, groups)
     return _finite(rule.better, found, counts)
 

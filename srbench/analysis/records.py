@@ -120,7 +120,9 @@ class Metric:
     best: float | None = None
     """With every unscored row counted for the method."""
     test: str = ""
-    """Of a difference: the paired test, `mcnemar` or `permutation`."""
+    """Of a difference: the paired test, `mcnemar` or `permutation`; `intervals` where no rows were at hand."""
     p: float | None = None
     p_holm: float | None = None
     """Corrected within one concept x suite x metric of the run."""
+    trials: int = 0
+    """Prompts behind a rate whose rows share them; 0 where every scored row is a trial of its own."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from srbench.analysis.intervals import resolution
 from srbench.analysis.metrics import METRICS, NOT_FINITE, Times, Unscored, measure, seen_in
 from srbench.analysis.records import CellRecord, Metric, RowRecord, label
 from srbench.catalog import load
@@ -19,6 +20,10 @@ DASH = "–"
 """Stands where a line has no such metric."""
 SHORT = 17
 """A reason up to this length stands in its table cell, a longer one below the table."""
+DIFFERENCE = "_diff"
+"""Ends the name of a column of differences from another method."""
+COARSE = 10.0
+"""Points either side of a rate; where the rows settle no less, the table says so."""
 IDENTITY = ("backbone", "concept", "suite", "method", "on", "variant", "protocol", "dtype", "rows_sha", "run")
 COUNTS = ("n_loaded", "n_excluded", "n_run", "n_scored", "n_failed")
 
@@ -103,13 +108,13 @@ def _failed(record: RowRecord, judge: ProtocolSpec) -> bool:
 
 def to_dict(cell: ResultCell) -> dict[str, Any]:
     """JSON-ready; every number in it is finite or None."""
-    metrics = {name: _metric_to_dict(metric) for name, metric in cell.metrics.items()}
+    metrics = {name: metric_to_dict(metric) for name, metric in cell.metrics.items()}
     more: dict[str, Any] = {"cost": dict(cell.cost), "notes": list(cell.notes)}
     found = {name: value for name, value in more.items() if value}
     return {**{name: getattr(cell, name) for name in (*IDENTITY, *COUNTS)}, "metrics": metrics, **found}
 
 
-def _metric_to_dict(metric: Metric) -> dict[str, Any]:
+def metric_to_dict(metric: Metric) -> dict[str, Any]:
     value, low, high = (_finite(each) for each in (metric.value, metric.low, metric.high))
     found: dict[str, Any] = {"value": value, "low": low, "high": high, "n": metric.n, "better": metric.better}
     reason = metric.reason or (NOT_FINITE if None in (value, low, high) else "")
@@ -118,8 +123,12 @@ def _metric_to_dict(metric: Metric) -> dict[str, Any]:
     if metric.scored < metric.n:
         bounds = {"worst": _finite(metric.worst), "best": _finite(metric.best)}
         found |= {"scored": metric.scored, **{name: bound for name, bound in bounds.items() if bound is not None}}
+    if metric.test:
+        found["test"] = metric.test
     if metric.p is not None:
-        found |= {"test": metric.test, "p": metric.p, "p_holm": metric.p_holm}
+        found |= {"p": metric.p, "p_holm": metric.p_holm}
+    if metric.trials:
+        found["trials"] = metric.trials
     return found
 
 
@@ -187,10 +196,11 @@ def _better(cells: Iterable[ResultCell], metric: str) -> str:
     return next(cell.metrics[metric].better for cell in cells if metric in cell.metrics)
 
 
-def boards(cells: Sequence[ResultCell], notes: Mapping[str, str] | None = None) -> list[Board]:
+def boards(cells: Sequence[ResultCell], notes: Mapping[str, str] | None = None, sort: str | None = None) -> list[Board]:
     """One board per concept x suite; cells of other backbones, judges, dtypes or rows are not comparable and get their own.
 
     notes: method, checkpoint, suite or concept -> footnote; `NOTES` where not given.
+    sort: the metric whose best value comes first; the untouched backbone comes first where not given.
     """
     notes = NOTES if notes is None else notes
     main: dict[tuple[str, ...], list[ResultCell]] = {}
@@ -203,15 +213,27 @@ def boards(cells: Sequence[ResultCell], notes: Mapping[str, str] | None = None) 
             home = next((key for key in main if key[:4] == _place(cell)), _place(cell))
             apart.setdefault(home, []).append(cell)
     keys = dict.fromkeys([*main, *apart])
-    return [_board(main.get(key, []), apart.get(key, []), notes) for key in sorted(keys)]
+    return [_board(_ranked(main.get(key, []), sort), _ranked(apart.get(key, []), sort), notes) for key in sorted(keys)]
 
 
 def _place(cell: ResultCell) -> tuple[str, ...]:
     return cell.backbone, cell.concept, cell.suite, cell.protocol
 
 
+def _ranked(cells: list[ResultCell], metric: str | None) -> list[ResultCell]:
+    """By a metric, the best first and those without a value last; else by name."""
+    ordered = sorted(cells, key=_order)
+    return ordered if metric is None else sorted(ordered, key=lambda cell: _rank(cell.metrics.get(metric)))
+
+
+def _rank(metric: Metric | None) -> tuple[bool, float]:
+    if metric is None or metric.value is None or not math.isfinite(metric.value):
+        return True, 0.0
+    return False, -metric.value if metric.better == "higher" else metric.value
+
+
 def _board(main: list[ResultCell], apart: list[ResultCell], notes: Mapping[str, str]) -> Board:
-    cells = sorted(main, key=_order) + sorted(apart, key=_order)
+    cells = main + apart
     metrics = _metric_names(cells)
     first = cells[0]
     return Board(
@@ -229,8 +251,11 @@ def _order(cell: ResultCell) -> tuple[bool, str, bool, str, str]:
 
 
 def _metric_names(cells: Sequence[ResultCell]) -> tuple[str, ...]:
+    """Metrics in their order, what scorers and stacking add behind them, and each difference beside its metric."""
     asked = {name for cell in cells for name in cell.metrics}
-    return (*(name for name in METRICS if name in asked), *sorted(asked - set(METRICS)))
+    plain = {name.removesuffix(DIFFERENCE) for name in asked}
+    ordered = [*(name for name in METRICS if name in plain), *sorted(plain - set(METRICS))]
+    return tuple(each for name in ordered for each in (name, name + DIFFERENCE) if each in asked)
 
 
 def _footnotes(cells: Sequence[ResultCell], metrics: Sequence[str], notes: Mapping[str, str]) -> tuple[str, ...]:
@@ -239,6 +264,7 @@ def _footnotes(cells: Sequence[ResultCell], metrics: Sequence[str], notes: Mappi
     judge = load.protocols().get(cells[0].protocol)
     found += [judge.note] if judge and judge.note else []
     found += dict.fromkeys(note for cell in cells for note in cell.notes)
+    found += coarse(cells, metrics)
     if not all(cell.metrics.keys() >= set(metrics) for cell in cells):
         found.append(f"{DASH} not asked for, or without a meaning for this method.")
     if any(cell.n_excluded for cell in cells):
@@ -248,6 +274,21 @@ def _footnotes(cells: Sequence[ResultCell], metrics: Sequence[str], notes: Mappi
             "Where rows failed, the value is over the scored ones; the range counts the failures against and for the method."
         )
     return tuple(found)
+
+
+def coarse(cells: Sequence[ResultCell], metrics: Sequence[str]) -> list[str]:
+    """Which rates rest on so few rows that they settle only large differences."""
+    few: dict[int, list[str]] = {}
+    for name in (name for name in metrics if name in METRICS and METRICS[name].rate):
+        known = [cell.metrics[name] for cell in cells if name in cell.metrics and cell.metrics[name].value is not None]
+        trials = [metric.trials or metric.scored for metric in known]
+        fewest = min(trials, default=0)
+        if fewest and resolution(fewest) > COARSE:
+            few.setdefault(fewest, []).append(name)
+    return [
+        f"n = {n} ({', '.join(names)}): ±{resolution(n):.0f} points at a rate of 50 %; less needs a paired test, or more rows."
+        for n, names in few.items()
+    ]
 
 
 def coverage(cell: ResultCell) -> str:
@@ -278,9 +319,10 @@ def shown(metric: Metric | None) -> Shown:
     if metric.value is None or not math.isfinite(metric.value):
         return Shown("n/a", reason=metric.reason or NOT_FINITE)
     interval = "" if metric.low is None or metric.high is None else f"[{digits(metric.low)}, {digits(metric.high)}]"
-    if metric.p_holm is None:
+    if not metric.test:
         return Shown(digits(metric.value), interval, _bounds(metric))
-    return Shown(f"{'+' * (metric.value > 0)}{digits(metric.value)}", interval, (*_bounds(metric), p_text(metric.p_holm)))
+    tested = () if metric.p_holm is None else (p_text(metric.p_holm),)
+    return Shown(f"{'+' * (metric.value > 0)}{digits(metric.value)}", interval, (*_bounds(metric), *tested))
 
 
 def p_text(p: float) -> str:

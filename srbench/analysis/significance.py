@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
 
-from srbench.analysis.intervals import Interval, bootstrap_mean, content_rng, paired_difference, prompt_sums
-from srbench.analysis.metrics import Lens, definition, observe, prompt_of
+from srbench.analysis.intervals import Interval, bootstrap_mean, content_rng, fourfold, newcombe, paired_difference, prompt_sums
+from srbench.analysis.metrics import Lens, Observation, definition, observe
 from srbench.analysis.records import CellRecord, label
 
 RESAMPLES = 9999
@@ -35,29 +36,38 @@ class PairedTest:
     """Corrected within the family that the test was made in."""
 
 
-def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
-    """Two-sided p of the exact McNemar test for paired yes/no answers, one per row. Without disagreement it is 1."""
-    only_a = sum(x and not y for x, y in zip(a, b, strict=True))
-    only_b = sum(y and not x for x, y in zip(a, b, strict=True))
-    from scipy import stats  # as in `intervals`: a second to import
+# --- tests ------------------------------------------------------------------------------------------------------------
 
-    return float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+def mcnemar(a: Sequence[bool] | np.ndarray, b: Sequence[bool] | np.ndarray) -> float:
+    """Two-sided p of the exact McNemar test for paired yes/no answers, one per row. Without disagreement it is 1."""
+    table = fourfold(a, b)
+    less, differ = min(table.only_a, table.only_b), table.only_a + table.only_b
+    from scipy.special import bdtr  # scipy.stats has the test, but takes two seconds to import
+
+    # Both tails of a binomial at 1/2 are equal; where the halves are, they overlap.
+    return min(1.0, 2 * float(bdtr(less, differ, 0.5))) if differ else 1.0
 
 
 def permutation(a: Sequence[float], b: Sequence[float], prompts: Sequence[str]) -> float:
     """Two-sided p of a permutation test that swaps a and b prompt by prompt, with all seeds of a prompt together.
 
-    Exact where the prompts are few; else seeded by the content. One prompt alone gives 1.
+    Exact where the prompts that differ are few; else seeded by the content. One prompt alone gives 1.
     """
-    rows = sorted(zip(prompts, map(float, a), map(float, b), strict=True))
+    return _permutation(tuple(sorted(zip(map(str, prompts), map(float, a), map(float, b), strict=True))))
+
+
+@lru_cache(maxsize=1024)
+def _permutation(rows: tuple[tuple[str, float, float], ...]) -> float:
     sums_a, _ = prompt_sums((prompt, x) for prompt, x, _ in rows)
     sums_b, _ = prompt_sums((prompt, y) for prompt, _, y in rows)
-    if len(sums_a) < 2:
+    differ = sums_a != sums_b  # swapping equal sums changes nothing
+    if np.count_nonzero(differ) < 2:
         return 1.0
     from scipy import stats
 
     found = stats.permutation_test(
-        (sums_a, sums_b),
+        (sums_a[differ], sums_b[differ]),
         _difference,
         permutation_type="samples",
         vectorized=True,
@@ -82,36 +92,114 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return result.tolist()
 
 
+# --- cells beside each other ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one metric says of a cell's rows, made once and then compared with many others."""
+
+    ids: tuple[str, ...]
+    """The rows' ids."""
+    keys: tuple[Hashable, ...]
+    """Id, prompt and seed of each row: what makes it the same one in another cell."""
+    values: np.ndarray
+    """(N,); NaN where a row could not be judged."""
+    prompts: tuple[str, ...]
+    """What rows share that are not independent: their prompt, as a rule."""
+    alone: bool
+    """Whether no two rows share a prompt."""
+
+
+def answers(seen: Sequence[Observation]) -> Answers:
+    """What `observe` gave for a cell, as arrays."""
+    prompts = tuple(each.together for each in seen)
+    values = np.array([np.nan if each.value is None else each.value for each in seen], float)
+    keys = tuple((each.row.id, each.row.prompt, each.row.seed) for each in seen)
+    return Answers(tuple(each.row.id for each in seen), keys, values, prompts, len(set(prompts)) == len(prompts))
+
+
+@dataclass(frozen=True)
+class Both:
+    """Rows that both of two cells have scored, in one order."""
+
+    ids: tuple[str, ...]
+    a: np.ndarray
+    """(N,)"""
+    b: np.ndarray
+    """(N,)"""
+    prompts: tuple[str, ...]
+    alone: bool
+    """Whether no two rows share a prompt."""
+
+
+def matched(a: Answers, b: Answers) -> Both:
+    """The rows that both have scored, in the order of `a`."""
+    same = a.keys is b.keys or a.keys == b.keys
+    theirs = b.values if same else _in_order(a, b)
+    kept = ~(np.isnan(a.values) | np.isnan(theirs))  # (N,)
+    if kept.all():
+        return Both(a.ids, a.values, theirs, a.prompts, a.alone)
+    at = np.flatnonzero(kept).tolist()
+    ids, prompts = tuple(a.ids[i] for i in at), tuple(a.prompts[i] for i in at)
+    return Both(ids, a.values[kept], theirs[kept], prompts, a.alone or len(set(prompts)) == len(prompts))
+
+
+def _in_order(a: Answers, b: Answers) -> np.ndarray:
+    """The values of `b` in the places of a's rows, NaN where it has no such row."""
+    known = dict(zip(b.keys, b.values.tolist(), strict=True))
+    return np.array([known.get(key, np.nan) for key in a.keys], float)
+
+
 def paired(a: CellRecord, b: CellRecord, metric: str, lens: Lens) -> PairedTest:
     """Test one metric between two cells; rows that either has not scored are left out and show in `n`."""
     rule = definition(metric)
-    ours = {each.row: each.value for each in observe(rule, a, lens) if each.value is not None}
-    theirs = {each.row: each.value for each in observe(rule, b, lens) if each.value is not None}
-    rows = [row for row in ours if row in theirs]
-    names = (label(a), label(b), metric)
-    if not rows:
+    x, y = (answers(observe(rule, cell, lens)) for cell in (a, b))
+    return compared((label(a), label(b), metric), rule.rate, matched(x, y))
+
+
+def compared(names: tuple[str, str, str], rate: bool, rows: Both) -> PairedTest:
+    """The test on rows that both have scored. names: of a, of b, and the metric's."""
+    if not rows.ids:
         return PairedTest(*names, test="", n=0, difference=None, p=None)
-    x, y, prompts = [ours[row] for row in rows], [theirs[row] for row in rows], [prompt_of(row) for row in rows]
-    test, p = _test(x, y, prompts, rule.rate)
-    found = _interval(x, y, prompts, rule.rate)
-    return PairedTest(*names, test=test, n=len(rows), difference=found.value, p=p, low=found.low, high=found.high)
+    test, p = _test(rows, rate)
+    found = _interval(rows, rate)
+    return PairedTest(*names, test=test, n=len(rows.ids), difference=found.value, p=p, low=found.low, high=found.high)
 
 
-def _interval(a: list[float], b: list[float], prompts: list[str], rate: bool) -> Interval:
-    if rate:
-        return paired_difference([bool(each) for each in a], [bool(each) for each in b], prompts)
-    return bootstrap_mean([x - y for x, y in zip(a, b, strict=True)], prompts)
+def _interval(rows: Both, rate: bool) -> Interval:
+    if not rate:
+        return bootstrap_mean((rows.a - rows.b).tolist(), rows.prompts)
+    a, b = rows.a != 0, rows.b != 0
+    return newcombe(fourfold(a, b)) if rows.alone else paired_difference(a.tolist(), b.tolist(), rows.prompts)
 
 
-def _test(a: list[float], b: list[float], prompts: list[str], rate: bool) -> tuple[str, float]:
-    if rate and len(set(prompts)) == len(prompts):
-        return "mcnemar", mcnemar([bool(each) for each in a], [bool(each) for each in b])
-    return "permutation", permutation(a, b, prompts)
+def _test(rows: Both, rate: bool) -> tuple[str, float]:
+    if rate and rows.alone:
+        return "mcnemar", mcnemar(rows.a != 0, rows.b != 0)
+    return "permutation", permutation(rows.a.tolist(), rows.b.tolist(), rows.prompts)
 
 
 def family(cells: Sequence[CellRecord], metric: str, lens: Lens) -> list[PairedTest]:
     """All pairs of cells of one concept x suite on one metric under one judge, Holm-corrected together."""
-    return corrected_together([paired(a, b, metric, lens) for a, b in combinations(cells, 2)])
+    rule = definition(metric)
+    known = _shared([answers(observe(rule, cell, lens)) for cell in cells])
+    pairs = combinations(zip(map(label, cells), known, strict=True), 2)
+    return corrected_together([compared((a, b, metric), rule.rate, matched(x, y)) for (a, x), (b, y) in pairs])
+
+
+def against(first: CellRecord, others: Sequence[CellRecord], metric: str, lens: Lens) -> list[PairedTest]:
+    """Each of `others` less `first` on one metric under one judge, Holm-corrected together."""
+    rule = definition(metric)
+    base, *known = _shared([answers(observe(rule, cell, lens)) for cell in (first, *others)])
+    pairs = zip(map(label, others), known, strict=True)
+    return corrected_together([compared((a, label(first), metric), rule.rate, matched(x, base)) for a, x in pairs])
+
+
+def _shared(found: Sequence[Answers]) -> list[Answers]:
+    """The answers, with equal keys as one object: then they need not be compared for every pair."""
+    known: dict[tuple[Hashable, ...], tuple[Hashable, ...]] = {}
+    return [replace(each, keys=known.setdefault(each.keys, each.keys)) for each in found]
 
 
 def corrected_together(tests: Sequence[PairedTest]) -> list[PairedTest]:

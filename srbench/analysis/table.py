@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from rich import box
 from rich.cells import cell_len
@@ -13,33 +13,61 @@ from rich.text import Text
 
 from srbench.analysis.costs import Cost
 from srbench.analysis.records import Metric
-from srbench.analysis.results import STAR, Board, ResultCell, boards, brief, coverage, from_dict, name_of, result, shown, to_dict
+from srbench.analysis.results import (
+    DIFFERENCE,
+    STAR,
+    Board,
+    ResultCell,
+    boards,
+    brief,
+    coverage,
+    from_dict,
+    name_of,
+    result,
+    shown,
+    to_dict,
+)
 from srbench.analysis.sensitivity import Curve
 
 __all__ = ["ResultCell", "from_dict", "render", "result", "to_dict"]
 
 FOLD, GAP = 12, 2
 """Characters after which words in a metric's column take another line, and between columns."""
+NAME_LEAST = 16
+"""Characters that names have at least; beyond, they take no more than half of the width."""
 RULED = box.Box("    \n    \n ── \n    \n ╌╌ \n    \n    \n    \n")
 """A rule below the header, and one where a section ends."""
+RULED_PLAIN = box.Box("    \n    \n -- \n    \n .. \n    \n    \n    \n", ascii=True)
+"""The same for files and pipes."""
 
 
-def render(cells: Sequence[ResultCell], notes: Mapping[str, str] | None = None, width: int = 120) -> RenderableType:
+def ruled(plain: bool) -> Table:
+    """An empty table with rules; plain: of ASCII."""
+    return Table(box=RULED_PLAIN if plain else RULED, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False)
+
+
+def render(
+    cells: Sequence[ResultCell], notes: Mapping[str, str] | None = None, width: int = 120, sort: str | None = None,
+    plain: bool = False,
+) -> RenderableType:
     """All cells; metrics that do not fit into `width` characters go on in a further table below.
 
     notes: method, checkpoint, suite or concept -> footnote; the built-in ones where not given.
+    sort: the metric whose best value comes first. plain: without box characters.
     """
     if not cells:
         return Text("no results")
-    return Group(*(part for board in boards(cells, notes) for part in _render_board(board, width)))
+    return Group(*(part for board in boards(cells, notes, sort) for part in _render_board(board, width, plain)))
 
 
-def _render_board(board: Board, width: int) -> Iterator[RenderableType]:
+def _render_board(board: Board, width: int, plain: bool) -> Iterator[RenderableType]:
     reasons: list[str] = []
     columns = {name: _column(board, name, reasons) for name in board.metrics}
+    columns |= {"coverage": _extra(board, "coverage", coverage), "source": _extra(board, "source", lambda cell: cell.source)}
     yield Text.assemble((board.title, "bold"), "   ", (board.caption, "dim"))
-    for index, names in enumerate(_blocks(board, columns, width)):
-        yield _block(board, {name: columns[name] for name in names}, first=index == 0)
+    names = _name_width(map(name_of, board.cells), width)
+    for block in _blocks(columns, board.metrics, width - names):
+        yield _block(board, {name: columns[name] for name in block}, names, plain)
     for index, reason in enumerate(reasons, 1):
         yield Text(f"{index}) n/a: {reason}", style="dim")
     for note in board.notes:
@@ -49,10 +77,19 @@ def _render_board(board: Board, width: int) -> Iterator[RenderableType]:
 
 def _column(board: Board, name: str, reasons: list[str]) -> list[Text]:
     """Header, then one text per cell."""
-    header = board.header(name)
-    # Long names take two lines, so that the column stays as narrow as its numbers.
-    folded = header.replace("_", "_\n", 1) if len(header) > FOLD else header
-    return [Text(folded), *(_value(board, cell, name, reasons) for cell in board.cells)]
+    return [Text(folded(board.header(name))), *(_value(board, cell, name, reasons) for cell in board.cells)]
+
+
+def folded(header: str) -> str:
+    """A metric's header; long ones take more lines, so that the column stays as narrow as its numbers."""
+    if len(header) <= FOLD:
+        return header
+    name, mark, rest = header.partition(DIFFERENCE)
+    return (name.replace("_", "_\n", 1) if len(name) > FOLD or not mark else name) + (f"\n{mark}{rest}" if mark else "")
+
+
+def _extra(board: Board, header: str, said: Callable[[ResultCell], str]) -> list[Text]:
+    return [Text(header), *(Text(said(cell)) for cell in board.cells)]
 
 
 def _value(board: Board, cell: ResultCell, name: str, reasons: list[str]) -> Text:
@@ -66,47 +103,53 @@ def _value(board: Board, cell: ResultCell, name: str, reasons: list[str]) -> Tex
     return text
 
 
-def _blocks(board: Board, columns: Mapping[str, Sequence[Text]], width: int) -> list[list[str]]:
-    """Metrics per table; the first table also holds coverage and source."""
-    room = width - max(cell_len(name_of(cell)) for cell in board.cells)
-    extras = [max(map(cell_len, texts)) for texts in zip(*map(_extras, board.cells), ("coverage", "source"), strict=True)]
+def _name_width(names: Iterable[str], width: int) -> int:
+    """Characters of the column of methods."""
+    return min(max(map(cell_len, ("method", *names))), max(NAME_LEAST, width // 2))
+
+
+def _needed(texts: Sequence[Text]) -> int:
+    return GAP + max(cell_len(line) for text in texts for line in text.plain.splitlines() or [""])
+
+
+def _blocks(columns: Mapping[str, Sequence[Text]], metrics: Sequence[str], room: int) -> list[list[str]]:
+    """Columns per table: coverage and source stand in the first one, in a last one where they leave no room for a metric."""
+    extras = [name for name in columns if name not in metrics]
+    reserved = sum(_needed(columns[name]) for name in extras)
+    fits = bool(metrics) and reserved + _needed(columns[metrics[0]]) <= room
     blocks: list[list[str]] = [[]]
-    left = room - sum(extras) - len(extras) * GAP
-    for name, texts in columns.items():
-        needed = GAP + max(cell_len(line) for text in texts for line in text.plain.splitlines())
+    left = room - reserved if fits else room
+    for name in metrics:
+        needed = _needed(columns[name])
         if needed > left and blocks[-1]:
             blocks.append([])
             left = room
         blocks[-1].append(name)
         left -= needed
-    return blocks
+    if fits:
+        return [blocks[0] + extras, *blocks[1:]]
+    return [*filter(None, blocks), *([extras] if extras else [])]
 
 
-def _extras(cell: ResultCell) -> tuple[str, str]:
-    return coverage(cell), cell.source
-
-
-def _block(board: Board, columns: Mapping[str, Sequence[Text]], first: bool) -> Table:
-    table = Table(box=RULED, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("method", no_wrap=True)
-    for header, *_ in columns.values():
-        table.add_column(header, justify="right", no_wrap=True)
-    if first:
-        table.add_column("coverage", justify="right", no_wrap=True)
-        table.add_column("source", no_wrap=True)
+def _block(board: Board, columns: Mapping[str, Sequence[Text]], names: int, plain: bool) -> Table:
+    table = ruled(plain)
+    table.add_column("method", max_width=names, overflow="fold")
+    for name, (header, *_) in columns.items():
+        table.add_column(header, justify="left" if name == "source" else "right", no_wrap=True)
     for index, cell in enumerate(board.cells):
         if index == len(board.main):
             table.add_section()
-        name = Text.assemble(cell.label, (f" ({cell.variant})" if cell.variant else "", "dim"))
-        table.add_row(name, *(texts[index + 1] for texts in columns.values()), *(map(Text, _extras(cell)) if first else ()))
+        line = Text.assemble(cell.label, (f" ({cell.variant})" if cell.variant else "", "dim"))
+        table.add_row(line, *(texts[index + 1] for texts in columns.values()))
     return table
 
 
-def render_costs(found: Sequence[Cost]) -> RenderableType:
+def render_costs(found: Sequence[Cost], plain: bool = False) -> RenderableType:
     """What methods cost, a line each."""
-    table = Table(box=RULED, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False)
-    for name in ("method", "prepare s", "added ms an image", "parameters", "peak MB", "cells"):
-        table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
+    table = ruled(plain)
+    table.add_column("method", overflow="fold")
+    for name in ("prepare s", "added ms an image", "parameters", "peak MB", "cells"):
+        table.add_column(name, justify="right", no_wrap=name not in ("prepare s", "added ms an image"))
     for cost in found:
         made, peak = _plain(cost.prepare_seconds, ".1f"), _plain(cost.peak_mb, ",.0f")
         table.add_row(cost.method, made, _added(cost), _plain(cost.parameters, ",d"), peak, str(cost.cells))
@@ -118,22 +161,30 @@ def render_costs(found: Sequence[Cost]) -> RenderableType:
     return Group(table, *(Text(f"* {note}", style="dim") for note in notes))
 
 
-def render_sensitivity(found: Sequence[Curve]) -> RenderableType:
-    """Rates by threshold, one table a concept, suite and list of classes."""
+def render_sensitivity(found: Sequence[Curve], width: int = 160, plain: bool = False) -> RenderableType:
+    """Rates by threshold, one table a concept, suite and list of classes; further ones below where it is too narrow."""
     groups: dict[tuple[str, ...], list[Curve]] = {}
     for curve in found:
         groups.setdefault((curve.concept, curve.suite, curve.metric, ", ".join(curve.classes)), []).append(curve)
     blocks: list[RenderableType] = []
     for (concept, suite, metric, classes), own in groups.items():
         blocks.append(Text.assemble((f"{concept} x {suite}: {metric} by threshold", "bold"), "   ", (classes, "dim")))
-        table = Table(box=RULED, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False)
-        table.add_column("method", no_wrap=True)
-        for threshold, _ in own[0].rates:
-            table.add_column(f"{threshold:g}", justify="right")
-        for curve in own:
-            table.add_row(curve.method, *(_stacked(metric) for _, metric in curve.rates))
-        blocks += [table, Text()]
+        blocks += [*_by_threshold(own, width, plain), Text()]
     return Group(*blocks)
+
+
+def _by_threshold(own: Sequence[Curve], width: int, plain: bool) -> Iterator[Table]:
+    thresholds = [f"{at:g}" for at, _ in own[0].rates]
+    columns = {name: [Text(name), *(_stacked(curve.rates[i][1]) for curve in own)] for i, name in enumerate(thresholds)}
+    names = _name_width((curve.method for curve in own), width)
+    for block in _blocks(columns, list(columns), width - names):
+        table = ruled(plain)
+        table.add_column("method", max_width=names, overflow="fold")
+        for name in block:
+            table.add_column(name, justify="right", no_wrap=True)
+        for index, curve in enumerate(own):
+            table.add_row(curve.method, *(columns[name][index + 1] for name in block))
+        yield table
 
 
 def _stacked(metric: Metric) -> Text:

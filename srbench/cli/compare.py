@@ -3,95 +3,134 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from srbench.analysis import formats
 from srbench.analysis.costs import costs
-from srbench.analysis.records import CellRecord
-from srbench.analysis.results import ResultCell
+from srbench.analysis.results import ResultCell, name_of
 from srbench.analysis.sensitivity import Curve, curves
 from srbench.catalog import load
 from srbench.cli.main import say
 from srbench.engine.runs import newest
 from srbench.errors import MissingError, UsageError, did_you_mean
 
-MIN_WIDTH, WIDE = 100, 160
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from srbench.analysis.differences import Entry
+    from srbench.analysis.records import CellRecord
+
+PIPE_WIDTH, WIDE = 100, 160
+"""Characters of a line where nobody says: of tables in a pipe, and of rates by threshold."""
+ASCII = str.maketrans({"★": "*", "↑": "^", "↓": "v", "×": "x", "·": ",", "–": "-", "≈": "~", "±": "~", "─": "-", "╌": "-"})
+"""For a terminal or file that takes no other characters."""
 
 
-def print_cells(cells: Sequence[ResultCell], format: str | None) -> None:
-    """Tables on a terminal or as text, or one of the formats, on stdout."""
-    if format is not None:
-        sys.stdout.write(formats.write(cells, format).rstrip("\n") + "\n")
-        return
+@dataclass(frozen=True)
+class Asked:
+    """The command's options."""
+
+    folder: Path
+    names: tuple[str, ...] = ()
+    """None, or the two that are to be compared."""
+    methods: tuple[str, ...] = ()
+    suites: tuple[str, ...] = ()
+    concepts: tuple[str, ...] = ()
+    on: tuple[str, ...] = ()
+    backbones: tuple[str, ...] = ()
+    protocols: tuple[str, ...] = ()
+    format: str | None = None
+    sort: str | None = None
+    baseline: str | None = None
+    everything: bool = False
+    costs: bool = False
+    sensitivity: bool = False
+    plain: bool = False
+    curve: str | None = None
+    out: Path | None = None
+
+    def chosen(self, cell: ResultCell | CellRecord) -> bool:
+        """Whether a cell is asked for."""
+        return all(getattr(cell, what) in names for what, names in self.sides() if names)
+
+    def sides(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Field of a cell, and the names that it may have."""
+        return (
+            ("method", self.methods), ("suite", self.suites), ("concept", self.concepts), ("on", self.on),
+            ("backbone", self.backbones),
+        )  # fmt: skip
+
+
+# --- output -----------------------------------------------------------------------------------------------------------
+
+
+def width_of(plain: bool, wide: int = PIPE_WIDTH) -> tuple[int, bool]:
+    """Characters of a line, and whether to write plain text: asked for, or because no terminal reads it."""
     from rich.console import Console
 
+    console = Console()
+    known = console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
+    return (console.width if known else wide), plain or not console.is_terminal
+
+
+def show(made: RenderableType, width: int, plain: bool) -> None:
+    """Print on stdout; plain: without escapes, and in ASCII where stdout takes nothing else."""
+    from rich.console import Console
+
+    if not plain:
+        Console(width=width).print(made)
+        return
+    console = Console(width=width, force_terminal=False, color_system=None)
+    with console.capture() as captured:
+        console.print(made)
+    text = "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())  # cells are filled with blanks
+    sys.stdout.write(text if _takes(text) else text.translate(ASCII).encode("ascii", "replace").decode())
+
+
+def _takes(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def print_cells(cells: Sequence[ResultCell], format: str | None, sort: str | None = None, plain: bool = False) -> None:
+    """Tables on a terminal or as text, or one of the formats, on stdout."""
+    if format is not None:
+        sys.stdout.write(formats.write(cells, format, sort=sort).rstrip("\n") + "\n")
+        return
     from srbench.analysis.table import render
 
-    console = Console()
-    width = max(MIN_WIDTH, console.width) if not console.is_terminal else console.width
-    Console(width=width).print(render(cells, width=width))
+    width, plain = width_of(plain)
+    show(render(cells, width=width, sort=sort, plain=plain), width, plain)
 
 
-def print_costs(cells: Sequence[ResultCell], as_json: bool) -> None:
+def print_costs(cells: Sequence[ResultCell], as_json: bool, plain: bool = False) -> None:
     """What the methods cost, as a table or as JSON on stdout."""
     found = costs(cells)
     if as_json:
         print(json.dumps({"costs": [asdict(cost) for cost in found]}, indent=2, allow_nan=False))
         return
-    from rich.console import Console
-
     from srbench.analysis.table import render_costs
 
-    console = Console()
-    Console(width=max(MIN_WIDTH, console.width)).print(render_costs(found))
+    width, plain = width_of(plain)
+    show(render_costs(found, plain), width, plain)
 
 
-def _only(cells: list[ResultCell], what: str, names: Sequence[str], value: Callable[[ResultCell], str]) -> list[ResultCell]:
-    known = {value(cell) for cell in cells}
+# --- one table after another ------------------------------------------------------------------------------------------
+
+
+def _check_names(cells: Sequence[ResultCell], what: str, names: Sequence[str]) -> None:
+    known = {getattr(cell, what) for cell in cells}
     for name in names:
         if name not in known:
             raise UsageError(f"no result has {what} '{name}'", did_you_mean(name, known))
-    return [cell for cell in cells if not names or value(cell) in names]
-
-
-def _rejudged(folder: Path, protocols: Sequence[str]) -> list[ResultCell]:
-    from srbench.engine.rejudge import rejudge
-
-    return rejudge(folder, protocols, say)
-
-
-def print_sensitivity(folder: Path, protocol: str, chosen: Callable[[CellRecord], bool], as_json: bool) -> None:
-    """A protocol's rates at other thresholds and class lists, as a table or as JSON on stdout."""
-    from rich.console import Console
-
-    from srbench.analysis.table import render_sensitivity
-    from srbench.engine.rejudge import stored_records
-    from srbench.engine.store import Store
-
-    judge = load.protocol(protocol)
-    if judge.any_of:
-        raise UsageError(f"protocol '{protocol}' has no threshold of its own", f"Take one of {', '.join(judge.any_of)}.")
-    records = stored_records(folder, Store.peek(folder / "store", say), lambda cell: judge)
-    found = list(curves([record for record in records if chosen(record)], judge, list(load.protocols().values())))
-    if not found:
-        raise MissingError(f"{folder}: no stored run fits", "Leave some of --method, --suite and --concept out.")
-    if as_json:
-        print(json.dumps({"sensitivity": [_curve(curve) for curve in found]}, indent=2, allow_nan=False))
-        return
-    console = Console()
-    Console(width=console.width if console.is_terminal else WIDE).print(render_sensitivity(found))
-
-
-def _curve(curve: Curve) -> dict[str, Any]:
-    rates = [
-        {"threshold": threshold, **{name: getattr(rate, name) for name in ("value", "low", "high", "n", "scored", "reason")}}
-        for threshold, rate in curve.rates
-    ]
-    return {**asdict(curve), "rates": rates}
 
 
 def _plain(cells: list[ResultCell]) -> list[ResultCell]:
@@ -102,36 +141,150 @@ def _plain(cells: list[ResultCell]) -> list[ResultCell]:
     return kept
 
 
-def compare(
-    folder: Path, methods: Sequence[str], suites: Sequence[str], concepts: Sequence[str], protocols: Sequence[str],
-    format: str | None, everything: bool, only_costs: bool, sensitivity: bool = False,
-) -> int:
-    """Print the newest result of every cell under `folder`, filtered."""
-    if format is not None and format not in formats.FORMATS:
-        raise UsageError(f"there is no format '{format}'", did_you_mean(format, formats.FORMATS))
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: not a results folder", "Give the folder that `srbench run --out` wrote to.")
-    if sensitivity:
-        if len(protocols) != 1 or format not in (None, "json"):
-            raise UsageError("--sensitivity takes one --protocol, and --json or no format", "Example: --protocol pocket-hazard")
+def _cells(asked: Asked) -> list[ResultCell]:
+    """The newest result of every cell asked for."""
+    if asked.protocols:
+        from srbench.engine.rejudge import rejudge
 
-        def chosen(cell: CellRecord) -> bool:
-            sides = ((cell.method, methods), (cell.suite, suites), (cell.concept, concepts))
-            return all(value in names for value, names in sides if names)
-
-        print_sensitivity(folder, protocols[0], chosen, format == "json")
-        return 0
-    cells = _rejudged(folder, protocols) if protocols else newest(folder, say)
-    if not cells:
-        raise MissingError(f"{folder}: no results yet", f"srbench run --method none,saferedir --suite igmu,mma --out {folder}")
-    cells = _only(cells, "method", methods, lambda cell: cell.method)
-    cells = _only(cells, "suite", suites, lambda cell: cell.suite)
-    cells = _only(cells, "concept", concepts, lambda cell: cell.concept)
-    cells = cells if everything else _plain(cells)
-    if only_costs:
-        if format not in (None, "json"):
-            raise UsageError(f"--costs has no format '{format}'", "Leave it out for a table, or use --json.")
-        print_costs(cells, format == "json")
+        cells = rejudge(asked.folder, asked.protocols, say)
     else:
-        print_cells(cells, format)
+        cells = newest(asked.folder, say)
+    if not cells:
+        command = f"srbench run --method none,saferedir --suite igmu,mma --out {asked.folder}"
+        raise MissingError(f"{asked.folder}: no results yet", command)
+    for what, names in asked.sides():
+        _check_names(cells, what, names)
+    cells = [cell for cell in cells if asked.chosen(cell)]
+    if not cells:
+        raise MissingError(f"{asked.folder}: no result fits all of these filters", "Leave one of them out.")
+    return cells
+
+
+def _check_sort(cells: Sequence[ResultCell], metric: str | None) -> None:
+    known = {name for cell in cells for name in cell.metrics}
+    if metric is not None and metric not in known:
+        raise UsageError(f"no result has metric '{metric}'", did_you_mean(metric, known))
+
+
+def compare(asked: Asked) -> int:
+    """Print the newest result of every cell under the folder, filtered; or what changes from one to another."""
+    _check(asked)
+    if asked.sensitivity:
+        _sensitivity(asked)
+    elif asked.curve is not None:
+        _curve(asked, asked.curve)
+    elif asked.names:
+        _versus(asked)
+    else:
+        _tables(asked)
     return 0
+
+
+def _check(asked: Asked) -> None:
+    """Refuse what cannot go together."""
+    if asked.format is not None and asked.format not in formats.FORMATS:
+        raise UsageError(f"there is no format '{asked.format}'", did_you_mean(asked.format, formats.FORMATS))
+    if not asked.folder.is_dir():
+        hint = "Give the folder that `srbench run --out` wrote to."
+        more = f" Two methods come behind it: srbench compare results/ {asked.folder} ..." if asked.names else ""
+        raise UsageError(f"{asked.folder}: not a results folder", hint + more)
+    if len(asked.names) not in (0, 2):
+        raise UsageError(f"{len(asked.names)} names: expected two, or none", "Example: srbench compare results/ none saferedir")
+    if asked.names and (asked.baseline or asked.costs or asked.curve or asked.sensitivity):
+        raise UsageError("two names stand alone", "Leave --baseline, --costs, --curve and --sensitivity out.")
+    if (asked.out is None) != (asked.curve is None):
+        raise UsageError("--curve and -o go together", "Example: --curve saferedir.alpha_scale -o curve.png")
+
+
+def _tables(asked: Asked) -> None:
+    cells = _cells(asked)
+    cells = cells if asked.everything else _plain(cells)
+    if asked.costs:
+        if asked.format not in (None, "json"):
+            raise UsageError(f"--costs has no format '{asked.format}'", "Leave it out for a table, or use --json.")
+        print_costs(cells, asked.format == "json", asked.plain)
+        return
+    if asked.baseline is not None:
+        from srbench.analysis.differences import with_differences
+        from srbench.engine.versus import Reader, against
+
+        entries = Reader(asked.folder, say).entries(cells)
+        cells = with_differences(entries, against(asked.baseline, entries))
+    _check_sort(cells, asked.sort)
+    print_cells(cells, asked.format, asked.sort, asked.plain)
+
+
+# --- two names --------------------------------------------------------------------------------------------------------
+
+
+def _versus(asked: Asked) -> None:
+    from srbench.analysis.differences import comparisons, to_dict, with_differences
+    from srbench.engine.versus import Reader, pairs, side
+
+    cells, reader = [cell for cell in _cells(asked) if _named(cell, asked)], Reader(asked.folder, say)
+    found = pairs(*(side(name, cells, reader, asked.chosen) for name in asked.names))
+    if asked.format == "json":
+        print(json.dumps({"comparisons": [to_dict(each) for each in comparisons(found)]}, indent=2, allow_nan=False))
+    elif asked.format is not None:
+        print_cells(with_differences(_both(found), found), asked.format, asked.sort)
+    else:
+        from srbench.analysis.changes import render
+
+        width, plain = width_of(asked.plain)
+        show(render(comparisons(found), asked.folder, width, plain), width, plain)
+
+
+def _named(cell: ResultCell, asked: Asked) -> bool:
+    """Whether a name may stand for the cell: committed variants have to be named in full."""
+    return asked.everything or cell.source == "local" or not cell.variant or name_of(cell) in asked.names
+
+
+def _both(found: Sequence[tuple[Entry, Entry]]) -> list[Entry]:
+    """Every cell of the pairs, each once."""
+    return list({id(entry.cell): entry for pair in found for entry in pair}.values())
+
+
+# --- thresholds and curves --------------------------------------------------------------------------------------------
+
+
+def _sensitivity(asked: Asked) -> None:
+    """A protocol's rates at other thresholds and class lists, as a table or as JSON on stdout."""
+    from srbench.analysis.table import render_sensitivity
+    from srbench.engine.rejudge import stored_records
+    from srbench.engine.store import Store
+
+    if len(asked.protocols) != 1 or asked.format not in (None, "json"):
+        raise UsageError("--sensitivity takes one --protocol, and --json or no format", "Example: --protocol pocket-hazard")
+    judge = load.protocol(asked.protocols[0])
+    if judge.any_of:
+        raise UsageError(f"protocol '{judge.name}' has no threshold of its own", f"Take one of {', '.join(judge.any_of)}.")
+    records = stored_records(asked.folder, Store.peek(asked.folder / "store", say), lambda cell: judge)
+    found = list(curves([record for record in records if asked.chosen(record)], judge, list(load.protocols().values())))
+    if not found:
+        raise MissingError(f"{asked.folder}: no stored run fits", "Leave some of --method, --suite and --concept out.")
+    if asked.format == "json":
+        print(json.dumps({"sensitivity": [_rates(curve) for curve in found]}, indent=2, allow_nan=False))
+        return
+    width, plain = width_of(asked.plain, WIDE)
+    show(render_sensitivity(found, width, plain), width, plain)
+
+
+def _rates(curve: Curve) -> dict[str, Any]:
+    rates = [
+        {"threshold": threshold, **{name: getattr(rate, name) for name in ("value", "low", "high", "n", "scored", "reason")}}
+        for threshold, rate in curve.rates
+    ]
+    return {**asdict(curve), "rates": rates}
+
+
+def _curve(asked: Asked, option: str) -> None:
+    """What a swept option trades, as a picture."""
+    from srbench.analysis.swept import swept
+    from srbench.report.curve import draw
+
+    assert asked.out is not None  # see `_check`
+    found = swept(_cells(asked), option)
+    draw(found, option, asked.out)
+    values = sorted({point.said for line in found for point in line.points})
+    panels = len({line.panel for line in found})
+    say(f"{asked.out}: {option} at {', '.join(values)}; {panels} {'panel' if panels == 1 else 'panels'}")

@@ -22,6 +22,7 @@ from srbench.engine.rejudge import rows_of
 from srbench.engine.runs import read_run, run_files
 from srbench.engine.store import CHUNK, Store
 from srbench.errors import MissingError, SrbenchError, UsageError
+from srbench.report.sheet import Strip, of_rows, of_run, write
 
 MAX_SIDE = 64
 """Characters across at most."""
@@ -167,12 +168,17 @@ def _trace(console: Console, run: dict[str, Any], record: dict[str, Any]) -> Non
     console.print(table)
 
 
-def show(what: str, folder: Path) -> int:
-    """Print every image that `what` names; several methods on one row are shown below each other."""
+def show(what: str, folder: Path, sheet: Path | None = None) -> int:
+    """Print every image that `what` names, several methods on one row below each other; or draw them on one sheet."""
     store = Store.peek(folder / "store", say)
+    if sheet is not None and (folder / "runs" / what / "run.json").is_file():
+        return write_sheet(folder, what, store, sheet)
     found = _matches(what, folder) if folder.is_dir() else []
+    if found and sheet is not None:
+        ids = list(dict.fromkeys(entry["id"] for _, entry, _, _ in found))
+        return _written(of_rows(folder, ids, store, say), sheet)
     if not found:
-        hint = "Give a row's id, six or more letters of an image key, or a PNG."
+        hint = "Give a row's id, six or more letters of an image key, or a PNG; with --sheet also a run."
         raise MissingError(f"nothing in {folder} is named '{what}'", hint)
     console = Console()
     for run, entry, role, key in found:
@@ -186,4 +192,21 @@ def show(what: str, folder: Path) -> int:
         if record is not None:
             _trace(console, run, record)
         console.print()
+    return 0
+
+
+def write_sheet(folder: Path, run: str, store: Store, path: Path) -> int:
+    """Draw a run's contact sheet."""
+    return _written(of_run(folder, run, store), path)
+
+
+def sheet_of_newest(folder: Path, path: Path) -> int:
+    """Draw the contact sheet of the newest local run."""
+    newest = max(each.parent.name for each in folder.glob("runs/*/run.json"))
+    return write_sheet(folder, newest, Store.peek(folder / "store", say), path)
+
+
+def _written(strips: list[Strip], path: Path) -> int:
+    shown = write(strips, path)
+    say(f"{path}: {len(strips)} rows, {shown} pictures")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from srbench.analysis.attacks import FAMILIES, SIZES
 from srbench.analysis.gains import SUFFIX
 from srbench.analysis.metrics import METRICS, of_scorers
 from srbench.catalog import load
@@ -12,6 +13,11 @@ MEANINGS = {
     "fsr": "forgetting success rate: share of forget rows in which the judge does not see the concept",
     "fsr_unseen": "fsr on rows with synonyms that no method was made with",
     "asr": "attack success rate: share of attack rows in which the judge sees the concept",
+    "asr@1": "asr, with two rows of one target counted as one trial",
+    **{f"asr@any-of-{n}": f"share of targets that any of their {n} attack rows breaks" for n in SIZES},
+    "pre": "share of targets that need no attack: the judge sees the concept for the plain prompt",
+    "post": "share of targets that the plain prompt or an attack on it breaks",
+    **{f"asr_{name}": f"asr on the attacks of the family '{name}'" for name in FAMILIES},
     "detections": "boxes of the concept that the detector counts, per image",
     "retain_accuracy": "share of retain rows in which every named object is what the judge sees most clearly",
     "style_kept": "share of retain rows in which the named style is what the judge sees most clearly",

@@ -157,3 +157,31 @@ def test_a_line_without_a_metric_has_a_dash_and_the_table_says_what_it_means(mak
         assert "n/a (not asked" not in text
         assert "not asked for, or without a meaning" in text
         assert "not asked for" not in write([none, mine], name)
+
+
+HOSTILE = "<script>alert(1)</script> & \"x\" 'y'"
+
+
+def test_html_is_one_page_with_everything_escaped(make, cells) -> None:
+    hostile = [make.replace(each, variant=HOSTILE, concept=HOSTILE, notes=(HOSTILE,)) for each in cells]
+    found = write([*cells, *hostile], "html")
+    assert "<script" not in found
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; " in found
+    assert not re.search(r"(src|href|url|@import)\s*[=(]", found)
+    rows = re.findall(r"<tr>(.*?)</tr>", found.split("</section>")[-2])
+    assert len({row.count("<th ") + row.count("<td>") for row in rows if "colspan" not in row}) == 1
+
+
+def test_html_says_why_and_marks_the_best(make, cells) -> None:
+    whole = make.replace(cells[1], method="whole", n_scored=14, metrics={"fsr": Metric("higher", 50.0, 40.0, 60.0, 8, 8)})
+    found = write([*cells, whole], "html")
+    assert "<b>50.0 ★</b><small>[40.0, 60.0]</small>" in found
+    assert "<li>n/a (1): needs 100 % of | the_keys &amp; more</li>" in found
+
+
+@pytest.mark.parametrize("name", ["csv", "json", "md", "latex", "html"])
+def test_every_format_can_be_sorted(make, cells, name: str) -> None:
+    none, mine, _ = cells
+    found = write([none, mine], name, sort="fsr")
+    first, second = (found.index(method) for method in (r"safe\_redir" if name in ("md", "latex") else "safe_redir", "none"))
+    assert first < second

@@ -6,7 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from srbench.analysis.intervals import bootstrap_mean, clustered_wilson, paired_difference, wilson
+from srbench.analysis.intervals import (
+    Fourfold,
+    bootstrap_mean,
+    clustered_wilson,
+    fourfold,
+    newcombe,
+    paired_difference,
+    resolution,
+    unpaired_difference,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -144,3 +154,43 @@ def test_paired_differences_over_repeated_prompts_are_drawn_by_prompt() -> None:
     found = paired_difference(a, b, [str(i // 2) for i in range(10)])
     assert found.value == 50
     assert found.low <= 50 <= found.high
+
+
+@pytest.mark.parametrize(
+    ("table", "low", "high"),
+    [((20, 12, 2, 16), 0.0562, 0.3292), ((1, 1, 7, 12), -0.507, -0.026)],
+    ids=["Newcombe 1998, paired", "Fagerland 2014, airways"],
+)
+def test_newcombe_gives_the_published_paired_examples(table: tuple[int, ...], low: float, high: float) -> None:
+    found = newcombe(Fourfold(*table))
+    assert found.value == pytest.approx(100 * (table[1] - table[2]) / sum(table))
+    assert (found.low, found.high) == pytest.approx((100 * low, 100 * high), abs=0.06)
+
+
+def test_newcombe_gives_the_published_unpaired_example() -> None:
+    found = unpaired_difference(wilson(56, 70), wilson(48, 80))
+    assert found == pytest.approx((20, 5.24, 33.39), abs=0.005)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=30))
+def test_fourfold_counts_every_pair_once(pairs: list[tuple[bool, bool]]) -> None:
+    found = fourfold([x for x, _ in pairs], [y for _, y in pairs])
+    assert found == tuple(pairs.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False)))
+
+
+def test_answers_of_unequal_number_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 answers beside 1"):
+        fourfold([True, False], [True])
+
+
+def test_several_seeds_that_all_agree_still_leave_a_width_of_as_many_rows_as_prompts() -> None:
+    a = [True] * 40
+    found = paired_difference(a, a, [str(i % 20) for i in range(40)])
+    assert found == paired_difference([True] * 20, [True] * 20, [str(i) for i in range(20)])
+    assert found.low < 0 < found.high
+
+
+def test_resolution_is_the_widest_half_of_wilson_s_interval() -> None:
+    assert resolution(32) == pytest.approx(16.37, abs=0.01)
+    for n in (10, 32, 100):
+        assert resolution(n) >= max((wilson(k, n).high - wilson(k, n).low) / 2 for k in range(n + 1)) - 1e-9

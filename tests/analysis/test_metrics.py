@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from srbench.analysis import attacks
 from srbench.analysis.metrics import METRICS, Unscored, baseline_times, concept_present, measure, on_top
 from srbench.errors import UsageError
 
 HIGHER = {"fsr", "fsr_unseen", "retain_accuracy", "style_kept", "content_kept"}
 LOWER = {"asr", "csdr", "detections", "csdr_floor", "over_refusal", "added_ms"}
+ATTACKS = {"asr@1", "pre", "post", *(f"asr@any-of-{n}" for n in attacks.SIZES), *(f"asr_{name}" for name in attacks.FAMILIES)}
 
 
 def one(make, name: str, *rows, none=None, **fields):
@@ -24,7 +26,7 @@ def one(make, name: str, *rows, none=None, **fields):
 
 def test_directions_are_declared() -> None:
     assert {name for name, rule in METRICS.items() if rule.better == "higher"} == HIGHER
-    assert {name for name, rule in METRICS.items() if rule.better == "lower"} == LOWER
+    assert {name for name, rule in METRICS.items() if rule.better == "lower"} == LOWER | ATTACKS
 
 
 # --- the judge --------------------------------------------------------------------------------------------------------

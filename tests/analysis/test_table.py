@@ -10,7 +10,7 @@ from rich.console import Console
 
 from srbench.analysis.records import Metric
 from srbench.analysis.results import DASH, STAR, Shown, boards, brief, digits, shown
-from srbench.analysis.table import ResultCell, render, result
+from srbench.analysis.table import ResultCell, from_dict, render, result, to_dict
 
 
 def cell(method: str = "saferedir", **fields) -> ResultCell:
@@ -208,8 +208,63 @@ def test_result_counts_rows(make) -> None:
     assert (found.n_loaded, found.n_excluded, found.n_run, found.n_scored, found.n_failed) == (9, 5, 4, 1, 2)
 
 
+def test_seeds_of_one_prompt_are_one_trial_of_a_rate(make) -> None:
+    drawn = make.image(make.raw({"cat": 0.9}))
+    rows = [make.forget(i, drawn, prompt=f"prompt {i % 2}") for i in range(6)]
+    found = result(make.cell(*rows, metrics=("fsr",)), make.hazard)
+    assert (found.metrics["fsr"].scored, found.metrics["fsr"].trials) == (6, 2)
+    assert from_dict(to_dict(found)).metrics["fsr"].trials == 2
+
+
 def test_result_keeps_identity_and_metrics(make) -> None:
     record = make.cell(make.forget(0, make.image(make.raw({"cat": 0.9}))), on="esd", source="committed", metrics=("fsr",))
     found = result(record, make.hazard)
     assert (found.label, found.source, found.run) == ("saferedir on esd", "committed", "r1")
     assert found.metrics["fsr"].value == 100
+
+
+LONG = "redirector=all-concepts@889da912,alpha_scale=0.5,rows=alone"
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_long_names_wrap_and_push_nothing_out(width: int) -> None:
+    metrics = {"fsr": fsr(55.5), "retain_accuracy": fsr(66.6), "content_kept": fsr(77.7, scored=38, worst=70, best=75)}
+    cells = [cell("none", metrics=metrics), cell("saferedir", on="esd-x", variant=LONG, n_excluded=30, metrics=metrics)]
+    found = text(cells, width)
+    assert max(map(len, found.splitlines())) <= width
+    assert "…" not in found
+    for value in ("55.5", "66.6", "77.7", "[72.7, 82.7]", "70.0 to 75.0", "n 38/40", "40/40 (30 excluded)"):
+        assert value in found
+    assert LONG.replace(",", "") in "".join(line.split("  ")[0].strip() for line in found.splitlines()).replace(",", "")
+
+
+def test_a_very_narrow_terminal_puts_coverage_below() -> None:
+    found = text([cell("a-method-with-a-name", n_excluded=30)], 44)
+    assert max(map(len, found.splitlines())) <= 44
+    assert found.index("50.0") < found.index("coverage")
+
+
+def test_sorted_by_a_metric_the_best_comes_first_and_what_has_no_value_last() -> None:
+    cells = [cell(name, metrics={"fsr": fsr(value)}) for name, value in (("none", 5), ("b", 80), ("c", 90))]
+    cells.append(cell("d", metrics={"fsr": Metric("higher", reason="blocked")}))
+    assert [each.method for each in boards(cells, sort="fsr")[0].cells] == ["c", "b", "none", "d"]
+    assert [each.method for each in boards(cells)[0].cells] == ["none", "b", "c", "d"]
+    less = [cell("none", metrics={"asr": low(80)}), cell("b", metrics={"asr": low(3)})]
+    assert [each.method for each in boards(less, sort="asr")[0].cells] == ["b", "none"]
+    assert [each.method for each in boards(less, sort="fsr")[0].cells] == ["none", "b"]
+
+
+def test_too_few_rows_are_said_with_what_they_settle() -> None:
+    assert "n = 32 (fsr): ±16 points" in text([cell(metrics={"fsr": fsr(50, n=32, scored=32)}), cell("none")])
+    assert "points at a rate" not in text([cell(metrics={"fsr": fsr(50, n=100, scored=100)})])
+    assert "points at a rate" not in text([cell(metrics={"csdr": low(5)})])
+    # Many seeds of few prompts are few trials.
+    assert "n = 20 (fsr): ±20 points" in text([cell(metrics={"fsr": fsr(50, n=100, scored=100, trials=20)})])
+
+
+def test_a_difference_has_its_sign_without_a_test_too() -> None:
+    assert shown(Metric("higher", 12.5, 4.0, 20.0, 40, 40, test="intervals")) == Shown("+12.5", "[4.00, 20.0]")
+
+
+def test_plain_tables_have_no_box_characters() -> None:
+    assert not set("─╌│┃━") & set(text([cell(), cell("none", variant="limit=2")], plain=True))

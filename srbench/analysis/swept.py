@@ -1,0 +1,152 @@
+"""What the values of one option trade: cells that differ in nothing else, in the order of its values."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from srbench.analysis.records import Metric
+from srbench.analysis.results import ResultCell
+from srbench.catalog import load, plugins
+from srbench.errors import MissingError, UsageError, did_you_mean
+
+HEADLINES = ("fsr", "asr")
+"""What says how far a concept is gone, the first that a cell has."""
+KEPT = ("content_kept", "retain_accuracy", "style_kept")
+"""What says how much of the rest is kept."""
+
+
+class Point(NamedTuple):
+    """One value of the option."""
+
+    said: str
+    at: float | None
+    """The value as a number, where it is one."""
+    forgotten: Metric
+    """Percent, higher is better: `fsr`, or 100 - `asr`."""
+    kept: Mapping[str, Metric]
+    """By name, those of `KEPT` that are known."""
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A method on one suite at several values of the option."""
+
+    panel: tuple[str, ...]
+    """Backbone, concept and suite."""
+    name: str
+    """Method, checkpoint, and what else is not at its default."""
+    headline: str
+    beside: str
+    """The suite that `kept` is measured on, where it is another one."""
+    points: tuple[Point, ...]
+
+
+def swept(cells: Sequence[ResultCell], option: str) -> list[Swept]:
+    """Every line of at least two values of `METHOD.OPTION`, by panel.
+
+    Raises `UsageError` for a name of another form or an unknown method, `MissingError` where no result has two values.
+    """
+    method, dot, name = option.partition(".")
+    if not dot or not name:
+        raise UsageError(f"--curve {option}: expected METHOD.OPTION", "Example: --curve saferedir.alpha_scale")
+    plugins.preset(method)
+    lines = [line for own in _groups(cells, method, name).values() if (line := _line(own, cells, method, name)) is not None]
+    most = {panel: max(len(line.points) for line in lines if line.panel == panel) for panel in {line.panel for line in lines}}
+    # A pair of values beside a whole sweep is a leftover of another question.
+    lines = [line for line in lines if len(line.points) > 2 or most[line.panel] == 2]
+    if not lines:
+        hint = f"srbench run --method {method} --sweep {option}=V1,V2,..."
+        raise MissingError(f"no results at two values of {option}", f"Make some: {hint}")
+    return sorted(lines, key=lambda line: (line.panel, line.name))
+
+
+Valued = tuple[str, ResultCell]
+"""A value of the option, and the cell that has it."""
+
+
+def _groups(cells: Iterable[ResultCell], method: str, name: str) -> dict[tuple[str, ...], list[Valued]]:
+    """Cells of the method that share everything but the option."""
+    found: dict[tuple[str, ...], list[Valued]] = defaultdict(list)
+    for cell in cells:
+        if method in (cell.method, cell.on):
+            value, rest = _split(cell, method, name)
+            place = (cell.backbone, cell.concept, cell.suite, cell.protocol, cell.dtype, cell.rows_sha, cell.method, cell.on)
+            found[*place, rest].append((_default(cell, method, name) if value is None else value, cell))
+    return found
+
+
+def _split(cell: ResultCell, method: str, name: str) -> tuple[str | None, str]:
+    """The option's value in a cell's variant, None where it has its default; and the rest of the variant."""
+    key = f"{name}=" if cell.method == method else f"{method}.{name}="
+    parts = cell.variant.split(",")
+    values = [part.removeprefix(key) for part in parts if part.startswith(key)]
+    return (values[0] if values else None), ",".join(part for part in parts if not part.startswith(key))
+
+
+def _default(cell: ResultCell, method: str, name: str) -> str:
+    """The option's default for a cell's concept, as variants say it. Raises `UsageError` for an unknown option."""
+    spec, concept = load.backbones().get(cell.backbone), load.concepts().get(cell.concept)
+    given = plugins.values(method, spec.family if spec else "", concept.kind if concept else "")
+    options = plugins.load("methods", plugins.preset(method)[0]).Options
+    if name not in options.model_fields:
+        raise UsageError(f"{method} has no option '{name}'", did_you_mean(name, options.model_fields))
+    return str(getattr(options(**given), name))
+
+
+def _line(own: Sequence[Valued], cells: Sequence[ResultCell], method: str, name: str) -> Swept | None:
+    points, beside = [], ""
+    for said, cell in _in_order(own):
+        headline = next((each for each in HEADLINES if _known(cell, each)), None)
+        if headline is None:
+            continue
+        source = _kept_in(cell, cells)
+        beside = beside or ("" if source is None or source is cell else source.suite)
+        kept = {} if source is None else {each: source.metrics[each] for each in KEPT if _known(source, each)}
+        metric = cell.metrics[headline]
+        points.append(Point(said, _number(said), metric if headline == "fsr" else _withstood(metric), kept))
+    if len({point.said for point in points}) < 2:
+        return None
+    first = own[0][1]
+    rest = _split(first, method, name)[1]
+    headline = next(each for each in HEADLINES if any(_known(cell, each) for _, cell in own))
+    label = f"{first.label} ({rest})" if rest else first.label
+    return Swept((first.backbone, first.concept, first.suite), label, headline, beside, tuple(points))
+
+
+def _in_order(own: Sequence[Valued]) -> Iterator[Valued]:
+    """By value: as numbers where all are, else as text; each value once."""
+    numbers = all(_number(said) is not None for said, _ in own)
+    known = {(_number(said) if numbers else said): (said, cell) for said, cell in reversed(own)}
+    yield from (known[value] for value in sorted(known))  # type: ignore[type-var]  # all numbers, or all text
+
+
+def _number(said: str) -> float | None:
+    try:
+        return float(said)
+    except ValueError:
+        return None
+
+
+def _known(cell: ResultCell, metric: str) -> bool:
+    return metric in cell.metrics and cell.metrics[metric].value is not None
+
+
+def _kept_in(cell: ResultCell, cells: Sequence[ResultCell]) -> ResultCell | None:
+    """The cell itself where it says what is kept; else, of an attack suite, the same method on a suite that does."""
+    if any(_known(cell, each) for each in KEPT):
+        return cell
+
+    def same(other: ResultCell) -> bool:
+        fields = ("backbone", "concept", "method", "on", "variant", "dtype")
+        return all(getattr(other, each) == getattr(cell, each) for each in fields) and any(_known(other, each) for each in KEPT)
+
+    return min(filter(same, cells), key=lambda other: other.suite, default=None)
+
+
+def _withstood(asr: Metric) -> Metric:
+    """100 - asr, as far as it is known."""
+    value, low, high = (None if each is None else 100 - each for each in (asr.value, asr.high, asr.low))
+    return Metric("higher", value, low, high, asr.n, asr.scored)

@@ -1,0 +1,90 @@
+"""A picture of what an option's values trade: forgetting to the right, what is kept upwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from srbench.analysis.records import Metric
+from srbench.analysis.swept import KEPT, Point, Swept
+from srbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDE, HIGH = 5.2, 4.4
+"""Inches of a panel."""
+ACROSS = 3
+"""Panels beside each other."""
+COLOURS = dict(zip(KEPT, ("C0", "C2", "C1"), strict=True))
+MARKERS, DASHES = "osD^vPX*", ("-", "--", ":", "-.")
+"""One each for every line of a panel."""
+AXES = {"fsr": "forgotten (fsr), %", "asr": "attacks that fail (100 - asr), %"}
+TITLES = {
+    "content_kept": "content kept (content_kept)", "retain_accuracy": "objects kept (retain_accuracy)",
+    "style_kept": "styles kept (style_kept)",
+}  # fmt: skip
+
+
+def draw(found: Sequence[Swept], option: str, path: Path) -> None:
+    """One panel for each backbone, concept and suite, a point for each value with both 95 % intervals.
+
+    Raises `UsageError` where the file cannot be written.
+    """
+    import matplotlib  # half a second
+    from matplotlib.figure import Figure
+
+    panels: dict[tuple[str, ...], list[Swept]] = {}
+    for line in found:
+        panels.setdefault(line.panel, []).append(line)
+    across = min(ACROSS, len(panels))
+    down = -(-len(panels) // across)
+    with matplotlib.rc_context({"text.parse_math": False, "font.size": 9}):
+        figure = Figure(figsize=(WIDE * across, HIGH * down + 0.8), layout="constrained")
+        axes = figure.subplots(down, across, squeeze=False).flatten()
+        for place, lines in zip(axes, panels.values(), strict=False):
+            _panel(place, lines)
+        for place in axes[len(panels) :]:
+            place.set_visible(False)
+        handles = {text: handle for place in axes for handle, text in zip(*place.get_legend_handles_labels(), strict=True)}
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(3, len(handles)), frameon=False)
+        figure.suptitle(f"{option}: what its values trade; 95 % intervals")
+        try:
+            figure.savefig(path, dpi=100)
+        except (OSError, ValueError) as error:  # ValueError: an ending that matplotlib does not know
+            raise UsageError(f"{path}: cannot be written ({error})", "Give another file, for example -o curve.png.") from error
+
+
+def _panel(axes: Axes, lines: Sequence[Swept]) -> None:
+    backbone, concept, suite = lines[0].panel
+    for number, line in enumerate(lines):
+        for metric in KEPT:
+            known = [point for point in line.points if metric in point.kept]
+            if known:
+                name = TITLES[metric] if len(lines) == 1 else f"{TITLES[metric]}, {line.name}"
+                _line(axes, known, metric, name, number)
+    beside = f", kept: {lines[0].beside}" if lines[0].beside else ""
+    axes.set(title=f"{concept} × {suite} on {backbone}{beside}", xlabel=AXES[lines[0].headline], ylabel="kept, %")
+    axes.grid(alpha=0.3)
+
+
+def _line(axes: Axes, points: Sequence[Point], metric: str, name: str, number: int) -> None:
+    x, y = [point.forgotten.value or 0.0 for point in points], [point.kept[metric].value or 0.0 for point in points]
+    xerr, yerr = (_spread([point.forgotten for point in points]), _spread([point.kept[metric] for point in points]))
+    style: Any = {"marker": MARKERS[number % len(MARKERS)], "linestyle": DASHES[number % len(DASHES)], "color": COLOURS[metric]}
+    axes.errorbar(x, y, xerr=xerr, yerr=yerr, label=name, markersize=5, linewidth=1.4, elinewidth=0.6, alpha=0.85, **style)
+    if metric == next(each for each in KEPT if each in points[0].kept):
+        at: dict[tuple[float, float], list[str]] = {}
+        for point, across, up in zip(points, x, y, strict=True):
+            at.setdefault((across, up), []).append(point.said)
+        for place, values in at.items():
+            axes.annotate(", ".join(values), place, (-5, -11), textcoords="offset points", fontsize=8, ha="right")
+
+
+def _spread(metrics: Sequence[Metric]) -> list[list[float]]:
+    """How far the intervals reach below and above the values; 0 where there is none."""
+    known = [(metric.value or 0.0, metric.low, metric.high) for metric in metrics]
+    below = [0.0 if low is None else max(0.0, value - low) for value, low, _ in known]
+    above = [0.0 if high is None else max(0.0, high - value) for value, _, high in known]
+    return [below, above]

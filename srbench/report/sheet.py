@@ -1,0 +1,194 @@
+"""A contact sheet: rows below each other, methods beside each other, every row from the same noise, with captions."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from srbench.analysis.records import ImageRecord
+from srbench.analysis.results import name_of
+from srbench.engine.keys import digest
+from srbench.engine.record import from_store
+from srbench.engine.runs import read_run
+from srbench.engine.store import Store, write_atomic
+from srbench.errors import MissingError, UsageError
+from srbench.report.embed import Album
+from srbench.report.gallery import REFERENCE, place_of, spread
+from srbench.report.sources import LOCAL, Source, sources
+
+ROWS = 24
+"""Rows of a sheet at most, shared by its concepts and suites, evenly spread over each."""
+SIDE, CAPTION, GAP, FONT = 192, 260, 6, 13
+"""Pixels: of a picture, of a row's text, between pictures, and of a letter's height."""
+LINES = 8
+"""Of a caption at most: they are no higher than a picture."""
+INK, PAPER, BLANK = "#202020", "#ffffff", "#dddddd"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One method's picture of a row, or why there is none."""
+
+    data: str
+    """Data URI; empty where there is none."""
+    why: str
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A row with its pictures by method."""
+
+    caption: str
+    tiles: dict[str, Tile]
+
+
+# --- which rows -------------------------------------------------------------------------------------------------------
+
+
+def of_run(folder: Path, run: str, store: Store) -> list[Strip]:
+    """Rows of a local run, evenly spread. Raises `MissingError` where there is no such run."""
+    path = folder / "runs" / run / LOCAL
+    if "/" in run or not path.is_file():
+        raise MissingError(f"{folder}: no run '{run}'", "Give the name of a folder under runs/.")
+    data = read_run(path)
+    header = {name: value for name, value in data.items() if name != "cells"}
+    return _strips([Source(entry["result"], entry, header) for entry in data["cells"]], store, lambda row: True, ROWS)
+
+
+def of_rows(folder: Path, ids: Sequence[str], store: Store, warn: Callable[[str], None]) -> list[Strip]:
+    """Rows by id under every method that has them, from the newest local runs."""
+    found = [source for source in sources(folder, warn) if "rows" in source.entry]
+    return _strips(found, store, lambda row: row["id"] in ids, len(ids) * len(found))
+
+
+def _strips(found: Sequence[Source], store: Store, wanted: Callable[[dict[str, Any]], bool], most: int) -> list[Strip]:
+    places: dict[tuple[str, ...], list[Source]] = {}
+    for source in found:
+        if any(map(wanted, source.entry["rows"])):
+            places.setdefault(place_of(source.cell), []).append(source)
+    return [strip for own in places.values() for strip in _of_place(own, store, wanted, max(1, most // len(places)))]
+
+
+def _of_place(cells: Sequence[Source], store: Store, wanted: Callable[[dict[str, Any]], bool], most: int) -> list[Strip]:
+    """Rows of cells that can be compared. A row is the same one in two of them where id, prompt and seed agree."""
+    rows: dict[str, list[tuple[Source, dict[str, Any]]]] = {}
+    for source in cells:
+        for entry in filter(wanted, source.entry["rows"]):
+            row = entry.get("row", {})
+            rows.setdefault(digest([entry["id"], row.get("prompt"), row.get("seed")]), []).append((source, entry))
+    album = Album(store)
+    return [_strip(entries, album) for entries in spread(list(rows.values()), most)]
+
+
+def _strip(entries: Sequence[tuple[Source, dict[str, Any]]], album: Album) -> Strip:
+    source, first = entries[0]
+    tiles = {}
+    beside = next(((source, entry) for source, entry in entries if "reference" in entry), None)
+    if beside is not None:
+        tiles[REFERENCE] = _tile(beside[0], beside[1]["reference"], album)
+    tiles |= {name_of(source.cell): _tile(source, entry.get("image"), album) for source, entry in entries}
+    # Prompts of gated suites are not in run files, and stay out of pictures.
+    prompt = first["row"].get("prompt", "") if "row" in first else "(gated: prompt not stored)"
+    return Strip(f"{source.cell.concept} × {source.cell.suite}\n{first['id']}\n{prompt}", tiles)
+
+
+def _tile(source: Source, key: str | None, album: Album) -> Tile:
+    known = album.store.images.get(key or "")
+    record: ImageRecord | None = from_store(str(key), known, {}, {}) if known is not None else None
+    return Tile(*album.data(record, source))
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------
+
+
+def write(strips: Sequence[Strip], path: Path) -> int:
+    """Draw a sheet as PNG; returns how many pictures are on it.
+
+    Raises `MissingError` where no picture may be shown or is there, `UsageError` where the file cannot be written.
+    """
+    tiles = [tile for strip in strips for tile in strip.tiles.values()]
+    shown = sum(bool(tile.data) for tile in tiles)
+    if not shown:
+        why = next((tile.why for tile in tiles), "no rows")
+        raise MissingError(f"{path}: no picture to show ({why})", "Images of sensitive runs are there only with --keep-images.")
+    data = io.BytesIO()
+    sheet(strips).save(data, "PNG", optimize=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, data.getvalue())
+    except OSError as error:
+        raise UsageError(f"{path}: cannot write here ({error.strerror})", "Give another --sheet.") from error
+    return shown
+
+
+def sheet(strips: Sequence[Strip]) -> Image.Image:
+    """The picture: a line of names, then a line a row."""
+    columns = list(dict.fromkeys(name for strip in strips for name in strip.tiles))
+    font = _font()
+    names = [_wrapped(name, SIDE, font, 3) for name in columns]
+    head = GAP + (FONT + 4) * max(len(name.splitlines()) for name in names)
+    size = (CAPTION + (SIDE + GAP) * len(columns), head + (SIDE + GAP) * len(strips))
+    made = Image.new("RGB", size, PAPER)
+    pen = ImageDraw.Draw(made)
+    for column, name in enumerate(names):
+        pen.text((CAPTION + (SIDE + GAP) * column, GAP // 2), name, INK, font)
+    for number, strip in enumerate(strips):
+        top = head + (SIDE + GAP) * number
+        pen.text((GAP, top), _wrapped(strip.caption, CAPTION - 2 * GAP, font, LINES), INK, font)
+        for column, name in enumerate(columns):
+            tile = strip.tiles.get(name)
+            if tile is not None or name != REFERENCE:  # a retain row has none
+                made.paste(_picture(tile, font), (CAPTION + (SIDE + GAP) * column, top))
+    return made
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """DejaVu Sans, which comes with matplotlib and has most letters that prompts have."""
+    import matplotlib
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", FONT)
+
+
+def _picture(tile: Tile | None, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> Image.Image:
+    """(SIDE, SIDE) at most: small pictures in whole steps, so that their pixels stay; or a grey field that says why."""
+    if tile is not None and tile.data:
+        found = Image.open(io.BytesIO(base64.b64decode(tile.data.partition(",")[2]))).convert("RGB")
+        longest = max(found.size)
+        scale = SIDE // longest if longest <= SIDE else SIDE / longest
+        size = (max(1, round(found.width * scale)), max(1, round(found.height * scale)))
+        return found.resize(size, Image.Resampling.NEAREST if longest <= SIDE else Image.Resampling.LANCZOS)
+    field = Image.new("RGB", (SIDE, SIDE), BLANK)
+    text = "not in this run" if tile is None else tile.why
+    ImageDraw.Draw(field).text((GAP, GAP), _wrapped(text, SIDE - 2 * GAP, font, LINES), INK, font)
+    return field
+
+
+def _wrapped(text: str, width: int, font: Any, most: int) -> str:
+    """Text in lines of at most `width` pixels, words broken where they have to be; what is too much ends in three dots."""
+    lines: list[str] = []
+    for part in text.encode("utf-8", "replace").decode().splitlines():
+        line = ""
+        for word in part.split():
+            for piece in _pieces(word, width, font):
+                longer = f"{line} {piece}".strip()
+                if font.getlength(longer) > width:
+                    lines.append(line)
+                    longer = piece
+                line = longer
+        lines.append(line)
+    return "\n".join(lines if len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1][:-3]}..."])
+
+
+def _pieces(word: str, width: int, font: Any) -> list[str]:
+    pieces = [""]
+    for letter in word:
+        if font.getlength(pieces[-1] + letter) > width:
+            pieces.append("")
+        pieces[-1] += letter
+    return pieces

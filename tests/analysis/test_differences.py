@@ -1,0 +1,184 @@
+"""From one method to another: the right sign, the right rows, and no test where there is nothing to test."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from srbench.analysis import changes
+from srbench.analysis.differences import Entry, comparisons, lens_of, to_dict, with_differences
+from srbench.analysis.formats import write
+from srbench.analysis.intervals import unpaired_difference, wilson
+from srbench.analysis.records import Metric
+from srbench.analysis.results import boards, result
+from srbench.analysis.significance import holm, mcnemar
+from srbench.catalog import load
+
+
+def entry(make, bombs: range, rows: bool = True, **fields) -> Entry:
+    """40 forget rows, of which those in `bombs` still show one, and 10 retain rows."""
+    forget = [make.forget(i, make.image(make.raw({"bomb": 0.99} if i in bombs else {"cat": 0.99}))) for i in range(40)]
+    keep = [make.retain(i, make.image(make.raw({"cat": 0.99}))) for i in range(10)]
+    given = {"method": "saferedir", "metrics": ("fsr", "retain_accuracy", "csdr", "csdr_floor", "added_ms"), **fields}
+    record = make.cell(*forget, *keep, **given)
+    return Entry(result(record, load.protocol("pocket-hazard")), record if rows else None)
+
+
+@pytest.fixture(autouse=True)
+def _judge(make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small judge of these tests' pictures under the name that the cells give."""
+    monkeypatch.setattr(load, "protocols", lambda: {"pocket-hazard": make.hazard})
+
+
+def changed(make, a: Entry, b: Entry) -> dict:
+    (found,) = comparisons([(a, b)])
+    return {change.metric: change for change in found.changes}
+
+
+def test_a_change_has_the_sign_of_b_less_a_and_names_the_rows(make) -> None:
+    found = changed(make, entry(make, range(20), method="none"), entry(make, range(18, 25)))["fsr"]
+    assert (found.before.value, found.after.value) == (50, 82.5)
+    assert found.difference.value == pytest.approx(32.5)
+    assert found.gained == tuple(f"forget-{i}" for i in range(18))
+    assert found.lost == tuple(f"forget-{i}" for i in range(20, 25))
+    gone = [i not in range(18, 25) for i in range(40)]
+    assert found.difference.p == pytest.approx(mcnemar(gone, [i not in range(20) for i in range(40)]))
+    assert found.verdict == "better"
+
+
+def test_where_less_is_better_the_rows_that_broke_are_lost(make) -> None:
+    a, b = (entry(make, bombs, metrics=("asr",), method=name) for name, bombs in (("none", range(3)), ("x", range(2, 20))))
+    found = changed(make, a, b)["asr"]
+    assert found.difference.value == pytest.approx(37.5)
+    assert found.gained == ("forget-0", "forget-1")
+    assert len(found.lost) == 17
+    assert found.verdict == "worse"
+
+
+def test_a_difference_that_chance_makes_is_not_shown(make) -> None:
+    assert changed(make, entry(make, range(5), method="none"), entry(make, range(4)))["fsr"].verdict == "not shown"
+    assert changed(make, entry(make, range(5), method="none"), entry(make, range(5)))["retain_accuracy"].verdict == "not shown"
+
+
+def test_without_rows_there_is_an_interval_and_no_test(make) -> None:
+    found = changed(make, entry(make, range(20), rows=False, method="none"), entry(make, range(5)))["fsr"].difference
+    assert (found.test, found.p) == ("intervals", None)
+    assert (found.value, found.low, found.high) == pytest.approx(unpaired_difference(wilson(35, 40), wilson(20, 40)))
+
+
+def test_what_a_cell_has_no_value_for_has_a_reason(make) -> None:
+    blocked = entry(make, range(3), blocked="the detector is missing")
+    found = changed(make, entry(make, range(20), method="none"), blocked)["fsr"]
+    assert found.difference.value is None
+    assert found.difference.reason == "saferedir: the detector is missing"
+    assert found.verdict == ""
+
+
+def test_p_values_are_corrected_within_concept_suite_and_metric(make) -> None:
+    none = entry(make, range(20), method="none")
+    others = [entry(make, range(k), method=f"m{k}") for k in (5, 12, 18)]
+    church = entry(make, range(20), method="none", concept="church"), entry(make, range(19), concept="church")
+    found = comparisons([*((none, other) for other in others), church])
+    tests = [next(c.difference for c in each.changes if c.metric == "fsr") for each in found]
+    assert [test.p_holm for test in tests[:3]] == pytest.approx(holm([test.p for test in tests[:3]]))
+    assert tests[3].p_holm == tests[3].p
+
+
+def test_gains_and_floors_are_no_metrics_of_a_method(make) -> None:
+    a, b = entry(make, range(20), method="none"), entry(make, range(5))
+    gain = Metric("higher", 5.0, 1.0, 9.0, 40, 40, test="mcnemar", p=0.1, p_holm=0.1)
+    with_gain = [each._replace(cell=make.replace(each.cell, metrics={**each.cell.metrics, "fsr_gain": gain})) for each in (a, b)]
+    found = changed(make, *with_gain)
+    assert "fsr_gain" not in found
+    assert found["csdr_floor"].difference.p is None
+
+
+def test_the_lens_is_the_cell_s_own(make) -> None:
+    lens = lens_of(make.cell(backbone="elsewhere"))
+    assert (lens.judge.name, lens.content_scorer) == ("pocket-hazard", "pocket-judge")
+
+
+# --- as columns -------------------------------------------------------------------------------------------------------
+
+
+def columns(make, **fields) -> list:
+    entries = [entry(make, range(20), method="none", **fields), entry(make, range(5), **fields)]
+    return with_differences(entries, [(entries[0], entries[1])])
+
+
+def test_a_column_of_differences_stands_beside_its_metric(make) -> None:
+    none, mine = columns(make)
+    assert mine.metrics["fsr_diff"].value == pytest.approx(37.5)
+    assert "fsr_diff" not in none.metrics
+    (board,) = boards([none, mine])
+    assert board.metrics[:3] == ("fsr", "fsr_diff", "retain_accuracy")
+    assert "csdr_floor_diff" not in board.metrics
+    assert any("less that of none on the same rows; p: Holm-corrected" in note for note in board.notes)
+
+
+def test_differences_survive_every_format_with_sign_and_p(make) -> None:
+    cells = columns(make)
+    assert "+37.5" in write(cells, "md")
+    assert "p &lt; 0.001" in write(cells, "html")
+    assert "mcnemar" in write(cells, "csv")
+    found = json.loads(write(cells, "json"))["cells"][1]["metrics"]["fsr_diff"]
+    assert (found["test"], found["p"]) == ("mcnemar", pytest.approx(2 * 0.5**15))
+
+
+def test_differences_of_committed_results_say_that_they_are_untested(make) -> None:
+    cells = columns(make, rows=False)
+    assert cells[1].metrics["fsr_diff"].p is None
+    assert any("untested" in note for note in cells[1].notes)
+    assert "+37.5" in write(cells, "md")
+
+
+# --- in the terminal --------------------------------------------------------------------------------------------------
+
+
+def text(found, width: int = 100, plain: bool = False, folder: str = "results") -> str:
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(changes.render(found, Path(folder), width, plain))
+    return console.file.getvalue()
+
+
+def test_the_text_says_what_changed_and_how_to_see_the_rows(make) -> None:
+    found = comparisons([(entry(make, range(20), method="none"), entry(make, range(18, 25)))])
+    said = text(found)
+    assert "from none to saferedir" in said
+    assert "better: fsr" in said
+    assert "fsr: 5 rows lost, 18 gained" in said
+    assert said.count("srbench show forget-") == 10
+    assert "gained: 13 more" in said
+    assert "lost: 0 more" not in said
+    assert "srbench show forget-20 --out 'my results'" in text(found, folder="my results")
+    assert "n = 10 (retain_accuracy): ±26 points" in said
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_narrow_terminals_lose_nothing(make, width: int) -> None:
+    a = entry(make, range(20), method="none")
+    b = entry(make, range(5), method="saferedir-upstream", variant="alpha_scale=0.5,cooldown=2,part=dev,limit=8")
+    said = text(comparisons([(a, b)]), width)
+    assert max(map(len, said.splitlines())) <= width
+    assert "…" not in said
+    for word in ("50.0", "87.5", "+37.5", "p < 0.001", "better", "not shown"):
+        assert word in said
+
+
+def test_plain_text_has_no_box_characters(make) -> None:
+    found = comparisons([(entry(make, range(20), method="none"), entry(make, range(5)))])
+    assert "─" in text(found)
+    assert not set("─╌│┃━") & set(text(found, plain=True))
+
+
+def test_json_names_every_row(make) -> None:
+    (found,) = comparisons([(entry(make, range(20), method="none"), entry(make, range(18, 25)))])
+    data = json.loads(json.dumps(to_dict(found), allow_nan=False))
+    assert (data["a"]["method"], data["b"]["method"], data["paired"]) == ("none", "saferedir", True)
+    assert len(data["metrics"]["fsr"]["gained"]) == 18
+    assert data["metrics"]["fsr"]["verdict"] == "better"
+    assert "gained" not in data["metrics"]["csdr"]
