@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -221,6 +222,7 @@ def figures(asked: Asked, folder: Path) -> dict[str, Figure]:
 
 def main() -> None:
     """Measure and print."""
+    diffusers_logging.set_verbosity_error()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="a toy model; says that the code runs, and nothing else")
     parser.add_argument("--batch", type=int, default=16)

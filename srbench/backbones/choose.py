@@ -1,4 +1,4 @@
-"""Which backbone a name means: one that srbench knows, a folder in the hub's format, or a hub id."""
+"""Which backbone a name means: one that srbench knows, a folder in the hub's format, a file of weights, or a hub id."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from srbench.backbones import single
 from srbench.backbones.loader import fetched
 from srbench.backbones.pipelines import KINDS
 from srbench.catalog import load
@@ -19,7 +20,7 @@ UNKNOWN = "not known"
 
 
 def chosen(name: str) -> BackboneSpec:
-    """The backbone of that name, else the folder at that path, else the hub's model of that id.
+    """The backbone of that name, else the folder or the file of weights at that path, else the hub's model of that id.
 
     Raises `UsageError` for anything else, and for a folder that is no pipeline srbench can sample with; `MissingError` with
     the command that fetches a hub model.
@@ -29,10 +30,19 @@ def chosen(name: str) -> BackboneSpec:
     path = Path(name).expanduser()
     if path.is_dir():
         return of_folder(path, path.resolve().name, str(path.resolve()), None)
+    if (in_one := single.told(name)) is not None:
+        return _of_file(*in_one)
     if HUB_ID.fullmatch(name) and not path.exists():
         return of_folder(fetched(name, None, name), name, name, None)
-    hint = f"{did_you_mean(name, load.backbones())} Or give a folder in the hub's format, or a hub id."
+    hint = f"{did_you_mean(name, load.backbones())} Or give a folder in the hub's format, a file of weights, or a hub id."
     raise UsageError(f"unknown backbone '{name}'", hint)
+
+
+def _of_file(file: Path, said: str) -> BackboneSpec:
+    """A spec for a whole model in one file: the family, the scheduler and the size are those of its configuration."""
+    folder = single.config_of(file, said).resolve()
+    found = of_folder(folder, file.stem, f"{file.resolve()}{single.MARK}{folder}", None)
+    return found.model_copy(update={"title": f"{file.name}, read with the configuration in {folder}"})
 
 
 def of_folder(folder: Path, name: str, source: str, revision: str | None) -> BackboneSpec:

@@ -127,7 +127,7 @@ def _folder_kinds(folder: Path, pipeline: Any) -> list[str]:
 
 
 def _file_kinds(path: Path, pipeline: Any) -> list[str]:
-    state, _ = _read_file(path)
+    state, _ = read_file(path)
     if any("lora" in name for name in state):
         return ["lora"]
     unet, encoder = (_own(pipeline, c) for c in (_denoiser(pipeline), "text_encoder"))
@@ -156,7 +156,7 @@ def _read_pipeline(path: Path, pipeline: Any) -> Read:
 def _read_unet(path: Path, pipeline: Any) -> Read:
     """The denoiser, from a file or a folder, under diffusers' or CompVis' names."""
     component = _denoiser(pipeline)
-    state, form = _read_folder(path) if path.is_dir() else _read_file(path)
+    state, form = _read_folder(path) if path.is_dir() else read_file(path)
     if _is_ldm(state):
         return {component: _from_ldm(state, pipeline, path)}, {form, "CompVis names"}
     return {component: _fitted(state, _own(pipeline, component))}, {form}
@@ -164,14 +164,14 @@ def _read_unet(path: Path, pipeline: Any) -> Read:
 
 def _read_text_encoder(path: Path, pipeline: Any) -> Read:
     """The (first) text encoder, from a file or a folder."""
-    state, form = _read_folder(path) if path.is_dir() else _read_file(path)
+    state, form = _read_folder(path) if path.is_dir() else read_file(path)
     return {"text_encoder": _fitted(state, _own(pipeline, "text_encoder"))}, {form}
 
 
 def _read_lora(path: Path, pipeline: Any) -> Read:
     """A LoRA that diffusers takes, fused into a copy in float32; the tensors that it changes are the checkpoint."""
     file = _lora_file(path) if path.is_dir() else path
-    state, form = _read_file(file)
+    state, form = read_file(file)
     work = _float_copy(pipeline)
     _load_lora(work, file, state)
     work.fuse_lora()
@@ -198,7 +198,7 @@ def _read_folder(folder: Path) -> tuple[State, str]:
     state: State = {}
     forms = set()
     for file in _weight_files(folder):
-        part, form = _read_file(file)
+        part, form = read_file(file)
         state |= part
         forms.add(form)
     return state, ", ".join(sorted(forms))
@@ -244,7 +244,7 @@ def _json(path: Path) -> dict[str, Any]:
     return read if isinstance(read, dict) else {}
 
 
-def _read_file(path: Path) -> tuple[State, str]:
+def read_file(path: Path) -> tuple[State, str]:
     """One file of tensors, and the form that it is in."""
     if path.suffix not in places.WEIGHTS:
         raise UsageError(f"{path}: not a file of weights", f"srbench reads {', '.join(places.WEIGHTS)}.")

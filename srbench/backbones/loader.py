@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from srbench.backbones import single
 from srbench.catalog import resolve
 from srbench.catalog.specs import BackboneSpec
 from srbench.engine.keys import canonical, folder_sha
@@ -15,12 +16,14 @@ from srbench.errors import MissingError, UsageError
 
 
 def locate(spec: BackboneSpec) -> Path:
-    """The folder that holds the backbone's files.
+    """The folder that holds the backbone's files; of a backbone in one file the folder of its configuration.
 
     Raises `MissingError` with the command that fetches a hub model which is not on this machine.
     """
     if spec.source.startswith("package:"):
         return resolve.package_path(spec.source)
+    if (in_one := single.parts(spec)) is not None:
+        return in_one[1]
     path = Path(spec.source).expanduser()
     return path if path.is_dir() else fetched(spec.source, spec.revision, spec.name)
 
@@ -49,8 +52,14 @@ class Backbone:
 
     @cached_property
     def sha256(self) -> str:
-        """Content hash of all model files."""
-        return folder_sha(self.folder)
+        """Content hash of all model files; of a backbone in one file that file and its configuration."""
+        return folder_sha(self.folder) if self.file is None else single.sha(self.file, self.folder)
+
+    @cached_property
+    def file(self) -> Path | None:
+        """The file with all weights, where there is one; `folder` then holds the configuration alone."""
+        in_one = single.parts(self.spec)
+        return None if in_one is None else in_one[0]
 
     @cached_property
     def scheduler(self) -> str:
@@ -76,22 +85,37 @@ class Backbone:
     @cached_property
     def pipeline(self) -> Any:
         """The diffusers pipeline: frozen, no progress bar, no safety checker."""
-        return load_pipeline(self.folder, self.dtype, self.device)
+        return load_pipeline(self.folder, self.dtype, self.device, self.file)
+
+    def release(self) -> None:
+        """Give the pipeline's memory back; it is loaded again where it is asked for."""
+        import torch
+
+        self.__dict__.pop("pipeline", None)
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+
+NOT_USED = ("safety_checker", "feature_extractor")
+"""The safety checker would blacken images before a judge sees them. The feature extractor only serves it, and old folders name
+a class for it that transformers no longer has."""
 
 
 def _left_out(folder: Path) -> dict[str, Any]:
-    """Components to go without: those that the folder does not have, and the safety checker, which would blacken images
-    before a judge sees them."""
+    """Components to go without: those that the folder does not have, and those that no image comes from."""
     try:
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):
         return {}  # what is no pipeline's folder is refused by the loader
-    absent = {name: None for name, made in index.items() if made == [None, None]}
-    return absent | ({"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in index else {})
+    absent = {name: None for name, made in index.items() if made == [None, None] or name in NOT_USED}
+    return absent | ({"requires_safety_checker": False} if "safety_checker" in index else {})
 
 
-def load_pipeline(folder: Path, dtype: str, device: str) -> Any:
-    """A pipeline from a local folder. Raises `UsageError` where the folder can not be loaded."""
+def load_pipeline(folder: Path, dtype: str, device: str, file: Path | None = None) -> Any:
+    """A pipeline from a local folder, its weights from `file` where there is one.
+
+    Raises `UsageError` where the folder or the file can not be loaded.
+    """
     import torch
     from diffusers import DiffusionPipeline
     from diffusers.utils import logging as diffusers_logging
@@ -103,7 +127,10 @@ def load_pipeline(folder: Path, dtype: str, device: str) -> Any:
     transformers_logging.disable_progress_bar()
     kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     try:
-        pipeline = DiffusionPipeline.from_pretrained(folder, dtype=kinds[dtype], local_files_only=True, **_left_out(folder))
+        if file is not None:
+            pipeline = single.opened(file, folder, kinds[dtype], _left_out(folder))
+        else:
+            pipeline = DiffusionPipeline.from_pretrained(folder, dtype=kinds[dtype], local_files_only=True, **_left_out(folder))
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"{folder}: cannot be loaded as a diffusers pipeline", str(error).splitlines()[0]) from error
     pipeline.set_progress_bar_config(disable=True)

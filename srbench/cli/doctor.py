@@ -1,26 +1,62 @@
-"""`srbench doctor`: does everything that a run needs exist, and does it work."""
+"""`srbench doctor`: does everything that a run needs exist, does it work, and what fetches the rest."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
 import os
-import platform
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from srbench.catalog import load, plugins, sources
+from srbench.catalog.specs import BackboneSpec, BaselineSpec, Edition, SuiteSpec
+from srbench.engine import machine
 from srbench.engine.pictures import read
 from srbench.engine.settings import check as check_settings
 from srbench.engine.settings import overrides, parsed
-from srbench.errors import MISSING, OK, SrbenchError
+from srbench.errors import MISSING, OK, MissingError, SrbenchError
 from srbench.scorers.base import Scorer
 
 PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "open_clip_torch", "nudenet", "onnxruntime", "scipy", "pandas")
 
 DETECTOR = "nudenet320n-rgb"
 """The default detector, which the package brings."""
+DRAWN_UP_TO_PX = 128 * 128
+"""A backbone of larger pictures is not tried on a CPU: one picture takes minutes."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a run is to be made of; where nothing is named, only the backbone is."""
+
+    backbone: str
+    methods: tuple[str, ...] = ()
+    suites: tuple[str, ...] = ()
+    concepts: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    everything: bool = False
+    """Also open every scorer and draw a picture, which takes longer."""
+
+    @property
+    def run(self) -> bool:
+        """Whether a run is described at all."""
+        return bool(self.methods or self.suites or self.concepts)
+
+
+Check = Callable[[], str]
+
+
+@dataclass
+class Checks:
+    """What is checked, in order: name -> the check, which says what it found or raises `SrbenchError`."""
+
+    needed: dict[str, Check] = field(default_factory=dict)
+    beside: dict[str, Check] = field(default_factory=dict)
+    """Those that do no harm where they fail."""
+
+
+# --- the machine --------------------------------------------------------------------------------------------------------------
 
 
 def _catalog() -> str:
@@ -44,24 +80,92 @@ def _packages() -> str:
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
 
 
-def _machine() -> str:
-    import torch
+def _hub() -> str:
+    reached, told = machine.hub()
+    if not reached:
+        raise SrbenchError(told)
+    return told
 
-    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no CUDA device"
-    return f"python {platform.python_version()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {device}"
+
+def _token() -> str:
+    if not machine.token():
+        raise SrbenchError("none is set", "Gated models and suites need one: hf auth login")
+    return "one is set"
 
 
-def _backbone(name: str) -> Callable[[], str]:
+def _folder(out: Path) -> Check:
     def check() -> str:
-        from srbench.backbones.choose import chosen
+        place = next(p for p in (out, *out.resolve().parents) if p.exists())
+        if not place.is_dir() or not os.access(place, os.W_OK):
+            raise SrbenchError(f"{out}: cannot write here", "Choose another --out.")
+        return f"{out}: {machine.free_gb(out):.0f} GB free"
+
+    return check
+
+
+# --- what is at hand ----------------------------------------------------------------------------------------------------------
+
+
+def _works(spec: BackboneSpec, draw: bool) -> Check:
+    """The backbone's files are here; it opens and draws a picture where that is asked for and takes no minutes."""
+
+    def check() -> str:
         from srbench.backbones.loader import open_backbone
 
-        backbone = open_backbone(chosen(name), "fp32", "cpu")
-        recipe = backbone.spec.recipe
+        backbone, recipe = open_backbone(spec, "fp32", "cpu"), spec.recipe
+        told = f"{spec.name} sha256 {backbone.sha256[:12]}, {spec.licence}"
+        if not draw or recipe.width * recipe.height > DRAWN_UP_TO_PX:
+            return told
+        import torch
+
         image = backbone.pipeline(
-            "a house", num_inference_steps=2, guidance_scale=recipe.guidance, height=recipe.height, width=recipe.width
+            "a house", num_inference_steps=2, guidance_scale=recipe.guidance, height=recipe.height, width=recipe.width,
+            generator=torch.Generator().manual_seed(0),
         ).images[0]
-        return f"{name} {backbone.sha256[:12]}: a picture of {image.size[0]} x {image.size[1]} px"
+        return f"{told}: a picture of {image.size[0]} x {image.size[1]} px"
+
+    return check
+
+
+def _found(locate: Callable[[], object]) -> None:
+    """Raises `MissingError` with the command alone: the check's name says of what."""
+    try:
+        locate()
+    except MissingError as error:
+        raise MissingError("not here", error.hint) from error
+
+
+def _here(spec: BackboneSpec) -> Check:
+    """The backbone is on this machine; its hash is not taken, which for gigabytes takes long."""
+
+    def check() -> str:
+        from srbench.backbones.loader import locate
+
+        _found(lambda: locate(spec))
+        return f"here, {'revision ' + spec.revision[:12] if spec.revision else 'no revision pinned'}, {spec.licence}"
+
+    return check
+
+
+def _baseline(spec: BaselineSpec) -> Check:
+    def check() -> str:
+        from srbench.backbones.places import locate
+
+        _found(lambda: locate(spec))
+        return f"here, {_sha(spec.sha256)}, {spec.licence}"
+
+    return check
+
+
+def _sha(sha: str) -> str:
+    return f"sha256 {sha[:12]}" if sha != "unverified" else "sha256 unverified"
+
+
+def _edition(suite: SuiteSpec, edition: Edition) -> Check:
+    def check() -> str:
+        _found(lambda: [sources.locate(suite, edition, file) for file in edition.files])
+        shas = ", ".join(dict.fromkeys(_sha(file.sha256) for file in edition.files))
+        return f"here, {edition.rows} rows, {shas}, {edition.licence or suite.licence}"
 
     return check
 
@@ -71,12 +175,49 @@ def _opened(name: str, settings: Sequence[str]) -> Scorer:
     return cls(parsed(cls.Options, name, {}, overrides(settings, (name,))))
 
 
-def _scorer(name: str, settings: Sequence[str]) -> Callable[[], str]:
+def _unopened() -> str:
+    return f"{len(plugins.plugins('scorers'))}, none of them opened: srbench doctor --all says which have their weights here"
+
+
+def _scorer(name: str, settings: Sequence[str]) -> Check:
     def check() -> str:
         identity = _opened(name, settings).identity()
         return f"{identity['library']} {identity['library_version']}, weights {identity['weights_sha256'][:12]}"
 
     return check
+
+
+# --- what was asked for -------------------------------------------------------------------------------------------------------
+
+
+def _sha_of(spec: BackboneSpec) -> str:
+    """The backbone's hash; empty where it is not here."""
+    from srbench.backbones.loader import open_backbone
+
+    try:
+        return open_backbone(spec, "fp32", "cpu").sha256
+    except MissingError:
+        return ""
+
+
+def _lacking(asked: Asked, spec: BackboneSpec) -> Iterator[SrbenchError]:
+    """What keeps the described run from its results, each with what mends it. Raises `UsageError` for an unknown name."""
+    from srbench.engine import auto
+
+    methods, suites = asked.methods or ("none",), asked.suites or ("igmu",)
+    wanted = auto.Asked(methods, suites, asked.concepts, "test", asked.settings, None, cuda=True, sha256=_sha_of(spec))
+    yield from auto.lacking(wanted, spec)
+    for concept in load.concepts_of(spec, asked.concepts or spec.concepts[:1]):
+        for suite in suites:
+            edition = load.edition(load.suites()[suite], spec.family, concept.name)
+            for part in load.parts(load.protocol(edition.protocol or concept.families[spec.family].protocol)):
+                try:
+                    _opened(part.scorer, asked.settings)
+                except MissingError as error:
+                    yield MissingError(f"judge {part.name}: {error.message}", error.hint)
+
+
+# --- known images -------------------------------------------------------------------------------------------------------------
 
 
 HEAD = "igmu-head"
@@ -108,50 +249,79 @@ def _label_one(head: Scorer, folder: Path) -> float:
     return sum(score["label"]["1"] > 0.5 for score in head.score(pixels, [{}] * len(pixels))) / len(pixels)
 
 
-def _folder(out: Path) -> Callable[[], str]:
-    def check() -> str:
-        place = next(p for p in (out, *out.resolve().parents) if p.exists())
-        if not place.is_dir() or not os.access(place, os.W_OK):
-            raise SrbenchError(f"{out}: cannot write here", "Choose another --out.")
-        return f"{out}: {shutil.disk_usage(place).free / 1e9:.0f} GB free"
-
-    return check
+# --- all of it ----------------------------------------------------------------------------------------------------------------
 
 
-def _needed(backbone: str) -> set[str]:
-    """Scorers without which a run on the backbone has no result: the backbone's own, its judges', and the default detector."""
-    from srbench.backbones.choose import chosen
+def _needed(spec: BackboneSpec) -> set[str]:
+    """Scorers without which a run on the backbone has no result: the backbone's own, its judges', and the default detector.
 
-    spec = chosen(backbone)
+    Of a family without bundled judges only the detector: which judge is needed there is the run's matter.
+    """
+    if spec.family != "pocket":
+        return {DETECTOR}
     judges = {load.concepts()[name].families[spec.family].protocol for name in spec.concepts}
     return {*spec.describing, *(part.scorer for name in judges for part in load.parts(load.protocol(name))), DETECTOR}
 
 
-def _verdict(check: Callable[[], str]) -> tuple[bool, str]:
+def _checks(asked: Asked, spec: BackboneSpec, out: Path, known: Path | None) -> Checks:
+    names = plugins.plugins("scorers") if asked.everything else ()
+    scorers = {f"scorer {name}": _scorer(name, asked.settings) for name in names}
+    found = Checks()
+    found.needed |= {
+        "machine": machine.processor, "cards": machine.cards, "packages": _packages, "results folder": _folder(out),
+        "catalog": _catalog, "suites": _suite_files, f"backbone {spec.name}": _works(spec, asked.everything),
+    }
+    found.needed |= {name: check for name, check in scorers.items() if name.removeprefix("scorer ") in _needed(spec)}
+    found.needed |= {f"{HEAD} polarity": _polarity(known, asked.settings)} if known else {}
+    found.needed |= _of_run(asked, spec) if asked.run else {}
+    found.beside |= {"hub": _hub, "hub's token": _token}
+    found.beside |= {name: check for name, check in scorers.items() if name not in found.needed}
+    found.beside |= {} if asked.everything else {"scorers": _unopened}
+    found.beside |= {f"backbone {name}": _here(each) for name, each in load.backbones().items() if name != spec.name}
+    found.beside |= {
+        f"suite {suite.name}/{edition.concept}": _edition(suite, edition)
+        for suite in load.suites().values() for edition in suite.editions if edition.files
+    }  # fmt: skip
+    found.beside |= {f"baseline {name}": _baseline(each) for name, each in load.baselines().items()}
+    return found
+
+
+def _of_run(asked: Asked, spec: BackboneSpec) -> dict[str, Check]:
+    """One check for each thing that the run lacks, or one that says that there is none."""
+
+    def lacks(error: SrbenchError) -> Check:
+        def check() -> str:
+            raise error
+
+        return check
+
+    missing = {error.line: error for error in _lacking(asked, spec)}
+    if not missing:
+        return {"run": lambda: "nothing is missing"}
+    return {f"run {number}": lacks(error) for number, error in enumerate(missing.values(), 1)}
+
+
+def _verdict(check: Check) -> tuple[bool, str]:
     try:
         return True, check().strip()
     except importlib.metadata.PackageNotFoundError as error:
         return False, f"package {error.name} is not installed. pip install {error.name}"
     except SrbenchError as error:
-        return False, f"{error.message}. {error.hint}"
+        return False, f"{error.message}. {error.hint}" if error.hint else error.message
 
 
-def doctor(backbone: str, out: Path, settings: Sequence[str], known: Path | None, as_json: bool) -> int:
-    """Run every check; exit 3 if one failed that a run needs. Scorers that are not at hand are shown and do no harm."""
-    check_settings(settings, plugins.plugins("scorers"))
-    checks: dict[str, Callable[[], str]] = {
-        "machine": _machine, "packages": _packages, "catalog": _catalog, "suites": _suite_files,
-        f"backbone {backbone}": _backbone(backbone), "results folder": _folder(out),
-    }
-    checks |= {f"scorer {name}": _scorer(name, settings) for name in plugins.plugins("scorers")}
-    checks |= {f"{HEAD} polarity": _polarity(known, settings)} if known else {}
-    optional = {f"scorer {name}" for name in plugins.plugins("scorers")} - {f"scorer {name}" for name in _needed(backbone)}
+def doctor(asked: Asked, out: Path, known: Path | None, as_json: bool) -> int:
+    """Run every check; exit 3 if one failed that the run needs. What is not at hand beside it is shown and does no harm."""
+    from srbench.backbones.choose import chosen
+
+    check_settings(asked.settings, {*plugins.plugins("scorers"), *(name for name in asked.methods if name in plugins.presets())})
+    checks = _checks(asked, chosen(asked.backbone), out, known)
     report = {}
-    for name, check in checks.items():
+    for name, check in {**checks.needed, **checks.beside}.items():
         ok, detail = _verdict(check)
-        report[name] = {"ok": ok, "needed": name not in optional, "detail": detail}
+        report[name] = {"ok": ok, "needed": name in checks.needed, "detail": detail}
         if not as_json:
-            print(f"{'ok ' if ok else '-  ' if name in optional else 'BAD'}  {name}: {detail}", flush=True)
+            print(f"{'ok ' if ok else 'BAD' if name in checks.needed else '-  '}  {name}: {detail}", flush=True)
     if as_json:
         print(json.dumps(report, indent=2))
     return MISSING if any(each["needed"] and not each["ok"] for each in report.values()) else OK

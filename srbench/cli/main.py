@@ -21,8 +21,8 @@ app = typer.Typer(
 )
 
 Out = Annotated[Path, typer.Option("--out", help="Results folder.")]
-Backbone = Annotated[str, typer.Option(help="Backbone: a name from `srbench list`.")]
-Dtype = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16; auto is fp32 on a CPU and bf16 on CUDA.")]
+Backbone = Annotated[str, typer.Option(help="Backbone: a name from `srbench list`, a folder, a file of weights, or a hub id.")]
+Dtype = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16; auto is fp32 on a CPU, on CUDA bf16 or else fp16.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 
@@ -74,7 +74,9 @@ def run(
     method: Annotated[str, typer.Option(help="Methods, with commas.")] = "saferedir",
     suite: Annotated[str | None, typer.Option(help="Suites, with commas. [default: igmu; with --prompts the file]")] = None,
     concept: Annotated[str | None, typer.Option(help="Concepts, with commas. [default: the backbone's first]")] = None,
-    backbone: Backbone = "pocket",
+    backbone: Annotated[
+        str, typer.Option(help="A name from `srbench list`, a folder, a file of weights, a hub id, or auto.")
+    ] = "pocket",
     on: Annotated[str, typer.Option(help="Checkpoints under the methods: weight methods, baselines, paths.")] = "none",
     out: Out = Path("results"),
     prompts: Annotated[
@@ -86,15 +88,24 @@ def run(
     category: Annotated[str | None, typer.Option(help="Only rows of these categories, with commas.")] = None,
     limit: Annotated[int | None, typer.Option(help="Rows per kind (forget, unseen, retain).")] = None,
     seed: Annotated[int, typer.Option(help="Seed of rows that have none.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Images per pipeline call.")] = 16,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images per pipeline call. [default: 16, less where a card's memory is short]")
+    ] = None,
     dtype: Dtype = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    gpus: Annotated[str | None, typer.Option(help="Cards by number, with commas: a worker process each.")] = None,
+    compile: Annotated[str, typer.Option(help="auto, on or off: compile the denoiser's blocks (CUDA).")] = "auto",
+    reference: Annotated[
+        bool, typer.Option("--reference", help="fp32, one image a call, deterministic kernels: slow, to compare with.")
+    ] = False,
     protocol: Annotated[str | None, typer.Option(help="Judge's protocol. [default: the concept's]")] = None,
     scorers: Annotated[str | None, typer.Option(help="Scorers beside the needed ones, with commas.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="NAME.OPTION=VALUE of a method or scorer; repeat it.")] = None,
+    sweep: Annotated[str | None, typer.Option(help="METHOD.OPTION=V1,V2,...: a variant for each value, in one run.")] = None,
     dev: Annotated[bool, typer.Option("--dev", help="The dev edition, on which things may be tuned.")] = False,
     no_score: Annotated[bool, typer.Option("--no-score", help="Sample only.")] = False,
     keep_images: Annotated[bool, typer.Option("--keep-images", help="Keep the images of sensitive runs.")] = False,
+    sheet: Annotated[Path | None, typer.Option(help="PNG to draw: rows by methods side by side.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     json: Json = False,
     debug: Debug = False,
@@ -107,30 +118,52 @@ def run(
         concepts=words(concept), dev=dev, limit=limit, seed=seed, batch_size=batch_size, dtype=dtype, device=device,
         settings=tuple(set_ or ()), protocol=protocol, scorers=words(scorers), out=out, score=not no_score,
         keep_images=keep_images, prompts=prompts, accept_prompts=accept_prompts, categories=words(category),
+        reference=reference, compile=compile, gpus=gpus, sweep=sweep,
     )
-    return room.dry_run(asked, json) if dry_run else room.run(asked, json)
+    if dry_run:
+        return room.dry_run(asked, json)
+    code = room.run(asked, json)
+    if sheet is not None:
+        from srbench.cli.show import sheet_of_newest
+
+        sheet_of_newest(out, sheet)
+    return code
 
 
 @app.command()
 @guarded
 def compare(
     results: Annotated[Path, typer.Argument(help="Results folder.")] = Path("results"),
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Two to compare: a method, method@checkpoint, a table's line, or a run.")
+    ] = None,
     method: Annotated[str | None, typer.Option(help="Only these methods, with commas.")] = None,
     suite: Annotated[str | None, typer.Option(help="Only these suites, with commas.")] = None,
     concept: Annotated[str | None, typer.Option(help="Only these concepts, with commas.")] = None,
+    on: Annotated[str | None, typer.Option(help="Only on these checkpoints, with commas.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="Only these backbones, with commas.")] = None,
     protocol: Annotated[str | None, typer.Option(help="Judge stored scores under these protocols, with commas.")] = None,
-    format: Annotated[str | None, typer.Option("--format", help="md, csv, latex or json. [default: a table]")] = None,
+    baseline: Annotated[str | None, typer.Option(help="Method that differences and tests are against.")] = None,
+    sort: Annotated[str | None, typer.Option(help="Metric whose best value comes first.")] = None,
+    format: Annotated[str | None, typer.Option("--format", help="md, csv, latex, html or json. [default: a table]")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Also the variants among the committed results.")] = False,
     costs: Annotated[bool, typer.Option("--costs", help="What the methods cost: making, time, parameters, memory.")] = False,
     sensitivity: Annotated[bool, typer.Option("--sensitivity", help="One --protocol at other thresholds, classes.")] = False,
+    curve: Annotated[str | None, typer.Option(help="METHOD.OPTION: draw what its values trade, to -o FILE.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", help="Picture to write, with --curve.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="No colour and no box characters, as in a pipe.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Tables of the newest result of every cell."""
+    """Tables of the newest result of every cell, or what changes from one method to another."""
     from srbench.cli import compare as room
 
-    form = "json" if json else format
-    return room.compare(results, words(method), words(suite), words(concept), words(protocol), form, all_, costs, sensitivity)
+    asked = room.Asked(
+        results, tuple(names or ()), words(method), words(suite), words(concept), words(on), words(backbone), words(protocol),
+        format="json" if json else format, sort=sort, baseline=baseline, everything=all_, costs=costs, sensitivity=sensitivity,
+        plain=plain, curve=curve, out=out,
+    )
+    return room.compare(asked)
 
 
 @app.command()
@@ -177,7 +210,12 @@ def score(
     suite: Annotated[str | None, typer.Option(help="Suite whose rows the pictures are of.")] = None,
     concept: Annotated[str | None, typer.Option(help="Concept that should be gone.")] = None,
     backbone: Annotated[str | None, typer.Option(help="Whose edition of the suite, where there are several.")] = None,
-    prompts: Annotated[Path | None, typer.Option(help="CSV file with the prompts, in place of a suite.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="File with the prompts; with --suite your copy of that suite.")
+    ] = None,
+    accept_prompts: Annotated[
+        bool, typer.Option("--accept-prompts", help="Take a copy that is not the published one; tables say so.")
+    ] = False,
     reference: Annotated[Path | None, typer.Option(help="Folder of the reference images, of the same layout.")] = None,
     category: Annotated[str | None, typer.Option(help="Only pictures of these categories, with commas.")] = None,
     per_prompt: Annotated[int, typer.Option(help="Pictures of one prompt, where names only number them all.")] = 1,
@@ -194,7 +232,7 @@ def score(
     asked = room.ScoreRequest(
         folders=tuple(map(room.named, folder)), layout=as_, suite=suite, concept=concept, backbone=backbone, prompts=prompts,
         reference=reference, categories=words(category), per_prompt=per_prompt, protocol=protocol, scorers=words(scorer),
-        settings=tuple(set_ or ()), out=out,
+        settings=tuple(set_ or ()), out=out, accept_prompts=accept_prompts,
     )
     return room.score(asked, json)
 
@@ -215,32 +253,38 @@ def list_(
 @app.command()
 @guarded
 def show(
-    what: Annotated[str, typer.Argument(help="A row's id, the start of an image key, or a PNG of the store.")],
+    what: Annotated[str, typer.Argument(help="A row's id, the start of an image key, a PNG of the store; with --sheet a run.")],
     results: Annotated[Path, typer.Option("--out", help="Results folder.")] = Path("results"),
+    sheet: Annotated[Path | None, typer.Option(help="PNG to draw instead: rows by methods side by side.")] = None,
     debug: Debug = False,
 ) -> int:
     """An image in the terminal, its row, its scores and its trace."""
     from srbench.cli import show as room
 
-    return room.show(what, results)
+    return room.show(what, results, sheet)
 
 
 @app.command()
 @guarded
 def doctor(
+    method: Annotated[str | None, typer.Option(help="Methods of a run that is planned, with commas.")] = None,
+    suite: Annotated[str | None, typer.Option(help="Its suites, with commas.")] = None,
+    concept: Annotated[str | None, typer.Option(help="Its concepts, with commas.")] = None,
     backbone: Backbone = "pocket",
     out: Out = Path("results"),
-    set_: Annotated[list[str] | None, typer.Option("--set", help="NAME.OPTION=VALUE of a scorer; may be repeated.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="NAME.OPTION=VALUE of a method or scorer; repeat it.")] = None,
     known: Annotated[
         Path | None, typer.Option(help="Folder with images in with/ and without/ it: what the labels of igmu-head mean.")
     ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Also open every scorer and draw a picture; takes longer.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Check that everything a run needs is there and works."""
+    """Check that everything a run needs is there and works, and say what fetches the rest."""
     from srbench.cli import doctor as room
 
-    return room.doctor(backbone, out, tuple(set_ or ()), known, json)
+    asked = room.Asked(backbone, words(method), words(suite), words(concept), tuple(set_ or ()), all_)
+    return room.doctor(asked, out, known, json)
 
 
 @app.command()
@@ -253,18 +297,25 @@ def train(
     ] = None,
     backbone: Backbone = "pocket",
     on: Annotated[str, typer.Option(help="Checkpoint to train on: a weight method, a baseline or a path.")] = "none",
-    pairs: Annotated[Path | None, typer.Option(help="JSON lines with `unsafe` and `safe`. [default: the backbone's own]")] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="JSON lines with `unsafe` and `safe`, or IGMU's folder. [default: pocket's, or IGMU]")
+    ] = None,
+    accept_prompts: Annotated[bool, typer.Option("--accept-prompts", help="Take a copy of IGMU that differs.")] = False,
     images: Annotated[
         Path | None, typer.Option(help="Images that show the concept, for concept-inversion. [default: the backbone's own]")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16 of the backbone; auto as in `run`.")] = "auto",
     set_: Annotated[list[str] | None, typer.Option("--set", help="OPTION=VALUE of the training; may be repeated.")] = None,
     debug: Debug = False,
 ) -> int:
-    """Train a redirector, or invert a concept, and write it with its card."""
+    """Train a redirector, or invert a concept, and write it with its card. The same command goes on after an interruption."""
     from srbench.cli import train as room
 
-    asked = room.Asked(method, backbone, on, words(concept), out, pairs, images, seed, tuple(set_ or ()))
+    asked = room.Asked(
+        method, backbone, on, words(concept), out, pairs, images, seed, tuple(set_ or ()), accept_prompts, device, dtype
+    )
     return room.train(asked)
 
 
@@ -291,19 +342,33 @@ def erase(
 @app.command()
 @guarded
 def attack(
-    name: Annotated[str, typer.Argument(help="Attack: mma.")],
-    concept: Annotated[str, typer.Option(help="Concept whose words are banned.")],
-    targets: Annotated[Path, typer.Option(help="Text file, a target prompt a line.")],
+    name: Annotated[str, typer.Argument(help="Attack: `srbench list attacks` shows them.")],
+    concept: Annotated[str, typer.Option(help="Concept to bring back; its words are banned.")],
     out: Annotated[Path, typer.Option("--out", help="Row file to write (JSON).")],
+    suite: Annotated[str | None, typer.Option(help="Suite whose forget prompts are the targets.")] = None,
+    targets: Annotated[Path | None, typer.Option(help="Or a file of target prompts: text, CSV, JSON or Parquet.")] = None,
+    dev: Annotated[bool, typer.Option("--dev", help="The suite's dev edition.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Only the first targets.")] = None,
     backbone: Backbone = "pocket",
+    method: Annotated[str, typer.Option(help="Method that defends; white-box attacks see it.")] = "none",
+    on: Annotated[str, typer.Option(help="Checkpoint under it: a weight method, a baseline or a path.")] = "none",
+    pairs: Annotated[
+        Path | None, typer.Option(help='For ring-a-bell: JSON lines of "unsafe" and "safe". [default: the backbone\'s own]')
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the attack.")] = 0,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="OPTION=VALUE of the attack; may be repeated.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="OPTION=VALUE of the attack, METHOD.OPTION=VALUE of the method; repeat it.")
+    ] = None,
     debug: Debug = False,
 ) -> int:
-    """Make adversarial prompts against a backbone's text encoder."""
+    """Search for prompts that bring a concept back. Goes on where it was interrupted."""
     from srbench.cli import attack as room
 
-    return room.attack(name, backbone, concept, targets, out, seed, tuple(set_ or ()))
+    asked = room.Asked(
+        name, backbone, concept, suite, targets, dev, limit, method, on, pairs, out, seed, device, tuple(set_ or ())
+    )
+    return room.attack(asked)
 
 
 def main() -> None:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from srbench.analysis.results import ResultCell
 from srbench.backbones.choose import chosen
 from srbench.backbones.loader import Backbone, open_backbone
+from srbench.catalog.specs import BackboneSpec
 from srbench.cli.main import say
 from srbench.cli.progress import reporter, telling
+from srbench.engine.devices import COMPILE, Runtime, device_of, devices_of, dtype_of, is_cuda
+from srbench.engine.memory import DEFAULT_BATCH
 from srbench.engine.plan import Cell, RunRequest, plan
 from srbench.engine.store import Store
 from srbench.errors import UsageError, did_you_mean
-
-DTYPES = ("auto", "fp32", "bf16", "fp16")
-DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Asked:
     dev: bool
     limit: int | None
     seed: int
-    batch_size: int
+    batch_size: int | None
     dtype: str
     device: str
     settings: tuple[str, ...]
@@ -45,50 +45,78 @@ class Asked:
     prompts: Path | None
     accept_prompts: bool
     categories: tuple[str, ...]
+    reference: bool = False
+    compile: str = "auto"
+    gpus: str | None = None
+    sweep: str | None = None
 
 
-def device_of(name: str) -> str:
-    """`cpu` or `cuda`. Raises `UsageError` for another name, or for CUDA where there is none."""
-    import torch
-
-    if name not in DEVICES:
-        raise UsageError(f"unknown device '{name}'", did_you_mean(name, DEVICES))
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: torch sees no CUDA device", "Use --device cpu, or install a CUDA build of torch.")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+REFERENCE = {"dtype": "fp32", "batch_size": 1, "compile": "off"}
+"""What `--reference` stands for, beside deterministic kernels."""
 
 
-def dtype_of(name: str, device: str) -> str:
-    """The resolved dtype. Raises `UsageError` for another name, and for fp16 on a CPU."""
-    if name not in DTYPES:
-        raise UsageError(f"unknown dtype '{name}'", did_you_mean(name, DTYPES))
-    if name == "fp16" and device == "cpu":
-        raise UsageError("--dtype fp16 does not work on a CPU", "Use --dtype fp32, or bf16.")
-    return ("fp32" if device == "cpu" else "bf16") if name == "auto" else name
+def _referenced(asked: Asked) -> Asked:
+    """With the options that `--reference` stands for. Raises `UsageError` where another value was asked for."""
+    if not asked.reference:
+        return asked
+    for name, value in REFERENCE.items():
+        if getattr(asked, name) not in (None, "auto", value):
+            raise UsageError(f"--reference is {value} in --{name.replace('_', '-')}", "Leave one of the two out.")
+    return replace(asked, dtype="fp32", batch_size=1, compile="off")
 
 
-def resolve(asked: Asked) -> tuple[RunRequest, Backbone]:
+def _runtime(asked: Asked, devices: tuple[str, ...], device: str) -> Runtime:
+    if asked.compile not in COMPILE:
+        raise UsageError(f"unknown --compile '{asked.compile}'", did_you_mean(asked.compile, COMPILE))
+    if asked.compile == "on" and not is_cuda(device):
+        raise UsageError("--compile on: only CUDA devices compile here", "Leave it out.")
+    return Runtime(devices, asked.compile, asked.reference, fit_batch=asked.batch_size is None)
+
+
+def _named(asked: Asked) -> BackboneSpec:
+    """The backbone's spec; of `auto` the one that can carry the run, with what there is to say of it."""
+    from srbench.engine import auto
+
+    if asked.backbone != auto.AUTO:
+        return chosen(asked.backbone)
+    cuda = is_cuda(device_of(asked.device))
+    choice = auto.choose(auto.Asked(
+        asked.methods, asked.suites, asked.concepts, "dev" if asked.dev else "test", asked.settings, asked.prompts, cuda
+    ))  # fmt: skip
+    for line in choice.lines:
+        say(line)
+    return chosen(choice.name)
+
+
+def resolve(asked: Asked) -> tuple[RunRequest, Backbone, Runtime]:
     """Check the plain options and resolve what is `auto` or left out."""
+    asked = _referenced(asked)
     for name, value in (("--limit", asked.limit), ("--batch-size", asked.batch_size)):
         if value is not None and value < 1:
             raise UsageError(f"{name} {value}: expected 1 or more", "Leave it out for the default.")
-    spec = chosen(asked.backbone)
-    device = device_of(asked.device)
+    if asked.gpus is not None and asked.device != "auto":
+        raise UsageError("--gpus and --device both say what to run on", "Give one of them.")
+    devices = devices_of(asked.gpus) if asked.gpus is not None else ()
+    device = devices[0] if devices else device_of(asked.device)
+    how = _runtime(asked, devices, device)
+    spec = _named(asked)
     dtype = dtype_of(asked.dtype, device)
     request = RunRequest(
         backbone=spec.name, methods=asked.methods, on=asked.on, suites=asked.suites,
         concepts=asked.concepts or spec.concepts[:1], part="dev" if asked.dev else "test", limit=asked.limit, seed=asked.seed,
-        batch_size=asked.batch_size, dtype=dtype, settings=asked.settings, protocol=asked.protocol, scorers=asked.scorers,
-        out=asked.out, score=asked.score, keep_images=asked.keep_images, device=device, prompts=asked.prompts,
-        accept_prompts=asked.accept_prompts, categories=asked.categories,
+        batch_size=DEFAULT_BATCH if asked.batch_size is None else asked.batch_size, dtype=dtype, settings=asked.settings,
+        protocol=asked.protocol, scorers=asked.scorers, out=asked.out, score=asked.score, keep_images=asked.keep_images,
+        device=device, prompts=asked.prompts, accept_prompts=asked.accept_prompts, categories=asked.categories,
+        sweep=asked.sweep,
     )
-    return request, open_backbone(spec, dtype, device)
+    return request, open_backbone(spec, dtype, device), how
 
 
-def _header(asked: Asked, request: RunRequest, cells: list[Cell]) -> None:
+def _header(asked: Asked, request: RunRequest, how: Runtime, cells: list[Cell]) -> None:
     why = "" if asked.concepts else " (the backbone's first; --concept chooses)"
     say(
-        f"backbone {request.backbone} on {request.device}, {request.dtype}, batch {request.batch_size}; "
+        f"backbone {request.backbone} on {', '.join(how.devices) or request.device}, {request.dtype}, batch {request.batch_size}"
+        f"{', reference' if how.reference else ''}; "
         f"concept {', '.join(request.concepts)}{why}; safety checker off"
     )
     for line in dict.fromkeys(f"checkpoint {cell.on}: {cell.checkpoint.passport.line()}" for cell in cells if cell.checkpoint):
@@ -110,12 +138,12 @@ def run(asked: Asked, as_json: bool) -> int:
     """Plan, carry out, print. The exit code says whether everything asked for exists."""
     from srbench.engine.run import execute
 
-    request, backbone = resolve(asked)
+    request, backbone, how = resolve(asked)
     store = Store(request.out / "store", say)
     with telling("making ready") as tell:
         cells = plan(request, backbone, tell)
-    _header(asked, request, cells)
-    done = execute(request, backbone, cells, store, reporter())
+    _header(asked, request, how, cells)
+    done = execute(request, backbone, cells, store, reporter(), how)
     say(f"run {done.run}: {request.out}/runs/{done.run}/run.json")
     _print(done.cells, as_json)
     return done.exit_code
@@ -132,10 +160,10 @@ def dry_run(asked: Asked, as_json: bool) -> int:
     from srbench.engine.run import work
     from srbench.engine.score import Scoring
 
-    request, backbone = resolve(asked)
+    request, backbone, how = resolve(asked)
     store = Store.peek(request.out / "store", say)
     cells = plan(request, backbone, make=False)
-    _header(asked, request, cells)
+    _header(asked, request, how, cells)
     todo = work(cells, store, Scoring(store), score=False)
     known = [r for r in store.images.values() if r.get("dtype") == request.dtype]
     seconds = sum(r["seconds"] for r in known) / len(known) if known else None

@@ -58,6 +58,8 @@ class Against:
     """What has to be said of the rows."""
     read: dict[str, Any] = field(default_factory=dict)
     """Where a suite's rows were read, for the run's file."""
+    variant: str = ""
+    """In what the rows differ from the suite's own."""
 
 
 @dataclass
@@ -100,15 +102,14 @@ def against(request: ScoreRequest, found: Sequence[Folder]) -> Against:
     """Rows, judge and scorers. Raises `UsageError` where they are unknown or not given."""
     concept = load.named("concept", request.concept, load.concepts()) if request.concept else None
     suite = load.named("suite", request.suite, load.suites()) if request.suite else None
-    if suite and request.prompts:
-        raise UsageError("--suite and --prompts both say what the rows are", "Give one of them.")
     if suite and concept is None:
         raise UsageError(f"--suite {suite.name}: which concept?", f"Add --concept, one of {', '.join(_concepts(suite))}.")
     family = _family(suite, concept, request.backbone)
     edition = load.edition(suite, family or "", concept.name) if suite and concept else None
     suite = suite.of(edition) if suite and edition else None
     judge = _judge(request.protocol or (edition.protocol if edition else None) or None, concept, family)
-    read = sources.rows(suite, edition, sources.Given(categories=request.categories)) if suite and edition else None
+    given = sources.Given(request.prompts, request.accept_prompts, request.categories)
+    read = sources.rows(suite, edition, given) if suite and edition else None
     rows = read.rows if read else _own_rows(request, found)
     described = _scorers(family) if suite else ("", "")
     for name in request.scorers:
@@ -119,8 +120,15 @@ def against(request: ScoreRequest, found: Sequence[Folder]) -> Against:
         concept=concept.name if concept else "any", concept_kind=concept.kind if concept else "content",
         attack=suite.attack if suite else True, judge=judge, rows=rows, metrics=_metrics(suite, request, scorers),
         scorers=scorers, described_by=described, sensitive=_sensitive(concept, suite, rows), gated=bool(suite and suite.gated),
-        notes=read.notes if read else (), read={"family": family, "sha256": list(read.sha256)} if read else {},
+        notes=read.notes if read else (), read=_read_where(family, request, read) if read else {},
+        variant=",".join(read.variant) if read else "",
     )
+
+
+def _read_where(family: str | None, request: ScoreRequest, read: sources.Found) -> dict[str, Any]:
+    """What a later judgement needs to read the rows again."""
+    copy = {"prompts": str(request.prompts.resolve())} if request.prompts else {}
+    return {"family": family, "sha256": list(read.sha256), **copy}
 
 
 def _concepts(suite: SuiteSpec) -> list[str]:
@@ -370,7 +378,7 @@ def _entry(item: Item, gated: bool) -> dict[str, Any]:
 def _cell_record(cell: Cell, held: Against, scoring: Scoring, run: str, n_loaded: int, n_excluded: int) -> CellRecord:
     return CellRecord(
         backbone=BACKBONE, concept=held.concept, concept_kind=held.concept_kind, suite=held.suite, attack=held.attack,
-        method=cell.folder.method, on="none", variant="", protocol=held.judge.name, dtype="as made",
+        method=cell.folder.method, on="none", variant=held.variant, protocol=held.judge.name, dtype="as made",
         rows_sha=load.rows_sha(tuple(item.asked.row for item in cell.items)), run=run, source="local", n_loaded=n_loaded,
         n_excluded=n_excluded, metrics=held.metrics, decides=False, blocked="" if cell.items else "no picture", notes=held.notes,
         rows=tuple(_row_record(item, held, scoring) for item in cell.items),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -78,6 +78,8 @@ class Pace:
     """Batch size; it only ever shrinks."""
     number: int = 0
     """Batches made."""
+    marks: Mapping[str, Any] = field(default_factory=dict)
+    """What is recorded with every image of the run."""
 
 
 @dataclass(eq=False)
@@ -103,15 +105,16 @@ def by_checkpoint(images: Sequence[Planned]) -> list[tuple[Checkpoint | None, li
 
 def generate(
     backbone: Backbone, images: Sequence[Planned], batch_size: int, run: str,
-    failed: Callable[[Sequence[Planned], SrbenchError], None], warn: Callable[[str], None],
+    failed: Callable[[Sequence[Planned], SrbenchError], None], warn: Callable[[str], None], first: int = 0,
+    marks: Mapping[str, Any] | None = None,
 ) -> Iterator[list[Made]]:
     """Sample `images` batch by batch: one checkpoint after the other, and on each the recipes in turn, all of them done at
     the same time, so that batches of any two lie near each other and their times are taken under equal load.
 
-    `run` and the number of the batch are recorded with each image. Where a recipe cannot be sampled, `failed` gets its
-    images and the reason, and the others go on.
+    `run`, the number of the batch (they begin at `first`) and `marks` are recorded with each image. Where a recipe cannot be
+    sampled, `failed` gets its images and the reason, and the others go on.
     """
-    pace = Pace(batch_size)
+    pace = Pace(batch_size, first, marks or {})
     for checkpoint, own in by_checkpoint(images):
         with laid_over(backbone.pipeline, checkpoint):
             yield from _in_turn(backbone, own, pace, run, failed, warn)
@@ -129,7 +132,7 @@ def _in_turn(
         group = turn.images
         batch = list(islice(group, pace.size))
         try:
-            made = _call(backbone, prompts, batch, pace.size, {"run": run, "batch": pace.number})
+            made = _call(backbone, prompts, batch, pace.size, {"run": run, "batch": pace.number, **pace.marks})
         except SrbenchError as error:
             failed(list(group), error)
             continue

@@ -49,7 +49,7 @@ RUNTIME: dict[str, frozenset[str]] = {
         "family", "concept", "file", "sha256", "files", "rows", "part", "paired", "misfits", "hidden", "protocol", "licence",
         "gated", "sensitive", "metrics",
     }),
-    "SourceFile": frozenset({"hub", "revision", "url", "file", "sha256", "kind", "category", "task", "columns"}),
+    "SourceFile": frozenset({"hub", "revision", "url", "file", "sha256", "kind", "category", "task", "made_by", "columns"}),
     "LayoutSpec": frozenset({"name", "title", "patterns", "numbered", "prompts", "left_out", "source"}),
     "RowFile": frozenset({"meta", "rows"}),
     "BaselineSpec": frozenset({
@@ -59,6 +59,7 @@ RUNTIME: dict[str, frozenset[str]] = {
     "RunRequest": frozenset({
         "backbone", "methods", "on", "suites", "concepts", "part", "limit", "seed", "batch_size", "dtype", "settings",
         "protocol", "scorers", "out", "score", "keep_images", "device", "prompts", "accept_prompts", "categories",
+        "sweep",
     }),
 }
 

@@ -41,6 +41,8 @@ class ScoreRequest:
     scorers: tuple[str, ...]
     settings: tuple[str, ...]
     out: Path
+    accept_prompts: bool = False
+    """Whether a copy of the suite that is not the published one is taken."""
 
 
 class Place(NamedTuple):

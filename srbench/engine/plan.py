@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from srbench.analysis.records import label
 from srbench.backbones.checkpoint import Checkpoint
@@ -24,7 +27,8 @@ from srbench.engine.prepare import (
     prepare_method,
 )
 from srbench.errors import CellError, MissingError, SrbenchError, UsageError
-from srbench.methods.base import Tell, quiet
+from srbench.methods.base import Artifact, Tell, quiet
+from srbench.methods.saferedir.pairs import fingerprint
 
 REFERENCE_METRICS = {"content_kept", "csdr"}
 FLOOR_METRICS = {"csdr_floor"}
@@ -60,6 +64,8 @@ class RunRequest:
     """The user's copy of the one suite; the suite itself where none is named."""
     accept_prompts: bool = False
     categories: tuple[str, ...] = ()
+    sweep: str | None = None
+    """`METHOD.OPTION=V1,V2,...`: a variant for each value."""
 
     @property
     def given(self) -> sources.Given:
@@ -177,6 +183,8 @@ def _planned(
 
 def encoder_sha(backbone: Backbone) -> str:
     """sha256 of the backbone's text encoder weights, as adversarial row files state it."""
+    if backbone.file is not None:  # a backbone in one file: its own hash
+        return backbone.sha256
     files = sorted((backbone.folder / "text_encoder").glob("*.safetensors"))
     return file_sha(files[0]) if len(files) == 1 else digest([file_sha(path) for path in files])
 
@@ -220,12 +228,44 @@ class Ready:
             )
         return self._known[key]
 
+    def trained(self, concept: ConceptSpec) -> frozenset[str]:
+        """Fingerprints of the prompts that a method of this run was trained with, as the methods' cards list them.
+
+        Only methods that load what they need have such cards. What cannot be loaded blocks its own cell.
+        """
+        used: set[str] = set()
+        for preset in self.request.methods:
+            meta = plugins.plugins("methods")[plugins.preset(preset)[0]].meta
+            if meta["kind"] != "inference" or meta.get("prepare") == "make":
+                continue
+            with suppress(SrbenchError):
+                used |= set(_card(self.method(preset, concept, UNTOUCHED)).get("used", {}).get("prompts", ()))
+        return frozenset(used)
+
     def rows(self, suite: SuiteSpec, edition: Edition, concept: ConceptSpec) -> sources.Found:
         """An edition's rows, read once for all methods."""
         key = (suite.name, concept.name)
         if key not in self._found:
             self._found[key] = sources.rows(suite, edition, self.request.given)
         return self._found[key]
+
+
+def _card(method: MethodOnConcept) -> dict[str, Any]:
+    artifact: Artifact | None = method.active.artifact
+    return artifact.card if artifact else {}
+
+
+def _untrained(cell: Cell, kept: Sequence[Row], used: frozenset[str]) -> tuple[Row, ...]:
+    """The rows that trained no method of the run: all its cells go without the others, so that they stay comparable."""
+    left = tuple(row for row in kept if fingerprint(row.prompt) not in used)
+    if len(left) < len(kept):
+        dropped = Counter(row.kind for row in kept) - Counter(row.kind for row in left)
+        said = " and ".join(f"{count} {kind}" for kind, count in sorted(dropped.items()))
+        note = f"{cell.suite.name}/{cell.concept.name}: {said} rows are left out: a method of this run was trained with them."
+        cell.found = replace(cell.found, notes=(*cell.found.notes, note), variant=(*cell.found.variant, "untrained"))
+        cell.n_excluded += len(kept) - len(left)
+        cell.rows_sha = load.rows_sha(left)
+    return left
 
 
 def _screened(cell: Cell, edition: Edition, rows: Sequence[Row]) -> tuple[Row, ...]:
@@ -246,7 +286,7 @@ def _screened(cell: Cell, edition: Edition, rows: Sequence[Row]) -> tuple[Row, .
 def plan_cell(ready: Ready, preset: str, on: str, suite: SuiteSpec, concept: ConceptSpec) -> Cell:
     """One cell with its rows. A missing prerequisite leaves it blocked; a usage error is raised."""
     request, backbone, family = ready.request, ready.backbone, ready.backbone.spec.family
-    edition = load.edition(suite, family, concept.name, request.part)
+    edition = load.edition(suite, family, concept.name, request.part, copy=request.prompts is not None)
     suite = suite.of(edition)
     protocol = load.protocol(request.protocol or edition.protocol or concept.families[family].protocol)
     cell = Cell(preset, on, suite, concept, protocol, "", family, prompts=request.prompts)
@@ -257,6 +297,7 @@ def plan_cell(ready: Ready, preset: str, on: str, suite: SuiteSpec, concept: Con
         cell.found = ready.rows(suite, edition, concept)
         _check_encoder(suite, cell.found, backbone)
         kept = _screened(cell, edition, limited(cell.found.rows, request.limit))
+        kept = _untrained(cell, kept, ready.trained(concept))
         if not kept:
             raise CellError("no row is left to run", "The suite is empty, or every row was excluded.")
         under = ready.checkpoints.get(on, concept)
@@ -267,6 +308,7 @@ def plan_cell(ready: Ready, preset: str, on: str, suite: SuiteSpec, concept: Con
         cell.blocked = error
         return cell
     plain = ready.method("none", concept, UNTOUCHED)
+    cell.found = replace(cell.found, notes=(*cell.found.notes, *_card(method).get("notes", ())))
     cell.on, cell.checkpoint, cell.applied = under.name, under.checkpoint, method
     cell.variant, cell.decides = variant_of(request, method.variant, under.variant, *cell.found.variant), method.decides
     cell.rows = [_planned(row, suite, method, under, plain, backbone, request.seed) for row in kept]
@@ -315,6 +357,10 @@ def plan(request: RunRequest, backbone: Backbone, tell: Tell = quiet, make: bool
 
     make: whether a checkpoint that is not there may be made now; else its cells are blocked by `Unmade`.
     """
+    if request.sweep is not None:
+        from srbench.engine.sweep import plan_sweep  # which plans each value with this
+
+        return plan_sweep(replace(request, sweep=None), request.sweep, backbone, tell, make)
     pairs = grid(request.methods, request.on)
     presets = [name for name in (*request.methods, *request.on) if name in plugins.presets()]
     check_settings(request.settings, presets, plugins.plugins("scorers"))

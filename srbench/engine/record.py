@@ -139,15 +139,20 @@ def measured(judged: Sequence[tuple[CellRecord, ProtocolSpec]], content: str, cl
         result(record, judge, plain.get(_beside(record)), times, content_scorer=content, clip_scorer=clip)
         for record, judge in judged
     ]
-    alone = {(*_beside(r), r.on): r for r in records if r.method == "none"}
+    alone = {(*_beside(r), *_under_it(r)): r for r in records if r.method == "none"}
     stacked = [i for i, record in enumerate(records) if is_stacked(record)]
     gains = stacking_gains([
-        Stacked(cell, alone.get((*_beside(cell), cell.on)), Lens(judge, cell.concept_kind, content, clip))
+        Stacked(cell, alone.get((*_beside(cell), *_under_it(cell))), Lens(judge, cell.concept_kind, content, clip))
         for cell, judge in (judged[i] for i in stacked)
     ])
     for i, more in zip(stacked, gains, strict=True):
         found[i] = replace(found[i], metrics={**found[i].metrics, **more})
     return found
+
+
+def _under_it(cell: CellRecord) -> tuple[str, ...]:
+    """The checkpoint, and what of its options is not at the default: a sweep has several of one name."""
+    return cell.on, *(part for part in cell.variant.split(",") if part.startswith(f"{cell.on}."))
 
 
 def _beside(cell: CellRecord) -> tuple[str, ...]:
@@ -167,19 +172,26 @@ def _under(cell: Cell) -> dict[str, Any]:
     return {"checkpoint": {"passport": asdict(under.passport), "card": under.card}} if under else {}
 
 
+def _artifact(cell: Cell) -> dict[str, Any]:
+    """What the method loaded or made: its card, and the sha256 that stands for it in keys."""
+    artifact = cell.applied.active.artifact if cell.applied else None
+    return {"artifact": {"sha256": artifact.sha256, "card": artifact.card}} if artifact else {}
+
+
 def _suite(cell: Cell) -> dict[str, Any]:
     """What a later judgement has to know of the suite, and where its rows were read."""
     facts = {"attack": cell.suite.attack, "metrics": list(cell.suite.metrics), "sensitive": cell.sensitive, "family": cell.family}
     copy = str(cell.prompts.resolve()) if cell.prompts else ""
     read = {"sha256": list(cell.found.sha256), "flags": list(cell.found.flags), "prompts": copy}
-    return facts | {name: value for name, value in read.items() if value}
+    made = {name: cell.found.meta[name] for name in ("attack", "method", "on") if cell.found.meta.get(name)}
+    return facts | {name: value for name, value in {**read, "made_against": made}.items() if value}
 
 
 def entries(cells: list[Cell], found: list[ResultCell]) -> list[dict[str, Any]]:
     """Planned cells with their image keys, and their metrics, for `write_run`."""
     return [
         {
-            "result": to_dict(value), "suite": _suite(cell), **_under(cell),
+            "result": to_dict(value), "suite": _suite(cell), **_under(cell), **_artifact(cell),
             "rows": [_row_entry(row, cell.suite.gated) for row in cell.rows],
         }
         for cell, value in zip(cells, found, strict=True)

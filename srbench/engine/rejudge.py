@@ -69,7 +69,7 @@ def stored_cells(
     Cells for which it names none are left out.
     """
     latest: dict[tuple[str, ...], tuple[ResultCell, CellRecord]] = {}
-    raws = _raws(store)
+    raws = raws_of(store)
     for data, entries in local_cells(folder, store.warn):
         known = {name: digest(each) for name, each in data["scorers"].items() if name in plugins.plugins("scorers")}
         stored = Stored(store, known, raws)
@@ -79,7 +79,7 @@ def stored_cells(
             same = identity(replace(cell, protocol=""))
             if same not in latest and judge is not None:
                 try:
-                    latest[same] = cell, _reread(cell, entry, judge, stored)
+                    latest[same] = cell, reread(cell, entry, judge, stored)
                 except SrbenchError as error:  # the user's own file of a gated suite may be gone
                     store.warn(f"{cell.suite}/{cell.concept}, {cell.label}: left out: {error.line}")
     return list(latest.values())
@@ -114,7 +114,7 @@ class Stored:
         return self.raws.get((self.identities[name], sha, fields_of(name, row), beside if kind == PAIR else ""))
 
 
-def _raws(store: Store) -> Raws:
+def raws_of(store: Store) -> Raws:
     """Every stored score of an image that is there."""
     raws = {}
     for record in store.scores.values():
@@ -125,7 +125,7 @@ def _raws(store: Store) -> Raws:
     return raws
 
 
-def _reread(cell: ResultCell, entry: dict[str, Any], judge: ProtocolSpec, stored: Stored) -> CellRecord:
+def reread(cell: ResultCell, entry: dict[str, Any], judge: ProtocolSpec, stored: Stored) -> CellRecord:
     made: dict[str, Any] | None = entry.get("elsewhere")
     attack, asked = _of_suite(cell, entry)
     more = tuple(name for name in cell.metrics if name in of_scorers())
@@ -171,7 +171,8 @@ def _read_again(cell: ResultCell, said: dict[str, Any]) -> dict[str, Row]:
     suite = load.named("suite", cell.suite, load.suites())
     family = said.get("family") or load.backbones()[cell.backbone].family
     copy = Path(said["prompts"]) if said.get("prompts") else None
-    found = sources.rows(suite, load.edition(suite, family, cell.concept, part), sources.Given(copy, accept=True))
+    edition = load.edition(suite, family, cell.concept, part, copy=copy is not None)
+    found = sources.rows(suite, edition, sources.Given(copy, accept=True))
     if said.get("sha256", list(found.sha256)) != list(found.sha256):
         raise UsageError(f"suite '{suite.name}': its prompts are not those of run {cell.run} any more", "Put the old file back.")
     return {row.id: row for row in found.rows}

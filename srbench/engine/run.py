@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from srbench.analysis.results import ResultCell
 from srbench.backbones.loader import Backbone
+from srbench.engine.devices import PLAIN, Runtime, compile_blocks, deterministic
 from srbench.engine.generate import Made, generate
+from srbench.engine.memory import batch_for, free_bytes
 from srbench.engine.plan import Cell, Planned, PlannedRow, RunRequest
 from srbench.engine.provenance import provenance
 from srbench.engine.record import Outcome, entries, now, results, run_id, write_run
 from srbench.engine.score import Scoring, Wanted, kind_named
 from srbench.engine.store import Store
 from srbench.errors import MISSING, OK, SOME_FAILED, MissingError, SrbenchError
+from srbench.methods.base import denoiser
 from srbench.scorers.base import PAIR
 
 PENDING_BATCHES = 2
@@ -130,9 +133,48 @@ class CellsDone:
         self.left = [(title, waiting) for title, waiting in self.left if waiting]
 
 
-def _sample_all(
-    backbone: Backbone, todo: Work, cells: Sequence[Cell], request: RunRequest, run: str, background: Background
-) -> dict[str, str]:
+def opened(request: RunRequest, cells: Sequence[Cell], store: Store, reporter: Reporter) -> Scoring:
+    """The scorers that the cells need; cells whose judge is not at hand are blocked."""
+    scoring = Scoring(store)
+    if request.score:
+        needed = dict.fromkeys(name for cell in cells if cell.blocked is None for name in cell.scorers)
+        scoring.open(list(needed), request.settings)
+        for error in scoring.broken.values():
+            reporter.line(error.line)
+        _block(cells, scoring)
+    return scoring
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What sampling needs beside the images: whose run it is, and how it is carried out."""
+
+    request: RunRequest
+    backbone: Backbone
+    run: str
+    how: Runtime = PLAIN
+    first: int = 0
+    """Number of its first batch; workers count apart from each other."""
+
+    def batch_size(self, missing: Sequence[Planned]) -> int:
+        """As asked for, or less where the device's free memory does not hold it."""
+        asked = self.request.batch_size
+        free = free_bytes(self.backbone.pipeline.device) if self.how.fit_batch else None
+        if free is None:
+            return asked
+        sizes = {(planned.spec.width, planned.spec.height) for planned in missing}
+        return min(batch_for(free, size, self.backbone.dtype, asked) for size in sizes)
+
+    def marks(self, missing: Sequence[Planned], tell: Callable[[str], None]) -> dict[str, Any]:
+        """Compiles the denoiser where that is asked for; what is recorded with each image."""
+        compiles = self.how.compiles(self.request.device, len(missing))
+        compiled = compiles and compile_blocks(denoiser(self.backbone.pipeline))
+        if compiles and not compiled:
+            tell("this denoiser names no repeated blocks: it is not compiled")
+        return ({"compiled": True} if compiled else {}) | ({"deterministic": True} if self.how.reference else {})
+
+
+def sample_all(sampling: Sampling, todo: Work, cells: Sequence[Cell], background: Background) -> dict[str, str]:
     """Sample and hand over every missing image; image key -> reason for those that failed."""
     failed: dict[str, str] = {}
     reporter = background.reporter
@@ -147,15 +189,45 @@ def _sample_all(
         progress.done({planned.key for planned in images})
 
     try:
-        for made in generate(backbone, todo.missing, request.batch_size, run, fail, reporter.line):
-            background.submit(made)
-            progress.done({m.planned.key for m in made})
+        with deterministic(sampling.how.reference):
+            for made in _generated(sampling, todo.missing, fail, reporter.line):
+                background.submit(made)
+                progress.done({m.planned.key for m in made})
     finally:
         try:
             background.finish()
         finally:
             reporter.end()
     return failed
+
+
+def _generated(
+    sampling: Sampling, missing: Sequence[Planned], fail: Callable[[Sequence[Planned], SrbenchError], None],
+    tell: Callable[[str], None],
+) -> Iterator[list[Made]]:
+    """Batches of images. Raises `SrbenchError` where the denoiser cannot be compiled: that shows in its first call."""
+    size = sampling.batch_size(missing)
+    if size < sampling.request.batch_size:
+        tell(f"batch size {size}: what the free memory holds")
+    marks = sampling.marks(missing, tell)
+    try:
+        yield from generate(sampling.backbone, missing, size, sampling.run, fail, tell, sampling.first, marks)
+    except RuntimeError as error:
+        if not (marks.get("compiled") and type(error).__module__.startswith("torch._dynamo")):
+            raise
+        why = str(error).strip().splitlines()[:1]
+        raise SrbenchError(f"the denoiser cannot be compiled here: {''.join(why)}", "Add --compile off.") from error
+
+
+def _made(sampling: Sampling, todo: Work, cells: Sequence[Cell], scoring: Scoring, reporter: Reporter) -> dict[str, str]:
+    """Have every missing image, in this process or in a worker a device; image key -> reason for those that failed."""
+    if len(sampling.how.devices) > 1 and todo.missing:
+        from srbench.engine.workers import sample_on
+
+        return sample_on(sampling, [planned.key for planned in todo.missing], cells, scoring.store, reporter)
+    # Scorers may have no deterministic kernels: after sampling they need none.
+    meanwhile = Work(todo.missing, todo.cached) if sampling.how.reference else todo
+    return sample_all(sampling, todo, cells, Background(scoring.store, scoring, meanwhile, reporter))
 
 
 def _block(cells: Sequence[Cell], scoring: Scoring) -> None:
@@ -167,10 +239,14 @@ def _block(cells: Sequence[Cell], scoring: Scoring) -> None:
 
 
 def _drop(cells: Sequence[Cell], store: Store, scoring: Scoring, todo: Work) -> int:
-    """Delete the scored images of sensitive cells, unless another cell that is not sensitive shares them."""
+    """Delete the scored images of sensitive cells, unless another cell that is not sensitive shares them.
+
+    A scorer whose weights are not here keeps none of them: else a run without CLIP would leave every image on the disk.
+    """
     shared = {p.key for cell in cells if not cell.sensitive for p in cell.images()}
     keys = {p.key for cell in cells if cell.sensitive for p in cell.images()} - shared
-    ready = [k for k in keys if k in store.images and all(scoring.known(w) is not None for w in todo.wanted.get(k, []))]
+    open_ = {k: [w for w in todo.wanted.get(k, []) if w.scorer not in scoring.broken] for k in keys}
+    ready = [k for k in keys if k in store.images and all(scoring.known(w) is not None for w in open_[k])]
     store.drop(ready)
     return len(ready)
 
@@ -193,20 +269,16 @@ class RunResult:
     exit_code: int
 
 
-def execute(request: RunRequest, backbone: Backbone, cells: list[Cell], store: Store, reporter: Reporter) -> RunResult:
+def execute(
+    request: RunRequest, backbone: Backbone, cells: list[Cell], store: Store, reporter: Reporter, how: Runtime = PLAIN
+) -> RunResult:
     """Carry a plan out. Running it again resumes; nothing that is in the store is sampled again."""
     started = now()
     run = run_id()
-    scoring = Scoring(store)
-    if request.score:
-        needed = dict.fromkeys(name for cell in cells if cell.blocked is None for name in cell.scorers)
-        scoring.open(list(needed), request.settings)
-        for error in scoring.broken.values():
-            reporter.line(error.line)
-        _block(cells, scoring)
+    scoring = opened(request, cells, store, reporter)
     todo = work(cells, store, scoring, request.score)
     reporter.line(f"{len(todo.missing)} images to sample, {todo.cached} in the store")
-    failed = _sample_all(backbone, todo, cells, request, run, Background(store, scoring, todo, reporter))
+    failed = _made(Sampling(request, backbone, run, how), todo, cells, scoring, reporter)
     if request.score:
         left = scoring.missing(todo.all_wanted)
         if left:
@@ -216,10 +288,12 @@ def execute(request: RunRequest, backbone: Backbone, cells: list[Cell], store: S
     found = results(cells, backbone, run, store, outcome)
     if request.score and not request.keep_images and any(cell.sensitive for cell in cells):
         reporter.line(f"{_drop(cells, store, scoring, todo)} images of sensitive cells were scored and dropped")
+        if scoring.broken:
+            reporter.line(f"without {', '.join(scoring.broken)}: only a run into a new folder can have what is missing")
     header = {
         "started": started, "finished": now(), "provenance": provenance(),
         "request": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(request).items()},
-        "backbone_sha": backbone.sha256, "scorers": scoring.identities, "safety_checker": "off",
+        "runtime": asdict(how), "backbone_sha": backbone.sha256, "scorers": scoring.identities, "safety_checker": "off",
     }
     write_run(request.out, run, header, entries(cells, found))
     return RunResult(run, found, _exit_code(cells, outcome))

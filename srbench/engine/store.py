@@ -151,6 +151,12 @@ class Store:
                 "Update srbench, or choose another --out.",
             )
 
+    def refresh(self) -> None:
+        """Read what other processes have written meanwhile."""
+        self.images.clear()
+        self.scores.clear()
+        self._read()
+
     def image_path(self, key: str) -> Path:
         """Where the PNG of `key` is, or would be."""
         return self.root / "images" / key[:2] / f"{key}.png"

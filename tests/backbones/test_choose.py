@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,30 @@ def test_a_safety_checker_is_never_loaded(folders: dict[str, Path], tmp_path: Pa
     assert opened.safety_checker is None
 
 
-@pytest.mark.parametrize("preset", ["sld-max", "safree", "uce", "esd-x", "rece", "ablation"])
+@pytest.mark.parametrize(("preset", "family"), [
+    ("sld-max", "flux"), ("safree", "sd3"), ("uce", "sdxl"), ("esd-x", "sdxl"), ("rece", "sdxl"), ("ablation", "sdxl"),
+])  # fmt: skip
 def test_a_method_that_does_not_fit_says_so_before_anything_is_loaded(
-    preset: str, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    preset: str, family: str, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backbone = open_backbone(chosen(str(folders["sdxl"])), "fp32", "cpu")
+    backbone = open_backbone(chosen(str(folders[family])), "fp32", "cpu")
     monkeypatch.setattr("srbench.backbones.loader.load_pipeline", lambda *_: pytest.fail("loaded"))
-    with pytest.raises(UsageError, match=r"does not fit backbone 'sdxl' \(family sdxl\)"):
+    with pytest.raises(UsageError, match=rf"does not fit backbone '{family}' \(family {family}\)"):
         prepare_method(preset, backbone, load.concepts()["church"], ())
+
+
+def test_a_class_that_transformers_has_no_more_is_not_asked_for(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Old folders name one for the safety checker's pictures, and no image comes from it."""
+    old = shutil.copytree(folders["sd"], tmp_path / "old")
+    index = old / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"feature_extractor": ["transformers", "CLIPFeatureExtractor"]}))
+    assert open_backbone(chosen(str(old)), "fp32", "cpu").pipeline.feature_extractor is None
+
+
+def test_a_released_backbone_is_the_same_when_it_is_asked_for_again(folders: dict[str, Path]) -> None:
+    backbone = open_backbone(chosen(str(folders["sd"])), "fp32", "cpu")
+    sha, first = backbone.sha256, backbone.pipeline
+    backbone.release()
+    assert backbone.pipeline is not first
+    assert backbone.sha256 == sha
+    assert torch.equal(backbone.pipeline.unet.conv_in.weight, first.unet.conv_in.weight)

@@ -24,6 +24,8 @@ from srbench.backbones.foreign import guess_kind, open_baseline, open_foreign
 from srbench.catalog.specs import BaselineSpec
 from srbench.engine.keys import file_sha, folder_sha
 from srbench.errors import MissingError, UsageError
+from tests.compvis import U_RESNET as RESNET
+from tests.compvis import unet as compvis
 
 PARTS = ("unet", "text_encoder", "vae")
 NAME = "conv_in.weight"
@@ -221,37 +223,6 @@ def test_the_backbone_itself_is_refused(pipeline: Any, tmp_path: Path, dtype: to
 
 
 # --- CompVis names -----------------------------------------------------------------------------------------------------------
-
-RESNET = {
-    "norm1": "in_layers.0", "conv1": "in_layers.2", "norm2": "out_layers.0", "conv2": "out_layers.3",
-    "time_emb_proj": "emb_layers.1", "conv_shortcut": "skip_connection",
-}
-ENDS = {
-    "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2", "conv_in": "input_blocks.0.0",
-    "conv_norm_out": "out.0", "conv_out": "out.2",
-}
-
-
-def compvis(name: str) -> str:
-    """A name of the tiny U-Net (one layer a block) as CompVis counts its blocks, by hand."""
-    for ours, theirs in ENDS.items():
-        if name.startswith(ours + "."):
-            return theirs + name.removeprefix(ours)
-    if name.startswith("mid_block."):
-        _, what, number, rest = name.split(".", 3)
-        return f"middle_block.1.{rest}" if what == "attentions" else f"middle_block.{2 * int(number)}.{resnet(rest)}"
-    side, block, what, number, rest = name.split(".", 4)
-    if what == "downsamplers":
-        return f"input_blocks.{2 * int(block) + 2}.0.op.{rest.removeprefix('conv.')}"
-    if what == "upsamplers":  # in the last layer of a block without attention
-        return f"output_blocks.{2 * int(block) + 1}.1.{rest}"
-    place = f"input_blocks.{2 * int(block) + 1}" if side == "down_blocks" else f"output_blocks.{2 * int(block) + int(number)}"
-    return f"{place}.1.{rest}" if what == "attentions" else f"{place}.0.{resnet(rest)}"
-
-
-def resnet(rest: str) -> str:
-    part, _, end = rest.partition(".")
-    return f"{RESNET[part]}.{end}"
 
 
 @pytest.mark.parametrize("prefix", ["model.diffusion_model.", ""])

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from srbench.catalog import load
+from srbench.catalog.specs import SourceFile
 from srbench.engine import elsewhere
 from srbench.engine.elsewhere import score_folders
 from srbench.engine.layouts import ScoreRequest
@@ -228,7 +229,7 @@ def test_a_judge_without_weights_is_missing(world: World, tmp_path: Path, monkey
     ({"suite": "toys", "concept": None}, "which concept"),
     ({"layout": "esdd"}, "unknown layout 'esdd'"),
     ({"scorers": ("nothing",)}, "unknown scorer 'nothing'"),
-    ({"suite": "toys", "prompts": Path("x.csv")}, "both say what the rows are"),
+    ({"suite": "toys", "prompts": Path("x.csv")}, "ships its prompts"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_said_in_one_line(world: World, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     paint(tmp_path / "m" / "0_0.png")
@@ -276,3 +277,24 @@ def test_rows_of_another_family_need_the_backbone(world: World, monkeypatch: pyt
     with pytest.raises(UsageError, match="more than one backbone family"):
         score(world, tmp_path / "m", suite="toys")
     assert score(world, tmp_path / "m", suite="toys", backbone="toy").cells[0].n_run == len(world.rows.rows)
+
+
+def test_a_suite_s_rows_may_be_the_user_s_own_copy(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is not the published one is a variant, and is said; a gated suite's texts are read from there again."""
+    file = SourceFile(hub="org/toys", sha256="unverified")
+    edition = world.suite.editions[0].model_copy(update={"file": "", "files": (file,), "rows": 3})
+    suite = world.suite.model_copy(update={"gated": True, "editions": (edition,), "metrics": ("fsr",)})
+    monkeypatch.setattr(load, "suites", lambda: {"toys": suite})
+    (tmp_path / "mine.csv").write_text("prompt\na box\na ball\n")
+    for name in ("0", "1"):
+        paint(tmp_path / "m" / f"{name}.png")
+    with pytest.raises(UsageError, match="expected 3 rows, found 2"):
+        score(world, tmp_path / "m", suite="toys", prompts=tmp_path / "mine.csv")
+    (cell,) = score(world, tmp_path / "m", suite="toys", prompts=tmp_path / "mine.csv", accept_prompts=True).cells
+    assert (cell.suite, cell.n_run, cell.n_scored) == ("toys", 2, 2)
+    assert cell.variant.startswith("prompts=")
+    assert any("Not the published prompts" in note for note in cell.notes)
+    saved = next(world.out.glob("runs/*/run.json")).read_text()
+    assert "a ball" not in saved
+    (again,) = rejudge(world.out, ["bright"], world.lines.append)
+    assert (again.n_run, again.metrics["fsr"].value) == (2, cell.metrics["fsr"].value)

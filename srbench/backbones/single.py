@@ -1,0 +1,172 @@
+"""Backbones in one file of weights, as CompVis and others publish them. What the file does not say, its configuration, comes
+from a folder in the hub's format."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from srbench.backbones.places import WEIGHTS
+from srbench.catalog import load, resolve
+from srbench.catalog.specs import BackboneSpec
+from srbench.engine.keys import digest, file_sha
+from srbench.errors import MissingError, UsageError, did_you_mean
+
+MARK = "@"
+"""Stands between the file and where its configuration comes from."""
+CONFIG_SUFFIXES = (".json", ".txt", ".model")
+"""Files of a pipeline's folder that are no weights: configurations and tokenizers."""
+WEIGHT_INDEX = ".index.json"
+PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
+"""Component -> prefix of its names in CompVis files. diffusers' converter drops in silence what it does not know there."""
+NOT_WEIGHTS = ("model_ema", "loss.")
+"""Parts of CompVis' names that belong to the training."""
+GUESSES = {"v1": ("sd15", "sd14"), "v2": ("sd21",), "xl_base": ("sdxl",), "sd3": ("sd3",), "flux-dev": ("flux",)}
+"""What diffusers tells from the names in a file -> backbones whose configuration fits, the first that is at hand counts."""
+
+
+def told(name: str) -> tuple[Path, str] | None:
+    """(file, where its configuration comes from) if `name` speaks of a file of weights; the second is empty where unsaid."""
+    whole = Path(name).expanduser()
+    if whole.suffix in WEIGHTS:
+        return whole, ""
+    file, mark, config = name.rpartition(MARK)
+    path = Path(file).expanduser()
+    return (path, config) if mark and path.suffix in WEIGHTS else None
+
+
+def parts(spec: BackboneSpec) -> tuple[Path, Path] | None:
+    """(file, folder of its configuration) of a backbone in one file, else None."""
+    found = told(spec.source)
+    return (found[0], Path(found[1])) if found and found[1] else None
+
+
+def config_of(file: Path, said: str) -> Path:
+    """The folder whose configuration a file is read with: a backbone's by name, a folder, or the one that fits its names.
+
+    Raises `UsageError` where nothing is known of that name, `MissingError` with the command that fetches it.
+    """
+    if not file.is_file():
+        raise UsageError(f"{file}: there is no such file", "Check the path.")
+    if said in load.backbones():
+        return _of_backbone(load.backbones()[said])
+    if said and Path(said).expanduser().is_dir():
+        return Path(said).expanduser()
+    if said:
+        hint = f"{did_you_mean(said, load.backbones())} Or a folder in the hub's format."
+        raise UsageError(f"{file.name}{MARK}{said}: no backbone and no folder to take the configuration from", hint)
+    return _guessed(file)
+
+
+def _guessed(file: Path) -> Path:
+    from diffusers.loaders.single_file_utils import infer_diffusers_model_type
+
+    names = GUESSES.get(infer_diffusers_model_type(_state(file)), ())
+    missing: MissingError | None = None
+    for name in names:
+        try:
+            return _of_backbone(load.backbones()[name])
+        except MissingError as error:
+            missing = missing or error
+    if missing is not None:
+        raise missing
+    hint = f"Say whose configuration it has: --backbone FILE{MARK}NAME, or FILE{MARK}FOLDER."
+    raise UsageError(f"{file}: its names fit no backbone that srbench knows", hint)
+
+
+def _of_backbone(spec: BackboneSpec) -> Path:
+    """A backbone's folder; of a hub model its configuration is enough."""
+    if spec.source.startswith("package:"):
+        return resolve.package_path(spec.source)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(spec.source, revision=spec.revision, local_files_only=True))
+    except (LocalEntryNotFoundError, OSError) as error:
+        pinned = f" --revision {spec.revision}" if spec.revision else ""
+        only = " ".join(f"--include '*{suffix}'" for suffix in CONFIG_SUFFIXES)
+        raise MissingError(
+            f"the configuration of '{spec.name}' is not on this machine ({spec.source})",
+            f"Fetch it (a few MB): hf download {spec.source}{pinned} {only}; or name a folder: --backbone FILE{MARK}FOLDER",
+        ) from error
+
+
+def config_files(folder: Path) -> list[Path]:
+    """The files of a folder that say how a pipeline is built, sorted."""
+    found = (path for path in folder.rglob("*") if path.suffix in CONFIG_SUFFIXES and not path.name.endswith(WEIGHT_INDEX))
+    return sorted(path for path in found if path.is_file())
+
+
+def sha(file: Path, folder: Path) -> str:
+    """Of the weights and of the configuration they are read with; where they lie does not matter."""
+    configuration = [[path.relative_to(folder).as_posix(), file_sha(path)] for path in config_files(folder)]
+    return digest({"file": file_sha(file), "configuration": configuration})
+
+
+def opened(file: Path, folder: Path, dtype: Any, left_out: Mapping[str, Any]) -> Any:
+    """The pipeline of a file, by diffusers' own reader. A pickle is read with `weights_only`.
+
+    dtype: torch's. left_out: components that the pipeline goes without. Raises `UsageError` where the file holds more than
+    tensors, or is not a whole model of that configuration.
+    """
+    state = _state(file)
+    cls = _pipeline_class(folder)
+    with TemporaryDirectory() as place:
+        # A copy without weights: what the file lacks would else be taken from the folder, and no hash would say so.
+        for path in config_files(folder):
+            copy = Path(place) / path.relative_to(folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+        try:
+            pipeline = cls.from_single_file(str(file), config=place, dtype=dtype, local_files_only=True, **left_out)
+        except Exception as error:  # diffusers' converters index names and configuration without a check
+            raise _unfit(file, folder, str(error).strip().replace(place, str(folder)).splitlines()[:1]) from error
+    _check_whole(pipeline, state, file, folder)
+    return pipeline
+
+
+def _unfit(file: Path, folder: Path, why: list[str]) -> UsageError:
+    reason = f" ({why[0][:120]})" if why else ""
+    return UsageError(
+        f"{file}: not a whole model of the configuration in {folder}{reason}",
+        f"Name the right one: --backbone FILE{MARK}NAME. A U-Net alone is no backbone: give it to --on.",
+    )
+
+
+def _pipeline_class(folder: Path) -> Any:
+    import diffusers
+
+    name = str(json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"])
+    cls = getattr(diffusers, name)
+    if not hasattr(cls, "from_single_file"):
+        raise UsageError(f"{name} takes no single file", "Give its folder in the hub's format.")
+    return cls
+
+
+def _state(file: Path) -> dict[str, Any]:
+    """The tensors by name. Raises `UsageError` for a file that is damaged or holds more than tensors."""
+    from srbench.backbones.foreign import read_file
+
+    return read_file(file)[0]
+
+
+def _check_whole(pipeline: Any, state: Mapping[str, Any], file: Path, folder: Path) -> None:
+    """Every weight of the pipeline is in the file, and all of the file's U-Net and VAE in the pipeline."""
+    import torch
+
+    for name, part in pipeline.components.items():
+        lacking = [key for key, value in part.state_dict().items() if value.is_meta] if isinstance(part, torch.nn.Module) else []
+        if lacking:
+            raise _unfit(file, folder, [f"{len(lacking)} tensors of {name} are missing: {lacking[0]}, ..."])
+    for name, prefix in PREFIXES.items():
+        part = getattr(pipeline, name, None)
+        given = [v for n, v in state.items() if n.startswith(prefix) and not any(mark in n for mark in NOT_WEIGHTS)]
+        size = sum(value.numel() for value in given)
+        own = sum(value.numel() for value in part.state_dict().values()) if part is not None else size
+        if given and size != own:
+            raise _unfit(file, folder, [f"its {name} holds {size} numbers, the configuration's {own}"])

@@ -1,0 +1,103 @@
+"""`--backbone auto`: Stable Diffusion 1.4 where all that the run needs of it is at hand, else pocket, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from srbench.backbones.loader import locate
+from srbench.catalog import load, plugins, resolve, sources
+from srbench.catalog.specs import BackboneSpec, ConceptSpec, SuiteSpec
+from srbench.engine.prepare import is_weight, options_of
+from srbench.errors import MissingError, SrbenchError, UsageError
+from srbench.methods.base import BackboneInfo
+
+AUTO, WANTED, ELSE = "auto", "sd14", "pocket"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backbone's name, and the lines that say why."""
+
+    name: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What of a run decides whether Stable Diffusion can carry it."""
+
+    methods: tuple[str, ...]
+    suites: tuple[str, ...]
+    """Empty where the user's own file is the suite."""
+    concepts: tuple[str, ...]
+    part: str
+    settings: tuple[str, ...]
+    prompts: Path | None
+    cuda: bool
+    sha256: str = ""
+    """Of the backbone, where it was taken: what belongs to another one is then missing too. For gigabytes it takes long."""
+
+
+def choose(asked: Asked) -> Choice:
+    """The backbone for a run. Raises `UsageError` for an unknown method, suite or concept."""
+    spec = load.backbones()[WANTED]
+    missing = list(lacking(asked, spec))
+    if not missing:
+        return Choice(WANTED, (f"backbone auto: {WANTED}: a CUDA device, its weights, the prompts and the redirector are here",))
+    why = "; ".join(error.message for error in missing)
+    hints = dict.fromkeys(f"hint: {error.hint}" for error in missing if error.hint)
+    return Choice(ELSE, (f"backbone auto: {ELSE}, since {WANTED} cannot run here: {why}", *hints))
+
+
+def lacking(asked: Asked, spec: BackboneSpec) -> Iterator[SrbenchError]:
+    """What keeps the backbone from this run, each with what mends it."""
+    if not asked.cuda:
+        yield MissingError("no CUDA device", f"Name it to run it on a CPU, for hours: --backbone {WANTED}")
+    try:
+        locate(spec)
+    except MissingError as error:
+        yield error
+    try:
+        concepts = load.concepts_of(spec, asked.concepts or spec.concepts[:1])
+    except UsageError as error:
+        if any(name not in load.concepts() for name in asked.concepts):
+            raise
+        yield UsageError(error.message)
+        return
+    suites = [load.named("suite", name, load.suites()) for name in asked.suites]
+    for concept in concepts:
+        for suite in suites:
+            yield from _prompts(suite, concept, spec, asked)
+        for method in asked.methods:
+            yield from _made_ready(method, concept, spec, asked)
+
+
+def _prompts(suite: SuiteSpec, concept: ConceptSpec, spec: BackboneSpec, asked: Asked) -> Iterator[SrbenchError]:
+    try:
+        edition = load.edition(suite, spec.family, concept.name, asked.part)
+        for file in () if asked.prompts or edition.file else edition.files:
+            sources.locate(suite, edition, file)
+    except UsageError as error:
+        yield UsageError(error.message)
+    except MissingError as error:
+        yield error
+
+
+def _made_ready(preset: str, concept: ConceptSpec, spec: BackboneSpec, asked: Asked) -> Iterator[SrbenchError]:
+    """What a method that acts while sampling needs and cannot make by itself, such as a redirector."""
+    name, _ = plugins.preset(preset)
+    if is_weight(preset) or plugins.plugins("methods")[name].meta.get("prepare") == "make":
+        return
+    cls = plugins.load("methods", name)
+    options, _ = options_of(preset, asked.settings, spec.family, concept.kind)
+    shipped = resolve.package_path(spec.redirectors) if spec.redirectors else None
+    info = BackboneInfo(name=spec.name, family=spec.family, sha256=asked.sha256, pipeline=None, redirectors=shipped)
+    try:
+        cls.prepare(info, concept, options)
+    except MissingError as error:
+        yield error
+    except UsageError as error:
+        if asked.sha256:  # else it only says that the redirector is of a backbone with a hash; the run compares them
+            yield error

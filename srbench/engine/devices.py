@@ -1,0 +1,134 @@
+"""What a run is carried out on: devices, number format, compiled or not. Only the number format is part of a key."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from srbench.errors import UsageError, did_you_mean
+
+DTYPES = ("auto", "fp32", "bf16", "fp16")
+DEVICES = ("auto", "cpu", "cuda")
+COMPILE = ("auto", "on", "off")
+COMPILE_FROM_IMAGES = 200
+"""`--compile auto` compiles where at least so many images are missing: an estimate of what pays for the compilation."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How a run is carried out. Nothing of it is part of a key; run files record it."""
+
+    devices: tuple[str, ...] = ()
+    """One worker process each; without at least two of them the run samples by itself."""
+    compile: str = "off"
+    """`auto`, `on` or `off`."""
+    reference: bool = False
+    """Deterministic kernels, no TF32."""
+    fit_batch: bool = False
+    """The batch size may be lowered to what the device's free memory holds."""
+
+    def compiles(self, device: str, images: int) -> bool:
+        """Whether the denoiser is compiled for so many images."""
+        return self.compile == "on" or (self.compile == "auto" and is_cuda(device) and images >= COMPILE_FROM_IMAGES)
+
+
+PLAIN = Runtime()
+
+
+def is_cuda(device: str) -> bool:
+    """Whether a device is a CUDA one, with or without its number."""
+    return device.split(":")[0] == "cuda"
+
+
+def device_of(name: str) -> str:
+    """`cpu` or `cuda`. Raises `UsageError` for another name, or for CUDA where there is none."""
+    import torch
+
+    if name not in DEVICES:
+        raise UsageError(f"unknown device '{name}'", did_you_mean(name, DEVICES))
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch sees no CUDA device", "Use --device cpu, or install a CUDA build of torch.")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def dtype_of(name: str, device: str) -> str:
+    """The resolved number format: fp32 on a CPU, on CUDA bf16, or fp16 where the card has no bf16.
+
+    Raises `UsageError` for another name, for fp16 on a CPU, and for bf16 on a card that has none.
+    """
+    if name not in DTYPES:
+        raise UsageError(f"unknown dtype '{name}'", did_you_mean(name, DTYPES))
+    if name == "fp16" and not is_cuda(device):
+        raise UsageError("--dtype fp16 does not work on a CPU", "Use --dtype fp32, or bf16.")
+    if name == "bf16" and is_cuda(device) and not has_bf16():
+        raise UsageError("--dtype bf16: this card has no bf16", "Use --dtype fp16, or fp32.")
+    if name != "auto":
+        return name
+    return ("bf16" if has_bf16() else "fp16") if is_cuda(device) else "fp32"
+
+
+def has_bf16() -> bool:
+    """Whether the CUDA card computes in bf16 itself; emulated it is slower than fp32."""
+    import torch
+
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def devices_of(text: str) -> tuple[str, ...]:
+    """`0,1` -> `cuda:0`, `cuda:1`; `cpu` stands for a worker without a card. Raises `UsageError` for a card that is not there."""
+    import torch
+
+    there = torch.cuda.device_count()
+    found = []
+    for part in (part.strip() for part in text.split(",")):
+        if part != "cpu" and not part.isdecimal():
+            raise UsageError(f"--gpus {text}: '{part}' is no number of a card", "Example: --gpus 0,1")
+        if part != "cpu" and int(part) >= there:
+            known = f"there are {there}, numbered from 0" if there else "torch sees no CUDA device"
+            raise UsageError(f"--gpus {text}: no card {part}: {known}", "Leave --gpus out, or name cards that are there.")
+        found.append(part if part == "cpu" else f"cuda:{part}")
+    cards = [each for each in found if each != "cpu"]
+    if len(set(cards)) < len(cards):
+        raise UsageError(f"--gpus {text}: a card is named twice", "Name each once.")
+    return tuple(found)
+
+
+@contextmanager
+def deterministic(on: bool) -> Iterator[None]:
+    """Deterministic kernels and full float32 products for a while; as before afterwards.
+
+    torch raises where an operation has no deterministic kernel.
+    """
+    if not on:
+        yield
+        return
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
+    was, precision = torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
+    try:
+        torch.use_deterministic_algorithms(True)
+        torch.set_float32_matmul_precision("highest")
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.use_deterministic_algorithms(was)
+        torch.set_float32_matmul_precision(precision)
+
+
+def compile_blocks(denoiser: Any) -> bool:
+    """Compile the denoiser's repeated blocks in place (diffusers' regional compilation); False where its class names none.
+
+    Names of weights stay, so checkpoints are laid over as before.
+    """
+    import torch._dynamo
+
+    if not getattr(denoiser, "_repeated_blocks", None):
+        return False
+    # Else a hook that a method installs after the first call would be left out in silence.
+    torch._dynamo.config.skip_nnmodule_hook_guards = False
+    denoiser.compile_repeated_blocks()
+    return True

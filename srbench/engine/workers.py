@@ -1,0 +1,190 @@
+"""`--gpus`: one worker process a device, each on its own part of the missing images; all of them write to one store."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from threading import Lock
+from typing import Any
+
+from srbench.backbones.loader import open_backbone
+from srbench.catalog.specs import BackboneSpec
+from srbench.engine.devices import Runtime, is_cuda
+from srbench.engine.plan import Cell, RunRequest, plan
+from srbench.engine.run import Background, Reporter, Sampling, Work, opened, sample_all, work
+from srbench.engine.store import Store
+from srbench.errors import SrbenchError
+
+APART = 1_000_000
+"""Between the numbers of two workers' batches: times are only compared within one worker."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is told; it plans anew, since methods and weights do not travel."""
+
+    request: RunRequest
+    spec: BackboneSpec
+    run: str
+    how: Runtime
+    keys: frozenset[str]
+    """The images that are its own."""
+    number: int
+    of: int
+
+
+class Messages:
+    """A worker's reporter: what concerns the whole run goes to the parent, and nothing else."""
+
+    def __init__(self, pipe: Connection, device: str) -> None:
+        self.pipe, self.device = pipe, device
+        self._lock = Lock()  # sampling and writing report from two threads
+
+    def send(self, kind: str, value: Any) -> None:
+        """One message. Raises `SrbenchError` where the parent is gone: nobody would hear of the result."""
+        with self._lock:
+            try:
+                self.pipe.send((kind, value))
+            except OSError as error:
+                raise SrbenchError("the run that this worker belongs to has ended", "Run the same command again.") from error
+
+    def begin(self, cells: int, images: int) -> None:
+        """The parent says it."""
+
+    def images(self, count: int) -> None:
+        self.send("images", count)
+
+    def cell(self, title: str) -> None:
+        """A worker sees no more than its part of a cell."""
+
+    def line(self, text: str) -> None:
+        self.send("line", f"{self.device}: {text}")
+
+    def end(self) -> None:
+        """The parent says it."""
+
+
+class Silent(Messages):
+    """Passes on no line: the parent has opened the same scorers and said what is missing."""
+
+    def line(self, text: str) -> None:
+        """Nothing."""
+
+
+def shares(keys: Sequence[str], count: int) -> list[frozenset[str]]:
+    """Disjoint parts of nearly equal size that hold every key; neighbours go to different workers."""
+    return [frozenset(keys[i::count]) for i in range(count)]
+
+
+def sample_on(
+    sampling: Sampling, keys: Sequence[str], cells: Sequence[Cell], store: Store, reporter: Reporter
+) -> dict[str, str]:
+    """Sample `keys`, one process a device, and read what they stored; image key -> reason for those that are not there."""
+    sampling.backbone.release()  # the first worker needs its card
+    crew = Crew(reporter)
+    how, devices = replace(sampling.how, devices=()), sampling.how.devices
+    reporter.begin(len(cells), len(keys))
+    try:
+        crew.run([
+            Job(replace(sampling.request, device=device), sampling.backbone.spec, sampling.run, how, share, number, len(devices))
+            for number, (device, share) in enumerate(zip(devices, shares(keys, len(devices)), strict=True))
+        ])
+        for cell in cells:
+            reporter.cell(cell.title)
+    finally:
+        reporter.end()
+    store.refresh()
+    return {key: why for key, why in crew.failed.items() if key not in store.images}
+
+
+@dataclass
+class Crew:
+    """The parent's side of its workers."""
+
+    reporter: Reporter
+    failed: dict[str, str] = field(default_factory=dict)
+    """Image key -> why a worker could not sample it. Once all have ended every key is in it, stored or not."""
+    _ends: dict[Any, int] = field(default_factory=dict)
+    """Pipe of a worker that is at work -> its number."""
+    _why: dict[int, str] = field(default_factory=dict)
+    """Number of a worker -> the error that it ended with."""
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Start a process a job, and listen until the last has ended, however it did."""
+        context = get_context("spawn")  # a fork would share CUDA's state and torch's threads
+        workers: list[BaseProcess] = []
+        try:
+            for job in jobs:
+                ours, theirs = context.Pipe(duplex=False)
+                worker = context.Process(target=_work, args=(job, theirs), daemon=True)
+                worker.start()
+                theirs.close()  # else it would not show that the worker is gone
+                self._ends[ours] = job.number
+                workers.append(worker)
+            while self._ends:
+                for end in wait(list(self._ends)):
+                    self._hear(end)
+        finally:
+            for started in workers:
+                if self._ends:
+                    started.terminate()
+                started.join()
+        for job, ended in zip(jobs, workers, strict=True):
+            why = self._why.get(job.number, f"the worker on {job.request.device} ended early (exit code {ended.exitcode})")
+            self.failed = {key: self.failed.get(key, why) for key in job.keys} | self.failed
+
+    def _hear(self, end: Any) -> None:
+        try:
+            kind, value = end.recv()
+        except (EOFError, OSError):
+            del self._ends[end]
+            return
+        if kind == "images":
+            self.reporter.images(value)
+        elif kind == "failed":
+            self.failed |= value
+        else:
+            self.reporter.line(value)
+        if kind == "error":
+            self._why[self._ends[end]] = value
+
+
+def _work(job: Job, pipe: Connection) -> None:
+    """A worker's life."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends us
+    told = Messages(pipe, job.request.device)
+    try:
+        _set_device(job)
+        told.send("failed", _sampled(job, told))
+    except SrbenchError as error:
+        with suppress(SrbenchError):  # nobody is left to be told
+            told.send("error", f"{job.request.device}: {error.line}")
+    finally:
+        pipe.close()
+
+
+def _set_device(job: Job) -> None:
+    import torch
+
+    if is_cuda(job.request.device):
+        torch.cuda.set_device(job.request.device)
+    else:
+        torch.set_num_threads(max(1, torch.get_num_threads() // job.of))
+
+
+def _sampled(job: Job, told: Messages) -> dict[str, str]:
+    """Plan anew, and sample this worker's images. Nothing is dropped here: the parent does, when all scores are there."""
+    backbone = open_backbone(job.spec, job.request.dtype, job.request.device)
+    cells = plan(job.request, backbone)
+    store = Store(job.request.out / "store", told.line)
+    scoring = opened(job.request, cells, store, Silent(told.pipe, told.device))
+    todo = work(cells, store, scoring, job.request.score)
+    own = Work([planned for planned in todo.missing if planned.key in job.keys], todo.cached, todo.wanted)
+    meanwhile = Work(own.missing, own.cached) if job.how.reference else own
+    sampling = Sampling(job.request, backbone, job.run, job.how, first=job.number * APART)
+    return sample_all(sampling, own, cells, Background(store, scoring, meanwhile, told))
