@@ -58,6 +58,7 @@ bench: $(STAMP) ## start-up times and throughput on this machine
 	$(BIN)/python benchmarks/drift.py
 	$(BIN)/python benchmarks/nudenet_speed.py
 	$(BIN)/python benchmarks/scorer_speed.py --pictures 6 --repeats 2
+	$(BIN)/python benchmarks/compare_speed.py
 
 clean: ## remove .venv and the tools' caches; results stay
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

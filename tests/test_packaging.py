@@ -19,6 +19,7 @@ DATA = ("suites", "baselines", "results/published")
 SLOW_IMPORTS = ("torch", "transformers", "diffusers", "pandas", "scipy", "onnxruntime")
 
 HEADER_BYTES = 1 << 16
+MOST_BYTES = 60_000_000
 
 # Absolute paths below a machine's own folders, and hosts of package registries. Split, so that this file passes.
 _FOLDERS = "|".join(("root", "work", "home", "Users", "mnt", "opt", "scratch", "private"))
@@ -106,6 +107,10 @@ def test_wheel_holds_nothing_else(wheel: Path) -> None:
         tops = {name.split("/")[0] for name in archive.namelist()}
     assert tops == {"srbench", f"srbench-{srbench.__version__}.dist-info"}
     assert srbench.__version__ in wheel.name
+
+
+def test_wheel_stays_small(wheel: Path) -> None:
+    assert wheel.stat().st_size < MOST_BYTES
 
 
 def test_wheel_and_editable_install_list_the_same(installed: Path, editable: Path, repository: Path, tmp_path: Path) -> None:

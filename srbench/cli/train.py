@@ -10,11 +10,12 @@ from typing import Any
 
 from srbench.backbones.choose import chosen
 from srbench.backbones.loader import Backbone, open_backbone
-from srbench.catalog import load, plugins, screen
+from srbench.catalog import load, plugins
 from srbench.catalog.specs import ConceptSpec
 from srbench.cli.attack import options
 from srbench.cli.main import say
 from srbench.cli.progress import telling
+from srbench.engine.devices import device_of, dtype_of
 from srbench.errors import UsageError, did_you_mean
 
 REDIRECTOR, INVERSION = "saferedir", "concept-inversion"
@@ -34,6 +35,9 @@ class Asked:
     images: Path | None
     seed: int
     settings: Sequence[str]
+    accept_prompts: bool
+    device: str
+    dtype: str
 
 
 def train(asked: Asked) -> int:
@@ -47,7 +51,9 @@ def train(asked: Asked) -> int:
     concepts = load.concepts_of(spec, dict.fromkeys(asked.concepts))
     if len(concepts) > 1 and (asked.method == INVERSION or asked.on != "none"):
         raise UsageError(f"{asked.method}: several concepts at once do not go with this", "Give one --concept.")
-    backbone = open_backbone(spec, "fp32", "cpu")
+    device = device_of(asked.device)
+    # An inversion is learned through the denoiser: in fp32 whatever the device.
+    backbone = open_backbone(spec, dtype_of(asked.dtype, device) if asked.method == REDIRECTOR else "fp32", device)
     title = "+".join(concept.name for concept in concepts)
     folder = asked.out or Path("redirectors" if asked.method == REDIRECTOR else "inversions") / spec.name / title
     work = _redirector if asked.method == REDIRECTOR else _inversion
@@ -73,18 +79,17 @@ def _redirector(asked: Asked, backbone: Backbone, concepts: list[ConceptSpec], f
     if asked.images is not None:
         raise UsageError("--images goes with concept-inversion only", "Leave it out.")
     spec = backbone.spec
-    chosen = options(room.Settings, asked.settings, **room.recipe_settings(spec.recipe), seed=asked.seed, pairs_file=asked.pairs)
-    sensitive = any(map(screen.sensitive_concept, concepts))
-
-    def allowed(text: str) -> bool:
-        return not (sensitive and screen.names_minor(text))
-
+    fixed = {"seed": asked.seed, "pairs_file": asked.pairs, "accept_prompts": asked.accept_prompts}
+    chosen = options(room.Settings, asked.settings, **room.recipe_settings(spec.recipe, spec.family), **fixed)
     with telling("+".join(concept.name for concept in concepts)) as tell:
         info, under = _info(asked, backbone, concepts[0], tell)
         with under:
-            card = room.train(info, concepts, chosen, folder, tell, allowed)
+            card = room.train(info, concepts, chosen, folder, tell)
     if card["excluded"]:
         say(f"{card['excluded']} sentences were excluded")
+    if used := card.get("used"):
+        train, held = len(used["train"]), len(used["held"])
+        say(f"{len(used['prompts'])} prompts were used; rows of a suite: {train} to train, {held} to choose the best state")
     for name, value in card["held_out"].items():
         say(f"{name}: {value}")
     say(f"written: {folder}; use it with --set {REDIRECTOR}.redirector={folder}")

@@ -73,28 +73,67 @@ def require_guidance(what: str, call: base.Call) -> None:
         raise CellError(f"{what} acts through guidance, and there is none at guidance <= 1", "Take a guidance above 1.")
 
 
-def widened(args: tuple[Any, ...], kwargs: dict[str, Any], call: base.Call, branch: Tensor) -> Arguments:
-    """The call with one more branch at the end: the positive half's latents under the prompts `branch` (B, T, D).
+OF_TEXT = {"text_embeds": "pooled", "pooled_projections": "pooled", "encoder_attention_mask": "mask"}
+"""What SDXL, SD3 and PixArt are given of a text beside its embedding -> the field of its conditioning."""
+OF_PICTURE = ("time_ids", "resolution", "aspect_ratio")
+"""What SDXL and PixArt are given of the picture's size."""
+INSIDE = "added_cond_kwargs"
+"""The argument in which SDXL and PixArt put some of these."""
+
+
+def widened(args: tuple[Any, ...], kwargs: dict[str, Any], call: base.Call, branch: Conditioning | Tensor) -> Arguments:
+    """The call with one more branch at the end: the positive half's latents under another text's conditioning of one text or of
+    B, or under other embeddings (B, T, D) of the same text.
 
     Raises `CellError` where the denoiser is given other tensors, which would have to be widened too.
     """
-    _check_company(args, kwargs)
+    embeds = branch if isinstance(branch, Tensor) else branch.embeds
+    text = None if isinstance(branch, Tensor) else branch
     latents, t, prompt = (argument(args, kwargs, slot) for slot in (LATENTS, TIMESTEP, PROMPT))
-    new = with_argument(args, kwargs, LATENTS, torch.cat([latents, latents[-call.images :]]))  # (3B, C, h, w)
+    new = with_argument(args, _with_company(args, kwargs, call, text), LATENTS, _longer(latents, latents[-call.images :]))
     if isinstance(t, Tensor) and t.ndim and len(t) == len(latents):  # else one timestep serves the whole batch
-        new = with_argument(*new, TIMESTEP, torch.cat([t, t[-call.images :]]))  # (3B,)
-    return with_argument(*new, PROMPT, torch.cat([prompt, branch.to(prompt)]))  # (3B, T, D)
+        new = with_argument(*new, TIMESTEP, _longer(t, t[-call.images :]))  # (3B,)
+    return with_argument(*new, PROMPT, _longer(prompt, embeds.expand(call.images, *prompt.shape[1:])))  # (3B, T, D)
 
 
-def _check_company(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _longer(value: Tensor, more: Tensor) -> Tensor:
+    """A batch (2B, ...) with one more branch (B, ...)."""
+    return torch.cat([value, more.to(value)])
+
+
+def _with_company(
+    args: tuple[Any, ...], kwargs: dict[str, Any], call: base.Call, text: Conditioning | None
+) -> dict[str, Any]:
+    """The keyword arguments with every tensor widened that belongs to the text or the picture."""
     known = {name for slot in (LATENTS, TIMESTEP, PROMPT) for name in slot.names}
-    others = [name for name, value in kwargs.items() if name not in known and _holds_tensor(value)]
-    others += ["a further positional argument"] * any(map(_holds_tensor, args[3:]))
+    found, others = dict(kwargs), ["a further positional argument"] * any(map(_holds_tensor, args[3:]))
+    for name, value in kwargs.items():
+        if name in known or not _holds_tensor(value):
+            continue
+        wide = _all_wide(value, call, text) if name == INSIDE else _wide(name, value, call, text)
+        others += [name] if wide is None else []
+        found[name] = wide
     if others:
         raise CellError(
             f"the denoiser is also given {', '.join(others)}, which the method can not widen",
-            "It fits denoisers that read latents, timestep and prompt embedding only.",
+            "The method does not fit this pipeline with these options.",
         )
+    return found
+
+
+def _all_wide(values: dict[str, Any], call: base.Call, text: Conditioning | None) -> dict[str, Any] | None:
+    wide = {name: _wide(name, value, call, text) if _holds_tensor(value) else value for name, value in values.items()}
+    return None if any(wide[name] is None for name, value in values.items() if _holds_tensor(value)) else wide
+
+
+def _wide(name: str, value: Any, call: base.Call, text: Conditioning | None) -> Tensor | None:
+    """A tensor (2B, ...) with one more branch; None where it is not known what that would be."""
+    if not isinstance(value, Tensor) or name not in (*OF_TEXT, *OF_PICTURE):
+        return None
+    if text is None or name in OF_PICTURE:
+        return _longer(value, value[-call.images :])
+    own = getattr(text, OF_TEXT[name])
+    return None if own is None else _longer(value, own.expand(call.images, *value.shape[1:]))
 
 
 def _holds_tensor(value: Any) -> bool:
@@ -157,6 +196,9 @@ def inverted(backbone: base.BackboneInfo, concept: ConceptSpec, given: str | Non
     width."""
     from srbench.methods.inversion import load  # with the presets `+ci` alone
 
+    if kind_of(backbone.pipeline).name != "sd":
+        hint = "Take the preset without +ci."
+        raise UsageError("a concept inversion stands for the text of Stable Diffusion's one encoder, which is not there", hint)
     found = load(backbone, concept, given)
     width = backbone.pipeline.text_encoder.config.hidden_size
     if found.vector.shape != (1, width):
@@ -173,6 +215,6 @@ def held(
     began: when its making began (`perf_counter`). learned: seconds that a cached part of it took when it was made.
     """
     sources = "\0".join((made_from, backbone.sha256, backbone.checkpoint_sha))
-    count = sum(tensor.numel() for tensor in tensors.values())
+    count = sum(tensor.numel() for tensor in tensors.values() if tensor.is_floating_point())
     seconds = max(time.perf_counter() - began, learned)
     return base.Artifact(tensors, hashlib.sha256(sources.encode()).hexdigest(), count, seconds)

@@ -4,6 +4,11 @@ prompt calls for, and damps low frequencies in the U-Net's skip features.
 Written from the paper's equations. Two differences from the released code, which stand in the options: there the latent
 re-attention is never switched on (its filters are registered without their switch), here it acts; and there the concept's
 phrases are always the negative prompt too, here in `safree-official` alone.
+
+On SDXL a row of the prompt embedding is one token as two encoders see it, side by side; both read the same tokens. All of
+section 3 is done in that joint space: a text's pooled embedding is its row at the end of the text, as it is on Stable Diffusion.
+What SDXL is told of a text beside that, the second encoder's own pooled embedding, stays as it is. The constants are Stable
+Diffusion's.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -20,6 +25,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from srbench.backbones.pipelines import Conditioning, kind_of
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import CellError, UsageError
 from srbench.methods import base, guidance
@@ -32,7 +38,7 @@ METHOD = {
     "kind": "inference",
     "title": "SAFREE: concept subspace taken out of trigger tokens",
     "paper": "2410.12761",
-    "families": ["pocket", "sd"],
+    "families": ["pocket", "sd", "sdxl"],
     "presets": {
         "safree": {},
         "safree-official": {"negative": True},
@@ -142,11 +148,28 @@ def pooled(pipeline: Any, ids: Tensor) -> Tensor:
     parts = []
     for part in ids.split(ENCODE_BATCH):
         padded = torch.cat([part, part[-1:].expand(ENCODE_BATCH - len(part), -1)])  # (16, T)
-        read = getattr(pipeline.text_encoder(padded.to(pipeline.device)), "pooler_output", None)
+        read = _read(pipeline, padded.to(pipeline.device))
         if read is None:
             raise CellError("SAFREE needs a text encoder with a pooled embedding", "It fits backbones with CLIP's text model.")
         parts.append(read[: len(part)])
     return torch.cat(parts).float().cpu()
+
+
+def _read(pipeline: Any, ids: Tensor) -> Tensor | None:
+    """What a pipeline's encoders say at the end of the text, (N, D); None where they do not."""
+    if hasattr(pipeline, "tokenizer_2"):
+        return _joint(pipeline, ids) if kind_of(pipeline).name == "sdxl" else None
+    return getattr(pipeline.text_encoder(ids), "pooler_output", None)
+
+
+def _joint(pipeline: Any, ids: Tensor) -> Tensor:
+    """SDXL's prompt embedding at the end of the text (N, D1 + D2): both encoders' states before their last layer."""
+    last = (ids == pipeline.tokenizer.eos_token_id).int().argmax(1)  # (N,)
+    beyond = torch.arange(ids.shape[1], device=ids.device)[None] > last[:, None]  # (N, T)
+    padded = torch.where(beyond, pipeline.tokenizer_2.pad_token_id, ids)
+    pairs = ((pipeline.text_encoder, ids), (pipeline.text_encoder_2, padded))
+    states = [encoder(own, output_hidden_states=True).hidden_states[-2] for encoder, own in pairs]  # (N, T, D1), (N, T, D2)
+    return torch.cat(states, -1)[torch.arange(len(ids), device=ids.device), last]
 
 
 def token_ids(pipeline: Any, texts: Sequence[str]) -> tuple[Tensor, list[int]]:
@@ -262,6 +285,14 @@ class Guard(base.Applied):
         self.differs = (self.safe != positive).flatten(1).any(1)
         return positive, self.held["negative"].to(negative).expand_as(negative) if self.options.negative else negative
 
+    def conditioning(self, positive: Conditioning, negative: Conditioning) -> tuple[Conditioning, Conditioning]:
+        """Both sides; with the phrases as negative prompt their pooled embedding too, where the pipeline reads one."""
+        ours, theirs = super().conditioning(positive, negative)
+        pooled = self.held.get("pooled")
+        if pooled is None or theirs.pooled is None:
+            return ours, theirs
+        return ours, replace(theirs, pooled=pooled.to(theirs.pooled).expand_as(theirs.pooled))
+
     def _filter(self, text: str, embedding: Tensor) -> Filtered:
         if not self.options.project:
             return Filtered(embedding)
@@ -336,6 +367,14 @@ def concept_rows(backbone: base.BackboneInfo, concept: ConceptSpec, options: Opt
     return pooled(backbone.pipeline, token_ids(backbone.pipeline, said)[0]), ", ".join(said)
 
 
+def _negative(pipeline: Any, text: str, options: Options) -> dict[str, Tensor]:
+    """The phrases as negative prompt: (1, T, D), and (1, P) where the pipeline reads a pooled embedding."""
+    if not options.negative:
+        return {}
+    made = guidance.conditioning(pipeline, text)
+    return {"negative": made.embeds} | ({} if made.pooled is None else {"pooled": made.pooled})
+
+
 def _check(options: Options, pipeline: Any) -> None:
     if options.concept == "inversion" and options.negative:
         raise UsageError("an inversion has no text for a negative prompt", "Leave out safree.negative or safree.concept.")
@@ -363,8 +402,7 @@ class SafreeMethod:
             found = guidance.inverted(backbone, concept, options.inversion)
             return guidance.held(backbone, {"concept": found.vector}, found.sha256, began, found.seconds)  # (1, D)
         rows, text = concept_rows(backbone, concept, options)
-        negative = {"negative": guidance.embedding(backbone.pipeline, text)} if options.negative else {}
-        return guidance.held(backbone, {"concept": rows} | negative, text, began)
+        return guidance.held(backbone, {"concept": rows} | _negative(backbone.pipeline, text, options), text, began)
 
     @staticmethod
     @contextmanager

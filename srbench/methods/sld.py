@@ -7,6 +7,11 @@ With e_0, e_c, e_s the predictions under the negative prompt, the prompt and the
     nu   <- beta_m nu + (1 - beta_m) gamma
     e     = e_0 + g ((e_c - e_0) - gamma), gamma being left out before the warm-up's end
 
+On families whose denoiser is told more of a text than its embedding (SDXL, SD3, PixArt) the third prediction has the concept's
+text there too. SD3 predicts a velocity; differences of it are differences of noise times a factor of at least 1, and the formula
+is applied to them as they are, with constants that were fitted to Stable Diffusion's noise. FLUX is left out: it takes the two
+sides of guidance in turn.
+
 `sld-weak-200` has the scale of UnlearnDiffAtk's copy. That copy compares the warm-up with the timestep's value instead of
 the step's number, which turns the warm-up off for nearly all steps; this is not reproduced.
 """
@@ -22,6 +27,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from srbench.backbones.pipelines import Conditioning
 from srbench.catalog.specs import ConceptSpec
 from srbench.methods import base, guidance, phrases
 from srbench.methods.guidance import LATENTS, PROMPT, argument
@@ -33,7 +39,7 @@ METHOD = {
     "kind": "inference",
     "title": "SLD: safe latent diffusion",
     "paper": "2211.05105",
-    "families": ["pocket", "sd"],
+    "families": ["pocket", "sd", "sdxl", "sd3", "pixart"],
     "presets": {
         "sld-weak": {"warmup": 15, "scale": 20.0, "threshold": 0.0, "momentum_scale": 0.0, "momentum_beta": 0.0},
         "sld-weak-200": {"warmup": 15, "scale": 200.0, "threshold": 0.0, "momentum_scale": 0.0, "momentum_beta": 0.0},
@@ -91,8 +97,10 @@ class Steer(base.Applied):
 
     hooked = True
 
-    def __init__(self, concept: Tensor, options: Options, call: base.Call) -> None:
-        self.concept, self.options, self.call = concept, options, call  # concept: (1, T, D) or (1, 1, D)
+    def __init__(self, concept: Conditioning, options: Options, call: base.Call) -> None:
+        self.concept, self.options, self.call = concept, options, call  # of one text; embeddings (1, T, D) or (1, 1, D)
+        self.channels = 0
+        """Of the latents; PixArt predicts a variance behind them."""
         self.warmup = round(guidance.scaled_steps(options.warmup, call.steps, options.steps))
         self.calls = 0
         self.momentum = torch.zeros(())  # then (B, C, h, w) float32
@@ -103,7 +111,8 @@ class Steer(base.Applied):
         latents, prompt = argument(args, kwargs, LATENTS), argument(args, kwargs, PROMPT)
         guidance.check_batch("sld", self.call, latents, prompt)
         self.calls += 1
-        return guidance.widened(args, kwargs, self.call, self.concept.expand(self.call.images, prompt.shape[1], -1))
+        self.channels = latents.shape[1]
+        return guidance.widened(args, kwargs, self.call, self.concept)
 
     def after(self, denoiser: Any, args: tuple[Any, ...], output: Any) -> Any:
         """[e_0; e_c; e_s] becomes [e_0; e_c - gamma], which the pipeline's own guidance turns into SLD's."""
@@ -111,7 +120,8 @@ class Steer(base.Applied):
         e0, ec, es = e.float().chunk(3)  # (B, C, h, w) each
         gamma, self.momentum, mu = steered(e0, ec, es, self.momentum.to(e0), self.options)
         gamma = gamma if self.calls > self.warmup else torch.zeros_like(gamma)
-        self.records.append(((gamma != 0).flatten(1).any(1), (mu > 0).flatten(1).float().mean(1)))
+        noise = slice(self.channels)
+        self.records.append(((gamma[:, noise] != 0).flatten(1).any(1), (mu[:, noise] > 0).flatten(1).float().mean(1)))
         return guidance.with_prediction(output, torch.cat([e0, ec - gamma]).to(e.dtype))  # (2B, C, h, w)
 
     def trace(self) -> list[dict[str, Any]]:
@@ -142,14 +152,18 @@ class SldMethod:
             found = guidance.inverted(backbone, concept, options.inversion)
             return guidance.held(backbone, {"safety": found.vector[None]}, found.sha256, began, found.seconds)  # (1, 1, D)
         text = options.text or ", ".join(phrases.phrases(concept, backbone.family))
-        return guidance.held(backbone, {"safety": guidance.embedding(backbone.pipeline, text)}, text, began)  # (1, T, D)
+        made = guidance.conditioning(backbone.pipeline, text)
+        parts = {"safety": made.embeds, "pooled": made.pooled, "mask": made.mask}
+        return guidance.held(backbone, {name: part for name, part in parts.items() if part is not None}, text, began)
 
     @staticmethod
     @contextmanager
     def applied(pipeline: Any, artifact: base.Artifact, options: Any, call: base.Call) -> Iterator[Steer]:
         """Two hooks on the denoiser; nothing of them is left afterwards. Raises `CellError` without guidance."""
         guidance.require_guidance("sld", call)
-        target, steer = base.denoiser(pipeline), Steer(artifact.payload["safety"], options, call)
+        held = artifact.payload
+        concept = Conditioning(held["safety"], held.get("pooled"), held.get("mask"))
+        target, steer = base.denoiser(pipeline), Steer(concept, options, call)
         with base.hooks(
             target.register_forward_pre_hook(steer.before, with_kwargs=True), target.register_forward_hook(steer.after)
         ):

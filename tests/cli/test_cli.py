@@ -55,6 +55,15 @@ def refused(code: int, *arguments: str) -> str:
     (("--dtype", "fp61"), "Did you mean 'fp16'?"),
     (("--dtype", "fp16", "--device", "cpu"), "fp16 does not work on a CPU"),
     (("--device", "cuda"), "no CUDA device"),
+    (("--gpus", "0"), "--gpus 0: no card 0: torch sees no CUDA device"),
+    (("--gpus", "first"), "'first' is no number of a card"),
+    (("--gpus", "cpu", "--device", "cpu"), "--gpus and --device both"),
+    (("--compile", "maybe"), "unknown --compile 'maybe'"),
+    (("--compile", "on", "--device", "cpu"), "only CUDA devices compile here"),
+    (("--reference", "--dtype", "bf16"), "--reference is fp32 in --dtype"),
+    (("--reference", "--batch-size", "4"), "--reference is 1 in --batch-size"),
+    (("--reference", "--compile", "on"), "--reference is off in --compile"),
+    (("--backbone", "auto", "--concept", "hazzard"), "Did you mean 'hazard'?"),
     (("--method", "none,,saferedir"), "an empty name"),
     (("--method", "saferedir", "--set", "saferedir.cooldwn=2"), "Did you mean 'cooldown'?"),
     (("--method", "saferedir", "--set", "saferedir.cooldown=soon"), "saferedir.cooldown"),
@@ -259,7 +268,7 @@ def test_every_command_has_help_and_no_more_are_listed() -> None:
 
 
 def test_doctor_is_well() -> None:
-    code, out, _ = call("doctor", "--json")
+    code, out, _ = call("doctor", "--all", "--json")
     report = json.loads(out)
     assert code == 0, report
     assert all(entry["ok"] for entry in report.values() if entry["needed"])
@@ -269,7 +278,7 @@ def test_doctor_is_well() -> None:
 
 def test_doctor_says_what_mends_a_scorer_that_is_not_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", "/nowhere")
-    code, out, _ = call("doctor")
+    code, out, _ = call("doctor", "--all")
     (line,) = [line for line in out.splitlines() if "scorer lpips:" in line]
     assert code == 0
     assert line.startswith("-  ")
@@ -332,3 +341,13 @@ def test_score_refuses_in_one_line(arguments: tuple[str, ...], message: str, tmp
     assert code == 2
     assert message in err
     assert "Traceback" not in err
+
+
+def test_backbone_auto_says_which_and_why_and_changes_no_key(tmp_path: Path) -> None:
+    code, out, err = call(*RUN, "--backbone", "auto", "--out", str(tmp_path), "--dry-run", "--json")
+    assert code == 0
+    assert "backbone auto: pocket, since sd14 cannot run here" in err
+    assert "backbone pocket on" in err
+    assert call(*RUN, "--no-score", "--out", str(tmp_path))[0] == 0
+    code, out, _ = call(*RUN, "--backbone", "auto", "--out", str(tmp_path), "--dry-run", "--json")
+    assert json.loads(out)["to_sample"] == 0

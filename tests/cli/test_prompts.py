@@ -64,6 +64,6 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path, arguments: tuple[str, ...
 
 
 def test_what_is_not_here_is_exit_3_with_the_command(tmp_path: Path) -> None:
-    code, _, err = call(tmp_path, "--suite", "i2p", "--concept", "church", "--no-score")
+    code, _, err = call(tmp_path, "--suite", "coco-30k", "--concept", "church", "--no-score")
     assert code == 3
-    assert "hint: Fetch them: hf download --repo-type dataset AIML-TUDA/i2p i2p_benchmark.csv" in err
+    assert "hint: Fetch them: curl -fL --create-dirs -o " in err

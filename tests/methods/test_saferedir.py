@@ -22,7 +22,8 @@ from srbench.errors import CellError, MissingError, UsageError
 from srbench.methods import base
 from srbench.methods.saferedir import CARD, METHOD, WEIGHTS, Options, Redirect, SafeRedirMethod
 from srbench.methods.saferedir.module import SafeRedir, Sizes, shift
-from srbench.methods.saferedir.train import Settings, align, fit_tau, train
+from srbench.methods.saferedir.tokens import align
+from srbench.methods.saferedir.train import Settings, fit_tau, train
 from tests.tiny import WIDTH, tiny_pipeline
 
 TOKENS, STEPS = 12, 4

@@ -382,10 +382,10 @@ def test_other_tensors_are_refused_with_reattention(bench: Any) -> None:
         guard.prompts(e[:1], e[1:])
         known = (torch.zeros(2, 4, 4, 4), torch.tensor(7), e)
         if not chosen.reattend:
-            assert guard.before(None, known, {"added_cond_kwargs": {"text_embeds": e}})[0][0].shape[0] == 2
+            assert guard.before(None, known, {"down_block_additional_residuals": (e,)})[0][0].shape[0] == 2
             continue
-        with pytest.raises(CellError, match="added_cond_kwargs"):
-            guard.before(None, known, {"added_cond_kwargs": {"text_embeds": e}})
+        with pytest.raises(CellError, match="down_block_additional_residuals"):
+            guard.before(None, known, {"down_block_additional_residuals": (e,)})
 
 
 # --- the parts together --------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from diffusers.pipelines.deprecated.stable_diffusion_safe import SafetyConfig, StableDiffusionPipelineSafe
 from torch import Tensor
 
+from srbench.backbones.pipelines import Conditioning
 from srbench.errors import CellError, UsageError
 from srbench.methods import base
 from srbench.methods.inversion import Inversion
@@ -118,7 +119,7 @@ def concept_embedding() -> Tensor:
 
 
 def steer(images: int = 2, steps: int = 50, chosen: Options | None = None) -> Steer:
-    return Steer(concept_embedding(), chosen or options(), base.Call(images, steps, True))
+    return Steer(Conditioning(concept_embedding()), chosen or options(), base.Call(images, steps, True))
 
 
 def through(active: Steer, e: Tensor) -> Tensor:
@@ -227,6 +228,27 @@ def test_other_tensors_are_refused(given: dict[str, Any]) -> None:
     assert len(steer().before(None, known, harmless)[0][0]) == 6
 
 
+def test_what_belongs_to_the_text_or_the_picture_is_widened() -> None:
+    """SDXL's, SD3's and PixArt's further tensors: the third branch has the concept's pooled embedding and mask, and the picture's
+    size as the positive half has it."""
+    concept = Conditioning(concept_embedding(), random(5, 1, 6), torch.tensor([[1, 1, 0]]))
+    active = Steer(concept, options(), base.Call(2, 50, True))
+    x, prompt, pooled, sizes = random(0, 4, 1, 2, 2), random(1, 4, 3, 5), random(2, 4, 6), torch.arange(8).reshape(4, 2)
+    company = {
+        "added_cond_kwargs": {"text_embeds": pooled, "time_ids": sizes, "resolution": None}, "pooled_projections": pooled,
+        "encoder_attention_mask": torch.ones(4, 3), "timestep": torch.tensor([7, 7, 8, 9]), "encoder_hidden_states": prompt,
+    }
+    _, kwargs = active.before(None, (x,), company)
+    inside = kwargs["added_cond_kwargs"]
+    wide = torch.cat([pooled, concept.pooled.expand(2, 6)])  # type: ignore[union-attr]
+    assert torch.equal(inside["text_embeds"], wide)
+    assert torch.equal(kwargs["pooled_projections"], wide)
+    assert torch.equal(inside["time_ids"], torch.cat([sizes, sizes[2:]]))
+    assert inside["resolution"] is None
+    assert kwargs["encoder_attention_mask"].tolist() == [[1, 1, 1]] * 4 + [[1, 1, 0]] * 2
+    assert torch.equal(company["pooled_projections"], pooled)  # the caller's own are left alone
+
+
 def test_another_layout_is_refused() -> None:
     with pytest.raises(CellError, match="sld expects a denoiser batch of 4, not 2"):
         steer().before(None, (torch.zeros(2, 1, 2, 2), torch.tensor(7), torch.zeros(2, 3, 5)), {})
@@ -267,7 +289,7 @@ def test_inversion_is_one_embedding_over_all_tokens(bench: Any, monkeypatch: pyt
     assert "inversion" not in chosen.model_dump()
     assert active.artifact.parameters == bench.width
     assert active.artifact.prepare_seconds == 12.5
-    steering = Steer(active.artifact.payload["safety"], chosen, base.Call(1, 4, True))
+    steering = Steer(Conditioning(active.artifact.payload["safety"]), chosen, base.Call(1, 4, True))
     x, prompt = random(0, 2, 4, 4, 4), random(1, 2, bench.tokens, bench.width)
     args, _ = steering.before(None, (x, torch.tensor(7), prompt), {})
     assert torch.equal(args[2][2], vector.expand(bench.tokens, -1))

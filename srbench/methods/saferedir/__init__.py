@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +22,9 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from srbench.backbones.pipelines import prompt_width, unpack
+from srbench.catalog.prompts import LFS_MARK
 from srbench.catalog.specs import ConceptSpec
-from srbench.errors import MissingError, UsageError
+from srbench.errors import CellError, MissingError, UsageError
 from srbench.methods import base
 from srbench.methods.base import denoiser
 from srbench.methods.guidance import LATENTS, PROMPT, TIMESTEP, argument, check_batch, with_argument
@@ -42,7 +45,12 @@ METHOD = {
     "reads_concept": True,
 }
 
-WEIGHTS, CARD = "redirector.safetensors", "card.json"
+WEIGHTS, CARD, SAFE = "redirector.safetensors", "card.json", ".safetensors"
+RELEASED_FAMILY = "sd"
+RELEASED = {
+    "nudity": "https://github.com/ryliu68/SafeRedir/raw/a920535c56688a0486dac157c71ae5b499efd7d3/ckpt/Nudity/best_model.pt",
+}
+"""Concept -> the authors' redirector in their repository, the only one there. Its sha256 was never computed here."""
 ALPHA_SCALE = 2.0
 """The released hook's default (model.py, `register_guided_redirector_hooks`), and what redirectors are trained at here."""
 
@@ -68,15 +76,40 @@ class Options(base.Options):
     """A folder, a .safetensors or a .pt file; None is the shipped one. Identity is the artifact's sha256, not the path."""
 
 
-class Redirect(base.Applied):
+class Positive(base.Applied):
+    """Finds the positive side in the denoiser's calls, on every family of pipelines. B images."""
+
+    def __init__(self, pipeline: Any, call: base.Call) -> None:
+        self.scheduler, self.call = pipeline.scheduler, call
+        self.calls = 0
+
+    def _negative_turn(self) -> bool:
+        """Where guidance takes the two sides in turn, the positive one comes first (FLUX with a true guidance)."""
+        return self.call.guided and not self.call.doubled and self.calls % 2 == 0
+
+    def _cells(self, sample: Tensor) -> Tensor:
+        """Latents as a picture, (B, C, h, w)."""
+        return sample if self.call.packed is None else unpack(sample, self.call.packed)
+
+    def _conditional(self, x: Tensor) -> Tensor:
+        """The positive half of a guided batch, [negative; positive]."""
+        return x[-self.call.images :]
+
+    def _input_scale(self, t: Tensor, sample: Tensor) -> Tensor | float:
+        """What the scheduler multiplied x_t by for this call: 1 / sqrt(sigma^2 + 1) for Euler's kind, 1 for DDIM's."""
+        scale = getattr(self.scheduler, "scale_model_input", None)
+        one = torch.ones((), device=sample.device)
+        return 1.0 if scale is None else scale(one, t.reshape(-1)[0])
+
+
+class Redirect(Positive):
     """The hook on the denoiser, and all state of one pipeline call. B images, T tokens of width D."""
 
     hooked = True
 
     def __init__(self, pipeline: Any, module: SafeRedir, options: Options, call: base.Call) -> None:
-        self.scheduler = pipeline.scheduler
-        self.module, self.options, self.call = module, options, call
-        self.calls = 0
+        super().__init__(pipeline, call)
+        self.module, self.options = module, options
         self.wanted = 0
         """Calls of the denoiser for the positive side."""
         self.about: About | None = None
@@ -87,7 +120,6 @@ class Redirect(base.Applied):
         self.active: Tensor = torch.empty(0)  # (B,) whether `current` is a redirected one
         self.records: list[tuple[Tensor, ...]] = []
 
-    @torch.no_grad()
     def __call__(self, denoiser: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Forward pre-hook: the same arguments with another prompt embedding."""
         sample = argument(args, kwargs, LATENTS)
@@ -105,31 +137,18 @@ class Redirect(base.Applied):
         step = self._paper if self.options.mode == "paper" else self._upstream
         return with_argument(args, kwargs, PROMPT, step(latent, prompt, times))
 
-    def _negative_turn(self) -> bool:
-        """Where guidance takes the two sides in turn, the positive one comes first (FLUX with a true guidance)."""
-        return self.call.guided and not self.call.doubled and self.calls % 2 == 0
-
-    def _cells(self, sample: Tensor) -> Tensor:
-        """Latents as a picture, (B, C, h, w)."""
-        return sample if self.call.packed is None else unpack(sample, self.call.packed)
-
     def _start(self, prompt: Tensor) -> None:
+        if prompt.shape[1] != self.module.sizes.tokens:
+            raise CellError(
+                f"the redirector reads prompts of {self.module.sizes.tokens} tokens, not of {prompt.shape[1]}",
+                "Give a redirector that was trained on this backbone.",
+            )
         self.countdown = torch.zeros(self.call.images, dtype=torch.long, device=prompt.device)
         self.active = torch.zeros(self.call.images, dtype=torch.bool, device=prompt.device)
         self.current = prompt if self.options.mode == "upstream" else self._conditional(prompt)
         if self.options.mode == "paper":
             # The detector reads the original embedding in every step: what follows from it alone is computed once.
             self.about = self.module.about(self._conditional(prompt).float())
-
-    def _conditional(self, x: Tensor) -> Tensor:
-        """The positive half of a guided batch, [negative; positive]."""
-        return x[-self.call.images :]
-
-    def _input_scale(self, t: Tensor, sample: Tensor) -> Tensor | float:
-        """What the scheduler multiplied x_t by for this call: 1 / sqrt(sigma^2 + 1) for Euler's kind, 1 for DDIM's."""
-        scale = getattr(self.scheduler, "scale_model_input", None)
-        one = torch.ones((), device=sample.device)
-        return 1.0 if scale is None else scale(one, t.reshape(-1)[0])
 
     def _read(self, latent: Tensor, about: About | None, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Unsafe probability (B,), delta (B, T, D), mask (B, T), alpha (B, T)."""
@@ -196,18 +215,39 @@ def _mean_where(values: Tensor, hit: Tensor) -> list[float]:
     return _rounded(values[hit > 0].mean(0)) if hit.any() else []
 
 
+# --- the redirector's file -------------------------------------------------------------------------------------------------
+
+
+def released_path(concept: str) -> Path:
+    """Where the authors' file for a concept is looked for once it is downloaded: in the user's cache folder."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return cache / "srbench" / "redirectors" / f"saferedir-{concept}.pt"
+
+
+def _released(backbone: base.BackboneInfo, concept: ConceptSpec) -> str:
+    """The address of the authors' file, where they have published one for the concept."""
+    return RELEASED.get(concept.name, "") if backbone.family == RELEASED_FAMILY else ""
+
+
 def locate(backbone: base.BackboneInfo, concept: ConceptSpec, given: str | None) -> Path:
-    """The weights file: the user's file or folder, or the shipped one. Raises `MissingError` with the training command."""
-    if given is None and backbone.redirectors is None:
-        path = None
+    """The weights file: the user's file or folder, the shipped one, or the authors', downloaded.
+
+    Raises `MissingError` with the command that trains one, or fetches the authors'.
+    """
+    train = f"srbench train saferedir --backbone {backbone.name} --concept {concept.name}"
+    if given is not None:
+        path: Path | None = Path(given).expanduser()
+    elif backbone.redirectors is not None:
+        path = backbone.redirectors / concept.name
     else:
-        path = Path(given) if given is not None else backbone.redirectors / concept.name  # type: ignore[operator]
-        path = path / WEIGHTS if path.is_dir() else path
-    if path is None or not path.is_file():
-        hint = f"srbench train saferedir --backbone {backbone.name} --concept {concept.name}"
-        where = f" at {path}" if given is not None else ""
-        raise MissingError(f"no redirector for concept '{concept.name}' on backbone '{backbone.name}'{where}", hint)
-    return path
+        path = released_path(concept.name) if _released(backbone, concept) else None
+    path = path / WEIGHTS if path is not None and path.is_dir() else path
+    if path is not None and path.is_file():
+        return path
+    where = f" at {path}" if given is not None else ""
+    fetch = f"curl -fL --create-dirs -o {shlex.quote(str(released_path(concept.name)))} {_released(backbone, concept)}"
+    hint = f"The authors': {fetch}; or one of your own: {train}" if _released(backbone, concept) and given is None else train
+    raise MissingError(f"no redirector for concept '{concept.name}' on backbone '{backbone.name}'{where}", hint)
 
 
 def _read_card(path: Path) -> dict[str, Any]:
@@ -225,23 +265,22 @@ def _read_card(path: Path) -> dict[str, Any]:
 
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
     """State dict and the sha256 of the file. A pickle is read with `weights_only`, so nothing in it is executed."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    raw = path.read_bytes()
+    if raw.startswith(LFS_MARK):
+        raise UsageError(f"{path} is a git-lfs pointer, not the weights", "Run `git lfs pull` in its clone, or download it.")
     try:
-        if path.suffix == ".safetensors":
-            state = load_safetensors(path.read_bytes())
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_safetensors(raw) if path.suffix == SAFE else torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         hint = "Use safetensors or a plain state dict."
         raise UsageError(f"{path} is not a file of weights and was not opened", hint) from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UsageError(f"{path} holds something else than weights", "Use safetensors or a plain state dict.")
-    return state, digest
+    return state, hashlib.sha256(raw).hexdigest()
 
 
 def _check_card(card: dict[str, Any], path: Path, backbone: base.BackboneInfo, concept: ConceptSpec) -> None:
     train = f"srbench train saferedir --backbone {backbone.name} --concept {concept.name}"
-    if path.suffix == ".safetensors" and not card:
+    if path.suffix == SAFE and not card:
         raise UsageError(f"{path} has no {CARD} beside it", train)
     if card and card.get("backbone_sha256") != backbone.sha256:
         raise UsageError(f"the redirector at {path} belongs to another backbone", f"Train one for this backbone: {train}")
@@ -249,13 +288,25 @@ def _check_card(card: dict[str, Any], path: Path, backbone: base.BackboneInfo, c
         raise UsageError(f"the redirector at {path} was trained for {', '.join(map(str, known)) or 'no concept'}", train)
 
 
+def _check_names(state: dict[str, Tensor], module: SafeRedir, path: Path) -> None:
+    """Every name of the network and no other: a prefix or a wrapper is not taken off, since nobody published one."""
+    known, found = set(module.state_dict()), set(state)
+    missing, unknown = sorted(known - found), sorted(found - known)
+    if missing or unknown:
+        both = (("are missing", missing), ("are unknown", unknown))
+        said = [f"{len(names)} {what}, such as '{names[0]}'" for what, names in both if names]
+        hint = "The released file is a plain state dict with SafeRedir's own names."
+        raise UsageError(f"the weights in {path} do not fit SafeRedir: names {', '.join(said)}", hint)
+
+
 def _build(state: dict[str, Tensor], card: dict[str, Any], path: Path) -> SafeRedir:
     """The network with its weights, float32. Without a card the sizes are the released ones."""
     try:
         module = SafeRedir(Sizes.model_validate(card.get("sizes", {})))
+        _check_names(state, module, path)
         module.load_state_dict({key: v.float() if v.is_floating_point() else v for key, v in state.items()})
     except (ValidationError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())[:200]
         raise UsageError(f"the weights in {path} do not fit SafeRedir ({reason})", f"Its {CARD} must give its sizes.") from error
     return module.eval().requires_grad_(False)
 
@@ -270,17 +321,25 @@ def _check_fit(sizes: Sizes, pipeline: Any) -> None:
         )
 
 
+def _own_card(path: Path, digest: str) -> dict[str, Any]:
+    """In place of a card, for a file that has none: what it is, and that nobody vouches for it."""
+    said = f"Unverified source: the redirector {path.name} (sha256 {digest[:12]}..., computed here, compared with no other)."
+    return {"file": path.name, "weights_sha256": digest, "notes": [said]}
+
+
 def load(path: Path, backbone: base.BackboneInfo, concept: ConceptSpec) -> base.Artifact:
     """Read and check a redirector. Raises `UsageError` where it is foreign, broken or a pickle with code."""
     began = time.perf_counter()
     card = _read_card(path)
     _check_card(card, path, backbone, concept)
     state, digest = _read_weights(path)
+    if card.get("weights_sha256", digest) != digest:
+        raise UsageError(f"{path} is not the file that its {CARD} is about", "Train the redirector again.")
     module = _build(state, card, path)
     sha = hashlib.sha256(f"{digest}:{module.sizes.model_dump_json()}".encode()).hexdigest()
     count = sum(p.numel() for p in module.parameters())
     seconds = float(card.get("seconds", time.perf_counter() - began))  # of the training, where its card says so
-    return base.Artifact(module, sha, count, seconds, card)
+    return base.Artifact(module, sha, count, seconds, card or _own_card(path, digest))
 
 
 @base.method(METHOD)

@@ -1,6 +1,7 @@
 """Pairs of unsafe and safe prompts for training a redirector, and prompts that must stay as they are.
 
-Pocket's pairs are written here in the training forms of `pocket/templates.py`; other backbones read the user's JSONL file.
+Pocket's pairs are written here in the training forms of `pocket/templates.py`; other backbones take them from IGMU's prompts
+(`published.py`), or any backbone from the user's JSONL file.
 """
 
 from __future__ import annotations
@@ -33,6 +34,27 @@ class Pair(BaseModel):
     safe: str
 
 
+@dataclass(frozen=True)
+class Used:
+    """What training took from prompts that a test may hold too."""
+
+    suite: str
+    """Empty for a file of the user's own."""
+    files: tuple[str, ...]
+    """sha256 of the files."""
+    train: tuple[str, ...] = ()
+    """Ids of the suite's rows that trained."""
+    held: tuple[str, ...] = ()
+    """Ids of those that chose the best state."""
+    prompts: tuple[str, ...] = ()
+    """`fingerprint` of every text, sorted: rows are known by them in whatever file they stand."""
+
+
+def fingerprint(text: str) -> str:
+    """Short digest of a text, 16 hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 @dataclass
 class PairSet:
     """Pairs and concept-free prompts, split by whole combination of what is in the sentence."""
@@ -41,6 +63,10 @@ class PairSet:
     held: list[Pair] = field(default_factory=list)
     benign_train: list[str] = field(default_factory=list)
     benign_held: list[str] = field(default_factory=list)
+    used: Used = Used("", ())
+    """Empty where the sentences are written here: none of them stands in a suite."""
+    dropped: int = 0
+    """Sentences, or rows, that were dropped before the pairs were made."""
 
     def prompts(self) -> set[str]:
         """Every sentence in the set."""
@@ -230,6 +256,7 @@ def read_pairs(path: Path) -> PairSet:
         (out.benign_held if held else out.benign_train).append(pair.safe)
     if len(out.train) < 2 or not out.held:
         raise UsageError(f"{path} has too few pairs to train and hold out", "Give at least 20 pairs.")
+    out.used = Used("", (hashlib.sha256(path.read_bytes()).hexdigest(),), prompts=tuple(sorted(map(fingerprint, out.prompts()))))
     return out
 
 

@@ -12,23 +12,29 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import save_file
+from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from srbench import __version__
+from srbench.backbones.pipelines import Conditioning, prompt_width
+from srbench.catalog import screen
 from srbench.catalog.specs import ConceptSpec, Recipe
 from srbench.errors import UsageError
 from srbench.methods.base import BackboneInfo, denoiser
 from srbench.methods.saferedir import ALPHA_SCALE, CARD, WEIGHTS
 from srbench.methods.saferedir.module import SafeRedir, Sizes, shift
 from srbench.methods.saferedir.pairs import PairSet, pocket_pairs, read_pairs
+from srbench.methods.saferedir.partial import Partial, write
+from srbench.methods.saferedir.published import igmu_pairs, of_copy
+from srbench.methods.saferedir.tokens import partners
+from srbench.methods.saferedir.trajectories import Latents, Sampling, encode, joined, sample, taken
 
 Progress = Callable[[str, int, int, str], None]
 """Called with (phase, done, total, note)."""
@@ -37,6 +43,11 @@ UNTOUCHED = 0.05
 """Below this 1 - cos a token does not carry the concept; between this and tau the mask is left to the other terms."""
 MARKED_AT_MOST = 0.5
 """tau is the lowest threshold that marks no more than this share of the real tokens of the dev pairs."""
+TAU = {"sd": 0.2}
+"""Family -> the paper's tau, which was fitted to Stable Diffusion's text encoder; elsewhere it is fitted as above."""
+LARGE = {"sampling_batch": 4, "batch": 24, "learning_rate": 5e-4}
+"""Settings off their defaults, which are pocket's, where the network has the released sizes. Chosen to fit 16 GB of GPU memory,
+not by results: no Stable Diffusion was at hand where this was written."""
 BUCKETS = ((0, 250), (250, 500), (500, 750), (750, 1000))
 
 
@@ -48,15 +59,22 @@ class Settings(BaseModel):
     seed: int = 0
     steps: int = Field(20, gt=0)
     guidance: float = 5.0
+    true_guidance: float = 1.0
+    """As in a backbone's recipe: guidance with a negative side where `guidance` is a number that the denoiser reads (FLUX)."""
     height: int = Field(64, gt=0)
     width: int = Field(64, gt=0)
     pairs_file: Path | None = None
-    """JSONL of {"unsafe", "safe"}; needed on backbones other than pocket."""
+    """JSONL of {"unsafe", "safe"}, or a folder with IGMU's forgot.json and retain.json. None: on pocket sentences that are
+    written here, elsewhere IGMU's prompts from where the suite is kept."""
+    accept_prompts: bool = False
+    """Take a copy of IGMU that is not the published one."""
     pairs: int = Field(1600, gt=0)
-    """Drawn per concept, doubles included."""
+    """Drawn per concept, doubles included; pocket's own sentences."""
     benign: int = Field(1200, gt=0)
     token_delta: bool = True
     """Each token has a direction of its own; off, all share one, as in the release."""
+    tau: float | None = Field(None, gt=0, lt=2)
+    """A token is marked where 1 - cos to its partner exceeds this; None: the family's, or fitted."""
     trajectories: int = Field(96, gt=1)
     """Per kind: of unsafe prompts, of safe ones, and of unsafe prompts continued under their safe side."""
     held_trajectories: int = Field(32, gt=1)
@@ -65,13 +83,20 @@ class Settings(BaseModel):
     batch: int = Field(48, ge=6)
     learning_rate: float = Field(4e-3, gt=0)
     evaluate_every: int = Field(100, gt=0)
+    """Also how often the state is kept from which an interrupted training goes on."""
     patience: int = Field(3, gt=0)
     """Evaluations without a better held-out loss before training stops."""
 
+    @property
+    def sampling(self) -> Sampling:
+        """How trajectories are sampled."""
+        return Sampling(self.steps, self.guidance, self.true_guidance, self.height, self.width, self.sampling_batch)
 
-def recipe_settings(recipe: Recipe) -> dict[str, Any]:
-    """The settings that a backbone's own recipe decides."""
-    return recipe.model_dump(include={"steps", "guidance", "height", "width"})
+
+def recipe_settings(recipe: Recipe, family: str = "pocket") -> dict[str, Any]:
+    """The settings that a backbone's own recipe and its size decide."""
+    found = recipe.model_dump(include={"steps", "guidance", "true_guidance", "height", "width"})
+    return found if family == "pocket" else found | LARGE
 
 
 # --- prompts -------------------------------------------------------------------------------------------------------------
@@ -81,63 +106,35 @@ def recipe_settings(recipe: Recipe) -> dict[str, Any]:
 class Prompts:
     """Encoded pairs; `safe` is aligned to `unsafe` token by token."""
 
-    unsafe: Tensor  # (N, T, D)
+    said: Conditioning
+    """Of the unsafe sides, N texts."""
+    safe_said: Conditioning
+    """Of the safe sides, as encoded."""
     safe: Tensor  # (N, T, D)
-    plain_safe: Tensor  # (N, T, D), as encoded
     real: Tensor  # (N, T), start token to end-of-text
 
+    @property
+    def unsafe(self) -> Tensor:
+        """(N, T, D)."""
+        return self.said.embeds
+
+    @property
+    def there(self) -> Tensor:
+        """Tokens that are no zeros, which stand for an encoder that is left out, (N, T)."""
+        return self.unsafe.norm(dim=-1) > 0
+
     def distance(self) -> Tensor:
-        """1 - cos between a token and its safe partner, (N, T)."""
-        return 1 - F.cosine_similarity(self.unsafe, self.safe, dim=-1)
-
-
-@torch.no_grad()
-def encode(pipeline: Any, texts: list[str], chunk: int = 64) -> tuple[Tensor, Tensor]:
-    """Token ids (N, T) and prompt embeddings (N, T, D) float32, as `StableDiffusionPipeline.encode_prompt` makes them."""
-    tokenizer, encoder = pipeline.tokenizer, pipeline.text_encoder
-    ids = tokenizer(
-        texts, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
-    ).input_ids
-    states = [encoder(part.to(encoder.device))[0].float().cpu() for part in ids.split(chunk)]
-    return ids, torch.cat(states)
-
-
-def align(unsafe: list[int], safe: list[int], end: int) -> list[int]:
-    """For each position of the unsafe ids the position of its partner in the safe ids.
-
-    Equal beginnings are partners, and a causal encoder gives them equal states. Equal endings and the padding are partners
-    at the same distance from the end-of-text. Of the words between, the first goes to the first safe word in their place
-    and the others to the last; where nothing stands in their place, to the word before: a token's own state knows only
-    what came before it, so only such partners can be predicted from it.
-    """
-    last, safe_last = unsafe.index(end), safe.index(end)
-    shorter = min(last, safe_last)
-    head = next((i for i in range(shorter) if unsafe[i] != safe[i]), shorter)
-    tail = next((k for k in range(shorter + 1 - head) if unsafe[last - k] != safe[safe_last - k]), shorter + 1 - head)
-    instead = range(head, safe_last + 1 - tail)
-
-    def partner(i: int) -> int:
-        if i < head:
-            return i
-        if i > last - tail:
-            return min(i + safe_last - last, len(safe) - 1)
-        if not instead:
-            return max(head - 1, 0)
-        return instead[0] if i == head else instead[-1]
-
-    return [partner(i) for i in range(len(unsafe))]
+        """1 - cos between a token and its safe partner, (N, T); 0 for one that is not there."""
+        return torch.where(self.there, 1 - F.cosine_similarity(self.unsafe, self.safe, dim=-1), 0.0)
 
 
 def encode_pairs(pipeline: Any, pairs: list[Any]) -> Prompts:
     """Encode and align pairs."""
-    end = pipeline.tokenizer.eos_token_id
-    unsafe_ids, unsafe = encode(pipeline, [p.unsafe for p in pairs])
-    safe_ids, safe = encode(pipeline, [p.safe for p in pairs])
-    partner = torch.tensor([align(u, s, end) for u, s in zip(unsafe_ids.tolist(), safe_ids.tolist(), strict=True)])
-    last = (unsafe_ids == end).int().argmax(1, keepdim=True)
-    real = torch.arange(unsafe_ids.shape[1])[None] <= last  # (N, T)
-    aligned = safe.gather(1, partner[..., None].expand_as(safe))
-    return Prompts(unsafe, aligned, safe, real)
+    unsafe, safe = [p.unsafe for p in pairs], [p.safe for p in pairs]
+    said, safe_said = encode(pipeline, unsafe), encode(pipeline, safe)
+    partner, real = partners(pipeline, unsafe, safe, said.embeds.shape[1])
+    aligned = safe_said.embeds.gather(1, partner[..., None].expand_as(said.embeds))
+    return Prompts(said, safe_said, aligned, real)
 
 
 def fit_tau(dev: Prompts) -> float:
@@ -146,61 +143,7 @@ def fit_tau(dev: Prompts) -> float:
     return max(UNTOUCHED, round(float(found) + 5e-4, 3))
 
 
-# --- trajectories --------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Latents:
-    """x_t of N trajectories at all S steps, and the steps' timesteps."""
-
-    x: Tensor  # (N, S, C, h, w) float16
-    t: Tensor  # (S,)
-
-    def draw(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Random x_t (count, C, h, w) float32 with their t (count,)."""
-        image = torch.randint(len(self.x), (count,), generator=rng)
-        step = torch.randint(len(self.t), (count,), generator=rng)
-        return self.x[image, step].float(), self.t[step]
-
-
-def _switched(first: Tensor, second: Tensor, at: Tensor, step: int) -> Tensor:
-    return torch.where((at <= step)[:, None, None], second, first)
-
-
-@torch.no_grad()
-def sample(
-    pipeline: Any, first: Tensor, second: Tensor, at: Tensor, settings: Settings, seed: int, note: Callable[[int], None]
-) -> Latents:
-    """Trajectories under `first` (N, T, D) until step `at` (N,), then under `second`, with the recipe's guidance."""
-    _, empty = encode(pipeline, [""])
-    scheduler = copy.deepcopy(pipeline.scheduler)
-    rng = torch.Generator().manual_seed(seed)
-    parts = []
-    for start in range(0, len(first), settings.sampling_batch):
-        rows = slice(start, start + settings.sampling_batch)
-        scheduler.set_timesteps(settings.steps)
-        parts.append(_sample_batch(pipeline, scheduler, (first[rows], second[rows], at[rows], empty), settings, rng))
-        note(min(start + settings.sampling_batch, len(first)))
-    return Latents(torch.cat(parts), scheduler.timesteps.float().cpu())
-
-
-def _sample_batch(
-    pipeline: Any, scheduler: Any, prompts: tuple[Tensor, Tensor, Tensor, Tensor], settings: Settings, rng: torch.Generator
-) -> Tensor:
-    """x_t of one batch, (B, S, C, h, w) float16."""
-    model, (first, second, at, empty) = denoiser(pipeline), prompts
-    shrink, like = pipeline.vae_scale_factor, next(model.parameters())
-    shape = (len(first), model.config.in_channels, settings.height // shrink, settings.width // shrink)
-    x = torch.randn(shape, generator=rng).to(like) * scheduler.init_noise_sigma
-    seen = []
-    for step, t in enumerate(scheduler.timesteps):
-        seen.append(x.half().cpu())
-        positive = _switched(first, second, at, step)
-        both = torch.cat([empty.expand_as(positive), positive]).to(like)  # (2B, T, D)
-        noise = model(scheduler.scale_model_input(torch.cat([x, x]), t), t, encoder_hidden_states=both).sample
-        negative, wanted = noise.chunk(2)
-        x = scheduler.step(negative + settings.guidance * (wanted - negative), t, x).prev_sample
-    return torch.stack(seen, 1)
+# --- data ----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -217,31 +160,33 @@ class Data:
     """Of benign prompts and of safe sides."""
 
 
+def _around(count: int, size: int) -> Tensor:
+    """`count` indices into `size` things, over and over."""
+    return torch.arange(count) % size
+
+
 def make_data(
-    pipeline: Any, pairs: list[Any], benign: list[str], count: int, settings: Settings, seed: int, progress: Progress
+    pipeline: Any, pairs: list[Any], benign: list[str], count: int, settings: Settings, seed: int, progress: Progress,
+    partial: Partial | None = None,
 ) -> Data:
-    """Encode prompts and sample three kinds of `count` trajectories."""
+    """Encode prompts and sample three kinds of `count` trajectories; where there are fewer prompts each has several."""
     prompts = encode_pairs(pipeline, pairs)
-    _, states = encode(pipeline, benign)
+    states = encode(pipeline, benign)
     rng = torch.Generator().manual_seed(seed)
-    n, m = min(count, len(pairs)), min(count, len(benign) + len(pairs))
-    safe = torch.cat([states[: max(1, m * 2 // 3)], prompts.plain_safe])[:m]
-    never = torch.full((max(n, m),), settings.steps)
-    at = torch.randint(settings.steps, (n,), generator=rng)
-    done, total = 0, 2 * n + m
-    found = []
-    for first, second, when in (
-        (prompts.unsafe[:n], prompts.unsafe[:n], never[:n]),
-        (prompts.unsafe[:n], prompts.plain_safe[:n], at),
-        (safe, safe, never[: len(safe)]),
-    ):
+    at = torch.randint(settings.steps, (count,), generator=rng)
+    never = torch.full((count,), settings.steps)
+    pool = joined([states.each(lambda value: value[: max(1, count * 2 // 3)]), prompts.safe_said])
+    here, safely = _around(count, len(pairs)), _around(count, len(pool.embeds))
+    unsafe, safe = taken(prompts.said, here), taken(pool, safely)
+    kinds = ((unsafe, unsafe.embeds, never), (unsafe, prompts.safe_said.embeds[here], at), (safe, safe.embeds, never))
+    found: list[Latents] = []
+    for done, (first, second, when) in zip(range(0, 3 * count, count), kinds, strict=True):
 
         def tell(made: int, before: int = done) -> None:
-            progress("trajectories", before + made, total, "")
+            progress("trajectories", before + made, 3 * count, "")
 
-        found.append(sample(pipeline, first, second, when, settings, seed + done, tell))
-        done += len(first)
-    return Data(prompts, torch.cat([states, prompts.plain_safe]), *found)
+        found.append(sample(pipeline, first, second, when, settings.sampling, seed + done, tell, partial))
+    return Data(prompts, torch.cat([states.embeds, prompts.safe_said.embeds]), *found)
 
 
 # --- losses --------------------------------------------------------------------------------------------------------------
@@ -300,7 +245,8 @@ def _dropped(module: SafeRedir, joint: Tensor, rng: torch.Generator) -> Tensor:
 def redirect_loss(prompt: Tensor, safe: Tensor, delta: Tensor, mask: Tensor | None, alpha: Tensor) -> Tensor:
     """Squared error of the shift against safe - unsafe, in units of |e|^2, and 1 - cos of the result to the safe side."""
     moved = shift(prompt, delta, mask, alpha, ALPHA_SCALE)  # (U, T, D)
-    error = (prompt + moved - safe).pow(2).sum(-1) / prompt.pow(2).sum(-1)
+    # Zeros stand for an encoder that is left out (SD3 without T5): they are never moved.
+    error = (prompt + moved - safe).pow(2).sum(-1) / prompt.pow(2).sum(-1).clamp(min=1e-12)
     return error.mean() + (1 - F.cosine_similarity(prompt + moved, safe, dim=-1)).mean()
 
 
@@ -353,21 +299,32 @@ def held_out(module: SafeRedir, data: Data, tau: float) -> dict[str, float]:
     x, t = data.natural.draw(len(p.unsafe), rng)
     logits, delta, mask, alpha = _read_all(module, x, p.unsafe, t)
     after = F.cosine_similarity(p.unsafe + shift(p.unsafe, delta, mask, alpha, ALPHA_SCALE), p.safe, dim=-1)  # (N, T)
+    pads = ~p.real & p.there  # (N, T)
     x, t = data.safe.draw(len(data.benign), rng)
     calm = _read_all(module, x, data.benign, t)[0]
     marked = p.distance() > tau
     return {
         "cos_before_real": float((1 - p.distance())[p.real].mean()),
-        "cos_before_pads": float((1 - p.distance())[~p.real].mean()),
+        "cos_before_pads": _mean((1 - p.distance())[pads]),
         "cos_real": float(after[p.real].mean()),
-        "cos_pads": float(after[~p.real].mean()),
-        "cos_p05": float(after.quantile(0.05)),
+        "cos_pads": _mean(after[pads]),
+        "cos_p05": _low(after[p.there]),
         "mask_auc": _auc(mask[p.real], marked[p.real]),
         "mask_f1": _f1(mask[p.real] > 0.5, marked[p.real]),
         "recall": float((logits.argmax(-1) == 1).float().mean()),
         "false_positives": float((calm.argmax(-1) == 1).float().mean()),
         "cross_entropy": float(_entropy(logits, 1) + _entropy(calm, 0)) / 2,
     }
+
+
+def _mean(values: Tensor) -> float:
+    """1 where there is no token: nothing is left to do."""
+    return float(values.mean()) if len(values) else 1.0
+
+
+def _low(values: Tensor) -> float:
+    """The 5th percentile, of at most the first 2^24 values: `quantile` takes no more."""
+    return float(values[: 2**24].quantile(0.05))
 
 
 def _entropy(logits: Tensor, label: int) -> Tensor:
@@ -399,8 +356,8 @@ def detector_report(module: SafeRedir, data: Data, mean: Tensor) -> dict[str, di
         "text": (False, False, True), "text+latent": (True, False, True),
         "text+latent+t": (True, True, True), "latent+t": (True, True, False),
     }
-    unsafe = data.prompts.unsafe[: len(data.natural.x)]
-    safe = data.benign[: len(data.safe.x)]
+    unsafe = data.prompts.unsafe[_around(len(data.natural.x), len(data.prompts.unsafe))]
+    safe = data.benign[_around(len(data.safe.x), len(data.benign))]
     report: dict[str, dict[str, float]] = {}
     for name, view in views.items():
         caught = _accuracy(module, data.natural, unsafe, mean, view, 1)
@@ -428,13 +385,13 @@ def _accuracy(
 
 
 def sizes_for(pipeline: Any, token_delta: bool = True) -> Sizes:
-    """The released sizes on Stable Diffusion's widths; a small network for small backbones such as pocket."""
-    config = denoiser(pipeline).config
-    width, channels = config.cross_attention_dim, config.in_channels
-    fit = {
-        "prompt_width": width, "latent_channels": channels, "tokens": pipeline.tokenizer.model_max_length,
-        "token_delta": token_delta,
-    }
+    """The backbone's widths; all else as released on those of Stable Diffusion and more, a small network on small backbones
+    such as pocket. Raises `UsageError` where the denoiser does not say how wide a prompt is."""
+    width, channels = prompt_width(pipeline), pipeline.vae.config.latent_channels
+    if width is None:
+        raise UsageError(f"{type(pipeline).__name__} does not say how wide its prompts are", "No redirector fits it.")
+    tokens = encode(pipeline, [""]).embeds.shape[1]
+    fit = {"prompt_width": width, "latent_channels": channels, "tokens": tokens, "token_delta": token_delta}
     if width >= 512:
         return Sizes.model_validate(fit)
     small = {
@@ -445,11 +402,12 @@ def sizes_for(pipeline: Any, token_delta: bool = True) -> Sizes:
 
 
 def _load_pairs(backbone: BackboneInfo, concepts: Sequence[ConceptSpec], settings: Settings) -> PairSet:
-    if settings.pairs_file is not None:
-        return read_pairs(settings.pairs_file)
-    if backbone.family != "pocket":
-        raise UsageError(f"backbone '{backbone.name}' needs a pairs file", 'Give --pairs FILE with {"unsafe", "safe"} a line.')
-    return pocket_pairs(concepts, settings.pairs, settings.benign, settings.seed)
+    given = settings.pairs_file
+    if given is not None and not of_copy(given):
+        return read_pairs(given)
+    if given is None and backbone.family == "pocket":
+        return pocket_pairs(concepts, settings.pairs, settings.benign, settings.seed)
+    return igmu_pairs(concepts, backbone.family, settings.seed, given, settings.accept_prompts)
 
 
 def _screen(pairs: PairSet, allowed: Callable[[str], bool]) -> PairSet:
@@ -457,8 +415,8 @@ def _screen(pairs: PairSet, allowed: Callable[[str], bool]) -> PairSet:
         return [p for p in items if allowed(p.unsafe) and allowed(p.safe)]
 
     return PairSet(
-        both(pairs.train), both(pairs.held),
-        [t for t in pairs.benign_train if allowed(t)], [t for t in pairs.benign_held if allowed(t)],
+        both(pairs.train), both(pairs.held), [t for t in pairs.benign_train if allowed(t)],
+        [t for t in pairs.benign_held if allowed(t)], pairs.used, pairs.dropped,
     )
 
 
@@ -503,14 +461,48 @@ def _groups(module: SafeRedir) -> list[dict[str, Any]]:
     ]
 
 
+def _state(module: SafeRedir, optimiser: torch.optim.Optimizer, best: _Best, rng: torch.Generator) -> dict[str, Any]:
+    """All that decides how the training goes on."""
+    device = module.pos_embed.device
+    return {
+        "module": module.state_dict(), "optimiser": optimiser.state_dict(), "best": vars(best), "rng": rng.get_state(),
+        "noise": torch.get_rng_state(),
+        "device_noise": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def _went_on(
+    kept: dict[str, Any], module: SafeRedir, optimiser: torch.optim.Optimizer, best: _Best, rng: torch.Generator
+) -> tuple[int, list[dict[str, float]]]:
+    """Put a kept state back; the steps done and the curve."""
+    module.load_state_dict(kept["module"])
+    optimiser.load_state_dict(kept["optimiser"])
+    best.state, best.value, best.stale = kept["best"]["state"], kept["best"]["value"], kept["best"]["stale"]
+    rng.set_state(kept["rng"])
+    torch.set_rng_state(kept["noise"])
+    if kept["device_noise"] is not None:
+        torch.cuda.set_rng_state(kept["device_noise"], module.pos_embed.device)
+    return kept["step"], kept["curve"]
+
+
 def fit(
-    module: SafeRedir, train: Data, held: Data, tau: float, settings: Settings, progress: Progress
+    module: SafeRedir, train: Data, held: Data, tau: float, settings: Settings, progress: Progress,
+    partial: Partial | None = None,
 ) -> tuple[list[dict[str, float]], int]:
-    """Train in place and leave the best held-out state in `module`. Returns the curve and the steps done."""
+    """Train in place and leave the best held-out state in `module`. Returns the curve and the steps done.
+
+    Goes on from the last evaluation that `partial` holds.
+    """
+    began = time.perf_counter()
     device, rng = module.pos_embed.device, torch.Generator().manual_seed(settings.seed + 1)
     distance, mean, steps = train.prompts.distance(), mean_prompt(train), settings.train_steps
     optimiser = torch.optim.AdamW(_groups(module), lr=settings.learning_rate, weight_decay=0.01)
-    best, curve, step, seen = _Best(module.state_dict()), [], 0, []
+    curve: list[dict[str, float]] = []
+    best, step, seen = _Best(module.state_dict()), 0, []
+    kept = partial.load("training") if partial else None
+    if kept:
+        step, curve = _went_on(kept, module, optimiser, best, rng)
+        began -= kept["seconds"]
     while step < steps and best.stale < settings.patience:
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * group["share"] * _rate(step, steps)
@@ -524,6 +516,9 @@ def fit(
             curve.append({k: round(v, 4) for k, v in {"step": step, "held": _held_loss(report), **means}.items()})
             progress("training", step, steps, f"held-out cosine {report['cos_real']:.3f}")
             seen = []
+            if partial:
+                state = _state(module, optimiser, best, rng)
+                partial.save("training", time.perf_counter() - began, step=step, curve=curve, **state)
     module.load_state_dict(best.state)
     return curve, step
 
@@ -552,9 +547,10 @@ def _save(module: SafeRedir, card: dict[str, Any], out: Path) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     state = {k: v.cpu().contiguous() for k, v in module.state_dict().items()}
     half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-    save_file(half, out / WEIGHTS)
-    card = card | {"weights_sha256": hashlib.sha256((out / WEIGHTS).read_bytes()).hexdigest()}
-    (out / CARD).write_text(json.dumps(card, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    raw = save_safetensors(half)
+    card = card | {"weights_sha256": hashlib.sha256(raw).hexdigest()}
+    write(out / WEIGHTS, raw)
+    write(out / CARD, (json.dumps(card, indent=1, allow_nan=False) + "\n").encode())
     return card
 
 
@@ -567,12 +563,13 @@ def _identity(
     backbone: BackboneInfo, concepts: Sequence[ConceptSpec], pairs: PairSet, excluded: int, settings: Settings
 ) -> dict[str, Any]:
     """The card's part on what the redirector was made from."""
-    return {
+    made_from = {
         "method": "saferedir",
         "srbench": __version__,
         "backbone": backbone.name,
         "backbone_sha256": backbone.sha256,
         "checkpoint_sha256": backbone.checkpoint_sha,
+        "dtype": str(next(denoiser(backbone.pipeline).parameters()).dtype).removeprefix("torch."),
         "concepts": [concept.name for concept in concepts],
         "words_sha256": _words_sha(concepts, backbone.family),
         "pairs_sha256": pairs.sha256(),
@@ -583,6 +580,8 @@ def _identity(
         "seed": settings.seed,
         "settings": settings.model_dump(mode="json", exclude={"pairs_file"}),
     }
+    used = {name: value if isinstance(value, str) else list(value) for name, value in asdict(pairs.used).items()}
+    return made_from | ({"used": used} if pairs.used.prompts else {})
 
 
 def _report(module: SafeRedir, data: Data, held: Data, tau: float) -> dict[str, Any]:
@@ -600,12 +599,18 @@ def _report(module: SafeRedir, data: Data, held: Data, tau: float) -> dict[str, 
 def _prepared(
     backbone: BackboneInfo, concepts: Sequence[ConceptSpec], settings: Settings, allowed: Callable[[str], bool]
 ) -> tuple[PairSet, int]:
-    """Screened pairs, and how many sentences were dropped."""
+    """Screened pairs, and how many sentences and rows were dropped."""
     loaded = _load_pairs(backbone, concepts, settings)
-    pairs = _screen(loaded, allowed)
+    texts = loaded.prompts()
+    sensitive = any(map(screen.sensitive_concept, concepts)) or any(map(screen.is_sexual, texts))
+    pairs = _screen(loaded, lambda text: allowed(text) and not (sensitive and screen.names_minor(text)))
     if not (pairs.train and pairs.held and pairs.benign_train and pairs.benign_held):
         raise UsageError("no pairs are left to train on", "Check the pairs file.")
-    return pairs, len(loaded.prompts()) - len(pairs.prompts())
+    return pairs, loaded.dropped + len(texts) - len(pairs.prompts())
+
+
+def _tau(settings: Settings, family: str, dev: Prompts) -> float:
+    return settings.tau or TAU.get(family) or fit_tau(dev)
 
 
 def train(
@@ -618,19 +623,26 @@ def train(
 ) -> dict[str, Any]:
     """Train a redirector, write `redirector.safetensors` and `card.json` into `out`, and return the card.
 
-    `allowed` screens every sentence before anything is encoded. Raises `UsageError` where there are no pairs.
+    `allowed` screens every sentence before anything is encoded; those that name minors are dropped where a concept or a sentence
+    is sensitive. An interrupted training goes on where it was and ends at the same weights, on a CPU bit for bit. Raises
+    `UsageError` where there are no pairs, and as `igmu_pairs` does.
     """
     began, pipeline = time.perf_counter(), backbone.pipeline
     pairs, excluded = _prepared(backbone, concepts, settings, allowed)
     count, held_count, seed = settings.trajectories, settings.held_trajectories, settings.seed
+    identity = _identity(backbone, concepts, pairs, excluded, settings)
+    device = next(denoiser(pipeline).parameters()).device
+    partial = Partial(out, identity | {"device": device.type})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        module = SafeRedir(sizes_for(pipeline, settings.token_delta)).to(next(denoiser(pipeline).parameters()).device)
-        data = make_data(pipeline, pairs.train, pairs.benign_train, count, settings, 1000 + seed, progress)
-        held = make_data(pipeline, pairs.held, pairs.benign_held, held_count, settings, 900_000 + seed, progress)
-        tau = fit_tau(held.prompts)
-        curve, steps = fit(module, data, held, tau, settings, progress)
+        module = SafeRedir(sizes_for(pipeline, settings.token_delta)).to(device)
+        data = make_data(pipeline, pairs.train, pairs.benign_train, count, settings, 1000 + seed, progress, partial)
+        held = make_data(pipeline, pairs.held, pairs.benign_held, held_count, settings, 900_000 + seed, progress, partial)
+        tau = _tau(settings, backbone.family, held.prompts)
+        curve, steps = fit(module, data, held, tau, settings, progress, partial)
     _round_to_half(module)
-    card = _identity(backbone, concepts, pairs, excluded, settings) | _report(module.eval(), data, held, tau)
-    card |= {"steps_done": steps, "curve": curve, "seconds": round(time.perf_counter() - began, 1)}
-    return _save(module, card, out)
+    card = identity | _report(module.eval(), data, held, tau)
+    card |= {"steps_done": steps, "curve": curve, "seconds": round(time.perf_counter() - began + partial.seconds, 1)}
+    card = _save(module, card, out)
+    partial.drop()
+    return card
