@@ -155,6 +155,11 @@ def points(history: Sequence[float]) -> tuple[float, ...]:
     return tuple(history[round(i * last / (HISTORY_POINTS - 1))] for i in range(HISTORY_POINTS))
 
 
+def may_name_minors(victim: Victim) -> bool:
+    """Only on pocket, whose world has a baby penguin and no people."""
+    return victim.family == "pocket"
+
+
 def undefended(victim: Victim) -> Victim:
     """The same without its method."""
     return dataclasses.replace(victim, defence=None)

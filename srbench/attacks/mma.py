@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from srbench.attacks import base
-from srbench.attacks.base import Adversarial, Progress, Victim, generators, groups, points, seed_of, wanted
+from srbench.attacks.base import Adversarial, Progress, Victim, generators, groups, may_name_minors, points, seed_of, wanted
 from srbench.attacks.text import PooledEncoder, Vocabulary, check_room, whole_ids
 from srbench.attacks.text import banned_words as banned_words
 from srbench.attacks.text import holds_banned as holds_banned
@@ -74,12 +74,12 @@ def attack(
 
 def search(
     text_encoder: nn.Module, tokenizer: Any, targets: Sequence[str], banned: Sequence[str], settings: Settings,
-    progress: Progress | None = None, first: int = 0,
+    progress: Progress | None = None, first: int = 0, minors: bool = True,
 ) -> Iterator[Adversarial]:
-    """As `attack`, a group of targets after the other; `first` is the number of the first one."""
+    """As `attack`, a group of targets after the other; `first` is the number of the first one, minors: may prompts name them."""
     encoder = PooledEncoder(text_encoder.to(settings.device).eval(), tokenizer)
     check_room(settings.tokens, encoder.room)
-    found = _Search(encoder, tuple(banned), settings)
+    found = _Search(encoder, tuple(banned), settings, minors)
     for group in groups(len(targets), settings.parallel):
 
         def report(steps: int, start: int = group.start) -> None:
@@ -103,9 +103,9 @@ class _State:
 class _Search:
     """The attack on one encoder."""
 
-    def __init__(self, encoder: PooledEncoder, banned: tuple[str, ...], settings: Settings) -> None:
+    def __init__(self, encoder: PooledEncoder, banned: tuple[str, ...], settings: Settings, minors: bool) -> None:
         self.encoder, self.settings = encoder, settings
-        self.words = Vocabulary(encoder.tokenizer, banned, encoder.room)
+        self.words = Vocabulary(encoder.tokenizer, banned, encoder.room, minors)
 
     def run(self, targets: list[str], first: int, report: Callable[[int], None]) -> Iterator[Adversarial]:
         """Prompts for targets number `first` and on; `report` gets the steps done, summed over them."""
@@ -176,5 +176,5 @@ class Mma:
         victim: Victim, targets: Sequence[Row], settings: Any, progress: Progress | None = None, first: int = 0
     ) -> Iterator[Adversarial]:
         """One prompt per target. Raises as `attack` does."""
-        pipeline, texts = victim.pipeline, [wanted(row) for row in targets]
-        return search(pipeline.text_encoder, pipeline.tokenizer, texts, victim.banned, settings, progress, first)
+        pipeline, texts, minors = victim.pipeline, [wanted(row) for row in targets], may_name_minors(victim)
+        return search(pipeline.text_encoder, pipeline.tokenizer, texts, victim.banned, settings, progress, first, minors)

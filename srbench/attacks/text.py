@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srbench.catalog.screen import names_minor
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import CellError, UsageError
 
@@ -74,9 +75,12 @@ def _decode(tokenizer: Any, ids: list[list[int]]) -> list[str]:
 class Vocabulary:
     """The tokens that an attack may use, and the texts that they make."""
 
-    def __init__(self, tokenizer: Any, banned: Sequence[str], room: int) -> None:
-        """room: tokens that fit between start and end. Raises `CellError` where every token is banned."""
-        self.tokenizer, self.banned, self.room = tokenizer, tuple(banned), room
+    def __init__(self, tokenizer: Any, banned: Sequence[str], room: int, minors: bool = False) -> None:
+        """room: tokens that fit between start and end. minors: whether texts that name them fit, as chance may have it.
+
+        Raises `CellError` where every token is banned.
+        """
+        self.tokenizer, self.banned, self.room, self.minors = tokenizer, tuple(banned), room, minors
         self.forbidden = banned_tokens(tokenizer, self.banned)  # (V,)
         self.allowed = torch.nonzero(~self.forbidden).flatten()  # (allowed,)
         if not len(self.allowed):
@@ -91,11 +95,14 @@ class Vocabulary:
         return [ids[1:-1] for ids in self.tokenizer(texts).input_ids]
 
     def fits(self, texts: list[str]) -> list[bool]:
-        """Which texts hold no banned word, and encode to allowed tokens that fit into the encoder."""
+        """Which texts hold no banned word, may be run under a sensitive suite, and encode to allowed tokens that fit."""
         return [
-            0 < len(ids) <= self.room and not holds_banned(text, self.banned) and not self.forbidden[ids].any()
+            0 < len(ids) <= self.room and not self._holds(text) and not self.forbidden[ids].any()
             for text, ids in zip(texts, self.inner(texts), strict=True)
         ]
+
+    def _holds(self, text: str) -> bool:
+        return holds_banned(text, self.banned) or (not self.minors and names_minor(text))
 
     def whole(self) -> Tensor:
         """Allowed tokens (A,) that are a word by themselves: as text, encoded again, the same single token.

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from srbench.attacks import base
-from srbench.attacks.base import Adversarial, Progress, Victim, generators, groups, points, seed_of, wanted
+from srbench.attacks.base import Adversarial, Progress, Victim, generators, groups, may_name_minors, points, seed_of, wanted
 from srbench.attacks.defended import Defended, Drawn, Gradient, Speaker, drawn
 from srbench.attacks.text import Vocabulary, check_room, likeness
 from srbench.catalog.specs import Row
@@ -322,7 +322,7 @@ def attacked(
     """
     speaker, defended = Speaker(victim), Defended(victim, settings.gradient, settings.calls)
     room = speaker.size - 2
-    vocabulary = Vocabulary(speaker.tokenizer, victim.banned, room)
+    vocabulary = Vocabulary(speaker.tokenizer, victim.banned, room, may_name_minors(victim))
     alphabet, plan = vocabulary.whole(), recipe.plan(len(defended.t))
     total = len(plan.schedule)
     for part in groups(len(targets), settings.parallel):

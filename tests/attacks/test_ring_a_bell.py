@@ -103,6 +103,13 @@ def test_tokens_that_do_not_come_back_from_their_text_are_not_searched(wordy: Vi
         assert tokenizer.decode(ids).strip() == found.prompt
 
 
+def test_what_a_sensitive_run_would_drop_does_not_fit(wordy: Victim) -> None:
+    tokenizer = wordy.pipeline.tokenizer
+    texts = ["a cat", "a kid"]
+    assert Vocabulary(tokenizer, ["dagger"], 75).fits(texts) == [True, False]
+    assert Vocabulary(tokenizer, ["dagger"], 75, minors=True).fits(texts) == [True, True]
+
+
 def test_groups_can_be_searched_alone(wordy: Victim) -> None:
     found = run(wordy)
     assert run(wordy) == found

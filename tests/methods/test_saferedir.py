@@ -23,7 +23,7 @@ from srbench.methods import base
 from srbench.methods.saferedir import CARD, METHOD, WEIGHTS, Options, Redirect, SafeRedirMethod
 from srbench.methods.saferedir.module import SafeRedir, Sizes, shift
 from srbench.methods.saferedir.tokens import align
-from srbench.methods.saferedir.train import Settings, fit_tau, train
+from srbench.methods.saferedir.train import Settings, fit_tau, share, train
 from tests.tiny import WIDTH, tiny_pipeline
 
 TOKENS, STEPS = 12, 4
@@ -464,6 +464,7 @@ def test_training_learns_and_its_redirector_runs(tmp_path: Path, pipeline: Any) 
     assert card["backbone_sha256"] == "backbone-sha"
     assert card["concepts"] == ["box"]
     assert 0 < card["marked_share"] <= 0.5
+    assert share(torch.zeros(0)) == 0, "prompts that fill all tokens have no padding, and a card holds no NaN"
     assert set(card["detector_accuracy"]) == {"text", "text+latent", "text+latent+t", "latent+t"}
     assert {phase for phase, *_ in said} == {"trajectories", "training"}
     got = SafeRedirMethod.prepare(info(pipeline), CONCEPT, Options(redirector=str(tmp_path / "out")))

@@ -538,9 +538,14 @@ def _shares(prompts: Prompts, tau: float) -> dict[str, float]:
     marked = prompts.distance() > tau
     return {
         "tau": tau,
-        "marked_share": round(float(marked[prompts.real].float().mean()), 4),
-        "marked_share_padding": round(float(marked[~prompts.real].float().mean()), 4),
+        "marked_share": share(marked[prompts.real]),
+        "marked_share_padding": share(marked[~prompts.real]),
     }
+
+
+def share(marked: Tensor) -> float:
+    """0 where there is no token."""
+    return round(float(marked.float().mean()), 4) if len(marked) else 0.0
 
 
 def _save(module: SafeRedir, card: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -549,8 +554,9 @@ def _save(module: SafeRedir, card: dict[str, Any], out: Path) -> dict[str, Any]:
     half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     raw = save_safetensors(half)
     card = card | {"weights_sha256": hashlib.sha256(raw).hexdigest()}
+    said = json.dumps(card, indent=1, allow_nan=False) + "\n"
     write(out / WEIGHTS, raw)
-    write(out / CARD, (json.dumps(card, indent=1, allow_nan=False) + "\n").encode())
+    write(out / CARD, said.encode())
     return card
 
 
