@@ -268,7 +268,7 @@ def _footnotes(cells: Sequence[ResultCell], metrics: Sequence[str], notes: Mappi
     if not all(cell.metrics.keys() >= set(metrics) for cell in cells):
         found.append(f"{DASH} not asked for, or without a meaning for this method.")
     if any(cell.n_excluded for cell in cells):
-        found.append("Rows were excluded for safety: n differs from the published suite's.")
+        found.append("Rows were excluded (they name minors, or trained a method): n differs from the published suite's.")
     if any(metric.scored < metric.n for cell in cells for metric in cell.metrics.values()):
         found.append(
             "Where rows failed, the value is over the scored ones; the range counts the failures against and for the method."

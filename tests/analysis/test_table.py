@@ -103,7 +103,7 @@ def test_headers_have_arrows_and_rows_their_coverage_and_source() -> None:
     assert "fsr ↑" in found
     assert "csdr ↓" in found
     assert "40/40 (3 excluded)  committed" in found
-    assert "excluded for safety" in found
+    assert "Rows were excluded" in found
 
 
 def test_limited_runs_stand_below_a_rule() -> None:
