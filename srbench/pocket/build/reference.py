@@ -50,6 +50,9 @@ STACKED = ("none", "saferedir", "safree", "safree+ci", "sld-max", "sld-max+ci")
 UNDER = ("none", "esd-x", "uce", "rece")
 """Checkpoints that `STACKED` acts on."""
 SUITES = ("igmu", "mma")
+ROBUST = ("none", "negative-prompt", "sld-max", "safree", "saferedir")
+"""Methods that meet every suite of prompts that nothing was tuned or trained on; on checkpoints `none` and `saferedir` do."""
+OTHER_SUITES = ("i2p", "evolved", "ood", "multi", "ring-a-bell")
 
 ABLATIONS: dict[str, tuple[str, ...]] = {
     "detector: text": ("detector=text",),
@@ -68,7 +71,7 @@ REDIRECTORS: dict[str, dict[str, Any]] = {"seed-1": {"seed": 1}, "seed-2": {"see
 """Name -> training settings that differ from the shipped redirectors'."""
 JOINT = "all-concepts"
 UNTIMED = "not timed on a quiet machine"
-PARTS = ("methods", "ablations", "redirectors", "baselines", "stacking", "retrained", "transfer")
+PARTS = ("methods", "ablations", "redirectors", "baselines", "stacking", "retrained", "transfer", "robustness")
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ class Job:
     """Trained before the run unless it is there; the shipped one where this is None."""
     inversion: str = ""
     """The checkpoint on which the inversion is learned that `INVERTED` use; empty: the one they act on."""
+    suites: tuple[str, ...] = SUITES
     alone: bool = False
     """Only rows without a trace of another concept, which a redirector for all concepts would rightly remove too."""
 
@@ -171,6 +175,9 @@ def jobs() -> Iterator[Job]:
     for source, targets in (("none", UNDER[1:]), (UNDER[1], tuple(on for on in UNDER if on != UNDER[1]))):
         for concept in concepts():
             yield Job("transfer", f"inversion learned on {source}", concept, ("none", *INVERTED), on=targets, inversion=source)
+    for concept in concepts():
+        yield Job("robustness", "other suites", concept, ROBUST, suites=OTHER_SUITES)
+        yield Job("robustness", "other suites on checkpoints", concept, ("none", "saferedir"), on=UNDER, suites=OTHER_SUITES)
 
 
 def _ablated() -> Iterator[Job]:
@@ -227,7 +234,7 @@ def run(job: Job, backbone: Backbone, results: Path, cache: Path, batch_size: in
         folder = learned(job.inversion, load.concepts()[job.concept], cache, checkpoints, backbone)
         settings += tuple(f"{preset}.inversion={folder}" for preset in INVERTED)
     request = RunRequest(
-        backbone="pocket", methods=job.methods, on=job.on, suites=SUITES, concepts=(job.concept,), part="test", limit=limit,
+        backbone="pocket", methods=job.methods, on=job.on, suites=job.suites, concepts=(job.concept,), part="test", limit=limit,
         seed=0, batch_size=batch_size, dtype="fp32", settings=settings, protocol=None, scorers=(), out=results,
     )
     cells = plan(request, backbone, _told)

@@ -34,7 +34,7 @@ PAIRS_SEED = 0
 _WORD_END = "</w>"
 Chosen = Mapping[str, ring_a_bell.Settings]
 """Category -> how its rows are made."""
-# On dev, 50 generations break 4 or 5 of 5 targets of each concept at eta 3 under either K; 150 are three times as slow.
+# On the dev rows the untouched model draws the concept in 36 or 37 of 40 after 50 generations; 150 are three times as slow.
 SETTINGS: Chosen = {
     "K16-eta3": ring_a_bell.Settings(budget="pocket", tokens=16, eta=3.0, generations=50),
     "K38-eta2": ring_a_bell.Settings(budget="pocket", tokens=38, eta=2.0, generations=50),
