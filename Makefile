@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml
 
 quickstart: $(STAMP) ## the main job: SafeRedir against IGMU and MMA on the bundled model, then the table
 	$(BIN)/srbench run --method none,saferedir --suite igmu,mma --concept hazard >/dev/null
-	$(BIN)/srbench compare results/ --concept hazard
+	$(BIN)/srbench compare results/ --concept hazard --suite igmu,mma --on none --method none,saferedir,saferedir-upstream
 
 # Two processes with a thread each: on two cores that is twice as fast as one process with two.
 test: $(STAMP) ## the tests (offline, a few minutes); ARGS goes to pytest

@@ -32,6 +32,24 @@ def test_a_cell_finds_its_line(method: str, on: str, variant: str, name: str | N
     assert grids.name_of(cell(method, on, variant)) == name
 
 
+def test_the_page_of_robustness_holds_the_methods_of_its_table_and_no_variants() -> None:
+    asr = {"asr": Metric("lower", 40.0, 25.0, 57.0, 32, 32)}
+    made = replace(cell("saferedir"), suite="uda", made_against="unlearndiffatk against saferedir", metrics=asr)
+    cells = [
+        cell("none", fsr=1.0), cell("saferedir", fsr=97.0), cell("saferedir", variant="cooldown=2", fsr=7.0),
+        cell("sld-weak", fsr=3.0), made,
+    ]  # fmt: skip
+    page = grids.robustness(cells, ("none", "saferedir"), {"uce": {"value": 75.0, "low": 57.9, "high": 86.7, "n": 32}})
+    suites, attacks, embeddings = page.split("**")[2], page.split("**")[4], page.partition("## Embeddings")[2]
+    assert "| saferedir | 3.00 <sub>" in suites
+    assert "| none | 99.0 <sub>" in suites
+    assert "sld-weak" not in page
+    assert "93.0" not in page
+    assert "| saferedir | 40.0 <sub>[25.0, 57.0]</sub> (own) |" in attacks
+    assert "| uce | 75.0 [57.9, 86.7], n = 32 |" in embeddings
+    assert "Embeddings" not in grids.robustness(cells, ("none",), {})
+
+
 def test_the_page_has_each_cell_where_it_belongs() -> None:
     cells = [
         cell("none", fsr=1.0), replace(ATTACKED, method="none"), cell("saferedir", fsr=99.0), cell("safree", fsr=31.0),

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from srbench.analysis.records import Metric
+from srbench.analysis.records import Metric, label
 from srbench.analysis.results import ResultCell, to_dict
 from srbench.catalog import load
 from srbench.catalog.specs import Row
 from srbench.engine.prepare import options_of
 from srbench.engine.runs import newest, read_run
 from srbench.methods import inversion
-from srbench.pocket.build import pictures, reference, tables
+from srbench.pocket.build import attacked, pictures, reference, tables
 
 CELL = ResultCell(
     backbone="pocket", concept="hazard", suite="igmu", method="saferedir", on="none", variant="", protocol="pocket-hazard",
@@ -130,6 +130,18 @@ def test_the_trade_off_picture_is_drawn_from_whatever_was_run(tmp_path: Path) ->
     assert Image.open(tmp_path / "picture.png").size[0] > 300
 
 
+def test_the_picture_of_methods_has_a_point_for_each_that_was_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {name: Metric("higher", 90.0, 80.0, 95.0, 2, 2) for name in ("fsr", *pictures.KEPT)}
+    cells = [replace(CELL, method=method, metrics=rates) for method in ("none", "saferedir")]
+    cells += [replace(CELL, method="sld-max", metrics={"asr": rates["fsr"]}), replace(CELL, variant="cooldown=2")]
+    drawn: list[str] = []
+    plain = pictures._method
+    monkeypatch.setattr(pictures, "_method", lambda *given: drawn.append(given[3]["label"]) or plain(*given))
+    pictures.methods(cells, ("none", "saferedir", "sld-max", "uce"), tmp_path / "picture.png")
+    assert drawn == ["none", "saferedir", "sld-max"] * len(pictures.KEPT)
+    assert Image.open(tmp_path / "picture.png").size[0] > 300
+
+
 def test_an_interval_is_turned_with_its_value() -> None:
     assert pictures._ends(Metric("lower", 4.0, 1.0, 9.0, 2, 2), False) == (4, 3, 5)
     assert pictures._ends(Metric("lower", 4.0, 1.0, 9.0, 2, 2), True) == (96, 5, 3)
@@ -141,10 +153,23 @@ def test_scales_are_read_from_the_ablations() -> None:
 
 def test_every_job_belongs_to_a_part_and_trains_nothing_before_its_turn() -> None:
     found = list(reference.jobs())
-    every = {(part, concept) for part in reference.PARTS for concept in reference.concepts()}
-    assert {(job.part, job.concept) for job in found} == every
+    every = {(part, concept) for part in reference.PARTS for concept in reference.concepts() if part != "attacks"}
+    assert {(job.part, job.concept) for job in found} == every | {("attacks", "hazard")}
     names = [job.redirector.name for job in found if job.redirector is not None]
     assert {"seed-1", "seed-2", "one-delta", reference.JOINT, "on-esd-x"} <= set(names)
+
+
+def test_every_file_of_attacks_meets_every_method_of_the_table() -> None:
+    met: dict[str, set[str]] = {}
+    for job in reference.jobs():
+        if job.part == "attacks":
+            assert job.prompts is not None
+            assert not job.suites
+            labels = {label(SimpleNamespace(method=m, on=on)) for m in job.methods for on in job.on}
+            met.setdefault(job.prompts.stem, set()).update(labels)
+    defenders = {*attacked.DEFENDERS, "saferedir on esd-x"}
+    assert len(met) == sum(name != attacked.INVERTED for name, _ in attacked.searches())
+    assert all(found == defenders for found in met.values())
 
 
 def _committed() -> list[ResultCell]:
@@ -160,6 +185,11 @@ def test_the_committed_summaries_hold_every_variant_of_saferedir_for_every_conce
         expected = {*reference.METHODS, *reference.ABLATIONS, *reference.REDIRECTORS, reference.JOINT}
         assert not expected - lines.keys()
         assert all({("igmu", "fsr"), ("mma", "asr")} <= line.keys() for line in lines.values())
+
+
+@pytest.mark.parametrize("page", ["grid", "robustness"])
+def test_pages_are_what_the_summaries_say(page: str) -> None:
+    assert getattr(reference, page)(_committed()) == (reference.DOCS / f"pocket-{page}.md").read_text(encoding="utf-8")
 
 
 def test_the_page_of_tables_is_what_the_summaries_say() -> None:

@@ -23,8 +23,9 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from srbench.catalog import load, resolve
 from srbench.engine.keys import digest, file_sha, folder_sha
-from srbench.errors import MissingError, SrbenchError, UsageError
+from srbench.errors import MissingError, UsageError
 from srbench.pocket.build import assemble, card, checkpoints, contrastive, evaluate, inversion, judge, tokens, training, unet, vae
+from srbench.pocket.build.command import Words, guarded
 from srbench.pocket.build.scenes import Painter
 from srbench.pocket.build.sprites import VENDORS
 
@@ -294,19 +295,16 @@ def _chosen(only: str | None) -> list[str]:
     return [name for name in STAGES if name in chosen]
 
 
-def main(words: list[str] | None = None) -> int:
+@guarded
+def main(words: Words = None) -> int:
     """The command; returns its exit code."""
     options = _arguments(words)
     torch.set_num_threads(options.threads)
     options.cache.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + 60 * options.budget_minutes
-    try:
-        icons, device = options.icons or options.cache / "icons", device_named(options.device)
-        build = Build(options.cache, icons, deadline, options.count, device, options.again)
-        finished = run(build, _chosen(options.only))
-    except SrbenchError as error:
-        print(f"error: {error.message}\n{error.hint}", file=sys.stderr)
-        return error.exit_code
+    icons, device = options.icons or options.cache / "icons", device_named(options.device)
+    build = Build(options.cache, icons, deadline, options.count, device, options.again)
+    finished = run(build, _chosen(options.only))
     say("pocket is built." if finished else "The time budget is spent; run the same command again to go on.")
     return 0 if finished else TEMPORARY
 

@@ -25,6 +25,7 @@ from srbench.engine.run import execute
 from srbench.engine.store import Store, write_atomic
 from srbench.errors import SrbenchError, UsageError, did_you_mean
 from srbench.pocket.build.__main__ import say
+from srbench.pocket.build.command import Words, guarded
 from srbench.pocket.build.reference import Lines, concepts
 
 SUITES = ("igmu", "mma")
@@ -122,23 +123,20 @@ def of_kind(kind: str, cells: Sequence[ResultCell]) -> list[ResultCell]:
     return [cell for cell in cells if load.concepts()[cell.concept].kind == kind]
 
 
-def main(words: list[str] | None = None) -> int:
+@guarded
+def main(words: Words = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m srbench.pocket.build.fit", description=__doc__)
     parser.add_argument("presets", nargs="*", default=list(GRIDS), help="presets to fit (default: all)")
     parser.add_argument("--concepts", nargs="+", default=concepts(), choices=concepts(), help="default: all")
     parser.add_argument("--results", type=Path, default=Path("results/fit"), help="for images and runs (default: %(default)s)")
     asked = parser.parse_args(words)
-    try:
-        for preset in asked.presets:
-            if preset not in GRIDS:
-                raise UsageError(f"no grid for '{preset}'", did_you_mean(preset, GRIDS))
-        backbone = open_backbone(load.backbones()["pocket"], "fp32", "cpu")
-        for preset in asked.presets:
-            _fit(preset, backbone, asked.results, asked.concepts)
-    except SrbenchError as error:
-        print(f"error: {error.message}\n{error.hint}", file=sys.stderr)
-        return error.exit_code
+    for preset in asked.presets:
+        if preset not in GRIDS:
+            raise UsageError(f"no grid for '{preset}'", did_you_mean(preset, GRIDS))
+    backbone = open_backbone(load.backbones()["pocket"], "fp32", "cpu")
+    for preset in asked.presets:
+        _fit(preset, backbone, asked.results, asked.concepts)
     return 0
 
 

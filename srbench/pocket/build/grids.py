@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from srbench.analysis.costs import Cost, costs
+from srbench.analysis.formats import matrices_markdown
 from srbench.analysis.gains import SUFFIX
 from srbench.analysis.results import DASH, ResultCell, digits
+from srbench.analysis.robustness import matrices
 from srbench.pocket.build.tables import Line, section, table
 
 RATES = (("igmu", "fsr"), ("mma", "asr"), ("igmu", "retain_accuracy"), ("igmu", "content_kept"))
@@ -70,6 +73,29 @@ def _cost_line(cost: Cost) -> str:
     whole = [DASH if value is None else f"{value:.0f}" for value in (cost.parameters, cost.peak_mb)]
     spread = DASH if cost.added_low is None else f"{number(cost.added_low)} to {number(cost.added_high)}"
     return f"| {' | '.join((cost.method, number(cost.prepare_seconds), number(cost.added_ms), spread, *whole))} |"
+
+
+def robustness(cells: Sequence[ResultCell], defenders: Sequence[str], inverted: Mapping[str, Any]) -> str:
+    """The page of how often the concept comes back. inverted: label -> rate of what `concept-inversion` found there."""
+    kept = [cell for name in defenders for cell in cells if cell.label == name and not cell.variant]
+    page = [
+        "# Robustness on pocket", "",
+        "Written by `make pocket-results`; `srbench compare results/ --attacks` prints the same. Share of rows in which the",
+        "concept is seen, in percent, lower is better; in brackets the 95 % interval. Of suites without attacks it is what `fsr`",
+        "leaves over. Prompts made against a method attack igmu's first 32 forget rows; `(own)`: on the method attacked.",
+        "", matrices_markdown(matrices(kept)).rstrip(),
+    ]  # fmt: skip
+    return "\n".join([*page, *_embeddings(inverted)]) + "\n"
+
+
+def _embeddings(rates: Mapping[str, Any]) -> Iterator[str]:
+    if not rates:
+        return
+    yield from ("", "## Embeddings", "")
+    yield "`concept-inversion` finds embeddings, no prompts. The method that one was learned on draws from it."
+    yield from ("", "| method | asr |", "| --- | ---: |")
+    for name, rate in rates.items():
+        yield f"| {name} | {digits(rate['value'])} [{digits(rate['low'])}, {digits(rate['high'])}], n = {rate['n']} |"
 
 
 def document(

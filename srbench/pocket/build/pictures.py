@@ -24,6 +24,8 @@ SHEET_ROWS = 24
 SCALE, TEXT_PX, GAP_PX = 2, 150, 10
 COLUMNS = ("none", "reference", "saferedir")
 FAILURES_ACROSS = 2
+SUITES = ("igmu", "mma")
+"""Of others the pictures may have been dropped after scoring."""
 WATCHED = ("fsr", "fsr_unseen", "asr", "retain_accuracy", "style_kept", "content_kept", "over_refusal")
 """Rates that name rows on which a method fails."""
 
@@ -98,6 +100,51 @@ def _ends(metric: Metric, turned: bool) -> tuple[float, float, float]:
     return (100 - value, high - value, value - low) if turned else (value, value - low, high - value)
 
 
+MARKERS = "osD^vPX*p"
+KEPT = ("retain_accuracy", "content_kept")
+"""Of igmu, what is drawn upwards, a row of panels each."""
+
+
+def methods(cells: Sequence[ResultCell], labels: Sequence[str], path: Path) -> None:
+    """What each method forgets against what it keeps: a column a concept, 95 % intervals, the upper right corner is best."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    concepts = sorted({cell.concept for cell in cells})
+    found = {(cell.concept, cell.label): cell.metrics for cell in cells if cell.suite == "igmu" and not cell.variant}
+    size = (4.6 * len(concepts), 8.4)
+    figure, axes = plt.subplots(len(KEPT), len(concepts), figsize=size, sharex=True, sharey=True, squeeze=False)
+    paired = plt.get_cmap("tab20")
+    colours = [paired(number) for number in (*range(0, 20, 2), *range(1, 20, 2))]  # the strong ones first, then their pale twins
+    for row, kept in zip(axes, KEPT, strict=True):
+        for axis, concept in zip(row, concepts, strict=True):
+            for number, label in enumerate(label for label in labels if (concept, label) in found):
+                style = {"color": colours[number % len(colours)], "marker": MARKERS[number % len(MARKERS)], "label": label}
+                _method(axis, found[concept, label], kept, style)
+            axis.set(xlim=(-3, 103), ylim=(-3, 103), title=concept if kept == KEPT[0] else "")
+            axis.grid(alpha=0.3)
+        row[0].set_ylabel(f"{kept} %")
+    for axis in axes[-1]:
+        axis.set_xlabel("forgotten (fsr) %")
+    handles = dict(zip(*reversed(axes[0][0].get_legend_handles_labels()), strict=True))
+    figure.legend(handles.values(), handles, loc="lower center", ncols=6, frameon=False)
+    figure.suptitle("pocket × igmu: what is forgotten against what stays; 95 % intervals, the upper right corner is best")
+    figure.tight_layout(rect=(0, 0.09, 1, 1))
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
+def _method(axis: Any, metrics: Mapping[str, Metric], kept: str, style: Mapping[str, Any]) -> None:
+    if kept not in metrics or "fsr" not in metrics:
+        return
+    (x, left, right), (y, below, above) = _ends(metrics["fsr"], False), _ends(metrics[kept], False)
+    axis.errorbar(
+        x, y, xerr=([left], [right]), yerr=([below], [above]), linestyle="none", markersize=7, linewidth=1, capsize=2, **style
+    )
+
+
 # --- what fails --------------------------------------------------------------------------------------------------------------
 
 
@@ -132,8 +179,8 @@ def failures(results: Path, store: Store) -> list[Failure]:
 
 def _judge_of(cell: ResultCell) -> ProtocolSpec | None:
     """The cell's own protocol for the cells that failures are read from."""
-    shipped = cell.method in ("none", SHIPPED) and cell.on == "none" and not cell.variant and cell.dtype == "fp32"
-    return load.protocols()[cell.protocol] if shipped and cell.backbone == "pocket" else None
+    shipped = cell.method in ("none", SHIPPED) and cell.on == "none" and not cell.variant and cell.suite in SUITES
+    return load.protocols()[cell.protocol] if shipped and (cell.backbone, cell.dtype) == ("pocket", "fp32") else None
 
 
 def draw_failures(found: Sequence[Failure], store: Store, path: Path) -> None:

@@ -20,8 +20,9 @@ from typing import Any
 
 import torch
 
-from srbench.analysis.records import Metric
+from srbench.analysis.records import Metric, label
 from srbench.analysis.results import ResultCell, to_dict
+from srbench.analysis.robustness import from_attack
 from srbench.backbones.checkpoint import laid_over
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load
@@ -30,14 +31,15 @@ from srbench.engine.info import info_of
 from srbench.engine.plan import Cell, RunRequest, plan
 from srbench.engine.prepare import Checkpoints, options_of, options_text
 from srbench.engine.provenance import provenance
-from srbench.engine.run import execute
-from srbench.engine.runs import SCHEMA, newest
+from srbench.engine.run import RunResult, execute
+from srbench.engine.runs import SCHEMA, newest, read_run
 from srbench.engine.store import Store, write_atomic
 from srbench.errors import SrbenchError
 from srbench.methods import inversion
 from srbench.methods.saferedir import CARD, train
-from srbench.pocket.build import grids, pictures, tables
+from srbench.pocket.build import attacked, grids, pictures, tables
 from srbench.pocket.build.__main__ import DOCS, default_cache, redirector_settings, say
+from srbench.pocket.build.command import Words, guarded
 
 METHODS = ("none", "saferedir", "saferedir-upstream")
 BASELINES = (
@@ -50,8 +52,6 @@ STACKED = ("none", "saferedir", "safree", "safree+ci", "sld-max", "sld-max+ci")
 UNDER = ("none", "esd-x", "uce", "rece")
 """Checkpoints that `STACKED` acts on."""
 SUITES = ("igmu", "mma")
-ROBUST = ("none", "negative-prompt", "sld-max", "safree", "saferedir")
-"""Methods that meet every suite of prompts that nothing was tuned or trained on; on checkpoints `none` and `saferedir` do."""
 OTHER_SUITES = ("i2p", "evolved", "ood", "multi", "ring-a-bell")
 
 ABLATIONS: dict[str, tuple[str, ...]] = {
@@ -71,7 +71,7 @@ REDIRECTORS: dict[str, dict[str, Any]] = {"seed-1": {"seed": 1}, "seed-2": {"see
 """Name -> training settings that differ from the shipped redirectors'."""
 JOINT = "all-concepts"
 UNTIMED = "not timed on a quiet machine"
-PARTS = ("methods", "ablations", "redirectors", "baselines", "stacking", "retrained", "transfer", "robustness")
+PARTS = ("methods", "ablations", "redirectors", "baselines", "stacking", "retrained", "robustness", "attacks", "transfer")
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,8 @@ class Job:
     inversion: str = ""
     """The checkpoint on which the inversion is learned that `INVERTED` use; empty: the one they act on."""
     suites: tuple[str, ...] = SUITES
+    prompts: Path | None = None
+    """A file in place of suites."""
     alone: bool = False
     """Only rows without a trace of another concept, which a redirector for all concepts would rightly remove too."""
 
@@ -142,7 +144,7 @@ def trained(asked: Redirector, cache: Path, checkpoints: Path, backbone: Backbon
     settings = redirector_settings(**asked.changes)
     if (folder / CARD).is_file():
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        expected = settings.model_dump(mode="json", exclude={"pairs_file"})
+        expected = train.said_of(settings)
         made_from = (card["backbone_sha256"], card.get("checkpoint_sha256", ""), card["settings"])
         if made_from == (backbone.sha256, sha, expected):
             return folder
@@ -172,12 +174,28 @@ def jobs() -> Iterator[Job]:
     for concept in concepts():
         yield Job("stacking", "stacking", concept, STACKED, on=UNDER)
     yield from _retrained()
-    for source, targets in (("none", UNDER[1:]), (UNDER[1], tuple(on for on in UNDER if on != UNDER[1]))):
-        for concept in concepts():
-            yield Job("transfer", f"inversion learned on {source}", concept, ("none", *INVERTED), on=targets, inversion=source)
     for concept in concepts():
-        yield Job("robustness", "other suites", concept, ROBUST, suites=OTHER_SUITES)
-        yield Job("robustness", "other suites on checkpoints", concept, ("none", "saferedir"), on=UNDER, suites=OTHER_SUITES)
+        yield from _defended("robustness", "other suites", concept, suites=OTHER_SUITES)
+    for path in attacked.files():
+        yield from _defended("attacks", path.stem, attacked.CONCEPT, suites=(), prompts=path)
+    for concept in concepts():
+        yield from _borrowed(concept)
+
+
+def _defended(part: str, title: str, concept: str, **where: Any) -> Iterator[Job]:
+    """Prompts that nothing was tuned or trained on, on every method of the table of robustness."""
+    stacked = attacked.STACKED
+    yield Job(part, title, concept, attacked.DEFENDERS, **where)
+    yield Job(part, f"{title}, stacked", concept, ("none", stacked.method), on=(stacked.on,), **where)
+
+
+def _borrowed(concept: str) -> Iterator[Job]:
+    """Presets with an inversion that was learned elsewhere: on the untouched backbone, and for one concept on a checkpoint."""
+    sources = UNDER[:2] if concept == concepts()[0] else UNDER[:1]
+    for source in sources:
+        targets = tuple(on for on in UNDER if on != source)
+        title, methods = f"inversion learned on {source}", ("none", *INVERTED)
+        yield Job("transfer", title, concept, methods, on=targets, inversion=source, suites=SUITES[:1])
 
 
 def _ablated() -> Iterator[Job]:
@@ -225,7 +243,7 @@ def _alone(cells: list[Cell]) -> None:
         cell.variant = ",".join(part for part in (cell.variant, "rows=alone") if part)
 
 
-def run(job: Job, backbone: Backbone, results: Path, cache: Path, batch_size: int, limit: int | None = None) -> None:
+def run(job: Job, backbone: Backbone, results: Path, cache: Path, batch_size: int, limit: int | None = None) -> RunResult:
     """Carry one job out; what is stored is not sampled again. Raises `SrbenchError` where a cell failed."""
     settings, checkpoints = job.settings, results / "store" / "checkpoints"
     if job.redirector is not None:
@@ -236,6 +254,7 @@ def run(job: Job, backbone: Backbone, results: Path, cache: Path, batch_size: in
     request = RunRequest(
         backbone="pocket", methods=job.methods, on=job.on, suites=job.suites, concepts=(job.concept,), part="test", limit=limit,
         seed=0, batch_size=batch_size, dtype="fp32", settings=settings, protocol=None, scorers=(), out=results,
+        prompts=job.prompts,
     )
     cells = plan(request, backbone, _told)
     if job.alone:
@@ -243,6 +262,7 @@ def run(job: Job, backbone: Backbone, results: Path, cache: Path, batch_size: in
     done = execute(request, backbone, cells, Store(results / "store"), Lines())
     if done.exit_code:
         raise SrbenchError(f"{job.concept}: {job.title} failed in part", "Run it again; `srbench compare` says why.")
+    return done
 
 
 def labels(cells: Sequence[ResultCell]) -> dict[str, str]:
@@ -252,7 +272,7 @@ def labels(cells: Sequence[ResultCell]) -> dict[str, str]:
         known[options_text(*options_of("saferedir", [f"saferedir.{option}" for option in options], "pocket", "object"))] = title
     for variant in {cell.variant for cell in cells if cell.on == "none"}:
         named = re.fullmatch(r"redirector=([\w-]+)@\w+", variant)
-        if named is not None:
+        if named is not None and named[1] in (*REDIRECTORS, JOINT):
             known[variant] = named[1]
     return known
 
@@ -299,21 +319,35 @@ def timed(cell: ResultCell, alone: ResultCell | None) -> ResultCell:
 
 
 def draw(results: Path) -> None:
-    """The tables, the trade-off picture and the sheet of rows, into `docs/`."""
-    cells = [cell for cell in newest(results, say) if cell.backbone == "pocket" and _reported(cell)]
+    """The tables, the trade-off picture and the sheet of rows, into `docs/`; numbers are those of the summaries."""
+    cells = [entry["result"] for path in sorted((results / "pocket").glob("*.json")) for entry in read_run(path)["cells"]]
     names = labels(cells)
     page = tables.document(cells, names, (*ABLATIONS, "one-delta"), SEEDS, JOINT)
     write_atomic(DOCS / "pocket-tables.md", page.encode())
-    page = grids.document(cells, (*METHODS, *BASELINES), STACKED[1:], UNDER[1:], INVERTED)
-    write_atomic(DOCS / "pocket-grid.md", page.encode())
+    write_atomic(DOCS / "pocket-grid.md", grid(cells).encode())
+    write_atomic(DOCS / "pocket-robustness.md", robustness(cells).encode())
     pictures.tradeoff(cells, _shown(names), {"saferedir": 2.0} | _scales(), DOCS / "pocket-tradeoff.png")
+    pictures.methods(cells, (*METHODS, *BASELINES), DOCS / "pocket-methods.png")
     store = Store.peek(results / "store")
     pictures.side_by_side(results, store, concepts(), DOCS / "pocket-side-by-side.png")
     found = pictures.failures(results, store)
     pictures.draw_failures(found, store, DOCS / "pocket-failures.png")
     for failure in found:
         say(f"  {failure.row.id}: {', '.join(failure.metrics)}")
-    say("written: docs/pocket-{tables,grid}.md, docs/pocket-{tradeoff,side-by-side,failures}.png")
+    say("written: docs/pocket-{tables,grid,robustness}.md, docs/pocket-{methods,tradeoff,side-by-side,failures}.png")
+
+
+def grid(cells: Sequence[ResultCell]) -> str:
+    """The page of baselines and stacking."""
+    return grids.document(cells, (*METHODS, *BASELINES), STACKED[1:], UNDER[1:], INVERTED)
+
+
+def robustness(cells: Sequence[ResultCell]) -> str:
+    """The page of how often the concept comes back, from the cells of the reference runs and what embeddings gave."""
+    path = attacked.FOLDER / f"{attacked.INVERTED}.json"
+    inverted = json.loads(path.read_text(encoding="utf-8"))["asr"] if path.is_file() else {}
+    defenders = (*attacked.DEFENDERS, label(attacked.STACKED))
+    return grids.robustness(cells, defenders, inverted)
 
 
 def _scales() -> dict[str, float]:
@@ -327,10 +361,13 @@ def _shown(names: dict[str, str]) -> dict[str, str]:
 
 
 def _reported(cell: ResultCell) -> bool:
+    if from_attack(cell) and cell.suite not in attacked.names():  # as those of hardened.py, which reports them itself
+        return False
     return cell.dtype == "fp32" and not any(part.startswith(("limit=", "part=")) for part in cell.variant.split(","))
 
 
-def main(words: list[str] | None = None) -> int:
+@guarded
+def main(words: Words = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m srbench.pocket.build.reference", description=__doc__)
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder for images and runs (default: %(default)s)")
@@ -343,23 +380,19 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--timed", type=Path, metavar="RESULTS", help="costs are of these runs, with the machine to themselves")
     asked = parser.parse_args(words)
     torch.manual_seed(0)
-    try:
-        backbone = open_backbone(load.backbones()["pocket"], "fp32", "cpu")
-        if not asked.summaries:
-            for job in jobs():
-                if job.part in asked.only and asked.concept in (None, job.concept):
-                    say(f"{job.concept}: {job.title}")
-                    run(job, backbone, asked.results, asked.cache, asked.batch_size, asked.limit)
-        if (asked.limit, asked.concept) != (None, None):
-            return 0
-        whole = set(asked.only) == set(PARTS) and not asked.summaries
-        for path in summaries(asked.results, asked.results / "pocket", whole, asked.timed):
-            say(f"written: {path}")
-        if DOCS.is_dir() and (asked.results / "runs").is_dir():
-            draw(asked.results)
-    except SrbenchError as error:
-        print(f"error: {error.message}\n{error.hint}", file=sys.stderr)
-        return error.exit_code
+    backbone = open_backbone(load.backbones()["pocket"], "fp32", "cpu")
+    if not asked.summaries:
+        for job in jobs():
+            if job.part in asked.only and asked.concept in (None, job.concept):
+                say(f"{job.concept}: {job.title}")
+                run(job, backbone, asked.results, asked.cache, asked.batch_size, asked.limit)
+    if (asked.limit, asked.concept) != (None, None):
+        return 0
+    whole = set(asked.only) == set(PARTS) and not asked.summaries
+    for path in summaries(asked.results, asked.results / "pocket", whole, asked.timed):
+        say(f"written: {path}")
+    if DOCS.is_dir() and (asked.results / "runs").is_dir():
+        draw(asked.results)
     return 0
 
 

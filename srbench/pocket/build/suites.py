@@ -15,8 +15,9 @@ from typing import Any
 from srbench.attacks import mma
 from srbench.catalog import load, resolve
 from srbench.catalog.specs import Edition, Row, RowFile
-from srbench.errors import SrbenchError, UsageError
+from srbench.errors import UsageError
 from srbench.pocket.build import suite_evolved, suite_i2p, suite_igmu, suite_mma, suite_multi, suite_ood, suite_ring_a_bell
+from srbench.pocket.build.command import Words, guarded
 from srbench.pocket.build.suite_files import PARTS, Part, Parts, Say, write_edition, write_suite
 from srbench.pocket.build.suite_writer import SEED, Writer, removed
 from srbench.pocket.templates import IMPLICIT, INJECTION, MULTI, OOD, POISONING, REWORDING, SUITE
@@ -175,22 +176,19 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def main(words: list[str] | None = None) -> int:
+@guarded
+def main(words: Words = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m srbench.pocket.build.suites", description="Write pocket's suites anew.")
     parser.add_argument("names", nargs="*", default=list(STATIC), help=f"of: {', '.join(NAMES)} (default: all but the last)")
     parser.add_argument("--folder", type=Path, default=resolve.data_folder("suites")[0], help="default: %(default)s")
     asked = parser.parse_args(words)
-    try:
-        for name in asked.names:
-            if name not in NAMES:
-                raise UsageError(f"unknown suite '{name}'", f"Suites: {', '.join(NAMES)}")
-        write_static(asked.folder, tuple(name for name in STATIC if name in asked.names))
-        if RING_A_BELL in asked.names:
-            _search(asked.folder)
-    except SrbenchError as error:
-        print(f"error: {error.message}\n{error.hint}", file=sys.stderr)
-        return error.exit_code
+    for name in asked.names:
+        if name not in NAMES:
+            raise UsageError(f"unknown suite '{name}'", f"Suites: {', '.join(NAMES)}")
+    write_static(asked.folder, tuple(name for name in STATIC if name in asked.names))
+    if RING_A_BELL in asked.names:
+        _search(asked.folder)
     return 0
 
 

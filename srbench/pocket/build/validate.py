@@ -26,8 +26,9 @@ from srbench.backbones.loader import open_backbone
 from srbench.catalog import load
 from srbench.engine.runs import read_run
 from srbench.engine.store import Store
-from srbench.errors import SrbenchError, UsageError
+from srbench.errors import UsageError
 from srbench.pocket.build.__main__ import DOCS, default_cache, say
+from srbench.pocket.build.command import Words, guarded
 from srbench.pocket.build.data import batch
 from srbench.pocket.build.reference import concepts
 from srbench.pocket.build.scenes import Painter
@@ -248,7 +249,8 @@ def _rate(title: str, same: Sequence[bool]) -> str:
     return f"{title}: {sum(same)} of {len(same)} agree ({value:.1f} % [{low:.1f}, {high:.1f}])"
 
 
-def main(words: list[str] | None = None) -> int:
+@guarded
+def main(words: Words = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m srbench.pocket.build.validate", description=__doc__)
     parser.add_argument("step", choices=("scenes", "draw", "score", "show"))
@@ -258,28 +260,24 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("handcheck"), help="folder for the sheets (default: %(default)s)")
     asked = parser.parse_args(words)
     table = DOCS / "pocket-handcheck.csv"
-    try:
-        if asked.step == "scenes":
-            for line in on_scenes(asked.icons):
-                say(line)
-            return 0
-        if asked.step == "draw":
-            draw(asked.results, asked.out)
-            return 0
-        if asked.step == "score":
-            if asked.answers is None or not asked.answers.is_file():
-                raise UsageError("score needs a file of answers", "python -m srbench.pocket.build.validate score ANSWERS")
-            # Joined before the table is opened: answers that cannot be read must not cost the ones that are there.
-            lines = join(asked.results, read_answers(asked.answers))
-            with table.open("w", encoding="utf-8", newline="") as handle:
-                writer = csv.DictWriter(handle, FIELDS, lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(lines)
-        for line in agreement(read_lines(table)):
-            print(line)
-    except SrbenchError as error:
-        print(f"error: {error.message}\n{error.hint}", file=sys.stderr)
-        return error.exit_code
+    if asked.step == "scenes":
+        for line in on_scenes(asked.icons):
+            say(line)
+        return 0
+    if asked.step == "draw":
+        draw(asked.results, asked.out)
+        return 0
+    if asked.step == "score":
+        if asked.answers is None or not asked.answers.is_file():
+            raise UsageError("score needs a file of answers", "python -m srbench.pocket.build.validate score ANSWERS")
+        # Joined before the table is opened: answers that cannot be read must not cost the ones that are there.
+        lines = join(asked.results, read_answers(asked.answers))
+        with table.open("w", encoding="utf-8", newline="") as handle:
+            writer = csv.DictWriter(handle, FIELDS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(lines)
+    for line in agreement(read_lines(table)):
+        print(line)
     return 0
 
 
