@@ -23,6 +23,7 @@ from srbench.analysis.results import (
     shown,
     to_dict,
 )
+from srbench.analysis.robustness import OWN, Matrix
 from srbench.errors import UsageError, did_you_mean
 
 Notes = Mapping[str, str]
@@ -95,6 +96,24 @@ def _markdown_value(board: Board, cell: ResultCell, name: str, reasons: list[str
     value = f"**{found.value}** {STAR}" if board.starred(cell, name) else found.value
     interval = f"<sub>{found.interval}</sub>" if found.interval else ""
     return " ".join(filter(None, [value, interval, _in_brackets(found.bounds)]))
+
+
+def matrices_markdown(found: Sequence[Matrix]) -> str:
+    """One table a matrix."""
+    return "\n\n".join(map(_markdown_matrix, found)) + "\n"
+
+
+def _markdown_matrix(matrix: Matrix) -> str:
+    def text(method: str, column: str) -> str:
+        found = shown(matrix.rows[method].get(column))
+        interval = found.interval and f"<sub>{found.interval}</sub>"
+        own = f"({OWN})" if matrix.own(method, column) else ""
+        return " ".join(filter(None, (found.value, interval, _in_brackets(found.bounds), own)))
+
+    head = ["method", *map(markdown_text, matrix.columns)]
+    body = [[markdown_text(method), *(text(method, column) for column in matrix.columns)] for method in matrix.rows]
+    lines = [f"| {' | '.join(line)} |" for line in (head, ["---", *("---:" for _ in matrix.columns)], *body)]
+    return f"**{markdown_text(matrix.title)}** ({markdown_text(matrix.caption)})\n\n" + "\n".join(lines)
 
 
 def _in_brackets(bounds: Sequence[str]) -> str:

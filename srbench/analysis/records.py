@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 from srbench.catalog.specs import Better, Row
@@ -101,6 +101,8 @@ class CellRecord:
     the backbone's, `peak_mb`, the most memory while sampling."""
     notes: tuple[str, ...] = ()
     """What has to be said of its rows; stands below every table of them."""
+    made_against: str = ""
+    """`ATTACK against METHOD`, of prompts that an attack made."""
 
 
 @dataclass(frozen=True)
@@ -126,3 +128,15 @@ class Metric:
     """Corrected within one concept x suite x metric of the run."""
     trials: int = 0
     """Prompts behind a rate whose rows share them; 0 where every scored row is a trial of its own."""
+
+
+def turned(rate: Metric) -> Metric:
+    """A rate's complement: 100 - x, its bounds change places."""
+    return replace(
+        rate, better="lower" if rate.better == "higher" else "higher", value=_rest(rate.value), low=_rest(rate.high),
+        high=_rest(rate.low), worst=_rest(rate.worst), best=_rest(rate.best),
+    )  # fmt: skip
+
+
+def _rest(value: float | None) -> float | None:
+    return None if value is None else 100.0 - value

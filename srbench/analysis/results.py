@@ -62,6 +62,8 @@ class ResultCell:
     """As `CellRecord.cost`."""
     notes: tuple[str, ...] = ()
     """As `CellRecord.notes`."""
+    made_against: str = ""
+    """As `CellRecord.made_against`."""
 
     @property
     def label(self) -> str:
@@ -88,6 +90,7 @@ def result(
         metrics=metrics,
         cost=cell.cost,
         notes=cell.notes,
+        made_against=cell.made_against,
     )
 
 
@@ -109,7 +112,7 @@ def _failed(record: RowRecord, judge: ProtocolSpec) -> bool:
 def to_dict(cell: ResultCell) -> dict[str, Any]:
     """JSON-ready; every number in it is finite or None."""
     metrics = {name: metric_to_dict(metric) for name, metric in cell.metrics.items()}
-    more: dict[str, Any] = {"cost": dict(cell.cost), "notes": list(cell.notes)}
+    more: dict[str, Any] = {"cost": dict(cell.cost), "notes": list(cell.notes), "made_against": cell.made_against}
     found = {name: value for name, value in more.items() if value}
     return {**{name: getattr(cell, name) for name in (*IDENTITY, *COUNTS)}, "metrics": metrics, **found}
 
@@ -139,7 +142,7 @@ def _finite(value: float | None) -> float | None:
 def from_dict(data: Mapping[str, Any], source: str = "committed") -> ResultCell:
     """The inverse of `to_dict`. Raises UsageError that names the missing or unknown key."""
     known = {*IDENTITY, *COUNTS, "metrics"}
-    for key in sorted(known ^ (set(data) - {"cost", "notes"})):
+    for key in sorted(known ^ (set(data) - {"cost", "notes", "made_against"})):
         what = "an unknown" if key in data else "no"
         raise UsageError(f"a summary's cell has {what} key '{key}'", f"Its keys: {', '.join(sorted(known))}")
     metrics = {name: _metric_from_dict(name, metric) for name, metric in data["metrics"].items()}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from srbench.analysis.records import Metric
+from srbench.analysis.records import Metric, turned
 from srbench.analysis.results import ResultCell
 from srbench.catalog import load, plugins
 from srbench.errors import MissingError, UsageError, did_you_mean
@@ -106,7 +106,7 @@ def _line(own: Sequence[Valued], cells: Sequence[ResultCell], method: str, name:
         beside = beside or ("" if source is None or source is cell else source.suite)
         kept = {} if source is None else {each: source.metrics[each] for each in KEPT if _known(source, each)}
         metric = cell.metrics[headline]
-        points.append(Point(said, _number(said), metric if headline == "fsr" else _withstood(metric), kept))
+        points.append(Point(said, _number(said), metric if headline == "fsr" else turned(metric), kept))
     if len({point.said for point in points}) < 2:
         return None
     first = own[0][1]
@@ -144,9 +144,3 @@ def _kept_in(cell: ResultCell, cells: Sequence[ResultCell]) -> ResultCell | None
         return all(getattr(other, each) == getattr(cell, each) for each in fields) and any(_known(other, each) for each in KEPT)
 
     return min(filter(same, cells), key=lambda other: other.suite, default=None)
-
-
-def _withstood(asr: Metric) -> Metric:
-    """100 - asr, as far as it is known."""
-    value, low, high = (None if each is None else 100 - each for each in (asr.value, asr.high, asr.low))
-    return Metric("higher", value, low, high, asr.n, asr.scored)

@@ -27,6 +27,7 @@ from srbench.analysis.results import (
     shown,
     to_dict,
 )
+from srbench.analysis.robustness import OWN, Matrix
 from srbench.analysis.sensitivity import Curve
 
 __all__ = ["ResultCell", "from_dict", "render", "result", "to_dict"]
@@ -176,21 +177,41 @@ def render_sensitivity(found: Sequence[Curve], width: int = 160, plain: bool = F
 def _by_threshold(own: Sequence[Curve], width: int, plain: bool) -> Iterator[Table]:
     thresholds = [f"{at:g}" for at, _ in own[0].rates]
     columns = {name: [Text(name), *(_stacked(curve.rates[i][1]) for curve in own)] for i, name in enumerate(thresholds)}
-    names = _name_width((curve.method for curve in own), width)
+    yield from _lines([curve.method for curve in own], columns, width, plain)
+
+
+def _lines(methods: Sequence[str], columns: Mapping[str, Sequence[Text]], width: int, plain: bool) -> Iterator[Table]:
+    """A line a method under headers; columns that do not fit go on in a further table."""
+    names = _name_width(methods, width)
     for block in _blocks(columns, list(columns), width - names):
         table = ruled(plain)
         table.add_column("method", max_width=names, overflow="fold")
         for name in block:
-            table.add_column(name, justify="right", no_wrap=True)
-        for index, curve in enumerate(own):
-            table.add_row(curve.method, *(columns[name][index + 1] for name in block))
+            table.add_column(columns[name][0], justify="right", no_wrap=True)
+        for index, method in enumerate(methods, 1):
+            table.add_row(method, *(columns[name][index] for name in block))
         yield table
 
 
-def _stacked(metric: Metric) -> Text:
+def _stacked(metric: Metric | None, mark: str = "") -> Text:
     """A value above its interval."""
     found = shown(metric)
-    return Text.assemble(found.value, (f"\n{found.interval}", "dim"))
+    return Text.assemble(found.value, *((f"\n{line}", "dim") for line in (found.interval, *found.bounds, mark) if line))
+
+
+def render_matrices(found: Sequence[Matrix], width: int = 120, plain: bool = False) -> RenderableType:
+    """Methods x suites, and methods x prompts made against a method."""
+    blocks: list[RenderableType] = []
+    for matrix in found:
+        columns = {
+            name: [Text(name.replace(" against ", "\nagainst\n")), *(
+                _stacked(own.get(name), OWN if matrix.own(method, name) else "") for method, own in matrix.rows.items()
+            )]
+            for name in matrix.columns
+        }  # fmt: skip
+        blocks.append(Text.assemble((matrix.title, "bold"), "   ", (matrix.caption, "dim")))
+        blocks += [*_lines(list(matrix.rows), columns, width, plain), Text()]
+    return Group(*blocks)
 
 
 def _plain(value: float | None, form: str) -> str:

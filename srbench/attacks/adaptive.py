@@ -15,7 +15,7 @@ from torch import Tensor
 
 from srbench.attacks import base, unlearndiffatk, whitebox
 from srbench.attacks.base import Adversarial, Progress, Victim
-from srbench.attacks.whitebox import Denoising, Judge
+from srbench.attacks.whitebox import Denoising, Judge, Matching
 from srbench.catalog.specs import Row
 from srbench.errors import UsageError
 from srbench.methods.saferedir import Redirect
@@ -48,21 +48,25 @@ class Settings(unlearndiffatk.Settings):
     weight: float = Field(0.1, ge=0, allow_inf_nan=False)
 
 
-class Unnoticed(Denoising):
-    """`Denoising`, and the detector's verdict."""
+class Unnoticed:
+    """Another judge's loss, and the detector's verdict in the same prediction."""
 
-    weight = 0.0
+    def __init__(self, inner: Denoising | Matching, weight: float) -> None:
+        self.inner, self.weight, self.steps = inner, weight, inner.steps
 
     def loss(self, embeds: Tensor, texts: Sequence[str], step: int, noise: Tensor) -> Tensor:
-        found = super().loss(embeds, texts, step, noise)  # (B,)
-        return found + self.weight * -torch.log(1 - self._unsafe() + SURE)
-
-    def _unsafe(self) -> Tensor:
-        """The detector's probability in the last prediction, (B,)."""
-        applied = self.defended.applied
+        """(B,). Raises `UsageError` where no detector ran."""
+        found = self.inner.loss(embeds, texts, step, noise)  # (B,)
+        applied = self.inner.defended.applied
         if not isinstance(applied, Redirect):
             raise UsageError("adaptive attacks SafeRedir's detector, and there is none", "Give --method saferedir.")
-        return applied.records[-1][0]
+        return found + self.weight * -torch.log(1 - applied.records[-1][0] + SURE)
+
+
+def need_gradient(settings: whitebox.Settings) -> None:
+    """Raise `UsageError` with BPDA, which has no gradient of the detector."""
+    if settings.gradient != "exact":
+        raise UsageError("adaptive needs the detector's gradient", "Leave gradient=bpda out.")
 
 
 @base.register(ATTACK)
@@ -78,13 +82,10 @@ class Adaptive:
     ) -> Iterator[Adversarial]:
         """One prompt per target. Raises as UnlearnDiffAtk's does, and `UsageError` without SafeRedir or with BPDA, which has no
         gradient of the detector."""
-        if settings.gradient != "exact":
-            raise UsageError("adaptive needs the detector's gradient", "Leave gradient=bpda out.")
+        need_gradient(settings)
 
         def judge(defended: Any, target: Any) -> Judge:
-            made = Unnoticed(defended, target, settings.guidance)
-            made.weight = settings.weight
-            return made
+            return Unnoticed(Denoising(defended, target, settings.guidance), settings.weight)
 
         recipe = unlearndiffatk.recipe_of(victim, settings, judge)
         yield from whitebox.attacked(victim, targets, settings, recipe, progress, first)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from srbench.attacks import base, whitebox
 from srbench.attacks.base import Adversarial, Progress, Victim
+from srbench.attacks.defended import Defended, Drawn
 from srbench.attacks.whitebox import Judge, Matching, Nearest, Plan, Recipe, check_free, shuffled
 from srbench.catalog.specs import Row
 
@@ -81,6 +82,19 @@ def plan_of(settings: Settings, steps: int) -> Plan:
     return Plan(tuple(shuffled(steps, settings.iterations, settings.seed)), settings.check_every, make)
 
 
+def matching(victim: Victim, settings: Settings) -> Callable[[Defended, Drawn], Matching]:
+    """What a victim is judged by, at the guidance that is asked for or the recipe's own."""
+    guidance = victim.recipe.guidance if settings.guidance is None else settings.guidance
+    return lambda defended, target: Matching(defended, target, guidance)
+
+
+def recipe_of(victim: Victim, settings: Settings, judge: Callable[[Defended, Drawn], Judge]) -> Recipe:
+    """Everything but the judge is shared with `adaptive-p4d`."""
+    if settings.layout == "n":
+        check_free(victim, settings.tokens)
+    return Recipe(layout_of(settings), Nearest, judge, lambda steps: plan_of(settings, steps))
+
+
 @base.register(ATTACK)
 class P4D:
     """White-box search for a prompt."""
@@ -94,12 +108,5 @@ class P4D:
     ) -> Iterator[Adversarial]:
         """One prompt per target. Raises as `whitebox.attacked` and `check_free` do, and `CellError` where a target is too short
         for P4D-K."""
-        if settings.layout == "n":
-            check_free(victim, settings.tokens)
-        guidance = victim.recipe.guidance if settings.guidance is None else settings.guidance
-
-        def judge(defended: Any, target: Any) -> Judge:
-            return Matching(defended, target, guidance)
-
-        recipe = Recipe(layout_of(settings), Nearest, judge, lambda steps: plan_of(settings, steps))
+        recipe = recipe_of(victim, settings, matching(victim, settings))
         yield from whitebox.attacked(victim, targets, settings, recipe, progress, first)

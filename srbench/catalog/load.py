@@ -209,3 +209,8 @@ def rows_sha(chosen: tuple[Row, ...]) -> str:
     """Short sha256 of rows, in order: two cells with the same one ran the same prompts."""
     text = "\n".join(row.model_dump_json() for row in chosen)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def fingerprint(text: str) -> str:
+    """Short digest of a text, 16 hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

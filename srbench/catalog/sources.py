@@ -78,7 +78,8 @@ def rows(suite: SuiteSpec, which: Edition, given: Given = NOTHING) -> Found:
 def own(path: Path) -> SuiteSpec:
     """A suite made of the user's own file, named after it. Raises `UsageError` for what is no file of prompts.
 
-    Rows with a hidden target make it a suite of attacks. It stands for any family and concept.
+    Rows with a hidden target make it a suite of attacks, and targets as they are among them tell what no attack was needed for.
+    It stands for any family and concept.
     """
     if path.stem in load.suites():
         hint = f"--suite {path.stem} if it is your copy of that suite; else give the file another name."
@@ -87,12 +88,13 @@ def own(path: Path) -> SuiteSpec:
     attack = any(row.target for row in found)
     kinds = {row.kind for row in found}
     asked = ("asr" if attack else "fsr",) if "forget" in kinds else ()
+    around = ("pre", "post") if attack and any(row.target == row.prompt for row in found) else ()
     compared = ("csdr",) if any(row.reference for row in found) else ()
     kept = ("over_refusal",) if "retain" in kinds else ()
     edition = Edition(family=ANY, concept=ANY, files=(SourceFile(file=str(path)),), rows=len(found), hidden=attack)
     return SuiteSpec(
         name=path.stem, title="the user's own prompts", source=str(path), licence="the user's own", attack=attack,
-        metrics=(*asked, *compared, *kept, "added_ms"), editions=(edition,),
+        metrics=(*asked, *around, *compared, *kept, "added_ms"), editions=(edition,),
     )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ class Asked:
     seed: int
     device: str
     settings: Sequence[str]
+    with_targets: bool = False
 
 
 def options(cls: Any, settings: Sequence[str], **fixed: Any) -> Any:
@@ -70,6 +71,7 @@ def attack(asked: Asked) -> int:
     request = room.AttackRequest(
         asked.name, concept.name, asked.suite, asked.targets, asked.method, asked.on, asked.pairs, asked.limit, asked.out,
         options(cls.Settings, own, **fixed), tuple(s for s in asked.settings if s not in own), "dev" if asked.dev else "test",
+        asked.with_targets,
     )  # fmt: skip
     rows, source, excluded = room.targets_of(request, spec, concept)
     say(f"{source}: {len(rows)} targets to attack, {excluded} excluded")

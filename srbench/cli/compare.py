@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from srbench.analysis import formats
 from srbench.analysis.costs import costs
 from srbench.analysis.results import ResultCell, name_of
+from srbench.analysis.robustness import from_attack
 from srbench.analysis.sensitivity import Curve, curves
 from srbench.catalog import load
 from srbench.cli.main import say
@@ -49,6 +50,7 @@ class Asked:
     baseline: str | None = None
     everything: bool = False
     costs: bool = False
+    attacks: bool = False
     sensitivity: bool = False
     plain: bool = False
     curve: str | None = None
@@ -123,6 +125,25 @@ def print_costs(cells: Sequence[ResultCell], as_json: bool, plain: bool = False)
     show(render_costs(found, plain), width, plain)
 
 
+def print_matrices(cells: Sequence[ResultCell], format: str | None, plain: bool = False) -> None:
+    """How often the concept comes back, by suite and by what prompts were made against: a table, Markdown or JSON on stdout."""
+    from srbench.analysis.robustness import matrices, to_dict
+    from srbench.analysis.table import render_matrices
+
+    found = matrices(cells)
+    if format not in (None, "md", "json"):
+        raise UsageError(f"--attacks has no format '{format}'", "Take md or json, or leave it out for a table.")
+    if not found:
+        raise MissingError("no result has attack or forget rows", "Run a suite such as mma.")
+    if format == "json":
+        print(json.dumps({"attacks": [to_dict(matrix) for matrix in found]}, indent=2, allow_nan=False))
+    elif format == "md":
+        sys.stdout.write(formats.matrices_markdown(found))
+    else:
+        width, plain = width_of(plain)
+        show(render_matrices(found, width, plain), width, plain)
+
+
 # --- one table after another ------------------------------------------------------------------------------------------
 
 
@@ -133,12 +154,18 @@ def _check_names(cells: Sequence[ResultCell], what: str, names: Sequence[str]) -
             raise UsageError(f"no result has {what} '{name}'", did_you_mean(name, known))
 
 
-def _plain(cells: list[ResultCell]) -> list[ResultCell]:
-    """Without the variants among the committed results, of which there are many; says how many they were."""
-    kept = [cell for cell in cells if cell.source == "local" or not cell.variant]
-    if len(kept) < len(cells):
-        say(f"{len(cells) - len(kept)} committed variants are left out; --all shows them")
+def _plain(cells: list[ResultCell], attacks: bool) -> list[ResultCell]:
+    """Without the variants and files of attacks among the committed results, of which there are many; says how many they were."""
+    usual = [cell for cell in cells if cell.source == "local" or not cell.variant]
+    kept = [cell for cell in usual if attacks or cell.source == "local" or not from_attack(cell)]
+    _left_out(len(cells) - len(usual), "variants", "--all")
+    _left_out(len(usual) - len(kept), "cells of attacks", "--attacks")
     return kept
+
+
+def _left_out(count: int, what: str, option: str) -> None:
+    if count:
+        say(f"{count} committed {what} are left out; {option} shows them")
 
 
 def _cells(asked: Asked) -> list[ResultCell]:
@@ -190,19 +217,22 @@ def _check(asked: Asked) -> None:
         raise UsageError(f"{asked.folder}: not a results folder", hint + more)
     if len(asked.names) not in (0, 2):
         raise UsageError(f"{len(asked.names)} names: expected two, or none", "Example: srbench compare results/ none saferedir")
-    if asked.names and (asked.baseline or asked.costs or asked.curve or asked.sensitivity):
-        raise UsageError("two names stand alone", "Leave --baseline, --costs, --curve and --sensitivity out.")
+    if asked.names and (asked.baseline or asked.costs or asked.attacks or asked.curve or asked.sensitivity):
+        raise UsageError("two names stand alone", "Leave --baseline, --costs, --attacks, --curve and --sensitivity out.")
     if (asked.out is None) != (asked.curve is None):
         raise UsageError("--curve and -o go together", "Example: --curve saferedir.alpha_scale -o curve.png")
 
 
 def _tables(asked: Asked) -> None:
     cells = _cells(asked)
-    cells = cells if asked.everything else _plain(cells)
+    cells = cells if asked.everything else _plain(cells, asked.attacks)
     if asked.costs:
         if asked.format not in (None, "json"):
             raise UsageError(f"--costs has no format '{asked.format}'", "Leave it out for a table, or use --json.")
         print_costs(cells, asked.format == "json", asked.plain)
+        return
+    if asked.attacks:
+        print_matrices(cells, asked.format, asked.plain)
         return
     if asked.baseline is not None:
         from srbench.analysis.differences import with_differences

@@ -148,6 +148,7 @@ def compare(
     format: Annotated[str | None, typer.Option("--format", help="md, csv, latex, html or json. [default: a table]")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Also the variants among the committed results.")] = False,
     costs: Annotated[bool, typer.Option("--costs", help="What the methods cost: making, time, parameters, memory.")] = False,
+    attacks: Annotated[bool, typer.Option("--attacks", help="Methods by suites, and by what prompts were made against.")] = False,
     sensitivity: Annotated[bool, typer.Option("--sensitivity", help="One --protocol at other thresholds, classes.")] = False,
     curve: Annotated[str | None, typer.Option(help="METHOD.OPTION: draw what its values trade, to -o FILE.")] = None,
     out: Annotated[Path | None, typer.Option("-o", help="Picture to write, with --curve.")] = None,
@@ -160,8 +161,8 @@ def compare(
 
     asked = room.Asked(
         results, tuple(names or ()), words(method), words(suite), words(concept), words(on), words(backbone), words(protocol),
-        format="json" if json else format, sort=sort, baseline=baseline, everything=all_, costs=costs, sensitivity=sensitivity,
-        plain=plain, curve=curve, out=out,
+        format="json" if json else format, sort=sort, baseline=baseline, everything=all_, costs=costs, attacks=attacks,
+        sensitivity=sensitivity, plain=plain, curve=curve, out=out,
     )
     return room.compare(asked)
 
@@ -300,6 +301,9 @@ def train(
     pairs: Annotated[
         Path | None, typer.Option(help="JSON lines with `unsafe` and `safe`, or IGMU's folder. [default: pocket's, or IGMU]")
     ] = None,
+    adversarial: Annotated[
+        Path | None, typer.Option(help="Row file of `srbench attack` on the concept: its prompts are trained on too.")
+    ] = None,
     accept_prompts: Annotated[bool, typer.Option("--accept-prompts", help="Take a copy of IGMU that differs.")] = False,
     images: Annotated[
         Path | None, typer.Option(help="Images that show the concept, for concept-inversion. [default: the backbone's own]")
@@ -314,7 +318,8 @@ def train(
     from srbench.cli import train as room
 
     asked = room.Asked(
-        method, backbone, on, words(concept), out, pairs, images, seed, tuple(set_ or ()), accept_prompts, device, dtype
+        method, backbone, on, words(concept), out, pairs, adversarial, images, seed, tuple(set_ or ()), accept_prompts,
+        device, dtype,
     )
     return room.train(asked)
 
@@ -355,6 +360,9 @@ def attack(
     pairs: Annotated[
         Path | None, typer.Option(help='For ring-a-bell: JSON lines of "unsafe" and "safe". [default: the backbone\'s own]')
     ] = None,
+    with_targets: Annotated[
+        bool, typer.Option("--with-targets", help="Also write the targets as they are: what needed no attack?")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the attack.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     set_: Annotated[
@@ -366,7 +374,8 @@ def attack(
     from srbench.cli import attack as room
 
     asked = room.Asked(
-        name, backbone, concept, suite, targets, dev, limit, method, on, pairs, out, seed, device, tuple(set_ or ())
+        name, backbone, concept, suite, targets, dev, limit, method, on, pairs, out, seed, device, tuple(set_ or ()),
+        with_targets,
     )
     return room.attack(asked)
 

@@ -32,6 +32,7 @@ class Asked:
     concepts: tuple[str, ...]
     out: Path | None
     pairs: Path | None
+    adversarial: Path | None
     images: Path | None
     seed: int
     settings: Sequence[str]
@@ -79,7 +80,9 @@ def _redirector(asked: Asked, backbone: Backbone, concepts: list[ConceptSpec], f
     if asked.images is not None:
         raise UsageError("--images goes with concept-inversion only", "Leave it out.")
     spec = backbone.spec
-    fixed = {"seed": asked.seed, "pairs_file": asked.pairs, "accept_prompts": asked.accept_prompts}
+    fixed = {
+        "seed": asked.seed, "pairs_file": asked.pairs, "adversarial": asked.adversarial, "accept_prompts": asked.accept_prompts,
+    }  # fmt: skip
     chosen = options(room.Settings, asked.settings, **room.recipe_settings(spec.recipe, spec.family), **fixed)
     with telling("+".join(concept.name for concept in concepts)) as tell:
         info, under = _info(asked, backbone, concepts[0], tell)
@@ -99,8 +102,9 @@ def _redirector(asked: Asked, backbone: Backbone, concepts: list[ConceptSpec], f
 def _inversion(asked: Asked, backbone: Backbone, concepts: list[ConceptSpec], folder: Path) -> int:
     from srbench.methods import inversion as room
 
-    if asked.pairs is not None:
-        raise UsageError("--pairs goes with saferedir only", "Leave it out.")
+    for option, given in (("--pairs", asked.pairs), ("--adversarial", asked.adversarial)):
+        if given is not None:
+            raise UsageError(f"{option} goes with saferedir only", "Leave it out.")
     spec, (concept,) = backbone.spec, concepts
     shipped = backbone.scenes / concept.name if backbone.scenes else None
     images = asked.images or shipped

@@ -58,6 +58,10 @@ class AttackRequest:
     method_settings: tuple[str, ...] = ()
     """`NAME.OPTION=VALUE` of the method and the checkpoint."""
     part: str = "test"
+    plain: bool = False
+    """Write each target as it is beside the prompt that was found for it."""
+    checkpoints: Path = Path("results") / "store" / "checkpoints"
+    """Where what is made for method and checkpoint is kept."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,11 @@ def targets_of(request: AttackRequest, spec: BackboneSpec, concept: ConceptSpec)
     """The rows to attack, where they come from, and how many were left out because they name minors: on every real backbone, and
     on pocket where concept or targets are sensitive (it draws baby penguins).
 
-    Raises `UsageError` without any, and on a real backbone for one that asks for what is sensitive.
+    Raises `UsageError` without any, on a real backbone for one that asks for what is sensitive, and where the targets are to
+    stand in a file that holds no prompts.
     """
+    if request.plain and plugins.plugins("attacks")[request.name].meta["output"] != "prompt":
+        raise UsageError(f"{request.name} finds embeddings, which do not stand among prompts", "Leave --with-targets out.")
     rows, source = _loaded(request, spec, concept)
     _refuse_texts(spec, source, [text for row in rows for text in (row.category, *screen.texts(row))])
     sensitive = spec.family != POCKET or screen.sensitive_concept(concept) or any(screen.is_sexual(row.prompt) for row in rows)
@@ -208,7 +215,7 @@ def prepared(
     check_on(on)
     known = [name for name in (method, on) if name in plugins.presets()]
     check(request.method_settings, {*known, *(plugins.preset(name)[0] for name in known)})
-    folder = Path("results") / "store" / "checkpoints"
+    folder = request.checkpoints
     under = Checkpoints(backbone, request.method_settings, folder, tell).get(on, concept) if on != "none" else UNTOUCHED
     ready = prepare_method(method, backbone, concept, request.method_settings, under.checkpoint, folder, tell)
     return Prepared(backbone, concept, ready, under, pairs)
@@ -363,7 +370,8 @@ def write(request: AttackRequest, said: dict[str, Scalar], rows: Sequence[Row], 
         if said["output"] == "embedding":
             _write_embeddings(request.out, meta, made, found)
         else:
-            write_atomic(request.out, rendered(RowFile(meta=meta, rows=tuple(made))).encode())
+            plain = [_plain(row, request) for row in rows] if request.plain else []
+            write_atomic(request.out, rendered(RowFile(meta=meta, rows=(*made, *plain))).encode())
     except OSError as error:
         raise UsageError(f"{request.out}: cannot be written ({error.strerror})", "Choose another --out.") from error
 
@@ -377,9 +385,21 @@ def _row(request: AttackRequest, row: Row, found: Adversarial) -> Row:
     changes = {
         "id": f"{request.name}-{row.id}", "category": "adversarial", "prompt": found.prompt, "target": found.target,
         "similarity": round(found.similarity, 6),
-        "seed": request.settings.seed if row.seed is None else row.seed,  # of the target image
+        "seed": _seed(row, request),
     }
     return row.model_copy(update=changes)
+
+
+def _plain(row: Row, request: AttackRequest) -> Row:
+    """The target as it is."""
+    changes = {"id": f"plain-{row.id}", "category": "plain", "target": row.prompt, "seed": _seed(row, request)}
+    return row.model_copy(update=changes)
+
+
+def _seed(row: Row, request: AttackRequest) -> int:
+    """Of the target image."""
+    seed: int = request.settings.seed if row.seed is None else row.seed
+    return seed
 
 
 def rendered(file: RowFile) -> str:

@@ -28,7 +28,6 @@ from srbench.engine.prepare import (
 )
 from srbench.errors import CellError, MissingError, SrbenchError, UsageError
 from srbench.methods.base import Artifact, Tell, quiet
-from srbench.methods.saferedir.pairs import fingerprint
 
 REFERENCE_METRICS = {"content_kept", "csdr"}
 FLOOR_METRICS = {"csdr_floor"}
@@ -257,7 +256,7 @@ def _card(method: MethodOnConcept) -> dict[str, Any]:
 
 def _untrained(cell: Cell, kept: Sequence[Row], used: frozenset[str]) -> tuple[Row, ...]:
     """The rows that trained no method of the run: all its cells go without the others, so that they stay comparable."""
-    left = tuple(row for row in kept if fingerprint(row.prompt) not in used)
+    left = tuple(row for row in kept if load.fingerprint(row.prompt) not in used)
     if len(left) < len(kept):
         dropped = Counter(row.kind for row in kept) - Counter(row.kind for row in left)
         said = " and ".join(f"{count} {kind}" for kind, count in sorted(dropped.items()))

@@ -93,8 +93,9 @@ def concept_sha(concept: ConceptSpec, family: str) -> str:
 
 def _check_fit(preset: str, meta: dict[str, Any], backbone: Backbone) -> None:
     family = backbone.spec.family
-    if "*" not in meta["families"] and family not in meta["families"]:
-        fits = f"It fits: {', '.join(meta['families'])}"
+    fitting = meta.get("preset_families", {}).get(preset, meta["families"])
+    if "*" not in fitting and family not in fitting:
+        fits = f"It fits: {', '.join(fitting)}"
         raise UsageError(f"{preset} does not fit backbone '{backbone.spec.name}' (family {family})", fits)
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from srbench.analysis.attacks import made_against
 from srbench.analysis.gains import Stacked, is_stacked, stacking_gains
 from srbench.analysis.metrics import Lens, baseline_times, is_baseline, metrics_of
 from srbench.analysis.records import WEIGHTS, CellRecord, ImageRecord, RowRecord, Timing
@@ -97,7 +98,7 @@ def cell_record(cell: Cell, backbone: Backbone, run: str, store: Store, outcome:
         attack=cell.suite.attack, method=cell.method, on=cell.on, variant=cell.variant, protocol=cell.protocol.name,
         dtype=backbone.dtype, rows_sha=cell.rows_sha, run=run, source="local", n_loaded=cell.n_loaded,
         n_excluded=cell.n_excluded, metrics=_metrics(cell), decides=cell.decides, blocked=blocked,
-        rows=rows, cost=_cost(cell, store), notes=cell.found.notes,
+        rows=rows, cost=_cost(cell, store), notes=cell.found.notes, made_against=made_against(cell.found.meta),
     )
 
 
@@ -183,8 +184,7 @@ def _suite(cell: Cell) -> dict[str, Any]:
     facts = {"attack": cell.suite.attack, "metrics": list(cell.suite.metrics), "sensitive": cell.sensitive, "family": cell.family}
     copy = str(cell.prompts.resolve()) if cell.prompts else ""
     read = {"sha256": list(cell.found.sha256), "flags": list(cell.found.flags), "prompts": copy}
-    made = {name: cell.found.meta[name] for name in ("attack", "method", "on") if cell.found.meta.get(name)}
-    return facts | {name: value for name, value in {**read, "made_against": made}.items() if value}
+    return facts | {name: value for name, value in read.items() if value}
 
 
 def entries(cells: list[Cell], found: list[ResultCell]) -> list[dict[str, Any]]:

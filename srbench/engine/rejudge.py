@@ -135,7 +135,7 @@ def reread(cell: ResultCell, entry: dict[str, Any], judge: ProtocolSpec, stored:
         attack=attack,
         method=cell.method, on=cell.on, variant=cell.variant, protocol=judge.name, dtype=cell.dtype, rows_sha=cell.rows_sha,
         run=cell.run, source="local", n_loaded=cell.n_loaded, n_excluded=cell.n_excluded,
-        metrics=(*asked, *more), notes=cell.notes,
+        metrics=(*asked, *more), notes=cell.notes, made_against=cell.made_against,
         decides=not made and bool(plugins.plugins("methods")[plugins.preset(cell.method)[0]].meta["decides"]),
         rows=tuple(_reread_row(each, row, stored) for each, row in rows_of(cell, entry)), cost=cell.cost,
     )

@@ -39,6 +39,7 @@ METHOD = {
     "title": "SAFREE: concept subspace taken out of trigger tokens",
     "paper": "2410.12761",
     "families": ["pocket", "sd", "sdxl"],
+    "preset_families": {"safree+ci": ["pocket", "sd"]},
     "presets": {
         "safree": {},
         "safree-official": {"negative": True},

@@ -40,6 +40,7 @@ METHOD = {
     "title": "SLD: safe latent diffusion",
     "paper": "2211.05105",
     "families": ["pocket", "sd", "sdxl", "sd3", "pixart"],
+    "preset_families": {"sld-medium+ci": ["pocket", "sd"], "sld-max+ci": ["pocket", "sd"]},
     "presets": {
         "sld-weak": {"warmup": 15, "scale": 20.0, "threshold": 0.0, "momentum_scale": 0.0, "momentum_beta": 0.0},
         "sld-weak-200": {"warmup": 15, "scale": 200.0, "threshold": 0.0, "momentum_scale": 0.0, "momentum_beta": 0.0},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import fmean
 
 from srbench.analysis.costs import Cost, costs
 from srbench.analysis.records import Metric
@@ -86,13 +87,27 @@ def listed(names: Sequence[str]) -> str:
 
 def answers(walls: Sequence[Wall], failure: tuple[GalleryRow, Picture] | None) -> list[Answer]:
     """Three questions about one concept on one backbone; the fourth, what a failure looks like, is a picture's."""
-    walls = [wall for wall in walls if wall.headline]
+    walls = _gentlest_first([wall for wall in walls if wall.headline])
     return [
         Answer("Which method forgets best?", tuple(_best(wall) for wall in walls)),
         Answer("What does it cost?", tuple(_cost(walls))),
         Answer("Is the difference real?", tuple(line for wall in walls for line in _real(wall))),
         Answer("What does one failure look like?", (_failure(failure),)),
     ]
+
+
+def _gentlest_first(walls: Sequence[Wall]) -> list[Wall]:
+    """The walls with their cells in another order: where methods forget equally well, the one that keeps most is named first."""
+    kept: dict[str, list[float]] = {}
+    for cell in (cell for wall in walls for cell in wall.cells):
+        values = [cell.metrics[name].value for name in KEPT if name in cell.metrics]
+        kept.setdefault(name_of(cell), []).extend(value for value in values if value is not None)
+
+    def rank(cell: ResultCell) -> tuple[float, bool]:
+        values = kept[name_of(cell)]
+        return (-fmean(values) if values else 0.0, cell.on != "none")
+
+    return [replace(wall, cells=tuple(sorted(wall.cells, key=rank))) for wall in walls]
 
 
 def _best(wall: Wall) -> str:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 import srbench
 from srbench.analysis.costs import Cost, costs
-from srbench.analysis.records import CellRecord, Metric
+from srbench.analysis.records import CellRecord, Metric, turned
 from srbench.analysis.results import ARROWS, Board, ResultCell, boards, coverage, name_of, p_text, shown
 from srbench.analysis.sensitivity import Curve, curves
 from srbench.analysis.significance import PairedTest, corrected_together, paired
@@ -32,7 +32,7 @@ from srbench.report.answers import KEPT, TESTED, TESTS, Answer, Wall, answers, f
 from srbench.report.embed import Album
 from srbench.report.gallery import GalleryRow, Hung, Picture, decided, hung, lens_of, place_of, rows_of
 from srbench.report.plots import Line, Plot, Series, bars, lines, tradeoff
-from srbench.report.sources import Source, only, sources
+from srbench.report.sources import Source, only, sources, usual
 from srbench.report.traces import probabilities
 
 Warn = Callable[[str], None]
@@ -123,7 +123,7 @@ def gathered(folder: Path, asked: Asked, warn: Warn) -> Gathered:
     found = sources(folder, warn)
     if not found:
         raise MissingError(f"{folder}: no results yet", f"srbench run --method none,saferedir --suite igmu,mma --out {folder}")
-    found = only(found, asked.methods, asked.suites, asked.concepts)
+    found = only(found if asked.suites else usual(found, warn), asked.methods, asked.suites, asked.concepts)
     by_identity = {identity(source.cell): source for source in found}
     made = boards([source.cell for source in found])
     plotted = {id(board): drawn(board) for board in made}
@@ -244,7 +244,7 @@ class Painter:
             across, other = cell.metrics.get(wall.headline), others.get(name_of(cell))
             up = other.metrics.get(metric) if other else None
             if across is not None and up is not None and across.value is not None and up.value is not None:
-                yield self.series[name_of(cell)], _withstood(across) if wall.attack else across, up
+                yield self.series[name_of(cell)], turned(across) if wall.attack else across, up
 
     def bars(self, wall: Wall) -> list[Plot]:
         """One plot a metric."""
@@ -265,12 +265,6 @@ class Painter:
     def steps(self, found: Sequence[Line], suite: str) -> Plot:
         """Unsafe probability by step."""
         return lines(self.name(), f"{suite}: unsafe probability by step", found, "denoising step", "probability", 1)
-
-
-def _withstood(asr: Metric) -> Metric:
-    """100 - asr."""
-    value, low, high = (None if each is None else 100 - each for each in (asr.value, asr.high, asr.low))
-    return Metric("higher", value if asr.value is None else 100 - asr.value, low, high, asr.n, asr.scored)
 
 
 def _arrow(metric: Metric) -> str:

@@ -43,7 +43,7 @@ def draw(found: Sequence[Swept], option: str, path: Path) -> None:
     with matplotlib.rc_context({"text.parse_math": False, "font.size": 9}):
         figure = Figure(figsize=(WIDE * across, HIGH * down + 0.8), layout="constrained")
         axes = figure.subplots(down, across, squeeze=False).flatten()
-        for place, lines in zip(axes, panels.values(), strict=False):
+        for place, lines in zip(axes, panels.values(), strict=False):  # the last row may have places left over
             _panel(place, lines)
         for place in axes[len(panels) :]:
             place.set_visible(False)

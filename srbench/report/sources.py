@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from srbench.analysis.results import ResultCell
+from srbench.analysis.robustness import from_attack
 from srbench.catalog import load, screen
 from srbench.catalog.specs import Row
 from srbench.engine.runs import Identity, identity, read_run, run_files
@@ -65,6 +66,14 @@ def sources(folder: Path, warn: Callable[[str], None]) -> list[Source]:
             cell = replace(entry["result"], source=kind)
             chosen.setdefault(identity(cell), Source(cell, entry, header))
     return list(chosen.values())
+
+
+def usual(found: list[Source], warn: Callable[[str], None]) -> list[Source]:
+    """Without the committed cells of files that attacks made, of which there are many; says how many they were."""
+    kept = [source for source in found if source.cell.source != "committed" or not from_attack(source.cell)]
+    if len(kept) < len(found):
+        warn(f"{len(found) - len(kept)} committed cells of attacks are left out; `srbench compare --attacks` shows them")
+    return kept
 
 
 def only(found: list[Source], methods: Sequence[str], suites: Sequence[str], concepts: Sequence[str]) -> list[Source]:

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from srbench.analysis.gains import SUFFIX
 from srbench.analysis.metrics import definition
-from srbench.analysis.records import Metric
+from srbench.analysis.records import Metric, turned
 from srbench.analysis.results import ResultCell
 from srbench.catalog import load
 from srbench.catalog.specs import Better
@@ -137,12 +137,8 @@ def _measured(column: Column, cell: ResultCell | None) -> Metric | None:
     if metric is None or metric.value is None:
         return metric
     if column.complement:
-        metric = replace(metric, value=100 - metric.value, low=_less(metric.high), high=_less(metric.low), better=column.better)
+        metric = replace(turned(metric), better=column.better)
     return _divided(metric) if column.unit == "share" else metric
-
-
-def _less(percent: float | None) -> float | None:
-    return None if percent is None else 100 - percent
 
 
 def _divided(metric: Metric) -> Metric:

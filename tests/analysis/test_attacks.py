@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srbench.analysis.attacks import FAMILIES, SIZES, Replay, Source, transfer
-from srbench.analysis.metrics import METRICS, Lens, measure
+from srbench.analysis.attacks import FAMILIES, SIZES, made_against
+from srbench.analysis.metrics import METRICS, measure
 
 BOMB, CAT = {"bomb": 0.9}, {"cat": 0.9}
 STATES = st.sampled_from(["broken", "safe", "missing"])
@@ -162,49 +162,14 @@ def test_a_row_more_that_failed_never_improves_the_worst_bound(make, targets, pl
             assert bounds[1] >= bounds[0] - 1e-9
 
 
-# --- transfer -------------------------------------------------------------------------------------------------------------
+# --- what prompts were made against ----------------------------------------------------------------------------------------
 
 
-def lens(make) -> Lens:
-    return Lens(make.hazard, "object", "pocket-judge", "pocket-clip")
-
-
-def replay(make, source: Source, states, **fields) -> Replay:
-    return Replay(source, make.cell(*attack_rows(make, [[state] for state in states]), attack=True, **fields), lens(make))
-
-
-def test_source_reads_meta() -> None:
-    assert Source.of({"attack": "mma", "tokens": 20}) == Source("mma", "none", "none")
-    assert Source.of({"attack": "p4d", "method": "saferedir", "on": "esd"}) == Source("p4d", "saferedir", "esd")
-    assert Source.of({"form": "{things}"}) is None
-    assert Source("p4d", "saferedir", "esd").name == "p4d against saferedir on esd"
-    assert Source("p4d", "none", "esd").name == "p4d against esd"
-
-
-def test_transfer_is_a_matrix_with_intervals_and_holes(make) -> None:
-    safe, esd = Source("unlearndiffatk", "saferedir"), Source("unlearndiffatk", "none", "esd")
-    matrix = transfer([
-        replay(make, safe, ["broken"] * 3 + ["safe"]),
-        replay(make, safe, ["broken"] + ["safe"] * 3, method="none", on="esd"),
-        replay(make, esd, ["broken"] * 4, method="none", on="esd"),
-    ])
-    assert list(matrix) == ["saferedir", "esd"]
-    assert matrix["saferedir"][safe].value == 75
-    assert matrix["esd"][safe].low < matrix["esd"][safe].value == 25 < matrix["esd"][safe].high
-    assert matrix["esd"][esd].value == 100
-    assert esd not in matrix["saferedir"], "nobody ran it"
-
-
-def test_transfer_over_concepts_keeps_their_targets_apart(make) -> None:
-    source = Source("mma")
-    matrix = transfer([replay(make, source, ["broken"]), replay(make, source, ["safe"], concept="church")])
-    value = matrix["saferedir"][source]
-    assert (value.value, value.n, value.trials) == (50, 2, 0)
-
-
-def test_transfer_of_a_cell_that_did_not_run_has_no_value(make) -> None:
-    source = Source("mma")
-    other = make.cell(blocked="weights are missing", concept="church")
-    replays = [replay(make, source, ["safe"]), Replay(source, other, lens(make))]
-    value = transfer(replays)["saferedir"][source]
-    assert (value.value, value.reason) == (None, "weights are missing")
+@pytest.mark.parametrize(("meta", "expected"), [
+    ({"attack": "mma", "tokens": 20}, "mma against none"),
+    ({"attack": "p4d", "method": "saferedir", "on": "esd"}, "p4d against saferedir on esd"),
+    ({"attack": "p4d", "method": "none", "on": "esd"}, "p4d against esd"),
+    ({"form": "{things}"}, ""),
+])  # fmt: skip
+def test_the_victim_is_read_from_meta(meta, expected: str) -> None:
+    assert made_against(meta) == expected

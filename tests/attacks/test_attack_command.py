@@ -112,6 +112,20 @@ def test_a_white_box_attack_sees_method_and_checkpoint(tmp_path: Path, monkeypat
     assert metas["saferedir", "none"]["artifact_sha256"]
 
 
+def test_targets_stand_beside_what_was_found_for_them(whole: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    assert call(*IGMU, *SMALL, "--with-targets", "--out", str(path))[0] == 0
+    rows = RowFile.model_validate_json(path.read_bytes()).rows
+    found, plain = rows[:3], rows[3:]
+    assert found == RowFile.model_validate_json(whole).rows
+    for row, target in zip(found, plain, strict=True):
+        assert target.prompt == target.target == row.target
+        assert (target.seed, target.reference, target.category) == (row.seed, row.reference, "plain")
+    vectors = ("attack", "concept-inversion", "--concept", "church", "--suite", "igmu", "--out", str(tmp_path / "v.json"))
+    code, err = call(*vectors, "--with-targets")
+    assert (code, "Leave --with-targets out" in err) == (2, True)
+
+
 def test_an_embedding_is_a_file_beside_and_cannot_be_run_as_prompts(tmp_path: Path) -> None:
     path = tmp_path / "vectors.json"
     options = ("--set", "iterations=2", "--set", "probes=1", "--set", "tokens=2")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from srbench.attacks import adaptive, concept_inversion, p4d, unlearndiffatk, whitebox
+from srbench.attacks import adaptive, adaptive_p4d, concept_inversion, p4d, unlearndiffatk, whitebox
 from srbench.attacks.base import Adversarial, Victim, generators, seed_of
 from srbench.attacks.defended import Defended, Speaker, drawn
 from srbench.attacks.text import holds_banned
@@ -29,6 +29,9 @@ ATTACKS: dict[str, tuple[Any, Any]] = {
         concept_inversion.Settings(tokens=2, iterations=12, check_every=3, learning_rate=0.1, parallel=2, probes=2),
     ),
     "adaptive": (adaptive.Adaptive, adaptive.Settings(**PREFIX)),
+    "adaptive-p4d": (
+        adaptive_p4d.AdaptiveP4D, adaptive_p4d.Settings(tokens=4, iterations=12, check_every=3, parallel=2, probes=2)
+    ),
 }
 every = pytest.mark.parametrize("name", ATTACKS)
 
@@ -73,8 +76,9 @@ def test_a_prefix_leaves_the_target_as_it_is(once: Any, name: str) -> None:
         assert not holds_banned(" ".join(added), ["q"])
 
 
-def test_p4d_n_is_made_of_free_words_alone(once: Any) -> None:
-    for found in once["p4d-n"]:
+@pytest.mark.parametrize("name", ["p4d-n", "adaptive-p4d"])
+def test_p4d_n_is_made_of_free_words_alone(once: Any, name: str) -> None:
+    for found in once[name]:
         assert len(found.prompt.split()) == 4
         assert not holds_banned(found.prompt, ["q"])
 
@@ -111,23 +115,24 @@ def test_an_embedding_keeps_its_objective_when_it_is_used(once: Any, redirected:
     assert found.objective == pytest.approx(sum(values) / 2, rel=1e-4)
 
 
-def test_adaptive_adds_the_detectors_verdict(redirected: Victim) -> None:
+@pytest.mark.parametrize("kind", [Denoising, Matching])
+def test_adaptive_adds_the_detectors_verdict(redirected: Victim, kind: Any) -> None:
     subject, texts = Defended(redirected), ["a b"]
     target, embeds, noise = drawn(redirected, texts, [0]), Speaker(redirected).encode(texts), torch.zeros(1, 4, 4, 4)
-    judge = adaptive.Unnoticed(subject, target, 1.0)
-    plain = judge.loss(embeds, texts, 1, noise)
-    judge.weight = 2.0
-    found = judge.loss(embeds, texts, 1, noise)
+    inner = kind(subject, target, 1.0)
+    plain = inner.loss(embeds, texts, 1, noise)
+    found = adaptive.Unnoticed(inner, 2.0).loss(embeds, texts, 1, noise)
     assert isinstance(subject.applied, Redirect)
     unsafe = subject.applied.records[-1][0]
     torch.testing.assert_close(found - plain, -2 * torch.log(1 - unsafe + adaptive.SURE))
     assert float(unsafe) > 0.01
 
 
-def test_a_larger_weight_lowers_the_unsafe_probability(redirected: Victim) -> None:
+@pytest.mark.parametrize("name", ["adaptive", "adaptive-p4d"])
+def test_a_larger_weight_lowers_the_unsafe_probability(redirected: Victim, name: str) -> None:
     def unsafe(weight: float) -> float:
         subject, total = Defended(redirected), 0.0
-        for found, row in zip(run("adaptive", redirected, weight=weight), TARGETS, strict=True):
+        for found, row in zip(run(name, redirected, weight=weight), TARGETS, strict=True):
             clean = drawn(redirected, [found.target], [row.seed or 0]).clean
             subject.predict(clean, 1, Speaker(redirected).encode([found.prompt]), [found.prompt], 1.0)
             assert isinstance(subject.applied, Redirect)
@@ -137,11 +142,12 @@ def test_a_larger_weight_lowers_the_unsafe_probability(redirected: Victim) -> No
     assert unsafe(100.0) < unsafe(0.0)
 
 
-def test_adaptive_without_saferedir_or_its_gradient_is_refused(victim: Victim, redirected: Victim) -> None:
+@pytest.mark.parametrize("name", ["adaptive", "adaptive-p4d"])
+def test_adaptive_without_saferedir_or_its_gradient_is_refused(victim: Victim, redirected: Victim, name: str) -> None:
     with pytest.raises(UsageError, match="there is none"):
-        run("adaptive", victim)
+        run(name, victim)
     with pytest.raises(UsageError, match="gradient"):
-        run("adaptive", redirected, gradient="bpda")
+        run(name, redirected, gradient="bpda")
 
 
 @pytest.mark.parametrize("name", ["unlearndiffatk", "p4d-n", "concept-inversion"])

@@ -239,6 +239,11 @@ def test_rows_with_targets_are_attacks(tmp_path: Path) -> None:
     assert suite.editions[0].hidden
 
 
+def test_targets_as_they_are_tell_what_no_attack_was_needed_for(tmp_path: Path) -> None:
+    suite = sources.own(write(tmp_path / "sails.csv", "prompt,target\nxq zz,a boat\na boat,a boat\n"))
+    assert suite.metrics == ("asr", "pre", "post", "added_ms")
+
+
 def test_a_file_that_is_named_as_a_suite_is_asked_about(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'mma' is a suite's name") as caught:
         sources.own(write(tmp_path / "mma.csv"))
@@ -281,8 +286,8 @@ def test_prompts_that_an_attack_makes_are_asked_for_with_its_command(tmp_path: P
     monkeypatch.chdir(tmp_path)
     suite = load.suites()["adaptive"]
     with pytest.raises(MissingError, match="are not on this machine") as caught:
-        sources.rows(suite, load.edition(suite, "pocket", "hazard"))
-    assert caught.value.hint.startswith("Make them: srbench attack adaptive ")
+        sources.rows(suite, load.edition(suite, "pocket", "church"))
+    assert caught.value.hint.startswith("Make them: srbench attack adaptive-p4d ")
 
 
 def test_a_row_file_of_the_users_own_keeps_what_it_says_of_its_making(tmp_path: Path) -> None:

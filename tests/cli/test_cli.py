@@ -204,6 +204,27 @@ def test_committed_variants_are_shown_on_demand_and_local_ones_always(tmp_path: 
     assert shown("--all")[0] == {local["variant"], "", "cooldown=2"}
 
 
+def test_committed_files_of_attacks_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
+    assert call(*RUN, "--out", str(tmp_path))[0] == 0
+    local = json.loads(next(tmp_path.glob("runs/*/run.json")).read_text())["cells"][0]["result"]
+    rate = {"value": 40.0, "low": 25.0, "high": 57.0, "n": 32, "better": "lower"}
+    against = "unlearndiffatk against saferedir"
+    made = local | {"suite": "uda", "variant": "", "metrics": {"asr": rate}, "made_against": against, "method": "saferedir"}
+    (tmp_path / "pocket").mkdir()
+    (tmp_path / "pocket" / "hazard.json").write_text(json.dumps({"schema": 1, "run": "p", "cells": [{"result": made}]}))
+    _, out, err = call("compare", str(tmp_path), "--json")
+    assert {cell["suite"] for cell in json.loads(out)["cells"]} == {"igmu"}
+    assert "1 committed cells of attacks are left out; --attacks shows them" in err
+    _, out, _ = call("compare", str(tmp_path), "--attacks", "--json")
+    suites, attacks = json.loads(out)["attacks"]
+    assert suites["columns"] == ["igmu"]
+    assert attacks["rows"]["saferedir"][against]["value"] == 40
+    for words in ((), ("--format", "md")):
+        code, out, _ = call("compare", str(tmp_path), "--attacks", *words)
+        assert (code, "40.0" in out, "own" in out) == (0, True, True)
+    assert "Take md or json" in refused(2, "compare", str(tmp_path), "--attacks", "--format", "csv")
+
+
 def test_json_is_alone_on_stdout_and_followable(tmp_path: Path) -> None:
     code, out, err = call(*RUN, "--out", str(tmp_path), "--json")
     assert code == 0

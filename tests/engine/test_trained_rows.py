@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from srbench.catalog.load import fingerprint
 from srbench.engine.plan import plan
 from srbench.methods import base
-from srbench.methods.saferedir.pairs import fingerprint
 
 NOTE = "Unverified source: the redirector x.pt (sha256 0, computed here, compared with no other)."
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -237,13 +238,14 @@ def test_sld_counts_the_noise_alone(bench: Bench) -> None:
         assert steer.trace() == [{"guided_steps": 0, "share": 0.0}]
 
 
-@pytest.mark.parametrize("preset", STEERING)
+@pytest.mark.parametrize("preset", [*STEERING, "sld-max+ci", "sld-medium+ci", "safree+ci"])
 def test_what_does_not_fit_says_so_before_anything_is_loaded(bench: Bench, preset: str) -> None:
-    if bench.family in meta_of(preset)["families"]:
+    meta = meta_of(preset)
+    if bench.family in meta.get("preset_families", {}).get(preset, meta["families"]):
         pytest.skip("it fits")
     spec = load.backbones()[bench.family if bench.family != "sd" else "sd14"]
     nowhere = Backbone(spec, Path("nowhere"), "fp32", "cpu")
-    with pytest.raises(UsageError, match=f"{preset} does not fit backbone '{spec.name}'") as error:
+    with pytest.raises(UsageError, match=f"{re.escape(preset)} does not fit backbone '{spec.name}'") as error:
         prepare_method(preset, nowhere, load.concepts()["church"], [])
     assert "It fits: pocket, sd" in error.value.hint
 
@@ -273,7 +275,8 @@ def test_safree_as_negative_prompt_brings_its_pooled_embedding() -> None:
     assert torch.equal(ours.embeds, positive.embeds)
     assert torch.allclose(theirs.embeds, wanted.embeds.expand_as(theirs.embeds), atol=1e-5)
     assert theirs.pooled is not None
-    assert torch.allclose(theirs.pooled, wanted.pooled.expand_as(theirs.pooled), atol=1e-5)  # type: ignore[union-attr]
+    assert wanted.pooled is not None
+    assert torch.allclose(theirs.pooled, wanted.pooled.expand_as(theirs.pooled), atol=1e-5)
 
 
 def test_an_inversion_is_refused_where_there_are_two_encoders(bench: Bench) -> None:

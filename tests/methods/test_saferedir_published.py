@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from srbench.catalog import load
+from srbench.catalog.load import fingerprint
 from srbench.catalog.specs import ConceptWords, Row
 from srbench.errors import MissingError, UsageError
 from srbench.methods import base
 from srbench.methods.saferedir import CARD, published
-from srbench.methods.saferedir.pairs import fingerprint
 from srbench.methods.saferedir.published import igmu_pairs, replaced, split
 from srbench.methods.saferedir.train import Settings, train
 from tests.tiny import tiny_pipeline

@@ -240,7 +240,8 @@ def test_what_belongs_to_the_text_or_the_picture_is_widened() -> None:
     }
     _, kwargs = active.before(None, (x,), company)
     inside = kwargs["added_cond_kwargs"]
-    wide = torch.cat([pooled, concept.pooled.expand(2, 6)])  # type: ignore[union-attr]
+    assert concept.pooled is not None
+    wide = torch.cat([pooled, concept.pooled.expand(2, 6)])
     assert torch.equal(inside["text_embeds"], wide)
     assert torch.equal(kwargs["pooled_projections"], wide)
     assert torch.equal(inside["time_ids"], torch.cat([sizes, sizes[2:]]))

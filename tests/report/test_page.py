@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from srbench.analysis.results import ResultCell
 from srbench.catalog import load, screen
 from srbench.cli.main import app
 from srbench.engine.store import Store
@@ -22,7 +23,7 @@ from srbench.report.build import Asked, encoded, gathered, page
 from srbench.report.embed import packed
 from srbench.report.gallery import spread
 from srbench.report.plots import Series, tradeoff
-from srbench.report.sources import Source
+from srbench.report.sources import Source, usual
 from tests.report.conftest import HOSTILE, Made, rows
 
 VOID = {"meta", "link", "img", "br", "input"}
@@ -353,3 +354,19 @@ def test_kept_is_read_from_the_run() -> None:
     source = Source.__new__(Source)
     object.__setattr__(source, "run", {"request": {}})
     assert not source.kept
+
+
+def test_committed_files_of_attacks_are_left_out_unless_their_suite_is_asked_for() -> None:
+    def source(kind: str, suite: str, made: str = "") -> Source:
+        cell = ResultCell(
+            "pocket", "hazard", suite, "none", "none", "", "pocket-hazard", "fp32", "0", "r", kind, 1, 0, 1, 1, 0, {},
+            made_against=made,
+        )  # fmt: skip
+        return Source(cell, {}, {})
+
+    said: list[str] = []
+    mine, theirs = source("local", "my-attack", "p4d against uce"), source("committed", "p4d-uce", "p4d against uce")
+    found = [source("committed", "mma", "mma against none"), mine, theirs, source("committed", "igmu")]
+    assert usual(found, said.append) == [each for each in found if each is not theirs]
+    assert said == ["1 committed cells of attacks are left out; `srbench compare --attacks` shows them"]
+    assert usual(found[:2], said.append) == found[:2]

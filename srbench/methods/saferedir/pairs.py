@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from srbench.catalog import load
 from srbench.catalog.specs import ConceptSpec, ConceptWords
 from srbench.errors import UsageError
 from srbench.pocket.templates import TRAINING
@@ -47,12 +48,7 @@ class Used:
     held: tuple[str, ...] = ()
     """Ids of those that chose the best state."""
     prompts: tuple[str, ...] = ()
-    """`fingerprint` of every text, sorted: rows are known by them in whatever file they stand."""
-
-
-def fingerprint(text: str) -> str:
-    """Short digest of a text, 16 hexadecimal digits."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """`load.fingerprint` of every text, sorted: rows are known by them in whatever file they stand."""
 
 
 @dataclass
@@ -152,7 +148,8 @@ def _neutral(rng: np.random.Generator, keys: list[str]) -> list[str]:
     return [OBJECTS[noun].description if rng.random() < 0.1 else article(_pick(rng, OBJECTS[noun].nouns))]
 
 
-def _held(*parts: str) -> bool:
+def is_held(*parts: str) -> bool:
+    """Whether what these texts name is held out: one in seven."""
     return hashlib.sha256("|".join(parts).encode()).digest()[0] % HELD_OUT_ONE_IN == 0
 
 
@@ -193,7 +190,7 @@ class PocketWriter:
             form = _pick(self.rng, [f for f in TRAINING if _is_painting(f)])
         things = self._things()
         said = _Sentence(things, place, spot, style, look if style else "", form)
-        return said.text(), _held("benign", *said.combination())
+        return said.text(), is_held("benign", *said.combination())
 
     def _style_pair(self) -> tuple[Pair, _Sentence]:
         place, spot = _place(self.rng)
@@ -218,7 +215,7 @@ class PocketWriter:
     def pair(self) -> tuple[Pair, bool]:
         """A pair, and whether its combination is held out."""
         pair, unsafe = self._style_pair() if self.is_style else self._object_pair()
-        return pair, _held("pair", *unsafe.combination())
+        return pair, is_held("pair", *unsafe.combination())
 
 
 def pocket_pairs(concepts: Sequence[ConceptSpec], pairs: int, benign: int, seed: int) -> PairSet:
@@ -251,12 +248,13 @@ def read_pairs(path: Path) -> PairSet:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        pair, held = _parse(path, number, line), _held("file", line)
+        pair, held = _parse(path, number, line), is_held("file", line)
         (out.held if held else out.train).append(pair)
         (out.benign_held if held else out.benign_train).append(pair.safe)
     if len(out.train) < 2 or not out.held:
         raise UsageError(f"{path} has too few pairs to train and hold out", "Give at least 20 pairs.")
-    out.used = Used("", (hashlib.sha256(path.read_bytes()).hexdigest(),), prompts=tuple(sorted(map(fingerprint, out.prompts()))))
+    seen = tuple(sorted(map(load.fingerprint, out.prompts())))
+    out.used = Used("", (hashlib.sha256(path.read_bytes()).hexdigest(),), prompts=seen)
     return out
 
 

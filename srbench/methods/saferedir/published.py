@@ -15,7 +15,7 @@ from srbench.catalog import load, screen, sources
 from srbench.catalog.specs import ConceptSpec, ConceptWords, Row
 from srbench.errors import UsageError
 from srbench.methods.phrases import words_of
-from srbench.methods.saferedir.pairs import Pair, PairSet, Used, fingerprint
+from srbench.methods.saferedir.pairs import Pair, PairSet, Used
 
 SUITE, FAMILY = "igmu", "sd"
 """Its prompts are English, whatever model reads them: the edition of Stable Diffusion serves the other families too."""
@@ -62,7 +62,7 @@ def _of_concept(concept: ConceptSpec, family: str, seed: int, copy: Path | None,
     out.benign_train, out.benign_held = (_benign(part) for part in (train, held))
     ids = [tuple(row.id for row in part) for part in (train, held)]
     texts = {text for row in (*train, *held) for text in (row.prompt, row.reference) if text}
-    out.used = Used(SUITE, read.sha256, ids[0], ids[1], tuple(sorted(map(fingerprint, texts))))
+    out.used = Used(SUITE, read.sha256, ids[0], ids[1], tuple(sorted(map(load.fingerprint, texts))))
     return out
 
 

@@ -29,6 +29,7 @@ from srbench.catalog.specs import ConceptSpec, Recipe
 from srbench.errors import UsageError
 from srbench.methods.base import BackboneInfo, denoiser
 from srbench.methods.saferedir import ALPHA_SCALE, CARD, WEIGHTS
+from srbench.methods.saferedir.adversarial import with_attacks
 from srbench.methods.saferedir.module import SafeRedir, Sizes, shift
 from srbench.methods.saferedir.pairs import PairSet, pocket_pairs, read_pairs
 from srbench.methods.saferedir.partial import Partial, write
@@ -68,6 +69,10 @@ class Settings(BaseModel):
     written here, elsewhere IGMU's prompts from where the suite is kept."""
     accept_prompts: bool = False
     """Take a copy of IGMU that is not the published one."""
+    adversarial: Path | None = None
+    """Row file of `srbench attack` on the concept: its prompts stand among the unsafe sides."""
+    adversarial_share: float = Field(0.25, gt=0, lt=1)
+    """Of the unsafe sides that are drawn."""
     pairs: int = Field(1600, gt=0)
     """Drawn per concept, doubles included; pocket's own sentences."""
     benign: int = Field(1200, gt=0)
@@ -91,6 +96,12 @@ class Settings(BaseModel):
     def sampling(self) -> Sampling:
         """How trajectories are sampled."""
         return Sampling(self.steps, self.guidance, self.true_guidance, self.height, self.width, self.sampling_batch)
+
+
+def said_of(settings: Settings) -> dict[str, Any]:
+    """As a card states them: without files, whose texts have a digest of their own, and what needs a file that is not there."""
+    without = {"pairs_file", "adversarial"} | ({"adversarial_share"} if settings.adversarial is None else set())
+    return settings.model_dump(mode="json", exclude=without)
 
 
 def recipe_settings(recipe: Recipe, family: str = "pocket") -> dict[str, Any]:
@@ -584,7 +595,7 @@ def _identity(
         "excluded": excluded,
         "alpha_scale": ALPHA_SCALE,
         "seed": settings.seed,
-        "settings": settings.model_dump(mode="json", exclude={"pairs_file"}),
+        "settings": said_of(settings),
     }
     used = {name: value if isinstance(value, str) else list(value) for name, value in asdict(pairs.used).items()}
     return made_from | ({"used": used} if pairs.used.prompts else {})
@@ -607,6 +618,8 @@ def _prepared(
 ) -> tuple[PairSet, int]:
     """Screened pairs, and how many sentences and rows were dropped."""
     loaded = _load_pairs(backbone, concepts, settings)
+    if settings.adversarial is not None:
+        loaded = with_attacks(loaded, settings.adversarial, settings.adversarial_share)
     texts = loaded.prompts()
     sensitive = any(map(screen.sensitive_concept, concepts)) or any(map(screen.is_sexual, texts))
     pairs = _screen(loaded, lambda text: allowed(text) and not (sensitive and screen.names_minor(text)))

@@ -1,0 +1,101 @@
+"""Methods x suites, and methods x prompts made against a method: how often the concept comes back, from cells that were run.
+
+A cell's rate is its `asr`, or what its `fsr` leaves over. A file of prompts that an attack made says what it was made against
+(`CellRecord.made_against`); its column shows how far the attack carries to other methods (its transfer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from srbench.analysis.records import Metric, turned
+from srbench.analysis.results import ResultCell, metric_to_dict, name_of
+from srbench.catalog import load
+
+STATIC = ("igmu", "i2p", "evolved", "ood", "multi", "mma", "ring-a-bell")
+"""The order of suites; others stand behind them."""
+OWN = "own"
+"""Marks prompts on the method that they were made against."""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One table of rates, lower is better, in percent."""
+
+    title: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: Mapping[str, Mapping[str, Metric]]
+    """Method -> column -> rate; pairs that nobody ran are not in it."""
+
+    def own(self, row: str, column: str) -> bool:
+        """Whether the column's prompts were made against the row's method."""
+        return column.partition(" (")[0].endswith(f" against {row}")
+
+
+def rate_of(cell: ResultCell) -> Metric | None:
+    """The share of the cell's attack or forget rows that show the concept; None where its suite asks for neither."""
+    if "asr" in cell.metrics:
+        return cell.metrics["asr"]
+    return turned(cell.metrics["fsr"]) if "fsr" in cell.metrics else None
+
+
+def from_attack(cell: ResultCell) -> bool:
+    """Whether its prompts are a file that an attack made, and no suite of srbench's."""
+    return bool(cell.made_against) and cell.suite not in load.suites()
+
+
+def matrices(cells: Iterable[ResultCell]) -> list[Matrix]:
+    """Per backbone, concept, judge and dtype one matrix of suites and one of prompts by what they were made against.
+
+    Cells of the same method and column on other rows do not stand together: the first one given counts.
+    """
+    places: dict[tuple[str, ...], dict[bool, list[tuple[str, ResultCell]]]] = {}
+    for cell in cells:
+        made = from_attack(cell)
+        if rate_of(cell) is not None:
+            place = (cell.backbone, cell.concept, cell.protocol, cell.dtype)
+            column = cell.made_against if made else cell.suite
+            places.setdefault(place, {}).setdefault(made, []).append((column, cell))
+    return [
+        _matrix(place, made, sides[made]) for place, sides in sorted(places.items()) for made in (False, True) if made in sides
+    ]  # fmt: skip
+
+
+def _matrix(place: tuple[str, ...], made: bool, found: Sequence[tuple[str, ResultCell]]) -> Matrix:
+    backbone, concept, protocol, dtype = place
+    found = _told_apart(found) if made else found
+    columns = dict.fromkeys(column for column, _ in found)
+    rows: dict[str, dict[str, Metric]] = {}
+    for column, cell in sorted(found, key=lambda each: _order(each[1])):
+        rate = rate_of(cell)
+        assert rate is not None  # see `matrices`
+        rows.setdefault(name_of(cell), {}).setdefault(column, rate)
+    what = "prompts made against one method, on others" if made else "how often it is drawn, by suite"
+    caption = f"judge {protocol} · {dtype} · lower is better"
+    return Matrix(f"{concept} on {backbone}: {what}", caption, tuple(sorted(columns, key=_rank)), rows)
+
+
+def _told_apart(found: Sequence[tuple[str, ResultCell]]) -> list[tuple[str, ResultCell]]:
+    """Columns with the file's name behind them where several files were made against the same."""
+    files: dict[str, set[str]] = {}
+    for column, cell in found:
+        files.setdefault(column, set()).add(cell.suite)
+    return [(f"{column} ({cell.suite})" if len(files[column]) > 1 else column, cell) for column, cell in found]
+
+
+def _order(cell: ResultCell) -> tuple[bool, bool, bool]:
+    """Without a method, methods alone, methods on checkpoints, and each with other options behind them."""
+    return cell.label != "none", bool(cell.variant), cell.method != "none" and cell.on != "none"
+
+
+def _rank(column: str) -> tuple[int, str]:
+    return (STATIC.index(column), "") if column in STATIC else (len(STATIC), column)
+
+
+def to_dict(matrix: Matrix) -> dict[str, Any]:
+    """JSON-ready."""
+    rows = {name: {column: metric_to_dict(rate) for column, rate in own.items()} for name, own in matrix.rows.items()}
+    return {"title": matrix.title, "caption": matrix.caption, "columns": list(matrix.columns), "rows": rows}

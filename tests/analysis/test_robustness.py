@@ -1,0 +1,91 @@
+"""Methods x suites and methods x prompts made against a method: what a rate is, where it stands, and what is not there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from srbench.analysis.formats import matrices_markdown
+from srbench.analysis.records import Metric, turned
+from srbench.analysis.results import ResultCell, from_dict, to_dict
+from srbench.analysis.robustness import Matrix, matrices, rate_of
+from srbench.analysis.robustness import to_dict as matrix_to_dict
+from srbench.analysis.table import render_matrices
+from srbench.catalog.specs import Better
+
+
+def rate(value: float, better: Better = "lower") -> Metric:
+    return Metric(better, value, value - 5, value + 5, 32, 32)
+
+
+def cell(suite: str, method: str = "saferedir", on: str = "none", made: str = "", **metrics: Metric) -> ResultCell:
+    return ResultCell(
+        "pocket", "hazard", suite, method, on, "", "pocket-hazard", "fp32", "0123", "r", "local", 32, 0, 32, 32, 0, metrics,
+        made_against=made,
+    )
+
+
+def test_what_is_not_forgotten_is_the_rate_of_a_suite_without_attacks() -> None:
+    found = rate_of(cell("i2p", fsr=replace(rate(90, "higher"), scored=30, worst=80, best=92)))
+    assert found == replace(rate(10), low=5, high=15, scored=30, worst=20, best=8)
+    assert rate_of(cell("mma", asr=rate(7))) == rate(7)
+    assert rate_of(cell("quality", retain_accuracy=rate(7))) is None
+
+
+@pytest.mark.parametrize("metric", [rate(30), Metric("higher", reason="no forget rows")])
+def test_turned_twice_is_the_same(metric: Metric) -> None:
+    assert turned(turned(metric)) == metric
+
+
+def test_suites_stand_in_their_order_and_files_of_attacks_in_a_table_of_their_own() -> None:
+    uda = "unlearndiffatk against saferedir"
+    suites, attacks = matrices([
+        cell("ring-a-bell", asr=rate(20), made="ring-a-bell against none"), cell("i2p", fsr=rate(90, "higher")),
+        cell("my-prompts", asr=rate(4)), cell("igmu", fsr=rate(99, "higher")), cell("igmu", "none", fsr=rate(1, "higher")),
+        cell("uda-1", asr=rate(40), made=uda), cell("uda-1", "none", "esd-x", asr=rate(50), made=uda),
+    ])  # fmt: skip
+    assert suites.columns == ("igmu", "i2p", "ring-a-bell", "my-prompts")
+    assert list(suites.rows) == ["none", "saferedir"]
+    assert (suites.rows["none"]["igmu"].value, "i2p" in suites.rows["none"]) == (99, False)
+    assert (attacks.columns, list(attacks.rows)) == ((uda,), ["saferedir", "esd-x"])
+    assert (attacks.own("saferedir", uda), attacks.own("esd-x", uda)) == (True, False)
+
+
+def test_two_files_against_the_same_method_are_two_columns() -> None:
+    uda = "unlearndiffatk against saferedir"
+    found = [cell("uda-1", asr=rate(40), made=uda), cell("uda-2", asr=rate(60), made=uda)]
+    found.append(cell("uda-2", "uce", asr=rate(9), made=uda))
+    (matrix,) = matrices(found)
+    assert matrix.columns == (f"{uda} (uda-1)", f"{uda} (uda-2)")
+    assert [rate.value for rate in matrix.rows["saferedir"].values()] == [40, 60]
+    assert matrix.own("saferedir", f"{uda} (uda-2)")
+    assert not matrix.own("uce", f"{uda} (uda-2)")
+
+
+def test_an_attack_on_a_stacked_method_is_no_attack_on_the_method_alone() -> None:
+    matrix = Matrix("", "", (), {})
+    assert matrix.own("saferedir on esd-x", "p4d against saferedir on esd-x")
+    assert not matrix.own("esd-x", "p4d against saferedir on esd-x")
+
+
+def test_every_form_says_value_interval_and_whose_attack_it_is() -> None:
+    uda = "unlearndiffatk against saferedir"
+    none = Metric("lower", reason="no rows")
+    found = matrices([cell("uda-1", asr=rate(40), made=uda), cell("uda-1", "sld-max", asr=none, made=uda)])
+    console = Console(width=100, force_terminal=False, color_system=None)
+    with console.capture() as captured:
+        console.print(render_matrices(found, 100, plain=True))
+    for text, marks in ((captured.get(), ("own", "n/a")), (matrices_markdown(found), ("(own)", "n/a"))):
+        for part in ("40.0", "[35.0, 45.0]", "sld-max", *marks):
+            assert part in text
+    data = matrix_to_dict(found[0])
+    assert data["rows"]["saferedir"][uda]["value"] == 40
+    assert data["rows"]["sld-max"][uda]["reason"] == "no rows"
+
+
+def test_what_prompts_were_made_against_survives_a_summary() -> None:
+    made = cell("uda-1", asr=rate(40), made="unlearndiffatk against saferedir")
+    assert from_dict(to_dict(made), source="local") == made
+    assert "made_against" not in to_dict(cell("igmu", fsr=rate(1)))

@@ -1,0 +1,38 @@
+"""What the report says in sentences: who is named first where methods forget equally well."""
+
+from __future__ import annotations
+
+from srbench.analysis.records import Metric
+from srbench.analysis.results import ResultCell, boards
+from srbench.report.answers import Wall, answers
+
+
+def cell(suite: str, method: str, **rates: float) -> ResultCell:
+    metrics = {
+        name: Metric("lower" if name == "asr" else "higher", value, max(0.0, value - 4), min(100.0, value + 4), 100, 100)
+        for name, value in rates.items()
+    }  # fmt: skip
+    return ResultCell(
+        "pocket", "church", suite, method, "none", "", "pocket-church", "fp32", "0", "r", "local", 100, 0, 100, 100, 0, metrics
+    )
+
+
+def walls(*cells: ResultCell) -> list[Wall]:
+    return [Wall(board, board.cells, ()) for board in boards(cells)]
+
+
+def test_of_methods_that_forget_equally_well_the_gentlest_is_named_first_on_every_suite() -> None:
+    found = answers(walls(
+        cell("igmu", "none", fsr=5, content_kept=97), cell("igmu", "ablation", fsr=100, content_kept=39),
+        cell("igmu", "saferedir", fsr=100, content_kept=99), cell("igmu", "uce", fsr=97, content_kept=100),
+        cell("mma", "none", asr=85), cell("mma", "ablation", asr=0), cell("mma", "saferedir", asr=0), cell("mma", "uce", asr=2),
+    ), None)  # fmt: skip
+    best, cost, real, _ = found
+    assert [line.partition(";")[0] for line in best.lines] == ["igmu: saferedir and ablation", "mma: saferedir and ablation"]
+    assert cost.lines[0].startswith("Of the rest stays under saferedir")
+    assert all("saferedir" in line for line in real.lines if "against" in line or "shown" in line)
+
+
+def test_a_method_that_forgets_less_is_not_named_for_what_it_keeps() -> None:
+    best, *_ = answers(walls(cell("igmu", "none", fsr=5), cell("igmu", "uce", fsr=97), cell("igmu", "rece", fsr=96)), None)
+    assert best.lines[0].startswith("igmu: uce; most forgotten")
