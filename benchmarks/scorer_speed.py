@@ -37,7 +37,7 @@ from transformers import (
 
 from srbench.catalog import plugins
 from srbench.errors import SrbenchError
-from srbench.scorers._imagenet import CLASSES
+from srbench.scorers._imagenet import classes
 from srbench.scorers._nudenet import cores
 from srbench.scorers.base import PAIR, SET, kind_of
 
@@ -98,7 +98,7 @@ class StandIns:
 
     def resnet_hf(self) -> Path:
         folder = self.folder / "resnet"
-        ResNetForImageClassification(ResNetConfig(num_labels=1000, id2label=dict(enumerate(CLASSES)))).save_pretrained(folder)
+        ResNetForImageClassification(ResNetConfig(num_labels=1000, id2label=dict(enumerate(classes())))).save_pretrained(folder)
         settings = {
             "crop_pct": 0.875, "do_normalize": True, "do_resize": True, "feature_extractor_type": "ConvNextFeatureExtractor",
             "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "resample": 3, "size": 224,

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from torch import Tensor
-from torchvision.models import ResNet50_Weights
 
 from srbench.errors import UsageError
 from srbench.scorers._classifier import DIGITS, Classifier
 
-CLASSES: tuple[str, ...] = tuple(ResNet50_Weights.IMAGENET1K_V2.meta["categories"])
-"""In the order of ILSVRC-2012, as torchvision names them: no name stands for two classes."""
 KEPT = 50
+
+
+@cache
+def classes() -> tuple[str, ...]:
+    """In the order of ILSVRC-2012, as torchvision names them: no name stands for two classes."""
+    from torchvision.models import ResNet50_Weights  # takes seconds to import, which who only asks for weights need not wait
+
+    return tuple(ResNet50_Weights.IMAGENET1K_V2.meta["categories"])
 
 
 def likeliest(probabilities: Tensor) -> dict[str, Any]:
     """`objects`: probability by name of the `KEPT` likeliest classes, best first; `rest`: that of all others together."""
     ordered = probabilities.sort(descending=True, stable=True)  # (1000,)
-    names = [CLASSES[i] for i in ordered.indices[:KEPT].tolist()]
+    names = [classes()[i] for i in ordered.indices[:KEPT].tolist()]
     best = [round(p, DIGITS) for p in ordered.values[:KEPT].tolist()]
     return {"objects": dict(zip(names, best, strict=True)), "rest": round(float(ordered.values[KEPT:].sum()), DIGITS)}
 
@@ -31,16 +37,16 @@ def check_labels(labels: Sequence[str], origin: str) -> None:
     it, adds a word: "crane" and "crane bird".
     """
     hint = "Give a classifier of the 1000 classes of ImageNet, with their names in its configuration."
-    if len(labels) != len(CLASSES):
-        raise UsageError(f"{origin}: knows {len(labels)} classes, not ImageNet's {len(CLASSES)}", hint)
-    for i, (label, name) in enumerate(zip(labels, CLASSES, strict=True)):
+    if len(labels) != len(classes()):
+        raise UsageError(f"{origin}: knows {len(labels)} classes, not ImageNet's {len(classes())}", hint)
+    for i, (label, name) in enumerate(zip(labels, classes(), strict=True)):
         first = label.split(",")[0].strip().lower()
         if not first or not name.lower().startswith(first):
             raise UsageError(f"{origin}: class {i} is '{label}', in ImageNet '{name}'", hint)
 
 
 class ImageNet(Classifier):
-    """A classifier whose output is in the order of `CLASSES`."""
+    """A classifier whose output is in the order of `classes()`."""
 
     def fields(self, probabilities: Tensor) -> dict[str, Any]:
         return likeliest(probabilities)

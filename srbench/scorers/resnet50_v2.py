@@ -5,10 +5,8 @@ from __future__ import annotations
 from importlib import metadata
 from typing import Any, ClassVar
 
-import torchvision
 from PIL import Image
 from torch import Tensor
-from torchvision.models import ResNet50_Weights
 
 from srbench.errors import UsageError
 from srbench.scorers import base
@@ -25,7 +23,8 @@ SCORER = {
     "fields": ["objects", "rest"],
     "families": [],
 }
-WEIGHTS = ResNet50_Weights.IMAGENET1K_V2
+NAME, URL = "IMAGENET1K_V2", "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"
+"""Of torchvision's weights."""
 
 
 @scorer(SCORER)
@@ -35,13 +34,15 @@ class ResNet50V2(ImageNet):
     Options: ClassVar[type[base.Options]] = File
 
     def __init__(self, options: File | None = None) -> None:
-        self._path = fetched(options.weights if options else None, WEIGHTS.url, str(SCORER["name"]))
-        self._transform = WEIGHTS.transforms()
-        network = torchvision.models.resnet50(weights=None)
+        self._path = fetched(options.weights if options else None, URL, str(SCORER["name"]))
+        from torchvision.models import ResNet50_Weights, resnet50  # takes seconds to import, so only where the weights are here
+
+        self._transform = ResNet50_Weights[NAME].transforms()
+        network = resnet50(weights=None)
         try:
             network.load_state_dict(read_pickle(self._path))
         except RuntimeError as error:
-            raise UsageError(f"{self._path}: not torchvision's ResNet-50", f"Give the file of {WEIGHTS.url}") from error
+            raise UsageError(f"{self._path}: not torchvision's ResNet-50", f"Give the file of {URL}") from error
         self._network = network.eval().requires_grad_(False)
 
     def logits(self, picture: Image.Image) -> Tensor:
@@ -53,7 +54,7 @@ class ResNet50V2(ImageNet):
             **super().identity(),
             "library": "torchvision, resnet50",
             "library_version": metadata.version("torchvision"),
-            "weights": f"ResNet50_Weights.{WEIGHTS.name}",
+            "weights": f"ResNet50_Weights.{NAME}",
             "weights_sha256": sha256_of(self._path),
             "preprocessing": f"the weights' own, from PIL: / 255, mean {preset.mean}, deviation {preset.std}, float32",
             "resize": f"shorter side {preset.resize_size[0]}, {preset.interpolation.value} (PIL), centre {preset.crop_size[0]}",

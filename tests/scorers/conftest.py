@@ -19,7 +19,7 @@ from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, 
 
 from srbench.catalog import plugins
 from srbench.scorers import base
-from srbench.scorers._imagenet import CLASSES
+from srbench.scorers._imagenet import classes
 from tests.scorers.clip_stand_ins import GIVEN
 
 SIDE_PX = 64
@@ -94,7 +94,7 @@ def _resnet50(path: Path) -> None:
 
 def _hub_resnet(path: Path) -> None:
     """A narrow ResNet of 1000 classes in the hub's folder; the processor's file is of the form of the published one."""
-    names = dict(enumerate(f"{name}, a synonym" for name in CLASSES))
+    names = dict(enumerate(f"{name}, a synonym" for name in classes()))
     config = ResNetConfig(embedding_size=8, hidden_sizes=[16, 32], depths=[1, 1], num_labels=1000, id2label=names)
     ResNetForImageClassification(config).save_pretrained(path)
     settings = {

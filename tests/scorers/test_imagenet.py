@@ -20,14 +20,15 @@ from torchvision.models import EfficientNet_B0_Weights, ResNet50_Weights
 from transformers import pipeline
 
 from srbench.errors import MissingError, UsageError
-from srbench.scorers import _imagenet, efficientnet_lite0, resnet50_hf
+from srbench.scorers import _imagenet, efficientnet_lite0, resnet50_hf, resnet50_v2
 from srbench.scorers._files import File
 from srbench.scorers._hub_classifier import HubFolder
-from srbench.scorers._imagenet import CLASSES, KEPT, check_labels, likeliest
+from srbench.scorers._imagenet import KEPT, check_labels, classes, likeliest
 from srbench.scorers.efficientnet_lite0 import EfficientNetLite0
 from srbench.scorers.resnet50_hf import ResNet50Hf
 from srbench.scorers.resnet50_v2 import ResNet50V2
 
+CLASSES = classes()
 Pictures = Callable[[int], list[np.ndarray]]
 SCORERS = ["efficientnet-lite0", "resnet50-hf", "resnet50-v2"]
 Probabilities = Callable[[list[np.ndarray]], list[list[float]]]
@@ -118,6 +119,11 @@ def test_classes_are_ilsvrc_2012_s_in_its_order() -> None:
     assert {i: CLASSES[i] for i in objects} == objects
     check_labels(ImageNetInfo().label_descriptions(), "timm's own list of synonyms")
     assert tuple(EfficientNet_B0_Weights.IMAGENET1K_V1.meta["categories"]) == CLASSES
+
+
+def test_the_address_of_resnet50_v2_is_torchvisions_own() -> None:
+    assert ResNet50_Weights[resnet50_v2.NAME].url == resnet50_v2.URL
+    assert ResNet50_Weights.DEFAULT.name == resnet50_v2.NAME
 
 
 def test_the_likeliest_are_kept_and_the_others_summed() -> None:
