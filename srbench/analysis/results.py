@@ -254,8 +254,12 @@ def _order(cell: ResultCell) -> tuple[bool, str, bool, str, str]:
 
 
 def _metric_names(cells: Sequence[ResultCell]) -> tuple[str, ...]:
-    """Metrics in their order, what scorers and stacking add behind them, and each difference beside its metric."""
-    asked = {name for cell in cells for name in cell.metrics}
+    """Metrics in their order, what scorers and stacking add behind them, and each difference beside its metric.
+
+    Where some cells were run here, those decide: what only committed cells have would be columns without a value of one's own.
+    """
+    own = [cell for cell in cells if cell.source == "local"] or cells
+    asked = {name for cell in own for name in cell.metrics}
     plain = {name.removesuffix(DIFFERENCE) for name in asked}
     ordered = [*(name for name in METRICS if name in plain), *sorted(plain - set(METRICS))]
     return tuple(each for name in ordered for each in (name, name + DIFFERENCE) if each in asked)

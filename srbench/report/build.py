@@ -224,27 +224,31 @@ class Painter:
 
     def tradeoffs(self, subject: Subject) -> list[Plot]:
         """Forgetting against each kind of preservation; attacks against the content kept without them."""
-        return [plot for wall in subject.walls for beside in subject.walls for plot in self._tradeoffs(wall, beside)]
+        calm = [wall for wall in subject.walls if not wall.attack]
+        return [plot for wall in subject.walls if wall.headline for plot in self._tradeoffs(wall, calm)]
 
-    def _tradeoffs(self, wall: Wall, beside: Wall) -> Iterator[Plot]:
-        own = wall is beside
-        first = next((name for name in KEPT if name in beside.board.metrics), "")
-        if not wall.headline or (not own and (not wall.attack or beside.attack)):
-            return
-        for metric in KEPT if own else (first,):
-            points = list(self._points(wall, beside, metric))
+    def _tradeoffs(self, wall: Wall, calm: Sequence[Wall]) -> Iterator[Plot]:
+        """calm: walls without attacks; an attack is held against the one with which it shares the most methods."""
+        pairs = [(wall, metric) for metric in KEPT]
+        if wall.attack:
+            kept = [(each, next((name for name in KEPT if name in each.board.metrics), "")) for each in calm]
+            pairs = sorted(kept, key=lambda pair: -len(self._points(wall, *pair)))[:1]
+        across = "attacks that fail (100 - asr)" if wall.attack else words.short("fsr")
+        for beside, metric in pairs:
+            points = self._points(wall, beside, metric)
             if points:
-                title = f"{wall.suite} against {metric}" if own else f"{wall.suite} against {metric} of {beside.suite}"
-                across = "attacks that fail (100 - asr)" if wall.attack else words.short("fsr")
-                yield tradeoff(self.name(), title, points, across, words.short(metric))
+                of = "" if beside is wall else f" of {beside.suite}"
+                yield tradeoff(self.name(), f"{wall.suite} against {metric}{of}", points, across, words.short(metric))
 
-    def _points(self, wall: Wall, beside: Wall, metric: str) -> Iterator[tuple[Series, Metric, Metric]]:
+    def _points(self, wall: Wall, beside: Wall, metric: str) -> list[tuple[Series, Metric, Metric]]:
+        found = []
         others = {name_of(cell): cell for cell in beside.cells}
         for cell in wall.cells:
             across, other = cell.metrics.get(wall.headline), others.get(name_of(cell))
             up = other.metrics.get(metric) if other else None
             if across is not None and up is not None and across.value is not None and up.value is not None:
-                yield self.series[name_of(cell)], turned(across) if wall.attack else across, up
+                found.append((self.series[name_of(cell)], turned(across) if wall.attack else across, up))
+        return found
 
     def bars(self, wall: Wall) -> list[Plot]:
         """One plot a metric."""

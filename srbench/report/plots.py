@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ COLOURS, MARKERS = 9, "osD^vPX*p"
 """Colours of the page (`--s0` is the untouched backbone's), and matplotlib's markers; together they tell 81 methods apart."""
 INK, MUTED, RULE = "#010101", "#020202", "#030303"
 """Stand for the page's `--ink`, `--muted` and `--rule`."""
-WIDTH, BAR, LEGEND = 4.7, 0.27, 0.2
-"""Inches of a plot, of a bar and of a line in a legend; the page scales plots to their column."""
+WIDTH, BAR, LEGEND, LETTER = 4.7, 0.27, 0.185, 0.072
+"""Inches of a plot, of a bar, of a line in a legend and of a letter beside a bar; the page scales plots to their column."""
+TOP, RIGHT, BOTTOM, LEFT = 0.1, 0.1, 0.45, 0.55
+"""Inches around the axes, with room for ticks and labels: a layout engine draws every plot twice to find them."""
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
     "axes.edgecolor": MUTED, "axes.labelcolor": INK, "text.color": INK, "xtick.color": MUTED, "ytick.color": MUTED,
@@ -75,29 +78,34 @@ def tradeoff(name: str, title: str, points: Sequence[tuple[Series, Metric, Metri
     def paint(figure: Figure, axes: Axes) -> None:
         for series, across, up in points:
             axes.errorbar(
-                [across.value or 0.0], [up.value or 0.0], xerr=_spread(across), yerr=_spread(up), label=_label(series.name),
-                color=series.colour, marker=series.marker, markersize=8, linewidth=1.4, capsize=2.5, linestyle="none", alpha=0.9,
+                [across.value or 0.0], [up.value or 0.0], xerr=_spread(across), yerr=_spread(up), color=series.colour,
+                linewidth=1.4, capsize=2.5, linestyle="none", alpha=0.9,
+            )  # fmt: skip
+            axes.plot(
+                [across.value or 0.0], [up.value or 0.0], color=series.colour, marker=series.marker, markersize=8, alpha=0.9,
+                linestyle="none", label=_label(series.name),
             )  # fmt: skip
         axes.set(xlim=(-4, 104), ylim=(-4, 104), xlabel=f"{x}, %  →  better", ylabel=f"{y}, %  →  better")
-        figure.legend(loc="outside lower center", ncols=2, fontsize=8.5, handletextpad=0.4)
+        figure.legend(loc="lower center", ncols=2, fontsize=8.5, handletextpad=0.4)
 
     said = "; ".join(f"{s.name}: {_said(across)} across, {_said(up)} up" for s, across, up in points)
-    height = 3.6 + LEGEND * _halved(points)
-    return _plot(name, title, f"Scatter plot of {y} against {x}. {said}.", height, paint)
+    legend = LEGEND * (_halved(points) + 0.5)
+    return _plot(name, title, f"Scatter plot of {y} against {x}. {said}.", 3.6, paint, below=legend)
 
 
 def bars(name: str, title: str, values: Sequence[tuple[Series, Metric]], rate: bool) -> Plot:
     """One bar a method with its interval. rate: percent, from 0 to 100."""
 
     def paint(figure: Figure, axes: Axes) -> None:
-        for place, (series, metric) in enumerate(values):
-            if metric.value is None:
-                axes.text(0, place, " n/a", va="center", color=MUTED)
-                continue
-            axes.barh(place, metric.value, height=0.62, color=series.colour, alpha=0.85)
-            spread = _spread(metric)
-            if spread is not None:
-                axes.errorbar([metric.value], [place], xerr=spread, color=INK, linewidth=1.1, capsize=2.5)
+        known = [(place, series, metric) for place, (series, metric) in enumerate(values) if metric.value is not None]
+        places = [place for place, _, _ in known]
+        lengths = [metric.value or 0.0 for _, _, metric in known]
+        axes.barh(places, lengths, height=0.62, color=[series.colour for _, series, _ in known], alpha=0.85)
+        spreads = [_spread(metric) or [[math.nan], [math.nan]] for _, _, metric in known]  # nothing is drawn there
+        around = [[spread[side][0] for spread in spreads] for side in (0, 1)]
+        axes.errorbar(lengths, places, xerr=around, color=INK, linewidth=1.1, capsize=2.5, linestyle="none")
+        for place in set(range(len(values))) - set(places):
+            axes.text(0, place, " n/a", va="center", color=MUTED)
         axes.set_yticks(range(len(values)), [_cut(series.name) for series, _ in values])
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
@@ -106,7 +114,8 @@ def bars(name: str, title: str, values: Sequence[tuple[Series, Metric]], rate: b
             axes.set_xlim(0, 104)
 
     said = "; ".join(f"{series.name}: {_said(metric)}" for series, metric in values)
-    return _plot(name, title, f"Bar chart. {said}.", 0.5 + BAR * len(values), paint)
+    left = 0.1 + LETTER * max((len(_cut(series.name)) for series, _ in values), default=0)
+    return _plot(name, title, f"Bar chart. {said}.", 0.5 + BAR * len(values), paint, left=left)
 
 
 def lines(name: str, title: str, drawn: Sequence[Line], x: str, y: str, top: float) -> Plot:
@@ -120,10 +129,10 @@ def lines(name: str, title: str, drawn: Sequence[Line], x: str, y: str, top: flo
                 marker=line.series.marker if len(line.x) < 20 else "", markersize=4.5,
             )  # fmt: skip
         axes.set(ylim=(-0.03 * top, 1.04 * top), xlabel=x, ylabel=y)
-        figure.legend(loc="outside lower center", ncols=2, fontsize=8.5, handletextpad=0.5)
+        figure.legend(loc="lower center", ncols=2, fontsize=8.5, handletextpad=0.5)
 
     said = "; ".join(f"{line.label}: from {line.y[0]:.3g} to {line.y[-1]:.3g}" for line in drawn if line.y)
-    return _plot(name, title, f"Line chart of {y} by {x}. {said}.", 2.8 + LEGEND * _halved(drawn), paint)
+    return _plot(name, title, f"Line chart of {y} by {x}. {said}.", 2.8, paint, below=LEGEND * (_halved(drawn) + 0.5))
 
 
 def _halved(items: Sequence[Any]) -> int:
@@ -154,17 +163,22 @@ def _label(name: str) -> str:
     return f" {_cut(name)}" if name.startswith("_") else _cut(name)
 
 
-def _plot(name: str, title: str, description: str, height: float, paint: Callable[[Figure, Axes], None]) -> Plot:
-    """name: unique on the page. height: inches."""
+def _plot(
+    name: str, title: str, description: str, height: float, paint: Callable[[Figure, Axes], None], left: float = LEFT,
+    below: float = 0.0,
+) -> Plot:  # fmt: skip
+    """name: unique on the page. height: inches, without those `below` the axes for a legend; left: inches before the axes."""
     import matplotlib  # half a second
     from matplotlib.figure import Figure
 
-    text = io.StringIO()
+    text, whole = io.StringIO(), height + below
     # The salt makes ids differ between plots, and be the same the next time.
     settings: Any = {**STYLE, "svg.hashsalt": name}
     with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        paint(figure, figure.add_subplot())
+        figure = Figure(figsize=(WIDTH, whole))
+        bottom = below + (BOTTOM if below else BOTTOM / 2)  # a plot without a legend has no label under its axis either
+        box = (left / WIDTH, bottom / whole, 1 - (left + RIGHT) / WIDTH, 1 - (bottom + TOP) / whole)
+        paint(figure, figure.add_axes(box))
         figure.savefig(text, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return Plot(_inline(text.getvalue(), name, title, description), title)
 

@@ -106,6 +106,13 @@ def test_headers_have_arrows_and_rows_their_coverage_and_source() -> None:
     assert "Rows were excluded" in found
 
 
+def test_what_only_committed_cells_were_scored_with_has_no_column_beside_ones_own() -> None:
+    more = cell("none", source="committed", metrics={"fsr": fsr(5), "fd_pocket": low(1)})
+    assert boards([cell(), more])[0].metrics == ("fsr",)
+    assert boards([more])[0].metrics == ("fsr", "fd_pocket")
+    assert boards([cell(metrics=more.metrics), more])[0].metrics == ("fsr", "fd_pocket")
+
+
 def test_limited_runs_stand_below_a_rule() -> None:
     found = text([cell("saferedir", variant="limit=8", rows_sha="ffff"), cell("none")]).splitlines()
     rule = next(index for index, line in enumerate(found) if "╌" in line)

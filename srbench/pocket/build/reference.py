@@ -52,6 +52,8 @@ STACKED = ("none", "saferedir", "safree", "safree+ci", "sld-max", "sld-max+ci")
 UNDER = ("none", "esd-x", "uce", "rece")
 """Checkpoints that `STACKED` acts on."""
 SUITES = ("igmu", "mma")
+SCORERS = ("pocket-perceptual", "fd-pocket")
+"""Of the methods alone and of SafeRedir's ablations: what stands in for LPIPS and FID in the papers' tables."""
 OTHER_SUITES = ("i2p", "evolved", "ood", "multi", "ring-a-bell")
 
 ABLATIONS: dict[str, tuple[str, ...]] = {
@@ -101,6 +103,8 @@ class Job:
     suites: tuple[str, ...] = SUITES
     prompts: Path | None = None
     """A file in place of suites."""
+    scorers: tuple[str, ...] = ()
+    """Besides those that every run has."""
     alone: bool = False
     """Only rows without a trace of another concept, which a redirector for all concepts would rightly remove too."""
 
@@ -167,10 +171,10 @@ def learned(source: str, concept: ConceptSpec, cache: Path, checkpoints: Path, b
 def jobs() -> Iterator[Job]:
     """Every run, the main ones first."""
     for concept in concepts():
-        yield Job("methods", "SafeRedir", concept, METHODS)
+        yield Job("methods", "SafeRedir", concept, METHODS, scorers=SCORERS)
     yield from _ablated()
     for concept in concepts():
-        yield Job("baselines", "baselines", concept, (*METHODS, *BASELINES))
+        yield Job("baselines", "baselines", concept, (*METHODS, *BASELINES), scorers=SCORERS)
     for concept in concepts():
         yield Job("stacking", "stacking", concept, STACKED, on=UNDER)
     yield from _retrained()
@@ -190,19 +194,19 @@ def _defended(part: str, title: str, concept: str, **where: Any) -> Iterator[Job
 
 
 def _borrowed(concept: str) -> Iterator[Job]:
-    """Presets with an inversion that was learned elsewhere: on the untouched backbone, and for one concept on a checkpoint."""
-    sources = UNDER[:2] if concept == concepts()[0] else UNDER[:1]
-    for source in sources:
+    """Presets with an inversion that was learned elsewhere: on the untouched backbone and on one checkpoint."""
+    for source in UNDER[:2]:
         targets = tuple(on for on in UNDER if on != source)
         title, methods = f"inversion learned on {source}", ("none", *INVERTED)
-        yield Job("transfer", title, concept, methods, on=targets, inversion=source, suites=SUITES[:1])
+        yield Job("transfer", title, concept, methods, on=targets, inversion=source, suites=SUITES[1:])
 
 
 def _ablated() -> Iterator[Job]:
     """SafeRedir with one part changed at a time, other seeds, and one redirector for all concepts."""
     for concept in concepts():
         for title, options in ABLATIONS.items():
-            yield Job("ablations", title, concept, ("saferedir",), tuple(f"saferedir.{option}" for option in options))
+            changed = tuple(f"saferedir.{option}" for option in options)
+            yield Job("ablations", title, concept, ("saferedir",), changed, scorers=SCORERS)
     for name, changes in REDIRECTORS.items():
         for concept in concepts():
             yield Job("redirectors", name, concept, ("saferedir",), redirector=Redirector(name, (concept,), changes))
@@ -253,7 +257,7 @@ def run(job: Job, backbone: Backbone, results: Path, cache: Path, batch_size: in
         settings += tuple(f"{preset}.inversion={folder}" for preset in INVERTED)
     request = RunRequest(
         backbone="pocket", methods=job.methods, on=job.on, suites=job.suites, concepts=(job.concept,), part="test", limit=limit,
-        seed=0, batch_size=batch_size, dtype="fp32", settings=settings, protocol=None, scorers=(), out=results,
+        seed=0, batch_size=batch_size, dtype="fp32", settings=settings, protocol=None, scorers=job.scorers, out=results,
         prompts=job.prompts,
     )
     cells = plan(request, backbone, _told)
