@@ -21,6 +21,8 @@ from srbench.report.sources import Source
 NAME = "examples.jsonl"
 IMAGES = 96
 """Pictures that are committed at most, shared evenly by the concepts and suites."""
+METHODS, SUITES = ("saferedir", "saferedir-upstream"), ("igmu", "mma")
+"""Whose pictures are among them, beside the untouched backbone's: with every baseline there would be no room for a second row."""
 DATA = re.compile(r"(data:image/(webp);base64,[A-Za-z0-9+/]+=*)?")
 ROW = TypeAdapter(GalleryRow)
 
@@ -60,7 +62,7 @@ def main(folder: Path, path: Path) -> None:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    say(f"{path}: {write(path, gathered(folder, Asked(images=IMAGES), say).rows)} rows")
+    say(f"{path}: {write(path, gathered(folder, Asked(images=IMAGES, methods=METHODS, suites=SUITES), say).rows)} rows")
 
 
 if __name__ == "__main__":

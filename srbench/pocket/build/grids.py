@@ -48,13 +48,15 @@ def stacked(lines: Mapping[str, Line], methods: Sequence[str], under: Sequence[s
 
 
 def borrowed(lines: Mapping[str, Line], presets: Sequence[str], under: Sequence[str]) -> Iterator[str]:
-    """One concept: presets with the inversion of the checkpoint they act on, and with those of others."""
-    places = ("none", *under)
-    names = [
-        name for on in under for preset in presets
-        for name in (f"{preset} on {on}", *(f"{preset} learned on {source}, on {on}" for source in places if source != on))
-    ]  # fmt: skip
-    yield from table(lines, names, "method", GAINS)
+    """One concept: presets with the inversion of the checkpoint they act on, and with those of others, where these were run."""
+    places, names = ("none", *under), list[str]()
+    for on in places:
+        others = [source for source in places if source != on]
+        for preset in presets:
+            names.append(preset if on == "none" else f"{preset} on {on}")
+            names.extend(f"{preset} learned on {source}, on {on}" for source in others)
+    run = [lines[name] for name in names if name in lines and " learned on " in name]
+    yield from table(lines, names, "method", [column for column in GAINS if any(column in line for line in run)])
 
 
 def cost_table(found: Sequence[Cost], names: Sequence[str]) -> Iterator[str]:

@@ -40,6 +40,7 @@ from srbench.methods.saferedir import CARD, train
 from srbench.pocket.build import attacked, grids, pictures, tables
 from srbench.pocket.build.__main__ import DOCS, default_cache, redirector_settings, say
 from srbench.pocket.build.command import Words, guarded
+from srbench.report import examples
 
 METHODS = ("none", "saferedir", "saferedir-upstream")
 BASELINES = (
@@ -395,6 +396,7 @@ def main(words: Words = None) -> int:
     whole = set(asked.only) == set(PARTS) and not asked.summaries
     for path in summaries(asked.results, asked.results / "pocket", whole, asked.timed):
         say(f"written: {path}")
+    examples.main(asked.results, asked.results / "pocket" / examples.NAME)
     if DOCS.is_dir() and (asked.results / "runs").is_dir():
         draw(asked.results)
     return 0
