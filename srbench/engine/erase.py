@@ -20,6 +20,7 @@ from srbench.backbones.loader import Backbone
 from srbench.catalog.specs import ConceptSpec
 from srbench.engine.info import info_of
 from srbench.engine.keys import KEY_VERSION, digest, file_sha
+from srbench.engine.provenance import machine
 from srbench.engine.store import write_atomic
 from srbench.errors import UsageError
 from srbench.methods.base import Edit, Look, Tell, blind
@@ -126,7 +127,7 @@ def _write(job: Job, backbone: Backbone, edit: Edit, seconds: float, folder: Pat
     card = {
         "srbench": __version__, "preset": job.preset, "concept": job.concept, "backbone": backbone.spec.name,
         **job.identity(backbone.sha256), "key": digest(job.identity(backbone.sha256)), "seconds": round(seconds, 1),
-        "files": files, "passport": asdict(passport), "measured": edit.card,
+        "machine": machine(), "files": files, "passport": asdict(passport), "measured": edit.card,
     }
     write_atomic(folder / CARD, _json(card))
     return card

@@ -45,10 +45,15 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
-def provenance() -> dict[str, Any]:
-    """Versions, commit and dirty flag, machine, command line; JSON-ready."""
+def machine() -> dict[str, Any]:
+    """Processor, cores, threads, GPU. Training rounds differently on another one, or with another number of threads."""
     import torch
 
+    return {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), **_gpu()}
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, commit and dirty flag, machine, command line; JSON-ready."""
     import srbench
 
     return {
@@ -57,9 +62,6 @@ def provenance() -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        **_gpu(),
+        **machine(),
         "command": " ".join(["srbench", *sys.argv[1:]]),
     }

@@ -38,6 +38,7 @@ def test_a_checkpoint_is_a_folder_with_its_card(church: Path) -> None:
     assert (card["preset"], card["concept"], card["backbone"]) == ("uce", "church", "pocket")
     assert card["passport"]["changed"] > 0
     assert 0 < card["passport"]["relative_change"] < 1
+    assert card["machine"]["threads"] >= 1  # training with another number of threads gives another checkpoint
     assert sorted(path.name for path in church.iterdir()) == [CARD, "unet.safetensors"]
 
 

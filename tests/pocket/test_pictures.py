@@ -64,3 +64,9 @@ def test_the_sheet_shows_every_failure(found: list[pictures.Failure], tmp_path: 
     pictures.draw_failures(found, store, tmp_path / "sheet.png")
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     assert {tuple(np.full(3, 40 * n)) for n in (0, 1, 3, 4)} <= {tuple(pixel) for pixel in sheet.reshape(-1, 3).tolist()}
+
+
+def test_pictures_of_rows_are_drawn_only_where_every_concept_was_run(found: list[pictures.Failure], tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    assert pictures.at_hand(tmp_path, store, ("vangogh",))
+    assert not pictures.at_hand(tmp_path, store, ("vangogh", "hazard"))

@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from srbench.analysis.metrics import definition
+from srbench.analysis.results import ResultCell
 from srbench.catalog import load, plugins, resolve
+from srbench.engine.runs import newest
 from srbench.errors import UsageError
 from srbench.tables import fill
 from srbench.tables.spec import POCKET, TableSpec, published
@@ -18,6 +20,12 @@ from tests.tables.conftest import SPEC
 
 TABLES = published()
 every = pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+
+
+@pytest.fixture(scope="module")
+def committed() -> list[ResultCell]:
+    """What travels with srbench."""
+    return newest(resolve.PACKAGE.parent / "results", pytest.fail)
 
 
 def _changed(path: tuple[Any, ...], value: Any) -> dict[str, Any]:
@@ -173,11 +181,18 @@ def test_no_row_is_twice_in_a_pocket_edition(table: TableSpec) -> None:
     assert len(set(labels)) == len(labels)
 
 
-def test_the_committed_runs_fill_what_they_should() -> None:
-    from srbench.engine.runs import newest
-
-    cells = newest(resolve.PACKAGE.parent / "results", pytest.fail)
+def test_the_committed_runs_fill_what_they_should(committed: list[ResultCell]) -> None:
     for name in ("saferedir-alpha", "saferedir-detector"):
         for concept in TABLES[name].pocket.concepts:
-            for line in fill.pocket_lines(TABLES[name], concept, cells):
+            for line in fill.pocket_lines(TABLES[name], concept, committed):
                 assert all(line.cells), (name, concept, line.row.label)
+
+
+@every
+def test_no_row_and_no_column_of_a_pocket_edition_is_empty(table: TableSpec, committed: list[ResultCell]) -> None:
+    for concept in table.pocket.concepts:
+        found = fill.pocket_lines(table, concept, committed)
+        empty = [line.row.label for line in found if not any(line.metrics)]
+        filled = [any(line.metrics[place] for line in found) for place in range(len(table.pocket.columns))]
+        empty += [column for column, known in zip(table.pocket.columns, filled, strict=True) if not known]
+        assert not empty, (concept, empty)

@@ -216,6 +216,12 @@ def _column_names(pen: ImageDraw.ImageDraw, left: int) -> None:
 # --- rows side by side -------------------------------------------------------------------------------------------------------
 
 
+def at_hand(results: Path, store: Store, concepts: Sequence[str]) -> bool:
+    """Whether the runs that `side_by_side` and `failures` show are here, for every concept."""
+    found = {(r.concept, r.method) for r in stored_records(results, store, _judge_of) if r.suite == "igmu"}
+    return found >= {(concept, method) for concept in concepts for method in ("none", SHIPPED)}
+
+
 def side_by_side(results: Path, store: Store, concepts: Sequence[str], path: Path) -> None:
     """Draw `SHEET_ROWS` forget rows of igmu, evenly spread over the concepts: none, reference, saferedir."""
     each, side = SHEET_ROWS // len(concepts), 64 * SCALE

@@ -324,7 +324,7 @@ def timed(cell: ResultCell, alone: ResultCell | None) -> ResultCell:
 
 
 def draw(results: Path) -> None:
-    """The tables, the trade-off picture and the sheet of rows, into `docs/`; numbers are those of the summaries."""
+    """Tables and pictures into `docs/`, with the numbers of the summaries; rows with their pictures beside the summaries."""
     cells = [entry["result"] for path in sorted((results / "pocket").glob("*.json")) for entry in read_run(path)["cells"]]
     names = labels(cells)
     page = tables.document(cells, names, (*ABLATIONS, "one-delta"), SEEDS, JOINT)
@@ -333,13 +333,18 @@ def draw(results: Path) -> None:
     write_atomic(DOCS / "pocket-robustness.md", robustness(cells).encode())
     pictures.tradeoff(cells, _shown(names), {"saferedir": 2.0} | _scales(), DOCS / "pocket-tradeoff.png")
     pictures.methods(cells, (*METHODS, *BASELINES), DOCS / "pocket-methods.png")
+    say("written: docs/pocket-{tables,grid,robustness}.md, docs/pocket-{methods,tradeoff}.png")
     store = Store.peek(results / "store")
+    if not pictures.at_hand(results, store, concepts()):
+        say("examples and docs/pocket-{side-by-side,failures}.png stay as they are: the part `methods` was not run here")
+        return
+    examples.main(results, results / "pocket" / examples.NAME)
     pictures.side_by_side(results, store, concepts(), DOCS / "pocket-side-by-side.png")
     found = pictures.failures(results, store)
     pictures.draw_failures(found, store, DOCS / "pocket-failures.png")
     for failure in found:
         say(f"  {failure.row.id}: {', '.join(failure.metrics)}")
-    say("written: docs/pocket-{tables,grid,robustness}.md, docs/pocket-{methods,tradeoff,side-by-side,failures}.png")
+    say("written: docs/pocket-{side-by-side,failures}.png")
 
 
 def grid(cells: Sequence[ResultCell]) -> str:
@@ -396,7 +401,6 @@ def main(words: Words = None) -> int:
     whole = set(asked.only) == set(PARTS) and not asked.summaries
     for path in summaries(asked.results, asked.results / "pocket", whole, asked.timed):
         say(f"written: {path}")
-    examples.main(asked.results, asked.results / "pocket" / examples.NAME)
     if DOCS.is_dir() and (asked.results / "runs").is_dir():
         draw(asked.results)
     return 0
