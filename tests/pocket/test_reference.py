@@ -93,6 +93,12 @@ def test_costs_come_from_the_runs_that_had_the_machine_to_themselves(tmp_path: P
     assert {one["metrics"]["content_kept"]["value"] for one in saved} == {90}
 
 
+def test_only_a_distance_that_could_not_be_had_is_left_out_of_summaries() -> None:
+    lacking = Metric("lower", reason="no reference image")
+    cell = replace(ATTACKED, metrics={"asr": lacking, "fd_pocket": lacking, "pocket_perceptual": Metric("lower", 0.5)})
+    assert set(reference.scored(cell).metrics) == {"asr", "pocket_perceptual"}
+
+
 def test_every_ablation_is_an_option_off_its_default() -> None:
     for title, options in reference.ABLATIONS.items():
         _, changed = options_of("saferedir", [f"saferedir.{option}" for option in options], "pocket", "object")

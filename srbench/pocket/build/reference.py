@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from srbench.analysis.metrics import metrics_of
 from srbench.analysis.records import Metric, label
 from srbench.analysis.results import ResultCell, to_dict
 from srbench.analysis.robustness import from_attack
@@ -295,7 +296,8 @@ def summaries(results: Path, target: Path, whole: bool, alone: Path | None = Non
         cells = [cell if cell.source == "committed" else timed(cell, clean.get(_place(cell))) for cell in cells]
     written = []
     for concept in concepts():
-        own = sorted((c for c in cells if c.concept == concept), key=lambda c: (c.suite, c.variant != "", c.method, c.variant))
+        mine = (scored(cell) for cell in cells if cell.concept == concept)
+        own = sorted(mine, key=lambda c: (c.suite, c.variant != "", c.method, c.variant))
         kept = {key: value for key, value in provenance().items() if key not in ("command", "argv")}
         data = {
             "schema": SCHEMA, "run": f"pocket-{concept}", "provenance": kept, "safety_checker": "off",
@@ -312,6 +314,13 @@ def _place(cell: ResultCell) -> tuple[str, ...]:
     """What a cell is, however few of its rows were run."""
     options = [part for part in cell.variant.split(",") if not part.startswith("limit=")]
     return (cell.concept, cell.suite, cell.method, cell.on, ",".join(options))
+
+
+def scored(cell: ResultCell) -> ResultCell:
+    """The cell without what `SCORERS` could not say of it: a suite without reference images has no distance to them."""
+    optional = {name for scorer in SCORERS for name in metrics_of(scorer)}
+    kept = {name: metric for name, metric in cell.metrics.items() if name not in optional or metric.value is not None}
+    return replace(cell, metrics=kept)
 
 
 def timed(cell: ResultCell, alone: ResultCell | None) -> ResultCell:
