@@ -77,14 +77,10 @@ def tradeoff(name: str, title: str, points: Sequence[tuple[Series, Metric, Metri
 
     def paint(figure: Figure, axes: Axes) -> None:
         for series, across, up in points:
-            axes.errorbar(
-                [across.value or 0.0], [up.value or 0.0], xerr=_spread(across), yerr=_spread(up), color=series.colour,
-                linewidth=1.4, capsize=2.5, linestyle="none", alpha=0.9,
-            )  # fmt: skip
-            axes.plot(
-                [across.value or 0.0], [up.value or 0.0], color=series.colour, marker=series.marker, markersize=8, alpha=0.9,
-                linestyle="none", label=_label(series.name),
-            )  # fmt: skip
+            place = [across.value or 0.0], [up.value or 0.0]
+            shared: dict[str, Any] = {"color": series.colour, "linestyle": "none", "alpha": 0.9}
+            axes.errorbar(*place, xerr=_spread(across), yerr=_spread(up), linewidth=1.4, capsize=2.5, **shared)
+            axes.plot(*place, marker=series.marker, markersize=8, label=_label(series.name), **shared)
         axes.set(xlim=(-4, 104), ylim=(-4, 104), xlabel=f"{x}, %  →  better", ylabel=f"{y}, %  →  better")
         figure.legend(loc="lower center", ncols=2, fontsize=8.5, handletextpad=0.4)
 

@@ -36,7 +36,7 @@ def _row(name: str, kind: Any = "forget") -> Row:
 
 
 @pytest.fixture
-def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[pictures.Failure]:
+def cells() -> list[CellRecord]:
     drawn = {
         "gone": _image("gone"), "seen": _image("seen", 0.9), "unscored": _image("seen", scored=False),
         "acted": _image("acted", steps=3), "left": _image("gone"),
@@ -45,9 +45,12 @@ def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[pictures.Fail
     plain = [
         RowRecord(row, _image("none"), _image("reference") if row.reference else None) for row in rows.values()
     ]  # fmt: skip
-    cells = [_cell("none", *plain), _cell("saferedir", *(RowRecord(rows[name], image) for name, image in drawn.items()))]
-    monkeypatch.setattr(pictures, "stored_records", lambda *given: cells)
-    return pictures.failures(tmp_path, Store(tmp_path / "store"))
+    return [_cell("none", *plain), _cell("saferedir", *(RowRecord(rows[name], image) for name, image in drawn.items()))]
+
+
+@pytest.fixture
+def found(cells: list[CellRecord]) -> list[pictures.Failure]:
+    return pictures.failures(cells)
 
 
 def test_rows_that_fail_or_can_not_be_judged_are_named_with_what_stands_beside_them(found: list[pictures.Failure]) -> None:
@@ -66,7 +69,6 @@ def test_the_sheet_shows_every_failure(found: list[pictures.Failure], tmp_path: 
     assert {tuple(np.full(3, 40 * n)) for n in (0, 1, 3, 4)} <= {tuple(pixel) for pixel in sheet.reshape(-1, 3).tolist()}
 
 
-def test_pictures_of_rows_are_drawn_only_where_every_concept_was_run(found: list[pictures.Failure], tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
-    assert pictures.at_hand(tmp_path, store, ("vangogh",))
-    assert not pictures.at_hand(tmp_path, store, ("vangogh", "hazard"))
+def test_pictures_of_rows_are_drawn_only_where_every_concept_was_run(cells: list[CellRecord]) -> None:
+    assert pictures.at_hand(cells, ("vangogh",))
+    assert not pictures.at_hand(cells, ("vangogh", "hazard"))

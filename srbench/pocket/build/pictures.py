@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from srbench.analysis.metrics import METRICS, Lens, observe
-from srbench.analysis.records import Metric, RowRecord
+from srbench.analysis.records import CellRecord, Metric, RowRecord
 from srbench.analysis.results import ResultCell
 from srbench.catalog import load
 from srbench.catalog.specs import ProtocolSpec, Row
@@ -159,9 +159,13 @@ class Failure:
     """none, reference, saferedir; None where the row has no such image."""
 
 
-def failures(results: Path, store: Store) -> list[Failure]:
-    """Every row on which the shipped SafeRedir fails by one of `WATCHED`, by concept, suite and row."""
-    records = stored_records(results, store, _judge_of)
+def sampled(results: Path, store: Store) -> list[CellRecord]:
+    """What was run here of the untouched backbone and the shipped SafeRedir, for the pictures below."""
+    return stored_records(results, store, _judge_of)
+
+
+def failures(records: Sequence[CellRecord]) -> list[Failure]:
+    """Every row on which the shipped SafeRedir fails by one of `WATCHED`, by concept, suite and row. records: as `sampled`."""
     plain = {(r.concept, row.row.id): row for r in records if r.method == "none" for row in r.rows}
     found: list[Failure] = []
     for record in sorted((r for r in records if r.method == SHIPPED), key=lambda r: (r.concept, r.suite)):
@@ -216,19 +220,19 @@ def _column_names(pen: ImageDraw.ImageDraw, left: int) -> None:
 # --- rows side by side -------------------------------------------------------------------------------------------------------
 
 
-def at_hand(results: Path, store: Store, concepts: Sequence[str]) -> bool:
+def at_hand(records: Sequence[CellRecord], concepts: Sequence[str]) -> bool:
     """Whether the runs that `side_by_side` and `failures` show are here, for every concept."""
-    found = {(r.concept, r.method) for r in stored_records(results, store, _judge_of) if r.suite == "igmu"}
+    found = {(r.concept, r.method) for r in records if r.suite == "igmu"}
     return found >= {(concept, method) for concept in concepts for method in ("none", SHIPPED)}
 
 
-def side_by_side(results: Path, store: Store, concepts: Sequence[str], path: Path) -> None:
+def side_by_side(records: Sequence[CellRecord], store: Store, concepts: Sequence[str], path: Path) -> None:
     """Draw `SHEET_ROWS` forget rows of igmu, evenly spread over the concepts: none, reference, saferedir."""
     each, side = SHEET_ROWS // len(concepts), 64 * SCALE
     wide = TEXT_PX + len(COLUMNS) * side + GAP_PX
     sheet = Image.new("RGB", (wide * len(concepts), 18 + each * (side + 4)), "white")
     pen = ImageDraw.Draw(sheet)
-    cells = {(r.concept, r.method): r.rows for r in stored_records(results, store, _judge_of) if r.suite == "igmu"}
+    cells = {(r.concept, r.method): r.rows for r in records if r.suite == "igmu"}
     for block, concept in enumerate(concepts):
         plain = {row.row.id: row for row in cells[concept, "none"]}
         forget = [row for row in cells[concept, SHIPPED] if row.row.kind == "forget" and plain[row.row.id].reference]

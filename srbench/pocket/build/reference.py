@@ -344,12 +344,13 @@ def draw(results: Path) -> None:
     pictures.methods(cells, (*METHODS, *BASELINES), DOCS / "pocket-methods.png")
     say("written: docs/pocket-{tables,grid,robustness}.md, docs/pocket-{methods,tradeoff}.png")
     store = Store.peek(results / "store")
-    if not pictures.at_hand(results, store, concepts()):
+    records = pictures.sampled(results, store)
+    if not pictures.at_hand(records, concepts()):
         say("examples and docs/pocket-{side-by-side,failures}.png stay as they are: the part `methods` was not run here")
         return
     examples.main(results, results / "pocket" / examples.NAME)
-    pictures.side_by_side(results, store, concepts(), DOCS / "pocket-side-by-side.png")
-    found = pictures.failures(results, store)
+    pictures.side_by_side(records, store, concepts(), DOCS / "pocket-side-by-side.png")
+    found = pictures.failures(records)
     pictures.draw_failures(found, store, DOCS / "pocket-failures.png")
     for failure in found:
         say(f"  {failure.row.id}: {', '.join(failure.metrics)}")
