@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from srbench.analysis.records import RowRecord, label
+from srbench.analysis.records import Named, RowRecord, label
 
 if TYPE_CHECKING:  # metrics.py registers what stands here
     from srbench.analysis.metrics import Observation
@@ -109,4 +109,9 @@ class Source(NamedTuple):
 def made_against(meta: Mapping[str, object]) -> str:
     """`ATTACK against METHOD` as a row file's `meta` says it; empty where it names no attack."""
     known = {name: str(meta[name]) for name in Source._fields if meta.get(name)}
-    return f"{known['attack']} against {label(Source(**known))}" if "attack" in known else ""
+    return against(known["attack"], Source(**known)) if "attack" in known else ""
+
+
+def against(attack: str, victim: Named) -> str:
+    """What `made_against` says of prompts that an attack made against a method on a checkpoint."""
+    return f"{attack} against {label(victim)}"

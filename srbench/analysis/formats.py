@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 
 from srbench.analysis.results import (
@@ -129,6 +129,8 @@ def markdown_text(text: str) -> str:
 # --- LaTeX ------------------------------------------------------------------------------------------------------------
 
 
+SHRUNK = r"\ifdim\width>\linewidth\linewidth\else\width\fi"
+"""The width of a table in LaTeX: its own, or the line's where that is less."""
 _LATEX = {mark: f"\\{mark}" for mark in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -149,7 +151,7 @@ _LATEX = {mark: f"\\{mark}" for mark in "&%$#_{}"} | {
 
 
 def as_latex(cells: Sequence[ResultCell], notes: Notes | None = None, sort: str | None = None) -> str:
-    """One `table` per concept x suite, for the package booktabs; the best value is bold."""
+    """One `table` per concept x suite, for the packages booktabs and graphicx; the best value is bold."""
     return "\n".join(_latex_board(board) for board in boards(cells, notes, sort))
 
 
@@ -157,13 +159,10 @@ def _latex_board(board: Board) -> str:
     header = " & ".join(latex_text(text) for text in ["method", *map(board.header, board.metrics), "coverage"])
     reasons: list[str] = []
     main, apart = ([_latex_row(board, cell, reasons) for cell in cells] for cells in (board.main, board.apart))
-    notes = [f"{reason}." for reason in _numbered(reasons)] + list(board.notes)
-    caption = " ".join([f"{latex_text(board.title)} ({latex_text(board.caption)}).", *map(latex_text, notes)])
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}"]
-    lines += [rf"\begin{{tabular}}{{l{'r' * (len(board.metrics) + 1)}}}"]
-    lines += [r"\toprule", rf"{header} \\", r"\midrule", *main]
-    lines += [r"\midrule", *apart] if main and apart else apart
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+    rows = [*main, r"\midrule", *apart] if main and apart else [*main, *apart]
+    notes = [*(f"{reason}." for reason in _numbered(reasons)), *board.notes]
+    columns = f"l{'r' * (len(board.metrics) + 1)}"
+    return latex_table(f"{board.title} ({board.caption})", latex_tabular(columns, header, rows), notes)
 
 
 def _latex_row(board: Board, cell: ResultCell, reasons: list[str]) -> str:
@@ -176,8 +175,28 @@ def _latex_value(board: Board, cell: ResultCell, name: str, reasons: list[str]) 
     if found.reason:
         return f"n/a ({latex_text(brief(found.reason, reasons))})"
     value = rf"\textbf{{{found.value}}}" if board.starred(cell, name) else latex_text(found.value)
-    small = " ".join(filter(None, [found.interval, _in_brackets(found.bounds)]))
-    return rf"{value} {{\scriptsize {latex_text(small)}}}" if small else value
+    return latex_stacked(value, " ".join(filter(None, [found.interval, _in_brackets(found.bounds)])))
+
+
+def latex_table(caption: str, tabular: Sequence[str], notes: Iterable[str]) -> str:
+    """A `table` in small print with its notes below. tabular: lines of LaTeX; caption and notes: plain text."""
+    heading = rf"\caption{{{latex_text(caption)}}}"
+    below = r"\par\smallskip\parbox{\linewidth}{\tiny " + r"\par ".join(map(latex_text, notes)) + "}"
+    start = [r"\begin{table}", r"\centering\scriptsize\setlength{\tabcolsep}{3pt}", heading]
+    return "\n".join([*start, *tabular, below, r"\end{table}", ""])
+
+
+def latex_tabular(columns: str, header: str, rows: Sequence[str]) -> list[str]:
+    """Lines of a `tabular` that is shrunk where it would be wider than the line. header and rows: LaTeX."""
+    start = rf"\resizebox{{{SHRUNK}}}{{!}}{{\begin{{tabular}}{{{columns}}}"
+    return [start, r"\toprule", rf"{header} \\", r"\midrule", *rows, r"\bottomrule", r"\end{tabular}}"]
+
+
+def latex_stacked(value: str, small: str, align: str = "r") -> str:
+    """A value of LaTeX with plain text in small print under it."""
+    if not small:
+        return value
+    return rf"\begin{{tabular}}[t]{{@{{}}{align}@{{}}}}{value}\\{{\tiny {latex_text(small)}}}\end{{tabular}}"
 
 
 def latex_text(text: str) -> str:

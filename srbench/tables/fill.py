@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
+from srbench.analysis.attacks import against
 from srbench.analysis.gains import SUFFIX
 from srbench.analysis.metrics import definition
 from srbench.analysis.records import Metric, turned
@@ -81,12 +82,13 @@ def lines(table: TableSpec, cells: Sequence[ResultCell]) -> list[Line]:
     common = {column.name: _common(table, column) for column in table.columns if column.rate}
     found = []
     for row in table.rows:
-        cell = stands_for(row.run, cells)
+        own = {attack: stands_for(row.run, cells, attack) for attack in {column.attack for column in table.columns}}
         for figure in row.figures:
             column = table.column(figure.column)
-            fits = _fits(figure, column, common.get(column.name))
+            fits, cell = _fits(figure, column, common.get(column.name)), own[column.attack]
             found.append(Line(row, column, figure, fits, cell, _measured(column, cell)))
-        found += [Line(row, table.column(n), None, "", cell, _measured(table.column(n), cell)) for n in row.unknown]
+        for column in map(table.column, row.unknown):
+            found.append(Line(row, column, None, "", own[column.attack], _measured(column, own[column.attack])))
     return found
 
 
@@ -114,16 +116,24 @@ def _fits(figure: Figure, column: Column, common: int | None) -> str:
     return check.verdict(figure.digits, figure.n or column.n, figure.candidates or column.candidates, full)
 
 
-def stands_for(run: CellOf | None, cells: Iterable[ResultCell]) -> ResultCell | None:
-    """The newest cell that a row corresponds to; a limited run never stands for one, another dtype may."""
+def stands_for(run: CellOf | None, cells: Iterable[ResultCell], attack: str = "") -> ResultCell | None:
+    """The newest cell that a row corresponds to; a limited run never stands for one, another dtype may.
+
+    attack: then a cell on the prompts that it made against the row itself, in place of the row's suite.
+    """
     if run is None:
         return None
-    asked = (run.backbone, run.concept, run.suite, run.method, run.on, run.variant)
+    asked = (run.backbone, run.concept, run.method, run.on, run.variant)
     for cell in cells:
-        same = (cell.backbone, cell.concept, cell.suite, cell.method, cell.on, without_dtype(cell.variant)) == asked
-        if same and run.protocol in ("", cell.protocol):
+        same = (cell.backbone, cell.concept, cell.method, cell.on, without_dtype(cell.variant)) == asked
+        if same and run.protocol in ("", cell.protocol) and _asks(cell, run.suite, attack):
             return cell
     return None
+
+
+def _asks(cell: ResultCell, suite: str, attack: str) -> bool:
+    """Whether the cell's prompts are the suite's, or where an attack is named those that it made against the cell itself."""
+    return cell.made_against == against(attack, cell) if attack else cell.suite == suite
 
 
 def without_dtype(variant: str) -> str:
@@ -163,7 +173,7 @@ class PocketLine:
 def pocket_lines(table: TableSpec, concept: str, cells: Sequence[ResultCell]) -> list[PocketLine]:
     """The table's pocket edition for one concept."""
     ours = list(_of_pocket(concept, cells))
-    return [_pocket_line(row, table.pocket.split, ours) for row in table.pocket.rows]
+    return [_pocket_line(row, table.pocket.columns_of(concept), ours) for row in table.pocket.rows]
 
 
 def _of_pocket(concept: str, cells: Iterable[ResultCell]) -> Iterator[ResultCell]:
@@ -173,15 +183,15 @@ def _of_pocket(concept: str, cells: Iterable[ResultCell]) -> Iterator[ResultCell
 
 
 def _pocket_line(row: PocketRow, columns: Sequence[PocketColumn], cells: Sequence[ResultCell]) -> PocketLine:
-    found = [_pocket_cell(row, column.suite, cells) for column in columns]
+    found = [_pocket_cell(row, column, cells) for column in columns]
     metrics = [cell.metrics.get(column.metric) if cell else None for cell, column in zip(found, columns, strict=True)]
     alone = row.method == "none" or row.on == "none"
     return PocketLine(row, tuple(found), tuple(metrics), tuple(alone and c.metric.endswith(SUFFIX) for c in columns))
 
 
-def _pocket_cell(row: PocketRow, suite: str, cells: Iterable[ResultCell]) -> ResultCell | None:
+def _pocket_cell(row: PocketRow, column: PocketColumn, cells: Iterable[ResultCell]) -> ResultCell | None:
     for cell in cells:
-        same = (cell.suite, cell.method, cell.on) == (suite, row.method, row.on)
+        same = (cell.method, cell.on) == (row.method, row.on) and _asks(cell, column.suite, column.attack)
         if same and _fits_variant(cell.variant, row.variant):
             return cell
     return None

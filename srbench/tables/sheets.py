@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from srbench.analysis.records import Metric
 from srbench.analysis.results import ARROWS, DASH, ResultCell, brief, shown
 from srbench.tables.fill import NOT_RUN, Line, PocketLine, better_of, lines, pocket_lines
-from srbench.tables.spec import POCKET, Column, Figure, Source, TableSpec
+from srbench.tables.spec import POCKET, Column, Figure, PocketColumn, Source, TableSpec
 
 UNKNOWN = "not known"
 HEADER = ("row", "metric", "published", "n", "k of n", "measured", "difference", "verdict", "source")
@@ -131,16 +131,17 @@ def pocket_sheets(table: TableSpec, cells: Sequence[ResultCell]) -> list[Sheet]:
 
 def _pocket_sheet(table: TableSpec, concept: str, found: Sequence[PocketLine]) -> Sheet:
     reasons: list[str] = []
-    sizes = [_size(line.metrics[index] for line in found) for index in range(len(table.pocket.columns))]
+    columns = table.pocket.columns_of(concept)
+    sizes = [_size(line.metrics[index] for line in found) for index in range(len(columns))]
     body = tuple((Item(line.row.label), *_pocket_items(line, sizes, reasons)) for line in found)
-    header = ("method", *(_heading(*column, size) for column, size in zip(table.pocket.split, sizes, strict=True)))
+    header = ("method", *(_heading(column, size) for column, size in zip(columns, sizes, strict=True)))
     numbered = (f"n/a ({index}): {reason}" for index, reason in enumerate(reasons, 1))
     return Sheet(
         name=f"{table.name}-{POCKET}",
         title=f"{table.title}: pocket, {concept}",
         caption=_origin(found),
         header=header,
-        align="w" + "r" * len(table.pocket.columns),
+        align="w" + "r" * len(columns),
         body=body,
         notes=(*numbered, table.pocket.note, LABORATORY),
     )
@@ -152,8 +153,9 @@ def _size(metrics: Any) -> int | None:
     return sizes.pop() if len(sizes) == 1 else None
 
 
-def _heading(suite: str, metric: str, size: int | None) -> str:
-    return f"{suite}\n{metric} {ARROWS[better_of(metric)]}" + (f"\n(n {size})" if size else "")
+def _heading(column: PocketColumn, size: int | None) -> str:
+    asked = f"{column.attack}\nagainst it" if column.attack else column.suite
+    return f"{asked}\n{column.metric} {ARROWS[better_of(column.metric)]}" + (f"\n(n {size})" if size else "")
 
 
 def _origin(found: Sequence[PocketLine]) -> str:
@@ -221,7 +223,7 @@ def pocket_records(table: TableSpec, cells: Sequence[ResultCell]) -> Iterator[di
     for concept in table.pocket.concepts:
         for line in pocket_lines(table, concept, cells):
             for column, cell, metric, meaningless in zip(
-                table.pocket.split, line.cells, line.metrics, line.meaningless, strict=True
+                table.pocket.columns_of(concept), line.cells, line.metrics, line.meaningless, strict=True
             ):
                 measured = {} if meaningless else _of_metric(cell, metric)
                 yield {

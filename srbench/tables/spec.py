@@ -19,6 +19,8 @@ POCKET = "pocket"
 SIGNS = "<>≈"
 Printed = Annotated[str, StringConstraints(pattern=rf"^[{SIGNS}]?\d+(\.\d+)?$")]
 """As printed; `>94` and `≈50` where that is all that is said."""
+OWN = "@own"
+"""Ends a pocket column's suite that names an attack: the prompts that it made against the row itself."""
 UNDER_PUBLISHED_NAMES = ("lpips", "lpips_64", "fid", "kid", "pp", "csdr_igmu")
 """Metrics that pocket has stand-ins for, which go by other names."""
 
@@ -50,6 +52,8 @@ class Column(Spec):
     """The metric of srbench that stands beside it."""
     complement: bool = False
     """Whether it is 100 % less that metric."""
+    attack: str = ""
+    """Measured on the prompts that this attack made against the row itself, not on the row's suite."""
     unmeasured: str = ""
     """Why no metric of srbench stands beside it."""
 
@@ -59,6 +63,8 @@ class Column(Spec):
             raise ValueError("give measured, or unmeasured with the reason: one of the two")
         if self.complement and self.unit == "plain":
             raise ValueError("only rates have a complement")
+        if self.attack and not self.measured:
+            raise ValueError("attack says on which prompts measured is taken; give measured")
         return self
 
 
@@ -147,10 +153,15 @@ class PocketRow(_OnCheckpoint):
 
 
 class PocketColumn(NamedTuple):
-    """A metric on a suite."""
+    """A metric on a suite, or on an attack's prompts."""
 
     suite: str
     metric: str
+
+    @property
+    def attack(self) -> str:
+        """The attack whose prompts were made against the row itself; empty for a suite."""
+        return self.suite.removesuffix(OWN) if self.suite.endswith(OWN) else ""
 
 
 class PocketEdition(Spec):
@@ -158,8 +169,10 @@ class PocketEdition(Spec):
 
     note: str
     concepts: tuple[str, ...] = ()
-    columns: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+\.[a-z0-9_]+$")], ...] = ()
-    """`suite.metric`"""
+    columns: tuple[Annotated[str, StringConstraints(pattern=rf"^[a-z0-9-]+({OWN})?\.[a-z0-9_]+$")], ...] = ()
+    """`suite.metric`, or `attack@own.metric`"""
+    only: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Column -> concepts, of columns that not all concepts have."""
     rows: tuple[PocketRow, ...] = ()
     cannot: str = ""
     """Why pocket has nothing that stands for this table."""
@@ -169,15 +182,18 @@ class PocketEdition(Spec):
         given = (bool(self.concepts), bool(self.columns), bool(self.rows))
         if any(given) == bool(self.cannot) or any(given) != all(given):
             raise ValueError("give concepts, columns and rows, or cannot")
-        borrowed = {column.metric for column in self.split} & set(UNDER_PUBLISHED_NAMES)
+        strangers = set(self.only) - set(self.columns) | {each for own in self.only.values() for each in own} - set(self.concepts)
+        if strangers:
+            raise ValueError(f"only: the edition has no column or concept '{min(strangers)}'")
+        borrowed = {column.rpartition(".")[2] for column in self.columns} & set(UNDER_PUBLISHED_NAMES)
         if borrowed:
             raise ValueError(f"'{min(borrowed)}' is a published name; pocket's stand-in has its own")
         return self
 
-    @property
-    def split(self) -> tuple[PocketColumn, ...]:
-        """The columns as suite and metric."""
-        return tuple(PocketColumn(*column.split(".")) for column in self.columns)
+    def columns_of(self, concept: str) -> tuple[PocketColumn, ...]:
+        """The concept's columns as suite and metric."""
+        own = (column for column in self.columns if concept in self.only.get(column, self.concepts))
+        return tuple(PocketColumn(*column.split(".")) for column in own)
 
 
 class TableSpec(Spec):

@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Sequence
 from html import escape
 
-from srbench.analysis.formats import latex_text, markdown_text
+from srbench.analysis.formats import latex_stacked, latex_table, latex_tabular, latex_text, markdown_text
 from srbench.analysis.results import ResultCell
 from srbench.errors import UsageError, did_you_mean
 from srbench.tables import sheets
@@ -17,7 +17,7 @@ from srbench.tables.spec import TableSpec
 MARKDOWN_RULE = {"l": "---", "w": "---", "r": "---:"}
 FOLD = 12
 """Characters after which a heading of LaTeX goes on below."""
-WRAPPED = 0.15
+WRAPPED = 0.2
 """Of a line's width in LaTeX, for a column of words."""
 STYLE = "caption, th, td { padding: .2em .6em; text-align: left } td.r { text-align: right }"
 
@@ -48,24 +48,18 @@ def _markdown_item(item: Item) -> str:
 
 
 def as_latex(given: Sequence[Sheet]) -> str:
-    """One `table` a sheet, for the package booktabs."""
+    """One `table` a sheet, for the packages booktabs and graphicx."""
     return "\n".join(_latex_sheet(sheet) for sheet in given)
 
 
 def _latex_sheet(sheet: Sheet) -> str:
-    heading = rf"\caption{{{latex_text(sheet.title)}. {latex_text(sheet.caption)}}}"
-    notes = r"\par\smallskip\parbox{\linewidth}{\tiny " + r"\par ".join(map(latex_text, sheet.notes)) + "}"
-    table = _latex_tabular(sheet) if sheet.body else []
-    lines = [r"\begin{table}", r"\centering\scriptsize\setlength{\tabcolsep}{3pt}", heading, *table, notes, r"\end{table}", ""]
-    return "\n".join(lines)
+    return latex_table(f"{sheet.title}. {sheet.caption}", _latex_tabular(sheet) if sheet.body else [], sheet.notes)
 
 
 def _latex_tabular(sheet: Sheet) -> list[str]:
     columns = "".join(rf"p{{{WRAPPED}\linewidth}}" if mark == "w" else mark for mark in sheet.align)
     header = " & ".join(_latex_heading(text) for text in sheet.header)
-    rows = [" & ".join(map(_latex_item, row, sheet.align)) + r" \\" for row in sheet.body]
-    top = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", rf"{header} \\", r"\midrule"]
-    return [*top, *rows, r"\bottomrule", r"\end{tabular}"]
+    return latex_tabular(columns, header, [" & ".join(map(_latex_item, row, sheet.align)) + r" \\" for row in sheet.body])
 
 
 def _latex_heading(text: str) -> str:
@@ -76,8 +70,8 @@ def _latex_heading(text: str) -> str:
 
 
 def _latex_item(item: Item, mark: str) -> str:
-    small = rf" {{\tiny {latex_text(item.small)}}}" if item.small else ""
-    return (r"\raggedright " if mark == "w" and item.text else "") + latex_text(item.text) + small
+    text = (r"\raggedright " if mark == "w" and item.text else "") + latex_text(item.text)
+    return latex_stacked(text, item.small, "r" if mark == "r" else "l")
 
 
 # --- HTML -------------------------------------------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 from srbench.analysis.records import Metric
 from srbench.tables import fill
-from srbench.tables.spec import CellOf, Figure
-from tests.tables.conftest import RUN, fsr
+from srbench.tables.spec import CellOf, Figure, TableSpec
+from tests.tables.conftest import RUN, SPEC, fsr
 
 
 def _line(table, cells, column="fsr"):
@@ -86,6 +88,37 @@ def test_the_newest_cell_comes_first_and_is_taken(table, cell) -> None:
 def test_a_row_without_figures_still_shows_what_was_measured(table, cell) -> None:
     line = next(line for line in fill.lines(table, [cell(fsr(1, 0, 5), method="none")]) if line.row.label == "another")
     assert (line.figure, line.metric.value, line.verdict) == (None, 1, "")
+
+
+@pytest.fixture
+def attacked_table() -> TableSpec:
+    """`small`, its DSR measured on prompts that an attack made against the row itself."""
+    data = copy.deepcopy(SPEC)
+    data["columns"][1] |= {"measured": "asr", "attack": "p4d"}
+    data["pocket"] |= {"columns": ["igmu.fsr", "p4d@own.asr"], "only": {"p4d@own.asr": ["church"]}}
+    return TableSpec.model_validate(data)
+
+
+def _asr(value: float) -> dict[str, Metric]:
+    return {"asr": Metric("lower", value, value - 5, value + 5, 32, 32)}
+
+
+def test_an_attack_is_measured_on_prompts_made_against_the_row_itself(attacked_table, cell) -> None:
+    plain = cell(_asr(1))
+    transferred = cell(_asr(2), suite="p4d-none", made_against="p4d against none")
+    another = cell(_asr(3), suite="uda", made_against="unlearndiffatk against saferedir")
+    own = cell(_asr(60), suite="p4d-saferedir", made_against="p4d against saferedir")
+    assert _line(attacked_table, [plain, transferred, another], "dsr").metric is None
+    assert _line(attacked_table, [plain, transferred, another, own], "dsr").metric.value == pytest.approx(0.4)
+    assert _line(attacked_table, [own, cell(fsr(97, 94, 99))]).metric.value == 97  # the other columns keep to the suite
+
+
+def test_pockets_attack_column_is_of_prompts_made_against_the_row_itself(attacked_table, pocket) -> None:
+    where = {"method": "saferedir", "on": "esd-x"}
+    transferred = pocket(_asr(2), suite="p4d-esd-x", made_against="p4d against esd-x", **where)
+    own = pocket(_asr(3), suite="any-name", made_against="p4d against saferedir on esd-x", **where)
+    assert _pocket(attacked_table, [transferred])["carried over"].metrics == (None, None)
+    assert _pocket(attacked_table, [transferred, own])["carried over"].metrics[1].value == 3
 
 
 # --- pocket -----------------------------------------------------------------------------------------------------------

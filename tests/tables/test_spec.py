@@ -51,6 +51,10 @@ def _changed(path: tuple[Any, ...], value: Any) -> dict[str, Any]:
     (("columns", 0, "unmeasured"), "why", "one of the two"),
     (("pocket", "columns"), ["igmu.fid"], "pocket's stand-in has its own"),
     (("pocket", "columns"), ["fsr"], "pattern"),
+    (("pocket", "columns"), ["@own.asr"], "pattern"),
+    (("pocket", "only"), {"igmu.fsr": ["hazard"]}, "no column or concept 'hazard'"),
+    (("pocket", "only"), {"mma.asr": ["church"]}, "no column or concept 'mma.asr'"),
+    (("columns", 2, "attack"), "p4d", "give measured"),
     (("pocket", "cannot"), "there is none", "or cannot"),
 ])  # fmt: skip
 def test_a_table_that_says_too_little_or_too_much_is_refused(path, value, message) -> None:
@@ -155,8 +159,16 @@ def test_figures_agree_with_those_in_the_baselines() -> None:
 def test_what_is_measured_exists(table: TableSpec) -> None:
     for column in table.columns:
         assert not column.measured or definition(column.measured).better
-    for column in table.pocket.split:
-        fill.better_of(column.metric)
+    for concept in table.pocket.concepts:
+        for column in table.pocket.columns_of(concept):
+            fill.better_of(column.metric)
+
+
+@every
+def test_attacks_that_are_named_exist(table: TableSpec) -> None:
+    named = {column.attack for column in table.columns}
+    named |= {column.attack for concept in table.pocket.concepts for column in table.pocket.columns_of(concept)}
+    assert named - {""} <= set(plugins.plugins("attacks"))
 
 
 @every
@@ -194,6 +206,6 @@ def test_no_row_and_no_column_of_a_pocket_edition_is_empty(table: TableSpec, com
     for concept in table.pocket.concepts:
         found = fill.pocket_lines(table, concept, committed)
         empty = [line.row.label for line in found if not any(line.metrics)]
-        filled = [any(line.metrics[place] for line in found) for place in range(len(table.pocket.columns))]
-        empty += [column for column, known in zip(table.pocket.columns, filled, strict=True) if not known]
+        columns = table.pocket.columns_of(concept)
+        empty += [str(column) for place, column in enumerate(columns) if not any(line.metrics[place] for line in found)]
         assert not empty, (concept, empty)

@@ -176,10 +176,12 @@ def test_every_sign_of_every_table_has_a_latex_form(latex: str) -> None:
 
 @pytest.mark.skipif(TEX is None, reason="no TeX here")
 def test_every_table_compiles(latex: str, tmp_path: Path) -> None:
-    page = f"\\documentclass{{article}}\n\\usepackage{{booktabs}}\n\\begin{{document}}\n{latex}\n\\end{{document}}\n"
+    page = f"\\documentclass{{article}}\n\\usepackage{{booktabs,graphicx}}\n\\begin{{document}}\n{latex}\n\\end{{document}}\n"
     (tmp_path / "page.tex").write_text(page)
     assert TEX is not None
     options = [] if TEX.endswith("tectonic") else ["-interaction=nonstopmode", "-halt-on-error"]
     done = subprocess.run([TEX, *options, "page.tex"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "page.pdf").stat().st_size > 10_000
+    too_wide = [line for line in done.stdout.splitlines() if line.startswith(r"Overfull \hbox") and "alignment" not in line]
+    assert not too_wide
