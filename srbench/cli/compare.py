@@ -154,13 +154,18 @@ def _check_names(cells: Sequence[ResultCell], what: str, names: Sequence[str]) -
             raise UsageError(f"no result has {what} '{name}'", did_you_mean(name, known))
 
 
-def _plain(cells: list[ResultCell], attacks: bool) -> list[ResultCell]:
+def _plain(cells: list[ResultCell], asked: Asked) -> list[ResultCell]:
     """Without the variants and files of attacks among the committed results, of which there are many; says how many they were."""
     usual = [cell for cell in cells if cell.source == "local" or not cell.variant]
-    kept = [cell for cell in usual if attacks or cell.source == "local" or not from_attack(cell)]
+    kept = [cell for cell in usual if asked.attacks or _of_a_suite(cell, asked)]
     _left_out(len(cells) - len(usual), "variants", "--all")
     _left_out(len(usual) - len(kept), "cells of attacks", "--attacks")
     return kept
+
+
+def _of_a_suite(cell: ResultCell, asked: Asked) -> bool:
+    """Whether it is no committed cell of an attack's file, unless that file is named."""
+    return cell.source == "local" or not from_attack(cell) or cell.suite in asked.suites
 
 
 def _left_out(count: int, what: str, option: str) -> None:
@@ -225,7 +230,7 @@ def _check(asked: Asked) -> None:
 
 def _tables(asked: Asked) -> None:
     cells = _cells(asked)
-    cells = cells if asked.everything else _plain(cells, asked.attacks)
+    cells = cells if asked.everything else _plain(cells, asked)
     if asked.costs:
         if asked.format not in (None, "json"):
             raise UsageError(f"--costs has no format '{asked.format}'", "Leave it out for a table, or use --json.")
@@ -265,8 +270,9 @@ def _versus(asked: Asked) -> None:
 
 
 def _named(cell: ResultCell, asked: Asked) -> bool:
-    """Whether a name may stand for the cell: committed variants have to be named in full."""
-    return asked.everything or cell.source == "local" or not cell.variant or name_of(cell) in asked.names
+    """Whether a name may stand for the cell: committed variants have to be named in full, and attacks' files by `--suite`."""
+    in_full = cell.source == "local" or not cell.variant or name_of(cell) in asked.names
+    return asked.everything or (in_full and _of_a_suite(cell, asked))
 
 
 def _both(found: Sequence[tuple[Entry, Entry]]) -> list[Entry]:

@@ -36,13 +36,14 @@ def later(made: Made, run: str, **fields: Any) -> None:
     path.write_text(json.dumps({**data, "run": run}))
 
 
-def committed(made: Made) -> None:
-    """The run's results as a summary without rows."""
+def committed(made: Made, **more: Any) -> None:
+    """The run's results as a summary without rows. more: fields of results that stand there besides."""
     data = json.loads(next(made.folder.glob("runs/*/run.json")).read_text())
     for path in made.folder.glob("runs/*/run.json"):
         path.unlink()
     (made.folder / "pocket").mkdir()
     cells = [{"result": cell["result"]} for cell in data["cells"]]
+    cells += [{"result": cell["result"] | more} for cell in cells if more]
     (made.folder / "pocket" / "hazard.json").write_text(json.dumps({"schema": 1, "run": "pocket", "cells": cells}))
 
 
@@ -111,6 +112,20 @@ def test_committed_results_are_compared_without_a_test(made: Made) -> None:
     assert not found["paired"]
     assert found["metrics"]["fsr"]["difference"]["test"] == "intervals"
     assert "untested" in call("compare", str(made.folder), "none", "saferedir")[1]
+
+
+def test_two_names_leave_committed_files_of_attacks_out_unless_they_are_named(made: Made) -> None:
+    committed(made, suite="uda", made_against="unlearndiffatk against none")
+
+    def suites(*words: str) -> list[str]:
+        return [each["suite"] for each in compared(made, "none", "saferedir", *words)["comparisons"]]
+
+    assert "uda" not in suites()
+    assert len(suites()) == 1
+    assert suites("--suite", "uda") == ["uda"]
+    assert len(suites("--all")) == 2
+    cells = compared(made, "--suite", "uda")["cells"]
+    assert {cell["suite"] for cell in cells} == {"uda"}
 
 
 @pytest.mark.parametrize("form", ["md", "csv", "latex", "html"])

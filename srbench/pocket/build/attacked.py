@@ -55,10 +55,10 @@ DEFENDERS = ("none", "negative-prompt", "sld-max", "safree", "saferedir", "esd-x
 STACKED = Victim("saferedir", "esd-x")
 VICTIMS = (*(Victim(name) for name in DEFENDERS[:5]), *(Victim(on=name) for name in DEFENDERS[5:]), STACKED)
 FEW = (Victim("saferedir"), Victim(on="esd-x"), Victim(on="uce"))
-"""Those that the other attacks search against."""
+"""What `concept-inversion` searches against, besides the untouched backbone and `STACKED`."""
 SEARCHES: dict[str, tuple[Victim, ...]] = {
     "unlearndiffatk": VICTIMS,
-    "p4d": FEW,
+    "p4d": VICTIMS[1:],
     "adaptive": (Victim("saferedir"), STACKED),
     "adaptive-p4d": (Victim("saferedir"), STACKED),
     INVERTED: (Victim(), *FEW, STACKED),
