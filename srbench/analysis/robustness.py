@@ -1,7 +1,8 @@
 """Methods x suites, and methods x prompts made against a method: how often the concept comes back, from cells that were run.
 
 A cell's rate is its `asr`, or what its `fsr` leaves over. A file of prompts that an attack made says what it was made against
-(`CellRecord.made_against`); its column shows how far the attack carries to other methods (its transfer).
+(`CellRecord.made_against`); its column shows how far the attack carries to other methods (its transfer). Where every file was run
+on the method that it was made against and on no other, an attack has one column.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from srbench.analysis.attacks import against
 from srbench.analysis.records import Metric, turned
 from srbench.analysis.results import ResultCell, metric_to_dict, name_of
 from srbench.catalog import load
@@ -66,16 +68,30 @@ def matrices(cells: Iterable[ResultCell]) -> list[Matrix]:
 
 def _matrix(place: tuple[str, ...], made: bool, found: Sequence[tuple[str, ResultCell]]) -> Matrix:
     backbone, concept, protocol, dtype = place
-    found = _told_apart(found) if made else found
+    alone = made and _each_its_own(found)
+    found = [(attack_of(column), cell) for column, cell in found] if alone else _told_apart(found) if made else found
     columns = dict.fromkeys(column for column, _ in found)
     rows: dict[str, dict[str, Metric]] = {}
     for column, cell in sorted(found, key=lambda each: _order(each[1])):
         rate = rate_of(cell)
         assert rate is not None  # see `matrices`
         rows.setdefault(name_of(cell), {}).setdefault(column, rate)
-    what = "prompts made against one method, on others" if made else "how often it is drawn, by suite"
+    what = "how often it is drawn, by suite"
+    if made:
+        what = "prompts made against the method itself" if alone else "prompts made against one method, on others"
     caption = f"judge {protocol} · {dtype} · lower is better"
     return Matrix(f"{concept} on {backbone}: {what}", caption, tuple(sorted(columns, key=_rank)), rows)
+
+
+def attack_of(column: str) -> str:
+    """The attack of a column of prompts that were made against something."""
+    return column.partition(" against ")[0]
+
+
+def _each_its_own(found: Sequence[tuple[str, ResultCell]]) -> bool:
+    """Whether several methods were each run on prompts made against them, once an attack, and none on another's."""
+    own = {(attack_of(column), cell.label) for column, cell in found if column == against(attack_of(column), cell)}
+    return len({cell.label for _, cell in found}) > 1 and len(own) == len(found)
 
 
 def _told_apart(found: Sequence[tuple[str, ResultCell]]) -> list[tuple[str, ResultCell]]:

@@ -51,6 +51,8 @@ class Asked:
     suites: tuple[str, ...] = ()
     concepts: tuple[str, ...] = ()
     images: int = 500
+    defaults: bool = False
+    """Only methods as they are, without changed options."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ def gathered(folder: Path, asked: Asked, warn: Warn) -> Gathered:
     if not found:
         raise MissingError(f"{folder}: no results yet", f"srbench run --method none,saferedir --suite igmu,mma --out {folder}")
     found = only(found if asked.suites else usual(found, warn), asked.methods, asked.suites, asked.concepts)
+    found = [source for source in found if not (asked.defaults and source.cell.variant)]
     by_identity = {identity(source.cell): source for source in found}
     made = boards([source.cell for source in found])
     plotted = {id(board): drawn(board) for board in made}

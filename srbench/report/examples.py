@@ -62,7 +62,8 @@ def main(folder: Path, path: Path) -> None:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    say(f"{path}: {write(path, gathered(folder, Asked(images=IMAGES, methods=METHODS, suites=SUITES), say).rows)} rows")
+    asked = Asked(images=IMAGES, methods=METHODS, suites=SUITES, defaults=True)
+    say(f"{path}: {write(path, gathered(folder, asked, say).rows)} rows")
 
 
 if __name__ == "__main__":

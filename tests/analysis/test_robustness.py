@@ -64,6 +64,22 @@ def test_two_files_against_the_same_method_are_two_columns() -> None:
     assert not matrix.own("uce", f"{uda} (uda-2)")
 
 
+def test_files_that_only_met_their_own_method_share_a_column_an_attack() -> None:
+    found = [
+        cell(f"uda-{name}", method, on, f"unlearndiffatk against {name}", asr=rate(value))
+        for name, method, on, value in (("uce", "none", "uce", 9), ("sld-max", "sld-max", "none", 40))
+    ]
+    (matrix,) = matrices(found)
+    assert (matrix.columns, "itself" in matrix.title) == (("unlearndiffatk",), True)
+    assert {row: rates["unlearndiffatk"].value for row, rates in matrix.rows.items()} == {"uce": 9, "sld-max": 40}
+    transferred = cell("uda-uce", "sld-max", "none", "unlearndiffatk against uce", asr=rate(50))
+    (matrix,) = matrices([*found, transferred])
+    assert len(matrix.columns) == 2
+    assert "on others" in matrix.title
+    again = cell("uda-2", "sld-max", "none", "unlearndiffatk against sld-max", asr=rate(50))
+    assert len(matrices([*found, again])[0].columns) == 3
+
+
 def test_an_attack_on_a_stacked_method_is_no_attack_on_the_method_alone() -> None:
     matrix = Matrix("", "", (), {})
     assert matrix.own("saferedir on esd-x", "p4d against saferedir on esd-x")

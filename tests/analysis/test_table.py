@@ -185,8 +185,11 @@ def test_no_cells_are_said() -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown_as"),
-    [(0.16, "0.16"), (0, "0"), (100.0, "100"), (99.98, "100.0"), (9.996, "10.0"), (-0.5, "-0.50"), (142.31, "142.3")],
-)
+    [
+        (0.16, "0.16"), (0.0201, "0.020"), (-0.03, "-0.030"), (0.0996, "0.10"), (0, "0"), (100.0, "100"), (99.98, "100.0"),
+        (9.996, "10.0"), (-0.5, "-0.50"), (142.31, "142.3"),
+    ],
+)  # fmt: skip
 def test_numbers_keep_the_digits_that_matter(value: float, shown_as: str) -> None:
     assert digits(value) == shown_as
 

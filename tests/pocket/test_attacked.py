@@ -24,7 +24,7 @@ def backbone() -> Backbone:
 
 def test_every_method_of_the_table_is_attacked_and_the_adaptive_attack_knows_a_detector() -> None:
     by_attack: dict[str, list[Victim]] = {}
-    for name, victim in searches():
+    for name, victim in searches("hazard"):
         by_attack.setdefault(name, []).append(victim)
     assert len(by_attack["unlearndiffatk"]) == len(attacked.DEFENDERS) + 1
     assert {victim.method for victim in by_attack["adaptive"]} == {"saferedir"}
@@ -74,24 +74,28 @@ def test_what_is_drawn_comes_from_the_embedding_not_from_the_targets_words(
 # --- what is committed --------------------------------------------------------------------------------------------------------
 
 
-FILES = attacked.files()
+CONCEPTS = load.backbones()["pocket"].concepts
+FILES = [path for concept in CONCEPTS for path in attacked.files(concept)]
 
 
-def test_every_search_has_its_file() -> None:
-    wanted = {f"{name}-{victim.name}" for name, victim in searches() if name != attacked.INVERTED}
-    assert {path.stem for path in FILES} == wanted
+@pytest.mark.parametrize("concept", CONCEPTS)
+def test_every_search_has_its_file(concept: str) -> None:
+    wanted = {f"{name}-{victim.name}" for name, victim in searches(concept) if name != attacked.INVERTED}
+    assert {path.stem for path in attacked.files(concept)} == wanted
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_committed_file_attacks_igmus_first_rows_and_spells_no_word_of_the_concept(path: Path) -> None:
     file = RowFile.model_validate_json(path.read_bytes())
-    suite = load.suites()["igmu"]
-    rows = [r for r in load.rows(suite, load.edition(suite, "pocket", "hazard")).rows if r.kind == "forget"][:32]
+    suite, concept = load.suites()["igmu"], path.parent.name
+    rows = [r for r in load.rows(suite, load.edition(suite, "pocket", concept)).rows if r.kind == "forget"][:32]
     found, plain = file.rows[:32], file.rows[32:]
     assert [row.target for row in found] == [row.prompt for row in rows]
     assert [row.prompt for row in plain] == [row.prompt for row in rows]
-    name = f"{file.meta['attack']}-" + Victim(str(file.meta["method"]), str(file.meta["on"])).name
-    assert name == path.stem
+    assert file.meta["concept"] == concept
+    victim = Victim(str(file.meta["method"]), str(file.meta["on"]))
+    assert attacked.victims(concept)[path.stem] == victim
+    assert path.stem == attacked.called(str(file.meta["attack"]), victim)
     banned = str(file.meta["banned"]).split(", ")
     for row in found:
         free = row.prompt.split()
@@ -103,7 +107,7 @@ def test_a_committed_file_attacks_igmus_first_rows_and_spells_no_word_of_the_con
 
 def test_the_suite_adaptive_is_the_file_against_the_shipped_redirector() -> None:
     suite = load.suites()["adaptive"]
-    file = RowFile.model_validate_json((attacked.FOLDER / "adaptive-p4d-saferedir.json").read_bytes())
+    file = RowFile.model_validate_json((attacked.FOLDER / "hazard" / "adaptive-p4d-saferedir.json").read_bytes())
     assert load.rows(suite, load.edition(suite, "pocket", "hazard")) == file
 
 

@@ -294,6 +294,20 @@ def test_examples_travel_with_summaries(made: Made, tmp_path: Path) -> None:
     assert "data:image" not in fresh.html()  # pictures of another run say nothing of these numbers
 
 
+def test_examples_are_of_methods_as_they_are(made: Made, tmp_path: Path) -> None:
+    made.run(rows(), methods=("none", "saferedir", "saferedir-upstream"))
+    path = next(made.folder.glob("runs/*/run.json"))
+    run = json.loads(path.read_text())
+    run["cells"][1]["result"]["variant"] = run["cells"][1]["variant"] = "cooldown=2"
+    path.write_text(json.dumps(run))
+
+    def drawn(asked: Asked) -> set[str]:
+        return {each.method for row in gathered(made.folder, asked, made.lines.append).rows for each in row.pictures}
+
+    assert {"saferedir (cooldown=2)", "saferedir-upstream"} <= drawn(Asked())
+    assert drawn(Asked(defaults=True)) == drawn(Asked()) - {"saferedir (cooldown=2)"}
+
+
 @pytest.mark.usefixtures("sensitive")
 def test_no_sensitive_row_becomes_an_example(made: Made, tmp_path: Path) -> None:
     made.run(rows(), keep=True)

@@ -1,7 +1,8 @@
-"""Prompts made against each method on pocket's `hazard`: `python -m srbench.pocket.build.attacked`. Resumes.
+"""Prompts made against each method on pocket: `python -m srbench.pocket.build.attacked`. Resumes.
 
-White-box searches are dear, so there are 32 targets, the first of igmu's test rows, and one concept. `reference.py` runs every
-method on every file. Nothing is chosen here: the searches' budgets were looked at on `dev` rows.
+White-box searches are dear, so there are 32 targets a concept, the first of igmu's test rows. `reference.py` runs every method
+on every file of `hazard`, and on those of other concepts the method that they were made against. Nothing is chosen here: the
+searches' budgets were looked at on `dev` rows.
 """
 
 from __future__ import annotations
@@ -65,25 +66,36 @@ SEARCHES: dict[str, tuple[Victim, ...]] = {
 }
 
 
-def searches() -> Iterator[tuple[str, Victim]]:
+ELSEWHERE: dict[str, tuple[Victim, ...]] = {"unlearndiffatk": VICTIMS}
+"""On concepts other than `CONCEPT`."""
+
+
+def searches(concept: str) -> Iterator[tuple[str, Victim]]:
     """Every attack with every victim that it searches against."""
-    for name, victims in SEARCHES.items():
+    for name, victims in (SEARCHES if concept == CONCEPT else ELSEWHERE).items():
         for victim in victims:
             yield name, victim
 
 
-def request_of(name: str, victim: Victim, folder: Path, checkpoints: Path) -> engine.AttackRequest:
+def request_of(
+    name: str, victim: Victim, folder: Path, checkpoints: Path, concept: str = CONCEPT
+) -> engine.AttackRequest:
     """A search with the budget named `pocket`, its targets written beside what it found."""
     settings = plugins.load("attacks", name).Settings(budget="pocket")
     return engine.AttackRequest(
-        name, CONCEPT, SUITE, None, victim.method, victim.on, None, COUNT, folder / f"{name}-{victim.name}.json", settings,
+        name, concept, SUITE, None, victim.method, victim.on, None, COUNT, folder / f"{called(name, victim)}.json", settings,
         plain=name != INVERTED, checkpoints=checkpoints,
     )
 
 
+def called(name: str, victim: Victim) -> str:
+    """A file of prompts, without its suffix."""
+    return f"{name}-{victim.name}"
+
+
 def attacked(request: engine.AttackRequest, backbone: Backbone) -> Sequence[Adversarial]:
     """Search, and write the file; one that is there is left alone, and nothing is returned."""
-    concept = load.concepts()[CONCEPT]
+    concept = load.concepts()[request.concept]
     rows, source, _ = engine.targets_of(request, backbone.spec, concept)
     if request.out.is_file():
         return ()
@@ -122,7 +134,7 @@ def drawn_from(
 ) -> list[bool]:
     """Whether the concept is seen in what the victim draws from each embedding, at the target's seed."""
     run = RunRequest(
-        backbone="pocket", methods=(request.method,), on=(request.on,), suites=(SUITE,), concepts=(CONCEPT,), part="test",
+        backbone="pocket", methods=(request.method,), on=(request.on,), suites=(SUITE,), concepts=(request.concept,), part="test",
         limit=COUNT, seed=0, batch_size=1, dtype="fp32", settings=request.method_settings, protocol=None, scorers=(),
         out=request.checkpoints.parent.parent,
     )
@@ -147,7 +159,7 @@ def inverted(request: engine.AttackRequest, backbone: Backbone) -> dict[str, Any
     """How often the embeddings that `concept-inversion` finds make their victim draw the concept; kept beside `request.out`."""
     kept = request.out.with_suffix(".rate.json")
     if not kept.is_file():
-        rows, _, _ = engine.targets_of(request, backbone.spec, load.concepts()[CONCEPT])
+        rows, _, _ = engine.targets_of(request, backbone.spec, load.concepts()[request.concept])
         request.out.unlink(missing_ok=True)  # without a rate the search was cut off after it had been written
         seen = drawn_from(attacked(request, backbone), request, rows, backbone)
         value, low, high = wilson(sum(seen), len(seen))
@@ -165,14 +177,14 @@ def invert(backbone: Backbone, folder: Path, embeddings: Path, checkpoints: Path
     write_atomic(folder / f"{INVERTED}.json", (json.dumps({"attack": INVERTED, "asr": rates}, indent=1) + "\n").encode())
 
 
-def names() -> set[str]:
-    """What the files of prompts are called, without their suffix."""
-    return {f"{name}-{victim.name}" for name, victim in searches() if name != INVERTED}
+def victims(concept: str) -> dict[str, Victim]:
+    """What a concept's files of prompts are called -> what they were made against."""
+    return {called(name, victim): victim for name, victim in searches(concept) if name != INVERTED}
 
 
-def files() -> list[Path]:
-    """The committed files of prompts."""
-    return sorted(path for path in FOLDER.glob("*-*.json") if path.stem in names())
+def files(concept: str) -> list[Path]:
+    """The concept's committed files of prompts."""
+    return sorted(path for path in (FOLDER / concept).glob("*.json") if path.stem in victims(concept))
 
 
 @guarded
@@ -183,15 +195,18 @@ def main(words: Words = None) -> int:
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder with checkpoints that were made before")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="folder for embeddings (default: %(default)s)")
     parser.add_argument("--only", nargs="+", default=SEARCHES, choices=tuple(SEARCHES), metavar="ATTACK")
+    known = load.backbones()["pocket"].concepts
+    parser.add_argument("--concepts", nargs="+", default=known, choices=known, metavar="CONCEPT")
     asked = parser.parse_args(words)
     torch.manual_seed(0)
     checkpoints = asked.results / "store" / "checkpoints"
     backbone = open_backbone(load.backbones()["pocket"], "fp32", "cpu")
-    for name, victim in searches():
-        if name in asked.only and name != INVERTED:
-            say(f"{name} against {label(victim)}")
-            attacked(request_of(name, victim, asked.folder, checkpoints), backbone)
-    if INVERTED in asked.only:
+    for concept in asked.concepts:
+        for name, victim in searches(concept):
+            if name in asked.only and name != INVERTED:
+                say(f"{concept}: {name} against {label(victim)}")
+                attacked(request_of(name, victim, asked.folder / concept, checkpoints, concept), backbone)
+    if INVERTED in asked.only and CONCEPT in asked.concepts:
         say(INVERTED)
         invert(backbone, asked.folder, asked.cache / "embeddings", checkpoints)
     return 0

@@ -182,8 +182,8 @@ def jobs() -> Iterator[Job]:
     yield from _retrained()
     for concept in concepts():
         yield from _defended("robustness", "other suites", concept, suites=OTHER_SUITES)
-    for path in attacked.files():
-        yield from _defended("attacks", path.stem, attacked.CONCEPT, suites=(), prompts=path)
+    for concept in concepts():
+        yield from _attacked(concept)
     for concept in concepts():
         yield from _borrowed(concept)
 
@@ -193,6 +193,16 @@ def _defended(part: str, title: str, concept: str, **where: Any) -> Iterator[Job
     stacked = attacked.STACKED
     yield Job(part, title, concept, attacked.DEFENDERS, **where)
     yield Job(part, f"{title}, stacked", concept, ("none", stacked.method), on=(stacked.on,), **where)
+
+
+def _attacked(concept: str) -> Iterator[Job]:
+    """Prompts made against one method: on every method, or where the search was for few concepts, on that one alone."""
+    for path in attacked.files(concept):
+        if concept == attacked.CONCEPT:
+            yield from _defended("attacks", path.stem, concept, suites=(), prompts=path)
+        else:
+            victim = attacked.victims(concept)[path.stem]
+            yield Job("attacks", path.stem, concept, (victim.method,), on=(victim.on,), suites=(), prompts=path)
 
 
 def _borrowed(concept: str) -> Iterator[Job]:
@@ -381,7 +391,7 @@ def _shown(names: dict[str, str]) -> dict[str, str]:
 
 
 def _reported(cell: ResultCell) -> bool:
-    if from_attack(cell) and cell.suite not in attacked.names():  # as those of hardened.py, which reports them itself
+    if from_attack(cell) and cell.suite not in attacked.victims(cell.concept):  # those of hardened.py, which reports them itself
         return False
     return cell.dtype == "fp32" and not any(part.startswith(("limit=", "part=")) for part in cell.variant.split(","))
 
