@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -120,15 +121,16 @@ def _best(wall: Wall) -> str:
 
 
 def _leaders(walls: Sequence[Wall]) -> list[str]:
-    """Names of the best methods, each once, at most three."""
-    return list(dict.fromkeys(name_of(cell) for wall in walls for cell in wall.best))[:3]
+    """Names of the best methods, those that are best on most suites first, at most three."""
+    return [name for name, _ in Counter(name_of(cell) for wall in walls for cell in wall.best).most_common(3)]
 
 
 def _cost(walls: Sequence[Wall]) -> Iterable[str]:
     cells = [cell for wall in walls for cell in wall.cells]
     known = {cost.method: cost for cost in costs(cells)}
+    asked = Counter(metric for wall in walls for metric in KEPT if metric in wall.board.metrics)
     for name in _leaders(walls):
-        kept = [_kept(wall, name, metric) for wall in walls for metric in KEPT if metric in wall.board.metrics]
+        kept = [_kept(wall, name, metric, asked[metric] > 1) for wall in walls for metric in KEPT if metric in wall.board.metrics]
         spent, stays = _spent(known[name]), [each for each in kept if each]
         if spent:
             yield f"{name} takes: {', '.join(spent)}."
@@ -136,12 +138,14 @@ def _cost(walls: Sequence[Wall]) -> Iterable[str]:
             yield f"Of the rest stays under {name} (under the untouched backbone): {', '.join(stays)}."
 
 
-def _kept(wall: Wall, name: str, metric: str) -> str:
+def _kept(wall: Wall, name: str, metric: str, several: bool) -> str:
+    """several: more than one suite asks for the metric, so that the suite has to be said."""
     cell = next((cell for cell in wall.cells if name_of(cell) == name), None)
     if cell is None or metric not in cell.metrics:
         return ""
     beside = f" ({shown(wall.baseline.metrics.get(metric)).value})" if wall.baseline else ""
-    return f"{metric} {shown(cell.metrics[metric]).value} %{beside}"
+    where = f" on {wall.suite}" if several else ""
+    return f"{metric}{where} {shown(cell.metrics[metric]).value} %{beside}"
 
 
 def _spent(cost: Cost) -> list[str]:

@@ -36,3 +36,17 @@ def test_of_methods_that_forget_equally_well_the_gentlest_is_named_first_on_ever
 def test_a_method_that_forgets_less_is_not_named_for_what_it_keeps() -> None:
     best, *_ = answers(walls(cell("igmu", "none", fsr=5), cell("igmu", "uce", fsr=97), cell("igmu", "rece", fsr=96)), None)
     assert best.lines[0].startswith("igmu: uce; most forgotten")
+
+
+def test_what_several_suites_ask_for_is_said_with_the_suite_and_the_most_often_best_comes_first() -> None:
+    _, cost, *_ = answers(walls(
+        cell("evolved", "none", asr=84), cell("evolved", "uce", asr=0), cell("evolved", "saferedir", asr=5),
+        cell("i2p", "none", fsr=7, content_kept=91), cell("i2p", "saferedir", fsr=100, content_kept=95),
+        cell("igmu", "none", fsr=5, content_kept=97, style_kept=100),
+        cell("igmu", "saferedir", fsr=100, content_kept=99, style_kept=98),
+        cell("igmu", "uce", fsr=97, content_kept=92, style_kept=98),
+    ), None)  # fmt: skip
+    assert cost.lines[0].startswith("Of the rest stays under saferedir")
+    kept = "content_kept on i2p 95.0 % (91.0), content_kept on igmu 99.0 % (97.0), style_kept 98.0 % (100)."
+    assert cost.lines[0].endswith(kept)
+    assert cost.lines[1].startswith("Of the rest stays under uce")
