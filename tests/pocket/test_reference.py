@@ -166,6 +166,16 @@ def test_every_job_belongs_to_a_part_and_trains_nothing_before_its_turn() -> Non
 
 
 @pytest.mark.parametrize("concept", reference.concepts())
+def test_every_method_is_run_once_on_each_suite_of_the_papers_table(concept: str) -> None:
+    for suite in ("igmu", "mma", "i2p", "ring-a-bell"):
+        part = "baselines" if suite in reference.SUITES else "robustness"
+        jobs = [j for j in reference.jobs() if (j.part, j.concept, j.on) == (part, concept, ("none",)) and suite in j.suites]
+        met = [method for job in jobs for method in job.methods]
+        assert len(met) == len({*met})
+        assert {*met} >= {*reference.METHODS, *reference.BASELINES}
+
+
+@pytest.mark.parametrize("concept", reference.concepts())
 def test_every_file_of_attacks_meets_the_methods_that_it_should(concept: str) -> None:
     met: dict[str, set[str]] = {}
     for job in (job for job in reference.jobs() if (job.part, job.concept) == ("attacks", concept)):

@@ -57,6 +57,8 @@ SUITES = ("igmu", "mma")
 SCORERS = ("pocket-perceptual", "fd-pocket")
 """Of the methods alone and of SafeRedir's ablations: what stands in for LPIPS and FID in the papers' tables."""
 OTHER_SUITES = ("i2p", "evolved", "ood", "multi", "ring-a-bell")
+PAPER_SUITES = ("ring-a-bell", "i2p")
+"""Those of `OTHER_SUITES` that every method is run on, for SafeRedir's table of robustness."""
 
 ABLATIONS: dict[str, tuple[str, ...]] = {
     "detector: text": ("detector=text",),
@@ -182,6 +184,10 @@ def jobs() -> Iterator[Job]:
     yield from _retrained()
     for concept in concepts():
         yield from _defended("robustness", "other suites", concept, suites=OTHER_SUITES)
+    for concept in concepts():
+        others = tuple(name for name in (*METHODS, *BASELINES) if name not in attacked.DEFENDERS)
+        for suite in PAPER_SUITES:
+            yield Job("robustness", f"{suite}, the other methods", concept, others, suites=(suite,))
     for concept in concepts():
         yield from _attacked(concept)
     for concept in concepts():
