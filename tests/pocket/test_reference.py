@@ -85,12 +85,13 @@ def test_costs_come_from_the_runs_that_had_the_machine_to_themselves(tmp_path: P
     _write(alone, 1, [replace(each, metrics=each.metrics | other) for each in limited])
     reference.summaries(tmp_path, tmp_path / "pocket", whole=True, alone=alone)
     saved = [entry["result"] for entry in json.loads((tmp_path / "pocket" / "hazard.json").read_text())["cells"]]
-    found = {(one["on"], one["variant"]): (one["metrics"]["added_ms"], one["cost"]) for one in saved}
+    found = {(one["on"], one["variant"]): (one["metrics"]["added_ms"], one.get("cost")) for one in saved}
     assert found["none", ""][0]["value"] == 3
     assert found["none", ""][1] == {"peak_mb": 1}
     assert found["none", "cooldown=2"][0]["value"] == 4
     assert found["uce", ""][0]["value"] is None
     assert found["uce", ""][0]["reason"] == reference.UNTIMED
+    assert not found["uce", ""][1]
     assert {one["metrics"]["content_kept"]["value"] for one in saved} == {90}
 
 

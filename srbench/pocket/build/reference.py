@@ -340,11 +340,11 @@ def scored(cell: ResultCell) -> ResultCell:
 
 
 def timed(cell: ResultCell, alone: ResultCell | None) -> ResultCell:
-    """The cell with the costs of the same cell on a machine that did nothing else; where there is none its time is not given."""
+    """The cell with the costs of the same cell on a machine that did nothing else; where there is none it has no costs."""
     if "added_ms" not in cell.metrics:
         return cell
     if alone is None:
-        return replace(cell, metrics={**cell.metrics, "added_ms": Metric("lower", reason=UNTIMED)})
+        return replace(cell, metrics={**cell.metrics, "added_ms": Metric("lower", reason=UNTIMED)}, cost={})
     return replace(cell, metrics={**cell.metrics, "added_ms": alone.metrics["added_ms"]}, cost=alone.cost)
 
 
