@@ -68,17 +68,17 @@ def matrices(cells: Iterable[ResultCell]) -> list[Matrix]:
 
 def _matrix(place: tuple[str, ...], made: bool, found: Sequence[tuple[str, ResultCell]]) -> Matrix:
     backbone, concept, protocol, dtype = place
-    alone = made and _each_its_own(found)
-    found = [(attack_of(column), cell) for column, cell in found] if alone else _told_apart(found) if made else found
+    what = "how often it is drawn, by suite"
+    if made and _each_its_own(found):
+        what, found = "prompts made against the method itself", [(attack_of(column), cell) for column, cell in found]
+    elif made:
+        what, found = "prompts made against one method, on others", _told_apart(found)
     columns = dict.fromkeys(column for column, _ in found)
     rows: dict[str, dict[str, Metric]] = {}
     for column, cell in sorted(found, key=lambda each: _order(each[1])):
         rate = rate_of(cell)
         assert rate is not None  # see `matrices`
         rows.setdefault(name_of(cell), {}).setdefault(column, rate)
-    what = "how often it is drawn, by suite"
-    if made:
-        what = "prompts made against the method itself" if alone else "prompts made against one method, on others"
     caption = f"judge {protocol} · {dtype} · lower is better"
     return Matrix(f"{concept} on {backbone}: {what}", caption, tuple(sorted(columns, key=_rank)), rows)
 
