@@ -128,9 +128,10 @@ def _leaders(walls: Sequence[Wall]) -> list[str]:
 def _cost(walls: Sequence[Wall]) -> Iterable[str]:
     cells = [cell for wall in walls for cell in wall.cells]
     known = {cost.method: cost for cost in costs(cells)}
-    asked = Counter(metric for wall in walls for metric in KEPT if metric in wall.board.metrics)
+    asked = [(wall, metric) for wall in walls for metric in KEPT if metric in wall.board.metrics]
+    suites = Counter(metric for _, metric in asked)
     for name in _leaders(walls):
-        kept = [_kept(wall, name, metric, asked[metric] > 1) for wall in walls for metric in KEPT if metric in wall.board.metrics]
+        kept = [_kept(wall, name, metric, suites[metric] > 1) for wall, metric in asked]
         spent, stays = _spent(known[name]), [each for each in kept if each]
         if spent:
             yield f"{name} takes: {', '.join(spent)}."

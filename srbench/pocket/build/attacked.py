@@ -184,7 +184,8 @@ def victims(concept: str) -> dict[str, Victim]:
 
 def files(concept: str) -> list[Path]:
     """The concept's committed files of prompts."""
-    return sorted(path for path in (FOLDER / concept).glob("*.json") if path.stem in victims(concept))
+    known = victims(concept)
+    return sorted(path for path in (FOLDER / concept).glob("*.json") if path.stem in known)
 
 
 @guarded

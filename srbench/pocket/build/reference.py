@@ -184,8 +184,8 @@ def jobs() -> Iterator[Job]:
     yield from _retrained()
     for concept in concepts():
         yield from _defended("robustness", "other suites", concept, suites=OTHER_SUITES)
+    others = tuple(name for name in (*METHODS, *BASELINES) if name not in attacked.DEFENDERS)
     for concept in concepts():
-        others = tuple(name for name in (*METHODS, *BASELINES) if name not in attacked.DEFENDERS)
         for suite in PAPER_SUITES:
             yield Job("robustness", f"{suite}, the other methods", concept, others, suites=(suite,))
     for concept in concepts():
@@ -203,11 +203,12 @@ def _defended(part: str, title: str, concept: str, **where: Any) -> Iterator[Job
 
 def _attacked(concept: str) -> Iterator[Job]:
     """Prompts made against one method: on every method, or where the search was for few concepts, on that one alone."""
+    victims = attacked.victims(concept)
     for path in attacked.files(concept):
         if concept == attacked.CONCEPT:
             yield from _defended("attacks", path.stem, concept, suites=(), prompts=path)
         else:
-            victim = attacked.victims(concept)[path.stem]
+            victim = victims[path.stem]
             yield Job("attacks", path.stem, concept, (victim.method,), on=(victim.on,), suites=(), prompts=path)
 
 
