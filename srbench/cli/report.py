@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from srbench.cli.main import say
-from srbench.engine.store import write_atomic
 from srbench.errors import UsageError
+from srbench.files import write_atomic
 from srbench.report.build import Asked, encoded, gathered, page
 
 

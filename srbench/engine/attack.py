@@ -28,8 +28,8 @@ from srbench.engine.keys import canonical, digest
 from srbench.engine.plan import ENCODER_SHA, encoder_sha
 from srbench.engine.prepare import UNTOUCHED, Checkpoints, MethodOnConcept, OnConcept, check_on, is_weight, prepare_method
 from srbench.engine.settings import check
-from srbench.engine.store import write_atomic
 from srbench.errors import CellError, UsageError
+from srbench.files import write_atomic
 from srbench.methods.base import Tell, quiet
 
 POCKET = "pocket"

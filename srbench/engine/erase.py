@@ -21,8 +21,8 @@ from srbench.catalog.specs import ConceptSpec
 from srbench.engine.info import info_of
 from srbench.engine.keys import KEY_VERSION, digest, file_sha
 from srbench.engine.provenance import machine
-from srbench.engine.store import write_atomic
 from srbench.errors import UsageError
+from srbench.files import write_atomic
 from srbench.methods.base import Edit, Look, Tell, blind
 
 

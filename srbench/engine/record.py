@@ -17,8 +17,9 @@ from srbench.analysis.results import ResultCell, result, to_dict
 from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.engine.runs import SCHEMA
 from srbench.engine.score import Scoring, kind_named
-from srbench.engine.store import Store, write_atomic
+from srbench.engine.store import Store
 from srbench.errors import MissingError
+from srbench.files import write_atomic
 from srbench.scorers.base import IMAGE
 
 if TYPE_CHECKING:  # both bring torch

@@ -21,6 +21,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from srbench.engine.keys import KEY_VERSION, canonical
 from srbench.errors import SrbenchError, UsageError
+from srbench.files import fsync_folder, write_atomic, written_whole
 
 CHUNK = "srbench"
 Record = dict[str, Any]
@@ -29,27 +30,6 @@ Record = dict[str, Any]
 def pixel_sha(pixels: np.ndarray) -> str:
     """sha256 of an uint8 RGB image (H, W, 3): shape and bytes."""
     return hashlib.sha256(f"{pixels.shape}".encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
-
-
-def _fsync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` so that `path` holds all of it or what it held before."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class Ledger:
@@ -83,7 +63,7 @@ class Ledger:
             handle.flush()
             os.fsync(handle.fileno())
         if new:
-            _fsync_folder(self.folder)
+            fsync_folder(self.folder)
 
 
 class Store:
@@ -214,7 +194,7 @@ class Store:
             for key, pixels, extra in items:
                 records.append(self._put(key, pixels, extra))
             for folder in {self.image_path(record["key"]).parent for record in records}:
-                _fsync_folder(folder)
+                fsync_folder(folder)
             self._image_ledger.append(records)
         self.images.update({record["key"]: record for record in records})
         return records
@@ -225,16 +205,9 @@ class Store:
         path.parent.mkdir(exist_ok=True)
         chunk = PngImagePlugin.PngInfo()
         chunk.add_text(CHUNK, canonical(record))
-        temporary = path.with_name(f".{key}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as handle:
-                Image.fromarray(pixels).save(handle, "PNG", pnginfo=chunk, compress_level=1)
-                handle.flush()
-                os.fsync(handle.fileno())
-                size = handle.tell()
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with written_whole(path) as handle:
+            Image.fromarray(pixels).save(handle, "PNG", pnginfo=chunk, compress_level=1)
+            size = handle.tell()
         return {**record, "bytes": size}
 
     def note(self, records: Iterable[Record]) -> None:

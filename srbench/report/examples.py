@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from srbench.engine.store import write_atomic
+from srbench.files import write_atomic
 from srbench.report.gallery import GalleryRow, place_of
 from srbench.report.sources import Source
 

@@ -16,8 +16,9 @@ from srbench.analysis.results import name_of
 from srbench.engine.keys import digest
 from srbench.engine.record import from_store
 from srbench.engine.runs import read_run
-from srbench.engine.store import Store, write_atomic
+from srbench.engine.store import Store
 from srbench.errors import MissingError, UsageError
+from srbench.files import write_atomic
 from srbench.report.embed import Album
 from srbench.report.gallery import REFERENCE, place_of, spread
 from srbench.report.sources import LOCAL, Source, sources

@@ -29,7 +29,7 @@ from srbench.catalog.specs import Row
 from srbench.engine import attack as engine
 from srbench.engine.plan import RunRequest, plan
 from srbench.engine.sample import PromptCache, sample
-from srbench.engine.store import write_atomic
+from srbench.files import write_atomic
 from srbench.pocket.build.__main__ import default_cache, say
 from srbench.pocket.build.command import Words, guarded
 

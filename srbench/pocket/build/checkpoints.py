@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from srbench.engine.store import write_atomic
 from srbench.errors import SrbenchError
+from srbench.files import write_atomic
 
 PART_BYTES = 14_000_000
 

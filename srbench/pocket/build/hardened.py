@@ -22,7 +22,7 @@ from srbench.attacks.base import Settings
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load, plugins, screen
 from srbench.engine.attack import AttackRequest
-from srbench.engine.store import write_atomic
+from srbench.files import write_atomic
 from srbench.methods.saferedir.pairs import pocket_pairs
 from srbench.pocket.build import attacked, reference
 from srbench.pocket.build.__main__ import default_cache, redirector_settings, say

@@ -34,8 +34,9 @@ from srbench.engine.prepare import Checkpoints, options_of, options_text
 from srbench.engine.provenance import provenance
 from srbench.engine.run import RunResult, execute
 from srbench.engine.runs import SCHEMA, newest, read_run
-from srbench.engine.store import Store, write_atomic
+from srbench.engine.store import Store
 from srbench.errors import SrbenchError
+from srbench.files import write_atomic
 from srbench.methods import inversion
 from srbench.methods.saferedir import CARD, train
 from srbench.pocket.build import attacked, grids, pictures, tables

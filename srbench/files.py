@@ -1,0 +1,167 @@
+"""The ground floor of files: written whole or not at all, read where they are regular files, JSON within limits."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+from srbench.errors import UsageError
+
+MAX_DEPTH = 100
+"""Levels of nesting that a JSON file may have; none that srbench or the libraries write has ten."""
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-z_-]+)-(?P<pid>\d+)-(?P<token>[0-9a-f]{8})\.tmp", re.DOTALL)
+_HOST = re.sub(r"[^0-9a-z_-]", "-", socket.gethostname().lower())[:32] or "host"
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def temporary_for(path: Path) -> Path:
+    """A new name beside `path` for what is not whole yet.
+
+    Host and process do not tell two writers apart: containers that share a folder may share both. The random part does.
+    """
+    return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file's name is one that `temporary_for` gives."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def fsync_folder(folder: Path) -> None:
+    """Sync a folder, so that names made in it outlive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes the place of `path`, synced, when the block ends without an error; else it goes."""
+    temporary = temporary_for(path)
+    try:
+        with temporary.open("xb") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` so that `path` holds all of it or what it held before."""
+    with written_whole(path) as handle:
+        handle.write(data)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def kind_of_path(path: Path) -> str:
+    """What lies at a path, for messages: `file`, `folder`, `fifo`, `device`, `socket`, `dangling link` or `nothing`."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return "dangling link" if path.is_symlink() else "nothing"
+    if stat.S_ISREG(mode):
+        return "file"
+    if stat.S_ISDIR(mode):
+        return "folder"
+    if stat.S_ISFIFO(mode):
+        return "fifo"
+    return "socket" if stat.S_ISSOCK(mode) else "device"
+
+
+def read_bytes(path: Path, hint: str = "", limit: int | None = None) -> bytes:
+    """The content of a regular file; a fifo, which would make us wait for ever, is never opened.
+
+    limit: bytes at most. Raises `UsageError` for anything but a readable file.
+    """
+    kind = kind_of_path(path)
+    if kind != "file":
+        raise UsageError(f"{path}: {_no_file(kind)}", hint)
+    try:
+        if limit is not None and (size := path.stat().st_size) > limit:
+            raise UsageError(f"{path}: {size / 1e6:.0f} MB, where {limit / 1e6:.0f} MB are the most that is read", hint)
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})", hint) from error
+
+
+def _no_file(kind: str) -> str:
+    return "there is no such file" if kind == "nothing" else f"a {kind}, not a file"
+
+
+def parse_json(data: bytes | str, where: str, hint: str = "", nan: bool = False) -> Any:
+    """JSON as Python's values; a byte order mark is allowed.
+
+    where: what messages call it. nan: whether `NaN` and `Infinity`, which JSON does not have and Python writes, are taken.
+    Raises `UsageError` with what is wrong: the encoding, the syntax, more than `MAX_DEPTH` levels, a number too long to read.
+    """
+    try:
+        text = data.decode("utf-8-sig") if isinstance(data, bytes) else data.removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{where}: not UTF-8 (byte {error.start + 1})", hint) from error
+    if _depth(text) > MAX_DEPTH:
+        raise UsageError(f"{where}: nested more than {MAX_DEPTH} levels deep", hint)
+    try:
+        return json.loads(text, **({} if nan else {"parse_constant": _no_constant}))
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{where}: not JSON ({error.msg}, line {error.lineno}, column {error.colno})", hint) from error
+    except (ValueError, RecursionError) as error:  # an integer of more digits than Python reads; a constant
+        raise UsageError(f"{where}: not JSON that can be read ({str(error).splitlines()[0]})", hint) from error
+
+
+def read_json(path: Path, hint: str = "", limit: int | None = None) -> Any:
+    """A JSON file. Raises `UsageError` as `read_bytes` and `parse_json` do."""
+    return parse_json(read_bytes(path, hint, limit), str(path), hint)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+
+
+def _depth(text: str) -> int:
+    """Levels of nesting. Texts with few brackets are not walked through: they can not be deep."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return 0
+    depth = deepest = 0
+    for match in _BRACKETS.finditer(text):
+        if match[0] in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif match[0] in "]}":
+            depth -= 1
+    return deepest
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+def printable(text: str) -> str:
+    """`text` on one line, with characters that would act on a terminal (escapes, controls, marks of direction) written out.
+
+    For every name and text that comes from a file and goes to a terminal or into a message.
+    """
+    return "".join(each if each.isprintable() else _escaped(each) for each in text)
+
+
+def _escaped(character: str) -> str:
+    if 0xD800 <= ord(character) < 0xE000:  # half a surrogate pair, which no codec takes
+        return f"\\u{ord(character):x}"
+    return character.encode("unicode_escape").decode("ascii")
