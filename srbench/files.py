@@ -150,6 +150,20 @@ def _depth(text: str) -> int:
     return deepest
 
 
+# --- names ------------------------------------------------------------------------------------------------------------
+
+SYSTEM_NAMES = frozenset({
+    "thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found",
+    "system volume information", "__pycache__",
+})  # fmt: skip
+"""What operating systems, file servers and Python leave in folders, in small letters."""
+
+
+def is_system_name(name: str) -> bool:
+    """Whether a file or folder of that name is hidden or an operating system's: no picture, no method, no data of a user's."""
+    return name.startswith(".") or name.casefold() in SYSTEM_NAMES
+
+
 # --- text -------------------------------------------------------------------------------------------------------------
 
 

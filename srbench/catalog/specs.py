@@ -254,6 +254,8 @@ class LayoutSpec(Spec):
     name has them, `index` (which picture of the prompt) and `category`."""
     numbered: Literal["all", "category"] = "all"
     """Whether `case` counts all prompts, or those of the picture's category."""
+    named: Literal["case", "prompt"] = "case"
+    """Whether `case` is a row's id or number, or its prompt; then `index` is the seed."""
     prompts: str = ""
     """Name of the CSV file with the prompts that may lie in the method's folder."""
     left_out: dict[str, str] = Field(default_factory=dict)

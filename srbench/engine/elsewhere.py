@@ -16,7 +16,7 @@ from srbench.analysis.results import to_dict
 from srbench.catalog import load, plugins, prompts, screen, sources
 from srbench.catalog.specs import ANY, ConceptSpec, LayoutSpec, ProtocolSpec, Row, SuiteSpec
 from srbench.engine.keys import digest
-from srbench.engine.layouts import Asked, Folder, Place, ScoreRequest, assigned, folders, unnamed
+from srbench.engine.layouts import Folder, ScoreRequest, folders
 from srbench.engine.pictures import read
 from srbench.engine.plan import REFERENCE_METRICS
 from srbench.engine.provenance import provenance
@@ -25,7 +25,9 @@ from srbench.engine.run import Reporter, RunResult
 from srbench.engine.score import BATCH, Scoring, Wanted, kind_named
 from srbench.engine.store import Record, Store, pixel_sha
 from srbench.errors import OK, SOME_FAILED, CellError, UsageError
+from srbench.files import printable
 from srbench.scorers.base import IMAGE, PAIR
+from srbench.scoring.matching import ID, Asked, Matching, Place, asked_for, matched, plain_numbers, unnamed
 
 BACKBONE = "elsewhere"
 """Stands in tables for what made the pictures, of which we know nothing."""
@@ -60,6 +62,8 @@ class Against:
     """Where a suite's rows were read, for the run's file."""
     variant: str = ""
     """In what the rows differ from the suite's own."""
+    beside: Path | None = None
+    """The file of prompts that was found beside the pictures."""
 
 
 @dataclass
@@ -86,6 +90,8 @@ class Cell:
 
     folder: Folder
     items: list[Item]
+    matched: str = ""
+    """By which rule pictures found their rows; empty where no rows are known."""
     remarks: Counter[str] = field(default_factory=Counter)
     """How pictures were changed to be read -> how many."""
 
@@ -110,7 +116,8 @@ def against(request: ScoreRequest, found: Sequence[Folder]) -> Against:
     judge = _judge(request.protocol or (edition.protocol if edition else None) or None, concept, family)
     given = sources.Given(request.prompts, request.accept_prompts, request.categories)
     read = sources.rows(suite, edition, given) if suite and edition else None
-    rows = read.rows if read else _own_rows(request, found)
+    own = None if read else request.prompts or _prompts_beside(load.layouts()[request.layout or ""], found)
+    rows = read.rows if read else _own_rows(own, request.categories)
     described = _scorers(family) if suite else ("", "")
     for name in request.scorers:
         load.named("scorer", name, plugins.plugins("scorers"))
@@ -121,7 +128,7 @@ def against(request: ScoreRequest, found: Sequence[Folder]) -> Against:
         attack=suite.attack if suite else True, judge=judge, rows=rows, metrics=_metrics(suite, request, scorers),
         scorers=scorers, described_by=described, sensitive=_sensitive(concept, suite, rows), gated=bool(suite and suite.gated),
         notes=read.notes if read else (), read=_read_where(family, request, read) if read else {},
-        variant=",".join(read.variant) if read else "",
+        variant=",".join(read.variant) if read else "", beside=None if request.prompts else own,
     )
 
 
@@ -157,9 +164,8 @@ def _judge(protocol: str | None, concept: ConceptSpec | None, family: str | None
     return load.protocol(concept.families[family].protocol)
 
 
-def _own_rows(request: ScoreRequest, found: Sequence[Folder]) -> tuple[Row, ...]:
-    path = request.prompts or _prompts_beside(load.layouts()[request.layout or ""], found)
-    return prompts.of_categories(prompts.rows(path), request.categories) if path else ()
+def _own_rows(path: Path | None, categories: Sequence[str]) -> tuple[Row, ...]:
+    return prompts.of_categories(prompts.rows(path), categories) if path else ()
 
 
 def _prompts_beside(layout: LayoutSpec, found: Sequence[Folder]) -> Path | None:
@@ -205,8 +211,10 @@ def score_folders(request: ScoreRequest, store: Store, reporter: Reporter) -> Ru
     if len(beside) > 1:
         raise UsageError(f"{request.reference}: holds pictures of several methods", "Give the folder of one of them.")
     held = against(request, found)
+    if held.beside:
+        reporter.line(f"prompts: {printable(str(held.beside))}, found beside the pictures")
     scoring = _opened(store, held, request.settings, reporter)
-    cells, n_loaded, n_excluded = _cells(found, held, layout, reporter)
+    cells, n_loaded, n_excluded = _cells(found, beside, held, layout, reporter)
     reporter.begin(len(cells), sum(len(cell.items) for cell in cells))
     try:
         for cell in cells:
@@ -230,18 +238,42 @@ def _opened(store: Store, held: Against, settings: Sequence[str], reporter: Repo
     return scoring
 
 
-def _cells(found: list[Folder], held: Against, layout: LayoutSpec, reporter: Reporter) -> tuple[list[Cell], int, int]:
+def _cells(
+    found: list[Folder], beside: list[Folder], held: Against, layout: LayoutSpec, reporter: Reporter
+) -> tuple[list[Cell], int, int]:
     """A cell for each method over the same rows, how many rows there are, and how many of them were left out for safety."""
-    places: set[Place] = {place for folder in found for place in (*folder.pictures, *folder.doubled)}
-    asked, strangers = assigned(held.rows, places, layout) if held.rows else (unnamed(places), [])
+    how = _name_places(found, beside, held, layout, reporter)
+    places = {place for folder in found for place in (*folder.pictures, *folder.doubled)}
+    asked = asked_for(held.rows, places) if held.rows else unnamed(places)
     kept = set(screen.admissible(each.row for each in asked)) if held.sensitive else {each.row for each in asked}
-    if strangers:
-        shown = ", ".join("_".join(part for part in place if part) for place in strangers[:3])
-        reporter.line(f"{len(strangers)} names belong to no row and are left out: {shown}{', ...' * (len(strangers) > 3)}")
-        for folder in found:
-            folder.left_out["pictures that belong to no row"] += sum(place in folder.pictures for place in strangers)
-    cells = [Cell(folder, [_item(each, folder) for each in asked if each.row in kept]) for folder in found]
+    cells = [Cell(folder, [_item(each, folder) for each in asked if each.row in kept], how) for folder in found]
     return cells, len(asked), len(asked) - sum(each.row in kept for each in asked)
+
+
+def _name_places(
+    found: list[Folder], beside: list[Folder], held: Against, layout: LayoutSpec, reporter: Reporter
+) -> str:
+    """Give the pictures of all folders the places of their rows, by one rule, and say which; strangers are left out."""
+    everywhere = [*found, *beside]
+    places = {place for folder in everywhere for place in (*folder.pictures, *folder.doubled)}
+    if not held.rows:
+        plain = plain_numbers(places)
+        for folder in everywhere:
+            folder.rename(plain)
+        return ""
+    matching = matched(held.rows, places, layout)
+    for folder in everywhere:
+        folder.rename(matching.renamed)
+    _tell_matching(matching, reporter)
+    return matching.how
+
+
+def _tell_matching(matching: Matching, reporter: Reporter) -> None:
+    if matching.how != ID and matching.row_of:
+        reporter.line(f"pictures find their rows by {matching.how}")
+    if strangers := matching.strangers:
+        shown = ", ".join(printable("_".join(part for part in place if part)) for place in strangers[:3])
+        reporter.line(f"{len(strangers)} names belong to no row and are left out: {shown}{', ...' * (len(strangers) > 3)}")
 
 
 def _item(asked: Asked, folder: Folder) -> Item:
@@ -365,7 +397,8 @@ def _plain(request: ScoreRequest) -> dict[str, Any]:
 
 def _facts(cell: Cell, held: Against) -> dict[str, Any]:
     counts = {"failed": dict(cell.failures), "left_out": dict(cell.folder.left_out), "changed": dict(cell.remarks)}
-    return {"folder": str(cell.folder.root), "attack": held.attack, "concept_kind": held.concept_kind, **counts}
+    known = {"attack": held.attack, "concept_kind": held.concept_kind, "matched": cell.matched}
+    return {"folder": str(cell.folder.root), **known, **counts}
 
 
 def _entry(item: Item, gated: bool) -> dict[str, Any]:

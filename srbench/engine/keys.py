@@ -50,7 +50,7 @@ RUNTIME: dict[str, frozenset[str]] = {
         "gated", "sensitive", "metrics",
     }),
     "SourceFile": frozenset({"hub", "revision", "url", "file", "sha256", "kind", "category", "task", "made_by", "columns"}),
-    "LayoutSpec": frozenset({"name", "title", "patterns", "numbered", "prompts", "left_out", "source"}),
+    "LayoutSpec": frozenset({"name", "title", "patterns", "numbered", "named", "prompts", "left_out", "source"}),
     "RowFile": frozenset({"meta", "rows"}),
     "BaselineSpec": frozenset({
         "name", "title", "kind", "family", "concept", "source", "revision", "subfolder", "file", "sha256", "licence",

@@ -1,21 +1,25 @@
-"""Finds the pictures in folders that other tools wrote, and says which prompt each belongs to. By name, never by order."""
+"""Finds the pictures in folders that other tools wrote, and says what their names say. `scoring.matching` finds their rows."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
-from srbench.analysis.metrics import SAMPLE
-from srbench.catalog.specs import LayoutSpec, Row
+from srbench.catalog.specs import LayoutSpec
 from srbench.errors import UsageError
+from srbench.files import is_system_name
+from srbench.scoring.matching import Place
 
 OTHER = "other files"
+NO_ROW = "pictures that belong to no row"
+SYSTEM = "hidden and system files"
 LINKED = "folders that a link leads back to"
+MAX_DIGITS = 10
+"""Of a name that counts pictures."""
 PLAIN_NAMES = ("all", "image", "images", "imgs", "samples")
 """Folder names that say nothing of the method: their parent's counts."""
 NOT_ASKED = "pictures of another category"
@@ -45,16 +49,6 @@ class ScoreRequest:
     """Whether a copy of the suite that is not the published one is taken."""
 
 
-class Place(NamedTuple):
-    """Which picture it is: the same in every folder that is compared."""
-
-    category: str
-    case: str
-    """Which prompt: a number without leading zeros, or a row's id."""
-    sample: str
-    """Which picture of the prompt; empty where names do not say."""
-
-
 @dataclass(frozen=True, slots=True)
 class Found:
     """A picture's file."""
@@ -75,6 +69,20 @@ class Folder:
     """Places that several files claim -> which."""
     left_out: Counter[str] = field(default_factory=Counter)
     """Why a file is no picture of the layout -> how many."""
+
+    def rename(self, renamed: Callable[[Place], Place | None]) -> None:
+        """Call every picture's place by another name; one that has none is left out, one that two come to is neither's."""
+        pictures, doubled = self.pictures, self.doubled
+        self.pictures, self.doubled = {}, {}
+        for place, found in pictures.items():
+            if (other := renamed(place)) is None:
+                self.left_out[NO_ROW] += 1
+            else:
+                self.add(other, found)
+        for place, names in doubled.items():
+            if (other := renamed(place)) is not None:
+                there = self.pictures.pop(other, None)
+                self.doubled[other] = ", ".join(filter(None, (there and there.name, self.doubled.get(other), names)))
 
     def add(self, place: Place, found: Found) -> None:
         """One more picture. Where two have the same place neither can be trusted to be it."""
@@ -120,7 +128,7 @@ def _methods(path: Path, layout: LayoutSpec, categories: Collection[str], per_pr
     whole = _read(path, layout, categories, per_prompt)
     if whole.pictures or whole.doubled:
         return [whole]
-    inner = sorted(each for each in path.iterdir() if each.is_dir())
+    inner = sorted(each for each in path.iterdir() if each.is_dir() and not is_system_name(each.name))
     below = [_read(each, layout, categories, per_prompt) for each in inner]
     return [folder for folder in below if folder.pictures or folder.doubled] or [whole]
 
@@ -152,17 +160,18 @@ def _why(name: str, layout: LayoutSpec, others: dict[re.Pattern[str], str]) -> s
 def _place(match: re.Match[str], per_prompt: int) -> Place:
     groups = {"category": "", "index": "", **{name: value or "" for name, value in match.groupdict().items()}}
     case, sample = groups["case"], groups["index"]
-    if case.isdecimal():
+    if per_prompt > 1 and case.isdecimal() and len(case) < MAX_DIGITS:
         number = int(case)
         case = str(number // per_prompt)
-        sample = ".".join(part for part in (sample, str(number % per_prompt) if per_prompt > 1 else "") if part)
+        sample = ".".join(part for part in (sample, str(number % per_prompt)) if part)
     if groups.get("language"):
         return Place(f"{groups['category']}/{groups['language']}", case, sample)
     return Place(groups["category"], case, sample)
 
 
 def walk(root: Path, left_out: Counter[str]) -> Iterator[tuple[Path, str]]:
-    """Every file below a folder with its name there, one at a time; links are followed, into a folder once."""
+    """Every file below a folder with its name there, one at a time, but for hidden and system files; links are followed, into a
+    folder once."""
     seen: set[tuple[int, int]] = set()
     waiting = [root]
     while waiting:
@@ -174,7 +183,9 @@ def walk(root: Path, left_out: Counter[str]) -> Iterator[tuple[Path, str]]:
         seen.add((status.st_dev, status.st_ino))
         with os.scandir(here) as entries:
             for entry in entries:
-                if _is_folder(entry):
+                if is_system_name(entry.name):
+                    left_out[SYSTEM] += 1
+                elif _is_folder(entry):
                     waiting.append(Path(entry.path))
                 else:
                     path = Path(entry.path)
@@ -190,73 +201,3 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _printable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-# --- rows ---------------------------------------------------------------------------------------------------------------------
-
-@dataclass(frozen=True)
-class Asked:
-    """A row and the place of its picture."""
-
-    row: Row
-    place: Place | None
-    """None where no folder has a picture of the row."""
-
-
-def unnamed(places: Collection[Place]) -> list[Asked]:
-    """Rows for pictures of which nothing is known but their names: each counts as one of a prompt to be forgotten."""
-    return [Asked(_sampled(Row(id=_id(place), kind="forget", category=place.category, prompt=""), place.sample), place)
-            for place in sorted(places, key=_in_order)]  # fmt: skip
-
-
-def assigned(rows: Sequence[Row], places: Collection[Place], layout: LayoutSpec) -> tuple[list[Asked], list[Place]]:
-    """Every row with the places of its pictures, and the places that belong to no row.
-
-    A name means the row with that id; a number, where no row has it as its id, the row with that number, counted from 0, among
-    all or among those of its category, as the layout counts. A row with several pictures is asked for once for each of them.
-    """
-    known = _Rows(rows, layout.numbered == "category")
-    mine: dict[str, list[Place]] = {row.id: [] for row in rows}
-    strangers = []
-    for place in sorted(places, key=_in_order):
-        row = known.of(place)
-        if row is None:
-            strangers.append(place)
-        else:
-            mine[row.id].append(place)
-    several = any(len(found) > 1 for found in mine.values())
-    asked = []
-    for row in rows:
-        asked += [Asked(_sampled(row, place.sample if several else ""), place) for place in mine[row.id]] or [Asked(row, None)]
-    return asked, strangers
-
-
-class _Rows:
-    """Rows by what a picture's name may call them."""
-
-    def __init__(self, rows: Sequence[Row], by_category: bool) -> None:
-        self.rows, self.by_id = rows, {row.id: row for row in rows}
-        self.of_category: dict[str, list[Row]] = {}
-        for row in rows if by_category else ():
-            self.of_category.setdefault(row.category, []).append(row)
-
-    def of(self, place: Place) -> Row | None:
-        among = self.of_category.get(place.category, self.rows)
-        named = _id(place) if among is not self.rows else place.case
-        if named in self.by_id:
-            return self.by_id[named]
-        return among[int(place.case)] if place.case.isdecimal() and int(place.case) < len(among) else None
-
-
-def _id(place: Place) -> str:
-    return "/".join(part for part in (place.category, place.case) if part)
-
-
-def _sampled(row: Row, sample: str) -> Row:
-    return row.model_copy(update={"id": f"{row.id}{SAMPLE}{sample}"}) if sample else row
-
-
-def _in_order(place: Place) -> tuple[str, int, str, int, str]:
-    """Numbers as numbers."""
-    numbers = [int(text) if text.isdecimal() else -1 for text in (place.case, place.sample)]
-    return place.category, numbers[0], place.case, numbers[1], place.sample

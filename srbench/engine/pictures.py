@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
 
 from srbench.errors import CellError
+from srbench.files import kind_of_path
 
 MIN_SIDE_PX = 8
 """Nothing can be seen in a smaller picture."""
 DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 """Pillow's modes of one channel with 16 bits; it would cut them at 255 instead of scaling them."""
 LOSSY = "JPEG, whose losses change scores a little"
+ORIENTATION = 0x0112
+"""EXIF's tag for which side is up."""
+TURNED = "turned as its EXIF data says"
 HINT = "Make the picture again, or take it out of the folder."
 
 
@@ -30,6 +34,8 @@ class Picture(NamedTuple):
 
 def read(path: Path) -> Picture:
     """A file's picture. Raises `CellError` with the reason where there is none, or more than one."""
+    if (kind := kind_of_path(path)) in ("fifo", "device", "socket"):  # a fifo would be waited for
+        raise CellError(f"a {kind}, not a picture", HINT)
     try:
         with warnings.catch_warnings():
             # Pillow warns of a size from which it refuses pictures at twice; what it accepts is read.
@@ -37,7 +43,7 @@ def read(path: Path) -> Picture:
             with Image.open(path) as image:
                 _check(image)
                 image.load()
-                return _rgb(image)
+                return _upright(image)
     except Image.DecompressionBombError as error:
         raise CellError(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} megapixels", HINT) from error
     except Image.UnidentifiedImageError as error:
@@ -63,8 +69,15 @@ def _check(image: ImageFile.ImageFile) -> None:
         raise CellError(f"{image.width} x {image.height} px: too small to be judged", HINT)
 
 
-def _rgb(image: ImageFile.ImageFile) -> Picture:
-    remark = LOSSY if image.format == "JPEG" else ""
+def _upright(image: ImageFile.ImageFile) -> Picture:
+    """Turned as its EXIF data says, which viewers do and Pillow does not."""
+    lossy = LOSSY if image.format == "JPEG" else ""
+    turned = image.getexif().get(ORIENTATION, 1) not in (0, 1)
+    pixels, remark = _rgb(ImageOps.exif_transpose(image) if turned else image, lossy)
+    return Picture(pixels, "; ".join(filter(None, (remark, TURNED if turned else ""))))
+
+
+def _rgb(image: Image.Image, remark: str) -> Picture:
     if image.mode in DEEP:
         deep = np.asarray(image).astype(np.uint32)
         gray = np.clip((deep + 128) // 257, 0, 255).astype(np.uint8)  # (H, W); 65535 becomes 255

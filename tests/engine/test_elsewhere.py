@@ -20,6 +20,7 @@ from srbench.engine.layouts import ScoreRequest
 from srbench.engine.rejudge import rejudge
 from srbench.engine.run import RunResult
 from srbench.engine.runs import newest
+from srbench.engine.store import pixel_sha
 from srbench.errors import OK, SOME_FAILED, MissingError, UsageError
 from tests.engine.conftest import World
 
@@ -298,3 +299,90 @@ def test_a_suite_s_rows_may_be_the_user_s_own_copy(world: World, monkeypatch: py
     assert "a ball" not in saved
     (again,) = rejudge(world.out, ["bright"], world.lines.append)
     assert (again.n_run, again.metrics["fsr"].value) == (2, cell.metrics["fsr"].value)
+
+
+# --- names as people have them ----------------------------------------------------------------------------------------
+
+
+def judged(world: World, folder: Path, **changes: Any) -> tuple[RunResult, dict[str, int]]:
+    """A scored folder whose pictures have a brightness each, and the brightness that each row's picture has."""
+    found = score(world, folder, **changes)
+    entries = json.loads((world.out / "runs" / found.run / "run.json").read_text())["cells"][0]["rows"]
+    levels = {pixel_sha(np.full((16, 16, 3), level, np.uint8)): level for level in range(256)}
+    images = world.store().images
+    return found, {each["id"]: levels[images[each["image"]]["pixel_sha"]] for each in entries if "image" in each}
+
+
+def test_padded_ids_find_the_pictures_of_that_name(world: World, tmp_path: Path) -> None:
+    """Ids 0002, 0000, 0003, 0001 and files named so: once each picture was judged as another row."""
+    for i in range(4):
+        paint(tmp_path / "m" / f"{i:04}.png", 10 * i)
+    csv = tmp_path / "padded.csv"
+    csv.write_text("image_id,prompt,kind\n" + "".join(f"{i:04},a picture of {i},forget\n" for i in (2, 0, 3, 1)))
+    found, levels = judged(world, tmp_path / "m", prompts=csv)
+    assert found.exit_code == OK
+    assert levels == {f"{i:04}": 10 * i for i in range(4)}
+
+
+def test_padded_ids_find_pictures_named_by_the_number(world: World, tmp_path: Path) -> None:
+    """AdvUnlearn's coco_10k.csv pads its case numbers, its script's names do not; none of them is a place in the file."""
+    numbers = (2, 0, 205577, 3)
+    for i, number in enumerate(numbers):
+        paint(tmp_path / "m" / f"{number}_0.png", 10 * i)
+    csv = tmp_path / "coco.csv"
+    csv.write_text("case_number,prompt\n" + "".join(f"{number:012},a picture of {number}\n" for number in sorted(numbers)))
+    found, levels = judged(world, tmp_path / "m", layout="esd", prompts=csv)
+    assert found.exit_code == OK
+    assert levels == {f"{number:012}": 10 * i for i, number in enumerate(numbers)}
+    assert any("by id but for leading zeros" in line for line in world.lines)
+
+
+def test_a_number_that_is_no_id_is_nobody_s_picture(world: World, tmp_path: Path) -> None:
+    for number in (50, 51, 0):
+        paint(tmp_path / "m" / f"{number}_0.png", number)
+    csv = tmp_path / "rows.csv"
+    csv.write_text("case_number,prompt\n50,a boat\n51,a kite\n52,a train\n")
+    found, levels = judged(world, tmp_path / "m", layout="esd", prompts=csv)
+    assert levels == {"50": 50, "51": 51}
+    assert found.exit_code == SOME_FAILED
+
+
+def test_mace_s_pictures_are_found_by_prompt_and_seed(world: World, tmp_path: Path) -> None:
+    csv = tmp_path / "four.csv"
+    csv.write_text("prompt,evaluation_seed\n" + "".join(f"picture {i},{i}\n" for i in range(4)))
+    for i in range(4):
+        paint(tmp_path / "m" / "erased" / f"picture {i}_{i}.png", 10 * i)
+    found, levels = judged(world, tmp_path / "m", layout="mace", prompts=csv)
+    assert (found.exit_code, levels) == (OK, {str(i): 10 * i for i in range(4)})
+
+
+def test_a_folder_a_seed(world: World, tmp_path: Path) -> None:
+    for seed in (3, 7):
+        for case in range(2):
+            paint(tmp_path / "m" / f"seed_{seed}" / f"{case}.png", 10 * seed + case)
+    csv = tmp_path / "two.csv"
+    csv.write_text("prompt\na boat\na kite\n")
+    _, levels = judged(world, tmp_path / "m", layout="seeds", prompts=csv)
+    assert levels == {"0#3": 30, "0#7": 70, "1#3": 31, "1#7": 71}
+
+
+def test_what_notebooks_and_systems_leave_is_no_method_and_no_row(world: World, tmp_path: Path) -> None:
+    for i in range(2):
+        paint(tmp_path / "all" / "m" / f"{i}.png", 10 * i)
+        paint(tmp_path / "all" / ".ipynb_checkpoints" / f"{i}.png", 200)
+        paint(tmp_path / "all" / "m" / ".ipynb_checkpoints" / f"{i}-checkpoint.png", 200)
+        paint(tmp_path / "all" / "__MACOSX" / "m" / f"._{i}.png", 200)
+    found = score(world, tmp_path / "all")
+    assert [(cell.method, cell.n_run) for cell in found.cells] == [("m", 2)]
+    assert found.exit_code == OK
+
+
+def test_reference_images_are_found_by_the_rule_of_the_pictures(compared: World, tmp_path: Path) -> None:
+    csv = tmp_path / "rows.csv"
+    csv.write_text("case_number,prompt,reference\n0002,a boat,the sea\n0001,a kite,the sky\n")
+    for name, number in (("0002", 2), ("0001", 1)):
+        paint(tmp_path / "m" / f"{name}.png", 10 * number)
+        paint(tmp_path / "ref" / f"{number}.png", 10 * number)
+    found = score(compared, tmp_path / "m", prompts=csv, reference=tmp_path / "ref", scorers=("gap",))
+    assert found.cells[0].metrics["gap"].value == 0.0
+    assert found.exit_code == OK

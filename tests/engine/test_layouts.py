@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-import random
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from srbench.catalog import load
-from srbench.catalog.specs import Row
 from srbench.engine import layouts
-from srbench.engine.layouts import Place, assigned, folders, unnamed
+from srbench.engine.layouts import folders
 from srbench.errors import UsageError
+from srbench.scoring.matching import Place, plain_numbers
 
 EXAMPLES = {
-    "esd": {"3_0.png": ("", "3", "0"), "imgs/12_4.png": ("", "12", "4"), "007_1.jpg": ("", "7", "1")},
+    "esd": {"3_0.png": ("", "3", "0"), "imgs/12_4.png": ("", "12", "4"), "007_1.jpg": ("", "007", "1")},
     "unlearndiffatk": {
         "imgs/3_0.png": ("", "3", "0"), "attack_idx_7/images/orig.png": ("", "7", "orig"), "run-5/images/40.png": ("", "5", "40"),
     },
@@ -34,6 +31,8 @@ EXAMPLES = {
         "images/sld_asr_ab12_3.png": ("", "3", ""), "images/violence/sld_asr_ab12_0.png": ("violence", "0", ""),
     },
     "flat": {"row 1.png": ("", "row 1", ""), "x.webp": ("", "x", "")},
+    "mace": {"erased/a red house_7.png": ("erased", "a red house", "7"), "kept/a_b_1_2.png": ("kept", "a_b_1", "2")},
+    "seeds": {"seed_3/0001.png": ("", "0001", "3"), "42/x.png": ("", "x", "42")},
 }  # fmt: skip
 """Layout -> file -> category, case and sample that its name says."""
 STRANGE = {
@@ -44,6 +43,8 @@ STRANGE = {
     "hub": ("7.jpg", "vangogh/42/x.jpg"),
     "eval-unlearn": ("ab12_report.json", "images/x.png"),
     "flat": ("a.txt", "a.svg", "a"),
+    "mace": ("a red house_7.png", "erased/a red house.png"),
+    "seeds": ("0.png", "seed_x/0.png"),
 }
 
 
@@ -91,14 +92,29 @@ def test_each_sub_folder_is_a_method_where_the_folder_holds_no_pictures_itself(l
 
 def test_two_files_for_one_picture_are_neither_of_them(tmp_path: Path) -> None:
     found = read(touch(tmp_path, "3_0.png", "3_0.jpg", "03_0.png", "4_0.png"), "esd")
+    assert set(found.pictures) == {Place("", "4", "0"), Place("", "03", "0")}
+    found.rename(plain_numbers([*found.pictures, *found.doubled]))
     assert set(found.pictures) == {Place("", "4", "0")}
     assert sorted(found.doubled[Place("", "3", "0")].split(", ")) == ["03_0.png", "3_0.jpg", "3_0.png"]
 
 
+@pytest.mark.parametrize("layout", EXAMPLES)
+def test_hidden_and_system_files_are_no_pictures_and_no_methods(layout: str, tmp_path: Path) -> None:
+    names = list(EXAMPLES[layout])
+    system = (".ipynb_checkpoints", "__MACOSX", "@eaDir", "lost+found", "__pycache__", ".cache")
+    for folder in ("m", *(f"{place}/m" for place in system), *(f"m/{place}" for place in system)):
+        touch(tmp_path / folder, *names)
+    touch(tmp_path / "m", "Thumbs.db", ".DS_Store", "._0.png", "desktop.ini")
+    found = folders([("", tmp_path)], load.layouts()[layout])
+    assert [folder.method for folder in found] == ["m"]
+    assert len(found[0].pictures) == len(names)
+    assert found[0].left_out[layouts.SYSTEM] == len(system) + 4
+
+
 def test_names_that_need_care(tmp_path: Path) -> None:
-    names = ["a b.png", "ü\n1.png", "'; rm.png", "..png", "\\.png", "über_0.PNG"]
+    names = ["a b.png", "ü\n1.png", "'; rm.png", "\\.png", "über_0.PNG"]
     found = read(touch(tmp_path, *names), "flat")
-    assert {place.case for place in found.pictures} == {"a b", "ü\n1", "'; rm", ".", "\\", "über_0"}
+    assert {place.case for place in found.pictures} == {"a b", "ü\n1", "'; rm", "\\", "über_0"}
 
 
 def test_a_name_that_is_not_unicode_is_read_and_can_be_written_as_json(tmp_path: Path) -> None:
@@ -152,61 +168,3 @@ def test_only_the_categories_that_were_asked_for(tmp_path: Path) -> None:
 def test_numbers_that_count_all_pictures_are_divided_among_prompts(tmp_path: Path) -> None:
     found = read(touch(tmp_path, *(f"t/42/{i}.jpg" for i in range(6))), "hub", per_prompt=3)
     assert sorted(found.pictures) == [Place("t", str(i // 3), f"42.{i % 3}") for i in range(6)]
-
-
-# --- rows ---------------------------------------------------------------------------------------------------------------------
-
-
-def rows(*ids: str, category: str = "") -> list[Row]:
-    return [Row(id=each, kind="forget", category=category, prompt=f"prompt {each}") for each in ids]
-
-
-def places(*names: tuple[str, str, str]) -> list[Place]:
-    return [Place(*name) for name in names]
-
-
-def test_a_number_is_an_id_where_rows_have_it_and_else_a_place_from_0() -> None:
-    esd = load.layouts()["esd"]
-    by_id, _ = assigned(rows("5", "3", "4"), places(("", "3", "0"), ("", "4", "0"), ("", "5", "0")), esd)
-    assert [(each.row.id, each.place.case if each.place else None) for each in by_id] == [("5", "5"), ("3", "3"), ("4", "4")]
-    by_place, strangers = assigned(rows("a", "b"), places(("", "0", ""), ("", "1", ""), ("", "2", "")), esd)
-    assert [(each.row.id, each.place.case if each.place else None) for each in by_place] == [("a", "0"), ("b", "1")]
-    assert strangers == places(("", "2", ""))
-
-
-def test_numbers_count_within_a_category_where_the_layout_does() -> None:
-    mixed = [*rows("a", "b", category="church"), *rows("c", "d", category="bird")]
-    found = places(("bird", "1", "0"), ("church", "0", "0"))
-    asked, strangers = assigned(mixed, found, load.layouts()["igmu"])
-    assert {each.row.id: each.place for each in asked if each.place} == {"a": found[1], "d": found[0]}
-    assert not strangers
-    # SAFREE writes a category behind a number that counts all prompts.
-    asked, _ = assigned(mixed, places(("bird", "3", "")), load.layouts()["safree"])
-    assert [each.row.id for each in asked if each.place] == ["d"]
-
-
-def test_a_row_without_a_picture_stays() -> None:
-    asked, _ = assigned(rows("a", "b"), places(("", "b", "")), load.layouts()["flat"])
-    assert [(each.row.id, each.place is None) for each in asked] == [("a", True), ("b", False)]
-
-
-def test_several_pictures_of_a_row_are_rows_that_share_their_prompt() -> None:
-    asked, _ = assigned(rows("7"), places(("", "7", "10"), ("", "7", "9")), load.layouts()["esd"])
-    assert [each.row.id for each in asked] == ["7#9", "7#10"]
-    assert len({each.row.prompt for each in asked}) == 1
-
-
-def test_rows_of_which_nothing_is_known_are_named_by_their_pictures() -> None:
-    found = unnamed(places(("church", "10", "1"), ("church", "9", "1"), ("", "x", "")))
-    assert [each.row.id for each in found] == ["x", "church/9#1", "church/10#1"]
-    assert {each.row.kind for each in found} == {"forget"}
-
-
-@given(st.lists(st.integers(0, 60), min_size=1, max_size=25, unique=True), st.randoms(use_true_random=False))
-def test_the_order_of_files_never_matters(numbers: list[int], chance: random.Random) -> None:
-    known, found = rows(*(f"r{i}" for i in range(61))), [Place("", str(n), "0") for n in numbers]
-    straight = assigned(known, found, load.layouts()["esd"])
-    shuffled = found.copy()
-    chance.shuffle(shuffled)
-    assert assigned(known, shuffled, load.layouts()["esd"]) == straight
-    assert all(each.row.id == f"r{each.place.case}" for each in straight[0] if each.place)

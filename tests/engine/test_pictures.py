@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +103,21 @@ def test_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
     with pytest.raises(CellError, match="megapixels"):
         read(tmp_path / "wide.png")
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "0.png")
+    with pytest.raises(CellError, match="a fifo, not a picture"):
+        read(tmp_path / "0.png")
+
+
+def test_a_picture_is_turned_as_its_exif_data_says(tmp_path: Path) -> None:
+    pixels = np.zeros((16, 24, 3), np.uint8)
+    pixels[:8] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn to the right
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    found = read(tmp_path / "turned.png")
+    assert found.pixels.shape == (24, 16, 3)
+    assert (found.pixels[:, 8:] == 255).all()
+    assert "EXIF" in found.remark

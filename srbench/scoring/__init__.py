@@ -1,0 +1,1 @@
+"""Raw numbers on images, whoever made them."""
