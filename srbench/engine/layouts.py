@@ -82,7 +82,8 @@ class Folder:
         for place, names in doubled.items():
             if (other := renamed(place)) is not None:
                 there = self.pictures.pop(other, None)
-                self.doubled[other] = ", ".join(filter(None, (there and there.name, self.doubled.get(other), names)))
+                claims = ([there.name] if there else []) + ([self.doubled[other]] if other in self.doubled else [])
+                self.doubled[other] = ", ".join([*claims, names])
 
     def add(self, place: Place, found: Found) -> None:
         """One more picture. Where two have the same place neither can be trusted to be it."""
