@@ -22,8 +22,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """See `tests/golden`."""
+    """See `tests/golden` and `tests/fuzz`."""
     parser.addoption("--write-golden", choices=("keys", "texts"), help="write the golden keys or texts instead of comparing")
+    parser.addoption("--fuzz-seconds", type=int, default=60, help="how long the slow test of damaged files goes on")
 
 
 @pytest.fixture(scope="session")
