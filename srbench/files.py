@@ -124,9 +124,9 @@ def parse_json(data: bytes | str, where: str, hint: str = "", nan: bool = False)
         raise UsageError(f"{where}: not JSON that can be read ({str(error).splitlines()[0]})", hint) from error
 
 
-def read_json(path: Path, hint: str = "", limit: int | None = None) -> Any:
+def read_json(path: Path, hint: str = "", limit: int | None = None, nan: bool = False) -> Any:
     """A JSON file. Raises `UsageError` as `read_bytes` and `parse_json` do."""
-    return parse_json(read_bytes(path, hint, limit), str(path), hint)
+    return parse_json(read_bytes(path, hint, limit), str(path), hint, nan)
 
 
 def _no_constant(name: str) -> NoReturn:

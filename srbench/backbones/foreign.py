@@ -37,8 +37,7 @@ LDM = "model.diffusion_model."
 """Prefix of the U-Net's names in CompVis checkpoints."""
 TEXT_MODEL = "text_model."
 """Prefix that CLIPTextModel's names have in some versions of transformers."""
-OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
-"""Names of the VAE's attention before diffusers 0.15 (modeling_utils.py, `_convert_deprecated_attention_blocks`)."""
+
 ADAPTER = "srbench"
 UNKNOWN_KIND = "Describe it in a file of baselines/, with `kind:` pipeline, unet, text_encoder or lora."
 
