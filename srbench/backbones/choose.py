@@ -40,6 +40,9 @@ def chosen(name: str) -> BackboneSpec:
 def _of_file(file: Path, said: str) -> BackboneSpec:
     """A spec for a whole model in one file: the family, the scheduler and the size are those of its configuration."""
     folder = single.config_of(file, said).resolve()
+    if folders.family_of(folder) in single.NO_FILE:
+        cls = folders.read_index(folder)["_class_name"]
+        raise UsageError(f"{cls} takes no single file", "Give its folder in the hub's format.")
     found = of_folder(folder, file.stem, f"{file.resolve()}{single.MARK}{folder}", None, whole=False)
     return found.model_copy(update={"title": f"{file.name}, read with the configuration in {folder}"})
 

@@ -17,12 +17,11 @@ import torch
 
 from srbench.backbones import tokenizers, weights
 from srbench.backbones.folder import ENCODERS, FETCH, TOKENIZERS, Component, anatomy, weight_files
+from srbench.backbones.names import OLD_ATTENTION
 from srbench.backbones.places import WEIGHTS
 from srbench.errors import SrbenchError, UsageError
 
 REPORTS = ("missing_keys", "unexpected_keys", "mismatched_keys")
-OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
-"""Names of the VAE's attention before diffusers 0.15 (modeling_utils.py, `_convert_deprecated_attention_blocks`)."""
 NUMBERS_A_BYTE = 2
 """At most, in weights of four bits."""
 POSITIONS = "position_ids"

@@ -88,7 +88,8 @@ class Component:
 def anatomy(folder: Path, family: str, weights: bool = True) -> dict[str, Component]:
     """The components that images of a family come from, each with all of its files.
 
-    weights: whether these must be there, too; else the configuration and the vocabularies alone. Raises `HalfHere` with the file that is missing, `UsageError` for what no model of that family has.
+    weights: whether these must be there, too; else the configuration and the vocabularies alone. Raises `HalfHere` with the file
+    that is missing, `UsageError` for what no model of that family has.
     """
     index = read_index(folder)
     components = {name: _component(folder, name, index[name]) for name in USED if index.get(name) not in (None, [None, None])}
@@ -113,7 +114,8 @@ def family_of(folder: Path) -> str:
     """The family by the pipeline's class. Raises `UsageError` for a class that srbench does not know."""
     cls = read_index(folder).get("_class_name")
     if not isinstance(cls, str) or cls not in FAMILIES:
-        raise UsageError(f"{folder}: a pipeline of class '{printable(str(cls))[:80]}'", f"srbench samples with {', '.join(FAMILIES)}.")
+        known = f"srbench samples with {', '.join(FAMILIES)}."
+        raise UsageError(f"{folder}: a pipeline of class '{printable(str(cls))[:80]}'", known)
     return FAMILIES[cls]
 
 
@@ -198,7 +200,16 @@ def _weighed(component: Component) -> Component:
 
 def weight_files(folder: Path, variant: str | None, library: str) -> list[Path]:
     """The files of weights that a library reads in a component's folder, of that variant."""
-    first = _first_file(_names(folder), STEMS[library], variant)
+    return _parts(folder, STEMS[library], variant)
+
+
+def files_of(folder: Path, stems: tuple[str, ...]) -> list[Path]:
+    """The files of weights under the libraries' names, plain or of the only variant; none where there are none or several."""
+    return _parts(folder, stems, _variant(_names(folder), stems))
+
+
+def _parts(folder: Path, stems: tuple[str, ...], variant: str | None) -> list[Path]:
+    first = _first_file(_names(folder), stems, variant)
     if first is None:
         return []
     return [folder / part for part in parts_of(folder / first)] if first.endswith(".json") else [folder / first]
@@ -247,7 +258,8 @@ def _variant(names: Iterable[str], stems: tuple[str, ...], folder: Path | None =
 def _no_weights(folder: Path, stems: tuple[str, ...], found: list[str], weights: list[str]) -> UsageError:
     wanted = f"{stems[0]}.safetensors"
     if found:
-        return UsageError(f"{folder}: {wanted} is missing, and of variants there are {', '.join(found)}", "Leave one of them there.")
+        message = f"{folder}: {wanted} is missing, and of variants there are {', '.join(found)}"
+        return UsageError(message, "Leave one of them there.")
     if weights:
         return HalfHere(f"{folder / wanted}: is missing (there is {printable(', '.join(weights))[:100]})", FETCH)
     return HalfHere(f"{folder / wanted}: is missing, the folder holds no weights", FETCH)
@@ -292,7 +304,8 @@ def configuration(path: Path, limit: int = MAX_BYTES, sane: bool = True) -> dict
     sane: whether its numbers must be those of a model; a vocabulary's are of any size. Raises `UsageError`.
     """
     if kind_of_path(path) == "file" and read_head(path, 3) == b"\xef\xbb\xbf":
-        raise UsageError(f"{path}: begins with a byte order mark, which diffusers and transformers do not read", "Save it without.")
+        what = "begins with a byte order mark, which diffusers and transformers do not read"
+        raise UsageError(f"{path}: {what}", "Save it without.")
     found = read_json(path, FETCH, limit, nan=True)  # schedulers have infinities
     if not isinstance(found, dict):
         raise UsageError(f"{path}: holds no configuration but a {type(found).__name__}", FETCH)
@@ -333,6 +346,7 @@ def _most(path: Path, key: str) -> int:
 
 
 def _short(value: Any) -> str:
-    text = printable(repr(value)) if not isinstance(value, int) or value.bit_length() < 200 else f"a number of {value.bit_length()} bits"
-    return text[:40]
+    if isinstance(value, int) and value.bit_length() > 200:
+        return f"a number of {value.bit_length()} bits"
+    return printable(repr(value))[:40]
 

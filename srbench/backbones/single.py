@@ -21,6 +21,8 @@ MARK = "@"
 CONFIG_SUFFIXES = (".json", ".txt", ".model")
 """Files of a pipeline's folder that are no weights: configurations and tokenizers."""
 WEIGHT_INDEX = ".index.json"
+NO_FILE = ("pixart",)
+"""Families whose pipelines diffusers reads from no single file."""
 PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
 """Component -> prefix of its names in CompVis files. diffusers' converter drops in silence what it does not know there."""
 NOT_WEIGHTS = ("model_ema", "loss.")
@@ -145,11 +147,7 @@ def _pipeline_class(folder: Path) -> Any:
     import diffusers
 
     folders.family_of(folder)
-    name = folders.read_index(folder)["_class_name"]
-    cls = getattr(diffusers, name)
-    if not hasattr(cls, "from_single_file"):
-        raise UsageError(f"{name} takes no single file", "Give its folder in the hub's format.")
-    return cls
+    return getattr(diffusers, folders.read_index(folder)["_class_name"])
 
 
 def _state(file: Path) -> dict[str, Any]:

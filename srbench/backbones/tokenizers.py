@@ -71,7 +71,7 @@ def _check_own_words(tokenizer: Any, where: str) -> None:
     tried = words[:: max(1, len(words) // TRIED)]
     right = sum(tokenizer(word, add_special_tokens=False).input_ids == [number] for word, number in tried)
     if tried and right < LEAST_OWN * len(tried):
-        _refuse(where, f"does not write the words of its own vocabulary ({right} of {len(tried)} tried): its merges do not belong to it")
+        _refuse(where, f"does not write the words of its own vocabulary ({right} of {len(tried)} tried), its merges are others")
 
 
 def own_words(vocabulary: dict[str, int]) -> list[tuple[str, int]]:

@@ -69,7 +69,8 @@ def form_of(path: Path) -> str:
     """`SAFETENSORS` or `PICKLE`, by the first bytes. Raises `UsageError` that says what the file is instead."""
     kind = kind_of_path(path)
     if kind != "file":
-        raise UsageError(f"{path}: {'there is no such file' if kind == 'nothing' else f'a {kind}, not a file'}", "Check the path.")
+        what = "there is no such file" if kind == "nothing" else f"a {kind}, not a file"
+        raise UsageError(f"{path}: {what}", "Check the path.")
     try:
         with path.open("rb") as file:
             head = file.read(512)
@@ -109,7 +110,9 @@ def _other(head: bytes) -> str:
 
 
 def _is_text(head: bytes) -> bool:
-    return len(head) > 16 and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head) and not head.startswith((b"(", b"c", b"]"))
+    """Whether all of it is plain text, and not Python's oldest pickle, which is text, too."""
+    readable = all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
+    return len(head) > 16 and readable and not head.startswith((b"(", b"c", b"]"))
 
 
 def _is_safetensors(path: Path, head: bytes, size: int) -> bool:
@@ -131,10 +134,11 @@ def _is_safetensors(path: Path, head: bytes, size: int) -> bool:
 def _last_byte(path: Path, length: int) -> int:
     """Where the last tensor ends, counted from the end of the list. Raises `UsageError` for a list that is damaged."""
     header = _header(path, length)
-    ends = [entry.get("data_offsets") for name, entry in header.items() if name != "__metadata__" and isinstance(entry, dict)]
-    if not all(isinstance(each, list) and len(each) == 2 and isinstance(each[1], int) for each in ends):
+    places = [entry.get("data_offsets") for name, entry in header.items() if name != "__metadata__" and isinstance(entry, dict)]
+    ends = [each[1] for each in places if isinstance(each, list) and len(each) == 2 and isinstance(each[1], int)]
+    if len(ends) != len(places):
         raise UsageError(f"{path}: damaged, its list of tensors gives no places", AGAIN)
-    return max((each[1] for each in ends), default=0)
+    return max(ends, default=0)
 
 
 def _header(path: Path, length: int) -> dict[str, Any]:
