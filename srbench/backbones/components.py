@@ -19,9 +19,9 @@ from srbench.backbones import tokenizers, weights
 from srbench.backbones.folder import ENCODERS, FETCH, TOKENIZERS, Component, anatomy, weight_files
 from srbench.backbones.names import OLD_ATTENTION
 from srbench.backbones.places import WEIGHTS
-from srbench.errors import SrbenchError, UsageError
+from srbench.backbones.weights import one_line
+from srbench.errors import UsageError
 
-REPORTS = ("missing_keys", "unexpected_keys", "mismatched_keys")
 NUMBERS_A_BYTE = 2
 """At most, in weights of four bits."""
 POSITIONS = "position_ids"
@@ -141,14 +141,9 @@ def _check_bulk(cls: Any, component: Component) -> None:
 
 def check_whole(network: torch.nn.Module, report: Mapping[str, Any], where: str) -> None:
     """A library found a place for every tensor of the file and a tensor for every place. Raises `UsageError`."""
-    missing, unexpected, mismatched = (list(report.get(kind) or ()) for kind in REPORTS)
-    names = [each[0] if isinstance(each, tuple) else each for each in mismatched]
-    unexpected = [name for name in unexpected if not str(name).endswith(POSITIONS)]
-    wrong = weights.difference(missing, unexpected, names)
+    wrong = weights.of_report(report)
     if wrong:
         raise UsageError(f"{where}: {wrong}", f"The weights are not those that its config.json describes. {FETCH}")
-    if report.get("error_msgs"):
-        raise UsageError(f"{where}: {weights.first_line(Exception(report['error_msgs'][0]))}", FETCH)
     state = network.state_dict()
     empty = [name for name, value in state.items() if value.is_meta]
     if empty:
@@ -177,18 +172,6 @@ def _class(component: Component) -> Any:
 
 
 # --- libraries --------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def one_line(what: str, hint: str = "") -> Iterator[None]:
-    """Whatever a library raises inside is one `UsageError`: `what`, with the first line of its reason as the hint's start."""
-    try:
-        yield
-    except SrbenchError:
-        raise
-    except Exception as error:  # the libraries index names and configurations without a check
-        reason = weights.first_line(error)
-        raise UsageError(what, f"{reason} {hint}".strip()) from error
 
 
 @contextmanager

@@ -36,7 +36,7 @@ MOST_PREFIXES = 6
 
 
 def unwrapped(read: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
-    """The state dict inside one wrapper of a known name. Raises `UsageError` for others, and where there are several to choose."""
+    """The state dict inside one wrapper of a known name. Raises `UsageError` for others, and where there are several."""
     if any(isinstance(value, Tensor) and isinstance(key, str) for key, value in read.items()):
         return read
     inside = [name for key, value in read.items() for name in _states(str(key), value)]
@@ -44,7 +44,8 @@ def unwrapped(read: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
         return read
     if len(inside) > 1 or inside[0] not in WRAPPERS:
         found = printable(", ".join(inside[:5]))[:200]
-        raise UsageError(f"{path}: holds state dicts under {found}", f"srbench unwraps one of {', '.join(WRAPPERS)}, and one level.")
+        hint = f"srbench unwraps one of {', '.join(WRAPPERS)}, and one level."
+        raise UsageError(f"{path}: holds state dicts under {found}", hint)
     return read[inside[0]]
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from srbench.errors import UsageError
+from srbench.errors import SrbenchError, UsageError
 from srbench.files import kind_of_path, printable
 
 AGAIN = "Fetch it again."
 SAFETENSORS, PICKLE = "safetensors", "pickle (weights only)"
 NO_SWITCH = "Convert it to safetensors where you trust its maker; srbench has no switch that runs a pickle's code."
+REPORTS = ("missing_keys", "unexpected_keys", "mismatched_keys")
+POSITIONS = "position_ids"
+"""transformers before 4.31 stored 0, 1, 2, ... under this name; it is no weight, and now nowhere in a state dict."""
+COUNTER = "num_batches_tracked"
+"""Of a normalisation in training; files from before torch 0.4.1 lack it, and no number depends on it."""
 _MOST_HEADER = 100_000_000
 """Bytes of a safetensors header, the format's own limit."""
 _TEXTS = {b"<!doctype": "a web page", b"<html": "a web page", b"<?xml": "XML", b"version https://git-lfs": "a git-lfs pointer"}
@@ -196,6 +202,18 @@ def difference(missing: Iterable[str] = (), unexpected: Iterable[str] = (), mism
     return ", ".join(f"{len(names)} tensors are {what} ({_some(names)})" for what, names in found.items() if names)
 
 
+def of_report(report: Mapping[str, Any]) -> str:
+    """What a library's report of loading says is wrong, for a message; empty where it found everything.
+
+    report: as `output_loading_info=True` gives it. Position buffers of old versions are no weights.
+    """
+    missing, unexpected, mismatched = (list(report.get(kind) or ()) for kind in REPORTS)
+    names = [each[0] if isinstance(each, tuple) else each for each in mismatched]
+    found = difference(missing, [name for name in unexpected if not str(name).endswith(POSITIONS)], names)
+    errors = report.get("error_msgs")
+    return found or (first_line(Exception(errors[0])) if errors else "")
+
+
 def _some(names: list[str]) -> str:
     return printable(names[0])[:100] + (", ..." if len(names) > 1 else "")
 
@@ -216,16 +234,29 @@ def fill(network: torch.nn.Module, state: Mapping[str, Any], what: str, hint: st
     own = network.state_dict()
     same = own.keys() & state.keys()
     shapes = [name for name in same if getattr(state[name], "shape", None) != own[name].shape]
-    wrong = difference(own.keys() - state.keys(), state.keys() - own.keys(), shapes)
+    missing = [name for name in own.keys() - state.keys() if not name.endswith(COUNTER)]
+    wrong = difference(missing, state.keys() - own.keys(), shapes)
     if wrong:
         raise UsageError(f"{what}: {wrong}", hint)
     bad = not_finite(state)
     if bad:
         raise UsageError(f"{what}: {len(bad)} tensors have values that are not numbers ({_some(sorted(bad))})", hint)
-    network.load_state_dict(dict(state))
+    network.load_state_dict({**{name: value for name, value in own.items() if name.endswith(COUNTER)}, **state})
 
 
 def first_line(error: BaseException) -> str:
     """The first line of a library's message, short."""
     text = str(error).strip()
     return printable(text.splitlines()[0])[:120] if text else type(error).__name__
+
+
+@contextmanager
+def one_line(what: str, hint: str = "") -> Iterator[None]:
+    """Whatever a library raises inside is one `UsageError`: `what`, with the first line of its reason as the hint's start."""
+    try:
+        yield
+    except SrbenchError:
+        raise
+    except Exception as error:  # the libraries index names and configurations without a check
+        reason = first_line(error)
+        raise UsageError(what, f"{reason} {hint}".strip()) from error
