@@ -117,7 +117,7 @@ def parse_json(data: bytes | str, where: str, hint: str = "", nan: bool = False)
     if _depth(text) > MAX_DEPTH:
         raise UsageError(f"{where}: nested more than {MAX_DEPTH} levels deep", hint)
     try:
-        return json.loads(text, **({} if nan else {"parse_constant": _no_constant}))
+        return json.loads(text) if nan else json.loads(text, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise UsageError(f"{where}: not JSON ({error.msg}, line {error.lineno}, column {error.colno})", hint) from error
     except (ValueError, RecursionError) as error:  # an integer of more digits than Python reads; a constant

@@ -21,7 +21,6 @@ from srbench.backbones import weights
 from srbench.backbones.folder import MAX_BYTES
 from srbench.backbones.pipelines import prompt_width, unpack
 from srbench.catalog.specs import ConceptSpec
-from srbench.engine.keys import file_sha
 from srbench.errors import CellError, MissingError, UsageError
 from srbench.files import kind_of_path, read_json
 from srbench.methods import base
@@ -265,7 +264,7 @@ def _read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
     bad = weights.not_finite(state)
     if bad:
         raise UsageError(f"{path}: {bad[0]} has values that are not numbers", "Train or fetch the redirector again.")
-    return state, file_sha(path)
+    return state, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _check_card(card: dict[str, Any], path: Path, backbone: base.BackboneInfo, concept: ConceptSpec) -> None:
