@@ -21,6 +21,11 @@ sys.dont_write_bytecode = False
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """See `tests/golden`."""
+    parser.addoption("--write-golden", choices=("keys", "texts"), help="write the golden keys or texts instead of comparing")
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the repository."""
