@@ -150,7 +150,7 @@ def check_whole(network: torch.nn.Module, report: Mapping[str, Any], where: str)
         raise UsageError(f"{where}: {weights.difference(missing=empty)}", FETCH)
     bad = weights.not_finite(state)
     if bad:
-        raise UsageError(f"{where}: {len(bad)} tensors have values that are not numbers ({min(bad)}, ...)", FETCH)
+        raise UsageError(f"{where}: values of {min(bad)} are not numbers ({len(bad)} such tensors)", FETCH)
 
 
 def _class(component: Component) -> Any:

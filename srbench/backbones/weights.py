@@ -199,7 +199,11 @@ def difference(missing: Iterable[str] = (), unexpected: Iterable[str] = (), mism
     """What a library's report of loading says, as part of a message; empty where it found everything."""
     kinds = {"missing": missing, "not known": unexpected, "of another shape": mismatched}
     found = {what: sorted(map(str, names)) for what, names in kinds.items()}
-    return ", ".join(f"{len(names)} tensors are {what} ({_some(names)})" for what, names in found.items() if names)
+    return ", ".join(f"{_tensors(len(names))} {what} ({_some(names)})" for what, names in found.items() if names)
+
+
+def _tensors(count: int) -> str:
+    return "1 tensor is" if count == 1 else f"{count} tensors are"
 
 
 def of_report(report: Mapping[str, Any]) -> str:
@@ -240,7 +244,7 @@ def fill(network: torch.nn.Module, state: Mapping[str, Any], what: str, hint: st
         raise UsageError(f"{what}: {wrong}", hint)
     bad = not_finite(state)
     if bad:
-        raise UsageError(f"{what}: {len(bad)} tensors have values that are not numbers ({_some(sorted(bad))})", hint)
+        raise UsageError(f"{what}: values of {_some(sorted(bad))} are not numbers", hint)
     network.load_state_dict({**{name: value for name, value in own.items() if name.endswith(COUNTER)}, **state})
 
 

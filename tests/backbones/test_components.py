@@ -96,8 +96,8 @@ def test_a_text_encoder_whose_tensors_have_other_names_is_refused(model: Path) -
 
 @pytest.mark.parametrize("file", [TEXTS, f"{UNET}/{WEIGHTS}", f"{VAE}/{WEIGHTS}"])
 @pytest.mark.parametrize(("what", "said"), [
-    ("missing", "1 tensors are missing"), ("beside", "1 tensors are not known (beside.weight)"), ("shape", "of another shape"),
-    ("nan", "not numbers"), ("infinite", "not numbers"),
+    ("missing", "1 tensor is missing"), ("beside", "1 tensor is not known (beside.weight)"), ("shape", "of another shape"),
+    ("nan", "are not numbers"), ("infinite", "are not numbers"),
 ])  # fmt: skip
 def test_one_tensor_that_does_not_fit_is_named(model: Path, file: str, what: str, said: str) -> None:
     def change(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
