@@ -88,8 +88,10 @@ def _of_backbone(spec: BackboneSpec) -> Path:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(spec.source, revision=spec.revision, local_files_only=True))
-    except (LocalEntryNotFoundError, OSError) as error:
+        found = Path(snapshot_download(spec.source, revision=spec.revision, local_files_only=True))
+        folders.anatomy(found, folders.family_of(found), weights=False)
+        return found
+    except (LocalEntryNotFoundError, OSError, folders.HalfHere) as error:
         pinned = f" --revision {spec.revision}" if spec.revision else ""
         only = " ".join(f"--include '*{suffix}'" for suffix in CONFIG_SUFFIXES)
         raise MissingError(

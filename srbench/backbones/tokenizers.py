@@ -27,7 +27,7 @@ def check(tokenizer: Any, encoder: Any, where: str) -> None:
     """Try a tokenizer for its encoder. where: what messages call it. Raises `UsageError` with what it does wrong."""
     _check_size(tokenizer, encoder, where)
     _check_words(tokenizer, where)
-    _check_own_words(tokenizer, where)
+    check_own_words(tokenizer, where)
     _check_ends(tokenizer, encoder, where)
 
 
@@ -65,7 +65,7 @@ def _letters(text: str) -> str:
     return "".join(letter for letter in text.lower() if letter.isalpha())
 
 
-def _check_own_words(tokenizer: Any, where: str) -> None:
+def check_own_words(tokenizer: Any, where: str) -> None:
     """The words of its vocabulary are written as one number each, which needs the merges that belong to it."""
     words = own_words(tokenizer.get_vocab())
     tried = words[:: max(1, len(words) // TRIED)]

@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor
 
 from srbench.backbones import weights
-from srbench.backbones.tokenizers import SENTENCES
+from srbench.backbones.tokenizers import SENTENCES, check_own_words
 from srbench.errors import MissingError, UsageError, did_you_mean
 from srbench.scorers import base
 from srbench.scorers._files import check_rgb, one_thread, read_state, settings, sha256_of
@@ -213,6 +213,8 @@ def tokenizer(name: str, words: int, what: str) -> Any:
     inner = getattr(found, "tokenizer", None)
     if inner is not None and not MIN_SHARE * words <= len(inner) <= words:
         raise UsageError(f"{what}: its tokenizer knows {len(inner)} words, and its text encoder {words}", HINT)
+    if inner is not None:
+        check_own_words(inner, f"{what}: its tokenizer")
     return found
 
 

@@ -210,6 +210,36 @@ def test_two_variants_are_ambiguous(model: Path) -> None:
     assert "bf16, fp16" in refusal(model).message
 
 
+def pickled(folder: Path, part: str) -> None:
+    """The weights of one component as a pickle alone."""
+    old = next((folder / part).glob("*.safetensors"))
+    stem = "pytorch_model" if part == "text_encoder" else "diffusion_pytorch_model"
+    torch.save(load_file(old), folder / part / f"{stem}.bin")
+    old.unlink()
+
+
+def test_pickles_of_tensors_are_read(model: Path) -> None:
+    for part in ("unet", "text_encoder", "vae"):
+        pickled(model, part)
+    pipeline = opened(model).pipeline
+    own = pipeline.unet.state_dict()
+    assert all(torch.equal(own[name], value) for name, value in load_file(MODEL / UNET / WEIGHTS).items())
+
+
+@pytest.mark.parametrize("file", ["unet/diffusion_pytorch_model.bin", "text_encoder/pytorch_model.bin"])
+def test_a_pickle_with_code_is_refused_and_not_run(model: Path, file: str, bait: Callable[[Path], Path]) -> None:
+    next((model / file).parent.glob("*.safetensors")).unlink()
+    trace = bait(model / file)
+    assert "more than tensors" in refusal(model).message
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_an_adapter_beside_the_weights_is_refused(model: Path, part: str) -> None:
+    (model / part / "adapter_config.json").write_text("{}")
+    assert "adapter_config.json" in refusal(model).message
+
+
 # --- the hub's cache ----------------------------------------------------------------------------------------------------------
 
 
