@@ -68,6 +68,10 @@ def names(path: Path) -> list[str]:
     return [name for name in _header(path, length) if name != "__metadata__"]
 
 
+def _refusal(path: Path, cause: str, hint: str = AGAIN) -> UsageError:
+    return UsageError(f"{path}: not a file of weights ({cause})", hint)
+
+
 # --- forms ------------------------------------------------------------------------------------------------------------------
 
 
@@ -86,7 +90,7 @@ def form_of(path: Path) -> str:
     other = _other(head)
     if other:
         hint = "Run `git lfs pull` in its clone, or download the file itself." if "git-lfs" in other else AGAIN
-        raise UsageError(f"{path}: {other}, not a file of weights", hint)
+        raise _refusal(path, other, hint)
     if head.startswith(b"PK"):
         _check_zip(path)
         return PICKLE
@@ -126,14 +130,14 @@ def _is_safetensors(path: Path, head: bytes, size: int) -> bool:
     length = int.from_bytes(head[:8], "little")
     if head[8:9] != b"{" or not 2 <= length <= _MOST_HEADER:
         if path.suffix == ".safetensors":
-            raise UsageError(f"{path}: damaged, it does not begin as a safetensors file does", AGAIN)
+            raise _refusal(path, "damaged, it does not begin as a safetensors file does")
         return False
     if size < 8 + length:
-        raise UsageError(f"{path}: cut off, its list of tensors has {length} bytes and the file {size}", AGAIN)
+        raise _refusal(path, f"cut off, its list of tensors has {length} bytes and the file {size}")
     end = 8 + length + _last_byte(path, length)
     if size != end:
         what = "cut off" if size < end else "longer than its list of tensors says"
-        raise UsageError(f"{path}: {what}, {end} bytes are expected and {size} are there", AGAIN)
+        raise _refusal(path, f"{what}, {end} bytes are expected and {size} are there")
     return True
 
 
@@ -143,7 +147,7 @@ def _last_byte(path: Path, length: int) -> int:
     places = [entry.get("data_offsets") for name, entry in header.items() if name != "__metadata__" and isinstance(entry, dict)]
     ends = [each[1] for each in places if isinstance(each, list) and len(each) == 2 and isinstance(each[1], int)]
     if len(ends) != len(places):
-        raise UsageError(f"{path}: damaged, its list of tensors gives no places", AGAIN)
+        raise _refusal(path, "damaged, its list of tensors gives no places")
     return max(ends, default=0)
 
 
@@ -154,9 +158,9 @@ def _header(path: Path, length: int) -> dict[str, Any]:
     try:
         header = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: damaged, its list of tensors is not JSON", AGAIN) from error
+        raise _refusal(path, "damaged, its list of tensors is not JSON") from error
     if not isinstance(header, dict):
-        raise UsageError(f"{path}: damaged, its list of tensors is none", AGAIN)
+        raise _refusal(path, "damaged, its list of tensors is none")
     return header
 
 
@@ -166,10 +170,10 @@ def _check_zip(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise UsageError(f"{path}: cut off or damaged, a zip file without its table of contents", AGAIN) from error
+        raise _refusal(path, "cut off or damaged, a zip file without its table of contents") from error
     if not any(name.endswith("data.pkl") for name in names):
         inside = f" (it holds {printable(names[0])[:60]}, ...)" if names else ""
-        raise UsageError(f"{path}: a zip archive, not a file that torch wrote{inside}", "Unpack it, and name the file in it.")
+        raise _refusal(path, f"a zip archive that torch did not write{inside}", "Unpack it, and name the file in it.")
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------------
@@ -179,7 +183,7 @@ def _mapped(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise UsageError(f"{path}: damaged file, was not opened ({first_line(error)})", AGAIN) from error
+        raise _refusal(path, f"damaged: {first_line(error)}") from error
 
 
 def unpickled(path: Path) -> Any:
@@ -187,9 +191,9 @@ def unpickled(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or hostile stream makes the reader raise
-        foreign = re.search(r"(?:GLOBAL|global|class|function):? `?([\w.]+\.[\w.]+)`? (?:was not|is not|that)", str(error))
-        what = f"a pickle that holds more than tensors ({foreign[1]})" if foreign else "damaged, or holds more than tensors"
-        raise UsageError(f"{path}: {what}, and was not opened", NO_SWITCH) from error
+        foreign = re.search(r"(?:GLOBAL|global|class|function):? `?([\w.]+\.[\w.]+)`? (?:was not|is not|that|whose)", str(error))
+        what = f"a pickle that holds more than tensors: {foreign[1]}" if foreign else "damaged, or holds more than tensors"
+        raise _refusal(path, f"{what}; it was not opened", NO_SWITCH) from error
 
 
 # --- what a library made of it ------------------------------------------------------------------------------------------------

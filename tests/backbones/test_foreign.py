@@ -559,7 +559,7 @@ def test_an_autoencoders_folder_is_no_kind(pipeline: Any, folder: Path) -> None:
 def test_what_is_not_there_or_not_known(pipeline: Any, tmp_path: Path) -> None:
     assert "no such file" in refusal(tmp_path / "nowhere.pt", pipeline)
     (tmp_path / "x.txt").write_text("a text\nof two lines\n")
-    assert "a text, not a file of weights" in refusal(tmp_path / "x.txt", pipeline)
+    assert "not a file of weights (a text)" in refusal(tmp_path / "x.txt", pipeline)
     with pytest.raises(UsageError, match="unknown kind of checkpoint 'unett'") as caught:
         open_foreign(tmp_path / "x.txt", "c", pipeline, kind="unett")
     assert "Did you mean 'unet'?" in caught.value.hint

@@ -247,5 +247,5 @@ def test_a_damaged_file_is_refused(content: bytes, tmp_path: Path) -> None:
 
 def test_weights_without_names_are_refused(tmp_path: Path) -> None:
     torch.save([torch.zeros(2)], tmp_path / "weights.pth")
-    with pytest.raises(UsageError, match="no named weights"):
+    with pytest.raises(UsageError, match="holds no tensors by name"):
         _files.read_state(tmp_path / "weights.pth")
