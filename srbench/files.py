@@ -117,16 +117,16 @@ def parse_json(data: bytes | str, where: str, hint: str = "", nan: bool = False)
     if _depth(text) > MAX_DEPTH:
         raise UsageError(f"{where}: nested more than {MAX_DEPTH} levels deep", hint)
     try:
-        return json.loads(text, **({} if nan else {"parse_constant": _no_constant}))
+        return json.loads(text) if nan else json.loads(text, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise UsageError(f"{where}: not JSON ({error.msg}, line {error.lineno}, column {error.colno})", hint) from error
     except (ValueError, RecursionError) as error:  # an integer of more digits than Python reads; a constant
         raise UsageError(f"{where}: not JSON that can be read ({str(error).splitlines()[0]})", hint) from error
 
 
-def read_json(path: Path, hint: str = "", limit: int | None = None) -> Any:
+def read_json(path: Path, hint: str = "", limit: int | None = None, nan: bool = False) -> Any:
     """A JSON file. Raises `UsageError` as `read_bytes` and `parse_json` do."""
-    return parse_json(read_bytes(path, hint, limit), str(path), hint)
+    return parse_json(read_bytes(path, hint, limit), str(path), hint, nan)
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
+from srbench.backbones import weights
 from srbench.engine.keys import digest, file_sha
 from srbench.errors import UsageError
 
@@ -208,7 +207,4 @@ def open_home_made(folder: Path, name: str, backbone_sha: str, concept: str, pip
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)  # mapped, not read: a plan holds all its checkpoints
-    except SafetensorError as error:
-        raise UsageError(f"{path}: not a safetensors file", "Make the checkpoint again.") from error
+    return weights.tensors(path)  # mapped, not read: a plan holds all its checkpoints

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
+from srbench.backbones import folder as folders
 from srbench.backbones import single
-from srbench.backbones.loader import fetched
-from srbench.backbones.pipelines import KINDS
+from srbench.backbones.loader import fetchable, fetched
 from srbench.catalog import load
 from srbench.catalog.specs import BackboneSpec, Recipe
 from srbench.errors import UsageError, did_you_mean
 
-INDEX = "model_index.json"
+MAX_SIDE_PX = 8192
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 UNKNOWN = "not known"
 
@@ -33,7 +31,8 @@ def chosen(name: str) -> BackboneSpec:
     if (in_one := single.told(name)) is not None:
         return _of_file(*in_one)
     if HUB_ID.fullmatch(name) and not path.exists():
-        return of_folder(fetched(name, None, name), name, name, None)
+        with fetchable(name, None, name):
+            return of_folder(fetched(name, None, name), name, name, None)
     hint = f"{did_you_mean(name, load.backbones())} Or give a folder in the hub's format, a file of weights, or a hub id."
     raise UsageError(f"unknown backbone '{name}'", hint)
 
@@ -41,20 +40,22 @@ def chosen(name: str) -> BackboneSpec:
 def _of_file(file: Path, said: str) -> BackboneSpec:
     """A spec for a whole model in one file: the family, the scheduler and the size are those of its configuration."""
     folder = single.config_of(file, said).resolve()
-    found = of_folder(folder, file.stem, f"{file.resolve()}{single.MARK}{folder}", None)
+    if folders.family_of(folder) in single.NO_FILE:
+        cls = folders.read_index(folder)["_class_name"]
+        raise UsageError(f"{cls} takes no single file", "Give its folder in the hub's format.")
+    found = of_folder(folder, file.stem, f"{file.resolve()}{single.MARK}{folder}", None, whole=False)
     return found.model_copy(update={"title": f"{file.name}, read with the configuration in {folder}"})
 
 
-def of_folder(folder: Path, name: str, source: str, revision: str | None) -> BackboneSpec:
+def of_folder(folder: Path, name: str, source: str, revision: str | None, whole: bool = True) -> BackboneSpec:
     """A spec for a pipeline's folder: its family by its class, the family's recipe at the folder's own size.
 
-    Raises `UsageError` where the folder is no pipeline, or one of a class that srbench does not know.
+    whole: whether the weights must be there, too; of a model in one file the configuration is enough. Raises `HalfHere` with a
+    file that is missing, `UsageError` where the folder is no pipeline, or one of a class that srbench does not know.
     """
-    index = _read(folder / INDEX, f"{folder}: not a folder in the hub's format")
-    cls = str(index.get("_class_name", ""))
-    if cls not in KINDS:
-        raise UsageError(f"{folder}: a pipeline of class '{cls}'", f"srbench samples with {', '.join(KINDS)}.")
-    family = KINDS[cls].name
+    family = folders.family_of(folder)
+    folders.anatomy(folder, family, weights=whole)
+    cls = folders.read_index(folder)["_class_name"]
     known = next(spec for spec in load.backbones().values() if spec.family == family)
     side = _side_px(folder) or known.recipe.width
     concepts = tuple(name for name, concept in load.concepts().items() if family in concept.families)
@@ -66,21 +67,14 @@ def of_folder(folder: Path, name: str, source: str, revision: str | None) -> Bac
 
 def _side_px(folder: Path) -> int | None:
     """The side for which the denoiser was made: its sample size times what the VAE scales by; FLUX's says none, its VAE does."""
-    parts = [folder / part / "config.json" for part in ("unet", "transformer", "vae")]
-    configs = [_read(path, f"{folder}: damaged") for path in parts if path.is_file()]
+    parts = [folder / part / folders.CONFIG for part in ("unet", "transformer", "vae")]
+    configs = [folders.configuration(path) for path in parts if path.is_file()]
     if len(configs) != 2:
         return None
     (denoiser, vae), blocks = configs, configs[1].get("block_out_channels", [])
     size = denoiser.get("sample_size")
-    found = size * 2 ** (len(blocks) - 1) if isinstance(size, int) and blocks else vae.get("sample_size")
+    counted = isinstance(size, int) and isinstance(blocks, list) and blocks
+    found = size * 2 ** (len(blocks) - 1) if counted else vae.get("sample_size")
+    if isinstance(found, int) and not 0 < found <= MAX_SIDE_PX:
+        raise UsageError(f"{folder}: made for pictures of {found} px", "No model is. Fetch it again.")
     return found if isinstance(found, int) else None
-
-
-def _read(path: Path, what: str) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UsageError(what, f"{path.name} cannot be read ({type(error).__name__}).") from error
-    if not isinstance(found, dict):
-        raise UsageError(what, f"{path.name} holds no configuration.")
-    return found

@@ -7,42 +7,29 @@ method's name. Pickles are read with `weights_only`, and there is no switch for 
 
 from __future__ import annotations
 
-import copy
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from srbench.backbones import places
+from srbench.backbones import adapters, folder, names, places, weights
+from srbench.backbones.adapters import LORA_FILES, own, part
 from srbench.backbones.checkpoint import Checkpoint, examine
+from srbench.backbones.folder import DENOISERS, INDEX, MODULES, STEMS
+from srbench.backbones.names import LDM, State
 from srbench.catalog.specs import BaselineSpec
-from srbench.engine.keys import file_sha, folder_sha
+from srbench.engine.keys import digest, file_sha, folder_sha
 from srbench.errors import UsageError, did_you_mean
+from srbench.files import kind_of_path, printable
 
-DENOISERS = ("unet", "transformer")
-ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
-COMPONENTS = (*DENOISERS, *ENCODERS, "vae")
-"""Components with weights that change an image; the safety checker and the image encoder do not."""
-STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
-"""What diffusers and transformers call a component's weight file."""
-LORA_FILES = (places.LORA_FILE, "pytorch_lora_weights.bin")
-WRAPPERS = ("state_dict", "unet", "model")
-"""Keys under which training scripts wrap a state dict."""
-LDM = "model.diffusion_model."
-"""Prefix of the U-Net's names in CompVis checkpoints."""
-TEXT_MODEL = "text_model."
-"""Prefix that CLIPTextModel's names have in some versions of transformers."""
-OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
-"""Names of the VAE's attention before diffusers 0.15 (modeling_utils.py, `_convert_deprecated_attention_blocks`)."""
-ADAPTER = "srbench"
+HASHED = (".safetensors", ".bin", ".json", ".txt")
+"""Suffixes of the files that `folder_sha` reads."""
 UNKNOWN_KIND = "Describe it in a file of baselines/, with `kind:` pipeline, unet, text_encoder or lora."
+_CHECKPOINT = "checkpoint-*"
+"""What training scripts call the states that they keep on the way."""
 
-State = dict[str, Tensor]
 Components = dict[str, State]
 Read = tuple[Components, set[str]]
 """Tensors by component, and the forms in which they were stored."""
@@ -73,26 +60,87 @@ def open_foreign(
 
     Raises `UsageError` where the checkpoint is not what it is said to be, or does not fit the backbone.
     """
+    _check_files(path)
     sha = _checked_sha(path, sha256)
-    kind = guess_kind(path, pipeline) if kind is None else kind
+    inner = meant(path) if kind is None else path
+    sha = sha if inner == path else _sha(inner)
+    kind = guess_kind(inner, pipeline) if kind is None else kind
     if kind not in _READERS:
         raise UsageError(f"unknown kind of checkpoint '{kind}'", did_you_mean(kind, _READERS))
     if partial and kind in ("pipeline", "text_encoder"):
         raise UsageError(f"{path}: a {kind} is never partial", "Remove `partial: true` from its baseline file.")
-    incomplete = kind == "lora" or (kind == "unet" and (path.is_file() if partial is None else partial))
-    tensors, forms = _READERS[kind](path, pipeline)
+    incomplete = kind == "lora" or (kind == "unet" and (inner.is_file() if partial is None else partial))
+    tensors, forms = _READERS[kind](inner, pipeline)
     form = ", ".join(sorted(forms))
     passport = examine(pipeline, tensors, where=str(path), sha256=sha, kind=kind, form=form, partial=incomplete)
     return Checkpoint(name, tensors, passport)
 
 
-def _checked_sha(path: Path, expected: str) -> str:
-    if not path.exists():
+def _check_files(path: Path) -> None:
+    """What is hashed and read are files: a fifo would be waited for. Raises `UsageError`."""
+    kind = kind_of_path(path)
+    if kind == "nothing":
         raise UsageError(f"{path}: there is no such file or folder", "Check the path.")
-    found = folder_sha(path) if path.is_dir() else file_sha(path)
+    if kind not in ("file", "folder"):
+        raise UsageError(f"{path}: a {kind}, not a file or a folder", "Check the path.")
+    for inner in path.rglob("*") if kind == "folder" else ():
+        if kind_of_path(inner) not in ("file", "folder"):
+            raise UsageError(f"{inner}: a {kind_of_path(inner)}, not a file", "Take it out of the folder.")
+
+
+def _checked_sha(path: Path, expected: str) -> str:
+    found = _sha(path)
     if expected not in ("unverified", found):
         raise UsageError(f"{path}: expected sha256 {expected[:12]}..., found {found[:12]}...", "Fetch it again.")
     return found
+
+
+def _sha(path: Path) -> str:
+    """Of a file or of a folder's files; weights with a suffix that `folder_sha` passes by count, too."""
+    try:
+        if path.is_file():
+            return file_sha(path)
+        beside = [each for each in sorted(path.glob("*")) if each.suffix in set(places.WEIGHTS) - set(HASHED) and each.is_file()]
+        sha = folder_sha(path)
+        return digest([sha, *map(file_sha, beside)]) if beside else sha
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})", "Check its permissions.") from error
+
+
+# --- which file ------------------------------------------------------------------------------------------------------------
+
+
+def meant(path: Path) -> Path:
+    """The file or folder of a checkpoint that a path stands for: what lies in it, where that can be one thing only.
+
+    Raises `UsageError` that says which to name where there are several.
+    """
+    if not path.is_dir() or _is_checkpoint(path):
+        return path
+    inside = [path / name for name in MODULES if (path / name / folder.CONFIG).is_file()]
+    if len(inside) == 1 and inside[0].name in DENOISERS:
+        return inside[0]
+    if inside:
+        which = " or ".join(map(str, inside))
+        what = ", ".join(each.name for each in inside)
+        raise UsageError(f"{path}: holds {what} and no {INDEX}", f"Name the one that is meant: {which}")
+    files = sorted(each for each in path.iterdir() if each.suffix in places.WEIGHTS and each.is_file())
+    if len(files) == 1:
+        return files[0]
+    kept = sorted(path.glob(_CHECKPOINT))
+    if kept:
+        raise UsageError(f"{path}: a training's folder", f"Name one of its states: {', '.join(map(str, kept[:5]))}")
+    if files:
+        shown = printable(", ".join(each.name for each in files[:5]))
+        raise UsageError(f"{path}: {len(files)} files of weights ({shown})", f"Name the one that is meant: {path}/FILE")
+    raise UsageError(f"{path}: no weights in it", "Name the file, or the folder that holds it.")
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a folder has a file by which its kind is told."""
+    signs = (INDEX, folder.CONFIG, adapters.PEFT_CONFIG, *LORA_FILES)
+    library = (name for stems in STEMS.values() for stem in stems for name in (f"{stem}.safetensors", f"{stem}.bin"))
+    return any((path / name).is_file() for name in (*signs, *library))
 
 
 # --- which kind ------------------------------------------------------------------------------------------------------------
@@ -101,39 +149,63 @@ def _checked_sha(path: Path, expected: str) -> str:
 def guess_kind(path: Path, pipeline: Any) -> str:
     """Tell the kind from the form.
 
-    A folder with `model_index.json` is a pipeline, one with diffusers' LoRA file a LoRA, and one whose `config.json` names
-    the class of the pipeline's denoiser or text encoder is that component. A file is a LoRA if a name in it says so, else the
-    one component of the two that has names of it.
+    A folder with `model_index.json` is a pipeline, one with diffusers' or peft's LoRA file a LoRA, and one whose `config.json`
+    names the class of the pipeline's denoiser or text encoder is that component. A file is a LoRA if a name in it says so, else
+    the one component of the two that has names of it.
 
     Raises `UsageError` where none or more than one of these holds.
     """
-    found = _folder_kinds(path, pipeline) if path.is_dir() else _file_kinds(path, pipeline)
-    if len(found) != 1:
-        what = " or ".join(found) if found else "nothing that srbench knows"
-        raise UsageError(f"{path}: its kind can not be told from its form (it looks like {what})", UNKNOWN_KIND)
-    return found[0]
+    if path.is_dir():
+        return _one_of(path, _folder_kinds(path, pipeline), _why_folder(path))
+    state, _ = read_file(path)
+    return _one_of(path, _file_kinds(state, pipeline), names.foreign_kind(state) or _why_file(state, pipeline))
 
 
-def _folder_kinds(folder: Path, pipeline: Any) -> list[str]:
-    config = _json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    named = {config.get("_class_name"), *(config.get("architectures") or ())}
+def _one_of(path: Path, found: list[str], why: str) -> str:
+    if len(found) == 1:
+        return found[0]
+    if not found and why:
+        raise UsageError(f"{path}: {why}", UNKNOWN_KIND if "names" in why else "srbench reads U-Nets, text encoders and LoRAs.")
+    what = " or ".join(found) if found else "nothing that srbench knows"
+    raise UsageError(f"{path}: its kind can not be told from its form (it looks like {what})", UNKNOWN_KIND)
+
+
+def _why_folder(path: Path) -> str:
+    config = folder.configuration(path / folder.CONFIG) if (path / folder.CONFIG).is_file() else {}
+    cls = config.get("_class_name") or config.get("architectures")
+    neither = "is neither this backbone's denoiser nor its text encoder"
+    return f"its kind can not be told, a {printable(str(cls))[:80]} {neither}" if cls else ""
+
+
+def _why_file(state: State, pipeline: Any) -> str:
+    if names.fits(names.bare(state, own(pipeline, "vae")), own(pipeline, "vae")):
+        return "the tensors of a VAE alone"
+    first = printable(next(iter(state)))[:100]
+    return f"its kind can not be told, none of its {len(state)} names is one of this backbone's ({first}, ...)"
+
+
+def _folder_kinds(path: Path, pipeline: Any) -> list[str]:
+    config = folder.configuration(path / folder.CONFIG) if (path / folder.CONFIG).is_file() else {}
+    classes = config.get("architectures")
+    named = {str(config.get("_class_name")), *(map(str, classes) if isinstance(classes, list) else ())}
     signs = {
-        "pipeline": (folder / "model_index.json").is_file(),
-        "lora": any((folder / file).is_file() for file in LORA_FILES),
-        "unet": any(type(_part(pipeline, c)).__name__ in named for c in DENOISERS),
-        "text_encoder": type(_part(pipeline, "text_encoder")).__name__ in named,
+        "pipeline": (path / INDEX).is_file(),
+        "lora": any((path / file).is_file() for file in (*LORA_FILES, adapters.PEFT_CONFIG)),
+        "unet": any(type(part(pipeline, c)).__name__ in named for c in DENOISERS),
+        "text_encoder": type(part(pipeline, "text_encoder")).__name__ in named,
     }
     return [kind for kind, holds in signs.items() if holds]
 
 
-def _file_kinds(path: Path, pipeline: Any) -> list[str]:
-    state, _ = read_file(path)
+def _file_kinds(state: State, pipeline: Any) -> list[str]:
     if any("lora" in name for name in state):
         return ["lora"]
-    unet, encoder = (_own(pipeline, c) for c in (_denoiser(pipeline), "text_encoder"))
+    unet, encoder = (own(pipeline, c) for c in (_denoiser(pipeline), "text_encoder"))
+    bare_unet, bare_encoder = names.bare(state, unet), names.bare(state, encoder)
     signs = {
-        "unet": _is_ldm(state) or not unet.keys().isdisjoint(state),
-        "text_encoder": not encoder.keys().isdisjoint(_prefixed(encoder, name) for name in state),
+        "unet": names.is_ldm(bare_unet) or not unet.keys().isdisjoint(bare_unet),
+        "text_encoder": not encoder.keys().isdisjoint(names.prefixed(encoder, name) for name in bare_encoder)
+        or names.twice_named(state, encoder) is not None,
     }
     return [kind for kind, holds in signs.items() if holds]
 
@@ -143,44 +215,44 @@ def _file_kinds(path: Path, pipeline: Any) -> list[str]:
 
 def _read_pipeline(path: Path, pipeline: Any) -> Read:
     """Every component of a diffusers folder that the pipeline has too; the folder must have the same ones."""
-    own = {c for c in COMPONENTS if _part(pipeline, c) is not None}
-    given = {c for c in COMPONENTS if (path / c).is_dir()}
-    for component in sorted(own ^ given):
-        who = "the checkpoint has no" if component in own else "this backbone has no"
+    ours = {c for c in MODULES if part(pipeline, c) is not None}
+    given = {c for c in MODULES if (path / c).is_dir()}
+    for component in sorted(ours ^ given):
+        who = "the checkpoint has no" if component in ours else "this backbone has no"
         raise UsageError(f"{path}: {who} {component}", "A pipeline must have the components of its backbone.")
-    read = {c: _read_folder(path / c) for c in COMPONENTS if c in own}
-    tensors = {c: _fitted(state, _own(pipeline, c)) for c, (state, _) in read.items()}
+    read = {c: _read_folder(path / c) for c in MODULES if c in ours}
+    tensors = {c: names.fitted(state, own(pipeline, c)) for c, (state, _) in read.items()}
     return tensors, {form for _, form in read.values()}
 
 
 def _read_unet(path: Path, pipeline: Any) -> Read:
     """The denoiser, from a file or a folder, under diffusers' or CompVis' names."""
     component = _denoiser(pipeline)
+    ours = own(pipeline, component)
     state, form = _read_folder(path) if path.is_dir() else read_file(path)
-    if _is_ldm(state):
+    state = names.bare(state, ours)
+    if names.is_ldm(state):
         return {component: _from_ldm(state, pipeline, path)}, {form, "CompVis names"}
-    return {component: _fitted(state, _own(pipeline, component))}, {form}
+    return {component: names.fitted(state, ours)}, {form}
 
 
 def _read_text_encoder(path: Path, pipeline: Any) -> Read:
     """The (first) text encoder, from a file or a folder."""
+    ours = own(pipeline, "text_encoder")
     state, form = _read_folder(path) if path.is_dir() else read_file(path)
-    return {"text_encoder": _fitted(state, _own(pipeline, "text_encoder"))}, {form}
+    state = names.bare(state, ours)
+    copy = None if names.fits(state, ours) else names.twice_named(state, ours)
+    return {"text_encoder": names.fitted(state, ours) if copy is None else copy}, {form}
 
 
 def _read_lora(path: Path, pipeline: Any) -> Read:
-    """A LoRA that diffusers takes, fused into a copy in float32; the tensors that it changes are the checkpoint."""
-    file = _lora_file(path) if path.is_dir() else path
+    """A LoRA that diffusers or peft takes, fused into a copy in float32; the tensors that it changes are the checkpoint."""
+    in_peft = path.is_dir() and (path / adapters.PEFT_CONFIG).is_file()
+    file = adapters.peft_file(path) if in_peft else _lora_file(path) if path.is_dir() else path
     state, form = read_file(file)
-    work = _float_copy(pipeline)
-    _load_lora(work, file, state)
-    work.fuse_lora()
-    work.unload_lora_weights()
-    tensors = {c: _changed(work, pipeline, c) for c in (*DENOISERS, *ENCODERS) if _part(pipeline, c) is not None}
-    tensors = {component: changed for component, changed in tensors.items() if changed}
-    if not tensors:
-        raise UsageError(f"{path}: this checkpoint equals the backbone", "Its matrices are zero: train or fetch it again.")
-    return tensors, {form}
+    if in_peft or adapters.is_peft(file, state):
+        return adapters.peft(path, file, state, pipeline), {form, "peft"}
+    return adapters.lora(path, file, state, form, pipeline), {form}
 
 
 _READERS: dict[str, Callable[[Path, Any], Read]] = {
@@ -193,165 +265,75 @@ _READERS: dict[str, Callable[[Path, Any], Read]] = {
 # --- files -----------------------------------------------------------------------------------------------------------------
 
 
-def _read_folder(folder: Path) -> tuple[State, str]:
-    """A component's weights, in one file or several."""
+def _read_folder(path: Path) -> tuple[State, str]:
+    """A component's weights, in one file or several. Raises `UsageError` where a tensor stands in two of them."""
     state: State = {}
     forms = set()
-    for file in _weight_files(folder):
-        part, form = read_file(file)
-        state |= part
+    for file in _weight_files(path):
+        read, form = read_file(file)
+        twice = sorted(state.keys() & read.keys())
+        if twice:
+            what = f"holds {printable(twice[0])}, which stands in another part, too"
+            raise UsageError(f"{file}: {what}", "Fetch the checkpoint again.")
+        state |= read
         forms.add(form)
     return state, ", ".join(sorted(forms))
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """By the libraries' names, safetensors first; else the folder's only weight file (say, a `.fp16.` variant)."""
-    for name in (stem + suffix for suffix in (".safetensors", ".bin") for stem in STEMS):
-        if (folder / name).is_file():
-            return [folder / name]
-        if (folder / f"{name}.index.json").is_file():
-            return _shards(folder / f"{name}.index.json")
-    found = sorted(p for p in folder.glob("*") if p.suffix in places.WEIGHTS)
-    if len(found) != 1:
-        how_many = f"{len(found)} files of weights, none under a name that diffusers gives" if found else "no file of weights"
-        raise UsageError(f"{folder}: {how_many}", "Fetch the checkpoint again, or name the file that is meant.")
+def _weight_files(path: Path) -> list[Path]:
+    """By the libraries' names, plain or of the only variant, safetensors first; else the folder's only weight file."""
+    stems = tuple(dict.fromkeys(stem for library in STEMS.values() for stem in library))
+    found = folder.files_of(path, stems)
+    found = found or sorted(p for p in path.glob("*") if p.suffix in places.WEIGHTS)
+    missing = next((file for file in found if not file.is_file()), None)
+    if missing is not None:
+        raise UsageError(f"{path}: its part {missing.name} is missing", "Fetch the checkpoint again.")
+    if len(found) > 1 and not folder.files_of(path, stems):
+        how_many = f"{len(found)} files of weights, none under a name that diffusers gives"
+        raise UsageError(f"{path}: {how_many}", "Fetch the checkpoint again, or name the file that is meant.")
+    if not found:
+        raise UsageError(f"{path}: no file of weights", "Fetch the checkpoint again, or name the file that is meant.")
     return found
 
 
-def _shards(index: Path) -> list[Path]:
-    names = sorted(set(map(str, (_json(index).get("weight_map") or {}).values())))
-    for name in names:
-        if Path(name).name != name or not (index.parent / name).is_file():
-            raise UsageError(f"{index}: its part {name} is missing", "Fetch the checkpoint again.")
-    return [index.parent / name for name in names]
-
-
-def _lora_file(folder: Path) -> Path:
-    found = [folder / name for name in LORA_FILES if (folder / name).is_file()]
-    found = found or sorted(p for p in folder.glob("*") if p.suffix in places.WEIGHTS)
+def _lora_file(path: Path) -> Path:
+    found = [path / name for name in LORA_FILES if (path / name).is_file()]
+    found = found or sorted(p for p in path.glob("*") if p.suffix in places.WEIGHTS)
     if not found:
-        raise UsageError(f"{folder}: no LoRA in it", f"Name the file, or call it {places.LORA_FILE}.")
+        raise UsageError(f"{path}: no LoRA in it", f"Name the file, or call it {places.LORA_FILE}.")
     if len(found) > 1 and found[0].name not in LORA_FILES:
-        raise UsageError(f"{folder}: {len(found)} files of weights", "Name the one that is meant.")
+        raise UsageError(f"{path}: {len(found)} files of weights", "Name the one that is meant.")
     return found[0]
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: damaged file", "Fetch the checkpoint again.") from error
-    return read if isinstance(read, dict) else {}
-
-
 def read_file(path: Path) -> tuple[State, str]:
-    """One file of tensors, and the form that it is in."""
-    if path.suffix not in places.WEIGHTS:
-        raise UsageError(f"{path}: not a file of weights", f"srbench reads {', '.join(places.WEIGHTS)}.")
-    if path.suffix != ".safetensors":
-        return _tensors(_unwrapped(_unpickled(path), path), path), "pickle (weights only)"
-    try:
-        return _tensors(load_file(path), path), "safetensors"
-    except (SafetensorError, OSError) as error:
-        raise UsageError(f"{path}: damaged file, was not opened ({_first_line(error)})", "Fetch it again.") from error
-
-
-def _unpickled(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged or hostile stream makes the reader raise
-        raise UsageError(
-            f"{path}: damaged, or holds more than tensors, and was not opened",
-            "Convert it to safetensors where you trust its maker; srbench has no switch that runs a pickle's code.",
-        ) from error
-
-
-def _unwrapped(read: Any, path: Path) -> Any:
-    """The state dict inside one level of wrapping. Raises `UsageError` where there is more than one to choose from."""
-    if not isinstance(read, Mapping):
-        return read
-    inside = [key for key, value in read.items() if _is_state(value)]
-    if not inside:
-        return read
-    if len(inside) > 1 or inside[0] not in WRAPPERS:
-        names = ", ".join(map(str, inside))
-        raise UsageError(f"{path}: holds state dicts under {names}", f"srbench unwraps one of {', '.join(WRAPPERS)}.")
-    return read[inside[0]]
-
-
-def _is_state(value: Any) -> bool:
-    return isinstance(value, Mapping) and any(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+    """One file of tensors, whatever its name, and the form that it is in. Raises `UsageError` with the cause."""
+    read, form = weights.named(path)
+    inner = names.unwrapped(read, path)
+    return _tensors(inner, path), form
 
 
 def _tensors(read: Any, path: Path) -> State:
     """`read` as a state dict without gradients."""
-    if not isinstance(read, Mapping) or not read:
+    if not read:
         raise UsageError(f"{path}: holds no tensors by name", "Give a plain state dict.")
-    for name, value in read.items():
+    for name, value in _items(read):
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise UsageError(f"{path}: '{name}' is no tensor", "Give a plain state dict.")
-    return {name: value.detach() for name, value in read.items()}
+            raise UsageError(f"{path}: '{printable(str(name))[:80]}' is no tensor", "Give a plain state dict.")
+        if value.layout is not torch.strided or value.is_quantized:
+            raise UsageError(f"{path}: '{printable(name)[:80]}' is a sparse or quantised tensor", "Save it as plain numbers.")
+    return {name: value.detach() for name, value in _items(read)}
 
 
-# --- names -----------------------------------------------------------------------------------------------------------------
-
-
-def _part(pipeline: Any, component: str) -> torch.nn.Module | None:
-    module = getattr(pipeline, component, None)
-    return module if isinstance(module, torch.nn.Module) else None
-
-
-def _own(pipeline: Any, component: str) -> State:
-    """State dict of a component; empty where the pipeline has none, which `examine` refuses by name."""
-    module = _part(pipeline, component)
-    return {} if module is None else module.state_dict()
+def _items(read: Any) -> Iterator[tuple[Any, Any]]:
+    yield from read.items()
 
 
 def _denoiser(pipeline: Any) -> str:
-    return "unet" if _part(pipeline, "unet") is not None else "transformer"
+    return "unet" if part(pipeline, "unet") is not None else "transformer"
 
 
-def _fitted(given: State, own: State) -> State:
-    """`given` under the backbone's names, if one of the known differences between library versions explains all of them."""
-    plain = {n: v for n, v in given.items() if n in own or not _is_position_buffer(n, v)}
-    for rename in (_same, _prefixed, _attention):
-        renamed = {rename(own, name): value for name, value in plain.items()}
-        if len(renamed) == len(plain) and renamed.keys() <= own.keys():
-            return renamed | _ties(renamed, own)
-    return plain
-
-
-def _same(own: State, name: str) -> str:
-    return name
-
-
-def _prefixed(own: State, name: str) -> str:
-    choices = (name, name.removeprefix(TEXT_MODEL), TEXT_MODEL + name)
-    return next((choice for choice in choices if choice in own), name)
-
-
-def _attention(own: State, name: str) -> str:
-    for old, new in OLD_ATTENTION.items():
-        name = name if name in own else name.replace(old, new)
-    return name
-
-
-def _is_position_buffer(name: str, value: Tensor) -> bool:
-    """transformers before 4.31 stored 0, 1, 2, ... as `position_ids`; that is no weight, and now nowhere in a state dict."""
-    if not name.endswith("position_ids") or value.is_floating_point():
-        return False
-    return torch.equal(value.flatten(), torch.arange(value.numel(), dtype=value.dtype))
-
-
-def _ties(given: State, own: State) -> State:
-    """Second names of tensors that a file stores once (T5's `shared` and `embed_tokens`)."""
-    homes = {own[name].data_ptr(): name for name in given if own[name].numel()}
-    twins = {name: homes.get(own[name].data_ptr()) for name in own if name not in given}
-    return {name: given[twin] for name, twin in twins.items() if twin is not None and own[twin].shape == own[name].shape}
-
-
-def _is_ldm(names: Iterable[str]) -> bool:
-    return any(name.startswith((LDM, "input_blocks.")) for name in names)
+# --- CompVis' names --------------------------------------------------------------------------------------------------------
 
 
 def _from_ldm(state: State, pipeline: Any, path: Path) -> State:
@@ -366,58 +348,11 @@ def _from_ldm(state: State, pipeline: Any, path: Path) -> State:
             "Convert a whole model with diffusers' from_single_file and save_pretrained, and give that folder.",
         )
     other = UsageError(f"{path}: a CompVis U-Net of another architecture than this backbone's", "It belongs to another model.")
-    own = _own(pipeline, "unet")
+    ours = own(pipeline, "unet")
     try:
         converted = convert_ldm_unet_checkpoint(given, dict(pipeline.unet.config))
     except Exception as error:  # it indexes names and config without a check
         raise other from error
-    if len(converted) != len(given) or converted.keys() != own.keys():
+    if len(converted) != len(given) or converted.keys() != ours.keys():
         raise other
     return converted
-
-
-# --- LoRA ------------------------------------------------------------------------------------------------------------------
-
-
-def _float_copy(pipeline: Any) -> Any:
-    """The same pipeline with copies in float32 of all that a LoRA may touch; the rest is shared."""
-    work = copy.copy(pipeline)
-    for component in (*DENOISERS, *ENCODERS):
-        module = _part(pipeline, component)
-        if module is not None:
-            setattr(work, component, copy.deepcopy(module).to("cpu", torch.float32))
-    return work
-
-
-def _load_lora(work: Any, file: Path, state: State) -> None:
-    """Load into the copy, and see that every matrix of the file has found its module: diffusers only warns."""
-    if any("dora" in name for name in state):
-        raise UsageError(f"{file}: a DoRA, which diffusers reads without its scales", "Fuse it with peft, and give the U-Net.")
-    # A safetensors header may hold the adapter's alpha, so diffusers reads that file itself; a pickle it never touches.
-    source = str(file.parent) if file.suffix == ".safetensors" else state
-    where = {"weight_name": file.name, "local_files_only": True} if file.suffix == ".safetensors" else {}
-    try:
-        work.load_lora_weights(source, adapter_name=ADAPTER, **where)
-    except Exception as error:  # diffusers and peft raise of many kinds for names and shapes that do not fit
-        raise UsageError(f"{file}: no LoRA for this backbone ({_first_line(error)})", "It belongs to another model.") from error
-    expected = sum(not name.endswith("alpha") for name in state)
-    loaded = sum(_is_matrix(name) for c in (*DENOISERS, *ENCODERS) for name in _own(work, c))
-    if loaded < expected:
-        raise UsageError(
-            f"{file}: {expected - loaded} of {expected} LoRA matrices are for modules that this backbone does not have",
-            "It belongs to another model.",
-        )
-
-
-def _is_matrix(name: str) -> bool:
-    return ".lora_A." in name or ".lora_B." in name
-
-
-def _changed(work: Any, pipeline: Any, component: str) -> State:
-    before = _own(pipeline, component)
-    after = _own(work, component)
-    return {n: v for n, v in after.items() if not torch.equal(v, before[n].to("cpu", torch.float32).to(v.dtype))}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from srbench.backbones import folder as folders
 from srbench.backbones import single
 from srbench.catalog import resolve
 from srbench.catalog.specs import BackboneSpec
@@ -36,9 +38,28 @@ def fetched(hub_id: str, revision: str | None, name: str) -> Path:
     try:
         return Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
     except (LocalEntryNotFoundError, OSError) as error:
-        pinned = f" --revision {revision}" if revision else ""
-        fetch = f"Fetch it: hf download {hub_id}{pinned}"
-        raise MissingError(f"backbone '{name}' is not on this machine ({hub_id})", fetch) from error
+        raise MissingError(f"backbone '{name}' is not on this machine ({hub_id})", _fetch(hub_id, revision)) from error
+
+
+def _fetch(hub_id: str, revision: str | None) -> str:
+    return f"Fetch it: hf download {hub_id}" + (f" --revision {revision}" if revision else "")
+
+
+@contextmanager
+def fetchable(hub_id: str | None, revision: str | None, name: str) -> Iterator[None]:
+    """A file that a hub's model lacks is a `MissingError` with the command that fetches the rest. hub_id: None for a folder."""
+    try:
+        yield
+    except folders.HalfHere as error:
+        if hub_id is None:
+            raise
+        raise MissingError(f"backbone '{name}' is only half here: {error.message}", _fetch(hub_id, revision)) from error
+
+
+def hub_id_of(spec: BackboneSpec) -> str | None:
+    """The hub's id of a backbone that comes from there, else None."""
+    local = spec.source.startswith("package:") or single.parts(spec) is not None or Path(spec.source).expanduser().is_dir()
+    return None if local else spec.source
 
 
 @dataclass(frozen=True)
@@ -64,11 +85,10 @@ class Backbone:
     @cached_property
     def scheduler(self) -> str:
         """Canonical JSON of the scheduler's class and config, keys starting with `_` dropped, class kept."""
-        path = self.folder / "scheduler" / "scheduler_config.json"
-        try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise UsageError(f"{self.folder}: not a diffusers model (no scheduler config)", "Give a diffusers folder.") from error
+        path = self.folder / folders.SCHEDULER
+        if not path.exists():
+            raise UsageError(f"{self.folder}: not a diffusers model (no scheduler config)", "Give a diffusers folder.")
+        config = folders.configuration(path)
         kept = {k: v for k, v in config.items() if not k.startswith("_")}
         return canonical({"class": config.get("_class_name", ""), "config": kept})
 
@@ -84,8 +104,25 @@ class Backbone:
 
     @cached_property
     def pipeline(self) -> Any:
-        """The diffusers pipeline: frozen, no progress bar, no safety checker."""
-        return load_pipeline(self.folder, self.dtype, self.device, self.file)
+        """The diffusers pipeline, whole (`components.opened`): frozen, no progress bar, no safety checker."""
+        with fetchable(hub_id_of(self.spec), self.spec.revision, self.spec.name):
+            return load_pipeline(self.folder, self.dtype, self.device, self.file)
+
+    def check(self) -> None:
+        """Try that all of it is whole, with less memory than `pipeline` takes. Raises as that does."""
+        from srbench.backbones import components
+
+        if self.file is not None:
+            self.pipeline  # noqa: B018  # one file is read at once
+            return
+        with fetchable(hub_id_of(self.spec), self.spec.revision, self.spec.name):
+            components.check(self.folder, folders.family_of(self.folder))
+
+    @cached_property
+    def variants(self) -> str:
+        """For people: which components have their weights under a variant's name alone; empty where none has."""
+        found = {} if self.file is not None else folders.variants(self.folder)
+        return ", ".join(f"{name}: {variant} files" for name, variant in found.items())
 
     def release(self) -> None:
         """Give the pipeline's memory back; it is loaded again where it is asked for."""
@@ -96,17 +133,14 @@ class Backbone:
             torch.cuda.empty_cache()
 
 
-NOT_USED = ("safety_checker", "feature_extractor")
-"""The safety checker would blacken images before a judge sees them. The feature extractor only serves it, and old folders name
-a class for it that transformers no longer has."""
+NOT_USED = ("safety_checker", "feature_extractor", "image_encoder")
+"""The safety checker would blacken images before a judge sees them. The feature extractor and the image encoder only serve it and
+prompts that are pictures, and old folders name a class for them that transformers no longer has."""
 
 
 def _left_out(folder: Path) -> dict[str, Any]:
     """Components to go without: those that the folder does not have, and those that no image comes from."""
-    try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
-        return {}  # what is no pipeline's folder is refused by the loader
+    index = folders.read_index(folder)
     absent = {name: None for name, made in index.items() if made == [None, None] or name in NOT_USED}
     return absent | ({"requires_safety_checker": False} if "safety_checker" in index else {})
 
@@ -114,27 +148,20 @@ def _left_out(folder: Path) -> dict[str, Any]:
 def load_pipeline(folder: Path, dtype: str, device: str, file: Path | None = None) -> Any:
     """A pipeline from a local folder, its weights from `file` where there is one.
 
-    Raises `UsageError` where the folder or the file can not be loaded.
+    Raises `UsageError` where the folder or the file can not be loaded, or is not whole (`components.opened`).
     """
     import torch
-    from diffusers import DiffusionPipeline
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
 
-    # The missing safety checker is what a benchmark of unlearning wants; `srbench run` says so in its header.
-    diffusers_logging.set_verbosity_error()
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-    kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    try:
+    from srbench.backbones import components
+
+    kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
+    with components.quiet(), components.one_line(f"{folder}: cannot be loaded as a diffusers pipeline"):
         if file is not None:
-            pipeline = single.opened(file, folder, kinds[dtype], _left_out(folder))
+            pipeline = single.opened(file, folder, kind, _left_out(folder))
         else:
-            pipeline = DiffusionPipeline.from_pretrained(folder, dtype=kinds[dtype], local_files_only=True, **_left_out(folder))
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{folder}: cannot be loaded as a diffusers pipeline", str(error).splitlines()[0]) from error
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.to(device=device, dtype=kinds[dtype])
+            pipeline = components.opened(folder, folders.family_of(folder), kind, _left_out(folder))
+        pipeline.set_progress_bar_config(disable=True)
+        pipeline.to(device=device, dtype=kind)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
@@ -161,5 +188,12 @@ def tuned(pipeline: Any) -> Any:
 
 
 def open_backbone(spec: BackboneSpec, dtype: str, device: str) -> Backbone:
-    """Locate a backbone for a dtype (`fp32`, `bf16`, `fp16`) and device."""
-    return Backbone(spec, locate(spec), dtype, device)
+    """Locate a backbone for a dtype (`fp32`, `bf16`, `fp16`) and device, and see that no file of it is missing.
+
+    Raises `MissingError` with the command that fetches a hub's model, or the rest of it; `UsageError` for other folders.
+    """
+    folder = locate(spec)
+    if single.parts(spec) is None:
+        with fetchable(hub_id_of(spec), spec.revision, spec.name):
+            folders.anatomy(folder, folders.family_of(folder))
+    return Backbone(spec, folder, dtype, device)

@@ -22,6 +22,19 @@ _MARKERS = {"pipeline": "model_index.json", "unet": "config.json", "text_encoder
 """The file by which a folder of that kind is found in the hub's cache."""
 
 
+def path_of(name: str) -> Path:
+    """The path that a name means; `~` is the user's home, and no more than a letter where it is nobody's."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
+def is_path(name: str) -> bool:
+    """Whether a name can only be meant as a path."""
+    return "/" in name or Path(name).suffix in WEIGHTS
+
+
 def locate(spec: BaselineSpec) -> Path:
     """The file or folder that holds the checkpoint.
 

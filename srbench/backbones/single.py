@@ -3,13 +3,13 @@ from a folder in the hub's format."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from srbench.backbones import folder as folders
 from srbench.backbones.places import WEIGHTS
 from srbench.catalog import load, resolve
 from srbench.catalog.specs import BackboneSpec
@@ -21,6 +21,8 @@ MARK = "@"
 CONFIG_SUFFIXES = (".json", ".txt", ".model")
 """Files of a pipeline's folder that are no weights: configurations and tokenizers."""
 WEIGHT_INDEX = ".index.json"
+NO_FILE = ("pixart",)
+"""Families whose pipelines diffusers reads from no single file."""
 PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
 """Component -> prefix of its names in CompVis files. diffusers' converter drops in silence what it does not know there."""
 NOT_WEIGHTS = ("model_ema", "loss.")
@@ -86,8 +88,10 @@ def _of_backbone(spec: BackboneSpec) -> Path:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(spec.source, revision=spec.revision, local_files_only=True))
-    except (LocalEntryNotFoundError, OSError) as error:
+        found = Path(snapshot_download(spec.source, revision=spec.revision, local_files_only=True))
+        folders.anatomy(found, folders.family_of(found), weights=False)
+        return found
+    except (LocalEntryNotFoundError, OSError, folders.HalfHere) as error:
         pinned = f" --revision {spec.revision}" if spec.revision else ""
         only = " ".join(f"--include '*{suffix}'" for suffix in CONFIG_SUFFIXES)
         raise MissingError(
@@ -114,6 +118,8 @@ def opened(file: Path, folder: Path, dtype: Any, left_out: Mapping[str, Any]) ->
     dtype: torch's. left_out: components that the pipeline goes without. Raises `UsageError` where the file holds more than
     tensors, or is not a whole model of that configuration.
     """
+    from srbench.backbones import components
+
     state = _state(file)
     cls = _pipeline_class(folder)
     with TemporaryDirectory() as place:
@@ -127,6 +133,7 @@ def opened(file: Path, folder: Path, dtype: Any, left_out: Mapping[str, Any]) ->
         except Exception as error:  # diffusers' converters index names and configuration without a check
             raise _unfit(file, folder, str(error).strip().replace(place, str(folder)).splitlines()[:1]) from error
     _check_whole(pipeline, state, file, folder)
+    components.check_tokenizers(folder, pipeline.components)
     return pipeline
 
 
@@ -141,11 +148,8 @@ def _unfit(file: Path, folder: Path, why: list[str]) -> UsageError:
 def _pipeline_class(folder: Path) -> Any:
     import diffusers
 
-    name = str(json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"])
-    cls = getattr(diffusers, name)
-    if not hasattr(cls, "from_single_file"):
-        raise UsageError(f"{name} takes no single file", "Give its folder in the hub's format.")
-    return cls
+    folders.family_of(folder)
+    return getattr(diffusers, folders.read_index(folder)["_class_name"])
 
 
 def _state(file: Path) -> dict[str, Any]:

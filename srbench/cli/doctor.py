@@ -16,6 +16,7 @@ from srbench.engine.pictures import read
 from srbench.engine.settings import check as check_settings
 from srbench.engine.settings import overrides, parsed
 from srbench.errors import MISSING, OK, MissingError, SrbenchError
+from srbench.files import printable
 from srbench.scorers.base import Scorer
 
 PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "open_clip_torch", "nudenet", "onnxruntime", "scipy", "pandas")
@@ -107,13 +108,19 @@ def _folder(out: Path) -> Check:
 
 
 def _works(spec: BackboneSpec, draw: bool) -> Check:
-    """The backbone's files are here; it opens and draws a picture where that is asked for and takes no minutes."""
+    """The backbone is whole, as a run would find it; it draws a picture where that is asked for and takes no minutes.
+
+    Of the one that travels with srbench no more is opened than is asked for: an answer in seconds needs no pipeline.
+    """
 
     def check() -> str:
         from srbench.backbones.loader import open_backbone
 
         backbone, recipe = open_backbone(spec, "fp32", "cpu"), spec.recipe
-        told = f"{spec.name} sha256 {backbone.sha256[:12]}, {spec.licence}"
+        variants = f" ({backbone.variants})" if backbone.variants else ""
+        told = f"{spec.name} sha256 {backbone.sha256[:12]}, {spec.licence}{variants}"
+        if draw or not spec.source.startswith("package:"):
+            backbone.check()
         if not draw or recipe.width * recipe.height > DRAWN_UP_TO_PX:
             return told
         import torch
@@ -308,6 +315,9 @@ def _verdict(check: Check) -> tuple[bool, str]:
         return False, f"package {error.name} is not installed. pip install {error.name}"
     except SrbenchError as error:
         return False, f"{error.message}. {error.hint}" if error.hint else error.message
+    except Exception as error:  # noqa: BLE001  # one thing that a library can not open says nothing about the others
+        text = str(error).strip().splitlines()
+        return False, f"{type(error).__name__}: {printable(text[0])[:200] if text else 'no reason given'}"
 
 
 def doctor(asked: Asked, out: Path, known: Path | None, as_json: bool) -> int:

@@ -68,6 +68,20 @@ def words(text: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(parts))
 
 
+def names_or_paths(text: str) -> tuple[str, ...]:
+    """As `words`, but what is an existing path stays one word, with the commas in it; the longest such path counts."""
+    parts = text.split(",")
+    found, at = [], 0
+    while at < len(parts):
+        joined = {end: ",".join(parts[at:end]) for end in range(len(parts), at + 1, -1)}
+        end = next((end for end, name in joined.items() if os.path.lexists(os.path.expanduser(name.strip()))), at + 1)
+        found.append(",".join(parts[at:end]).strip())
+        at = end
+    if not all(found):
+        return words(text)  # which says what is wrong
+    return tuple(dict.fromkeys(found))
+
+
 @app.command()
 @guarded
 def run(
@@ -114,7 +128,7 @@ def run(
     from srbench.cli import run as room
 
     asked = room.Asked(
-        backbone=backbone, methods=words(method), on=words(on), suites=words(suite) or (() if prompts else ("igmu",)),
+        backbone=backbone, methods=words(method), on=names_or_paths(on), suites=words(suite) or (() if prompts else ("igmu",)),
         concepts=words(concept), dev=dev, limit=limit, seed=seed, batch_size=batch_size, dtype=dtype, device=device,
         settings=tuple(set_ or ()), protocol=protocol, scorers=words(scorers), out=out, score=not no_score,
         keep_images=keep_images, prompts=prompts, accept_prompts=accept_prompts, categories=words(category),

@@ -109,7 +109,10 @@ def resolve(asked: Asked) -> tuple[RunRequest, Backbone, Runtime]:
         device=device, prompts=asked.prompts, accept_prompts=asked.accept_prompts, categories=asked.categories,
         sweep=asked.sweep,
     )
-    return request, open_backbone(spec, dtype, device), how
+    backbone = open_backbone(spec, dtype, device)
+    if backbone.variants:
+        say(f"weights of a variant, read as {dtype}: {backbone.variants}")
+    return request, backbone, how
 
 
 def _header(asked: Asked, request: RunRequest, how: Runtime, cells: list[Cell]) -> None:

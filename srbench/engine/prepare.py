@@ -11,6 +11,7 @@ from typing import Any
 from srbench.backbones import checkpoint as checkpoints
 from srbench.backbones.checkpoint import Checkpoint, laid_over
 from srbench.backbones.loader import Backbone
+from srbench.backbones.places import is_path, path_of
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import ConceptSpec
 from srbench.engine import erase
@@ -18,6 +19,7 @@ from srbench.engine.info import info_of
 from srbench.engine.keys import IDENTITY, digest
 from srbench.engine.settings import check, overrides, parsed
 from srbench.errors import SrbenchError, UsageError, did_you_mean
+from srbench.files import kind_of_path
 from srbench.methods.base import Tell, quiet
 
 WEIGHT = "weight"
@@ -144,8 +146,14 @@ UNTOUCHED = OnConcept("none")
 
 def check_on(name: str) -> None:
     """Refuse a name that is no checkpoint: neither `none`, a weight preset, a baseline nor a path."""
-    if name == "none" or name in load.baselines() or Path(name).expanduser().exists():
+    if name == "none" or name in load.baselines() or (name in plugins.presets() and is_weight(name)):
         return
+    kind = kind_of_path(path_of(name))
+    if kind in ("file", "folder"):
+        return
+    if kind != "nothing" or (name not in plugins.presets() and is_path(name)):
+        what = "there is no such file or folder" if kind == "nothing" else f"a {kind}, not a file or a folder"
+        raise UsageError(f"--on {name}: {what}", "Check the path.")
     if name not in plugins.presets():
         raise UsageError(f"unknown checkpoint '{name}'", did_you_mean(name, ("none", *weight_presets(), *load.baselines())))
     if not is_weight(name):
@@ -182,7 +190,7 @@ class Checkpoints:
         pipeline, family = self.backbone.pipeline, self.backbone.spec.family
         if name in load.baselines():
             return OnConcept(name, foreign.open_baseline(load.baselines()[name], pipeline, family, concept.name))
-        path = Path(name).expanduser()
+        path = path_of(name)
         if checkpoints.is_home_made(path):
             found = checkpoints.open_home_made(path, path.name, self.backbone.sha256, concept.name, pipeline)
         else:

@@ -26,15 +26,21 @@ from safetensors.torch import save
 from torch import Tensor
 
 from srbench import __version__
+from srbench.backbones.folder import MAX_BYTES
+from srbench.backbones.weights import first_line
 from srbench.catalog import screen
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import CellError, MissingError, UsageError
+from srbench.files import kind_of_path, read_bytes, read_json
 from srbench.methods.base import BackboneInfo, Tell, denoiser
 from srbench.methods.phrases import words_of
 
 VECTOR, CARD = "inversion.safetensors", "card.json"
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 CURVE_POINTS = 20
+FOLDER = "Give a folder of `srbench train concept-inversion`."
+MAX_FILE = 100_000_000
+"""Bytes of an embedding's file: one vector."""
 
 
 class Settings(BaseModel):
@@ -208,11 +214,11 @@ def read(path: Path, backbone: BackboneInfo, concept: ConceptSpec) -> Inversion:
     another checkpoint: the paper transfers it.
     """
     file = path / VECTOR if path.is_dir() else path
+    raw = read_bytes(file, FOLDER, MAX_FILE)
     try:
-        raw = file.read_bytes()
         tensors = load_safetensors(raw)
-    except (OSError, SafetensorError) as error:
-        raise UsageError(f"{file}: not an embedding file", "Give a folder of `srbench train concept-inversion`.") from error
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise UsageError(f"{file}: not an embedding file ({first_line(error)})", FOLDER) from error
     vectors = [value for value in tensors.values() if value.ndim in (1, 2) and value.numel() == value.shape[-1]]
     if len(tensors) != 1 or not vectors or not bool(vectors[0].isfinite().all()):
         raise UsageError(f"{file}: expected one vector of finite numbers", "Give a safetensors file with one tensor (1, D).")
@@ -225,13 +231,13 @@ def read(path: Path, backbone: BackboneInfo, concept: ConceptSpec) -> Inversion:
 
 
 def _card(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    """The card beside an embedding; empty where there is none. Raises `UsageError` for anything else."""
+    if kind_of_path(path) == "nothing":
         return {}
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: damaged card", "Learn the embedding again.") from error
-    return found if isinstance(found, dict) else {}
+    found = read_json(path, "Learn the embedding again.", MAX_BYTES)
+    if not isinstance(found, dict) or not isinstance(found.get("seconds", 0.0), int | float):
+        raise UsageError(f"{path}: not an embedding's card", "Learn the embedding again.")
+    return found
 
 
 def command(backbone: BackboneInfo, concept: ConceptSpec) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import pickle
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,21 +14,26 @@ import huggingface_hub
 import numpy as np
 import open_clip
 import PIL
-import safetensors.torch
 import torch
 import torchvision
 from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from PIL import Image
 from pydantic import Field
-from safetensors import SafetensorError
 from torch import Tensor
 
+from srbench.backbones import weights
+from srbench.backbones.tokenizers import SENTENCES, check_own_words
 from srbench.errors import MissingError, UsageError, did_you_mean
 from srbench.scorers import base
-from srbench.scorers._files import check_rgb, one_thread, read_pickle, sha256_of
+from srbench.scorers._files import check_rgb, one_thread, read_state, settings, sha256_of
 
 IN_FOLDER = (HF_SAFE_WEIGHTS_NAME, "open_clip_pytorch_model.safetensors", HF_WEIGHTS_NAME)
 """Files of weights in a folder, in the order in which open_clip prefers them."""
+HINT = "Give the file that belongs to it."
+NUMBERS_A_BYTE = 2
+"""At most, in weights of four bits."""
+MIN_SHARE = 0.9
+"""Of the table of words that a tokenizer fills."""
 SCALE = 100
 """CLIP's own logit scale after training, by which every cosine is multiplied (2103.00020, section 2.5)."""
 
@@ -121,54 +126,102 @@ def _folder(folder: Path, scorer: str) -> Source:
     if file is None or not (folder / HF_CONFIG_NAME).is_file():
         hint = f"Such a folder holds {HF_CONFIG_NAME} and {HF_SAFE_WEIGHTS_NAME}."
         raise UsageError(f"{scorer}: {folder} is no folder of open_clip's local-dir format", hint)
-    if _asks_for_code(folder / HF_CONFIG_NAME):
-        raise UsageError(f"{scorer}: {folder / HF_CONFIG_NAME} sets trust_remote_code", "Foreign code is not run. Remove it.")
+    check_config(folder / HF_CONFIG_NAME, file)
     named = [folder / name for name in (HF_CONFIG_NAME, "tokenizer.json") if (folder / name).is_file()]
     label = ", ".join(f"{path.name} {sha256_of(path)[:16]}" for path in named)
     return Source(f"local-dir:{folder}", f"CLIP of a folder: {label}", file)
 
 
-def _asks_for_code(config: Path) -> bool:
-    """open_clip hands a configuration's tokenizer arguments to transformers, which would load code from where they say."""
-    try:
-        return "trust_remote_code" in json.dumps(json.loads(config.read_text(encoding="utf-8")))
-    except ValueError:
-        return False  # open_clip will not read it either
+def check_config(config: Path, file: Path) -> None:
+    """What a folder's configuration asks for can be given. Raises `UsageError`.
+
+    open_clip hands its tokenizer arguments to transformers, which would load code from where they say, and makes room for
+    whatever size is written there.
+    """
+    read = settings(config)
+    if "trust_remote_code" in json.dumps(read):
+        raise UsageError(f"{config} sets trust_remote_code", "Foreign code is not run. Remove it.")
+    described = sum(_numbers(tower) for tower in (read.get("model_cfg") or {}).values() if isinstance(tower, dict))
+    if described > NUMBERS_A_BYTE * (held := file.stat().st_size):
+        raise UsageError(f"{config}: describes {described:,} numbers or more, and {file.name} has {held:,} bytes", HINT)
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Named tensors of a .safetensors file or of torch's own format, read strictly. Raises `UsageError`."""
-    if path.suffix != ".safetensors":
-        return read_pickle(path)
-    try:
-        return safetensors.torch.load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UsageError(f"{path}: not a file of weights", "Fetch it again, or give another one.") from error
+def _numbers(tower: Mapping[str, Any]) -> int:
+    """About how many numbers a tower has, rather too few: 12 width^2 a layer of a transformer, and its table of words."""
+    width, layers, words = (tower.get(key) for key in ("width", "layers", "vocab_size"))
+    deep = sum(each for each in layers if isinstance(each, int)) if isinstance(layers, list) else layers
+    width, deep, words = (each if isinstance(each, int) and each > 0 else 0 for each in (width, deep, words))
+    return 12 * deep * width**2 * (not isinstance(layers, list)) + words * width
 
 
 # --- the network -------------------------------------------------------------------------------------------------------------
 
 
-_UNREADABLE = (
-    OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, StopIteration, SafetensorError,
-    pickle.UnpicklingError,
-)  # fmt: skip
-"""What open_clip raises where a file or a folder's configuration does not fit."""
+def opened(given: Source) -> tuple[Any, Any]:
+    """Network in evaluation mode, and the library's transform of a PIL image.
 
-
-def _opened(given: Source) -> tuple[Any, Any]:
-    """Network in evaluation mode, and the library's transform of a PIL image. Raises `UsageError`."""
+    Raises `UsageError` with the cause where the file is none of weights, or not all of this network's and no others.
+    """
     local = given.name.startswith("local-dir:")
     transform = {f"image_{key}": given.preprocessing.get(key) for key in ("mean", "std", "interpolation", "resize_mode")}
     # What the library unpickles has been read by the strict reader before.
-    read_state(given.file)
-    try:
+    state = read_state(given.file)
+    what = f"{given.file}: not the weights of {given.label}"
+    with weights.one_line(what, HINT):
         model, preprocess = open_clip.create_model_from_pretrained(
             given.name, None if local else str(given.file), weights_only=True, **({} if local else transform)
         )
-    except _UNREADABLE as error:
-        raise UsageError(f"{given.file}: not the weights of {given.label}", "Give the file that belongs to it.") from error
+    check_whole(model, state, what)
     return model.eval().requires_grad_(False), preprocess
+
+
+def check_whole(model: torch.nn.Module, state: Mapping[str, Any], what: str) -> None:
+    """Every tensor of the network comes from the file as it is: open_clip stretches tables of positions that do not fit.
+
+    Names differ between forms that it reads; shapes do not. Raises `UsageError`.
+    """
+    inner = state.get("state_dict", state)
+    ours, theirs = (_shapes(each) for each in (model.state_dict(), inner if isinstance(inner, Mapping) else state))
+    if ours != theirs:
+        odd = next(iter((ours - theirs) or (theirs - ours)))
+        where = "missing" if (ours - theirs)[odd] else "left over"
+        raise UsageError(f"{what}: a tensor of {odd} is {where}", HINT)
+    bad = weights.not_finite(model.state_dict())
+    if bad:
+        raise UsageError(f"{what}: {bad[0]} has values that are not numbers", HINT)
+
+
+def _shapes(state: Mapping[str, Any]) -> Counter[tuple[int, ...]]:
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor) and value.ndim}
+    kept = (value for name, value in tensors.items() if value.is_floating_point() and not name.endswith("attn_mask"))
+    return Counter(tuple(value.shape) for value in kept)
+
+
+def tokenizer(name: str, words: int, what: str) -> Any:
+    """open_clip's tokenizer of a model or folder, tried on two sentences. words: rows of the text encoder's table.
+
+    Raises `UsageError` where it is not whole, or another model's.
+    """
+    with weights.one_line(f"{what}: no tokenizer that can be used", HINT):
+        found = open_clip.get_tokenizer(name)
+        one, other = (found([text])[0] for text in SENTENCES)
+    for ids in (one, other):
+        if len(set(ids.tolist())) < 5 or int(ids.max()) >= words:
+            raise UsageError(f"{what}: its tokenizer does not know the words of its text encoder", HINT)
+    if torch.equal(one, other):
+        raise UsageError(f"{what}: its tokenizer writes two sentences in the same numbers", HINT)
+    inner = getattr(found, "tokenizer", None)
+    if inner is not None and not MIN_SHARE * words <= len(inner) <= words:
+        raise UsageError(f"{what}: its tokenizer knows {len(inner)} words, and its text encoder {words}", HINT)
+    if inner is not None:
+        check_own_words(inner, f"{what}: its tokenizer")
+    return found
+
+
+def words_of(model: torch.nn.Module) -> int:
+    """Rows of a CLIP's table of words."""
+    tables = [each for each in model.modules() if isinstance(each, torch.nn.Embedding)]
+    return max((each.num_embeddings for each in tables), default=0)
 
 
 class Clip:
@@ -177,12 +230,16 @@ class Clip:
     def __init__(self, given: Source, scorer: str) -> None:
         """scorer: its name, for messages. Raises `UsageError` for other weights than `given` says."""
         self._source, self._scorer = given, scorer
-        self._model, self._transform = _opened(given)
+        self._model, self._transform = opened(given)
         self._texts: dict[str, Tensor] = {}
 
     @cached_property
     def _tokenizer(self) -> Any:
-        return open_clip.get_tokenizer(self._source.name)
+        return tokenizer(self._source.name, words_of(self._model), f"{self._scorer}: {self._source.label}")
+
+    def need_texts(self) -> None:
+        """Try that it reads texts, before a picture is looked at. Raises `UsageError`."""
+        self._tokenizer  # noqa: B018
 
     @property
     def width(self) -> int:
@@ -259,6 +316,7 @@ class ClipScore:
         assert isinstance(chosen, ClipOptions)
         name = self.meta["name"]
         self._clip = Clip(source(chosen.model, chosen.tag, chosen.weights, name), name)
+        self._clip.need_texts()
 
     def identity(self) -> dict[str, Any]:
         return {"scorer": self.meta["name"], "version": self.meta["version"], **self._clip.identity()}

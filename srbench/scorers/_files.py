@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
 import shlex
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from srbench.backbones import folder, weights
 from srbench.errors import CellError, MissingError, UsageError
 from srbench.scorers import base
 
@@ -66,15 +66,17 @@ def fetched(given: Path | None, url: str, scorer: str) -> Path:
     return path
 
 
-def read_pickle(path: Path) -> dict[str, Any]:
-    """A state dict in torch's own format; nothing but tensors and plain containers is unpickled. Raises `UsageError`."""
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise UsageError(f"{path}: not a file of weights", "Fetch it again, or give another one.") from error
-    if not isinstance(found, dict):
-        raise UsageError(f"{path}: holds no named weights", "Fetch it again, or give another one.")
-    return found
+def read_state(path: Path) -> dict[str, Any]:
+    """Named tensors of a file, whatever its name; nothing but tensors and plain containers is unpickled.
+
+    Raises `UsageError` with the cause where it is none of weights.
+    """
+    return weights.named(path)[0]
+
+
+def settings(path: Path) -> dict[str, Any]:
+    """A configuration beside weights, within limits of size, depth and numbers. Raises `UsageError`."""
+    return folder.configuration(path)
 
 
 @contextmanager

@@ -6,35 +6,27 @@ Nothing but these three files is read, no code from the folder is run, and the n
 from __future__ import annotations
 
 import json
-import pickle
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 from transformers.utils import logging as transformers_logging
 
+from srbench.backbones import weights
 from srbench.errors import UsageError
 from srbench.scorers import base
 from srbench.scorers._classifier import Classifier
-from srbench.scorers._files import read_pickle, sha256_of
+from srbench.scorers._files import settings, sha256_of
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """The first that is there is read."""
 HINT = f"Give a folder of an image classifier with {CONFIG}, {PROCESSOR} and {WEIGHTS[0]}."
-_BROKEN = (
-    OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError, pickle.UnpicklingError,
-    SafetensorError, StrictDataclassError,
-)  # fmt: skip
-"""What transformers raises for files that are damaged, or are those of something else."""
 
 
 class HubFolder(base.Options):
@@ -51,37 +43,44 @@ def weights_file(folder: Path) -> Path | None:
     return next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
 
 
-def _state(path: Path) -> dict[str, Tensor]:
-    return load_file(path) if path.suffix == ".safetensors" else read_pickle(path)
-
-
 def network(folder: Path, path: Path) -> Any:
     """transformers' classifier in float32 and evaluation mode. Raises `UsageError`.
 
     Every weight of the network must be in the file and every one of the file in the network.
     """
     transformers_logging.disable_progress_bar()
-    try:
+    settings(folder / CONFIG)
+    state = {name: value for name, value in weights.tensors(path).items() if not name.endswith("position_ids")}
+    with weights.one_line(f"{folder}: not an image classifier in the hub's format", HINT):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with torch.device("meta"):
-            cls = type(AutoModelForImageClassification.from_config(config, trust_remote_code=False))
+            sketch = AutoModelForImageClassification.from_config(config, trust_remote_code=False)
+        _check_bulk(sketch, state, path)
         # Given tensors, not the folder: a folder can name other files, by an adapter or in its configuration.
-        made, report = cls.from_pretrained(
-            None, config=config, state_dict=_state(path), dtype=torch.float32, output_loading_info=True,
+        made, report = type(sketch).from_pretrained(
+            None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True,
         )
-    except _BROKEN as error:
-        raise UsageError(f"{folder}: not an image classifier in the hub's format", HINT) from error
-    if any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")):
-        raise UsageError(f"{path}: its weights are not those of {config.model_type} as {CONFIG} describes it", HINT)
+    wrong = weights.of_report(report)
+    if wrong:
+        raise UsageError(f"{path}: its weights are not those of {config.model_type} as {CONFIG} describes it: {wrong}", HINT)
+    bad = weights.not_finite(made.state_dict())
+    if bad:
+        raise UsageError(f"{path}: {bad[0]} has values that are not numbers", HINT)
     return made.eval().requires_grad_(False)
+
+
+def _check_bulk(sketch: torch.nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """The configuration describes no more numbers than are there, before room for them is made. Raises `UsageError`."""
+    described, held = (sum(value.numel() for value in part.values()) for part in (sketch.state_dict(), state))
+    if described > 2 * held:
+        raise UsageError(f"{path}: holds {held:,} numbers, and {CONFIG} describes {described:,}", HINT)
 
 
 def processor(folder: Path) -> Any:
     """transformers' image processor on PIL, which is what the published numbers were made with. Raises `UsageError`."""
-    try:
+    settings(folder / PROCESSOR)
+    with weights.one_line(f"{folder}: no image processor in {PROCESSOR}", HINT):
         return AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False, backend="pil")
-    except _BROKEN as error:
-        raise UsageError(f"{folder}: no image processor in {PROCESSOR}", HINT) from error
 
 
 class HubClassifier(Classifier):
@@ -94,7 +93,10 @@ class HubClassifier(Classifier):
 
     def labels(self) -> list[str]:
         """The classes in the order of the output, as the configuration names them."""
-        return [str(label) for _, label in sorted(self._network.config.id2label.items())]
+        named = self._network.config.id2label
+        if sorted(named) != list(range(self._network.config.num_labels)):
+            raise UsageError(f"{self._folder / CONFIG}: does not number its labels from 0 on", HINT)
+        return [str(named[number]) for number in sorted(named)]
 
     def logits(self, picture: Image.Image) -> Tensor:
         return self._network(**self._processor(images=picture, return_tensors="pt")).logits[0]

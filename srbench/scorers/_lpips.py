@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torchvision.models import AlexNet_Weights
 
+from srbench.backbones.weights import fill, one_line
 from srbench.errors import UsageError
 from srbench.scorers import base
-from srbench.scorers._files import File, check_pair, fetched, one_thread, read_pickle, sha256_of, to_tensor
+from srbench.scorers._files import File, check_pair, fetched, one_thread, read_state, sha256_of, to_tensor
 
 HINT = "Give the file of AlexNet_Weights.IMAGENET1K_V1."
 _SLICES = {0: 1, 3: 2, 6: 3, 8: 4, 10: 5}
@@ -40,11 +41,9 @@ def network(path: Path) -> lpips.LPIPS:
     """The library's network in evaluation mode, with its own heads and the trunk of a file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the library's own call of torchvision is out of date
-        made = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
-    try:
-        made.load_state_dict({**made.state_dict(), **trunk(read_pickle(path))})
-    except RuntimeError as error:
-        raise UsageError(f"{path}: not torchvision's AlexNet", HINT) from error
+        with one_line("LPIPS: the heads in the package lpips cannot be opened", "pip install --force-reinstall lpips"):
+            made = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
+    fill(made, {**made.state_dict(), **trunk(read_state(path))}, f"{path}: not torchvision's AlexNet", HINT)
     return made.eval().requires_grad_(False)
 
 

@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 import onnxruntime
 
-from srbench.errors import MissingError
+from srbench.backbones.weights import one_line
+from srbench.errors import MissingError, UsageError
 from srbench.scorers import base
 from srbench.scorers._files import check_rgb, need, sha256_of
 
@@ -33,6 +34,7 @@ LABELS = (
     "BUTTOCKS_COVERED",
 )
 
+HINT = "Install its package again: pip install --force-reinstall nudenet"
 Order = Literal["RGB", "BGR"]
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 # Fixed, so that a second session gives the same numbers, and full float32, so that they are near the CPU's.
@@ -51,12 +53,17 @@ def weights_path() -> Path:
 def open_session(path: Path) -> onnxruntime.InferenceSession:
     """The network on CUDA where this onnxruntime offers it, else on one CPU thread a pass.
 
-    Its numbers then do not depend on the machine's load.
+    Its numbers then do not depend on the machine's load. Raises `UsageError` where the file is damaged, or another network.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     wanted: list[Any] = [(CUDA, CUDA_OPTIONS)] if CUDA in onnxruntime.get_available_providers() else []
-    return onnxruntime.InferenceSession(str(path), options, providers=[*wanted, CPU])
+    with one_line(f"{path}: not a network that onnxruntime opens", HINT):
+        session = onnxruntime.InferenceSession(str(path), options, providers=[*wanted, CPU])
+    rows = session.get_outputs()[0].shape[1] if len(session.get_outputs()[0].shape) > 1 else None
+    if len(session.get_inputs()) != 1 or (isinstance(rows, int) and rows != 4 + len(LABELS)):
+        raise UsageError(f"{path}: not the detector of nudenet, which has {len(LABELS)} labels", HINT)
+    return session
 
 
 def cores() -> int:

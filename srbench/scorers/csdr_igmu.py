@@ -52,6 +52,7 @@ class CsdrIgmu:
         chosen = options or CsdrIgmuOptions()
         name = str(SCORER["name"])
         self._clip = Clip(source(chosen.model, chosen.tag, chosen.weights, name), name)
+        self._clip.need_texts()
         self._words = chosen.words.split(",")
 
     def identity(self) -> dict[str, Any]:

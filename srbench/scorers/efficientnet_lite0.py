@@ -11,9 +11,10 @@ from PIL import Image
 from timm.data import create_transform, resolve_data_config
 from torch import Tensor, nn
 
+from srbench.backbones.weights import fill
 from srbench.errors import MissingError, UsageError
 from srbench.scorers import base
-from srbench.scorers._files import File, read_pickle, sha256_of
+from srbench.scorers._files import File, read_state, sha256_of
 from srbench.scorers._imagenet import ImageNet
 from srbench.scorers.base import scorer
 
@@ -53,11 +54,12 @@ def network(path: Path) -> nn.Module:
     Both were converted from TensorFlow's layers in turn. Raises `UsageError` where count or shapes differ.
     """
     made = timm.create_model(ARCHITECTURE, pretrained=False)
-    ours, theirs = made.state_dict(), read_pickle(path)
+    ours, theirs = made.state_dict(), read_state(path)
     shapes = [[getattr(value, "shape", None) for value in state.values()] for state in (ours, theirs)]
     if shapes[0] != shapes[1]:
         raise UsageError(f"{path}: not EfficientNet-Lite0", f"Give the file of the package {PACKAGE}.")
-    made.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
+    named = dict(zip(ours, theirs.values(), strict=True))
+    fill(made, named, f"{path}: not EfficientNet-Lite0", f"Give the file of the package {PACKAGE}.")
     return made.eval().requires_grad_(False)
 
 

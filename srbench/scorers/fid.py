@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
+from srbench.backbones.weights import not_finite, one_line
 from srbench.errors import UsageError
 from srbench.scorers import base
-from srbench.scorers._files import File, check_rgb, fetched, one_thread, read_pickle, sha256_of
+from srbench.scorers._files import File, check_rgb, fetched, one_thread, read_state, sha256_of
 from srbench.scorers._sets import LIBRARY, both
 from srbench.scorers.base import scorer
 
@@ -25,6 +26,7 @@ SCORER = {
     "metrics": {"fid": {"field": "frechet", "better": "lower"}, "kid": {"field": "kernel", "better": "lower"}},
     "families": [],
 }
+HINT = f"Give the file of {URL_INCEPTION_V3}"
 NETWORK, LAYER = "inception-v3-compat", "2048"
 
 
@@ -37,11 +39,12 @@ class Fid:
     def __init__(self, options: File | None = None) -> None:
         self._path = fetched(options.weights if options else None, URL_INCEPTION_V3, str(SCORER["name"]))
         # The library unpickles freely: what it opens has been read by the strict reader before.
-        read_pickle(self._path)
-        try:
+        state, what = read_state(self._path), f"{self._path}: not torch-fidelity's Inception"
+        bad = not_finite(state)
+        if bad:
+            raise UsageError(f"{what}: {bad[0]} has values that are not numbers", HINT)
+        with one_line(what, HINT):
             self._network = FeatureExtractorInceptionV3(NETWORK, [LAYER], feature_extractor_weights_path=str(self._path))
-        except RuntimeError as error:
-            raise UsageError(f"{self._path}: not torch-fidelity's Inception", f"Give the file of {URL_INCEPTION_V3}") from error
 
     def identity(self) -> dict[str, Any]:
         return {

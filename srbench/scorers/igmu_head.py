@@ -16,10 +16,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from srbench.backbones.weights import fill
 from srbench.errors import MissingError, UsageError
 from srbench.scorers import base
-from srbench.scorers._clip import Clip, read_state, source
-from srbench.scorers._files import one_thread
+from srbench.scorers._clip import Clip, source
+from srbench.scorers._files import one_thread, read_state
 from srbench.scorers.base import scorer
 
 SCORER = {
@@ -70,7 +71,7 @@ def read_head(path: Path) -> Head:
     if wrong:
         message = f"{path}: not a head of IGMU: {wrong[0]} is {found.get(wrong[0], 'missing')}"
         raise UsageError(message, f"Expected {expected.get(wrong[0], 'no such name')}. The heads are in {SOURCE}.")
-    head.load_state_dict(state)
+    fill(head, state, f"{path}: not a head of IGMU", f"The heads are in {SOURCE}.")
     return head.eval().requires_grad_(False)
 
 

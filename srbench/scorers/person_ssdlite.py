@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torchvision.models.detection import SSDLite320_MobileNet_V3_Large_Weights, ssdlite320_mobilenet_v3_large
 
-from srbench.errors import UsageError
+from srbench.backbones.weights import fill
 from srbench.scorers import base
-from srbench.scorers._files import File, check_rgb, fetched, one_thread, read_pickle, sha256_of
+from srbench.scorers._files import File, check_rgb, fetched, one_thread, read_state, sha256_of
 from srbench.scorers.base import scorer
 
 SCORER = {
@@ -45,10 +45,7 @@ class PersonSsdlite:
         """Raises `MissingError` where the weights are not here, `UsageError` where they are others."""
         self._path = fetched(options.weights if options else None, WEIGHTS.url, str(SCORER["name"]))
         network = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=len(CLASSES))
-        try:
-            network.load_state_dict(read_pickle(self._path))
-        except RuntimeError as error:
-            raise UsageError(f"{self._path}: not torchvision's SSDLite", f"Give the file of {WEIGHTS.url}") from error
+        fill(network, read_state(self._path), f"{self._path}: not torchvision's SSDLite", f"Give the file of {WEIGHTS.url}")
         self._network = network.eval().requires_grad_(False)
 
     def identity(self) -> dict[str, Any]:

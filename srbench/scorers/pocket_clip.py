@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,8 +11,10 @@ import open_clip
 import torch
 from torch import Tensor
 
+from srbench.backbones.weights import one_line
 from srbench.scorers import base
-from srbench.scorers._files import Folder, check_pocket, need, one_thread, sha256_of, to_tensor
+from srbench.scorers._clip import check_config, check_whole, tokenizer, words_of
+from srbench.scorers._files import Folder, check_pocket, need, one_thread, read_state, sha256_of, to_tensor
 from srbench.scorers.base import package_folder, scorer
 
 SCORER = {
@@ -25,6 +28,18 @@ SCORER = {
 }
 
 
+def opened(folder: Path) -> tuple[Any, Any]:
+    """The CLIP of a folder in evaluation mode, and its tokenizer. Raises `UsageError` where one of them is not whole."""
+    name, what = f"local-dir:{folder}", f"{folder}: not pocket's CLIP"
+    file = folder / "open_clip_model.safetensors"
+    check_config(folder / "open_clip_config.json", file)
+    state = read_state(file)
+    with one_line(what, "Make it again: make pocket"):
+        model = open_clip.create_model(name).eval().requires_grad_(False)
+    check_whole(model, state, what)
+    return model, tokenizer(name, words_of(model), what)
+
+
 @scorer(SCORER)
 class PocketClip:
     """100 x cosine of picture and text. Its text tower is not the backbone's, so attacks on that do not reach it."""
@@ -35,11 +50,9 @@ class PocketClip:
     def __init__(self, options: Folder | None = None) -> None:
         given = options.weights if options else None
         self._folder = given or package_folder("pocket/clip")
-        need(self._folder / "open_clip_config.json", "make pocket")
-        need(self._folder / "open_clip_model.safetensors", "make pocket")
-        name = f"local-dir:{self._folder}"
-        self._model = open_clip.create_model(name).eval().requires_grad_(False)
-        self._tokenizer = open_clip.get_tokenizer(name)
+        for file in ("open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+            need(self._folder / file, "make pocket")
+        self._model, self._tokenizer = opened(self._folder)
         self._texts: dict[str, Tensor] = {}
 
     def identity(self) -> dict[str, Any]:

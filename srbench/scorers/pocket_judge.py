@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
+from srbench.backbones.weights import fill, tensors
+from srbench.errors import UsageError
 from srbench.scorers import base
-from srbench.scorers._files import Folder, check_pocket, need, one_thread, sha256_of, to_tensor
+from srbench.scorers._files import Folder, check_pocket, need, one_thread, settings, sha256_of, to_tensor
 from srbench.scorers.base import package_folder, scorer
 from srbench.scorers.pocket_net import JudgeNet
 
@@ -26,15 +26,33 @@ SCORER = {
     "fields": ["objects", "style", "background"],
     "families": ["pocket"],
 }
+HINT = "Make it again: make pocket"
+MOST = 1000
+"""Names of a kind, and channels."""
 
 
 def load_judge(folder: Path) -> tuple[JudgeNet, dict[str, Any]]:
-    """The judges' network in evaluation mode and its card. Raises `MissingError`."""
-    card = json.loads(need(folder / "judge.json", "make pocket").read_text(encoding="utf-8"))
-    weights = load_file(need(folder / "judge.safetensors", "make pocket"))
+    """The judges' network in evaluation mode and its card. Raises `MissingError`, and `UsageError` where they do not fit."""
+    card = _card(need(folder / "judge.json", "make pocket"))
+    path = need(folder / "judge.safetensors", "make pocket")
     network = JudgeNet(len(card["objects"]), len(card["styles"]), len(card["backgrounds"]), card["width"])
-    network.load_state_dict(weights)
+    fill(network, tensors(path), f"{path}: not the judge that {folder / 'judge.json'} describes", HINT)
     return network.eval().requires_grad_(False), card
+
+
+def _card(path: Path) -> dict[str, Any]:
+    """The judges' card: names of objects, styles and backgrounds, each once, and the network's width. Raises `UsageError`."""
+    card = settings(path)
+    for key in ("objects", "styles", "backgrounds"):
+        names = card.get(key)
+        if not isinstance(names, list) or not 0 < len(names) <= MOST or not all(isinstance(name, str) for name in names):
+            raise UsageError(f"{path}: no judge's card, its '{key}' is no list of names", HINT)
+        if len(set(names)) < len(names):
+            raise UsageError(f"{path}: gives one name to two {key}", HINT)
+    width = card.get("width")
+    if not isinstance(width, int) or isinstance(width, bool) or not 0 < width <= MOST:
+        raise UsageError(f"{path}: no judge's card, its 'width' is no number of channels", HINT)
+    return card
 
 
 def _named(names: Sequence[str], probabilities: Tensor) -> dict[str, float]:

@@ -126,9 +126,7 @@ def read_prompts(path: Path) -> Tensor:
                 file.seek(0)
                 read = _Reader(file).load()
                 found = torch.from_numpy(read.value().astype(np.float32)) if isinstance(read, _Array) else None
-    # A damaged pickle may raise nearly anything.
-    except (ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError,
-            pickle.UnpicklingError) as error:  # fmt: skip
+    except Exception as error:  # a damaged pickle may raise nearly anything
         raise UsageError(f"{path}: not an array of numbers, or more than that ({error})".splitlines()[0], hint) from error
     fits = isinstance(found, Tensor) and tuple(found.shape) == (len(LABELS), WIDTH) and found.is_floating_point()
     if not fits or not bool(found.isfinite().all()):

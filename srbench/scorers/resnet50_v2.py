@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 from PIL import Image
 from torch import Tensor
 
-from srbench.errors import UsageError
+from srbench.backbones.weights import fill
 from srbench.scorers import base
-from srbench.scorers._files import File, fetched, read_pickle, sha256_of
+from srbench.scorers._files import File, fetched, read_state, sha256_of
 from srbench.scorers._imagenet import ImageNet
 from srbench.scorers.base import scorer
 
@@ -39,10 +39,7 @@ class ResNet50V2(ImageNet):
 
         self._transform = ResNet50_Weights[NAME].transforms()
         network = resnet50(weights=None)
-        try:
-            network.load_state_dict(read_pickle(self._path))
-        except RuntimeError as error:
-            raise UsageError(f"{self._path}: not torchvision's ResNet-50", f"Give the file of {URL}") from error
+        fill(network, read_state(self._path), f"{self._path}: not torchvision's ResNet-50", f"Give the file of {URL}")
         self._network = network.eval().requires_grad_(False)
 
     def logits(self, picture: Image.Image) -> Tensor:

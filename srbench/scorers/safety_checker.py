@@ -6,7 +6,6 @@ pipelines/stable_diffusion/safety_checker.py rounds to 3 digits, and adds 0.01 t
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,14 +19,13 @@ import transformers
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker, cosine_distance
 from PIL import Image
 from pydantic import Field
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import CLIPImageProcessor
+from transformers import CLIPConfig, CLIPImageProcessor
 
+from srbench.backbones import weights
 from srbench.errors import MissingError, UsageError
 from srbench.scorers import base
-from srbench.scorers._clip import read_state
-from srbench.scorers._files import check_rgb, one_thread, sha256_of
+from srbench.scorers._files import check_rgb, one_thread, settings, sha256_of
 from srbench.scorers.base import scorer
 
 SCORER = {
@@ -40,6 +38,7 @@ SCORER = {
     "families": [],
 }
 REPO = "CompVis/stable-diffusion-safety-checker"
+HINT = f"Give the files of {REPO}."
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Best first."""
@@ -74,19 +73,20 @@ def weights_file(given: Path | None) -> Path:
 
 def opened(path: Path) -> StableDiffusionSafetyChecker:
     """diffusers' checker in evaluation mode, in float32. Raises `UsageError` where the file is not all of its weights."""
-    # What the library unpickles has been read by the strict reader before.
-    read_state(path)
-    hint = f"Give the files of {REPO}."
-    try:
+    settings(path.parent / CONFIG)
+    state = {name: value for name, value in weights.tensors(path).items() if not name.endswith(weights.POSITIONS)}
+    with weights.one_line(f"{path}: not the safety checker", HINT):
+        config = CLIPConfig.from_pretrained(path.parent, local_files_only=True)
+        # Given tensors, not the folder: a folder can name other files, by an adapter or in its configuration.
         model, report = StableDiffusionSafetyChecker.from_pretrained(
-            path.parent, local_files_only=True, use_safetensors=path.suffix == ".safetensors", dtype=torch.float32,
-            output_loading_info=True,
-        )  # fmt: skip
-    except (OSError, RuntimeError, ValueError, TypeError, LookupError, SafetensorError, pickle.UnpicklingError) as error:
-        raise UsageError(f"{path}: not the safety checker", hint) from error
-    wrong = [name for part in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in report[part]]
+            None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True
+        )
+    wrong = weights.of_report(report)
     if wrong:
-        raise UsageError(f"{path}: not the safety checker: {min(map(str, wrong))} is missing, unknown or of another shape", hint)
+        raise UsageError(f"{path}: not the safety checker: {wrong}", HINT)
+    bad = weights.not_finite(model.state_dict())
+    if bad:
+        raise UsageError(f"{path}: not the safety checker: {bad[0]} has values that are not numbers", HINT)
     return model.eval().requires_grad_(False)
 
 
@@ -105,7 +105,9 @@ class SafetyChecker:
     def __init__(self, options: CheckerOptions | None = None) -> None:
         self._path = weights_file(options.weights if options else None)
         self._model = opened(self._path)
-        self._processor = CLIPImageProcessor.from_pretrained(self._path.parent, local_files_only=True)
+        settings(self._path.parent / PREPROCESSOR)
+        with weights.one_line(f"{self._path.parent / PREPROCESSOR}: no image processor", HINT):
+            self._processor = CLIPImageProcessor.from_pretrained(self._path.parent, local_files_only=True)
 
     def identity(self) -> dict[str, Any]:
         return {

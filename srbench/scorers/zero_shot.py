@@ -48,6 +48,7 @@ class ZeroShot:
         name = self.meta["name"]
         self._template, self._labels = chosen.template, labels_of(chosen, name)
         self._clip = Clip(source(chosen.model, chosen.tag, chosen.weights, name), name)
+        self._clip.need_texts()
         self._texts = torch.stack([self._clip.text(self._template.replace("{}", label)) for label in self._labels])  # (n, D)
 
     def identity(self) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -506,7 +508,7 @@ def test_the_hint_names_a_way_without_a_switch(pipeline: Any, tmp_path: Path, ba
 def test_a_truncated_file_is_refused(pipeline: Any, other: Any, tmp_path: Path, file: str, share: float) -> None:
     path = saved(state(other), tmp_path / file)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    assert "was not opened" in refusal(path, pipeline)
+    assert ("cut off" if share else "an empty file") in refusal(path, pipeline)
 
 
 @pytest.mark.parametrize("content", [{}, {"conv_in.weight": 3}, [torch.ones(1)], torch.ones(1), {3: torch.ones(1)}])
@@ -547,7 +549,7 @@ def test_an_ambiguous_folder_asks_for_its_kind(pipeline: Any, folder: Path, tmp_
     saved(lora([f"{ATTENTION}.to_k"]), folder / "pytorch_lora_weights.safetensors")
     assert "looks like pipeline or lora" in refusal(folder, pipeline)
     (tmp_path / "empty").mkdir()
-    assert "nothing that srbench knows" in refusal(tmp_path / "empty", pipeline)
+    assert "no weights in it" in refusal(tmp_path / "empty", pipeline)
 
 
 def test_an_autoencoders_folder_is_no_kind(pipeline: Any, folder: Path) -> None:
@@ -556,8 +558,8 @@ def test_an_autoencoders_folder_is_no_kind(pipeline: Any, folder: Path) -> None:
 
 def test_what_is_not_there_or_not_known(pipeline: Any, tmp_path: Path) -> None:
     assert "no such file" in refusal(tmp_path / "nowhere.pt", pipeline)
-    (tmp_path / "x.txt").write_text("x")
-    assert "not a file of weights" in refusal(tmp_path / "x.txt", pipeline)
+    (tmp_path / "x.txt").write_text("a text\nof two lines\n")
+    assert "not a file of weights (a text)" in refusal(tmp_path / "x.txt", pipeline)
     with pytest.raises(UsageError, match="unknown kind of checkpoint 'unett'") as caught:
         open_foreign(tmp_path / "x.txt", "c", pipeline, kind="unett")
     assert "Did you mean 'unet'?" in caught.value.hint
@@ -608,3 +610,227 @@ def test_reading_asks_no_hub(pipeline: Any, other: Any, tmp_path: Path, monkeypa
     path = saved(lora([f"{ATTENTION}.to_k"]), Path("lora.safetensors"))
     assert open_foreign(path, "c", pipeline).passport.matched == 1
     assert foreign.guess_kind(path, pipeline) == "lora"
+
+
+# --- what programs put around names ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", [
+    "module.", "_orig_mod.", "unet.", "model.", "model.diffusion_model.", "module._orig_mod.", "_orig_mod.module.model.",
+    "model.unet.", "module.unet._orig_mod.",
+])  # fmt: skip
+@pytest.mark.parametrize("kind", [None, "unet"])
+def test_prefixes_that_every_name_carries_are_taken_off(
+    pipeline: Any, other: Any, tmp_path: Path, prefix: str, kind: str | None
+) -> None:
+    path = saved({prefix + name: value for name, value in state(other).items()}, tmp_path / "unet.pt")
+    found = open_foreign(path, "c", pipeline, kind=kind, partial=False)
+    assert same(found.tensors["unet"], state(other))
+    assert found.sha256 == file_sha(path)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "text_encoder.", "module.text_encoder.", "_orig_mod.", "text_encoder.text_model."])
+def test_prefixes_of_a_text_encoder_are_taken_off(pipeline: Any, other: Any, tmp_path: Path, prefix: str) -> None:
+    tensors = {name.removeprefix("text_model."): value for name, value in state(other, "text_encoder").items()}
+    path = saved({prefix + name: value for name, value in tensors.items()}, tmp_path / "encoder.pt")
+    assert same(open_foreign(path, "c", pipeline).tensors["text_encoder"], state(other, "text_encoder"))
+
+
+def test_a_prefix_before_some_names_is_left_and_refused(pipeline: Any, other: Any, tmp_path: Path) -> None:
+    names = sorted(state(other))
+    mixed = {("module." if name in names[:3] else "") + name: state(other)[name] for name in names}
+    assert "3 of" in refusal(saved(mixed, tmp_path / "unet.pt"), pipeline)
+
+
+def test_a_prefix_before_names_of_another_model_is_refused_with_a_name(pipeline: Any, tmp_path: Path) -> None:
+    path = saved({"module.layer.weight": torch.ones(2, 2)}, tmp_path / "unet.pt")
+    assert "none of its 1 names is one of this backbone's (module.layer.weight" in refusal(path, pipeline)
+
+
+def wrapped_encoder(other: Any) -> State:
+    """As AdvUnlearn's trainer saves it: the encoder as a part, and its parts once more beside it."""
+    own = {name.removeprefix("text_model."): value for name, value in state(other, "text_encoder").items()}
+    inside = {f"text_encoder.text_model.{name}": value for name, value in own.items()}
+    parts = {name: value.clone() for name, value in own.items() if name.startswith(("encoder.", "final_layer_norm."))}
+    token = {"embedding.weight": own["embeddings.token_embedding.weight"].clone()}
+    return {**inside, **parts, **token, "position_ids": torch.arange(own["embeddings.position_embedding.weight"].shape[0])[None]}
+
+
+@pytest.mark.parametrize("kind", [None, "text_encoder"])
+def test_an_encoder_saved_with_its_parts_beside_it(pipeline: Any, other: Any, tmp_path: Path, kind: str | None) -> None:
+    path = saved(wrapped_encoder(other), tmp_path / "TextEncoder.pt")
+    assert same(open_foreign(path, "c", pipeline, kind=kind).tensors["text_encoder"], state(other, "text_encoder"))
+
+
+def test_parts_that_differ_from_the_encoder_are_refused(pipeline: Any, other: Any, tmp_path: Path) -> None:
+    tensors = wrapped_encoder(other)
+    tensors["final_layer_norm.weight"] = tensors["final_layer_norm.weight"] + 1e-3
+    refusal(saved(tensors, tmp_path / "TextEncoder.pt"), pipeline)
+    refusal(saved(tensors, tmp_path / "TextEncoder.pt"), pipeline, kind="text_encoder")
+
+
+# --- folders -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_holds_only_a_unet(pipeline: Any, other: Any, tmp_path: Path) -> None:
+    other.unet.save_pretrained(tmp_path / "mine" / "unet")
+    found = open_foreign(tmp_path / "mine", "c", pipeline)
+    assert same(found.tensors["unet"], state(other))
+    assert found.sha256 == folder_sha(tmp_path / "mine" / "unet")
+
+
+def test_a_trainings_folder_says_which_to_name(pipeline: Any, other: Any, tmp_path: Path) -> None:
+    for step in (500, 1000):
+        other.unet.save_pretrained(tmp_path / "run" / f"checkpoint-{step}" / "unet")
+    with pytest.raises(UsageError) as caught:
+        open_foreign(tmp_path / "run", "c", pipeline)
+    assert str(tmp_path / "run" / "checkpoint-500") in caught.value.hint
+    assert same(open_foreign(tmp_path / "run" / "checkpoint-500", "c", pipeline).tensors["unet"], state(other))
+
+
+@pytest.mark.parametrize("name", ["unet.pt", "unet.safetensors", "erased-cat,dog.pt", "ü =x.pt", "-on.pt"])
+def test_a_folder_with_one_file_is_that_file(pipeline: Any, other: Any, tmp_path: Path, name: str) -> None:
+    (tmp_path / "uce_models").mkdir()
+    path = saved(state(other), tmp_path / "uce_models" / name)
+    found = open_foreign(tmp_path / "uce_models", "c", pipeline)
+    assert same(found.tensors["unet"], state(other))
+    assert found.sha256 == file_sha(path)
+    saved(state(other), tmp_path / "uce_models" / "other.pt")
+    assert "other.pt" in refusal(tmp_path / "uce_models", pipeline)
+
+
+@pytest.mark.parametrize("shard", [None, "4KB"])
+def test_a_variant_in_one_file_or_in_parts(pipeline: Any, other: Any, tmp_path: Path, shard: str | None) -> None:
+    half = copy.deepcopy(other.unet).half()
+    half.save_pretrained(tmp_path / "unet", variant="fp16", **({"max_shard_size": shard} if shard else {}))
+    assert (tmp_path / "unet" / "diffusion_pytorch_model.safetensors.index.fp16.json").is_file() == bool(shard)
+    found = open_foreign(tmp_path / "unet", "c", pipeline)
+    assert same(found.tensors["unet"], {name: value.half() for name, value in state(other).items()})
+    if shard:
+        part = sorted((tmp_path / "unet").glob("*.safetensors"))[0]
+        part.unlink()
+        assert part.name in refusal(tmp_path / "unet", pipeline)
+
+
+@pytest.mark.parametrize("name", ["unet", "unet.weights", "unet.safetensors.part", "model.state"])
+@pytest.mark.parametrize("form", ["pickle", "safetensors"])
+def test_a_file_is_told_by_its_content(pipeline: Any, other: Any, tmp_path: Path, name: str, form: str) -> None:
+    (torch.save if form == "pickle" else save_file)(state(other), tmp_path / name)
+    assert same(open_foreign(tmp_path / name, "c", pipeline).tensors["unet"], state(other))
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 10\n", "a git-lfs pointer"),
+    (b"<!DOCTYPE html><html><head>", "a web page"), (b"\n <html lang=en>", "a web page"), (b"", "an empty file"),
+    (b'{"error": "not found"}', "JSON"), (b"\0" * 4096, "zeros"), (b"PK\x03\x04" + b"\0" * 100, "cut off"),
+    (b"GGUF" + b"\0" * 100, "a GGUF file"), (b"\x89PNG\r\n" + b"\0" * 100, "a picture"), (b"Not found\nsorry, nothing", "a text"),
+    ((2**40).to_bytes(8, "little") + b"{" + b"x" * 100, ""), ((10).to_bytes(8, "little") + b'{"a":{}', "cut off"),
+    ((60).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}     ' + b"\0" * 20, "cut off"),
+])  # fmt: skip
+@pytest.mark.parametrize("name", ["pointer.pt", "pointer.safetensors"])
+def test_what_is_no_weights_is_said(pipeline: Any, tmp_path: Path, content: bytes, said: str, name: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert said in refusal(tmp_path / name, pipeline)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("nowhere", path)])
+def test_a_fifo_is_not_waited_for(pipeline: Any, tmp_path: Path, make: Callable[[Path], None]) -> None:
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "x.pt", tmp_path / "folder" / "x.safetensors"):
+        make(path)
+    assert refusal(tmp_path / "x.pt", pipeline)
+    assert refusal(tmp_path / "folder", pipeline)
+
+
+# --- adapters of peft and of old versions ------------------------------------------------------------------------------------
+
+
+def saved_by_peft(module: Any, folder: Path, targets: list[str], **settings: Any) -> tuple[Path, State]:
+    """A folder of peft's own with random matrices, and B A by module, in float32."""
+    model = PeftModel(copy.deepcopy(module), LoraConfig(target_modules=targets, **settings))
+    torch.manual_seed(5)
+    for name, value in model.named_parameters():
+        if "lora_" in name:
+            nn.init.normal_(value)
+    model.save_pretrained(folder)
+    saved_names = load_file(folder / "adapter_model.safetensors")
+    matrices = {name.removeprefix("base_model.model."): value for name, value in saved_names.items()}
+    modules = {name.split(".lora_A")[0] for name in matrices if ".lora_A" in name}
+    return folder, {name: matrices[f"{name}.lora_B.weight"] @ matrices[f"{name}.lora_A.weight"] for name in modules}
+
+
+@pytest.mark.parametrize("form", ["folder", "file"])
+@pytest.mark.parametrize(("settings", "scale"), [
+    ({"r": 4, "lora_alpha": 1}, 0.25), ({"r": 2, "lora_alpha": 6}, 3.0), ({"r": 4, "lora_alpha": 4, "use_rslora": True}, 2.0),
+    ({"r": 2, "lora_alpha": 2, "rank_pattern": {"to_k": 4}, "alpha_pattern": {"to_k": 4}}, 1.0),
+])  # fmt: skip
+def test_an_adapter_of_pefts_is_fused_to_the_bit(
+    pipeline: Any, tmp_path: Path, form: str, settings: dict[str, Any], scale: float
+) -> None:
+    path, products = saved_by_peft(pipeline.unet, tmp_path / "peft_lora", TARGETS, **settings)
+    path = path / "adapter_model.safetensors" if form == "file" else path
+    found = open_foreign(path, "c", pipeline)
+    own = state(pipeline)
+    wanted = {f"{name}.weight": own[f"{name}.weight"] + scale * product for name, product in products.items()}
+    assert same(found.tensors["unet"], wanted)
+    assert (found.passport.kind, found.passport.format) == ("lora", "peft, safetensors")
+
+
+@pytest.mark.parametrize("spelled", [True, False])
+def test_an_adapter_of_pefts_for_the_text_encoder(pipeline: Any, tmp_path: Path, spelled: bool) -> None:
+    """transformers once had `text_model.` before a text encoder's names."""
+    path, products = saved_by_peft(pipeline.text_encoder, tmp_path / "lora", ["q_proj", "v_proj"], r=2, lora_alpha=2)
+    if spelled:
+        file = path / "adapter_model.safetensors"
+        plain = {name.replace("text_model.", ""): value for name, value in load_file(file).items()}
+        save_file({name.replace(".model.", ".model.text_model.", 1): value for name, value in plain.items()}, file)
+    found = open_foreign(path, "c", pipeline)
+    own = state(pipeline, "text_encoder")
+    assert same(found.tensors["text_encoder"], {f"{n}.weight": own[f"{n}.weight"] + product for n, product in products.items()})
+
+
+def test_an_adapter_of_another_model_names_the_module(pipeline: Any, tmp_path: Path) -> None:
+    path, _ = saved_by_peft(pipeline.unet, tmp_path / "lora", TARGETS, r=2)
+    file = path / "adapter_model.safetensors"
+    save_file({name.replace("down_blocks.0", "down_blocks.7"): value for name, value in load_file(file).items()}, file)
+    assert "down_blocks.7" in refusal(path, pipeline)
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"peft_type": "LOHA"}, "LOHA"), ({"r": 3}, ""), ({"r": 10**6}, "sets 'r'"), ({"bias": "all"}, "sets 'bias'"),
+    ({"init_lora_weights": "pissa"}, "sets 'init_lora_weights'"), ({"megatron_config": {"x": 1}}, "sets 'megatron_config'"),
+    ({"target_modules": ["to_q"]}, ""), ({"modules_to_save": ["conv_in"]}, "sets 'modules_to_save'"), ({"lora_alpha": "x"}, ""),
+])  # fmt: skip
+def test_a_configuration_of_pefts_that_does_not_fit_is_refused(
+    pipeline: Any, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    path, _ = saved_by_peft(pipeline.unet, tmp_path / "lora", TARGETS, r=2)
+    config = json.loads((path / "adapter_config.json").read_text())
+    (path / "adapter_config.json").write_text(json.dumps(config | change))
+    assert said in refusal(path, pipeline)
+
+
+def test_an_adapter_of_pefts_without_its_configuration_says_so(pipeline: Any, tmp_path: Path) -> None:
+    path, _ = saved_by_peft(pipeline.unet, tmp_path / "lora", TARGETS, r=2)
+    (path / "adapter_config.json").unlink()
+    assert "adapter_config.json is missing" in refusal(path / "adapter_model.safetensors", pipeline)
+
+
+def test_matrices_of_old_attention_processors(pipeline: Any, tmp_path: Path) -> None:
+    """diffusers up to 0.17 saved them with `save_attn_procs`, without a scale."""
+    unet, _ = adapted(pipeline, rank=2, alpha=2)
+    old = {}
+    for name, value in get_peft_model_state_dict(unet).items():
+        module, side = name.removesuffix(".weight").split(".lora_")
+        head, _, leaf = module.rpartition(".")
+        old[f"{head}.processor.{leaf}_lora.{'down' if side == 'A' else 'up'}.weight"] = value.contiguous()
+    found = open_foreign(saved(old, tmp_path / "pytorch_lora_weights.bin"), "c", pipeline)
+    assert close(found.tensors["unet"], expected(pipeline, unet, 1.0))
+
+
+@pytest.mark.parametrize(("name", "said"), [
+    ("lora_unet_down_blocks_0_attn1_to_q.hada_w1_a", "a LoHa"), ("lora_unet_mid_block.lokr_w1", "a LoKr"),
+    ("emb_params", "a textual inversion's embedding"), ("lora_unet_mid_block.oft_blocks", "an OFT"),
+])  # fmt: skip
+def test_adapters_of_other_kinds_are_named(pipeline: Any, tmp_path: Path, name: str, said: str) -> None:
+    assert said in refusal(saved({name: torch.ones(2, 2)}, tmp_path / "other.safetensors"), pipeline)

@@ -18,7 +18,7 @@ from scipy import linalg, ndimage
 
 from srbench.errors import CellError, MissingError, UsageError
 from srbench.scorers import _files, _lpips, _sets
-from srbench.scorers._files import File, fetched, read_pickle
+from srbench.scorers._files import File, fetched, read_state
 from srbench.scorers.fid import Fid
 from srbench.scorers.lpips import LpipsNative
 from srbench.scorers.pocket_perceptual import distance
@@ -242,10 +242,10 @@ def test_a_damaged_file_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
     with pytest.raises(UsageError, match="not a file of weights"):
-        read_pickle(path)
+        read_state(path)
 
 
 def test_weights_without_names_are_refused(tmp_path: Path) -> None:
     torch.save([torch.zeros(2)], tmp_path / "weights.pth")
-    with pytest.raises(UsageError, match="no named weights"):
-        _files.read_pickle(tmp_path / "weights.pth")
+    with pytest.raises(UsageError, match="holds no tensors by name"):
+        _files.read_state(tmp_path / "weights.pth")

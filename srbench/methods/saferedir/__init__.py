@@ -5,9 +5,7 @@ the embedding where it finds the concept. `paper` is the method as described, `u
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import pickle
 import shlex
 import time
 from collections.abc import Iterator
@@ -17,14 +15,14 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
+from srbench.backbones import weights
+from srbench.backbones.folder import MAX_BYTES
 from srbench.backbones.pipelines import prompt_width, unpack
-from srbench.catalog.prompts import LFS_MARK
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import CellError, MissingError, UsageError
+from srbench.files import kind_of_path, read_json
 from srbench.methods import base
 from srbench.methods.base import denoiser
 from srbench.methods.guidance import LATENTS, PROMPT, TIMESTEP, argument, check_batch, with_argument
@@ -252,30 +250,21 @@ def locate(backbone: base.BackboneInfo, concept: ConceptSpec, given: str | None)
 
 def _read_card(path: Path) -> dict[str, Any]:
     card = path.parent / CARD
-    if not card.is_file():
+    if kind_of_path(card) == "nothing":
         return {}
-    try:
-        read = json.loads(card.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{card} is not a redirector's card: {error}", "Train the redirector again.") from error
-    if not isinstance(read, dict):
+    read = read_json(card, "Train the redirector again.", MAX_BYTES)
+    if not isinstance(read, dict) or not isinstance(read.get("concepts", []), list):
         raise UsageError(f"{card} is not a redirector's card", "Train the redirector again.")
     return read
 
 
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
     """State dict and the sha256 of the file. A pickle is read with `weights_only`, so nothing in it is executed."""
-    raw = path.read_bytes()
-    if raw.startswith(LFS_MARK):
-        raise UsageError(f"{path} is a git-lfs pointer, not the weights", "Run `git lfs pull` in its clone, or download it.")
-    try:
-        state = load_safetensors(raw) if path.suffix == SAFE else torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        hint = "Use safetensors or a plain state dict."
-        raise UsageError(f"{path} is not a file of weights and was not opened", hint) from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UsageError(f"{path} holds something else than weights", "Use safetensors or a plain state dict.")
-    return state, hashlib.sha256(raw).hexdigest()
+    state = weights.tensors(path)
+    bad = weights.not_finite(state)
+    if bad:
+        raise UsageError(f"{path}: {bad[0]} has values that are not numbers", "Train or fetch the redirector again.")
+    return state, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _check_card(card: dict[str, Any], path: Path, backbone: base.BackboneInfo, concept: ConceptSpec) -> None:
@@ -302,13 +291,24 @@ def _check_names(state: dict[str, Tensor], module: SafeRedir, path: Path) -> Non
 def _build(state: dict[str, Tensor], card: dict[str, Any], path: Path) -> SafeRedir:
     """The network with its weights, float32. Without a card the sizes are the released ones."""
     try:
-        module = SafeRedir(Sizes.model_validate(card.get("sizes", {})))
+        sizes = Sizes.model_validate(card.get("sizes", {}))
+        _check_bulk(state, sizes, path)
+        module = SafeRedir(sizes)
         _check_names(state, module, path)
         module.load_state_dict({key: v.float() if v.is_floating_point() else v for key, v in state.items()})
     except (ValidationError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"the weights in {path} do not fit SafeRedir ({reason})", f"Its {CARD} must give its sizes.") from error
     return module.eval().requires_grad_(False)
+
+
+def _check_bulk(state: dict[str, Tensor], sizes: Sizes, path: Path) -> None:
+    """The card describes no more numbers than the file holds, before room for them is made."""
+    with torch.device("meta"):
+        described = sum(value.numel() for value in SafeRedir(sizes).state_dict().values())
+    held = sum(value.numel() for value in state.values())
+    if described > 2 * held:
+        raise UsageError(f"{path} holds {held:,} numbers, and its card's sizes need {described:,}", "Train the redirector again.")
 
 
 def _check_fit(sizes: Sizes, pipeline: Any) -> None:

@@ -12,6 +12,9 @@ from typing import Any
 
 import torch
 
+from srbench.backbones import weights
+from srbench.errors import UsageError
+
 FOLDER = ".partial"
 
 
@@ -47,7 +50,9 @@ class Partial:
         path = self.folder / f"{part}.pt"
         if not path.is_file():
             return None
-        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        found = weights.unpickled(path)
+        if not isinstance(found, dict) or not isinstance(found.get("seconds"), float | int):
+            raise UsageError(f"{path}: not a part of a training", f"Remove {self.folder}, and train again.")
         self.seconds += found["seconds"]
         return found
 

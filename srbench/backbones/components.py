@@ -1,0 +1,192 @@
+"""Opens a pipeline's folder component by component, and reads the report that the libraries give of each.
+
+diffusers and transformers fill what they do not find with random numbers, leave out what they do not know, and make a
+tokenizer without a vocabulary; all of that with a warning at most. Here each of these is an error.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from srbench.backbones import tokenizers, weights
+from srbench.backbones.folder import ENCODERS, FETCH, TOKENIZERS, Component, anatomy, weight_files
+from srbench.backbones.names import OLD_ATTENTION
+from srbench.backbones.places import WEIGHTS
+from srbench.backbones.weights import one_line
+from srbench.errors import UsageError
+
+NUMBERS_A_BYTE = 2
+"""At most, in weights of four bits."""
+POSITIONS = "position_ids"
+"""transformers before 4.31 stored 0, 1, 2, ... under this name; it is no weight, and now nowhere in a state dict."""
+
+
+def opened(folder: Path, family: str, dtype: torch.dtype, left_out: Mapping[str, Any]) -> Any:
+    """The pipeline of a folder, every component whole and every tokenizer tried.
+
+    left_out: components that the pipeline goes without. Raises `HalfHere` with a file that is missing, `UsageError` with the
+    names of tensors that are missing, unknown, of another shape or not numbers, or with what a tokenizer does wrong.
+    """
+    from diffusers import DiffusionPipeline
+
+    parts = anatomy(folder, family)
+    with quiet():
+        made = {name: _made(component, dtype) for name, component in parts.items()}
+        check_tokenizers(folder, made)
+        with one_line(f"{folder}: cannot be loaded as a diffusers pipeline"):
+            return DiffusionPipeline.from_pretrained(folder, local_files_only=True, **{**left_out, **made})
+
+
+def check(folder: Path, family: str) -> None:
+    """All that `opened` checks, with one component in memory at a time, in the numbers of its file. Raises as `opened` does."""
+    parts, kept = anatomy(folder, family), {}
+    with quiet():
+        for name, component in parts.items():
+            made = _made(component, None)
+            kept[name] = made if name in TOKENIZERS else _EncoderFacts(made) if name in ENCODERS else None
+        check_tokenizers(folder, kept)
+
+
+class _EncoderFacts:
+    """What a tokenizer is compared with, without the weights."""
+
+    def __init__(self, encoder: Any) -> None:
+        self.config = copy.deepcopy(encoder.config)
+        self._words = encoder.get_input_embeddings().num_embeddings
+
+    def get_input_embeddings(self) -> Any:
+        with torch.device("meta"):
+            return torch.nn.Embedding(self._words, 1)
+
+
+def check_tokenizers(folder: Path, made: Mapping[str, Any]) -> None:
+    """Every tokenizer with the encoder that reads its numbers. Raises `UsageError`."""
+    for encoder, tokenizer in zip(ENCODERS, TOKENIZERS, strict=True):
+        if made.get(tokenizer) is not None and made.get(encoder) is not None:
+            with one_line(f"{folder / tokenizer}: cannot be used"):
+                tokenizers.check(made[tokenizer], made[encoder], str(folder / tokenizer))
+
+
+def _made(component: Component, dtype: torch.dtype | None) -> Any:
+    """One component, whole. dtype: None keeps the file's."""
+    cls = _class(component)
+    with one_line(f"{component.folder}: cannot be loaded as {component.cls}"):
+        _check_types(cls, component)
+        if not issubclass(cls, torch.nn.Module):
+            return cls.from_pretrained(component.folder, local_files_only=True)
+        _check_bulk(cls, component)
+        _check_twins(cls, component)
+        variant = {"variant": component.variant} if component.variant else {}
+        kind = {"dtype": dtype} if dtype is not None else {"dtype": "auto"} if component.library == "transformers" else {}
+        made, report = cls.from_pretrained(
+            component.folder, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True, **kind, **variant
+        )
+    check_whole(made, report, str(component.folder))
+    return made
+
+
+def _check_types(cls: Any, component: Component) -> None:
+    """No text or list stands where diffusers has a number. Raises `UsageError`."""
+    if component.library != "diffusers":
+        return
+    config = cls.load_config(component.folder, local_files_only=True)
+    for name, parameter in inspect.signature(cls.__init__).parameters.items():
+        number = isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool)
+        if number and isinstance(config.get(name), str | dict):
+            raise UsageError(f"{component.folder}: its configuration's '{name}' is no number but {config[name]!r:.60}", FETCH)
+
+
+def _check_twins(cls: Any, component: Component) -> None:
+    """No tensor stands in the files under two names, of which the library would take one. Raises `UsageError`."""
+    prefixes = {"text_model.", f"{getattr(cls, 'base_model_prefix', '') or 'text_model'}."}
+    seen: dict[str, str] = {}
+    for name in _tensor_names(component):
+        plain = name
+        for prefix in prefixes:
+            plain = plain.removeprefix(prefix)
+        for old, new in OLD_ATTENTION.items():
+            plain = plain.replace(old, new)
+        if plain in seen:
+            raise UsageError(f"{component.folder}: holds one tensor under two names ({seen[plain]} and {name})", FETCH)
+        seen[plain] = name
+
+
+def _tensor_names(component: Component) -> list[str]:
+    """Names in the files of weights that the library reads."""
+    files = weight_files(component.folder, component.variant, component.library)
+    return [name for file in files for name in weights.names(file)]
+
+
+def _check_bulk(cls: Any, component: Component) -> None:
+    """The configuration describes no more than the files can hold: nothing of absurd size is reserved. Raises `UsageError`."""
+    with torch.device("meta"):
+        if component.library == "diffusers":
+            sketch = cls.from_config(cls.load_config(component.folder, local_files_only=True))
+        else:
+            sketch = cls(cls.config_class.from_pretrained(component.folder, local_files_only=True))
+    described = sum(value.numel() for value in sketch.state_dict().values())
+    held = sum(path.stat().st_size for path in component.folder.iterdir() if path.suffix in WEIGHTS)
+    if described > NUMBERS_A_BYTE * held:
+        raise UsageError(
+            f"{component.folder}: its config.json describes {described:,} numbers, and its weights have {held:,} bytes", FETCH
+        )
+
+
+def check_whole(network: torch.nn.Module, report: Mapping[str, Any], where: str) -> None:
+    """A library found a place for every tensor of the file and a tensor for every place. Raises `UsageError`."""
+    wrong = weights.of_report(report)
+    if wrong:
+        raise UsageError(f"{where}: {wrong}", f"The weights are not those that its config.json describes. {FETCH}")
+    state = network.state_dict()
+    empty = [name for name, value in state.items() if value.is_meta]
+    if empty:
+        raise UsageError(f"{where}: {weights.difference(missing=empty)}", FETCH)
+    bad = weights.not_finite(state)
+    if bad:
+        raise UsageError(f"{where}: values of {min(bad)} are not numbers ({len(bad)} such tensors)", FETCH)
+
+
+def _class(component: Component) -> Any:
+    """The class, of a kind that its place in the pipeline needs. Raises `UsageError`."""
+    import diffusers
+    import transformers
+    from diffusers import ModelMixin, SchedulerMixin
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    cls = getattr({"diffusers": diffusers, "transformers": transformers}[component.library], component.cls, None)
+    kind = (
+        SchedulerMixin if component.name == "scheduler" else PreTrainedTokenizerBase if component.name in TOKENIZERS
+        else PreTrainedModel if component.name in ENCODERS else ModelMixin
+    )  # fmt: skip
+    if not isinstance(cls, type) or not issubclass(cls, kind):
+        what = "no such class" if cls is None else f"no {kind.__name__}"
+        raise UsageError(f"{component.folder}: {component.library} has {what} '{component.cls}'", "It is another model's.")
+    return cls
+
+
+# --- libraries --------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """The libraries print no reports and no bars inside: what they say is read, and said by us."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    # The missing safety checker is what a benchmark of unlearning wants; `srbench run` says so in its header.
+    diffusers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(transformers_logging.CRITICAL)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)

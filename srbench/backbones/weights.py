@@ -1,0 +1,270 @@
+"""Files of weights: told by what they begin with, not by their names, and never more than tensors.
+
+A message names the cause that was looked at: a git-lfs pointer, a web page, an empty file, a download that was cut off, a
+pickle that would run code. Pickles are read with `weights_only`, and there is no switch for anything else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from srbench.errors import SrbenchError, UsageError
+from srbench.files import kind_of_path, printable
+
+AGAIN = "Fetch it again."
+SAFETENSORS, PICKLE = "safetensors", "pickle (weights only)"
+NO_SWITCH = "Convert it to safetensors where you trust its maker; srbench has no switch that runs a pickle's code."
+REPORTS = ("missing_keys", "unexpected_keys", "mismatched_keys")
+POSITIONS = "position_ids"
+"""transformers before 4.31 stored 0, 1, 2, ... under this name; it is no weight, and now nowhere in a state dict."""
+COUNTER = "num_batches_tracked"
+"""Of a normalisation in training; files from before torch 0.4.1 lack it, and no number depends on it."""
+_MOST_HEADER = 100_000_000
+"""Bytes of a safetensors header, the format's own limit."""
+_TEXTS = {b"<!doctype": "a web page", b"<html": "a web page", b"<?xml": "XML", b"version https://git-lfs": "a git-lfs pointer"}
+_OTHERS = {
+    b"GGUF": "a GGUF file", b"\x89PNG": "a picture", b"\xff\xd8\xff": "a picture", b"\x89HDF": "an HDF5 file",
+    b"\x1f\x8b": "a gzip archive", b"7z\xbc\xaf": "a 7-zip archive", b"Rar!": "a rar archive", b"\xfd7zXZ": "an xz archive",
+    b"\x93NUMPY": "a numpy array", b"\x08\x07\x12": "an ONNX file", b"\x28\xb5\x2f\xfd": "a zstd archive",
+}  # fmt: skip
+"""First bytes -> what such a file is; srbench reads none of them as weights."""
+
+
+def named(path: Path) -> tuple[dict[str, Any], str]:
+    """What a file of weights holds by name, and the form that it is in. Raises `UsageError` with the cause."""
+    form = form_of(path)
+    found = _mapped(path) if form == SAFETENSORS else unpickled(path)
+    if not isinstance(found, Mapping):
+        raise UsageError(f"{path}: holds no tensors by name, but a {type(found).__name__}", "Give a plain state dict.")
+    return dict(found), form
+
+
+def tensors(path: Path) -> dict[str, Tensor]:
+    """Named tensors of a file, and nothing else in it. Raises `UsageError`."""
+    found, _ = named(path)
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise UsageError(f"{path}: '{printable(str(name))[:80]}' is no tensor", "Give a plain state dict.")
+    return {name: value.detach() for name, value in found.items()}
+
+
+def names(path: Path) -> list[str]:
+    """The tensors' names in a file. Raises `UsageError` with the cause where it is none of weights."""
+    if form_of(path) != SAFETENSORS:
+        return [name for name, value in named(path)[0].items() if isinstance(value, Tensor)]
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    return [name for name in _header(path, length) if name != "__metadata__"]
+
+
+def _refusal(path: Path, cause: str, hint: str = AGAIN) -> UsageError:
+    return UsageError(f"{path}: not a file of weights ({cause})", hint)
+
+
+# --- forms ------------------------------------------------------------------------------------------------------------------
+
+
+def form_of(path: Path) -> str:
+    """`SAFETENSORS` or `PICKLE`, by the first bytes. Raises `UsageError` that says what the file is instead."""
+    kind = kind_of_path(path)
+    if kind != "file":
+        what = "there is no such file" if kind == "nothing" else f"a {kind}, not a file"
+        raise UsageError(f"{path}: {what}", "Check the path.")
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+        size = path.stat().st_size
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})", "Check its permissions.") from error
+    other = _other(head)
+    if other:
+        hint = "Run `git lfs pull` in its clone, or download the file itself." if "git-lfs" in other else AGAIN
+        raise _refusal(path, other, hint)
+    if head.startswith(b"PK"):
+        _check_zip(path)
+        return PICKLE
+    if head[:1] == b"\x80" and head[8:9] != b"{":
+        return PICKLE
+    if _is_safetensors(path, head, size):
+        return SAFETENSORS
+    return PICKLE  # torch's oldest form and Python's first pickles have no mark
+
+
+def _other(head: bytes) -> str:
+    """What a file is that is none of weights; empty where it may be one."""
+    if not head:
+        return "an empty file"
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    text = next((what for mark, what in _TEXTS.items() if start.startswith(mark)), "")
+    if text:
+        return text
+    other = next((what for mark, what in _OTHERS.items() if head.startswith(mark)), "")
+    if other:
+        return other
+    if not head.strip(b"\0"):
+        return "zeros from its start on (a download that did not begin)"
+    if start[:1] in (b"{", b"[") and head[8:9] != b"{":
+        return "JSON"
+    return "a text" if _is_text(head) and b"\n" in head else ""
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether all of it is plain text, and not Python's oldest pickle, which is text, too."""
+    readable = all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
+    return len(head) > 16 and readable and not head.startswith((b"(", b"c", b"]"))
+
+
+def _is_safetensors(path: Path, head: bytes, size: int) -> bool:
+    """Whether it begins as such a file does. Raises `UsageError` where it is cut off."""
+    length = int.from_bytes(head[:8], "little")
+    if head[8:9] != b"{" or not 2 <= length <= _MOST_HEADER:
+        if path.suffix == ".safetensors":
+            raise _refusal(path, "damaged, it does not begin as a safetensors file does")
+        return False
+    if size < 8 + length:
+        raise _refusal(path, f"cut off, its list of tensors has {length} bytes and the file {size}")
+    end = 8 + length + _last_byte(path, length)
+    if size != end:
+        what = "cut off" if size < end else "longer than its list of tensors says"
+        raise _refusal(path, f"{what}, {end} bytes are expected and {size} are there")
+    return True
+
+
+def _last_byte(path: Path, length: int) -> int:
+    """Where the last tensor ends, counted from the end of the list. Raises `UsageError` for a list that is damaged."""
+    header = _header(path, length)
+    places = [entry.get("data_offsets") for name, entry in header.items() if name != "__metadata__" and isinstance(entry, dict)]
+    ends = [each[1] for each in places if isinstance(each, list) and len(each) == 2 and isinstance(each[1], int)]
+    if len(ends) != len(places):
+        raise _refusal(path, "damaged, its list of tensors gives no places")
+    return max(ends, default=0)
+
+
+def _header(path: Path, length: int) -> dict[str, Any]:
+    with path.open("rb") as file:
+        file.seek(8)
+        raw = file.read(length)
+    try:
+        header = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise _refusal(path, "damaged, its list of tensors is not JSON") from error
+    if not isinstance(header, dict):
+        raise _refusal(path, "damaged, its list of tensors is none")
+    return header
+
+
+def _check_zip(path: Path) -> None:
+    """Raises `UsageError` for a zip file that is cut off, or that torch did not write."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise _refusal(path, "cut off or damaged, a zip file without its table of contents") from error
+    if not any(name.endswith("data.pkl") for name in names):
+        inside = f" (it holds {printable(names[0])[:60]}, ...)" if names else ""
+        raise _refusal(path, f"a zip archive that torch did not write{inside}", "Unpack it, and name the file in it.")
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------------
+
+
+def _mapped(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise _refusal(path, f"damaged: {first_line(error)}") from error
+
+
+def unpickled(path: Path) -> Any:
+    """What torch saved, if it is tensors and plain containers. Raises `UsageError`; nothing in the file is executed."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged or hostile stream makes the reader raise
+        foreign = re.search(r"(?:GLOBAL|global|class|function):? `?([\w.]+\.[\w.]+)`? (?:was not|is not|that|whose)", str(error))
+        what = f"a pickle that holds more than tensors: {foreign[1]}" if foreign else "damaged, or holds more than tensors"
+        raise _refusal(path, f"{what}; it was not opened", NO_SWITCH) from error
+
+
+# --- what a library made of it ------------------------------------------------------------------------------------------------
+
+
+def difference(missing: Iterable[str] = (), unexpected: Iterable[str] = (), mismatched: Iterable[str] = ()) -> str:
+    """What a library's report of loading says, as part of a message; empty where it found everything."""
+    kinds = {"missing": missing, "not known": unexpected, "of another shape": mismatched}
+    found = {what: sorted(map(str, names)) for what, names in kinds.items()}
+    return ", ".join(f"{_tensors(len(names))} {what} ({_some(names)})" for what, names in found.items() if names)
+
+
+def _tensors(count: int) -> str:
+    return "1 tensor is" if count == 1 else f"{count} tensors are"
+
+
+def of_report(report: Mapping[str, Any]) -> str:
+    """What a library's report of loading says is wrong, for a message; empty where it found everything.
+
+    report: as `output_loading_info=True` gives it. Position buffers of old versions are no weights.
+    """
+    missing, unexpected, mismatched = (list(report.get(kind) or ()) for kind in REPORTS)
+    names = [each[0] if isinstance(each, tuple) else each for each in mismatched]
+    found = difference(missing, [name for name in unexpected if not str(name).endswith(POSITIONS)], names)
+    errors = report.get("error_msgs")
+    return found or (first_line(Exception(errors[0])) if errors else "")
+
+
+def _some(names: list[str]) -> str:
+    return printable(names[0])[:100] + (", ..." if len(names) > 1 else "")
+
+
+def not_finite(state: Mapping[str, Any]) -> list[str]:
+    """Names of tensors with values that are not numbers."""
+    return [
+        name for name, value in state.items()
+        if isinstance(value, Tensor) and value.is_floating_point() and not bool(value.isfinite().all())
+    ]  # fmt: skip
+
+
+def fill(network: torch.nn.Module, state: Mapping[str, Any], what: str, hint: str) -> None:
+    """Load `state` into a network that it fits to the last name, shape and number.
+
+    what: what messages call the file. Raises `UsageError` with the names that do not fit.
+    """
+    own = network.state_dict()
+    same = own.keys() & state.keys()
+    shapes = [name for name in same if getattr(state[name], "shape", None) != own[name].shape]
+    missing = [name for name in own.keys() - state.keys() if not name.endswith(COUNTER)]
+    wrong = difference(missing, state.keys() - own.keys(), shapes)
+    if wrong:
+        raise UsageError(f"{what}: {wrong}", hint)
+    bad = not_finite(state)
+    if bad:
+        raise UsageError(f"{what}: values of {_some(sorted(bad))} are not numbers", hint)
+    network.load_state_dict({**{name: value for name, value in own.items() if name.endswith(COUNTER)}, **state})
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a library's message, short."""
+    text = str(error).strip()
+    return printable(text.splitlines()[0])[:120] if text else type(error).__name__
+
+
+@contextmanager
+def one_line(what: str, hint: str = "") -> Iterator[None]:
+    """Whatever a library raises inside is one `UsageError`: `what`, with the first line of its reason as the hint's start."""
+    try:
+        yield
+    except SrbenchError:
+        raise
+    except Exception as error:  # the libraries index names and configurations without a check
+        reason = first_line(error)
+        raise UsageError(what, f"{reason} {hint}".strip()) from error
