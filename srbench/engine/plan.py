@@ -63,13 +63,15 @@ class RunRequest:
     """The user's copy of the one suite; the suite itself where none is named."""
     accept_prompts: bool = False
     categories: tuple[str, ...] = ()
+    columns: tuple[tuple[str, str], ...] = ()
+    """(row field, column of `prompts` that holds it)."""
     sweep: str | None = None
     """`METHOD.OPTION=V1,V2,...`: a variant for each value."""
 
     @property
     def given(self) -> sources.Given:
         """What is asked of the suites' rows."""
-        return sources.Given(self.prompts, self.accept_prompts, self.categories)
+        return sources.Given(self.prompts, self.accept_prompts, self.categories, self.columns)
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ class Cell:
     """Rows as they were read, and what has to be said of them."""
     prompts: Path | None = None
     """The user's copy that they were read from."""
+    columns: tuple[tuple[str, str], ...] = ()
+    """(row field, its column) where the user named one."""
     n_loaded: int = 0
     n_excluded: int = 0
     rows: list[PlannedRow] = field(default_factory=list)
@@ -269,14 +273,14 @@ def _untrained(cell: Cell, kept: Sequence[Row], used: frozenset[str]) -> tuple[R
 
 def _screened(cell: Cell, edition: Edition, rows: Sequence[Row]) -> tuple[Row, ...]:
     """The rows that may be encoded, and the cell's counts. Raises `MissingError` where hidden targets cannot be screened."""
-    cell.sensitive = screen.sensitive(cell.concept, cell.suite, rows)
+    cell.sensitive = screen.sensitive(cell.concept, cell.suite, rows, cell.found.others)
     lacking = screen.untargeted(rows) if cell.sensitive and edition.hidden else 0
     if lacking:
         raise MissingError(
             f"{lacking} rows of suite '{cell.suite.name}' hide what they stand for, and it is not known: they cannot be screened",
             "Sensitive runs need it: give --prompts a copy with a column 'target', and --accept-prompts.",
         )
-    kept = screen.admissible(rows) if cell.sensitive else tuple(rows)
+    kept = screen.admissible(rows, cell.found.others) if cell.sensitive else tuple(rows)
     cell.n_loaded, cell.n_excluded = len(rows), len(rows) - len(kept)
     cell.rows_sha = load.rows_sha(kept)
     return kept
@@ -288,7 +292,7 @@ def plan_cell(ready: Ready, preset: str, on: str, suite: SuiteSpec, concept: Con
     edition = load.edition(suite, family, concept.name, request.part, copy=request.prompts is not None)
     suite = suite.of(edition)
     protocol = load.protocol(request.protocol or edition.protocol or concept.families[family].protocol)
-    cell = Cell(preset, on, suite, concept, protocol, "", family, prompts=request.prompts)
+    cell = Cell(preset, on, suite, concept, protocol, "", family, prompts=request.prompts, columns=request.columns)
     cell.sensitive = screen.sensitive(concept, suite, ())
     judges = [part.scorer for part in load.parts(protocol)]
     cell.scorers = tuple(dict.fromkeys((*judges, *backbone.spec.describing, *request.scorers)))
@@ -345,7 +349,7 @@ def grid(methods: Sequence[str], on: Sequence[str]) -> list[tuple[str, str]]:
 def _suites(request: RunRequest) -> list[SuiteSpec]:
     """The suites by name, or the user's own file as one. Raises `UsageError` where one file is to be several suites."""
     if request.prompts and not request.suites:
-        return [sources.own(request.prompts)]
+        return [sources.own(request.prompts, dict(request.columns))]
     if request.prompts and len(request.suites) > 1:
         raise UsageError("--prompts is the copy of one suite", "Name one, or none: the file is then a suite of its own.")
     return [load.named("suite", name, load.suites()) for name in request.suites]

@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from srbench.catalog import load, plugins
+from srbench.catalog import load, plugins, prompts
 from srbench.catalog.specs import RowFile
 from srbench.cli.main import app
 from srbench.engine import attack as room
@@ -219,19 +219,19 @@ def test_pairs_are_read_from_json_and_json_lines(tmp_path: Path) -> None:
     lines, pairs = tmp_path / "pairs.jsonl", [{"unsafe": "a church", "safe": "a house"}, {"unsafe": "b", "safe": "c"}]
     lines.write_text("\n".join(map(json.dumps, pairs)))
     (tmp_path / "pairs.json").write_text(json.dumps(pairs))
-    wanted = [("a church", "a house"), ("b", "c")]
-    assert room.read_pairs(lines) == room.read_pairs(tmp_path / "pairs.json") == wanted
+    wanted = (("a church", "a house"), ("b", "c"))
+    assert prompts.read_pairs(lines).pairs == prompts.read_pairs(tmp_path / "pairs.json").pairs == wanted
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("", "no pair in it"), ("[]", "no pair in it"), ("{", "not a file of pairs"), ('{"unsafe": "a"}', "entry 1 is not a pair"),
-    ('[{"unsafe": "a", "safe": 1}]', "entry 1 is not a pair"),
+    ("", "the file is empty"), ("[]", "no pair in it"), ("{", "not JSON"), ('{"unsafe": "a"}', "no column 'safe'"),
+    ('[{"unsafe": "a", "safe": 1}]', "pair 1 .* has a number as its 'safe'"),
 ])  # fmt: skip
 def test_a_damaged_file_of_pairs_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_text(text)
     with pytest.raises(UsageError, match=message):
-        room.read_pairs(path)
+        prompts.read_pairs(path)
 
 
 @pytest.mark.parametrize("name", sorted(plugins.plugins("attacks")))

@@ -112,17 +112,20 @@ def test_pairs_file(tmp_path: Path) -> None:
     assert len(pairs.benign_train) == len(pairs.train)
 
 
-@pytest.mark.parametrize("line", ["{", '{"unsafe": "x"}', '{"unsafe": "x", "safe": "y", "more": 1}', "[]"])
+WRONG = ("{", '{"unsafe": "x"}', '{"unsafe": "x", "safe": null}', '{"unsafe": 1, "safe": "y"}', "[]", "3")
+
+
+@pytest.mark.parametrize("line", WRONG)
 def test_wrong_line_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_text('{"unsafe": "x", "safe": "y"}\n' + line)
-    with pytest.raises(UsageError, match=r"pairs\.jsonl:2: not a pair") as error:
+    with pytest.raises(UsageError, match=r"pairs\.jsonl: .*line 2") as error:
         read_pairs(path)
     assert "\n" not in error.value.message
 
 
 def test_missing_or_short_file(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="can not be read"):
+    with pytest.raises(UsageError, match="there is no such file"):
         read_pairs(tmp_path / "nothing.jsonl")
     (tmp_path / "short.jsonl").write_text('{"unsafe": "x", "safe": "y"}')
     with pytest.raises(UsageError, match="too few pairs"):
