@@ -132,9 +132,7 @@ def _loaded(
     others: prompts.Others
     if request.targets is not None:
         read = prompts.read(request.targets, chosen=columns)
-        # Where a row's target is attacked, its prompt is a text beside it.
-        others = {row.id: (*read.others.get(row.id, ()), row.prompt) for row in read.rows}
-        rows, source = read.rows, request.targets.name
+        rows, others, source = read.rows, read.others, request.targets.name
         for line in read.told:
             tell(line)
     else:

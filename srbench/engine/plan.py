@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from srbench.analysis.records import label
+from srbench.backbones import lengths
 from srbench.backbones.checkpoint import Checkpoint
 from srbench.backbones.loader import Backbone
 from srbench.catalog import load, plugins, screen, sources
@@ -27,10 +28,14 @@ from srbench.engine.prepare import (
     prepare_method,
 )
 from srbench.errors import CellError, MissingError, SrbenchError, UsageError
+from srbench.files import printable
 from srbench.methods.base import Artifact, Tell, quiet
 
 REFERENCE_METRICS = {"content_kept", "csdr"}
 FLOOR_METRICS = {"csdr_floor"}
+TEXT_FIELDS = {"prompt": "prompts", "negative_prompt": "negative prompts", "reference": "references"}
+"""A row's fields that are encoded, and what many of them are called."""
+SHOWN_IDS = 5
 ENCODER_SHA = "text_encoder_sha256"
 """Key in a row file's `meta`: the text encoder that its prompts were made against."""
 FLOOR_SEED_OFFSET = 1_000_003
@@ -221,6 +226,7 @@ class Ready:
     tell: Tell
     _known: dict[tuple[str, str, str], MethodOnConcept] = field(default_factory=dict)
     _found: dict[tuple[str, str], sources.Found] = field(default_factory=dict)
+    _lengths: dict[tuple[Row, ...], tuple[str, ...]] = field(default_factory=dict)
 
     def method(self, preset: str, concept: ConceptSpec, on: OnConcept) -> MethodOnConcept:
         """A preset on a checkpoint."""
@@ -251,6 +257,33 @@ class Ready:
         if key not in self._found:
             self._found[key] = sources.rows(suite, edition, self.request.given)
         return self._found[key]
+
+
+    def lengths(self, rows: tuple[Row, ...]) -> tuple[str, ...]:
+        """Flags of texts that the encoders do not read to their end, or not at all; once for all methods."""
+        if rows not in self._lengths:
+            self._lengths[rows] = _length_flags(self.backbone.pipeline, rows)
+        return self._lengths[rows]
+
+
+def _length_flags(pipeline: Any, rows: Sequence[Row]) -> tuple[str, ...]:
+    """Which texts of rows are cut, by the length of the backbone's own text encoders, and which have no token that they know."""
+    told = []
+    for name, kind in TEXT_FIELDS.items():
+        texts = {row.id: getattr(row, name) or "" for row in rows}
+        longer = lengths.cut(pipeline, texts.values())
+        for tokenizer, (limit, beyond) in longer.items():
+            where = f" of {tokenizer}" if len(lengths.limits(pipeline)) > 1 else ""
+            told.append(f"{kind} longer than {limit} tokens{where}, cut there by the encoder: {_ids(texts, beyond)}")
+        nothing = lengths.unread(pipeline, texts.values())
+        told += [f"{kind} in which a tokenizer knows no word: {_ids(texts, nothing)}"] if nothing else []
+    return tuple(told)
+
+
+def _ids(texts: Mapping[str, str], of: frozenset[str]) -> str:
+    """How many rows have one of some texts, and the ids of the first."""
+    ids = [name for name, text in texts.items() if text in of]
+    return f"{len(ids)} ({', '.join(map(printable, ids[:SHOWN_IDS]))}{', ...' if len(ids) > SHOWN_IDS else ''})"
 
 
 def _card(method: MethodOnConcept) -> dict[str, Any]:
@@ -301,6 +334,7 @@ def plan_cell(ready: Ready, preset: str, on: str, suite: SuiteSpec, concept: Con
         _check_encoder(suite, cell.found, backbone)
         kept = _screened(cell, edition, limited(cell.found.rows, request.limit))
         kept = _untrained(cell, kept, ready.trained(concept))
+        cell.found = replace(cell.found, flags=(*cell.found.flags, *ready.lengths(tuple(kept))))
         if not kept:
             raise CellError("no row is left to run", "The suite is empty, or every row was excluded.")
         under = ready.checkpoints.get(on, concept)
