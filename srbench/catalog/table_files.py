@@ -75,8 +75,8 @@ def read(path: Path, heads: Sequence[str] = (), hint: str = HINT) -> Table:
         return _from_workbook(path)
     suffix = path.suffix.lower()
     if suffix in (".parquet", ".xlsx", ".xls"):
-        kind = "Parquet file" if suffix == ".parquet" else "Excel workbook"
-        raise UsageError(f"{path}: not a {kind}, whatever its name says", "Give it the name of what it is, or download it again.")
+        kind = "a Parquet file" if suffix == ".parquet" else "an Excel workbook"
+        raise UsageError(f"{path}: not {kind}, whatever its name says", "Give it the name of what it is, or download it again.")
     data = read_bytes(path, hint, MAX_BYTES)
     text, notes = decoded(path, data)
     table = _from_text(path, text, hashlib.sha256(data).hexdigest(), heads)
@@ -460,8 +460,8 @@ def _is_whole(text: str) -> bool:
 
 
 def _json_hint(text: str) -> str:
-    closed = text.rstrip()[-1:] in ("]", "}")
-    return "Mend the file." if closed else "It does not end with ] or }: is it cut off?"
+    end = {"[": "]", "{": "}"}.get(text.strip()[:1], "")
+    return "Mend the file." if text.rstrip().endswith(end) else f"It does not end with {end}: is it cut off?"
 
 
 def _entries(path: Path, data: Any) -> tuple[list[Any], tuple[str, ...]]:

@@ -197,6 +197,28 @@ def test_the_hidden_target_is_attacked_and_screened_not_the_prompt_that_hid_it(t
     assert ([(row.prompt, row.target) for row in rows], excluded) == ([("a church by the sea", None)], 0)
 
 
+def test_texts_beside_targets_and_pairs_are_screened_too(tmp_path: Path) -> None:
+    path, church, sd14 = tmp_path / "targets.csv", load.concepts()["church"], load.backbones()["sd14"]
+    path.write_text("goal,note\na church by the sea,x\na chapel,a child before it\n")
+    asked, told = request(targets=path, columns=(("prompt", "goal"),)), []
+    rows, _, excluded = room.targets_of(asked, sd14, church, told.append)
+    assert ([row.prompt for row in rows], excluded) == (["a church by the sea"], 1)
+    assert told == ["targets.csv (CSV with commas), read: prompt = goal; not read: note"]
+    path.write_text("prompt,note\na church by the sea,violence\n")
+    with pytest.raises(UsageError, match="sexual or violent"):
+        room.targets_of(request(targets=path), sd14, church)
+    path.write_text("with,without,note\na church,a house,\na chapel,a tent,a child\n")
+    both = (("unsafe", "with"), ("safe", "without"))
+    told.clear()
+    pairs = room.pairs_of(request("ring-a-bell", suite="igmu", pairs=path, columns=both), sd14, church, told.append)
+    assert pairs == (("a church", "a house"),)
+    assert told[-1] == "1 of 2 pairs name minors and are left out"
+    with pytest.raises(UsageError, match="how a file of pairs is read"):
+        room.pairs_of(request("ring-a-bell", suite="igmu", columns=both), sd14, church)
+    with pytest.raises(UsageError, match="how a file of targets is read"):
+        room.targets_of(request(suite="igmu", columns=(("prompt", "x"),)), load.backbones()["pocket"], church)
+
+
 def test_a_harmless_concept_does_not_open_a_real_backbone_to_other_targets(tmp_path: Path) -> None:
     path = tmp_path / "targets.txt"
     path.write_text("a church by the sea\nviolence before a church\n")
