@@ -104,10 +104,11 @@ def _no_file(kind: str) -> str:
     return "there is no such file" if kind == "nothing" else f"a {kind}, not a file"
 
 
-def parse_json(data: bytes | str, where: str, hint: str = "", nan: bool = False) -> Any:
+def parse_json(data: bytes | str, where: str, hint: str = "", nan: bool = False, unique: bool = False) -> Any:
     """JSON as Python's values; a byte order mark is allowed.
 
     where: what messages call it. nan: whether `NaN` and `Infinity`, which JSON does not have and Python writes, are taken.
+    unique: whether a key that stands twice in an object is refused; else the last one counts.
     Raises `UsageError` with what is wrong: the encoding, the syntax, more than `MAX_DEPTH` levels, a number too long to read.
     """
     try:
@@ -117,7 +118,8 @@ def parse_json(data: bytes | str, where: str, hint: str = "", nan: bool = False)
     if _depth(text) > MAX_DEPTH:
         raise UsageError(f"{where}: nested more than {MAX_DEPTH} levels deep", hint)
     try:
-        return json.loads(text) if nan else json.loads(text, parse_constant=_no_constant)
+        constant, pairs = None if nan else _no_constant, _unique if unique else None
+        return json.loads(text, parse_constant=constant, object_pairs_hook=pairs)
     except json.JSONDecodeError as error:
         raise UsageError(f"{where}: not JSON ({error.msg}, line {error.lineno}, column {error.colno})", hint) from error
     except (ValueError, RecursionError) as error:  # an integer of more digits than Python reads; a constant
@@ -133,7 +135,17 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key '{printable(key)[:60]}' stands twice in an object")
+        found[key] = value
+    return found
+
+
+_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+"""A text, whole or to the end of what there is (never looked at twice: half of a long file may be one), or a bracket."""
 
 
 def _depth(text: str) -> int:

@@ -1,21 +1,26 @@
-"""Reads files of prompts, the user's own and published ones: CSV, JSON, Parquet or text, whatever their columns are called."""
+"""Reads files of prompts and of pairs, the user's own and published ones, whatever their columns are called.
+
+`table_files` reads the tables; here their columns become the fields of rows, and what was read as what is told in one line.
+"""
 
 from __future__ import annotations
 
-import csv
-import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from srbench.catalog import table_files
 from srbench.catalog.specs import Row, RowFile
+from srbench.catalog.table_files import Table, same_name, shown, texts_of
 from srbench.errors import UsageError, did_you_mean
 
 COLUMNS = {
     "prompt": ("prompt",),
-    "id": ("case_number", "id", "image_id"),
+    "id": ("case_number", "case_num", "id", "image_id"),
     "seed": ("evaluation_seed", "seed", "sd_seed"),
     "guidance": ("evaluation_guidance", "sd_guidance_scale", "guidance"),
     "category": ("category", "categories", "class"),
@@ -27,56 +32,133 @@ COLUMNS = {
     "height": ("sd_image_height", "height"),
 }
 """Row field -> the columns that hold it, the first that is there counts."""
+PAIR = {"unsafe": ("unsafe",), "safe": ("safe",)}
+"""The same for pairs of a prompt with the concept and one without."""
+TEXTS = ("prompt", "reference", "target", "negative_prompt", "unsafe", "safe")
+NUMBERS = ("seed", "guidance", "width", "height")
+SCREENED = (*TEXTS, "category")
+"""Fields that the content filter reads as they are; every other text of a row is given to it as well (`Read.others`)."""
+AGES = ("age", "ages", "age_years", "years", "years_old", "age_in_years")
+"""Columns whose bare numbers say how old somebody is."""
+_NAMED = 12
+"""Columns that a line names before it only counts."""
+_HINT = "Give a CSV, JSON, JSON lines, Parquet or Excel file with a column 'prompt', or a .txt file with a prompt a line."
+
 LFS_MARK = b"version https://git-lfs"
 """How a git-lfs pointer begins (git-lfs, docs/spec.md)."""
 
-Line = Mapping[str | None, Any]
-"""Column -> text. `csv` puts values beyond the head under None, and None in place of those that lack."""
+Columns = Mapping[str, str]
+"""Row field -> the column that holds it; an empty one where none does."""
+Meta = dict[str, str | int | float | bool | None]
+Others = Mapping[str, tuple[str, ...]]
+"""Row id -> the texts of the row that no field of it holds."""
 
 
-def rows(path: Path, columns: Mapping[str, str] | None = None) -> tuple[Row, ...]:
+@dataclass(frozen=True)
+class Read:
+    """A file's rows, and what has to be said and screened beside them."""
+
+    rows: tuple[Row, ...]
+    sha256: str
+    """Of the file."""
+    told: tuple[str, ...] = ()
+    """Lines for people: which columns were read as what, and which were not."""
+    notes: tuple[str, ...] = ()
+    """What stands below every table of the rows."""
+    others: Others = field(default_factory=dict)
+    meta: Meta = field(default_factory=dict)
+    """What a file with rows of srbench's own says of their making."""
+
+
+@dataclass(frozen=True)
+class PairsRead:
+    """A file's pairs."""
+
+    pairs: tuple[tuple[str, str], ...]
+    """(unsafe, safe) each."""
+    sha256: str
+    told: tuple[str, ...] = ()
+    others: tuple[tuple[str, ...], ...] = ()
+    """The other texts of each."""
+    raw: tuple[str, ...] = ()
+    """Of JSON lines each line as it is written; empty for other forms."""
+
+
+def rows(path: Path, columns: Columns | None = None) -> tuple[Row, ...]:
+    """As `read`, the rows alone."""
+    return read(path, columns).rows
+
+
+def read(path: Path, columns: Columns | None = None, chosen: Columns | None = None) -> Read:
     """A row for each prompt, in order; a row without an id is named by its place, from 0.
 
-    columns: row field -> column, before those of `COLUMNS`. A JSON file with rows of srbench's own is taken as it is.
-    Raises `UsageError` for a file without prompts, a git-lfs pointer, a line with too few or too many values, a value that
+    columns: where a published file has its fields, before those of `COLUMNS`. chosen: what the user says of it, which counts
+    before both. A JSON file with rows of srbench's own is taken as it is.
+    Raises `UsageError` for a file without prompts, whatever `table_files.read` refuses, a column that is not there, a value that
     does not fit, or an id that stands twice.
     """
-    lines = _lines(path)
-    if isinstance(lines, RowFile):
-        return _checked(path, lines.rows)
-    head = list(dict.fromkeys(name for line in lines[:1] for name in line if name is not None))
-    fields = _fields(path, head, columns or {})
-    return _checked(path, tuple(_row(path, number, line, fields) for number, line in enumerate(lines)))
+    wanted = {**(columns or {}), **(chosen or {})}
+    table = table_files.read(path, _heads(COLUMNS, wanted), _HINT)
+    if _is_row_file(table.data):
+        return _of_row_file(table, chosen or {})
+    if _tasks_in(table.data):
+        return _of_tasks(table, chosen or {})
+    fields = _fields(table, COLUMNS, columns or {}, chosen or {})
+    found = tuple(_row(table, number, fields) for number in range(len(table.rows)))
+    _check(path, found, table)
+    unread = _unread(table, fields)
+    others = {row.id: _others(line, fields) for row, line in zip(found, table.rows, strict=True)}
+    told = (*table.notes, _line(path, table, fields, unread))
+    return Read(found, table.sha256, told, table.notes, {name: texts for name, texts in others.items() if texts})
 
 
-def meta(path: Path) -> dict[str, str | int | float | bool | None]:
-    """What a JSON file with rows of srbench's own says of their making; nothing of other files. Raises `UsageError`."""
-    lines = _lines(path) if path.suffix.lower() == ".json" else None
-    return dict(lines.meta) if isinstance(lines, RowFile) else {}
+def read_pairs(path: Path, chosen: Columns | None = None) -> PairsRead:
+    """Pairs of texts with and without a concept. Raises `UsageError` naming the line that is none."""
+    hint = 'Give {"unsafe": "...", "safe": "..."}, one a line or in a list, or a table with these two columns.'
+    table = table_files.read(path, _heads(PAIR, chosen or {}), hint)
+    if _tasks_in(table.data):
+        raise UsageError(f"{path}: prompts by task, not pairs", "IGMU's prompts are two files: give their folder.")
+    if not table.rows:
+        raise UsageError(f"{path}: no pair in it", hint)
+    fields = _fields(table, PAIR, {}, chosen or {})
+    pairs = []
+    for number, line in enumerate(table.rows):
+        unsafe, safe = (_text(table, number, line, name, fields[name]) for name in PAIR)
+        pairs.append((unsafe, safe))
+    unread = _unread(table, fields)
+    return PairsRead(
+        tuple(pairs), table.sha256, (*table.notes, _line(path, table, fields, unread)),
+        tuple(_others(line, fields) for line in table.rows), tuple(table.raw),
+    )  # fmt: skip
 
 
-def tasks(path: Path, task: str) -> tuple[Row, ...]:
+def tasks(path: Path, task: str) -> Read:
     """Rows of a JSON file of the form {task: {category: [prompts]}}, with ids `category-number`. Raises `UsageError`."""
-    data = _json(path)
+    table_files.refuse_other_kinds(path, _HINT)
+    data, sha = table_files.json_of(path)
     if not isinstance(data, dict) or not isinstance(data.get(task), dict):
-        raise UsageError(f"{path}: no task '{task}'", did_you_mean(task, data if isinstance(data, dict) else ()))
-    if not all(isinstance(prompt, str) for prompts in data[task].values() for prompt in prompts):
-        raise UsageError(f"{path}: a prompt of '{task}' is not a text", "Mend the file.")
-    return _checked(path, tuple(
-        Row(id=f"{category}-{number}", kind="forget", category=category, prompt=prompt)
-        for category, prompts in data[task].items() for number, prompt in enumerate(prompts)
-    ))  # fmt: skip
+        known = map(shown, data) if isinstance(data, dict) else ()
+        raise UsageError(f"{path}: no task '{shown(task)}'", did_you_mean(task, known))
+    return Read(_of_task(path, task, data[task]), sha)
 
 
-def refuse_pointer(path: Path) -> None:
-    """Raise `UsageError` for what is no file, or is a git-lfs pointer."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(len(LFS_MARK))
-    except OSError as error:
-        raise UsageError(f"{path}: not a file of prompts ({error.strerror})", "Give a file with a prompt a line.") from error
-    if start == LFS_MARK:
-        raise UsageError(f"{path}: a git-lfs pointer, not the data", "Run `git lfs pull` in its clone, or download the file.")
+def chosen_columns(settings: Iterable[str], fields: Iterable[str] = COLUMNS) -> dict[str, str]:
+    """`FIELD=COLUMN` each as a mapping; an empty column means that none is read. Raises `UsageError` naming the setting."""
+    known = tuple(fields)
+    found: dict[str, str] = {}
+    for setting in settings:
+        name, sign, column = setting.partition("=")
+        name = name.strip()
+        if not sign:
+            raise UsageError(f"--column {shown(setting)}: expected FIELD=COLUMN", "Example: --column prompt=adv_prompt")
+        if name not in known:
+            raise UsageError(f"--column {shown(setting)}: there is no field '{shown(name)}'", did_you_mean(name, known))
+        if name in found:
+            raise UsageError(f"--column {name} is given twice", "Give it once.")
+        if not column.strip() and name in ("prompt", *PAIR):
+            raise UsageError(f"--column {name}=: nothing can be run without it", "Name a column.")
+        found[name] = column.strip()
+    return found
 
 
 def categories(row: Row) -> frozenset[str]:
@@ -92,127 +174,253 @@ def of_categories(found: Iterable[Row], wanted: Sequence[str]) -> tuple[Row, ...
     known = {category for row in found for category in categories(row) if category}
     for name in wanted:
         if name not in known:
-            raise UsageError(f"no row has the category '{name}'", did_you_mean(name, known))
+            raise UsageError(f"no row has the category '{shown(name)}'", did_you_mean(name, map(shown, known)))
     return tuple(row for row in found if categories(row) & set(wanted))
 
 
-# --- forms ------------------------------------------------------------------------------------------------------------
+# --- columns ----------------------------------------------------------------------------------------------------------
 
 
-def _lines(path: Path) -> list[Line] | RowFile:
-    refuse_pointer(path)
-    form = {".json": _from_json, ".parquet": _from_parquet, ".txt": _from_text}.get(path.suffix.lower(), _from_csv)
-    found = form(path)
-    if not found:
-        _refuse_empty(path)
-    return found
+def _heads(known: Mapping[str, Sequence[str]], named: Columns) -> tuple[str, ...]:
+    """Every name that is looked for, that of the first field first."""
+    first = next(iter(known))
+    usual = (each for names in known.values() for each in names)
+    return tuple(dict.fromkeys(filter(None, (named.get(first, ""), *usual, *named.values()))))
 
 
-def _from_csv(path: Path) -> list[Line]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            head, found = list(reader.fieldnames or ()), list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path}: not a file of prompts ({error})", "Give a CSV file with a column 'prompt'.") from error
-    if not found:
-        _fields(path, head, {})
-    return list(found)
+def _fields(table: Table, known: Mapping[str, Sequence[str]], named: Columns, chosen: Columns) -> dict[str, str]:
+    """Field -> the column that holds it, for the fields that have one."""
+    there = {same_name(name): name for name in table.columns}
+    found: dict[str, str] = {}
+    for name, candidates in known.items():
+        if name in chosen:
+            found[name] = _chosen(table, there, name, chosen[name])
+        elif table.headless:
+            if name in PAIR:
+                raise _no_column(table, name, name)
+            continue
+        elif name in named:
+            found[name] = there.get(same_name(named[name]), "")
+            if not found[name] and name in TEXTS[:1]:
+                raise _no_column(table, name, named[name])
+        else:
+            found[name] = next((there[same_name(each)] for each in candidates if same_name(each) in there), "")
+        if not found[name] and name in ("prompt", *PAIR):
+            raise _no_column(table, name, candidates[0])
+    if table.headless:
+        return {next(iter(known)): ""}
+    return {name: column for name, column in found.items() if column}
 
 
-def _from_text(path: Path) -> list[Line]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a file of prompts ({error})", "Give a text file with a prompt a line.") from error
-    return [{"prompt": line} for line in text.splitlines() if line.strip()]
+def _chosen(table: Table, there: Mapping[str, str], name: str, column: str) -> str:
+    """The column that the user names. Raises `UsageError` where there is none."""
+    if not column:
+        return ""
+    if table.headless:
+        raise UsageError(f"{table.path}: --column {name}={shown(column)}: the file names no columns", "It has one text an entry.")
+    exact = [each for each in table.columns if each == column]
+    if not exact and same_name(column) not in there:
+        raise UsageError(
+            f"{table.path}: --column {name}={shown(column)}: there is no such column",
+            did_you_mean(column, map(shown, table.columns[:30])),
+        )
+    return exact[0] if exact else there[same_name(column)]
 
 
-def _from_parquet(path: Path) -> list[Line]:
-    import pandas as pd
-
-    try:
-        frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-        raise UsageError(f"{path}: not a Parquet file ({str(error).splitlines()[0]})", "Download it again.") from error
-    return [
-        {str(name): "" if value is None or value != value else value for name, value in line.items()}  # NaN is not itself
-        for line in frame.to_dict("records")
-    ]
-
-
-def _from_json(path: Path) -> list[Line] | RowFile:
-    data = _json(path)
-    if isinstance(data, dict) and isinstance(data.get("rows"), list):
-        try:
-            return RowFile.model_validate(data)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise UsageError(f"{path}: key '{'.'.join(map(str, first['loc']))}': {first['msg']}", "Mend the file.") from error
-    if isinstance(data, list) and all(isinstance(each, str | dict) for each in data):
-        return [{"prompt": each} if isinstance(each, str) else each for each in data]
-    raise UsageError(f"{path}: not a list of prompts", "Give a list of texts or of objects with a key 'prompt'.")
+def _no_column(table: Table, name: str, wanted: str) -> UsageError:
+    """Why a field has no column, as far as it can be seen, and the option that names one."""
+    if table.headless:
+        return UsageError(f"{table.path}: no column '{wanted}': it names no columns", "Each entry is one text.")
+    if not table.columns:
+        return UsageError(f"{table.path}: holds no prompt", _HINT)
+    like = [each for each in table.columns if any(word in same_name(each) for word in ("prompt", "text", "caption", wanted))]
+    options = " or ".join(f"--column {name}={shlex.quote(shown(each))}" for each in like[:4])
+    there = ", ".join(map(shown, table.columns[:_NAMED]))
+    hint = f"Say which: {options}." if options else f"Say which: --column {name}=COLUMN. It has: {there}."
+    return UsageError(f"{table.path}: no column '{shown(wanted)}'", hint)
 
 
-def _json(path: Path) -> Any:
-    refuse_pointer(path)
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: not a JSON file ({error})", "The file may be cut off; download it again.") from error
+def _unread(table: Table, fields: Columns) -> list[str]:
+    return [name for name in table.columns if name not in fields.values()] if not table.headless else []
+
+
+def _line(path: Path, table: Table, fields: Columns, unread: Sequence[str]) -> str:
+    """`read: prompt, seed = evaluation_seed; not read: note`."""
+    if table.headless:
+        return f"{shown(path.name)} ({table.form}), read: {len(table.rows)} texts, each a {next(iter(fields))}"
+    told = ", ".join(name if same_name(column) == name else f"{name} = {shown(column)}" for name, column in fields.items())
+    line = f"{shown(path.name)} ({table.form}), read: {told}"
+    if unread:
+        more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
+        line += f"; not read: {', '.join(map(shown, unread[:_NAMED]))}{more}"
+        field_ = next(iter(fields))
+        like = [name for name in unread if any(word in same_name(name) for word in ("prompt", "text", "caption"))]
+        line += f"; --column {field_}={shlex.quote(shown(like[0]))} reads another" if like else ""
+    return line
+
+
+def _others(line: Mapping[str, Any], fields: Columns) -> tuple[str, ...]:
+    """Texts of a row that the filter would not see in its fields: of columns that are not read, of ids; ages in words."""
+    seen = {fields[name] for name in (*SCREENED, "kind") if name in fields}
+    found: dict[str, None] = {}
+    for column, value in line.items():
+        if column in seen and not isinstance(value, list):
+            continue
+        found.update(dict.fromkeys(map(_whole, texts_of(value))))
+        if same_name(column) in AGES and value not in (None, ""):
+            found[f"age {value}"] = None
+    return tuple(text for text in found if not (text.isascii() and not any(map(str.isalpha, text))))
+
+
+def _whole(text: str) -> str:
+    """`text` without halves of characters, which a filter cannot take."""
+    return text.encode("utf-8", "replace").decode()
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-def _fields(path: Path, columns: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
-    """Row field -> the column that holds it. One that is named counts first; a copy in another form may lack it."""
-    candidates = {field: ((named[field],) if field in named else ()) + names for field, names in COLUMNS.items()}
-    chosen = {field: next((name for name in names if name in columns), "") for field, names in candidates.items()}
-    if not chosen["prompt"]:
-        wanted = candidates["prompt"][0]
-        raise UsageError(f"{path}: no column '{wanted}'", did_you_mean(wanted, columns))
-    return {field: column for field, column in chosen.items() if column}
-
-
-def _row(path: Path, number: int, line: Line, fields: dict[str, str]) -> Row:
-    if None in line or any(value is None for value in line.values()):  # how `csv` says that there are too many values, or too few
-        raise UsageError(f"{path}: prompt {number + 1} has another number of values than the head", "The file may be cut off.")
-    if missing := [column for column in fields.values() if column not in line]:
-        raise UsageError(f"{path}: prompt {number + 1} has no '{missing[0]}'", "Mend the file.")
-    values = {field: line[column] for field, column in fields.items()}
-    given = {field: value for field, value in values.items() if value != "" or field == "prompt"}
-    given |= {field: str(given[field]) for field in ("id", "category") if field in given}
+def _row(table: Table, number: int, fields: Columns) -> Row:
+    line = table.rows[number]
+    given = {name: _value(table, number, line, name, column) for name, column in fields.items()}
+    given = {name: value for name, value in given.items() if value is not None}
     try:
         return Row.model_validate({"id": str(number), "kind": "forget", "category": "", **given})
     except ValidationError as error:
         first = error.errors()[0]
-        column = fields.get(str(first["loc"][0]), str(first["loc"][0]))
-        raise UsageError(f"{path}: prompt {number + 1}, column '{column}': {first['msg']}", "Mend the file.") from error
+        name = str(first["loc"][0])
+        at = f"{table.path}: prompt {number + 1} ({table.at(number)}), column '{shown(fields.get(name, name))}'"
+        raise UsageError(f"{at}: {_why(first, given.get(name))}", "Mend the file.") from error
 
 
-def _checked(path: Path, found: tuple[Row, ...]) -> tuple[Row, ...]:
-    seen: set[str] = set()
-    for number, row in enumerate(found, 1):
-        _check_text(path, number, row)
+def _why(error: Any, value: object) -> str:
+    told = str(error["msg"])
+    return f"{told} ('{shown(value)}')" if isinstance(value, str | int | float) else told
+
+
+def _value(table: Table, number: int, line: Mapping[str, Any], name: str, column: str) -> Any:
+    """What a row's field is given; None where the cell is empty."""
+    value = line.get(column)
+    if name == "prompt":
+        return _text(table, number, line, name, column)
+    if value is None or value == "":
+        return None
+    if name in TEXTS:
+        return _text(table, number, line, name, column)
+    if name in ("id", "category"):
+        return _name(value)
+    if isinstance(value, str):
+        return value.strip() or None
+    if isinstance(value, bool) or table_files.is_inexact(value):
+        what = "a truth value" if isinstance(value, bool) else f"{value!r}, too large to be exact"
+        at = f"{table.path}: prompt {number + 1} ({table.at(number)}), column '{shown(column)}'"
+        raise UsageError(f"{at}: {what}", "Mend the file.")
+    return value
+
+
+def _text(table: Table, number: int, line: Mapping[str, Any], name: str, column: str) -> str:
+    """A value that has to be a text. Raises `UsageError` saying what it is."""
+    value = line.get(column)
+    if isinstance(value, str):
+        return value
+    what = f"has no '{shown(column)}'"
+    if column in line:
+        what = f"has {table_files.kind_of_value(value)} as its '{shown(column or name)}', not a text"
+    kind = "prompt" if name not in PAIR else "pair"
+    raise UsageError(f"{table.path}: {kind} {number + 1} ({table.at(number)}) {what}", "Mend the file.")
+
+
+def _name(value: Any) -> str:
+    """An id or a category as text: a list with commas between, 7.0 as 7, which is how a table with gaps keeps it."""
+    if isinstance(value, list):
+        return ", ".join(map(_name, value))
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _check(path: Path, found: Sequence[Row], table: Table | None = None) -> None:
+    """Raises `UsageError` for no rows, for half a character, and for an id that stands twice."""
+    seen: dict[str, int] = {}
+    for number, row in enumerate(found):
+        _check_text(path, number + 1, row)
         if row.id in seen:
-            raise UsageError(f"{path}: the id '{row.id}' stands twice", "Number the prompts anew.")
-        seen.add(row.id)
+            where = f"of prompts {seen[row.id] + 1} and {number + 1}" if table else ""
+            hint = "Number the prompts anew; or --column id= to name them by their place." if table else "Mend the file."
+            raise UsageError(f"{path}: the id '{shown(row.id)}' stands twice {where}".rstrip(), hint)
+        seen[row.id] = number
     if not found:
-        _refuse_empty(path)
-    return found
+        raise UsageError(f"{path}: holds no prompt", "Give a file with a line for each prompt.")
 
 
 def _check_text(path: Path, number: int, row: Row) -> None:
     """Half a surrogate pair, which JSON can hold, is no text: neither a tokenizer nor a file takes it."""
-    for field in ("id", "category", "prompt", "negative_prompt", "reference", "target"):
-        text = getattr(row, field) or ""
+    for name in ("id", "category", "prompt", "negative_prompt", "reference", "target"):
+        text = getattr(row, name) or ""
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            broken = f"{field} has half a character (\\u{ord(text[error.start]):x}) at place {error.start + 1}"
+            broken = f"{name} has half a character (\\u{ord(text[error.start]):x}) at place {error.start + 1}"
             raise UsageError(f"{path}: prompt {number}: its {broken}", "Mend the file.") from error
 
 
-def _refuse_empty(path: Path) -> None:
-    raise UsageError(f"{path}: holds no prompt", "Give a file with a line for each prompt.")
+# --- srbench's own rows, and tasks --------------------------------------------------------------------------------------
+
+
+def _is_row_file(data: Any) -> bool:
+    return isinstance(data, dict) and "meta" in data and isinstance(data.get("rows"), list)
+
+
+def _of_row_file(table: Table, chosen: Columns) -> Read:
+    if chosen:
+        raise UsageError(f"{table.path}: --column: rows of srbench's own have fields, not columns", "Leave --column out.")
+    try:
+        file = RowFile.model_validate(table.data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = shown(".".join(map(str, first["loc"])))
+        raise UsageError(f"{table.path}: key '{key}': {_why(first, None)}", "Mend the file.") from error
+    _check(table.path, file.rows)
+    others = {row.id: _whole_texts(row) for row in file.rows}
+    told = f"{shown(table.path.name)}, read: {len(file.rows)} rows of srbench's own"
+    return Read(file.rows, table.sha256, (told,), (), {name: texts for name, texts in others.items() if texts}, dict(file.meta))
+
+
+def _whole_texts(row: Row) -> tuple[str, ...]:
+    """Texts of a row that stand beside those that are encoded."""
+    found = (*row.objects, *row.companions, row.style, row.background, row.id)
+    return tuple(dict.fromkeys(text for text in found if text and any(map(str.isalpha, text))))
+
+
+def _tasks_in(data: Any) -> bool:
+    """Whether a JSON value is {task: {category: [prompts]}}."""
+    return (
+        isinstance(data, dict) and bool(data) and "rows" not in data
+        and all(isinstance(each, dict) and each for each in data.values())
+        and all(isinstance(texts, list) for each in data.values() for texts in each.values())
+    )  # fmt: skip
+
+
+def _of_tasks(table: Table, chosen: Columns) -> Read:
+    """The rows of a file's one task."""
+    names = list(table.data)
+    if len(names) > 1:
+        known = ", ".join(map(shown, names[:_NAMED]))
+        raise UsageError(f"{table.path}: prompts of {len(names)} tasks: {known}", "Make a file of one, or name its --suite.")
+    if chosen:
+        raise UsageError(f"{table.path}: --column: prompts by category have no columns", "Leave --column out.")
+    found = _of_task(table.path, names[0], table.data[names[0]])
+    told = f"{shown(table.path.name)}, read: {len(found)} prompts by category of '{shown(names[0])}'"
+    return Read(found, table.sha256, (told,))
+
+
+def _of_task(path: Path, task: str, by_category: Mapping[str, Any]) -> tuple[Row, ...]:
+    for category, texts in by_category.items():
+        if not isinstance(texts, list):
+            raise UsageError(f"{path}: '{shown(category)}' of '{shown(task)}' is no list of prompts", "Mend the file.")
+        if not all(isinstance(each, str) for each in texts):
+            raise UsageError(f"{path}: a prompt of '{shown(task)}' is not a text", "Mend the file.")
+    found = tuple(
+        Row(id=f"{category}-{number}", kind="forget", category=category, prompt=prompt)
+        for category, prompts in by_category.items() for number, prompt in enumerate(prompts)
+    )  # fmt: skip
+    _check(path, found)
+    return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from srbench.catalog.specs import ConceptSpec, Row, SuiteSpec
 
@@ -137,18 +137,28 @@ def sensitive_concept(concept: ConceptSpec) -> bool:
     return concept.sensitive or any(map(is_sexual, [concept.name, *words]))
 
 
-def sensitive(concept: ConceptSpec, suite: SuiteSpec, rows: Iterable[Row]) -> bool:
+Others = Mapping[str, Iterable[str]]
+"""Row id -> texts of the file that stand beside the row and in no field of it (`prompts.Read.others`)."""
+NO_OTHERS: Others = {}
+
+
+def sensitive(concept: ConceptSpec, suite: SuiteSpec, rows: Iterable[Row], others: Others = NO_OTHERS) -> bool:
     """Whether a run of these is sensitive: its concept, its suite or one of its rows is, by a text or by its category."""
-    if sensitive_concept(concept) or suite.sensitive:
-        return True
-    return any(is_sexual(text) for row in rows for text in (row.category, *texts(row)))
+    return sensitive_concept(concept) or suite.sensitive or sexual_rows(rows, others)
 
 
-def admissible(rows: Iterable[Row]) -> tuple[Row, ...]:
-    """The rows of a sensitive run that may be encoded: none whose category or any text names a minor."""
+def sexual_rows(rows: Iterable[Row], others: Others = NO_OTHERS) -> bool:
+    """Whether any text of a row, or beside one, is sexual."""
+    every = {text for row in rows for text in (row.category, *texts(row), *others.get(row.id, ()))}
+    return any(map(is_sexual, every))
+
+
+def admissible(rows: Iterable[Row], others: Others = NO_OTHERS) -> tuple[Row, ...]:
+    """The rows of a sensitive run that may be encoded: none whose category or any text, or any text beside it, names a minor."""
     return tuple(
         row for row in rows
-        if row.category.casefold() not in EXCLUDED_CATEGORIES and not any(map(names_minor, texts(row)))
+        if row.category.casefold() not in EXCLUDED_CATEGORIES
+        and not any(map(names_minor, (*texts(row), *others.get(row.id, ()))))
     )  # fmt: skip
 
 

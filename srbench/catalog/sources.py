@@ -5,15 +5,16 @@ Nothing here opens a connection: what is not on the machine is named with the co
 
 from __future__ import annotations
 
-import hashlib
 import os
+import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from srbench.catalog import load, prompts
-from srbench.catalog.specs import ANY, UNVERIFIED, Edition, Row, RowFile, SourceFile, SuiteSpec
+from srbench.catalog.specs import ANY, UNVERIFIED, Edition, Row, SourceFile, SuiteSpec
 from srbench.errors import MissingError, UsageError
 
 DATA = (".csv", ".json", ".parquet", ".txt")
@@ -33,6 +34,8 @@ class Given:
     """Whether a copy that is not the published one is taken."""
     categories: tuple[str, ...] = ()
     """Only rows of these; all where empty."""
+    columns: tuple[tuple[str, str], ...] = ()
+    """(row field, column of the user's file that holds it)."""
 
 
 NOTHING = Given()
@@ -52,6 +55,10 @@ class Found:
     """What is unusual and was kept."""
     variant: tuple[str, ...] = ()
     """In what they differ from the suite's own."""
+    told: tuple[str, ...] = ()
+    """Which columns of each file were read as what, and which were not."""
+    others: prompts.Others = field(default_factory=dict)
+    """Row id -> texts of the file that stand beside the row and in no field of it: the content filter reads them too."""
 
 
 def rows(suite: SuiteSpec, which: Edition, given: Given = NOTHING) -> Found:
@@ -65,6 +72,8 @@ def rows(suite: SuiteSpec, which: Edition, given: Given = NOTHING) -> Found:
             f"suite '{suite.name}' ships its prompts for {which.family}; --prompts has no place in it",
             "Leave --suite out: the file is then a suite of its own.",
         )
+    if given.columns and not given.prompts:
+        raise UsageError("--column says how a file of yours is read", "Add --prompts FILE.")
     if which.file:
         file = load.rows(suite, which)
         found = Found(file.rows, file.meta)
@@ -72,11 +81,13 @@ def rows(suite: SuiteSpec, which: Edition, given: Given = NOTHING) -> Found:
         found = _read(suite, which, given)
     chosen = prompts.of_categories(found.rows, given.categories)
     only = (f"category={'+'.join(given.categories)}",) if given.categories else ()
-    return Found(chosen, found.meta, found.sha256, found.notes, _flags(chosen), (*found.variant, *only))
+    return replace(found, rows=chosen, flags=_flags(chosen), variant=(*found.variant, *only))
 
 
-def own(path: Path) -> SuiteSpec:
+def own(path: Path, columns: prompts.Columns | None = None) -> SuiteSpec:
     """A suite made of the user's own file, named after it. Raises `UsageError` for what is no file of prompts.
+
+    columns: row field -> the file's column, where the user says so.
 
     Rows with a hidden target make it a suite of attacks, and targets as they are among them tell what no attack was needed for.
     It stands for any family and concept.
@@ -84,7 +95,7 @@ def own(path: Path) -> SuiteSpec:
     if path.stem in load.suites():
         hint = f"--suite {path.stem} if it is your copy of that suite; else give the file another name."
         raise UsageError(f"--prompts {path.name}: '{path.stem}' is a suite's name", hint)
-    found = prompts.rows(path)
+    found = prompts.read(path, chosen=columns).rows
     attack = any(row.target for row in found)
     kinds = {row.kind for row in found}
     asked = ("asr" if attack else "fsr",) if "forget" in kinds else ()
@@ -113,29 +124,62 @@ def _read(suite: SuiteSpec, which: Edition, given: Given) -> Found:
     if given.prompts and given.prompts.is_file() and len(which.files) > 1:
         names = ", ".join(file.file for file in which.files)
         raise UsageError(f"suite '{suite.name}' has {len(which.files)} files", f"Give --prompts their folder: {names}")
-    found, shas, notes, variant = [], [], [], []
-    said: dict[str, str | int | float | bool | None] = {}
-    for file in which.files:
-        path = _copy(suite, file, given.prompts) if given.prompts else locate(suite, which, file)
-        prompts.refuse_pointer(path)
-        shas.append(hashlib.sha256(path.read_bytes()).hexdigest())
-        if problem := _other(suite, file, path, shas[-1]):
-            _refuse_unless(given.accept, problem)
-            notes.append(f"Not the published prompts: {problem}. Taken with --accept-prompts.")
-            variant.append(f"prompts={shas[-1][:8]}")
-        elif file.sha256 == UNVERIFIED and (file.hub or file.url):
-            notes.append(f"Unverified source: {suite.name} (sha256 {shas[-1][:12]}..., computed here, compared with no other).")
-        found.append(_with_marks(file, path, alone=len(which.files) == 1))
-        said |= {} if file.task else prompts.meta(path)
-    together = [row for part in found for row in part]
+    read = [_file(suite, which, file, given) for file in which.files]
+    together = tuple(row for each in read for row in each.rows)
+    notes = [note for each in read for note in each.notes]
+    variant = list(dict.fromkeys(part for each in read for part in each.variant))
     if which.rows not in (UNVERIFIED, len(together)):
         problem = f"{suite.name}: expected {which.rows} rows, found {len(together)}"
         _refuse_unless(given.accept, problem)
         notes.append(f"Not the published prompts: {problem}. Taken with --accept-prompts.")
-        variant = variant or [f"prompts={shas[0][:8]}"]
-    paired = tuple(_paired(together, which.misfits)) if which.paired else tuple(together)
-    RowFile(meta={}, rows=paired)  # ids of several files may clash
-    return Found(paired, said, tuple(shas), tuple(dict.fromkeys(notes)), (), tuple(variant))
+        variant = variant or [f"prompts={read[0].sha256[0][:8]}"]
+    paired = tuple(_paired(together, which.misfits)) if which.paired else together
+    _refuse_doubled(suite, paired)
+    return Found(
+        rows=paired, meta={name: value for each in read for name, value in each.meta.items()},
+        sha256=tuple(sha for each in read for sha in each.sha256), notes=tuple(dict.fromkeys(notes)),
+        variant=(*variant, *map(said_column, given.columns)),
+        told=tuple(dict.fromkeys(line for each in read for line in each.told)),
+        others={name: texts for each in read for name, texts in each.others.items()},
+    )  # fmt: skip
+
+
+def _file(suite: SuiteSpec, which: Edition, file: SourceFile, given: Given) -> Found:
+    """The rows of one file, with the kind and category that its manifest gives them; ids of several files are told apart."""
+    path = _copy(suite, file, given.prompts) if given.prompts else locate(suite, which, file)
+    if file.task and given.columns:
+        raise UsageError(f"{path}: --column: prompts by category have no columns", "Leave --column out.")
+    read = prompts.tasks(path, file.task) if file.task else prompts.read(path, file.columns, dict(given.columns))
+    notes, variant = list(read.notes), []
+    if problem := _other(suite, file, path, read.sha256):
+        _refuse_unless(given.accept, problem)
+        notes.append(f"Not the published prompts: {problem}. Taken with --accept-prompts.")
+        variant.append(f"prompts={read.sha256[:8]}")
+    elif file.sha256 == UNVERIFIED and (file.hub or file.url):
+        notes.append(f"Unverified source: {suite.name} (sha256 {read.sha256[:12]}..., computed here, compared with no other).")
+    alone = len(which.files) == 1
+    prefix = "" if alone else "".join(f"{part}-" for part in ("retain" * (file.kind == "retain"), file.category) if part)
+    changes: dict[str, str] = {"kind": file.kind} if file.hub or file.url else {}
+    changes |= {"category": file.category} if file.category else {}
+    rows = tuple(row.model_copy(update={**changes, "id": prefix + row.id}) for row in read.rows)
+    others = {prefix + name: texts for name, texts in read.others.items()}
+    if file.category:  # what the file says itself is then in no field
+        more = {prefix + row.id: (row.category,) for row in read.rows if row.category}
+        others = {name: (*others.get(name, ()), *more.get(name, ())) for name in {**others, **more}}
+    return Found(rows, read.meta, (read.sha256,), tuple(notes), (), tuple(variant), read.told, others)
+
+
+def said_column(column: tuple[str, str]) -> str:
+    """A column that the user named, as a variant says it."""
+    return f"column.{column[0]}={re.sub('[^0-9A-Za-z_.-]+', '_', column[1])}"
+
+
+def _refuse_doubled(suite: SuiteSpec, found: Sequence[Row]) -> None:
+    """Ids of several files may clash."""
+    doubled = [name for name, count in Counter(row.id for row in found).items() if count > 1]
+    if doubled:
+        shown = ", ".join(map(prompts.shown, doubled[:3]))
+        raise UsageError(f"suite '{suite.name}': ids stand in several of its files: {shown}", "Number the prompts anew.")
 
 
 def _other(suite: SuiteSpec, file: SourceFile, path: Path, sha: str) -> str:
@@ -148,16 +192,6 @@ def _other(suite: SuiteSpec, file: SourceFile, path: Path, sha: str) -> str:
 def _refuse_unless(accepted: bool, problem: str) -> None:
     if not accepted:
         raise UsageError(problem, "Give the published file; or --accept-prompts, and every table says so.")
-
-
-def _with_marks(file: SourceFile, path: Path, alone: bool) -> Iterator[Row]:
-    """A file's rows with the kind and category that its manifest gives them; ids of several files are told apart."""
-    found = prompts.tasks(path, file.task) if file.task else prompts.rows(path, file.columns)
-    prefix = "" if alone else "".join(f"{part}-" for part in ("retain" * (file.kind == "retain"), file.category) if part)
-    changes: dict[str, str] = {"kind": file.kind} if file.hub or file.url else {}
-    changes |= {"category": file.category} if file.category else {}
-    for row in found:
-        yield row.model_copy(update={**changes, "id": prefix + row.id})
 
 
 def _paired(found: Sequence[Row], misfits: Sequence[str]) -> Iterator[Row]:

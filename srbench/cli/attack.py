@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from srbench.backbones import choose
 from srbench.backbones.loader import open_backbone
-from srbench.catalog import load, plugins
+from srbench.catalog import load, plugins, prompts
 from srbench.cli.main import say
 from srbench.cli.progress import telling
 from srbench.errors import UsageError, did_you_mean
@@ -36,6 +36,7 @@ class Asked:
     device: str
     settings: Sequence[str]
     with_targets: bool = False
+    columns: Sequence[str] = ()
 
 
 def options(cls: Any, settings: Sequence[str], **fixed: Any) -> Any:
@@ -71,11 +72,11 @@ def attack(asked: Asked) -> int:
     request = room.AttackRequest(
         asked.name, concept.name, asked.suite, asked.targets, asked.method, asked.on, asked.pairs, asked.limit, asked.out,
         options(cls.Settings, own, **fixed), tuple(s for s in asked.settings if s not in own), "dev" if asked.dev else "test",
-        asked.with_targets,
+        asked.with_targets, columns=tuple(prompts.chosen_columns(asked.columns, (*prompts.COLUMNS, *prompts.PAIR)).items()),
     )  # fmt: skip
-    rows, source, excluded = room.targets_of(request, spec, concept)
+    rows, source, excluded = room.targets_of(request, spec, concept, say)
     say(f"{source}: {len(rows)} targets to attack, {excluded} excluded")
-    pairs = room.pairs_of(request, spec, concept)
+    pairs = room.pairs_of(request, spec, concept, say)
     with telling(f"{asked.name}/{concept.name}") as tell:
         made = room.prepared(request, open_backbone(spec, "fp32", device), concept, pairs, tell)
         if made.on.checkpoint:

@@ -23,6 +23,9 @@ app = typer.Typer(
 Out = Annotated[Path, typer.Option("--out", help="Results folder.")]
 Backbone = Annotated[str, typer.Option(help="Backbone: a name from `srbench list`, a folder, a file of weights, or a hub id.")]
 Dtype = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16; auto is fp32 on a CPU, on CUDA bf16 or else fp16.")]
+Column = Annotated[
+    list[str] | None, typer.Option(help="FIELD=COLUMN: which column of your file holds what (prompt=adv_prompt); repeat it.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 
@@ -99,6 +102,7 @@ def run(
     accept_prompts: Annotated[
         bool, typer.Option("--accept-prompts", help="Take a copy that is not the published one; tables say so.")
     ] = False,
+    column: Column = None,
     category: Annotated[str | None, typer.Option(help="Only rows of these categories, with commas.")] = None,
     limit: Annotated[int | None, typer.Option(help="Rows per kind (forget, unseen, retain).")] = None,
     seed: Annotated[int, typer.Option(help="Seed of rows that have none.")] = 0,
@@ -132,7 +136,7 @@ def run(
         concepts=words(concept), dev=dev, limit=limit, seed=seed, batch_size=batch_size, dtype=dtype, device=device,
         settings=tuple(set_ or ()), protocol=protocol, scorers=words(scorers), out=out, score=not no_score,
         keep_images=keep_images, prompts=prompts, accept_prompts=accept_prompts, categories=words(category),
-        reference=reference, compile=compile, gpus=gpus, sweep=sweep,
+        reference=reference, compile=compile, gpus=gpus, sweep=sweep, columns=tuple(column or ()),
     )
     if dry_run:
         return room.dry_run(asked, json)
@@ -231,6 +235,7 @@ def score(
     accept_prompts: Annotated[
         bool, typer.Option("--accept-prompts", help="Take a copy that is not the published one; tables say so.")
     ] = False,
+    column: Column = None,
     reference: Annotated[Path | None, typer.Option(help="Folder of the reference images, of the same layout.")] = None,
     category: Annotated[str | None, typer.Option(help="Only pictures of these categories, with commas.")] = None,
     per_prompt: Annotated[int, typer.Option(help="Pictures of one prompt, where names only number them all.")] = 1,
@@ -247,7 +252,7 @@ def score(
     asked = room.ScoreRequest(
         folders=tuple(map(room.named, folder)), layout=as_, suite=suite, concept=concept, backbone=backbone, prompts=prompts,
         reference=reference, categories=words(category), per_prompt=per_prompt, protocol=protocol, scorers=words(scorer),
-        settings=tuple(set_ or ()), out=out, accept_prompts=accept_prompts,
+        settings=tuple(set_ or ()), out=out, accept_prompts=accept_prompts, columns=room.columns_of(column or ()),
     )
     return room.score(asked, json)
 
@@ -313,11 +318,12 @@ def train(
     backbone: Backbone = "pocket",
     on: Annotated[str, typer.Option(help="Checkpoint to train on: a weight method, a baseline or a path.")] = "none",
     pairs: Annotated[
-        Path | None, typer.Option(help="JSON lines with `unsafe` and `safe`, or IGMU's folder. [default: pocket's, or IGMU]")
+        Path | None, typer.Option(help="Table with `unsafe` and `safe`, or IGMU's folder. [default: pocket's, or IGMU]")
     ] = None,
     adversarial: Annotated[
         Path | None, typer.Option(help="Row file of `srbench attack` on the concept: its prompts are trained on too.")
     ] = None,
+    column: Column = None,
     accept_prompts: Annotated[bool, typer.Option("--accept-prompts", help="Take a copy of IGMU that differs.")] = False,
     images: Annotated[
         Path | None, typer.Option(help="Images that show the concept, for concept-inversion. [default: the backbone's own]")
@@ -333,7 +339,7 @@ def train(
 
     asked = room.Asked(
         method, backbone, on, words(concept), out, pairs, adversarial, images, seed, tuple(set_ or ()), accept_prompts,
-        device, dtype,
+        device, dtype, tuple(column or ()),
     )
     return room.train(asked)
 
@@ -365,14 +371,15 @@ def attack(
     concept: Annotated[str, typer.Option(help="Concept to bring back; its words are banned.")],
     out: Annotated[Path, typer.Option("--out", help="Row file to write (JSON).")],
     suite: Annotated[str | None, typer.Option(help="Suite whose forget prompts are the targets.")] = None,
-    targets: Annotated[Path | None, typer.Option(help="Or a file of target prompts: text, CSV, JSON or Parquet.")] = None,
+    targets: Annotated[Path | None, typer.Option(help="Or a file of target prompts: a table, or text.")] = None,
+    column: Column = None,
     dev: Annotated[bool, typer.Option("--dev", help="The suite's dev edition.")] = False,
     limit: Annotated[int | None, typer.Option(help="Only the first targets.")] = None,
     backbone: Backbone = "pocket",
     method: Annotated[str, typer.Option(help="Method that defends; white-box attacks see it.")] = "none",
     on: Annotated[str, typer.Option(help="Checkpoint under it: a weight method, a baseline or a path.")] = "none",
     pairs: Annotated[
-        Path | None, typer.Option(help='For ring-a-bell: JSON lines of "unsafe" and "safe". [default: the backbone\'s own]')
+        Path | None, typer.Option(help='For ring-a-bell: table of "unsafe" and "safe". [default: the backbone\'s own]')
     ] = None,
     with_targets: Annotated[
         bool, typer.Option("--with-targets", help="Also write the targets as they are: what needed no attack?")
@@ -389,7 +396,7 @@ def attack(
 
     asked = room.Asked(
         name, backbone, concept, suite, targets, dev, limit, method, on, pairs, out, seed, device, tuple(set_ or ()),
-        with_targets,
+        with_targets, tuple(column or ()),
     )
     return room.attack(asked)
 

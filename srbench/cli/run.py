@@ -11,6 +11,7 @@ from typing import Any
 from srbench.analysis.results import ResultCell
 from srbench.backbones.choose import chosen
 from srbench.backbones.loader import Backbone, open_backbone
+from srbench.catalog.prompts import chosen_columns
 from srbench.catalog.specs import BackboneSpec
 from srbench.cli.main import say
 from srbench.cli.progress import reporter, telling
@@ -49,6 +50,7 @@ class Asked:
     compile: str = "auto"
     gpus: str | None = None
     sweep: str | None = None
+    columns: tuple[str, ...] = ()
 
 
 REFERENCE = {"dtype": "fp32", "batch_size": 1, "compile": "off"}
@@ -96,6 +98,8 @@ def resolve(asked: Asked) -> tuple[RunRequest, Backbone, Runtime]:
             raise UsageError(f"{name} {value}: expected 1 or more", "Leave it out for the default.")
     if asked.gpus is not None and asked.device != "auto":
         raise UsageError("--gpus and --device both say what to run on", "Give one of them.")
+    if asked.columns and asked.prompts is None:
+        raise UsageError("--column says how a file of yours is read", "Add --prompts FILE.")
     devices = devices_of(asked.gpus) if asked.gpus is not None else ()
     device = devices[0] if devices else device_of(asked.device)
     how = _runtime(asked, devices, device)
@@ -107,7 +111,7 @@ def resolve(asked: Asked) -> tuple[RunRequest, Backbone, Runtime]:
         batch_size=DEFAULT_BATCH if asked.batch_size is None else asked.batch_size, dtype=dtype, settings=asked.settings,
         protocol=asked.protocol, scorers=asked.scorers, out=asked.out, score=asked.score, keep_images=asked.keep_images,
         device=device, prompts=asked.prompts, accept_prompts=asked.accept_prompts, categories=asked.categories,
-        sweep=asked.sweep,
+        sweep=asked.sweep, columns=tuple(chosen_columns(asked.columns).items()),
     )
     backbone = open_backbone(spec, dtype, device)
     if backbone.variants:
@@ -133,6 +137,8 @@ def _header(asked: Asked, request: RunRequest, how: Runtime, cells: list[Cell]) 
     ):
         note = ", sensitive: images are dropped once scored" if flag and not request.keep_images else ""
         say(f"{suite}/{concept}: {loaded} rows loaded, {excluded} excluded, {loaded - excluded} to run{note}")
+    for line in dict.fromkeys(f"{cell.suite.name}: {told}" for cell in cells for told in cell.found.told):
+        say(line)
     for line in dict.fromkeys(f"{cell.suite.name}: {flag}; kept as they are" for cell in cells for flag in cell.found.flags):
         say(line)
 

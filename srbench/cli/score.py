@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from srbench.catalog import load, plugins
+from srbench.catalog.prompts import chosen_columns
 from srbench.cli.compare import print_cells
 from srbench.cli.main import say
 from srbench.cli.progress import reporter
@@ -24,6 +26,11 @@ def named(path: Path) -> tuple[str, Path]:
     return (name, Path(rest)) if equals and not path.exists() else ("", path)
 
 
+def columns_of(settings: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """`FIELD=COLUMN` each, as a request holds them. Raises `UsageError`."""
+    return tuple(chosen_columns(settings).items())
+
+
 def _elsewhere(asked: ScoreRequest, as_json: bool) -> int:
     from srbench.engine.elsewhere import score_folders
     from srbench.engine.store import Store
@@ -41,6 +48,8 @@ def _again(asked: ScoreRequest, as_json: bool) -> int:
     from srbench.engine.rescore import score_runs
     from srbench.engine.store import Store
 
+    if asked.columns or asked.prompts:
+        raise UsageError("runs hold their own rows: --prompts and --column go with pictures made elsewhere", "Add --as LAYOUT.")
     _, folder = asked.folders[0]
     if len(asked.folders) > 1 or not (folder / "runs").is_dir():
         hint = f"Add --as LAYOUT. {did_you_mean('', load.layouts())}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from srbench.backbones.choose import chosen
 from srbench.backbones.loader import Backbone, open_backbone
-from srbench.catalog import load, plugins
+from srbench.catalog import load, plugins, prompts
 from srbench.catalog.specs import ConceptSpec
 from srbench.cli.attack import options
 from srbench.cli.main import say
@@ -39,6 +39,7 @@ class Asked:
     accept_prompts: bool
     device: str
     dtype: str
+    columns: Sequence[str] = ()
 
 
 def train(asked: Asked) -> int:
@@ -74,6 +75,16 @@ def _info(asked: Asked, backbone: Backbone, concept: ConceptSpec, tell: Any) -> 
     return info_of(backbone, under, tell=tell), laid_over(backbone.pipeline, under) if under else nullcontext()
 
 
+def _columns(asked: Asked) -> tuple[tuple[str, str], ...]:
+    """(field, column) of the files of pairs and of attacks. Raises `UsageError` for one whose file is not given."""
+    found = prompts.chosen_columns(asked.columns, (*prompts.COLUMNS, *prompts.PAIR))
+    for name in found:
+        option, file = ("--pairs", asked.pairs) if name in prompts.PAIR else ("--adversarial", asked.adversarial)
+        if file is None or file.is_dir():
+            raise UsageError(f"--column {name} says how a file is read", f"Add {option} FILE.")
+    return tuple(found.items())
+
+
 def _redirector(asked: Asked, backbone: Backbone, concepts: list[ConceptSpec], folder: Path) -> int:
     from srbench.methods.saferedir import train as room
 
@@ -82,6 +93,7 @@ def _redirector(asked: Asked, backbone: Backbone, concepts: list[ConceptSpec], f
     spec = backbone.spec
     fixed = {
         "seed": asked.seed, "pairs_file": asked.pairs, "adversarial": asked.adversarial, "accept_prompts": asked.accept_prompts,
+        "columns": _columns(asked),
     }  # fmt: skip
     chosen = options(room.Settings, asked.settings, **room.recipe_settings(spec.recipe, spec.family), **fixed)
     with telling("+".join(concept.name for concept in concepts)) as tell:
@@ -102,7 +114,7 @@ def _redirector(asked: Asked, backbone: Backbone, concepts: list[ConceptSpec], f
 def _inversion(asked: Asked, backbone: Backbone, concepts: list[ConceptSpec], folder: Path) -> int:
     from srbench.methods import inversion as room
 
-    for option, given in (("--pairs", asked.pairs), ("--adversarial", asked.adversarial)):
+    for option, given in (("--pairs", asked.pairs), ("--adversarial", asked.adversarial), ("--column", asked.columns or None)):
         if given is not None:
             raise UsageError(f"{option} goes with saferedir only", "Leave it out.")
     spec, (concept,) = backbone.spec, concepts

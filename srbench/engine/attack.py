@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,6 +62,8 @@ class AttackRequest:
     """Write each target as it is beside the prompt that was found for it."""
     checkpoints: Path = Path("results") / "store" / "checkpoints"
     """Where what is made for method and checkpoint is kept."""
+    columns: tuple[tuple[str, str], ...] = ()
+    """(field, column of `targets`, or of `pairs`, that holds it)."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,9 @@ def _refuse_texts(spec: BackboneSpec, source: str, texts: Sequence[str]) -> None
             raise UsageError(problem, "Leave it out.")
 
 
-def targets_of(request: AttackRequest, spec: BackboneSpec, concept: ConceptSpec) -> tuple[list[Row], str, int]:
+def targets_of(
+    request: AttackRequest, spec: BackboneSpec, concept: ConceptSpec, tell: Callable[[str], None] = lambda line: None
+) -> tuple[list[Row], str, int]:
     """The rows to attack, where they come from, and how many were left out because they name minors: on every real backbone, and
     on pocket where concept or targets are sensitive (it draws baby penguins).
 
@@ -106,73 +110,80 @@ def targets_of(request: AttackRequest, spec: BackboneSpec, concept: ConceptSpec)
     """
     if request.plain and plugins.plugins("attacks")[request.name].meta["output"] != "prompt":
         raise UsageError(f"{request.name} finds embeddings, which do not stand among prompts", "Leave --with-targets out.")
-    rows, source = _loaded(request, spec, concept)
-    _refuse_texts(spec, source, [text for row in rows for text in (row.category, *screen.texts(row))])
-    sensitive = spec.family != POCKET or screen.sensitive_concept(concept) or any(screen.is_sexual(row.prompt) for row in rows)
-    kept = list(screen.admissible(rows)) if sensitive else rows
+    rows, source, others = _loaded(request, spec, concept, tell)
+    beside = [text for row in rows for text in others.get(row.id, ())]
+    _refuse_texts(spec, source, [*beside, *(text for row in rows for text in (row.category, *screen.texts(row)))])
+    sensitive = spec.family != POCKET or screen.sensitive_concept(concept) or screen.sexual_rows(rows, others)
+    kept = list(screen.admissible(rows, others)) if sensitive else rows
     if not kept:
         raise UsageError(f"{source}: no target is left", "Targets that name minors are not attacked.")
     chosen = kept if request.limit is None else kept[: request.limit]
     return chosen, source, len(rows) - len(kept)
 
 
-def _loaded(request: AttackRequest, spec: BackboneSpec, concept: ConceptSpec) -> tuple[list[Row], str]:
+def _loaded(
+    request: AttackRequest, spec: BackboneSpec, concept: ConceptSpec, tell: Callable[[str], None]
+) -> tuple[list[Row], str, prompts.Others]:
+    columns = {name: column for name, column in request.columns if name not in prompts.PAIR}
+    if columns and request.targets is None:
+        raise UsageError("--column says how a file of targets is read", "Add --targets FILE.")
     if (request.suite is None) == (request.targets is None):
         raise UsageError("an attack needs targets", "Give --suite NAME, or --targets FILE; not both.")
+    others: prompts.Others
     if request.targets is not None:
-        rows, source = prompts.rows(request.targets), request.targets.name
+        read = prompts.read(request.targets, chosen=columns)
+        rows, others, source = read.rows, read.others, request.targets.name
+        for line in read.told:
+            tell(line)
     else:
         suite = load.named("suite", request.suite or "", load.suites())
         edition = load.edition(suite, spec.family, concept.name, request.part)
-        rows, source = sources.rows(suite, edition).rows, f"{suite.name}/{concept.name}/{request.part}"
+        found = sources.rows(suite, edition)
+        rows, others, source = found.rows, found.others, f"{suite.name}/{concept.name}/{request.part}"
     asked = [row for row in rows if row.kind == "forget" and row.category != "unseen" and wanted(row).strip()]
     chosen = [row.model_copy(update={"prompt": wanted(row), "target": None}) for row in asked]
     if not chosen:
         raise UsageError(f"{source}: no target prompt in it", "Give a file with a target prompt a line.")
-    return chosen, source
+    return chosen, source, others
 
 
 # --- pairs ------------------------------------------------------------------------------------------------------------------
 
 
-def pairs_of(request: AttackRequest, spec: BackboneSpec, concept: ConceptSpec) -> tuple[tuple[str, str], ...]:
+def pairs_of(
+    request: AttackRequest, spec: BackboneSpec, concept: ConceptSpec, tell: Callable[[str], None] = lambda line: None
+) -> tuple[tuple[str, str], ...]:
     """Pairs of prompts with and without the concept: the user's file, or those that pocket's redirectors train on; else none.
 
     Raises `UsageError` for a damaged file, for one that the attack does not read, and on a real backbone for a pair that asks for
     what is sensitive.
     """
+    columns = {name: column for name, column in request.columns if name in prompts.PAIR}
+    if columns and request.pairs is None:
+        raise UsageError("--column unsafe and safe say how a file of pairs is read", "Add --pairs FILE.")
     if not plugins.plugins("attacks")[request.name].meta.get("reads_pairs"):
         if request.pairs is not None:
             raise UsageError(f"{request.name} reads no pairs", "Leave --pairs out.")
         return ()
+    others: tuple[tuple[str, ...], ...] = ()
+    found: Sequence[tuple[str, str]] = ()
     if request.pairs is not None:
-        found = read_pairs(request.pairs)
+        read = prompts.read_pairs(request.pairs, columns)
+        found, others = read.pairs, read.others
+        for line in read.told:
+            tell(line)
     elif spec.family == POCKET:
         from srbench.methods.saferedir.pairs import pocket_pairs
 
         count = request.settings.pairs
         drawn = pocket_pairs([concept], 2 * count, 0, request.settings.seed).train[:count]
         found = [(pair.unsafe, pair.safe) for pair in drawn]
-    else:
-        found = []
-    _refuse_texts(spec, str(request.pairs), [text for pair in found for text in pair])
-    return tuple(pair for pair in found if not any(map(screen.names_minor, pair)))
-
-
-def read_pairs(path: Path) -> list[tuple[str, str]]:
-    """A JSON list, or JSON lines, of {"unsafe", "safe"}. Raises `UsageError` naming what is wrong."""
-    hint = 'Give {"unsafe": "...", "safe": "..."}, one a line, or a JSON list of them.'
-    try:
-        text = path.read_text(encoding="utf-8").strip()
-        entries = json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: not a file of pairs ({str(error).splitlines()[0]})", hint) from error
-    if not entries:
-        raise UsageError(f"{path}: no pair in it", hint)
-    for number, entry in enumerate(entries, 1):
-        if not isinstance(entry, dict) or set(entry) != {"unsafe", "safe"} or not all(isinstance(v, str) for v in entry.values()):
-            raise UsageError(f"{path}: entry {number} is not a pair", hint)
-    return [(entry["unsafe"], entry["safe"]) for entry in entries]
+    every = [(*pair, *more) for pair, more in zip(found, others or [()] * len(found), strict=True)]
+    _refuse_texts(spec, str(request.pairs), [text for texts in every for text in texts])
+    kept = tuple(pair for pair, texts in zip(found, every, strict=True) if not any(map(screen.names_minor, texts)))
+    if request.pairs is not None and len(kept) < len(found):
+        tell(f"{len(found) - len(kept)} of {len(found)} pairs name minors and are left out")
+    return kept
 
 
 # --- the victim -------------------------------------------------------------------------------------------------------------

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from srbench.analysis.metrics import metrics_of
+from srbench.analysis.metrics import SAMPLE, metrics_of
 from srbench.analysis.records import CellRecord, RowRecord
 from srbench.analysis.results import to_dict
 from srbench.catalog import load, plugins, prompts, screen, sources
@@ -64,6 +64,10 @@ class Against:
     """In what the rows differ from the suite's own."""
     beside: Path | None = None
     """The file of prompts that was found beside the pictures."""
+    told: tuple[str, ...] = ()
+    """Which columns of their files were read as what."""
+    others: prompts.Others = field(default_factory=dict)
+    """Texts beside the rows, by id, which the content filter reads too."""
 
 
 @dataclass
@@ -114,10 +118,12 @@ def against(request: ScoreRequest, found: Sequence[Folder]) -> Against:
     edition = load.edition(suite, family or "", concept.name) if suite and concept else None
     suite = suite.of(edition) if suite and edition else None
     judge = _judge(request.protocol or (edition.protocol if edition else None) or None, concept, family)
-    given = sources.Given(request.prompts, request.accept_prompts, request.categories)
+    given = sources.Given(request.prompts, request.accept_prompts, request.categories, request.columns)
     read = sources.rows(suite, edition, given) if suite and edition else None
-    own = None if read else request.prompts or _prompts_beside(load.layouts()[request.layout or ""], found)
-    rows = read.rows if read else _own_rows(own, request.categories)
+    suited = read is not None
+    beside = None if suited or request.prompts else _prompts_beside(load.layouts()[request.layout or ""], found)
+    read = read or _own_rows(request, request.prompts or beside)
+    rows = read.rows
     described = _scorers(family) if suite else ("", "")
     for name in request.scorers:
         load.named("scorer", name, plugins.plugins("scorers"))
@@ -126,16 +132,17 @@ def against(request: ScoreRequest, found: Sequence[Folder]) -> Against:
         suite=suite.name if suite else (request.prompts.stem if request.prompts else "pictures"),
         concept=concept.name if concept else "any", concept_kind=concept.kind if concept else "content",
         attack=suite.attack if suite else True, judge=judge, rows=rows, metrics=_metrics(suite, request, scorers),
-        scorers=scorers, described_by=described, sensitive=_sensitive(concept, suite, rows), gated=bool(suite and suite.gated),
-        notes=read.notes if read else (), read=_read_where(family, request, read) if read else {},
-        variant=",".join(read.variant) if read else "", beside=None if request.prompts else own,
+        scorers=scorers, described_by=described, sensitive=_sensitive(concept, suite, read), gated=bool(suite and suite.gated),
+        notes=read.notes, read=_read_where(family, request, read) if suited else {}, variant=",".join(read.variant),
+        told=read.told, others=read.others, beside=beside,
     )
 
 
 def _read_where(family: str | None, request: ScoreRequest, read: sources.Found) -> dict[str, Any]:
     """What a later judgement needs to read the rows again."""
     copy = {"prompts": str(request.prompts.resolve())} if request.prompts else {}
-    return {"family": family, "sha256": list(read.sha256), **copy}
+    columns = {"columns": dict(request.columns)} if request.columns else {}
+    return {"family": family, "sha256": list(read.sha256), **copy, **columns, **({"read": list(read.told)} if read.told else {})}
 
 
 def _concepts(suite: SuiteSpec) -> list[str]:
@@ -164,8 +171,16 @@ def _judge(protocol: str | None, concept: ConceptSpec | None, family: str | None
     return load.protocol(concept.families[family].protocol)
 
 
-def _own_rows(path: Path | None, categories: Sequence[str]) -> tuple[Row, ...]:
-    return prompts.of_categories(prompts.rows(path), categories) if path else ()
+def _own_rows(request: ScoreRequest, path: Path | None) -> sources.Found:
+    """The rows of the user's file, or of the one beside the pictures; none where there is neither."""
+    if path is None:
+        if request.columns:
+            raise UsageError("--column says how a file of prompts is read", "Add --prompts FILE.")
+        return sources.Found(())
+    read = prompts.read(path, chosen=dict(request.columns))
+    rows = prompts.of_categories(read.rows, request.categories)
+    variant = tuple(map(sources.said_column, request.columns))
+    return sources.Found(rows, read.meta, (read.sha256,), read.notes, variant=variant, told=read.told, others=read.others)
 
 
 def _prompts_beside(layout: LayoutSpec, found: Sequence[Folder]) -> Path | None:
@@ -190,10 +205,10 @@ def _metrics(suite: SuiteSpec | None, request: ScoreRequest, scorers: Sequence[s
     return tuple(dict.fromkeys((*asked, *more)))
 
 
-def _sensitive(concept: ConceptSpec | None, suite: SuiteSpec | None, rows: Iterable[Row]) -> bool:
+def _sensitive(concept: ConceptSpec | None, suite: SuiteSpec | None, read: sources.Found) -> bool:
     if concept is None or screen.sensitive_concept(concept) or (suite and suite.sensitive):
         return True
-    return any(screen.is_sexual(text) for row in rows for text in (row.category, *screen.texts(row)))
+    return screen.sexual_rows(read.rows, read.others)
 
 
 # --- reading and scoring ------------------------------------------------------------------------------------------------------
@@ -213,6 +228,8 @@ def score_folders(request: ScoreRequest, store: Store, reporter: Reporter) -> Ru
     held = against(request, found)
     if held.beside:
         reporter.line(f"prompts: {printable(str(held.beside))}, found beside the pictures")
+    for line in held.told:
+        reporter.line(line)
     scoring = _opened(store, held, request.settings, reporter)
     cells, n_loaded, n_excluded = _cells(found, beside, held, layout, reporter)
     reporter.begin(len(cells), sum(len(cell.items) for cell in cells))
@@ -244,8 +261,8 @@ def _cells(
     """A cell for each method over the same rows, how many rows there are, and how many of them were left out for safety."""
     how = _name_places(found, beside, held, layout, reporter)
     places = {place for folder in found for place in (*folder.pictures, *folder.doubled)}
-    asked = asked_for(held.rows, places) if held.rows else unnamed(places)
-    kept = set(screen.admissible(each.row for each in asked)) if held.sensitive else {each.row for each in asked}
+    asked = asked_for(held.rows, places) if held.rows else unnamed(places, layout)
+    kept = _kept([each.row for each in asked], held)
     cells = [Cell(folder, [_item(each, folder) for each in asked if each.row in kept], how) for folder in found]
     return cells, len(asked), len(asked) - sum(each.row in kept for each in asked)
 
@@ -274,6 +291,15 @@ def _tell_matching(matching: Matching, reporter: Reporter) -> None:
     if strangers := matching.strangers:
         shown = ", ".join(printable("_".join(part for part in place if part)) for place in strangers[:3])
         reporter.line(f"{len(strangers)} names belong to no row and are left out: {shown}{', ...' * (len(strangers) > 3)}")
+
+
+def _kept(rows: list[Row], held: Against) -> set[Row]:
+    """The rows that may be scored. A row with several pictures is asked for under an id for each, beside its own."""
+    if not held.sensitive:
+        return set(rows)
+    allowed = {row.id for row in screen.admissible(held.rows, held.others)}
+    barred = {row.id for row in held.rows} - allowed
+    return {row for row in screen.admissible(rows) if not {row.id, row.id.rpartition(SAMPLE)[0]} & barred}
 
 
 def _item(asked: Asked, folder: Folder) -> Item:

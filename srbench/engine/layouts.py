@@ -47,6 +47,8 @@ class ScoreRequest:
     out: Path
     accept_prompts: bool = False
     """Whether a copy of the suite that is not the published one is taken."""
+    columns: tuple[tuple[str, str], ...] = ()
+    """(row field, column of `prompts` that holds it)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from srbench.analysis.records import label
+from srbench.backbones import lengths
 from srbench.backbones.checkpoint import Checkpoint
 from srbench.backbones.loader import Backbone
 from srbench.catalog import load, plugins, screen, sources
@@ -27,10 +28,14 @@ from srbench.engine.prepare import (
     prepare_method,
 )
 from srbench.errors import CellError, MissingError, SrbenchError, UsageError
+from srbench.files import printable
 from srbench.methods.base import Artifact, Tell, quiet
 
 REFERENCE_METRICS = {"content_kept", "csdr"}
 FLOOR_METRICS = {"csdr_floor"}
+TEXT_FIELDS = {"prompt": "prompts", "negative_prompt": "negative prompts", "reference": "references"}
+"""A row's fields that are encoded, and what many of them are called."""
+SHOWN_IDS = 5
 ENCODER_SHA = "text_encoder_sha256"
 """Key in a row file's `meta`: the text encoder that its prompts were made against."""
 FLOOR_SEED_OFFSET = 1_000_003
@@ -63,13 +68,15 @@ class RunRequest:
     """The user's copy of the one suite; the suite itself where none is named."""
     accept_prompts: bool = False
     categories: tuple[str, ...] = ()
+    columns: tuple[tuple[str, str], ...] = ()
+    """(row field, column of `prompts` that holds it)."""
     sweep: str | None = None
     """`METHOD.OPTION=V1,V2,...`: a variant for each value."""
 
     @property
     def given(self) -> sources.Given:
         """What is asked of the suites' rows."""
-        return sources.Given(self.prompts, self.accept_prompts, self.categories)
+        return sources.Given(self.prompts, self.accept_prompts, self.categories, self.columns)
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,8 @@ class Cell:
     """Rows as they were read, and what has to be said of them."""
     prompts: Path | None = None
     """The user's copy that they were read from."""
+    columns: tuple[tuple[str, str], ...] = ()
+    """(row field, its column) where the user named one."""
     n_loaded: int = 0
     n_excluded: int = 0
     rows: list[PlannedRow] = field(default_factory=list)
@@ -217,6 +226,7 @@ class Ready:
     tell: Tell
     _known: dict[tuple[str, str, str], MethodOnConcept] = field(default_factory=dict)
     _found: dict[tuple[str, str], sources.Found] = field(default_factory=dict)
+    _lengths: dict[tuple[Row, ...], tuple[str, ...]] = field(default_factory=dict)
 
     def method(self, preset: str, concept: ConceptSpec, on: OnConcept) -> MethodOnConcept:
         """A preset on a checkpoint."""
@@ -249,6 +259,33 @@ class Ready:
         return self._found[key]
 
 
+    def lengths(self, rows: tuple[Row, ...]) -> tuple[str, ...]:
+        """Flags of texts that the encoders do not read to their end, or not at all; once for all methods."""
+        if rows not in self._lengths:
+            self._lengths[rows] = _length_flags(self.backbone.pipeline, rows)
+        return self._lengths[rows]
+
+
+def _length_flags(pipeline: Any, rows: Sequence[Row]) -> tuple[str, ...]:
+    """Which texts of rows are cut, by the length of the backbone's own text encoders, and which have no token that they know."""
+    told = []
+    for name, kind in TEXT_FIELDS.items():
+        texts = {row.id: getattr(row, name) or "" for row in rows}
+        longer = lengths.cut(pipeline, texts.values())
+        for tokenizer, (limit, beyond) in longer.items():
+            where = f" of {tokenizer}" if len(lengths.limits(pipeline)) > 1 else ""
+            told.append(f"{kind} longer than {limit} tokens{where}, cut there by the encoder: {_ids(texts, beyond)}")
+        nothing = lengths.unread(pipeline, texts.values())
+        told += [f"{kind} in which a tokenizer knows no word: {_ids(texts, nothing)}"] if nothing else []
+    return tuple(told)
+
+
+def _ids(texts: Mapping[str, str], of: frozenset[str]) -> str:
+    """How many rows have one of some texts, and the ids of the first."""
+    ids = [name for name, text in texts.items() if text in of]
+    return f"{len(ids)} ({', '.join(map(printable, ids[:SHOWN_IDS]))}{', ...' if len(ids) > SHOWN_IDS else ''})"
+
+
 def _card(method: MethodOnConcept) -> dict[str, Any]:
     artifact: Artifact | None = method.active.artifact
     return artifact.card if artifact else {}
@@ -269,14 +306,14 @@ def _untrained(cell: Cell, kept: Sequence[Row], used: frozenset[str]) -> tuple[R
 
 def _screened(cell: Cell, edition: Edition, rows: Sequence[Row]) -> tuple[Row, ...]:
     """The rows that may be encoded, and the cell's counts. Raises `MissingError` where hidden targets cannot be screened."""
-    cell.sensitive = screen.sensitive(cell.concept, cell.suite, rows)
+    cell.sensitive = screen.sensitive(cell.concept, cell.suite, rows, cell.found.others)
     lacking = screen.untargeted(rows) if cell.sensitive and edition.hidden else 0
     if lacking:
         raise MissingError(
             f"{lacking} rows of suite '{cell.suite.name}' hide what they stand for, and it is not known: they cannot be screened",
             "Sensitive runs need it: give --prompts a copy with a column 'target', and --accept-prompts.",
         )
-    kept = screen.admissible(rows) if cell.sensitive else tuple(rows)
+    kept = screen.admissible(rows, cell.found.others) if cell.sensitive else tuple(rows)
     cell.n_loaded, cell.n_excluded = len(rows), len(rows) - len(kept)
     cell.rows_sha = load.rows_sha(kept)
     return kept
@@ -288,7 +325,7 @@ def plan_cell(ready: Ready, preset: str, on: str, suite: SuiteSpec, concept: Con
     edition = load.edition(suite, family, concept.name, request.part, copy=request.prompts is not None)
     suite = suite.of(edition)
     protocol = load.protocol(request.protocol or edition.protocol or concept.families[family].protocol)
-    cell = Cell(preset, on, suite, concept, protocol, "", family, prompts=request.prompts)
+    cell = Cell(preset, on, suite, concept, protocol, "", family, prompts=request.prompts, columns=request.columns)
     cell.sensitive = screen.sensitive(concept, suite, ())
     judges = [part.scorer for part in load.parts(protocol)]
     cell.scorers = tuple(dict.fromkeys((*judges, *backbone.spec.describing, *request.scorers)))
@@ -297,6 +334,7 @@ def plan_cell(ready: Ready, preset: str, on: str, suite: SuiteSpec, concept: Con
         _check_encoder(suite, cell.found, backbone)
         kept = _screened(cell, edition, limited(cell.found.rows, request.limit))
         kept = _untrained(cell, kept, ready.trained(concept))
+        cell.found = replace(cell.found, flags=(*cell.found.flags, *ready.lengths(tuple(kept))))
         if not kept:
             raise CellError("no row is left to run", "The suite is empty, or every row was excluded.")
         under = ready.checkpoints.get(on, concept)
@@ -345,7 +383,7 @@ def grid(methods: Sequence[str], on: Sequence[str]) -> list[tuple[str, str]]:
 def _suites(request: RunRequest) -> list[SuiteSpec]:
     """The suites by name, or the user's own file as one. Raises `UsageError` where one file is to be several suites."""
     if request.prompts and not request.suites:
-        return [sources.own(request.prompts)]
+        return [sources.own(request.prompts, dict(request.columns))]
     if request.prompts and len(request.suites) > 1:
         raise UsageError("--prompts is the copy of one suite", "Name one, or none: the file is then a suite of its own.")
     return [load.named("suite", name, load.suites()) for name in request.suites]

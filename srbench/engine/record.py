@@ -184,7 +184,10 @@ def _suite(cell: Cell) -> dict[str, Any]:
     """What a later judgement has to know of the suite, and where its rows were read."""
     facts = {"attack": cell.suite.attack, "metrics": list(cell.suite.metrics), "sensitive": cell.sensitive, "family": cell.family}
     copy = str(cell.prompts.resolve()) if cell.prompts else ""
-    read = {"sha256": list(cell.found.sha256), "flags": list(cell.found.flags), "prompts": copy}
+    read = {
+        "sha256": list(cell.found.sha256), "flags": list(cell.found.flags), "prompts": copy, "columns": dict(cell.columns),
+        "read": list(cell.found.told),
+    }  # fmt: skip
     return facts | {name: value for name, value in read.items() if value}
 
 

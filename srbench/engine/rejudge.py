@@ -172,7 +172,7 @@ def _read_again(cell: ResultCell, said: dict[str, Any]) -> dict[str, Row]:
     family = said.get("family") or load.backbones()[cell.backbone].family
     copy = Path(said["prompts"]) if said.get("prompts") else None
     edition = load.edition(suite, family, cell.concept, part, copy=copy is not None)
-    found = sources.rows(suite, edition, sources.Given(copy, accept=True))
+    found = sources.rows(suite, edition, sources.Given(copy, accept=True, columns=tuple(said.get("columns", {}).items())))
     if said.get("sha256", list(found.sha256)) != list(found.sha256):
         raise UsageError(f"suite '{suite.name}': its prompts are not those of run {cell.run} any more", "Put the old file back.")
     return {row.id: row for row in found.rows}

@@ -219,12 +219,15 @@ def _composed(text: str) -> str:
 # --- rows with their pictures -----------------------------------------------------------------------------------------
 
 
-def unnamed(places: Collection[Place]) -> list[Asked]:
+def unnamed(places: Collection[Place], layout: LayoutSpec) -> list[Asked]:
     """Rows for pictures of which nothing is known but their names: each counts as one of a prompt to be forgotten."""
-    return [
-        Asked(_sampled(Row(id=_id(place), kind="forget", category=place.category, prompt=""), place.sample), place)
-        for place in sorted(places, key=in_order)
-    ]
+    by_prompt = layout.named == "prompt"
+
+    def row(place: Place) -> Row:
+        prompt = place.case if by_prompt else ""
+        return Row(id=_id(place), kind="forget", category=place.category, prompt=prompt)
+
+    return [Asked(_sampled(row(place), place.sample), place) for place in sorted(places, key=in_order)]
 
 
 def plain_numbers(places: Collection[Place]) -> Callable[[Place], Place]:

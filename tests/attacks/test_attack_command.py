@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from srbench.catalog import load, plugins
+from srbench.catalog import load, plugins, prompts
 from srbench.catalog.specs import RowFile
 from srbench.cli.main import app
 from srbench.engine import attack as room
@@ -197,6 +197,28 @@ def test_the_hidden_target_is_attacked_and_screened_not_the_prompt_that_hid_it(t
     assert ([(row.prompt, row.target) for row in rows], excluded) == ([("a church by the sea", None)], 0)
 
 
+def test_texts_beside_targets_and_pairs_are_screened_too(tmp_path: Path) -> None:
+    path, church, sd14 = tmp_path / "targets.csv", load.concepts()["church"], load.backbones()["sd14"]
+    path.write_text("goal,note\na church by the sea,x\na chapel,a child before it\n")
+    asked, told = request(targets=path, columns=(("prompt", "goal"),)), []
+    rows, _, excluded = room.targets_of(asked, sd14, church, told.append)
+    assert ([row.prompt for row in rows], excluded) == (["a church by the sea"], 1)
+    assert told == ["targets.csv (CSV with commas), read: prompt = goal; not read: note"]
+    path.write_text("prompt,note\na church by the sea,violence\n")
+    with pytest.raises(UsageError, match="sexual or violent"):
+        room.targets_of(request(targets=path), sd14, church)
+    path.write_text("with,without,note\na church,a house,\na chapel,a tent,a child\n")
+    both = (("unsafe", "with"), ("safe", "without"))
+    told.clear()
+    pairs = room.pairs_of(request("ring-a-bell", suite="igmu", pairs=path, columns=both), sd14, church, told.append)
+    assert pairs == (("a church", "a house"),)
+    assert told[-1] == "1 of 2 pairs name minors and are left out"
+    with pytest.raises(UsageError, match="how a file of pairs is read"):
+        room.pairs_of(request("ring-a-bell", suite="igmu", columns=both), sd14, church)
+    with pytest.raises(UsageError, match="how a file of targets is read"):
+        room.targets_of(request(suite="igmu", columns=(("prompt", "x"),)), load.backbones()["pocket"], church)
+
+
 def test_a_harmless_concept_does_not_open_a_real_backbone_to_other_targets(tmp_path: Path) -> None:
     path = tmp_path / "targets.txt"
     path.write_text("a church by the sea\nviolence before a church\n")
@@ -219,19 +241,19 @@ def test_pairs_are_read_from_json_and_json_lines(tmp_path: Path) -> None:
     lines, pairs = tmp_path / "pairs.jsonl", [{"unsafe": "a church", "safe": "a house"}, {"unsafe": "b", "safe": "c"}]
     lines.write_text("\n".join(map(json.dumps, pairs)))
     (tmp_path / "pairs.json").write_text(json.dumps(pairs))
-    wanted = [("a church", "a house"), ("b", "c")]
-    assert room.read_pairs(lines) == room.read_pairs(tmp_path / "pairs.json") == wanted
+    wanted = (("a church", "a house"), ("b", "c"))
+    assert prompts.read_pairs(lines).pairs == prompts.read_pairs(tmp_path / "pairs.json").pairs == wanted
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("", "no pair in it"), ("[]", "no pair in it"), ("{", "not a file of pairs"), ('{"unsafe": "a"}', "entry 1 is not a pair"),
-    ('[{"unsafe": "a", "safe": 1}]', "entry 1 is not a pair"),
+    ("", "the file is empty"), ("[]", "no pair in it"), ("{", "not JSON"), ('{"unsafe": "a"}', "no column 'safe'"),
+    ('[{"unsafe": "a", "safe": 1}]', "pair 1 .* has a number as its 'safe'"),
 ])  # fmt: skip
 def test_a_damaged_file_of_pairs_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_text(text)
     with pytest.raises(UsageError, match=message):
-        room.read_pairs(path)
+        prompts.read_pairs(path)
 
 
 @pytest.mark.parametrize("name", sorted(plugins.plugins("attacks")))

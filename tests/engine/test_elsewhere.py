@@ -196,6 +196,17 @@ def test_prompts_that_name_minors_are_left_out_unless_the_concept_is_known_to_be
     assert (known.n_loaded, known.n_excluded, known.n_run) == (2, 0, 2)
 
 
+def test_a_text_beside_a_row_leaves_all_its_pictures_out(world: World, tmp_path: Path) -> None:
+    for name in ("7_0", "7_1", "8_0"):
+        paint(tmp_path / "m" / f"{name}.png")
+    (tmp_path / "rows.csv").write_text("id,prompt,note\n7,a kite,a child\n8,a boat,\n")
+    found = score(world, tmp_path / "m", prompts=tmp_path / "rows.csv", concept=None, protocol="bright", layout="esd")
+    assert (found.cells[0].n_loaded, found.cells[0].n_excluded) == (3, 2)
+    assert any("read: prompt, id; not read: note" in line for line in world.lines)
+    again = score(world, tmp_path / "m", prompts=tmp_path / "rows.csv", columns=(("prompt", "note"),), layout="esd")
+    assert again.cells[0].variant == "column.prompt=note"
+
+
 def test_classes_that_name_minors_are_left_out_by_key(world: World, tmp_path: Path) -> None:
     for name in ("girl", "woman"):
         paint(tmp_path / "m" / f"{name}_0_0.png", 0)

@@ -10,7 +10,7 @@ import pytest
 
 from srbench.catalog.specs import ConceptSpec, ConceptWords
 from srbench.errors import UsageError
-from srbench.methods.saferedir.pairs import pocket_pairs, read_pairs
+from srbench.methods.saferedir.pairs import is_held, pocket_pairs, read_pairs
 from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, OBJECTS, STYLES
 
 
@@ -112,17 +112,34 @@ def test_pairs_file(tmp_path: Path) -> None:
     assert len(pairs.benign_train) == len(pairs.train)
 
 
-@pytest.mark.parametrize("line", ["{", '{"unsafe": "x"}', '{"unsafe": "x", "safe": "y", "more": 1}', "[]"])
+def test_what_is_held_out_does_not_depend_on_the_form(tmp_path: Path) -> None:
+    entries = [{"unsafe": f"box {i} é", "safe": f"{i}"} for i in range(40)]
+    lines = [json.dumps(entry, ensure_ascii=False) for entry in entries]
+    (tmp_path / "a.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    (tmp_path / "a.json").write_text(json.dumps(entries))
+    (tmp_path / "a.csv").write_text("unsafe,safe,note\n" + "".join(f"{e['unsafe']},{e['safe']},x\n" for e in entries))
+    first, *others = [read_pairs(tmp_path / name) for name in ("a.jsonl", "a.json", "a.csv")]
+    held = [entry["unsafe"] for entry, line in zip(entries, lines, strict=True) if is_held("file", line)]
+    assert [pair.unsafe for pair in first.held] == held
+    for other in others:
+        assert (other.train, other.held, other.sha256()) == (first.train, first.held, first.sha256())
+    assert others[1].beside["box 3 é"] == others[1].beside["3"] == ("x",)
+
+
+WRONG = ("{", '{"unsafe": "x"}', '{"unsafe": "x", "safe": null}', '{"unsafe": 1, "safe": "y"}', "[]", "3")
+
+
+@pytest.mark.parametrize("line", WRONG)
 def test_wrong_line_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_text('{"unsafe": "x", "safe": "y"}\n' + line)
-    with pytest.raises(UsageError, match=r"pairs\.jsonl:2: not a pair") as error:
+    with pytest.raises(UsageError, match=r"pairs\.jsonl: .*line 2") as error:
         read_pairs(path)
     assert "\n" not in error.value.message
 
 
 def test_missing_or_short_file(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="can not be read"):
+    with pytest.raises(UsageError, match="there is no such file"):
         read_pairs(tmp_path / "nothing.jsonl")
     (tmp_path / "short.jsonl").write_text('{"unsafe": "x", "safe": "y"}')
     with pytest.raises(UsageError, match="too few pairs"):

@@ -15,6 +15,7 @@ from srbench.catalog.specs import ConceptWords, Row
 from srbench.errors import MissingError, UsageError
 from srbench.methods import base
 from srbench.methods.saferedir import CARD, published
+from srbench.methods.saferedir.pairs import read_pairs
 from srbench.methods.saferedir.published import igmu_pairs, replaced, split
 from srbench.methods.saferedir.train import Settings, train
 from tests.tiny import tiny_pipeline
@@ -152,8 +153,10 @@ def test_a_concept_without_prompts_needs_a_file() -> None:
 
 
 def test_one_of_two_files_is_refused(churches: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="two files"):
-        published.of_copy(churches / "forgot.json")
+    with pytest.raises(UsageError) as caught:
+        read_pairs(churches / "forgot.json")
+    assert "two files" in caught.value.hint
+    assert not published.of_copy(churches / "forgot.json")
     assert published.of_copy(churches)
     assert not published.of_copy(tmp_path / "pairs.jsonl")
 

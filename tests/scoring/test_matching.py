@@ -166,9 +166,11 @@ def test_several_pictures_of_a_row_are_rows_that_share_their_prompt() -> None:
 
 
 def test_rows_of_which_nothing_is_known_are_named_by_their_pictures() -> None:
-    found = unnamed([Place("church", "10", "1"), Place("church", "9", "1"), Place("", "x", "")])
+    found = unnamed([Place("church", "10", "1"), Place("church", "9", "1"), Place("", "x", "")], load.layouts()["igmu"])
     assert [each.row.id for each in found] == ["x", "church/9#1", "church/10#1"]
-    assert {each.row.kind for each in found} == {"forget"}
+    assert {(each.row.kind, each.row.prompt) for each in found} == {("forget", "")}
+    (prompted_by_name,) = unnamed([Place("erased", "a red house", "3")], load.layouts()["mace"])
+    assert prompted_by_name.row.prompt == "a red house"
 
 
 # --- properties -------------------------------------------------------------------------------------------------------

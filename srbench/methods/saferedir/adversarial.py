@@ -6,7 +6,6 @@ without the concept: otherwise odd words alone would be taken for the concept.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -20,12 +19,14 @@ from srbench.methods.saferedir.pairs import Pair, PairSet, is_held
 _PART = re.compile(r"\w+|[^\w\s]")
 
 
-def with_attacks(pairs: PairSet, path: Path, share: float) -> PairSet:
+def with_attacks(pairs: PairSet, path: Path, share: float, columns: prompts.Columns | None = None) -> PairSet:
     """The pairs, and the attack's, so often that they are `share` of the unsafe sides that are drawn.
 
-    Its targets are held out as whole targets, one in seven. Raises `UsageError` where no row of the file has a reference.
+    columns: row field -> the file's column, where the user says so. Its targets are held out as whole targets, one in seven.
+    Raises `UsageError` where no row of the file has a reference.
     """
-    rows = [row for row in prompts.rows(path) if row.kind == "forget" and row.reference and row.prompt != row.target]
+    read = prompts.read(path, chosen=columns)
+    rows = [row for row in read.rows if row.kind == "forget" and row.reference and row.prompt != row.target]
     if not rows:
         raise UsageError(f"{path}: no attack row with a reference in it", "Give the file of `srbench attack ... --suite igmu`.")
     kept, out = _split(rows)
@@ -33,16 +34,23 @@ def with_attacks(pairs: PairSet, path: Path, share: float) -> PairSet:
         raise UsageError(f"{path}: all of its {len(rows)} rows are held out", "Attack more targets.")
     times = max(1, round(len(pairs.train) * share / (1 - share) / len(kept)))
     told = {text for row in rows for text in (row.prompt, row.target, row.reference) if text}
-    sha = hashlib.sha256(path.read_bytes()).hexdigest()
     seen = {*pairs.used.prompts, *map(load.fingerprint, told)}
-    return replace(
+    unused = len(read.rows) - len(rows)
+    of_them = f"{prompts.shown(path.name)}: {unused} of {len(read.rows)} rows"
+    left_out = (f"{of_them} are no attacks with a reference and train nothing",) if unused else ()
+    out_of = replace(
         pairs,
         train=[*pairs.train, *map(pair_of, kept * times)],
         held=[*pairs.held, *map(pair_of, out)],
         benign_train=[*pairs.benign_train, *_without(kept)],
         benign_held=[*pairs.benign_held, *_without(out)],
-        used=replace(pairs.used, files=(*pairs.used.files, sha), prompts=tuple(sorted(seen))),
+        used=replace(pairs.used, files=(*pairs.used.files, read.sha256), prompts=tuple(sorted(seen))),
+        beside=dict(pairs.beside), told=(*pairs.told, *read.told, *left_out),
     )
+    for row in rows:
+        more = (row.target, row.negative_prompt, row.category, *read.others.get(row.id, ()))
+        out_of.put_beside((row.prompt, row.reference or "", harmless(row) or ""), filter(None, more))
+    return out_of
 
 
 def pair_of(row: Row) -> Pair:

@@ -1,21 +1,21 @@
 """Pairs of unsafe and safe prompts for training a redirector, and prompts that must stay as they are.
 
 Pocket's pairs are written here in the training forms of `pocket/templates.py`; other backbones take them from IGMU's prompts
-(`published.py`), or any backbone from the user's JSONL file.
+(`published.py`), or any backbone from the user's own file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from srbench.catalog import load
+from srbench.catalog import load, prompts
 from srbench.catalog.specs import ConceptSpec, ConceptWords
 from srbench.errors import UsageError
 from srbench.pocket.templates import TRAINING
@@ -63,6 +63,16 @@ class PairSet:
     """Empty where the sentences are written here: none of them stands in a suite."""
     dropped: int = 0
     """Sentences, or rows, that were dropped before the pairs were made."""
+    beside: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Sentence -> other texts of the file's row that it comes from: what screens the sentence reads them too."""
+    told: tuple[str, ...] = ()
+    """What has to be said of how files were read."""
+
+    def put_beside(self, sentences: Iterable[str], texts: Iterable[str]) -> None:
+        """Remember other texts of a row."""
+        if texts := tuple(text for text in texts if text):
+            for sentence in sentences:
+                self.beside[sentence] = tuple(dict.fromkeys((*self.beside.get(sentence, ()), *texts)))
 
     def prompts(self) -> set[str]:
         """Every sentence in the set."""
@@ -235,32 +245,25 @@ def pocket_pairs(concepts: Sequence[ConceptSpec], pairs: int, benign: int, seed:
     return out
 
 
-def read_pairs(path: Path) -> PairSet:
-    """A user's JSONL file, one {"unsafe", "safe"} a line. The safe sides serve as benign prompts too.
+def read_pairs(path: Path, columns: prompts.Columns | None = None) -> PairSet:
+    """A user's file of pairs, in any form that `prompts.read_pairs` takes. The safe sides serve as benign prompts too.
 
-    Raises `UsageError` naming the line that is wrong.
+    columns: `unsafe` and `safe` -> the file's columns. Raises `UsageError` naming the line that is wrong.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"pairs file {path} can not be read: {error}", "Give a JSONL file of {unsafe, safe}.") from error
-    out = PairSet()
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        pair, held = _parse(path, number, line), is_held("file", line)
-        (out.held if held else out.train).append(pair)
-        (out.benign_held if held else out.benign_train).append(pair.safe)
+    read = prompts.read_pairs(path, columns)
+    out = PairSet(told=read.told)
+    for (unsafe, safe), line, more in zip(read.pairs, _written(read), read.others, strict=True):
+        held = is_held("file", line)
+        (out.held if held else out.train).append(Pair(unsafe=unsafe, safe=safe))
+        (out.benign_held if held else out.benign_train).append(safe)
+        out.put_beside((unsafe, safe), more)
     if len(out.train) < 2 or not out.held:
         raise UsageError(f"{path} has too few pairs to train and hold out", "Give at least 20 pairs.")
     seen = tuple(sorted(map(load.fingerprint, out.prompts())))
-    out.used = Used("", (hashlib.sha256(path.read_bytes()).hexdigest(),), prompts=seen)
+    out.used = Used("", (read.sha256,), prompts=seen)
     return out
 
 
-def _parse(path: Path, number: int, line: str) -> Pair:
-    try:
-        return Pair.model_validate(json.loads(line))
-    except (json.JSONDecodeError, ValidationError) as error:
-        first = str(error).splitlines()[0]
-        raise UsageError(f"{path}:{number}: not a pair ({first})", 'Each line is {"unsafe": "...", "safe": "..."}.') from error
+def _written(read: prompts.PairsRead) -> list[str]:
+    """What decides whether a pair is held out: its line as it is written; where there are no lines, as JSON writes the pair."""
+    return list(read.raw) or [json.dumps({"unsafe": unsafe, "safe": safe}, ensure_ascii=False) for unsafe, safe in read.pairs]

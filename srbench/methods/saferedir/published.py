@@ -53,8 +53,8 @@ def _of_concept(concept: ConceptSpec, family: str, seed: int, copy: Path | None,
     edition = load.edition(suite, FAMILY, concept.name, "test")
     read = sources.rows(suite, edition, sources.Given(prompts=copy, accept=accept))
     rows = read.rows
-    if screen.sensitive(concept, suite.of(edition), rows):
-        rows = screen.admissible(rows)
+    if screen.sensitive(concept, suite.of(edition), rows, read.others):
+        rows = screen.admissible(rows, read.others)
     train, held = split(rows, seed)
     paired, words = edition.paired, words_of(concept, family)
     out = PairSet(dropped=len(read.rows) - len(rows))
@@ -123,8 +123,4 @@ def _part(pairs: PairSet, spoken: Sequence[ConceptWords]) -> None:
 
 def of_copy(path: Path) -> bool:
     """Whether what the user gave is a copy of IGMU: a folder, where pairs of one's own are a file."""
-    if path.is_dir():
-        return True
-    if path.suffix == ".json":
-        raise UsageError(f"{path}: IGMU's prompts are two files", "Give --pairs the folder with forgot.json and retain.json.")
-    return False
+    return path.is_dir()

@@ -25,6 +25,7 @@ from torch import Tensor
 from srbench import __version__
 from srbench.backbones.pipelines import Conditioning, prompt_width
 from srbench.catalog import screen
+from srbench.catalog.prompts import PAIR
 from srbench.catalog.specs import ConceptSpec, Recipe
 from srbench.errors import UsageError
 from srbench.methods.base import BackboneInfo, denoiser
@@ -65,12 +66,14 @@ class Settings(BaseModel):
     height: int = Field(64, gt=0)
     width: int = Field(64, gt=0)
     pairs_file: Path | None = None
-    """JSONL of {"unsafe", "safe"}, or a folder with IGMU's forgot.json and retain.json. None: on pocket sentences that are
+    """Table of `unsafe` and `safe`, or a folder with IGMU's forgot.json and retain.json. None: on pocket sentences that are
     written here, elsewhere IGMU's prompts from where the suite is kept."""
     accept_prompts: bool = False
     """Take a copy of IGMU that is not the published one."""
     adversarial: Path | None = None
     """Row file of `srbench attack` on the concept: its prompts stand among the unsafe sides."""
+    columns: tuple[tuple[str, str], ...] = ()
+    """(field, column of the file of pairs or of attacks that holds it), where the user says so."""
     adversarial_share: float = Field(0.25, gt=0, lt=1)
     """Of the unsafe sides that are drawn."""
     pairs: int = Field(1600, gt=0)
@@ -100,7 +103,7 @@ class Settings(BaseModel):
 
 def said_of(settings: Settings) -> dict[str, Any]:
     """As a card states them: without files, whose texts have a digest of their own, and what needs a file that is not there."""
-    without = {"pairs_file", "adversarial"} | ({"adversarial_share"} if settings.adversarial is None else set())
+    without = {"pairs_file", "adversarial", "columns"} | ({"adversarial_share"} if settings.adversarial is None else set())
     return settings.model_dump(mode="json", exclude=without)
 
 
@@ -415,7 +418,7 @@ def sizes_for(pipeline: Any, token_delta: bool = True) -> Sizes:
 def _load_pairs(backbone: BackboneInfo, concepts: Sequence[ConceptSpec], settings: Settings) -> PairSet:
     given = settings.pairs_file
     if given is not None and not of_copy(given):
-        return read_pairs(given)
+        return read_pairs(given, {name: column for name, column in settings.columns if name in PAIR})
     if given is None and backbone.family == "pocket":
         return pocket_pairs(concepts, settings.pairs, settings.benign, settings.seed)
     return igmu_pairs(concepts, backbone.family, settings.seed, given, settings.accept_prompts)
@@ -423,11 +426,14 @@ def _load_pairs(backbone: BackboneInfo, concepts: Sequence[ConceptSpec], setting
 
 def _screen(pairs: PairSet, allowed: Callable[[str], bool]) -> PairSet:
     def both(items: list[Any]) -> list[Any]:
-        return [p for p in items if allowed(p.unsafe) and allowed(p.safe)]
+        return [p for p in items if whole(p.unsafe) and whole(p.safe)]
 
-    return PairSet(
-        both(pairs.train), both(pairs.held), [t for t in pairs.benign_train if allowed(t)],
-        [t for t in pairs.benign_held if allowed(t)], pairs.used, pairs.dropped,
+    def whole(text: str) -> bool:
+        return allowed(text) and all(map(allowed, pairs.beside.get(text, ())))
+
+    return replace(
+        pairs, train=both(pairs.train), held=both(pairs.held), benign_train=list(filter(whole, pairs.benign_train)),
+        benign_held=list(filter(whole, pairs.benign_held)),
     )
 
 
@@ -619,9 +625,11 @@ def _prepared(
     """Screened pairs, and how many sentences and rows were dropped."""
     loaded = _load_pairs(backbone, concepts, settings)
     if settings.adversarial is not None:
-        loaded = with_attacks(loaded, settings.adversarial, settings.adversarial_share)
+        rows = {name: column for name, column in settings.columns if name not in PAIR}
+        loaded = with_attacks(loaded, settings.adversarial, settings.adversarial_share, rows)
     texts = loaded.prompts()
-    sensitive = any(map(screen.sensitive_concept, concepts)) or any(map(screen.is_sexual, texts))
+    beside = {text for more in loaded.beside.values() for text in more}
+    sensitive = any(map(screen.sensitive_concept, concepts)) or any(map(screen.is_sexual, texts | beside))
     pairs = _screen(loaded, lambda text: allowed(text) and not (sensitive and screen.names_minor(text)))
     if not (pairs.train and pairs.held and pairs.benign_train and pairs.benign_held):
         raise UsageError("no pairs are left to train on", "Check the pairs file.")
@@ -648,6 +656,8 @@ def train(
     """
     began, pipeline = time.perf_counter(), backbone.pipeline
     pairs, excluded = _prepared(backbone, concepts, settings, allowed)
+    for line in pairs.told:
+        progress("reading", 1, 1, line)
     count, held_count, seed = settings.trajectories, settings.held_trajectories, settings.seed
     identity = _identity(backbone, concepts, pairs, excluded, settings)
     device = next(denoiser(pipeline).parameters()).device

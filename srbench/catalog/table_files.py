@@ -1,0 +1,676 @@
+"""The one reader of tables that people have: CSV, JSON, JSON lines, Parquet, Excel workbooks, and text with an entry a line.
+
+What a file is is told by what it holds, not by its name alone. Nothing is converted in silence: a value stays what the file says
+("0002", "NA"), and what cannot be read as meant is refused with the cause that was looked at.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from srbench.errors import UsageError
+from srbench.files import kind_of_path, parse_json, printable, read_bytes
+
+HINT = "Give a CSV, JSON, JSON lines, Parquet, Excel (.xlsx) or text (.txt) file."
+MAX_BYTES = 2 * 10**9
+"""The largest file that is read, in bytes."""
+DELIMITERS = (",", ";", "\t")
+_SPELT = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_HEAD_BYTES = 4096
+_SHOWN = 60
+"""Characters of a name that a message shows."""
+_EXACT = 2**53
+"""Above this a floating-point number stands for several whole ones."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows as a file has them."""
+
+    path: Path
+    form: str
+    """In words: `CSV with commas`, `JSON`, `text`."""
+    columns: tuple[str, ...]
+    """Names in the file's order, over all rows, without blanks around them; none stands twice (see `same_name`)."""
+    rows: list[dict[str, Any]]
+    """Column -> value: text, or in JSON and Parquet also numbers, truth values, lists and objects. None is a null; a column that
+    a JSON row does not have lacks in it. Cells of CSV files and workbooks are text, empty ones "" ."""
+    sha256: str
+    lines: list[int] = field(default_factory=list)
+    """The line on which each row begins; empty where a file has no lines."""
+    raw: list[str] = field(default_factory=list)
+    """Of JSON lines each line as it is written."""
+    notes: tuple[str, ...] = ()
+    """What has to be said of how it was read."""
+    headless: bool = False
+    """Whether the file names no columns: its one column, whose name is empty, is whatever is asked for first."""
+    data: Any = None
+    """Of a JSON file the whole value."""
+
+    def at(self, number: int) -> str:
+        """Where a row stands, number from 0: `line 3`, or `row 2` where there are no lines."""
+        return f"line {self.lines[number]}" if self.lines else f"row {number + 1}"
+
+
+def read(path: Path, heads: Sequence[str] = (), hint: str = HINT) -> Table:
+    """A table.
+
+    heads: names of columns that are looked for; they decide which separator a CSV file has.
+    Raises `UsageError` for what is no table: no file, another kind of file under this name, another encoding than UTF-8, UTF-16
+    and Windows-1252, a damaged file, a line with too few or too many values, a column that stands twice.
+    """
+    start = _start(path, hint)
+    _refuse_by_start(path, start)
+    if start.startswith(b"PAR1"):
+        return _from_parquet(path)
+    if start.startswith(b"PK\x03\x04"):
+        return _from_workbook(path)
+    suffix = path.suffix.lower()
+    if suffix in (".parquet", ".xlsx", ".xls"):
+        kind = "a Parquet file" if suffix == ".parquet" else "an Excel workbook"
+        raise UsageError(f"{path}: not {kind}, whatever its name says", "Give it the name of what it is, or download it again.")
+    data = read_bytes(path, hint, MAX_BYTES)
+    text, notes = decoded(path, data)
+    table = _from_text(path, text, hashlib.sha256(data).hexdigest(), heads)
+    return replace(table, notes=(*notes, *table.notes))
+
+
+def same_name(name: str) -> str:
+    """What column names are compared by: no case, no blanks around, no invisible marks; blanks and hyphens are underscores."""
+    seen = "".join(each for each in unicodedata.normalize("NFKC", name) if unicodedata.category(each) not in ("Cf", "Cc"))
+    return re.sub(r"[\s_-]+", "_", seen.strip()).casefold() if seen.strip() else ""
+
+
+def lines_of(text: str) -> list[str]:
+    """Lines without their ends. Only line feed and carriage return end a line: what `str.splitlines` also takes for an end
+    (U+2028, U+0085, vertical tab, form feed) stands inside of texts."""
+    lines = re.split(r"\r\n|\n|\r", text)
+    return lines[:-1] if lines and not lines[-1] else lines
+
+
+def shown(name: object) -> str:
+    """A name or value from a file for a message: on one line, and not long."""
+    text = printable(str(name))
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """Every text in a value, however deep: of objects the keys too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, bytes):
+        yield value.decode("utf-8", "replace")
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from texts_of(key)
+            yield from texts_of(each)
+    elif isinstance(value, list | tuple | set):
+        for each in value:
+            yield from texts_of(each)
+
+
+def is_inexact(value: object) -> bool:
+    """Whether a number is too large a floating-point one to say which whole number was meant."""
+    return isinstance(value, float) and abs(value) > _EXACT
+
+
+# --- what a file is ---------------------------------------------------------------------------------------------------
+
+_OTHERS: tuple[tuple[bytes, str, str], ...] = (
+    (b"version https://git-lfs", "a git-lfs pointer, not the data", "Run `git lfs pull` in its clone, or download the file."),
+    (b"\x1f\x8b", "packed with gzip", "Unpack it first: gunzip."),
+    (b"BZh", "packed with bzip2", "Unpack it first: bunzip2."),
+    (b"\xfd7zXZ\x00", "packed with xz", "Unpack it first: unxz."),
+    (b"\x28\xb5\x2f\xfd", "packed with zstd", "Unpack it first: unzstd."),
+    (b"7z\xbc\xaf", "a 7z archive", "Unpack it first."),
+    (b"\xd0\xcf\x11\xe0", "an old or an encrypted Office document", "Save it as .xlsx or CSV, without a password."),
+    (b"%PDF", "a PDF", HINT),
+    (b"\x89PNG", "a picture", HINT),
+    (b"\xff\xd8\xff", "a picture", HINT),
+    (b"GIF8", "a picture", HINT),
+    (b"RIFF", "a picture or a sound", HINT),
+    (b"SQLite format 3", "a database", HINT),
+    (b"ARROW1", "an Arrow file", "Save it as Parquet."),
+    (b"\x93NUMPY", "an array of numpy", HINT),
+    (b"\x80\x02", "a pickle, which is never opened", HINT),
+    (b"\x80\x04", "a pickle, which is never opened", HINT),
+    (b"\x80\x05", "a pickle, which is never opened", HINT),
+)
+"""First bytes -> what such a file is, and what to do."""
+_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)?<(!doctype html|html|\?xml|head|body)\b", re.IGNORECASE | re.DOTALL)
+_ANSWERS = ("404: Not Found", "Not Found", "Entry not found", "Access to dataset", "Access to model", "Invalid username or")
+"""How the answers begin that servers give in place of a file."""
+
+
+def _start(path: Path, hint: str) -> bytes:
+    """The first bytes of a regular file. Raises `UsageError` for anything else, and for an empty one."""
+    kind = kind_of_path(path)
+    if kind != "file":
+        raise UsageError(f"{path}: {'there is no such file' if kind == 'nothing' else f'a {kind}, not a file'}", hint)
+    try:
+        with path.open("rb") as file:
+            start = file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})", hint) from error
+    if not start:
+        raise UsageError(f"{path}: the file is empty", hint)
+    return start
+
+
+def _refuse_by_start(path: Path, start: bytes) -> None:
+    for mark, what, hint in _OTHERS:
+        if start.startswith(mark):
+            raise UsageError(f"{path}: {what}", hint)
+    page = _PAGE.match(start)
+    if page:
+        what = "an XML file" if page[1].lower() == b"?xml" else "an HTML page"
+        raise UsageError(f"{path}: {what}, not the data", "Download the file itself (on GitHub: the button Raw).")
+    if len(start) < 300 and start.decode("utf-8", "replace").strip().startswith(_ANSWERS):
+        raise UsageError(f"{path}: the answer of a server ({shown(start.decode('utf-8', 'replace').strip())}), not the data",
+                         "Download it again.")  # fmt: skip
+
+
+def refuse_other_kinds(path: Path, hint: str = HINT) -> None:
+    """Raise `UsageError` for what is no file, is empty, or is of a kind that holds no table, such as a git-lfs pointer."""
+    _refuse_by_start(path, _start(path, hint))
+
+
+# --- encoding ---------------------------------------------------------------------------------------------------------
+
+_MARKS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\x00\x00", "utf-32"), (b"\x00\x00\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"),
+)  # fmt: skip
+"""Byte order marks; the longer ones first."""
+_WESTERN = frozenset("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿŒœŠšŽžŸ‘’“”‚„–—…•€£¢°©®™«»‹›¿¡½¼¾²³´·§\xa0")
+"""What texts in Western languages have beside ASCII. Other characters mean that the file is not Windows-1252."""
+_FOREIGN = re.compile(r"[^\x00-\x7f]{3}")
+"""Three such characters in a row: so look Cyrillic, Greek or Chinese texts that are read as Windows-1252."""
+
+
+def decoded(path: Path, data: bytes) -> tuple[str, tuple[str, ...]]:
+    """A file's text, and what has to be said of its encoding. Raises `UsageError` where none fits, or it holds a NUL."""
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None) or _without_mark(data) or "utf-8"
+    notes: tuple[str, ...] = ()
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        if encoding != "utf-8":
+            raise _undecoded(path, f"damaged {encoding.upper()}", error) from error
+        text, notes = _western(path, data, error)
+    text = text.removeprefix("\ufeff")
+    if "\x00" in text:
+        line = text.count("\n", 0, text.index("\x00")) + 1
+        raise UsageError(f"{path}: holds a NUL character (line {line}), which no text has", "Save it as text.")
+    return text, notes
+
+
+def _without_mark(data: bytes) -> str | None:
+    """UTF-16 without a mark: nearly every other byte of Western text is zero."""
+    start = data[:512]
+    even, odd = start[::2].count(0), start[1::2].count(0)
+    if len(start) < 4 or max(even, odd) < len(start) * 0.3 or min(even, odd) > len(start) * 0.1:
+        return None
+    return "utf-16-le" if odd > even else "utf-16-be"
+
+
+def _western(path: Path, data: bytes, error: UnicodeDecodeError) -> tuple[str, tuple[str, ...]]:
+    """Text in Windows-1252, where it looks like a Western language. Raises `UsageError` else."""
+    try:
+        text = data.decode("cp1252")
+    except UnicodeDecodeError:
+        raise _undecoded(path, "not UTF-8", error) from error
+    foreign = [each for each in text if each > "\x7f"]
+    if not _WESTERN.issuperset(foreign) or _FOREIGN.search(text) or len(foreign) > len(text) / 4:
+        raise _undecoded(path, "not UTF-8", error) from error
+    few = f"{len(foreign)} characters beyond ASCII, the first '{foreign[0]}'"
+    told = f"{shown(path.name)} is not UTF-8: read as Windows-1252 ({few})"
+    return text, (told,)
+
+
+def _undecoded(path: Path, what: str, error: UnicodeDecodeError) -> UsageError:
+    return UsageError(f"{path}: {what} (byte {error.start + 1})", "Save it as UTF-8: in which encoding it is cannot be told.")
+
+
+# --- text forms -------------------------------------------------------------------------------------------------------
+
+
+def _from_text(path: Path, text: str, sha: str, heads: Sequence[str]) -> Table:
+    if not text.strip():
+        raise UsageError(f"{path}: the file is empty", HINT)
+    suffix = path.suffix.lower()
+    if suffix in (".json", ".jsonl", ".ndjson") or _looks_like_json(text):
+        return _from_json(path, text, sha)
+    if suffix == ".txt" and not _is_table(path, text, heads):
+        lines = [(number, line) for number, line in enumerate(lines_of(text), 1) if line.strip()]
+        return Table(path, "text", ("",), [{"": line} for _, line in lines], sha, [number for number, _ in lines], headless=True)
+    return _from_csv(path, text, sha, heads)
+
+
+def _looks_like_json(text: str) -> bool:
+    """Whether the text, or its first line, is a JSON object or list: not every text with a bracket in front is."""
+    stripped = text.lstrip()
+    if stripped[:1] not in ("{", "["):
+        return False
+    for part in (lines_of(stripped[:1_000_000])[0], stripped):
+        try:
+            parse_json(part, "", nan=True)
+        except UsageError:
+            continue
+        return True
+    return bool(re.match(r'[\[{]\s*[{"]', stripped)) and '":' in stripped[:10_000]
+
+
+def _is_table(path: Path, text: str, heads: Sequence[str]) -> bool:
+    """Whether a .txt file is a table, as spreadsheets save it: its first line names columns that are looked for.
+
+    Raises `UsageError` for a first line that is only the name of such a column: it may be a head and it may be a text.
+    """
+    known = {same_name(name) for name in heads}
+    first = next(line for line in lines_of(text) if line.strip())
+    if same_name(first.strip(' "')) in known:
+        raise UsageError(
+            f"{path}: the first line is '{shown(first)}', the name of a column; a .txt file has none",
+            "Name it .csv where that is a head; else take the line out.",
+        )
+    cells = [{same_name(cell.strip(' "')) for cell in first.split(delimiter)} for delimiter in DELIMITERS]
+    several = [len(each & known) if len(each) > 1 else 0 for each in cells]
+    return several[DELIMITERS.index("\t")] > 0 or max(several) > 1
+
+
+# --- CSV --------------------------------------------------------------------------------------------------------------
+
+
+def _from_csv(path: Path, text: str, sha: str, heads: Sequence[str]) -> Table:
+    text, given = _sep_line(text)
+    delimiter = given or _delimiter(path, text, heads)
+    head = _first(text, delimiter)
+    _refuse_prose(path, head, heads)
+    # "prompt, seed": where each name has a blank before it, each value has one too, and none belongs to it.
+    spaced = delimiter != "\t" and len(head) > 1 and all(cell.startswith(" ") for cell in head[1:])
+    records = _records(path, text, delimiter, spaced)
+    _, cells = next(records, (0, []))
+    columns = _columns(path, cells)
+    rows: list[dict[str, Any]] = []
+    lines: list[int] = []
+    for line, values in records:
+        line += bool(given)
+        if len(values) != len(columns):
+            _refuse_count(path, line, len(values), len(columns), len(rows) + 1, delimiter, text)
+        rows.append(dict(zip(columns, values, strict=True)))
+        lines.append(line)
+    return Table(path, f"CSV with {_SPELT.get(delimiter, delimiter)}", columns, rows, sha, lines)
+
+
+def _refuse_prose(path: Path, head: Sequence[str], heads: Sequence[str]) -> None:
+    """Refuse a first line that is a row itself: no name that is looked for is in it, and a value is long or has many words.
+
+    The line is not repeated: what stands in it is no name.
+    """
+    if {same_name(cell) for cell in head} & set(map(same_name, heads)) or not heads:
+        return
+    if any(len(cell.split()) > (3 if len(head) > 1 else 1) or len(cell) > 40 for cell in head):
+        raise UsageError(
+            f"{path}: no column '{heads[0]}': its first line looks like a text, not like names of columns",
+            f"If it has no head and a text a line, name it .txt; else write a first line that names the columns: {heads[0]}, ...",
+        )
+
+
+def _sep_line(text: str) -> tuple[str, str]:
+    """The text without a first line `sep=;`, as Excel writes and reads it, and the separator that it names."""
+    match = re.match(r"\s*\"?sep=([,;\t|])\"?[ \t]*(?:\r\n|\n|\r)", text, re.IGNORECASE)
+    return (text[match.end() :], match[1]) if match else (text, "")
+
+
+def _first(text: str, delimiter: str) -> list[str]:
+    """The first record that holds anything; empty where it can not be read with this separator."""
+    reader = csv.reader(io.StringIO(text[:1_000_000], newline=""), delimiter=delimiter)
+    try:
+        return next((record for record in reader if record), [])
+    except csv.Error:
+        return []
+
+
+def _delimiter(path: Path, text: str, heads: Sequence[str]) -> str:
+    """The separator under which most of the columns that are looked for are in the head; else the one that splits it evenly."""
+    usual = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
+    known = {same_name(name) for name in heads}
+    firsts = {each: _first(text, each) for each in DELIMITERS}
+
+    def fit(delimiter: str) -> tuple[int, int, bool]:
+        cells = firsts[delimiter]
+        found = len({same_name(cell) for cell in cells} & known)
+        return found, 0 if found else _even(text, delimiter, len(cells)), delimiter == usual
+
+    return max(DELIMITERS, key=fit)
+
+
+def _even(text: str, delimiter: str, count: int) -> int:
+    """The number of columns where the first records have as many values as the head, else 0."""
+    reader = csv.reader(io.StringIO(text[:100_000], newline=""), delimiter=delimiter)
+    try:
+        records = [record for _, record in zip(range(20), reader, strict=False) if record][:-1]
+    except csv.Error:
+        return 0
+    return count if count > 1 and all(len(record) == count for record in records) else 0
+
+
+def _records(path: Path, text: str, delimiter: str, spaced: bool) -> Iterator[tuple[int, list[str]]]:
+    """(line, values) of each record; lines without anything are none."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=spaced)
+    while True:
+        line = reader.line_num + 1
+        try:
+            record = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            _refuse_record(path, line, str(error))
+        if record:
+            yield line, record
+
+
+def _refuse_record(path: Path, line: int, why: str) -> NoReturn:
+    if "end of data" in why:
+        told, hint = "the file ends inside a value that begins with a quote", "Is it cut off, or is a quote not closed?"
+    elif "field limit" in why:
+        told, hint = "a value is longer than a CSV file's may be", "Is a quote not closed?"
+    elif "expected after" in why:
+        told, hint = "a quote stands inside a value in quotes", 'Write it twice: "".'
+    else:
+        told, hint = f"not CSV ({why})", "Mend the file."
+    raise UsageError(f"{path}: line {line}: {told}", hint)
+
+
+def _refuse_count(path: Path, line: int, found: int, head: int, number: int, delimiter: str, text: str) -> NoReturn:
+    told = f"{path}: line {line} (prompt {number}) has {found} values, the head names {head} columns"
+    cut = found < head and not text.endswith(("\n", "\r")) and line == len(lines_of(text))
+    if found > head:
+        hint = f"Is a value with {_SPELT.get(delimiter, delimiter)} in it not in quotes?"
+    else:
+        hint = "The file ends here, without a line end: is it cut off?" if cut else "Values are missing in this line."
+    raise UsageError(told, hint)
+
+
+def _columns(path: Path, cells: Sequence[object]) -> tuple[str, ...]:
+    """Names of columns from a head; one without a name is called by its place. Raises `UsageError` for one that stands twice."""
+    names = [_clean(str(cell)) or f"(column {number})" for number, cell in enumerate(cells, 1)]
+    seen: dict[str, str] = {}
+    for name in names:
+        same = same_name(name)
+        if same in seen:
+            _refuse_doubled(path, seen[same], name)
+        seen[same] = name
+    return tuple(names)
+
+
+def _clean(name: str) -> str:
+    return name.strip().strip("\ufeff\u200b").strip()
+
+
+def _refuse_doubled(path: Path, first: str, second: str, where: str = "") -> NoReturn:
+    twice = f"'{shown(first)}'" if first == second else f"'{shown(first)}', also as '{shown(second)}',"
+    raise UsageError(f"{path}:{where} the column {twice} stands twice", "Rename one: which of them counts cannot be told.")
+
+
+# --- JSON -------------------------------------------------------------------------------------------------------------
+
+
+def _from_json(path: Path, text: str, sha: str) -> Table:
+    values, lines, raw = _values(path, text)
+    if not lines:
+        data = values[0]
+        found, notes = _entries(path, data)
+        return _of_objects(path, "JSON", found, sha, notes=notes, data=data)
+    return _of_objects(path, "JSON lines", values, sha, lines, raw, data=values[0] if len(values) == 1 else None)
+
+
+def _values(path: Path, text: str) -> tuple[list[Any], list[int], list[str]]:
+    """The one value of a JSON file; of JSON lines the values, their lines, and the lines as they are written."""
+    written = [(number, line) for number, line in enumerate(lines_of(text), 1) if line.strip()]
+    named = path.suffix.lower() in (".jsonl", ".ndjson")
+    if ((named or len(written) > 1) and _is_whole(written[0][1])) or (named and not _is_whole(text)):
+        values = [parse_json(line, f"{path}: line {number}", "Mend the line.", nan=True, unique=True) for number, line in written]
+        if not (len(values) == 1 and isinstance(values[0], list)):
+            return values, [number for number, _ in written], [line for _, line in written]
+    return [parse_json(text, str(path), _json_hint(text), nan=True, unique=True)], [], []
+
+
+def json_of(path: Path) -> tuple[Any, str]:
+    """The one value of a JSON file, and the file's sha256. Raises `UsageError`."""
+    data = read_bytes(path, HINT, MAX_BYTES)
+    text, _ = decoded(path, data)
+    return parse_json(text, str(path), _json_hint(text), unique=True), hashlib.sha256(data).hexdigest()
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        parse_json(text, "", nan=True)
+    except UsageError:
+        return False
+    return True
+
+
+def _json_hint(text: str) -> str:
+    end = {"[": "]", "{": "}"}.get(text.strip()[:1], "")
+    return "Mend the file." if text.rstrip().endswith(end) else f"It does not end with {end}: is it cut off?"
+
+
+def _entries(path: Path, data: Any) -> tuple[list[Any], tuple[str, ...]]:
+    """The entries of a JSON file: a list, one object, srbench's own rows, or a page of the hub's rows."""
+    if isinstance(data, list):
+        return data, ()
+    if isinstance(data, dict) and isinstance(data.get("rows"), list):
+        return _page(path, data) if _is_page(data) else (data["rows"], ())
+    if isinstance(data, dict) and set(data) == {"error"}:
+        raise UsageError(f"{path}: the answer of a server ({shown(data['error'])}), not the data", "Download it again.")
+    if isinstance(data, dict) and not any(isinstance(each, list) for each in data.values()):
+        return [data], ()
+    what = f"an object with the keys {', '.join(shown(key) for key in list(data)[:5])}" if isinstance(data, dict) else "one value"
+    raise UsageError(f"{path}: {what}, not a list of prompts", "Give a list of texts, or of objects with a key 'prompt'.")
+
+
+def _is_page(data: Mapping[str, Any]) -> bool:
+    return bool(data["rows"]) and all(isinstance(each, dict) and isinstance(each.get("row"), dict) for each in data["rows"])
+
+
+def _page(path: Path, data: Mapping[str, Any]) -> tuple[list[Any], tuple[str, ...]]:
+    """What the hub's viewer gives. Raises `UsageError` where it cut a value."""
+    for number, each in enumerate(data["rows"], 1):
+        if each.get("truncated_cells"):
+            names = ", ".join(map(shown, each["truncated_cells"]))
+            raise UsageError(f"{path}: the hub cut values of row {number} ({names})", "Download the data set's file itself.")
+    count, total = len(data["rows"]), data.get("num_rows_total")
+    part = isinstance(total, int) and total > count
+    notes = (f"{shown(path.name)} is a page of the hub's: {count} of {total} rows",) if part else ()
+    return [each["row"] for each in data["rows"]], notes
+
+
+def _of_objects(
+    path: Path, form: str, values: list[Any], sha: str, lines: list[int] | None = None, raw: list[str] | None = None,
+    notes: tuple[str, ...] = (), data: Any = None,
+) -> Table:
+    """A table of objects, with the keys of all of them as columns, or of texts."""
+    lines, raw = lines or [], raw or []
+    if all(isinstance(each, str) for each in values):
+        return Table(path, form, ("",), [{"": each} for each in values], sha, lines, raw, notes, headless=True, data=data)
+    names: dict[str, str] = {}
+    rows = []
+    for number, value in enumerate(values):
+        at = f" line {lines[number]}:" if lines else f" entry {number + 1}:"
+        if not isinstance(value, dict):
+            kinds = "an object, as the others are" if isinstance(value, str) else "a text or an object"
+            raise UsageError(f"{path}:{at} {kind_of_value(value)}, not {kinds}", "Mend the file.")
+        rows.append(_with_names(path, at, value, names))
+    return Table(path, form, tuple(names.values()), rows, sha, lines, raw, notes, data=data)
+
+
+def _with_names(path: Path, at: str, value: Mapping[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """A row under the names that its columns have in the rows before it; new ones are added to `names`."""
+    row: dict[str, Any] = {}
+    written: dict[str, str] = {}
+    for key, each in value.items():
+        name = names.setdefault(same_name(key), _clean(key) or "(no name)")
+        if name in row:
+            _refuse_doubled(path, written[name], key, at)
+        row[name], written[name] = each, key
+    return row
+
+
+def kind_of_value(value: object) -> str:
+    """What a JSON value is, for messages."""
+    kinds = {str: "a text", bool: "a truth value", list: "a list", dict: "an object", type(None): "a null"}
+    return kinds.get(type(value), "a number")
+
+
+
+
+# --- Parquet ----------------------------------------------------------------------------------------------------------
+
+
+def _from_parquet(path: Path) -> Table:
+    """Through pyarrow and not pandas, which makes 1.0 of 1 where a value lacks, and takes a named index out of the table."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            columns = _columns(path, file.schema_arrow.names)
+            rows = [
+                dict(zip(columns, values, strict=True)) for batch in file.iter_batches(batch_size=4096)
+                for values in zip(*map(_plain_values, batch.columns), strict=True)
+            ]  # fmt: skip
+        with path.open("rb") as data:
+            sha = hashlib.file_digest(data, "sha256").hexdigest()
+    except (OSError, ValueError, pa.ArrowException, NotImplementedError) as error:
+        why = shown(str(error).split("\n")[0])
+        raise UsageError(f"{path}: not a Parquet file that can be read ({why})", _parquet_hint(path)) from error
+    return Table(path, "Parquet", columns, rows, sha)
+
+
+def _parquet_hint(path: Path) -> str:
+    with path.open("rb") as file:
+        file.seek(-4, io.SEEK_END)
+        whole = file.read() == b"PAR1"
+    return "Write it again." if whole else "It does not end as a Parquet file does: it is cut off. Download it again."
+
+
+def _plain_values(column: Any) -> list[Any]:
+    """A column's values; times that Python does not have are texts."""
+    try:
+        values = column.to_pylist()
+    except (ValueError, OverflowError):
+        values = column.cast("string").to_pylist()
+    return [_plain(value) for value in values]
+
+
+def _plain(value: Any) -> Any:
+    """A value without bytes that are no text (pictures), and without NaN, which is how pandas writes a null."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return BINARY
+    if isinstance(value, float) and value != value:
+        return None
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list) else value
+
+
+class _Binary:
+    """Stands for bytes that are no text."""
+
+    def __repr__(self) -> str:
+        return "bytes"
+
+
+BINARY = _Binary()
+
+
+# --- Excel ------------------------------------------------------------------------------------------------------------
+
+_UNPACKED_BYTES = 10**9
+_ZEROS = re.compile("0{2,}")
+
+
+def _from_workbook(path: Path) -> Table:
+    """The one sheet of a workbook that holds anything; cells as the text that they show, numbers in full.
+
+    With openpyxl itself: pandas' reader drops the format of numbers, and 0002 is 2 to it.
+    """
+    import zipfile
+    import zlib
+    from xml.etree.ElementTree import ParseError
+
+    data = read_bytes(path, HINT, MAX_BYTES)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as packed:
+            names, size = packed.namelist(), sum(each.file_size for each in packed.infolist())
+        if "xl/workbook.xml" not in names:
+            raise UsageError(f"{path}: a zip archive, not a table", "Unpack it first.")
+        if size > _UNPACKED_BYTES:
+            raise UsageError(f"{path}: a workbook of {size / 1e9:.1f} GB unpacked", "Save it as CSV.")
+        cells = _sheet(path, data)
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, NotImplementedError, zipfile.BadZipFile,
+        zlib.error, ParseError,
+    ) as error:  # fmt: skip
+        why = shown(str(error).split("\n")[0] or type(error).__name__)
+        raise UsageError(f"{path}: not an Excel workbook that can be read ({why})", "Save it anew, or as CSV.") from error
+    return _of_cells(path, cells, hashlib.sha256(data).hexdigest())
+
+
+def _sheet(path: Path, data: bytes) -> list[tuple[int, list[str]]]:
+    """(row, texts) of the rows that hold anything. Raises `UsageError` for several sheets, and for a formula without a value."""
+    import openpyxl
+
+    values = openpyxl.load_workbook(io.BytesIO(data), data_only=True)
+    written = openpyxl.load_workbook(io.BytesIO(data))
+    sheets = [sheet for sheet in values.worksheets if any(cell.value is not None for row in sheet.iter_rows() for cell in row)]
+    if len(sheets) > 1:
+        names = ", ".join(shown(sheet.title) for sheet in sheets)
+        raise UsageError(f"{path}: a workbook with {len(sheets)} sheets: {names}", "Save the one that counts as a file.")
+    if not sheets:
+        raise UsageError(f"{path}: the workbook is empty", HINT)
+    formulas = written[sheets[0].title]
+    for row in formulas.iter_rows():
+        for cell in row:
+            if cell.data_type == "f" and sheets[0][cell.coordinate].value is None:
+                raise UsageError(f"{path}: cell {cell.coordinate} holds a formula without its value", "Save it as CSV.")
+    rows = [(number, [_cell(cell) for cell in row]) for number, row in enumerate(sheets[0].iter_rows(), sheets[0].min_row)]
+    return [(number, cells) for number, cells in rows if any(cells)]
+
+
+def _cell(cell: Any) -> str:
+    """A cell as text: numbers in full, those of a format of zeros with them, dates as ISO writes them."""
+    import datetime
+
+    value = cell.value
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).upper()
+    if isinstance(value, int) and _ZEROS.fullmatch(cell.number_format or ""):
+        return str(value).zfill(len(cell.number_format))
+    if isinstance(value, float) and value.is_integer() and not is_inexact(value):
+        return str(int(value))
+    if isinstance(value, datetime.datetime) and value.time() == datetime.time():
+        return value.date().isoformat()
+    return value.isoformat() if isinstance(value, datetime.date | datetime.time) else str(value)
+
+
+def _of_cells(path: Path, cells: list[tuple[int, list[str]]], sha: str) -> Table:
+    width = max((number for _, row in cells for number, cell in enumerate(row, 1) if cell), default=0)
+    (_, head), *rest = cells
+    columns = _columns(path, (head + [""] * width)[:width])
+    rows = [dict(zip(columns, (row + [""] * width)[:width], strict=True)) for _, row in rest]
+    return Table(path, "Excel", columns, rows, sha, [number for number, _ in rest])
