@@ -18,6 +18,7 @@ from srbench.errors import UsageError
 MAX_DEPTH = 100
 """Levels of nesting that a JSON file may have; none that srbench or the libraries write has ten."""
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-z_-]+)-(?P<pid>\d+)-(?P<token>[0-9a-f]{8})\.tmp", re.DOTALL)
+_OLD_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.tmp", re.DOTALL)
 _HOST = re.sub(r"[^0-9a-z_-]", "-", socket.gethostname().lower())[:32] or "host"
 
 
@@ -35,6 +36,25 @@ def temporary_for(path: Path) -> Path:
 def is_temporary(path: Path) -> bool:
     """Whether a file's name is one that `temporary_for` gives."""
     return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def writer_of(name: str) -> tuple[str, int] | None:
+    """Host and process that a temporary file's name tells; None for other names. Those of older versions tell no host."""
+    found = _TEMPORARY.fullmatch(name) or _OLD_TEMPORARY.fullmatch(name)
+    return None if found is None else (found.groupdict().get("host") or "", int(found["pid"]))
+
+
+def is_running(host: str, pid: int) -> bool | None:
+    """Whether a process is alive; None where it is on another host. No host stands for this one."""
+    if host not in ("", _HOST):
+        return None
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def fsync_folder(folder: Path) -> None:
@@ -104,10 +124,11 @@ def _no_file(kind: str) -> str:
     return "there is no such file" if kind == "nothing" else f"a {kind}, not a file"
 
 
-def parse_json(data: bytes | str, where: str, hint: str = "", nan: bool = False) -> Any:
+def parse_json(data: bytes | str, where: str, hint: str = "", nan: bool = False, unique: bool = False) -> Any:
     """JSON as Python's values; a byte order mark is allowed.
 
     where: what messages call it. nan: whether `NaN` and `Infinity`, which JSON does not have and Python writes, are taken.
+    unique: refuse a key that stands twice in one object, where JSON readers take the last.
     Raises `UsageError` with what is wrong: the encoding, the syntax, more than `MAX_DEPTH` levels, a number too long to read.
     """
     try:
@@ -117,16 +138,23 @@ def parse_json(data: bytes | str, where: str, hint: str = "", nan: bool = False)
     if _depth(text) > MAX_DEPTH:
         raise UsageError(f"{where}: nested more than {MAX_DEPTH} levels deep", hint)
     try:
-        return json.loads(text, **({} if nan else {"parse_constant": _no_constant}))
+        return json.loads(text, parse_constant=None if nan else _no_constant, object_pairs_hook=_unique if unique else None)
     except json.JSONDecodeError as error:
         raise UsageError(f"{where}: not JSON ({error.msg}, line {error.lineno}, column {error.colno})", hint) from error
     except (ValueError, RecursionError) as error:  # an integer of more digits than Python reads; a constant
         raise UsageError(f"{where}: not JSON that can be read ({str(error).splitlines()[0]})", hint) from error
 
 
-def read_json(path: Path, hint: str = "", limit: int | None = None) -> Any:
+def read_json(path: Path, hint: str = "", limit: int | None = None, unique: bool = False) -> Any:
     """A JSON file. Raises `UsageError` as `read_bytes` and `parse_json` do."""
-    return parse_json(read_bytes(path, hint, limit), str(path), hint)
+    return parse_json(read_bytes(path, hint, limit), str(path), hint, unique=unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return made
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -106,8 +106,9 @@ def test_a_dropped_image_keeps_its_record(tmp_path: Path) -> None:
 
 
 def test_scores_come_back(tmp_path: Path) -> None:
-    Store(tmp_path).put_scores([{"score_key": "s", "raw": {"x": 1.0}}])
-    assert Store(tmp_path).scores["s"]["raw"] == {"x": 1.0}
+    score = {"score_key": KEYS[0], "image": KEYS[1], "identity": KEYS[2], "scorer": "s", "fields": "{}", "raw": {"x": 1.0}}
+    Store(tmp_path).put_scores([score])
+    assert Store(tmp_path).scores[KEYS[0]] == score
 
 
 def test_a_newer_key_version_is_refused(tmp_path: Path) -> None:
