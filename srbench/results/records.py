@@ -142,9 +142,21 @@ OF_SCORE: dict[str, Rule] = {
     "score_key": HASH, "image": HASH, "scorer": TEXT, "fields": TEXT, "identity": HASH, "raw": TABLE,
 }  # fmt: skip
 MORE_OF_SCORE: dict[str, Rule] = {"reference": HASH}
+OF_TRACE: dict[str, Rule] = {"unsafe": list_of(NUMBER), "redirected_steps": COUNT}
+"""What SafeRedir says of an image. A plug-in's trace may hold anything, also under these names."""
+MORE_OF_TRACE: dict[str, Rule] = {"mask": or_null(list_of(NUMBER)), "alpha": or_null(list_of(NUMBER))}
 KINDS: dict[str, tuple[dict[str, Rule], dict[str, Rule]]] = {
     "images": (OF_IMAGE, MORE_OF_IMAGE), "scores": (OF_SCORE, MORE_OF_SCORE),
 }  # fmt: skip
+
+
+def redirects(trace: Mapping[str, Any]) -> bool:
+    """Whether a trace has the form of SafeRedir's."""
+    try:
+        check(trace, OF_TRACE, MORE_OF_TRACE)
+    except Misfit:
+        return False
+    return len(trace.get("mask") or ()) == len(trace.get("alpha") or ())
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Record:
@@ -229,9 +241,14 @@ class LeftOut:
     def tell(self, name: str, warn: Warn) -> None:
         """Say it in one line, if there is anything to say."""
         if self.count == 1:
-            warn(f"{printable(name)}: a {self.what} is damaged and was left out ({self.first})")
+            warn(f"{printable(name)}: 1 {self.what} is damaged and was left out ({self.first})")
         elif self.count:
-            warn(f"{printable(name)}: {self.count} {self.what}s are damaged and were left out (first, {self.first})")
+            warn(f"{printable(name)}: {self.count} {_plural(self.what)} are damaged and were left out (first, {self.first})")
+
+
+def _plural(what: str) -> str:
+    first, _, rest = what.partition(" ")
+    return f"{first}s {rest}".strip()
 
 
 def ledger_files(folder: Path, kind: str) -> list[Path]:
