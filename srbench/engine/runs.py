@@ -152,12 +152,15 @@ def newest_first(runs: Iterator[tuple[Path, dict[str, Any]]], warn: Warn) -> lis
 
 def _tell_clocks(runs: Sequence[tuple[Path, dict[str, Any]]], now: float, warn: Warn) -> None:
     """Name runs that begin after now, or after a run ended that was written later."""
-    earliest = now
+    earliest, odd = now, []
     for path, data in reversed(runs):
-        start = began(path.parent.name, data)
-        if start > earliest + TOLERANCE_SECONDS:
-            warn(f"run {path.parent.name} is dated later than what came after it: a clock was wrong; its place is as recorded")
+        if began(path.parent.name, data) > earliest + TOLERANCE_SECONDS:
+            odd.append(path.parent.name)
         earliest = min(earliest, _seconds(data.get("finished", "")) or earliest)
+    if odd:
+        more = f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
+        warn(f"run {odd[0]}{more}: dated in the future, or after a run that was written later; a clock was wrong, and the order "
+             "is that of writing")  # fmt: skip
 
 
 def began(name: str, data: dict[str, Any]) -> float:

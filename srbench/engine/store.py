@@ -233,7 +233,7 @@ class Store:
         self._take(self._image_ledger.read(self.warn), self._score_ledger.read(self.warn))
         self._reconcile()
 
-    def _pictures(self) -> Iterator[tuple[str, Path]]:
+    def pictures(self) -> Iterator[tuple[str, Path]]:
         """Key and path of every picture on disk, whatever lies there under its name."""
         for folder in records.entries(self.root / "images"):
             if kind_of_path(folder) == "folder":
@@ -246,7 +246,7 @@ class Store:
         """Make the image index true of the files: rebuild missing lines, set damaged and changed files aside."""
         written = self._last_written()
         on_disk, rebuilt = set(), []
-        for key, path in self._pictures():
+        for key, path in self.pictures():
             on_disk.add(key)
             known = self.images.get(key)
             if known is not None and (known.get("dropped") or _untouched(path, known["bytes"], written)):
@@ -270,13 +270,13 @@ class Store:
         """The record inside a PNG, or None where the file is damaged or foreign; such a file is moved aside."""
         try:
             _, inside = picture(path)
-            self._agree(key, inside)
+            self.agree(key, inside)
             return {**inside, "bytes": path.stat().st_size}
         except (Misfit, OSError) as error:
             self._set_aside(key, path, str(error))
             return None
 
-    def _agree(self, key: str, inside: Record) -> None:
+    def agree(self, key: str, inside: Record) -> None:
         """Raises `Misfit` where the record inside a picture is not one that the ledger has of it."""
         if inside["key"] != key:
             raise Misfit("holds another image's key")
@@ -352,7 +352,7 @@ class Store:
         path = self.image_path(key)
         try:
             pixels, inside = picture(path)
-            self._agree(key, inside)
+            self.agree(key, inside)
         except Misfit as error:
             if self.writes and key in self.images and not self.dropped(key):
                 self._set_aside(key, path, str(error))
