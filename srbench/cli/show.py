@@ -23,7 +23,8 @@ from srbench.engine.store import Store, picture
 from srbench.errors import MissingError, SrbenchError, UsageError
 from srbench.files import kind_of_path
 from srbench.report.sheet import Strip, of_rows, of_run, write
-from srbench.results.records import Misfit, finite, redirects
+from srbench.results.records import redirects
+from srbench.rules import Misfit, finite
 
 MAX_SIDE = 64
 """Characters across at most."""

@@ -81,7 +81,7 @@ def stored_cells(
                 try:
                     latest[same] = cell, reread(cell, entry, judge, stored)
                 except SrbenchError as error:  # the user's own file of a gated suite may be gone
-                    store.warn(f"{cell.suite}/{cell.concept}, {cell.label}: left out: {error.line}")
+                    store.warn(printable(f"{cell.suite}/{cell.concept}, {cell.label}: left out: {error.line}"))
     return list(latest.values())
 
 

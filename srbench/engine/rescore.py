@@ -20,6 +20,7 @@ from srbench.engine.runs import local_cells
 from srbench.engine.score import BATCH, Scoring, Wanted, kind_named
 from srbench.engine.store import Store
 from srbench.errors import OK, SOME_FAILED, MissingError, SrbenchError
+from srbench.files import printable
 from srbench.scorers.base import IMAGE, PAIR
 
 
@@ -63,7 +64,7 @@ def _readable(entries: Sequence[dict[str, Any]], reporter: Reporter) -> Iterator
             load.named("protocol", cell.protocol, load.protocols())
             yield Again(cell, entry, tuple(rows_of(cell, entry)))
         except SrbenchError as error:
-            reporter.line(f"{cell.suite}/{cell.concept}, {cell.label}: left out: {error.line}")
+            reporter.line(printable(f"{cell.suite}/{cell.concept}, {cell.label}: left out: {error.line}"))
 
 
 def _wanted(again: Again, scorers: Sequence[str], scoring: Scoring) -> Iterator[Wanted]:

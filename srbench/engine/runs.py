@@ -15,7 +15,8 @@ from srbench.analysis.results import ResultCell, from_dict
 from srbench.errors import SrbenchError, UsageError
 from srbench.files import kind_of_path, printable
 from srbench.results import records
-from srbench.results.records import LeftOut, Misfit, Warn
+from srbench.results.records import LeftOut, Warn
+from srbench.rules import Misfit
 
 SCHEMA = records.SCHEMA
 LOCAL = "run.json"

@@ -27,7 +27,8 @@ from srbench.engine.keys import KEY_VERSION, canonical
 from srbench.errors import SrbenchError, UsageError
 from srbench.files import fsync_folder, kind_of_path, read_bytes, temporary_for, write_atomic, written_whole
 from srbench.results import leftovers, records
-from srbench.results.records import Misfit, Record, Warn
+from srbench.results.records import Record, Warn
+from srbench.rules import Misfit, check
 
 CHUNK = "srbench"
 MAX_PIXELS = 2**26
@@ -77,7 +78,7 @@ def picture(path: Path) -> tuple[np.ndarray, Record]:
         raise Misfit(f"is damaged ({type(error).__name__})") from error
     try:
         record = records.parsed(text.encode("utf-8", "surrogatepass"))
-        records.check(record, records.IN_PICTURE, records.MORE_OF_IMAGE)
+        check(record, records.IN_PICTURE, records.MORE_OF_IMAGE)
     except Misfit as error:
         raise Misfit(f"holds a damaged record ({error})") from error
     if pixel_sha(pixels) != record["pixel_sha"]:

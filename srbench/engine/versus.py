@@ -17,7 +17,7 @@ from srbench.engine.rejudge import Raws, Stored, identities, raws_of, reread, st
 from srbench.engine.runs import identity, read_run
 from srbench.engine.store import Store
 from srbench.errors import MissingError, SrbenchError, UsageError, did_you_mean
-from srbench.files import kind_of_path
+from srbench.files import kind_of_path, printable
 
 ELSEWHERE = "elsewhere"
 """The backbone of pictures that others made."""
@@ -72,7 +72,7 @@ class Reader:
         try:
             return Entry(cell, reread(cell, entry, judge, stored) if judge else None)
         except SrbenchError as error:  # the user's own file of a gated suite may be gone
-            self.warn(f"{cell.suite}/{cell.concept}, {cell.label}: without its rows: {error.line}")
+            self.warn(printable(f"{cell.suite}/{cell.concept}, {cell.label}: without its rows: {error.line}"))
             return Entry(cell)
 
 

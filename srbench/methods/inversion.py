@@ -29,8 +29,10 @@ from srbench import __version__
 from srbench.catalog import screen
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import CellError, MissingError, UsageError
+from srbench.files import kind_of_path, read_bytes, read_json
 from srbench.methods.base import BackboneInfo, Tell, denoiser
 from srbench.methods.phrases import words_of
+from srbench.rules import AMOUNT, TEXT, Misfit, check
 
 VECTOR, CARD = "inversion.safetensors", "card.json"
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
@@ -209,9 +211,9 @@ def read(path: Path, backbone: BackboneInfo, concept: ConceptSpec) -> Inversion:
     """
     file = path / VECTOR if path.is_dir() else path
     try:
-        raw = file.read_bytes()
+        raw = read_bytes(file)
         tensors = load_safetensors(raw)
-    except (OSError, SafetensorError) as error:
+    except (UsageError, SafetensorError) as error:
         raise UsageError(f"{file}: not an embedding file", "Give a folder of `srbench train concept-inversion`.") from error
     vectors = [value for value in tensors.values() if value.ndim in (1, 2) and value.numel() == value.shape[-1]]
     if len(tensors) != 1 or not vectors or not bool(vectors[0].isfinite().all()):
@@ -225,13 +227,18 @@ def read(path: Path, backbone: BackboneInfo, concept: ConceptSpec) -> Inversion:
 
 
 def _card(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    """What is known of an embedding; nothing where no card lies beside it. Raises `UsageError` where one is damaged."""
+    again = f"Remove {path.parent}, and learn the embedding again."
+    if kind_of_path(path) == "nothing":
         return {}
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: damaged card", "Learn the embedding again.") from error
-    return found if isinstance(found, dict) else {}
+    try:
+        card = read_json(path, again, unique=True)
+        check(card, {}, {"seconds": AMOUNT, "backbone_sha256": TEXT, "concept": TEXT})
+    except Misfit as error:
+        raise UsageError(f"{path}: damaged card ({error})", again) from error
+    except UsageError as error:
+        raise UsageError(f"{path}: damaged card ({error.message.removeprefix(f'{path}: ')})", again) from error
+    return dict(card)
 
 
 def command(backbone: BackboneInfo, concept: ConceptSpec) -> str:

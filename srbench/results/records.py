@@ -6,19 +6,39 @@ What does not fit is counted, named once a file, and left out; nothing is guesse
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
 
 from srbench.catalog.specs import Row
 from srbench.errors import UsageError
 from srbench.files import MAX_DEPTH, kind_of_path, parse_json, printable, read_json
+from srbench.rules import (
+    AMOUNT,
+    COUNT,
+    FLAG,
+    HASH,
+    LARGEST,
+    LIST,
+    NAME,
+    NUMBER,
+    SHARE,
+    TABLE,
+    TEXT,
+    Misfit,
+    Rule,
+    check,
+    list_of,
+    one_of,
+    or_null,
+    said,
+    table_of,
+)
 
 Record = dict[str, Any]
 Warn = Callable[[str], None]
@@ -27,105 +47,9 @@ MAX_LINE = 16 * 2**20
 """Bytes of a ledger's line at most; the longest that is written, with a trace of some hundred steps, has some kilobytes."""
 MAX_FILE = 2**30
 """Bytes of a run file at most."""
-LARGEST = 2.0**64
-"""No number of a record is larger: not a seed, not a time, not a score."""
-MAX_NAME = 120
-"""Characters of a run's name at most."""
 LOOK = "Move it away; what it held is made again, or `srbench verify` says what is missing."
 TORN = b"\r\x00"
 """Bytes that no torn line has: they stand in files that something else has changed."""
-
-
-# --- what a value has to be -------------------------------------------------------------------------------------------
-
-
-class Rule(NamedTuple):
-    """What a value has to be."""
-
-    fits: Callable[[Any], bool]
-    what: str
-    """For messages: `expected ...`."""
-
-
-def _is_hash(value: Any) -> bool:
-    return type(value) is str and len(value) == 64 and _HASH(value) is not None
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and -LARGEST <= value <= LARGEST
-
-
-def _is_name(value: Any) -> bool:
-    return type(value) is str and 0 < len(value) <= MAX_NAME and _NAME(value) is not None
-
-
-_HASH = re.compile(r"[0-9a-f]{64}").fullmatch
-_NAME = re.compile(r"[\w+-][\w.+ -]*").fullmatch
-HASH = Rule(_is_hash, "64 hex digits")
-TEXT = Rule(lambda value: type(value) is str, "a text")
-NAME = Rule(_is_name, "a name without slashes")
-"""It may be part of a path."""
-FLAG = Rule(lambda value: type(value) is bool, "true or false")
-COUNT = Rule(lambda value: type(value) is int and 0 <= value < 2**63, "a count")
-NUMBER = Rule(_is_number, "a finite number")
-AMOUNT = Rule(lambda value: _is_number(value) and value >= 0, "a finite number from 0 up")
-SHARE = Rule(lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1")
-TABLE = Rule(lambda value: type(value) is dict, "an object")
-LIST = Rule(lambda value: type(value) is list, "a list")
-
-
-def or_null(rule: Rule) -> Rule:
-    """The same, or null."""
-    return Rule(lambda value: value is None or rule.fits(value), f"{rule.what}, or null")
-
-
-def one_of(*known: str) -> Rule:
-    """One of some texts."""
-    return Rule(lambda value: type(value) is str and value in known, f"one of {', '.join(map(repr, known))}")
-
-
-def list_of(rule: Rule) -> Rule:
-    """A list in which everything fits."""
-    return Rule(lambda value: type(value) is list and all(map(rule.fits, value)), f"a list of {rule.what}")
-
-
-def table_of(rule: Rule) -> Rule:
-    """An object in which every value fits."""
-    return Rule(lambda value: type(value) is dict and all(map(rule.fits, value.values())), f"an object with {rule.what} each")
-
-
-class Misfit(ValueError):
-    """A record is not as it has to be; the message says where and why."""
-
-
-def check(value: Any, needed: Mapping[str, Rule], more: Mapping[str, Rule], where: str = "") -> None:
-    """Raises `Misfit` where `value` is no object, lacks a key that is needed, or has one with a value that does not fit."""
-    if type(value) is not dict:
-        raise Misfit(f"{where or 'it'}: expected an object, found {_said(value)}")
-    for name, rule in needed.items():
-        if name not in value:
-            raise Misfit(f"{where or 'it'} has no '{name}'")
-        if not rule.fits(value[name]):
-            raise Misfit(f"{_at(where, name)}: expected {rule.what}, found {_said(value[name])}")
-    for name, rule in more.items():
-        if name in value and not rule.fits(value[name]):
-            raise Misfit(f"{_at(where, name)}: expected {rule.what}, found {_said(value[name])}")
-
-
-def _at(where: str, name: str) -> str:
-    return f"{where}.{name}" if where else f"'{name}'"
-
-
-def _said(value: Any) -> str:
-    """A value for a message, cut short."""
-    if value is None or type(value) is bool:
-        return json.dumps(value)
-    if type(value) is int and abs(value) > LARGEST:
-        return "a number of many digits"
-    if type(value) in (dict, list):
-        return f"{'an object' if type(value) is dict else 'a list'} of {len(value)}"
-    text = printable(repr(value))
-    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 # --- ledgers ----------------------------------------------------------------------------------------------------------
@@ -422,9 +346,4 @@ def check_rows(cell: Record) -> None:
         raise Misfit(f"rows: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     for row, entry in zip(known, (entry for entry in rows if "row" in entry), strict=True):
         if row.id != entry["id"]:
-            raise Misfit(f"rows: {_said(entry['id'])} holds the row {_said(row.id)}")
-
-
-def finite(value: Any) -> bool:
-    """Whether a value is a finite number, and no bool."""
-    return _is_number(value) and math.isfinite(value)
+            raise Misfit(f"rows: {said(entry['id'])} holds the row {said(row.id)}")

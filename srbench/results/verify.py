@@ -24,7 +24,8 @@ from srbench.engine.store import Store, picture, vector
 from srbench.errors import SrbenchError, UsageError
 from srbench.files import kind_of_path, printable
 from srbench.results import leftovers, records
-from srbench.results.records import LeftOut, Misfit, Record
+from srbench.results.records import LeftOut, Record
+from srbench.rules import Misfit, finite
 
 if TYPE_CHECKING:
     from srbench.engine.score import Scoring
@@ -71,7 +72,8 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         lines = [
-            {"what": each.what, "sound": each.sound, "faults": each.faults, "not_checked": dict(each.unsaid)} for each in self.lines
+            {"what": line.what, "sound": line.sound, "faults": line.faults, "not_checked": dict(line.unsaid)}
+            for line in self.lines
         ]
         return {"results": str(self.folder), "checked": lines, "notes": self.notes, "sound": not self.faults}
 
@@ -98,9 +100,9 @@ def verify(folder: Path, scores: int, seed: int, tell: Tell) -> Report:
 
 
 def _notes(folder: Path) -> Iterator[str]:
-    aside = [path for path in (folder / "store" / "damaged").glob("*")] if kind_of_path(folder / "store") == "folder" else []
+    aside = list((folder / "store" / "damaged").glob("*"))
     if aside:
-        yield f"{len(aside)} pictures lie in store/damaged: they were set aside and made again"
+        yield f"{len(aside)} pictures lie in store/damaged: they were set aside, and are made again"
     left = [path for place in ("store", "runs") for path in leftovers.left(folder / place)]
     if left:
         yield f"{len(left)} temporary files; those of processes that have ended go at the next start"
@@ -356,7 +358,8 @@ class _Scorers:
         if _alike(record["raw"], again):
             line.sound += 1
         else:
-            line.fault(f"score {record['score_key'][:12]} of {record['scorer']} on image {keys[0][:12]}: not what it gives now")
+            line.fault(f"score {record['score_key'][:12]} of {record['scorer']} on image {keys[0][:12]}: not what it gives now; "
+                       "remove its line from the ledger, and it is made again")  # fmt: skip
         return ""
 
     def _open(self, identity: str) -> Scoring | str:
@@ -393,6 +396,6 @@ def _alike(a: Any, b: Any) -> bool:
 
 
 def _close(a: Any, b: Any, by: float) -> bool:
-    if records.finite(a) and records.finite(b):
+    if finite(a) and finite(b):
         return math.isclose(a, b, rel_tol=by, abs_tol=by)
     return bool(a == b)

@@ -5,7 +5,6 @@ the embedding where it finds the concept. `paper` is the method as described, `u
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import pickle
 import shlex
@@ -25,10 +24,12 @@ from srbench.backbones.pipelines import prompt_width, unpack
 from srbench.catalog.prompts import LFS_MARK
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import CellError, MissingError, UsageError
+from srbench.files import kind_of_path, read_bytes, read_json
 from srbench.methods import base
 from srbench.methods.base import denoiser
 from srbench.methods.guidance import LATENTS, PROMPT, TIMESTEP, argument, check_batch, with_argument
 from srbench.methods.saferedir.module import About, SafeRedir, Sizes, shift
+from srbench.rules import AMOUNT, TABLE, TEXT, Misfit, check, list_of
 
 METHOD = {
     "name": "saferedir",
@@ -250,22 +251,29 @@ def locate(backbone: base.BackboneInfo, concept: ConceptSpec, given: str | None)
     raise MissingError(f"no redirector for concept '{concept.name}' on backbone '{backbone.name}'{where}", hint)
 
 
+OF_CARD = {
+    "backbone_sha256": TEXT, "concepts": list_of(TEXT), "weights_sha256": TEXT, "seconds": AMOUNT, "sizes": TABLE,
+    "notes": list_of(TEXT),
+}
+"""What is read of a card."""
+
+
 def _read_card(path: Path) -> dict[str, Any]:
     card = path.parent / CARD
-    if not card.is_file():
+    if kind_of_path(card) == "nothing":
         return {}
     try:
-        read = json.loads(card.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{card} is not a redirector's card: {error}", "Train the redirector again.") from error
-    if not isinstance(read, dict):
-        raise UsageError(f"{card} is not a redirector's card", "Train the redirector again.")
-    return read
+        read = read_json(card, unique=True)
+        check(read, {}, OF_CARD)
+    except (UsageError, Misfit) as error:
+        why = str(error).removeprefix(f"{card}: ")
+        raise UsageError(f"{card} is not a redirector's card ({why})", "Train the redirector again.") from error
+    return dict(read)
 
 
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
     """State dict and the sha256 of the file. A pickle is read with `weights_only`, so nothing in it is executed."""
-    raw = path.read_bytes()
+    raw = read_bytes(path)
     if raw.startswith(LFS_MARK):
         raise UsageError(f"{path} is a git-lfs pointer, not the weights", "Run `git lfs pull` in its clone, or download it.")
     try:
