@@ -18,6 +18,7 @@ from srbench.errors import UsageError
 MAX_DEPTH = 100
 """Levels of nesting that a JSON file may have; none that srbench or the libraries write has ten."""
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-z_-]+)-(?P<pid>\d+)-(?P<token>[0-9a-f]{8})\.tmp", re.DOTALL)
+_OLD_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.tmp", re.DOTALL)
 _HOST = re.sub(r"[^0-9a-z_-]", "-", socket.gethostname().lower())[:32] or "host"
 
 
@@ -35,6 +36,25 @@ def temporary_for(path: Path) -> Path:
 def is_temporary(path: Path) -> bool:
     """Whether a file's name is one that `temporary_for` gives."""
     return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def writer_of(name: str) -> tuple[str, int] | None:
+    """Host and process that a temporary file's name tells; None for other names. Those of older versions tell no host."""
+    found = _TEMPORARY.fullmatch(name) or _OLD_TEMPORARY.fullmatch(name)
+    return None if found is None else (found.groupdict().get("host") or "", int(found["pid"]))
+
+
+def is_running(host: str, pid: int) -> bool | None:
+    """Whether a process is alive; None where it is on another host. No host stands for this one."""
+    if host not in ("", _HOST):
+        return None
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def fsync_folder(folder: Path) -> None:
@@ -126,9 +146,9 @@ def parse_json(data: bytes | str, where: str, hint: str = "", nan: bool = False,
         raise UsageError(f"{where}: not JSON that can be read ({str(error).splitlines()[0]})", hint) from error
 
 
-def read_json(path: Path, hint: str = "", limit: int | None = None, nan: bool = False) -> Any:
+def read_json(path: Path, hint: str = "", limit: int | None = None, nan: bool = False, unique: bool = False) -> Any:
     """A JSON file. Raises `UsageError` as `read_bytes` and `parse_json` do."""
-    return parse_json(read_bytes(path, hint, limit), str(path), hint, nan)
+    return parse_json(read_bytes(path, hint, limit), str(path), hint, nan, unique)
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -110,7 +111,7 @@ def raw_of(image: ImageRecord | None, scorer: str, what: str = "image") -> Raw:
 
 def number(value: Any, what: str) -> float:
     """`value` as a finite float. Raises Unscored for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise Unscored(f"{what} is {NOT_FINITE}")
     return float(value)
 
@@ -120,6 +121,8 @@ def probabilities(raw: Raw, name: str, needed: Iterable[str] = ()) -> Mapping[st
     found: Mapping[str, float] = raw.get(name) or {}
     if not found:
         raise Unscored(f"the score has no field '{name}'")
+    if not isinstance(found, Mapping):
+        raise Unscored(f"the scorer's field '{name}' is no table of numbers")
     # A million images are judged at a time: the values are looked at one by one only where something is wrong with one.
     if not (NUMBERS.issuperset(map(type, found.values())) and all(map(math.isfinite, found.values()))):
         found = {key: number(value, f"{name}: {key}") for key, value in found.items()}
@@ -155,7 +158,10 @@ def boxes_counted(raw: Raw, protocol: ProtocolSpec) -> int:
     """Boxes of the protocol's classes whose score reaches its threshold. Raises Unscored where there is no such field."""
     if "boxes" not in raw:
         raise Unscored("the score has no field 'boxes'")
-    scores = [number(box.get("score"), "a box's score") for box in raw["boxes"] if box.get("class") in protocol.classes]
+    boxes = raw["boxes"]
+    if not isinstance(boxes, list) or not all(isinstance(box, Mapping) for box in boxes):
+        raise Unscored("the scorer's field 'boxes' is no list of boxes")
+    scores = [number(box.get("score"), "a box's score") for box in boxes if box.get("class") in protocol.classes]
     return sum(_reaches(score, protocol) for score in scores)
 
 
@@ -452,6 +458,8 @@ def _over_set(name: str, rule: Definition, rows: Sequence[RowRecord]) -> Metric:
     counts: dict[str, Any] = {"n": len(rows), "scored": len(pairs)}
     if not pairs:
         return Metric(rule.better, reason=_most_common(reasons), **counts)
+    if len({each.shape for pair in pairs for each in pair}) > 1:
+        return Metric(rule.better, reason="stored vectors of several lengths: srbench verify names them", **counts)
     ours, theirs = (np.stack(each) for each in zip(*pairs, strict=True))  # (N, D)
     try:
         found = _reduced(scorer, _Vectors(ours), _Vectors(theirs))

@@ -6,7 +6,7 @@ dict, and a card that is written last: a folder without one is not a checkpoint.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -19,8 +19,25 @@ from torch import Tensor
 from srbench.backbones import weights
 from srbench.engine.keys import digest, file_sha
 from srbench.errors import UsageError
+from srbench.files import kind_of_path, read_json
+from srbench.rules import AMOUNT, HASH, TABLE, TEXT, Misfit, Rule, check
 
 CARD = "card.json"
+MAX_CARD = 2**26
+"""Bytes of a card at most."""
+_FILE = re.compile(r"[\w-]+\.safetensors")
+
+
+def _is_files(value: Any) -> bool:
+    """Names that lie in the folder itself, each with a sha256."""
+    return type(value) is dict and bool(value) and all(_FILE.fullmatch(name) and HASH.fits(sha) for name, sha in value.items())
+
+
+OF_CARD = {"files": Rule(_is_files, "names of safetensors files with a sha256 each")}
+MORE_OF_CARD = {
+    "preset": TEXT, "method": TEXT, "concept": TEXT, "backbone": TEXT, "backbone_sha256": TEXT, "key": TEXT, "seconds": AMOUNT,
+    "passport": TABLE, "measured": TABLE, "machine": TABLE, "options": TABLE,
+}
 Tensors = Mapping[str, Mapping[str, Tensor]]
 """Pipeline component (`unet`, `transformer`, `text_encoder`, `vae`) -> name in its state dict -> value."""
 
@@ -171,16 +188,26 @@ def is_home_made(path: Path) -> bool:
 
 def read_card(folder: Path) -> dict[str, Any]:
     """The card. Raises `UsageError` where there is none or it is damaged."""
-    path = folder / CARD
+    path, again = folder / CARD, f"Remove {folder}, and make the checkpoint again."
+    if kind_of_path(path) == "nothing":
+        raise UsageError(f"{folder}: not a checkpoint (no {CARD})", "Make one with `srbench erase`.")
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"{folder}: not a checkpoint (no {CARD})", "Make one with `srbench erase`.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: damaged card", "Make the checkpoint again.") from error
-    if not isinstance(card, dict) or not isinstance(card.get("files"), dict) or not card["files"]:
-        raise UsageError(f"{path}: not a checkpoint's card", "Make the checkpoint again.")
-    return card
+        card = read_json(path, again, MAX_CARD, unique=True)
+        check(card, OF_CARD, MORE_OF_CARD)
+    except UsageError as error:
+        raise UsageError(f"{path}: damaged card ({error.message.removeprefix(f'{path}: ')})", again) from error
+    except Misfit as error:
+        raise UsageError(f"{path}: not a checkpoint's card ({error})", again) from error
+    return dict(card)
+
+
+def is_sound(folder: Path) -> bool:
+    """Whether a home-made checkpoint has a card, and the files that it names are as they were made."""
+    try:
+        files = {folder / name: sha for name, sha in read_card(folder)["files"].items()}
+        return all(path.is_file() and file_sha(path) == sha for path, sha in files.items())
+    except UsageError:
+        return False
 
 
 def open_home_made(folder: Path, name: str, backbone_sha: str, concept: str, pipeline: Any) -> Checkpoint:
@@ -199,7 +226,7 @@ def open_home_made(folder: Path, name: str, backbone_sha: str, concept: str, pip
         path = folder / file
         shas[file] = file_sha(path) if path.is_file() else ""
         if shas[file] != expected:
-            raise UsageError(f"{path}: missing or changed since it was made", "Make the checkpoint again.")
+            raise UsageError(f"{path}: missing or changed since it was made", f"Remove {folder}, and make the checkpoint again.")
         tensors[path.stem] = _read(path)
     sha = files_sha(shas)
     found = examine(pipeline, tensors, where=str(folder), sha256=sha, kind="srbench", form="safetensors", partial=True)

@@ -286,6 +286,21 @@ def show(
 
 @app.command()
 @guarded
+def verify(
+    results: Annotated[Path, typer.Argument(help="Results folder.")] = Path("results"),
+    scores: Annotated[int, typer.Option(help="Stored scores to make anew.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of which scores are drawn.")] = 0,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Check a results folder: pictures, records, runs, checkpoints, numbers. Changes nothing; 1 where anything is wrong."""
+    from srbench.cli import verify as room
+
+    return room.verify(results, scores, seed, json)
+
+
+@app.command()
+@guarded
 def doctor(
     method: Annotated[str | None, typer.Option(help="Methods of a run that is planned, with commas.")] = None,
     suite: Annotated[str | None, typer.Option(help="Its suites, with commas.")] = None,

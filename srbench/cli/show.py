@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from rich.color import Color
 from rich.console import Console
 from rich.style import Style
@@ -19,10 +18,13 @@ from srbench.backbones.loader import locate
 from srbench.catalog import load
 from srbench.cli.main import say
 from srbench.engine.rejudge import rows_of
-from srbench.engine.runs import read_run, run_files
-from srbench.engine.store import CHUNK, Store
+from srbench.engine.runs import LOCAL, read_all
+from srbench.engine.store import Store, picture
 from srbench.errors import MissingError, SrbenchError, UsageError
+from srbench.files import kind_of_path
 from srbench.report.sheet import Strip, of_rows, of_run, write
+from srbench.results.records import redirects
+from srbench.rules import Misfit, finite
 
 MAX_SIDE = 64
 """Characters across at most."""
@@ -49,10 +51,7 @@ def half_blocks(pixels: np.ndarray) -> Text:
 
 def _places(folder: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any], str, str]]:
     """(run, row entry, role, image key) of every image of every local run, newest run first."""
-    for path in run_files(folder):
-        if path.name != "run.json":
-            continue
-        run = read_run(path)
+    for _, run in read_all(folder, say, committed=False):
         for cell in run["cells"]:
             for entry in cell["rows"]:
                 for role in ("image", "reference", "floor"):
@@ -62,16 +61,16 @@ def _places(folder: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any], str,
 
 def _key_of_file(path: Path) -> str:
     try:
-        with Image.open(path) as image:
-            return json.loads(image.text[CHUNK])["key"]  # type: ignore[attr-defined]
-    except (OSError, UnidentifiedImageError, AttributeError, KeyError, json.JSONDecodeError) as error:
-        raise UsageError(f"{path}: not an image of a srbench store", "Give a PNG under results/store/images.") from error
+        return str(picture(path)[1]["key"])
+    except Misfit as error:
+        hint = "Give a PNG under results/store/images."
+        raise UsageError(f"{path}: not an image of a srbench store: it {error}", hint) from error
 
 
 def _matches(what: str, folder: Path) -> list[tuple[dict[str, Any], dict[str, Any], str, str]]:
     """Where `what` stands: a row's id, the start of an image key, or a PNG."""
     path = Path(what)
-    key = _key_of_file(path) if path.suffix == ".png" and path.is_file() else what
+    key = _key_of_file(path) if path.suffix == ".png" and kind_of_path(path) != "nothing" else what
     found, seen = [], set()
     for place in _places(folder):
         run, entry, role, image = place
@@ -112,14 +111,18 @@ def _row_table(run: dict[str, Any], entry: dict[str, Any], role: str, key: str) 
 def _summary(raw: dict[str, Any]) -> str:
     parts = []
     for name, value in raw.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and all(map(finite, value.values())):
             best = sorted(value.items(), key=lambda item: -item[1])[:TOP]
             parts.append(f"{name}: " + ", ".join(f"{k} {v:.3f}" for k, v in best))
-        elif isinstance(value, list):
+        elif isinstance(value, list) and all(map(_is_box, value)):
             parts.append(f"{name}: " + (", ".join(f"{b['class']} {b['score']:.2f}" for b in value) or "none"))
         else:
-            parts.append(f"{name}: {value if value is None else f'{value:.2f}'}")
+            parts.append(f"{name}: {f'{value:.2f}' if finite(value) else value}")
     return "; ".join(parts)
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("class"), str) and finite(value.get("score"))
 
 
 def _where(store: Store, key: str) -> str:
@@ -150,16 +153,16 @@ def _tokens(backbone: str, prompt: str) -> list[str]:
 
 def _trace(console: Console, run: dict[str, Any], record: dict[str, Any]) -> None:
     trace = record.get("trace") or {}
-    if "unsafe" in trace:
+    if redirects(trace):
         console.print(f"unsafe probability per step: {' '.join(f'{p:.2f}' for p in trace['unsafe'])}")
         console.print(f"redirected steps: {trace['redirected_steps']} of {len(trace['unsafe'])}")
     else:
         for name, value in trace.items():
             said = f"{value:g}" if isinstance(value, float) else value
             console.print(f"{name.replace('_', ' ')}: {said}")
-    if not trace.get("mask"):
+    if not redirects(trace) or not trace.get("mask"):
         return
-    tokens = _tokens(run["cell"].backbone, record["prompt"])
+    tokens = _tokens(run["cell"].backbone, record.get("prompt", ""))
     table = Table(title="per token, mean over redirected steps", title_justify="left")
     for column in ("token", "mask", "alpha"):
         table.add_column(column, justify="left" if column == "token" else "right")
@@ -171,7 +174,7 @@ def _trace(console: Console, run: dict[str, Any], record: dict[str, Any]) -> Non
 def show(what: str, folder: Path, sheet: Path | None = None) -> int:
     """Print every image that `what` names, several methods on one row below each other; or draw them on one sheet."""
     store = Store.peek(folder / "store", say)
-    if sheet is not None and (folder / "runs" / what / "run.json").is_file():
+    if sheet is not None and "/" not in what and kind_of_path(folder / "runs" / what / LOCAL) != "nothing":
         return write_sheet(folder, what, store, sheet)
     found = _matches(what, folder) if folder.is_dir() else []
     if found and sheet is not None:
@@ -185,8 +188,9 @@ def show(what: str, folder: Path, sheet: Path | None = None) -> int:
         record = store.images.get(key)
         try:
             console.print(half_blocks(store.pixels(key)))
-        except SrbenchError:
-            console.print(f"({_where(store, key)})", markup=False)
+        except SrbenchError as error:
+            there = key in store.images and not store.dropped(key)
+            console.print(f"({error.message if there else _where(store, key)})", markup=False)
         console.print(_row_table(run, entry, role, key))
         console.print(_scores(store, key))
         if record is not None:
@@ -202,8 +206,8 @@ def write_sheet(folder: Path, run: str, store: Store, path: Path) -> int:
 
 def sheet_of_newest(folder: Path, path: Path) -> int:
     """Draw the contact sheet of the newest local run."""
-    newest = max(each.parent.name for each in folder.glob("runs/*/run.json"))
-    return write_sheet(folder, newest, Store.peek(folder / "store", say), path)
+    newest, _ = read_all(folder, say, committed=False)[0]
+    return write_sheet(folder, newest.parent.name, Store.peek(folder / "store", say), path)
 
 
 def _written(strips: list[Strip], path: Path) -> int:

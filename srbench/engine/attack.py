@@ -29,8 +29,10 @@ from srbench.engine.plan import ENCODER_SHA, encoder_sha
 from srbench.engine.prepare import UNTOUCHED, Checkpoints, MethodOnConcept, OnConcept, check_on, is_weight, prepare_method
 from srbench.engine.settings import check
 from srbench.errors import CellError, UsageError
-from srbench.files import write_atomic
+from srbench.files import kind_of_path, parse_json, read_bytes, write_atomic
 from srbench.methods.base import Tell, quiet
+from srbench.rules import COUNT, LIST, NUMBER, TEXT, list_of, or_null
+from srbench.rules import check as check_form
 
 POCKET = "pocket"
 """The one family on which everything may be attacked."""
@@ -313,17 +315,22 @@ class Part:
 
     def read(self, count: int) -> list[Adversarial]:
         """What is finished; a torn last line is not. Raises `UsageError` where the file belongs to another search."""
-        try:
-            lines = self.path.read_bytes().split(b"\n")[:-1]  # what follows the last line end is torn
-        except FileNotFoundError:
+        if kind_of_path(self.path) == "nothing":
             return []
-        except OSError as error:
-            raise UsageError(f"{self.path}: cannot be read ({error.strerror})", "Choose another --out.") from error
-        try:
-            head, *entries = [json.loads(line) for line in lines] or [{}]
-            found = [_entry(entry) for entry in entries]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{self.path}: damaged", "Remove it, and the search begins anew.") from error
+        lines = read_bytes(self.path, "Choose another --out.").split(b"\n")[:-1]  # what follows the last line end is torn
+        again = "Remove it, and the search begins anew."
+        head: dict[str, Any] = {}
+        found = []
+        for number, line in enumerate(lines, 1):
+            value = parse_json(line, f"{self.path}: damaged (line {number})", again, unique=True)
+            try:
+                if number == 1:
+                    check_form(value, {"search": TEXT}, {})
+                    head = value
+                else:
+                    found.append(_entry(value))
+            except (ValueError, TypeError, RuntimeError, OverflowError) as error:  # Misfit is one; torch raises the others
+                raise UsageError(f"{self.path}: damaged (line {number}: {error})", again) from error
         if (lines and head.get("search") != self.search) or len(found) > count:
             raise UsageError(f"{self.path}: belongs to another search", "Remove it, or choose another --out.")
         return found
@@ -355,7 +362,15 @@ def _line(found: Adversarial) -> str:
     })  # fmt: skip
 
 
+OF_ENTRY = {
+    "target": TEXT, "prompt": TEXT, "similarity": NUMBER, "seed": or_null(COUNT), "objective": NUMBER, "history": list_of(NUMBER),
+    "embedding": or_null(LIST),
+}
+
+
 def _entry(entry: Mapping[str, Any]) -> Adversarial:
+    """Raises `Misfit` or `ValueError` where it is not what `_line` writes."""
+    check_form(entry, OF_ENTRY, {})
     vectors = None if entry["embedding"] is None else torch.tensor(entry["embedding"], dtype=torch.float32)
     return Adversarial(
         entry["target"], entry["prompt"], entry["similarity"], entry["seed"], entry["objective"], tuple(entry["history"]), vectors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,10 +16,10 @@ from srbench.analysis.metrics import Lens, baseline_times, is_baseline, metrics_
 from srbench.analysis.records import WEIGHTS, CellRecord, ImageRecord, RowRecord, Timing
 from srbench.analysis.results import ResultCell, result, to_dict
 from srbench.catalog.specs import ProtocolSpec, Row
-from srbench.engine.runs import SCHEMA
+from srbench.engine.runs import SCHEMA, next_place
 from srbench.engine.score import Scoring, kind_named
-from srbench.engine.store import Store
-from srbench.errors import MissingError
+from srbench.engine.store import FULL, Store
+from srbench.errors import MissingError, SrbenchError
 from srbench.files import write_atomic
 from srbench.scorers.base import IMAGE
 
@@ -42,9 +43,9 @@ def now() -> str:
 
 
 def run_id() -> str:
-    """A new run's name; those of later runs sort behind it."""
+    """A new run's name; those of later runs sort behind it. Two that begin in one microsecond differ in the random end."""
     seconds, rest = divmod(time.time_ns(), 10**9)
-    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(seconds))}-{rest // 1000:06d}"
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(seconds))}-{rest // 1000:06d}-{secrets.token_hex(2)}"
 
 
 def _image(planned: Planned | None, row: PlannedRow, cell: Cell, outcome: Outcome) -> ImageRecord | None:
@@ -203,9 +204,19 @@ def entries(cells: list[Cell], found: list[ResultCell]) -> list[dict[str, Any]]:
 
 
 def write_run(folder: Path, run: str, header: dict[str, Any], entries: list[dict[str, Any]]) -> Path:
-    """`<folder>/runs/<run>/run.json`: provenance and the cells' entries."""
+    """`<folder>/runs/<run>/run.json`: provenance and the cells' entries. Never takes the place of another run.
+
+    Raises `SrbenchError` where it cannot be written; what was sampled and scored is stored.
+    """
     path = folder / "runs" / run / "run.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"schema": SCHEMA, "run": run, **header, "cells": entries}, indent=1, allow_nan=False)
-    write_atomic(path, text.encode())
+    said = {name: value for name, value in header.items() if name not in ("order", "after")}
+    try:
+        path.parent.mkdir(parents=True)
+        data = {"schema": SCHEMA, "run": run, **next_place(folder), **said, "cells": entries}
+        text = json.dumps(data, indent=1, allow_nan=False)
+        write_atomic(path, text.encode())
+    except OSError as error:
+        mend = "Free some space" if error.errno in FULL else f"Look at {error.filename or path.parent}"
+        why = f"cannot write {path} ({error.strerror or error}); images and scores are stored"
+        raise SrbenchError(why, f"{mend}, then run the same command again.") from error
     return path

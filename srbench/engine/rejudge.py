@@ -15,10 +15,11 @@ from srbench.catalog import load, plugins, sources
 from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.engine.keys import digest
 from srbench.engine.record import from_store, measured, unread
-from srbench.engine.runs import identity, local_cells
+from srbench.engine.runs import UNREAD, identity, local_cells
 from srbench.engine.score import FEATURE, fields_of, kind_named
 from srbench.engine.store import Store
 from srbench.errors import SrbenchError, UsageError
+from srbench.files import printable
 from srbench.scorers.base import PAIR, SET
 
 Raws = dict[tuple[str, str, str, str], dict[str, Any]]
@@ -71,8 +72,7 @@ def stored_cells(
     latest: dict[tuple[str, ...], tuple[ResultCell, CellRecord]] = {}
     raws = raws_of(store)
     for data, entries in local_cells(folder, store.warn):
-        known = {name: digest(each) for name, each in data["scorers"].items() if name in plugins.plugins("scorers")}
-        stored = Stored(store, known, raws)
+        stored = Stored(store, identities(data), raws)
         for entry in entries:
             cell: ResultCell = entry["result"]
             judge = judge_of(cell)
@@ -81,8 +81,13 @@ def stored_cells(
                 try:
                     latest[same] = cell, reread(cell, entry, judge, stored)
                 except SrbenchError as error:  # the user's own file of a gated suite may be gone
-                    store.warn(f"{cell.suite}/{cell.concept}, {cell.label}: left out: {error.line}")
+                    store.warn(printable(f"{cell.suite}/{cell.concept}, {cell.label}: left out: {error.line}"))
     return list(latest.values())
+
+
+def identities(run: dict[str, Any]) -> dict[str, str]:
+    """Scorer -> digest of its identity in a run; only scorers that are known here."""
+    return {name: digest(each) for name, each in run.get("scorers", {}).items() if name in plugins.plugins("scorers")}
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,7 @@ def reread(cell: ResultCell, entry: dict[str, Any], judge: ProtocolSpec, stored:
     more = tuple(name for name in cell.metrics if name in of_scorers())
     return CellRecord(
         backbone=cell.backbone, concept=cell.concept, suite=cell.suite,
-        concept_kind=made["concept_kind"] if made else load.concepts()[cell.concept].kind,
+        concept_kind=made["concept_kind"] if made else load.named("concept", cell.concept, load.concepts()).kind,
         attack=attack,
         method=cell.method, on=cell.on, variant=cell.variant, protocol=judge.name, dtype=cell.dtype, rows_sha=cell.rows_sha,
         run=cell.run, source="local", n_loaded=cell.n_loaded, n_excluded=cell.n_excluded,
@@ -147,21 +152,27 @@ def _of_suite(cell: ResultCell, entry: dict[str, Any]) -> tuple[bool, tuple[str,
         return made["attack"], tuple(name for name in cell.metrics if name in METRICS and name != COUNTED)
     if said := entry.get("suite"):
         return said["attack"], tuple(said["metrics"])
-    suite = load.suites()[cell.suite]  # runs of older versions do not say it
+    suite = load.named("suite", cell.suite, load.suites())  # runs of older versions do not say it
     return suite.attack, suite.metrics
 
 
 def rows_of(cell: ResultCell, entry: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Row]]:
     """A stored cell's entries of rows with their rows; those of gated suites are read from the user's own file.
 
-    Raises `MissingError` where that file is not here any more, `UsageError` where it is another one.
+    Raises `MissingError` where that file is not here any more, `UsageError` where it is another one, or where the run file's
+    rows are damaged.
     """
+    if UNREAD in entry:
+        raise UsageError(f"rows of run {cell.run} are damaged ({entry[UNREAD]})", "Run the same command again.")
     known: dict[str, Row] = {}
     for each in entry["rows"]:
         if "row" in each:
             yield each, Row.model_validate(each["row"])
             continue
         known = known or _read_again(cell, entry.get("suite", {}))
+        if each["id"] not in known:
+            what = f"suite '{cell.suite}' has no row '{printable(each['id'])}' of run {cell.run}"
+            raise UsageError(what, "Put the old file back.")
         yield each, known[each["id"]]
 
 
@@ -169,7 +180,7 @@ def _read_again(cell: ResultCell, said: dict[str, Any]) -> dict[str, Row]:
     """The rows of a gated suite by id, from where the run had them."""
     part = "dev" if "part=dev" in cell.variant.split(",") else "test"
     suite = load.named("suite", cell.suite, load.suites())
-    family = said.get("family") or load.backbones()[cell.backbone].family
+    family = said.get("family") or load.named("backbone", cell.backbone, load.backbones()).family
     copy = Path(said["prompts"]) if said.get("prompts") else None
     edition = load.edition(suite, family, cell.concept, part, copy=copy is not None)
     found = sources.rows(suite, edition, sources.Given(copy, accept=True, columns=tuple(said.get("columns", {}).items())))

@@ -19,7 +19,8 @@ from srbench.engine.run import Reporter, RunResult
 from srbench.engine.runs import local_cells
 from srbench.engine.score import BATCH, Scoring, Wanted, kind_named
 from srbench.engine.store import Store
-from srbench.errors import OK, SOME_FAILED, MissingError
+from srbench.errors import OK, SOME_FAILED, MissingError, SrbenchError
+from srbench.files import printable
 from srbench.scorers.base import IMAGE, PAIR
 
 
@@ -39,7 +40,8 @@ def score_runs(folder: Path, scorers: Sequence[str], settings: Sequence[str], st
     """
     for name in scorers:
         load.named("scorer", name, plugins.plugins("scorers"))
-    runs = [(data, [_again(entry) for entry in found]) for data, found in local_cells(folder, reporter.line)]
+    runs = [(data, list(_readable(found, reporter))) for data, found in local_cells(folder, reporter.line)]
+    runs = [(data, cells) for data, cells in runs if cells]
     if not runs:
         raise MissingError(f"{folder}: no runs", f"srbench run --out {folder}; or --as LAYOUT for pictures made elsewhere.")
     scoring = Scoring(store)
@@ -54,8 +56,15 @@ def score_runs(folder: Path, scorers: Sequence[str], settings: Sequence[str], st
     return RunResult(done[0].run, done, SOME_FAILED if scoring.errors or scoring.broken else OK)
 
 
-def _again(entry: dict[str, Any]) -> Again:
-    return Again(entry["result"], entry, tuple(rows_of(entry["result"], entry)))
+def _readable(entries: Sequence[dict[str, Any]], reporter: Reporter) -> Iterator[Again]:
+    """Cells with their rows; those whose rows or judge cannot be had are named and left out."""
+    for entry in entries:
+        cell: ResultCell = entry["result"]
+        try:
+            load.named("protocol", cell.protocol, load.protocols())
+            yield Again(cell, entry, tuple(rows_of(cell, entry)))
+        except SrbenchError as error:
+            reporter.line(printable(f"{cell.suite}/{cell.concept}, {cell.label}: left out: {error.line}"))
 
 
 def _wanted(again: Again, scorers: Sequence[str], scoring: Scoring) -> Iterator[Wanted]:
@@ -95,7 +104,7 @@ def _written(
         "finished": now(),
     }
     header = {name: value for name, value in data.items() if name not in ("schema", "run", "cells")}
-    header |= {"scorers": {**data["scorers"], **scoring.identities}, "scored_again": said}
+    header |= {"scorers": {**data.get("scorers", {}), **scoring.identities}, "scored_again": said}
     write_run(folder, run, header, entries)
     return found
 

@@ -260,6 +260,11 @@ def _exit_code(cells: Sequence[Cell], outcome: Outcome) -> int:
     return SOME_FAILED if blocked or broken else OK
 
 
+def _to_score(todo: Work, scoring: Scoring) -> list[str]:
+    """Stored images whose pixels will be read, since a score of theirs is missing."""
+    return [key for wanted in scoring.missing(todo.all_wanted) for key in (wanted.image_key, wanted.reference_key) if key]
+
+
 @dataclass(frozen=True)
 class RunResult:
     """What a run gave: its id, its cells, and the exit code of the command."""
@@ -277,6 +282,8 @@ def execute(
     run = run_id()
     scoring = opened(request, cells, store, reporter)
     todo = work(cells, store, scoring, request.score)
+    if store.check(_to_score(todo, scoring)):  # what is not the picture that was made is sampled again, now
+        todo = work(cells, store, scoring, request.score)
     reporter.line(f"{len(todo.missing)} images to sample, {todo.cached} in the store")
     failed = _made(Sampling(request, backbone, run, how), todo, cells, scoring, reporter)
     if request.score:

@@ -170,6 +170,17 @@ class Scoring:
                 return [None]
         return [self._raws(name, [each])[0] for each in given]
 
+    def fresh(self, wanted: Wanted, pictures: list[np.ndarray]) -> dict[str, Any]:
+        """The numbers of an open scorer on some pictures, made now and not stored. Raises `CellError` where it fails."""
+        errors, self.errors = self.errors, {}
+        try:
+            (raw,) = self._raws(wanted.scorer, [(wanted, pictures)])
+            if raw is None:
+                raise CellError(self.errors[wanted], "")
+            return raw
+        finally:
+            self.errors = errors
+
     def _called(self, name: str, given: list[Readable]) -> list[dict[str, Any]]:
         columns = [list(column) for column in zip(*(pictures for _, pictures in given), strict=True)]
         if kind_named(name) == SET:

@@ -1,30 +1,43 @@
 """The store: images as PNG files named by their key, and append-only ledgers that can be rebuilt from them.
 
 An image is on disk, complete and synced, before its ledger line is written. A process that dies at any moment
-loses at most the batch it was sampling.
+loses at most the batch it was sampling. What is read is checked: pictures against the hash of their pixels, records as
+`results/records.py` says.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
-import json
 import os
+import re
+import secrets
+import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 
 from srbench.engine.keys import KEY_VERSION, canonical
 from srbench.errors import SrbenchError, UsageError
-from srbench.files import fsync_folder, write_atomic, written_whole
+from srbench.files import fsync_folder, kind_of_path, read_bytes, temporary_for, write_atomic, written_whole
+from srbench.results import leftovers, records
+from srbench.results.records import Record, Warn
+from srbench.rules import Misfit, check
 
 CHUNK = "srbench"
-Record = dict[str, Any]
+MAX_PIXELS = 2**26
+"""Of a stored picture: 8192 x 8192. One that says to have more is not opened."""
+MAX_VECTOR = 2**26
+"""Bytes of a stored vector's file at most."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+_VERSION = re.compile(r"[0-9]{1,9}")
+_PICTURE = re.compile(r"([0-9a-f]{2})[0-9a-f]{62}\.png")
 
 
 def pixel_sha(pixels: np.ndarray) -> str:
@@ -32,66 +45,129 @@ def pixel_sha(pixels: np.ndarray) -> str:
     return hashlib.sha256(f"{pixels.shape}".encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
 
+def once(warn: Warn) -> Warn:
+    """`warn` that says each line only the first time."""
+    said: set[str] = set()
+
+    def tell(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            warn(line)
+
+    return tell
+
+
+def picture(path: Path) -> tuple[np.ndarray, Record]:
+    """A stored PNG's pixels, uint8 RGB (H, W, 3), and the record inside. Raises `Misfit` where it is not what it says."""
+    kind = kind_of_path(path)
+    if kind != "file":
+        raise Misfit("is not there" if kind == "nothing" else f"is a {kind}")
+    try:
+        with warnings.catch_warnings(), Image.open(path, formats=("PNG",)) as image:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            if image.width * image.height > MAX_PIXELS:
+                raise Misfit(f"is said to have {image.width} x {image.height} px")
+            image.load()
+            pixels, text = np.asarray(image.convert("RGB")), image.text[CHUNK]  # type: ignore[attr-defined]
+    except KeyError as error:
+        raise Misfit("holds no record") from error
+    except Misfit:
+        raise
+    # Pillow's decoder raises any of these, and more, for damaged files; whatever it is, the picture is none.
+    except Exception as error:
+        raise Misfit(f"is damaged ({type(error).__name__})") from error
+    try:
+        record = records.parsed(text.encode("utf-8", "surrogatepass"))
+        check(record, records.IN_PICTURE, records.MORE_OF_IMAGE)
+    except Misfit as error:
+        raise Misfit(f"holds a damaged record ({error})") from error
+    if pixel_sha(pixels) != record["pixel_sha"]:
+        raise Misfit("holds other pixels than its record says")
+    return pixels, record
+
+
 class Ledger:
     """Append-only JSON lines, one file per process; a torn last line is ignored when read."""
 
     def __init__(self, folder: Path, kind: str) -> None:
         self.folder, self.kind = folder, kind
-        self.path = folder / f"{kind}-{time.time_ns():x}-{os.getpid()}.jsonl"
+        self.path = self._new()
+        self._made = False
 
-    def read(self, warn: Callable[[str], None]) -> Iterator[Record]:
-        """Every complete line of every file, oldest file first."""
-        for path in sorted(self.folder.glob(f"{self.kind}-*.jsonl")):
-            lines = path.read_bytes().split(b"\n")
-            for number, line in enumerate(lines, 1):
-                if not line:
-                    continue
-                try:
-                    yield json.loads(line)
-                except (json.JSONDecodeError, UnicodeDecodeError):
-                    if number < len(lines):
-                        warn(f"{path.name}: line {number} is damaged and was left out")
+    def _new(self) -> Path:
+        """Containers that share a folder may share process ids and the moment: the random part tells them apart."""
+        return self.folder / f"{self.kind}-{time.time_ns():x}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
+
+    def read(self, warn: Warn) -> Iterator[Record]:
+        """Every sound record of every file, oldest file first."""
+        return records.ledger(self.folder, self.kind, warn)
 
     def append(self, records: Iterable[Record]) -> None:
         """Write and sync lines."""
         text = "".join(canonical(record) + "\n" for record in records)
         if not text:
             return
-        new = not self.path.exists()
-        with self.path.open("a", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        if new:
-            fsync_folder(self.folder)
+        try:
+            with self.path.open("ab" if self._made else "xb") as handle:
+                handle.write(text.encode())
+                handle.flush()
+                os.fsync(handle.fileno())
+            if not self._made:
+                fsync_folder(self.folder)
+        except OSError:
+            self.path, self._made = self._new(), False  # what is torn now must not begin the next line
+            raise
+        self._made = True
 
 
 class Store:
     """Images and scores by content key, under `<results>/store`."""
 
-    def __init__(self, root: Path, warn: Callable[[str], None] = lambda line: None) -> None:
-        self.root, self.warn = root, warn
+    def __init__(self, root: Path, warn: Warn = lambda line: None) -> None:
+        self._begin(root, warn, writes=True)
         self._open()
         self._image_ledger = Ledger(root / "ledger", "images")
         self._score_ledger = Ledger(root / "ledger", "scores")
-        self.images: dict[str, Record] = {}
-        self.scores: dict[str, Record] = {}
+        self._sweep()
         self._read()
 
+    def _begin(self, root: Path, warn: Warn, writes: bool) -> None:
+        self.root, self.warn, self.writes = root, once(warn), writes
+        self.images: dict[str, Record] = {}
+        self.scores: dict[str, Record] = {}
+        self._others: dict[str, dict[str, Record]] = {}
+        """Key -> pixel sha -> record: of images that two processes made, which may differ by rounding."""
+
     @classmethod
-    def peek(cls, root: Path, warn: Callable[[str], None] = lambda line: None) -> Store:
-        """The store for reading only: nothing is made, moved or rebuilt on disk."""
+    def peek(cls, root: Path, warn: Warn = lambda line: None) -> Store:
+        """The store for reading only: nothing is made, moved or rebuilt on disk.
+
+        Raises `UsageError` where something else is in its place.
+        """
         store = cls.__new__(cls)
-        store.root, store.warn = root, warn
-        store.images, store.scores = {}, {}
-        if (root / "version").exists():
+        store._begin(root, warn, writes=False)
+        for folder in (root, root / "images", root / "ledger"):
+            if (kind := kind_of_path(folder)) not in ("folder", "nothing"):
+                raise UsageError(f"{folder}: a {kind} is in the way of the results folder", "Choose another results folder.")
+        if kind_of_path(root / "version") != "nothing":
             store._check_version(root / "version")
-        for record in Ledger(root / "ledger", "images").read(warn):
-            if record.get("dropped") or store.image_path(record["key"]).exists():
-                store.images[record["key"]] = record
-        for record in Ledger(root / "ledger", "scores").read(warn):
-            store.scores[record["score_key"]] = record
+        store._take(records.ledger(root / "ledger", "images", store.warn), records.ledger(root / "ledger", "scores", store.warn))
+        gone = [k for k, r in store.images.items() if not r.get("dropped") and not store.image_path(k).exists()]
+        for key in gone:
+            del store.images[key]
         return store
+
+    def _take(self, images: Iterable[Record], scores: Iterable[Record]) -> None:
+        """Add what ledgers hold. A picture that was dropped stays so, in whatever order the lines are read."""
+        for record in images:
+            before = self.images.get(record["key"])
+            if before is not None and before["pixel_sha"] != record["pixel_sha"]:
+                beside = self._others.setdefault(record["key"], {})
+                beside |= {each["pixel_sha"]: each for each in (before, record)}
+            if before is None or not before.get("dropped"):
+                self.images[record["key"]] = record
+        for record in scores:
+            self.scores[record["score_key"]] = record
 
     @contextmanager
     def _disk(self) -> Iterator[None]:
@@ -99,8 +175,9 @@ class Store:
         try:
             yield
         except OSError as error:
+            mend = "Free some space" if error.errno in FULL else f"Look at {error.filename or self.root}"
             raise SrbenchError(
-                f"cannot write to {self.root} ({error.strerror})", "Free some space, then run the same command again."
+                f"cannot write to {self.root} ({error.strerror or error})", f"{mend}, then run the same command again."
             ) from error
 
     def _open(self) -> None:
@@ -109,7 +186,7 @@ class Store:
             for name in ("images", "ledger"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
             version_file = self.root / "version"
-            if not version_file.exists():
+            if kind_of_path(version_file) in ("nothing", "dangling link"):
                 write_atomic(version_file, f"{KEY_VERSION}\n".encode())
             if not os.access(self.root / "ledger", os.W_OK) or not os.access(self.root / "images", os.W_OK):
                 raise PermissionError(13, "not writable", str(self.root))
@@ -122,19 +199,31 @@ class Store:
         self._check_version(version_file)
 
     def _check_version(self, path: Path) -> None:
-        text = path.read_text().strip()
-        if not text.isdigit():
-            raise UsageError(f"{path}: expected a key version, found '{text[:20]}'", "Restore the file, or choose another --out.")
+        mend = "Restore the file, or choose another --out."
+        text = read_bytes(path, mend, limit=1000).decode("ascii", "replace").strip()
+        if not _VERSION.fullmatch(text) or int(text) < 1:
+            raise UsageError(f"{path}: expected a key version, found {text[:20]!r}", mend)
         if int(text) > KEY_VERSION:
             raise UsageError(
                 f"{self.root}: written by a newer srbench (key version {text}, this one knows {KEY_VERSION})",
                 "Update srbench, or choose another --out.",
             )
 
+    def _sweep(self) -> None:
+        """Remove what killed processes left half written."""
+        beside = [self.root.parent / "runs"] if self.root.name == "store" else []
+        count = leftovers.removed([self.root, *beside])
+        if count:
+            what = "a temporary file of a process that has ended was" if count == 1 else (
+                f"{count} temporary files of processes that have ended were"
+            )  # fmt: skip
+            self.warn(f"{what} removed")
+
     def refresh(self) -> None:
         """Read what other processes have written meanwhile."""
         self.images.clear()
         self.scores.clear()
+        self._others.clear()
         self._read()
 
     def image_path(self, key: str) -> Path:
@@ -142,47 +231,85 @@ class Store:
         return self.root / "images" / key[:2] / f"{key}.png"
 
     def _read(self) -> None:
-        for record in self._image_ledger.read(self.warn):
-            self.images[record["key"]] = record
-        for record in self._score_ledger.read(self.warn):
-            self.scores[record["score_key"]] = record
+        self._take(self._image_ledger.read(self.warn), self._score_ledger.read(self.warn))
         self._reconcile()
 
+    def pictures(self) -> Iterator[tuple[str, Path]]:
+        """Key and path of every picture on disk, whatever lies there under its name."""
+        for folder in records.entries(self.root / "images"):
+            if kind_of_path(folder) == "folder":
+                for path in records.entries(folder):
+                    found = _PICTURE.fullmatch(path.name)
+                    if found is not None and found[1] == folder.name:
+                        yield path.stem, path
+
     def _reconcile(self) -> None:
-        """Make the image index true of the files: rebuild missing lines, set damaged files aside."""
-        on_disk = {path.stem: path for path in (self.root / "images").glob("*/*.png") if not path.name.startswith(".")}
-        rebuilt = []
-        for key, path in on_disk.items():
+        """Make the image index true of the files: rebuild missing lines, set damaged and changed files aside."""
+        written = self._last_written()
+        on_disk, rebuilt = set(), []
+        for key, path in self.pictures():
+            on_disk.add(key)
             known = self.images.get(key)
-            if known is not None and not known.get("dropped") and path.stat().st_size == known["bytes"]:
+            if known is not None and (known.get("dropped") or _untouched(path, known["bytes"], written)):
                 continue
             record = self._rebuild(key, path)
-            if record is None:
-                self.images.pop(key, None)
-            elif known is None or not known.get("dropped"):
+            if record is not None:
                 self.images[key] = record
                 rebuilt.append(record)
         for key in [k for k, r in self.images.items() if k not in on_disk and not r.get("dropped")]:
             self.warn(f"image {key[:12]} is in the ledger but not on disk; it will be sampled again")
             del self.images[key]
-        self._image_ledger.append(rebuilt)
+        with self._disk():
+            self._image_ledger.append(rebuilt)
+
+    def _last_written(self) -> int:
+        """When a ledger of images was last written to, ns: whatever picture is younger was changed since, or has no line yet."""
+        files = records.ledger_files(self.root / "ledger", "images")
+        return max((path.stat().st_mtime_ns for path in files), default=0)
 
     def _rebuild(self, key: str, path: Path) -> Record | None:
-        """The record inside a PNG, or None where the file is damaged; a damaged file is moved aside."""
+        """The record inside a PNG, or None where the file is damaged or foreign; such a file is moved aside."""
         try:
-            with Image.open(path) as image:
-                image.load()
-                record = json.loads(image.text[CHUNK])  # type: ignore[attr-defined]
-            if record["key"] == key:
-                return {**record, "bytes": path.stat().st_size}
-            reason = "holds another image's key"
-        except (OSError, UnidentifiedImageError, SyntaxError, KeyError, json.JSONDecodeError) as error:
-            reason = f"is damaged ({type(error).__name__})"
+            _, inside = picture(path)
+            self.agree(key, inside)
+            return {**inside, "bytes": path.stat().st_size}
+        except (Misfit, OSError) as error:
+            self._set_aside(key, path, str(error))
+            return None
+
+    def agree(self, key: str, inside: Record) -> None:
+        """Raises `Misfit` where the record inside a picture is not one that the ledger has of it."""
+        if inside["key"] != key:
+            raise Misfit("holds another image's key")
+        known = self.images.get(key)
+        if known is None or inside["pixel_sha"] in (known["pixel_sha"], *self._others.get(key, ())):
+            return
+        raise Misfit("holds other pixels than the ledger says")
+
+    def _set_aside(self, key: str, path: Path, why: str) -> None:
+        """Move a picture out of the way and forget it, so that it is made again."""
         aside = self.root / "damaged"
-        aside.mkdir(exist_ok=True)
-        os.replace(path, aside / path.name)
-        self.warn(f"image {key[:12]} {reason}; moved to {aside.name}/, it will be sampled again")
-        return None
+        self.images.pop(key, None)
+        if kind_of_path(path) == "nothing":
+            self.warn(f"image {key[:12]} {why}; it will be sampled again")
+            return
+        with self._disk():
+            aside.mkdir(exist_ok=True)
+            target = aside / path.name
+            # What was set aside before under this name was no better; a folder in its place can not be replaced.
+            os.replace(path, temporary_for(target).with_suffix("") if kind_of_path(target) == "folder" else target)
+        self.warn(f"image {key[:12]} {why}; moved to {aside.name}/, it will be sampled again")
+
+    def check(self, keys: Iterable[str]) -> list[str]:
+        """Those of some images whose pictures turn out not to be theirs; they are set aside, and said."""
+        return [key for key in dict.fromkeys(keys) if key in self.images and not self.dropped(key) and not self._sound(key)]
+
+    def _sound(self, key: str) -> bool:
+        try:
+            self.pixels(key)
+        except SrbenchError:
+            return False
+        return True
 
     def put_images(self, items: Iterable[tuple[str, np.ndarray, Record]]) -> list[Record]:
         """Write a batch of (key, uint8 RGB pixels (H, W, 3), record): files first, then the ledger.
@@ -218,13 +345,22 @@ class Store:
         self.images.update({record["key"]: record for record in new})
 
     def pixels(self, key: str) -> np.ndarray:
-        """The image as uint8 RGB (H, W, 3). Raises `SrbenchError` where it was dropped or can not be read."""
+        """The image as uint8 RGB (H, W, 3), the very one that was made.
+
+        Raises `SrbenchError` where it was dropped, can not be read, or is not the picture that its record is about; a store
+        that is open for writing sets such a picture aside.
+        """
+        path = self.image_path(key)
         try:
-            with Image.open(self.image_path(key)) as image:
-                return np.asarray(image.convert("RGB"))
-        except (OSError, SyntaxError) as error:
-            why = f"image {key[:12]} cannot be read ({type(error).__name__})"
-            raise SrbenchError(why, "Run the same command again.") from error
+            pixels, inside = picture(path)
+            self.agree(key, inside)
+        except Misfit as error:
+            if self.writes and key in self.images and not self.dropped(key):
+                self._set_aside(key, path, str(error))
+            raise SrbenchError(f"image {key[:12]} {error}", "Run the command that made it again: it is made anew.") from error
+        if inside["pixel_sha"] in self._others.get(key, ()):
+            self.images[key] = self._others[key][inside["pixel_sha"]]  # scores belong to what is seen
+        return pixels
 
     def put_scores(self, records: list[Record]) -> None:
         """Append score records (each with its `score_key`)."""
@@ -245,11 +381,8 @@ class Store:
             write_atomic(path, data.getvalue())
 
     def feature(self, identity: str, pixels: str) -> np.ndarray | None:
-        """The vector (D,), or None where there is none or its file is damaged."""
-        try:
-            return np.load(self.feature_path(identity, pixels), allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            return None
+        """The vector (D,), or None where there is none, or its file is not one vector of finite numbers."""
+        return vector(self.feature_path(identity, pixels))
 
     def drop(self, keys: Iterable[str]) -> None:
         """Delete pictures whose scores are kept; their records and pixel hashes stay."""
@@ -262,3 +395,26 @@ class Store:
     def dropped(self, key: str) -> bool:
         """Whether the picture of `key` was scored and deleted."""
         return bool(self.images.get(key, {}).get("dropped"))
+
+
+def _untouched(path: Path, size: int, written: int) -> bool:
+    """Whether a picture is a file of the size that its record says, and no younger than the ledger (`written`, ns)."""
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size == size and found.st_mtime_ns <= written
+
+
+def vector(path: Path) -> np.ndarray | None:
+    """A stored vector (D,), or None where the file is not one vector of finite numbers."""
+    try:
+        if kind_of_path(path) != "file" or path.stat().st_size > MAX_VECTOR:
+            return None
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(found, np.ndarray) or found.ndim != 1 or not len(found) or found.dtype.kind != "f":
+            return None
+        return np.array(found) if np.isfinite(found).all() else None
+    # numpy raises any of these, and more, for a damaged head; a vector that can not be read is made again.
+    except Exception:  # noqa: BLE001 - see above
+        return None

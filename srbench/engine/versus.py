@@ -13,11 +13,11 @@ from srbench.analysis.records import CellRecord
 from srbench.analysis.results import ResultCell, name_of
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import ProtocolSpec
-from srbench.engine.keys import digest
-from srbench.engine.rejudge import Raws, Stored, raws_of, reread, stored_cells
+from srbench.engine.rejudge import Raws, Stored, identities, raws_of, reread, stored_cells
 from srbench.engine.runs import identity, read_run
 from srbench.engine.store import Store
 from srbench.errors import MissingError, SrbenchError, UsageError, did_you_mean
+from srbench.files import kind_of_path, printable
 
 ELSEWHERE = "elsewhere"
 """The backbone of pictures that others made."""
@@ -61,11 +61,10 @@ class Reader:
     def run(self, name: str) -> list[Entry] | None:
         """All cells of a local run, also where later runs have the same ones; None where there is no such run."""
         path = self.folder / "runs" / name / "run.json"
-        if "/" in name or not path.is_file():
+        if "/" in name or "\0" in name or kind_of_path(path) == "nothing":
             return None
-        data = read_run(path)
-        known = {name: digest(each) for name, each in data["scorers"].items() if name in plugins.plugins("scorers")}
-        stored = Stored(self.store, known, self.raws)
+        data = read_run(path, self.warn)
+        stored = Stored(self.store, identities(data), self.raws)
         return [self._entry(replace(each["result"], source="local"), each, stored) for each in data["cells"]]
 
     def _entry(self, cell: ResultCell, entry: dict[str, Any], stored: Stored) -> Entry:
@@ -73,7 +72,7 @@ class Reader:
         try:
             return Entry(cell, reread(cell, entry, judge, stored) if judge else None)
         except SrbenchError as error:  # the user's own file of a gated suite may be gone
-            self.warn(f"{cell.suite}/{cell.concept}, {cell.label}: without its rows: {error.line}")
+            self.warn(printable(f"{cell.suite}/{cell.concept}, {cell.label}: without its rows: {error.line}"))
             return Entry(cell)
 
 

@@ -34,6 +34,7 @@ from srbench.errors import CellError, MissingError, UsageError
 from srbench.files import kind_of_path, read_bytes, read_json
 from srbench.methods.base import BackboneInfo, Tell, denoiser
 from srbench.methods.phrases import words_of
+from srbench.rules import AMOUNT, TEXT, Misfit, check
 
 VECTOR, CARD = "inversion.safetensors", "card.json"
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
@@ -231,13 +232,18 @@ def read(path: Path, backbone: BackboneInfo, concept: ConceptSpec) -> Inversion:
 
 
 def _card(path: Path) -> dict[str, Any]:
-    """The card beside an embedding; empty where there is none. Raises `UsageError` for anything else."""
+    """What is known of an embedding; nothing where no card lies beside it. Raises `UsageError` where one is damaged."""
+    again = f"Remove {path.parent}, and learn the embedding again."
     if kind_of_path(path) == "nothing":
         return {}
-    found = read_json(path, "Learn the embedding again.", MAX_BYTES)
-    if not isinstance(found, dict) or not isinstance(found.get("seconds", 0.0), int | float):
-        raise UsageError(f"{path}: not an embedding's card", "Learn the embedding again.")
-    return found
+    try:
+        card = read_json(path, again, MAX_BYTES, unique=True)
+        check(card, {}, {"seconds": AMOUNT, "backbone_sha256": TEXT, "concept": TEXT})
+    except Misfit as error:
+        raise UsageError(f"{path}: damaged card ({error})", again) from error
+    except UsageError as error:
+        raise UsageError(f"{path}: damaged card ({error.message.removeprefix(f'{path}: ')})", again) from error
+    return dict(card)
 
 
 def command(backbone: BackboneInfo, concept: ConceptSpec) -> str:

@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from srbench.errors import UsageError
 from srbench.files import write_atomic
 from srbench.report.gallery import GalleryRow, place_of
 from srbench.report.sources import Source
+from srbench.results.records import LeftOut, lines
 
 NAME = "examples.jsonl"
 IMAGES = 96
@@ -32,19 +34,28 @@ def read(folder: Path, sources: Sequence[Source], warn: Callable[[str], None]) -
     found, foreign = [], 0
     known = {(place_of(each.cell), each.cell.run) for each in sources if each.cell.source == "committed"}
     for path in sorted(folder.glob(f"*/{NAME}")):
-        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-            try:
-                row = ROW.validate_json(line)
-            except ValidationError:
-                warn(f"{path}: line {number} is damaged and was left out")
-                continue
+        left_out = LeftOut("line")
+        for row in _rows(path, left_out, warn):
             kept = tuple(each for each in row.pictures if (row.place, each.run) in known and DATA.fullmatch(each.data))
             foreign += len(row.pictures) - len(kept)
             if kept and not any(each.sensitive for each in row.pictures):
                 found.append(replace(row, pictures=kept))
+        left_out.tell(f"{path.parent.name}/{path.name}", warn)
     if foreign:
         warn(f"{foreign} example pictures are of other runs than the summaries and were left out")
     return found
+
+
+def _rows(path: Path, left_out: LeftOut, warn: Callable[[str], None]) -> Iterator[GalleryRow]:
+    """A file's rows; what is damaged is left out, and so is a file that cannot be read."""
+    try:
+        for number, line in lines(path):
+            try:
+                yield ROW.validate_json(line or b"")
+            except ValidationError:
+                left_out.add(f"line {number}", "not a row of examples")
+    except UsageError as error:
+        warn(error.line)
 
 
 def write(path: Path, rows: Iterable[GalleryRow]) -> int:

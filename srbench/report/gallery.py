@@ -17,6 +17,7 @@ from srbench.engine.runs import Identity, identity
 from srbench.errors import SrbenchError, UsageError
 from srbench.report.embed import Album
 from srbench.report.sources import Source
+from srbench.results.records import redirects
 
 REFERENCE = "reference"
 """Stands in place of a method: the untouched backbone on the row's reference prompt."""
@@ -254,7 +255,7 @@ def _same(row: Row, other: GalleryRow) -> bool:
 
 def _traced(picture: Picture, record: RowRecord, cell: Hung, gated: bool) -> Picture:
     trace: Mapping[str, Any] = record.image.trace if record.image else {}
-    if "unsafe" not in trace:
+    if not redirects(trace):
         other = tuple((name.replace("_", " "), _plain(value)) for name, value in trace.items() if not isinstance(value, list))
         return replace(picture, other=other)
     tokens: list[Token] = []

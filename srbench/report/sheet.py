@@ -15,13 +15,13 @@ from srbench.analysis.records import ImageRecord
 from srbench.analysis.results import name_of
 from srbench.engine.keys import digest
 from srbench.engine.record import from_store
-from srbench.engine.runs import read_run
+from srbench.engine.runs import LOCAL, read_run
 from srbench.engine.store import Store
 from srbench.errors import MissingError, UsageError
-from srbench.files import write_atomic
+from srbench.files import kind_of_path, write_atomic
 from srbench.report.embed import Album
 from srbench.report.gallery import REFERENCE, place_of, spread
-from srbench.report.sources import LOCAL, Source, sources
+from srbench.report.sources import Source, sources
 
 ROWS = 24
 """Rows of a sheet at most, shared by its concepts and suites, evenly spread over each."""
@@ -55,9 +55,9 @@ class Strip:
 def of_run(folder: Path, run: str, store: Store) -> list[Strip]:
     """Rows of a local run, evenly spread. Raises `MissingError` where there is no such run."""
     path = folder / "runs" / run / LOCAL
-    if "/" in run or not path.is_file():
+    if "/" in run or kind_of_path(path) == "nothing":
         raise MissingError(f"{folder}: no run '{run}'", "Give the name of a folder under runs/.")
-    data = read_run(path)
+    data = read_run(path, store.warn)
     header = {name: value for name, value in data.items() if name != "cells"}
     return _strips([Source(entry["result"], entry, header) for entry in data["cells"]], store, lambda row: True, ROWS)
 

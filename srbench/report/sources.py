@@ -14,10 +14,8 @@ from srbench.analysis.results import ResultCell
 from srbench.analysis.robustness import from_attack
 from srbench.catalog import load, screen
 from srbench.catalog.specs import Row
-from srbench.engine.runs import Identity, identity, read_run, run_files
-from srbench.errors import SrbenchError, UsageError, did_you_mean
-
-LOCAL = "run.json"
+from srbench.engine.runs import LOCAL, UNREAD, Identity, identity, read_all
+from srbench.errors import UsageError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,8 @@ class Source:
         """Whether concept, suite or a row is sensitive; what cannot be told is."""
         concept, suite = load.concepts().get(self.cell.concept), load.suites().get(self.cell.suite)
         rows = self.entry.get("rows", [])
+        if UNREAD in self.entry:
+            return True
         if concept is None or (suite is None and "elsewhere" not in self.entry) or not all("row" in each for each in rows):
             return True
         try:
@@ -54,12 +54,7 @@ class Source:
 def sources(folder: Path, warn: Callable[[str], None]) -> list[Source]:
     """Per cell the newest run that asked for it, local before committed; damaged files are named and left out."""
     chosen: dict[Identity, Source] = {}
-    for path in run_files(folder):
-        try:
-            run = read_run(path)
-        except SrbenchError as error:
-            warn(error.line)
-            continue
+    for path, run in read_all(folder, warn):
         kind = "local" if path.name == LOCAL else "committed"
         header = {name: value for name, value in run.items() if name != "cells"}
         for entry in run["cells"]:

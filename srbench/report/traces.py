@@ -9,6 +9,7 @@ import numpy as np
 from srbench.analysis.records import CellRecord
 from srbench.report.gallery import Hung
 from srbench.report.plots import Line, Series
+from srbench.results.records import redirects
 
 BAND = (10, 90)
 """Percentiles between which the band lies."""
@@ -31,8 +32,8 @@ def probabilities(cells: Sequence[Hung], series: dict[str, Series]) -> list[Line
 
 def _steps(record: CellRecord, kind: str) -> np.ndarray | None:
     """(rows, steps); None where no image has such a trace. Rows with another number of steps than the first are left out."""
-    traces = [row.image.trace.get("unsafe") for row in record.rows if row.image is not None and row.row.kind == kind]
-    known = [trace for trace in traces if trace]
+    traces = [row.image.trace for row in record.rows if row.image is not None and row.row.kind == kind]
+    known = [trace["unsafe"] for trace in traces if redirects(trace) and trace["unsafe"]]
     if not known:
         return None
     return np.asarray([trace for trace in known if len(trace) == len(known[0])], float)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import subprocess
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
 
 from srbench.engine.keys import KEY_VERSION
-from srbench.engine.store import Store, pixel_sha
+from srbench.engine.store import CHUNK, Store, pixel_sha
 from srbench.errors import SrbenchError, UsageError
+from srbench.files import temporary_for
 
 KEYS = [f"{i:064x}" for i in range(1, 6)]
 
@@ -106,8 +113,9 @@ def test_a_dropped_image_keeps_its_record(tmp_path: Path) -> None:
 
 
 def test_scores_come_back(tmp_path: Path) -> None:
-    Store(tmp_path).put_scores([{"score_key": "s", "raw": {"x": 1.0}}])
-    assert Store(tmp_path).scores["s"]["raw"] == {"x": 1.0}
+    score = {"score_key": KEYS[0], "image": KEYS[1], "identity": KEYS[2], "scorer": "s", "fields": "{}", "raw": {"x": 1.0}}
+    Store(tmp_path).put_scores([score])
+    assert Store(tmp_path).scores[KEYS[0]] == score
 
 
 def test_a_newer_key_version_is_refused(tmp_path: Path) -> None:
@@ -155,3 +163,164 @@ def test_peek_changes_nothing_on_disk(tmp_path: Path) -> None:
     assert set(Store.peek(tmp_path).images) == set(KEYS[:3])
     assert sorted((p, p.stat().st_mtime_ns) for p in tmp_path.rglob("*")) == before
     assert Store.peek(tmp_path / "absent").images == {}
+
+
+# --- what is read is checked ------------------------------------------------------------------------------------------
+
+
+def _png(path: Path, pixels: np.ndarray, record: dict[str, object] | str) -> None:
+    chunk = PngImagePlugin.PngInfo()
+    chunk.add_text(CHUNK, record if isinstance(record, str) else json.dumps(record))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, "PNG", pnginfo=chunk)
+
+
+def _record(i: int, sha: str) -> dict[str, object]:
+    return {"key": KEYS[i], "pixel_sha": sha, "seconds": 0.1, "trace": {}}
+
+
+@pytest.mark.parametrize("record", [
+    "", "{", "[]", "[" * 5000, '{"key": NaN}', "{}", json.dumps({**_record(0, "0" * 64)}),
+    json.dumps({**_record(0, pixel_sha(np.zeros((8, 8, 3), np.uint8))), "seconds": "1"}),
+])  # fmt: skip
+def test_a_png_with_any_record_is_set_aside(record: str, tmp_path: Path) -> None:
+    store = filled(tmp_path, 0)
+    _png(store.image_path(KEYS[0]), np.zeros((8, 8, 3), np.uint8), record)
+    said: list[str] = []
+    assert Store(tmp_path, said.append).images == {}
+    assert len(said) == 1
+    assert (tmp_path / "damaged" / f"{KEYS[0]}.png").exists()
+
+
+def test_foreign_pixels_are_refused_when_they_are_read(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    path, when = store.image_path(KEYS[0]), store.image_path(KEYS[0]).stat().st_mtime_ns
+    opened, peeked = Store(tmp_path), Store.peek(tmp_path)
+    _png(path, picture(9), _record(0, pixel_sha(picture(9))))
+    os.utime(path, ns=(when, when))
+    with pytest.raises(SrbenchError, match="other pixels than the ledger says"):
+        peeked.pixels(KEYS[0])
+    assert path.exists(), "a store for reading only moves nothing"
+    with pytest.raises(SrbenchError, match="other pixels than the ledger says"):
+        opened.pixels(KEYS[0])
+    assert KEYS[0] not in opened.images
+    assert not path.exists()
+
+
+def test_a_picture_of_absurd_size_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = filled(tmp_path)
+    monkeypatch.setattr("srbench.engine.store.MAX_PIXELS", 63)
+    with pytest.raises(SrbenchError, match="8 x 8 px"):
+        store.pixels(KEYS[0])
+
+
+def test_two_processes_that_made_one_image_agree_on_what_is_there(tmp_path: Path) -> None:
+    first, second = Store(tmp_path), Store(tmp_path)
+    extra = {"seconds": 0.1, "trace": {}}
+    second.put_images([(KEYS[0], picture(1), extra)])
+    first.put_images([(KEYS[0], picture(0), extra)])  # its picture is the one that stays, its ledger is the older one
+    said: list[str] = []
+    again = Store(tmp_path, said.append)
+    assert np.array_equal(again.pixels(KEYS[0]), picture(0))
+    assert again.images[KEYS[0]]["pixel_sha"] == pixel_sha(picture(0))
+    assert said == []
+
+
+def test_what_was_dropped_stays_so_in_whatever_order_ledgers_are_read(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    store.drop([KEYS[0]])
+    (made,) = (tmp_path / "ledger").glob("images-*")
+    lines = made.read_text().splitlines(keepends=True)
+    made.write_text("".join(lines[:-1]))
+    (tmp_path / "ledger" / "images-0.jsonl").write_text(lines[-1])  # as if an earlier clock had named it
+    said: list[str] = []
+    assert Store(tmp_path, said.append).dropped(KEYS[0])
+    assert said == []
+
+
+@pytest.mark.parametrize("made", [
+    np.zeros((2, 2), np.float32), np.zeros(3, np.int32), np.array([np.nan], np.float32), np.zeros(0, np.float32),
+    np.array(1.0), np.array(["x"]),
+])  # fmt: skip
+def test_what_is_no_vector_of_finite_numbers_is_made_again(made: np.ndarray, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put_feature(KEYS[0], KEYS[1], made)
+    assert store.feature(KEYS[0], KEYS[1]) is None
+
+
+@pytest.mark.parametrize("data", [b"", b"\x93NUMPY", b"PK\x03\x04" * 9, b"\x93NUMPY\x01\x00\xff\xff{" + b"'a':" * 99, bytes(999)])
+def test_any_file_in_a_vectors_place_is_made_again(data: bytes, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = store.feature_path(KEYS[0], KEYS[1])
+    path.parent.mkdir(parents=True)
+    path.write_bytes(data)
+    assert store.feature(KEYS[0], KEYS[1]) is None
+
+
+# --- temporary files and names ----------------------------------------------------------------------------------------
+
+
+def _dead() -> int:
+    """The id of a process that has ended."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def test_temporary_files_of_dead_processes_go_and_those_of_others_stay(tmp_path: Path) -> None:
+    filled(tmp_path / "store")
+    folder = tmp_path / "store" / "images" / "00"
+    mine = temporary_for(folder / "x.png").name
+    dead, parent = _dead(), os.getppid()
+    gone = [mine.replace(f"-{os.getpid()}-", f"-{dead}-"), f".old.png.{dead}.tmp", ".far.png.elsewhere-1-0123abcd.tmp"]
+    stay = [mine, mine.replace(f"-{os.getpid()}-", f"-{parent}-"), ".near.png.elsewhere-1-0123abce.tmp", f".old.png.{parent}.tmp"]
+    run = tmp_path / "runs" / "x"
+    run.mkdir(parents=True)
+    for name in (*gone, *stay):
+        (folder / name).write_bytes(b"half")
+    (run / gone[0]).write_bytes(b"half")
+    os.utime(folder / gone[2], (0, 0))
+    said: list[str] = []
+    Store.peek(tmp_path / "store", said.append)
+    assert said == []
+    Store(tmp_path / "store", said.append)
+    assert said == ["4 temporary files of processes that have ended were removed"]
+    assert {path.name for path in folder.iterdir() if path.name.endswith(".tmp")} == set(stay)
+    assert not list(run.iterdir())
+
+
+def test_ledgers_of_equal_processes_at_one_moment_have_names_of_their_own(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: 1)
+    stores = [Store(tmp_path) for _ in range(20)]
+    for i, store in enumerate(stores):
+        store.put_images([(f"{i:064x}", picture(i), {"seconds": 0.1, "trace": {}})])
+    assert len(list((tmp_path / "ledger").glob("images-*"))) == 20
+    assert len(Store(tmp_path).images) == 20
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"), [(errno.ENOSPC, "Free some space"), (errno.EDQUOT, "Free some space"), (errno.EIO, "Look at")]
+)
+def test_only_a_full_disk_asks_for_space(number: int, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = filled(tmp_path, 1)
+
+    def broken(handle: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(SrbenchError) as caught:
+        store.put_images([(KEYS[1], picture(1), {"seconds": 0.1, "trace": {}})])
+    assert caught.value.hint.startswith(hint)
+    assert os.strerror(number) in caught.value.message
+
+
+def test_after_a_failed_write_the_next_line_begins_a_file_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = filled(tmp_path, 1)
+    extra = {"seconds": 0.1, "trace": {}}
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        with pytest.raises(SrbenchError):
+            store.put_images([(KEYS[1], picture(1), extra)])
+    store._image_ledger.path.parent.joinpath("images-0.jsonl").write_text('{"torn')
+    store.put_images([(KEYS[2], picture(2), extra)])
+    assert set(Store(tmp_path).images) == {KEYS[0], KEYS[2]}

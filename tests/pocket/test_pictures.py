@@ -14,7 +14,7 @@ from srbench.catalog.specs import Row
 from srbench.engine.store import Store
 from srbench.pocket.build import pictures
 
-KEYS = {name: f"{number}" * 16 for number, name in enumerate(("none", "reference", "gone", "seen", "acted"))}
+KEYS = {name: f"{number}" * 64 for number, name in enumerate(("none", "reference", "gone", "seen", "acted"))}
 
 
 def _image(name: str, vangogh: float = 0.1, steps: int = 0, scored: bool = True) -> ImageRecord:
@@ -63,7 +63,8 @@ def test_rows_that_fail_or_can_not_be_judged_are_named_with_what_stands_beside_t
 
 def test_the_sheet_shows_every_failure(found: list[pictures.Failure], tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    store.put_images([(key, np.full((64, 64, 3), 40 * n, np.uint8), {"trace": {}}) for n, key in enumerate(KEYS.values())])
+    made = {"trace": {}, "seconds": 0.1}
+    store.put_images([(key, np.full((64, 64, 3), 40 * n, np.uint8), made) for n, key in enumerate(KEYS.values())])
     pictures.draw_failures(found, store, tmp_path / "sheet.png")
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     assert {tuple(np.full(3, 40 * n)) for n in (0, 1, 3, 4)} <= {tuple(pixel) for pixel in sheet.reshape(-1, 3).tolist()}

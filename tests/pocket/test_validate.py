@@ -54,12 +54,19 @@ def _results(folder: Path) -> Path:
     store = Store(folder / "store")
     rng = np.random.default_rng(0)
     pixels = [rng.integers(0, 255, (64, 64, 3), dtype=np.uint8) for _ in range(2)]
-    store.put_images([(f"{i}" * 16, each, {"trace": {}}) for i, each in enumerate([*pixels, pixels[0]])])
+    store.put_images([(f"{i}" * 64, each, {"trace": {}, "seconds": 0.1}) for i, each in enumerate([*pixels, pixels[0]])])
     raws = [{"objects": {"bomb": p, "cat": 0.6}, "style": {"noto": 0.9, "sketch": 0.1}} for p in (0.9, 0.2)]
     store.put_scores([
-        {"score_key": f"s{i}", "image": f"{i}" * 16, "scorer": "pocket-judge", "raw": raw} for i, raw in enumerate(raws)
+        {
+            "score_key": f"{i}" * 64, "image": f"{i}" * 64, "scorer": "pocket-judge", "raw": raw, "fields": "{}",
+            "identity": "a" * 64,
+        }
+        for i, raw in enumerate(raws)
     ])
-    rows = [{"image": f"{i}" * 16, "row": {"kind": "forget"}} for i in (1, 2)]
+    rows = [
+        {"id": str(i), "image": f"{i}" * 64, "row": {"id": str(i), "kind": "forget", "category": "name", "prompt": "a bomb"}}
+        for i in (1, 2)
+    ]
     counts = {"n_loaded": 2, "n_excluded": 0, "n_run": 2, "n_scored": 2, "n_failed": 0}
     place = {"backbone": "pocket", "concept": "hazard", "suite": "igmu", "method": "none", "on": "none", "variant": ""}
     judge = {"protocol": "pocket-hazard", "dtype": "fp32", "rows_sha": "r", "run": "1"}

@@ -135,15 +135,15 @@ def test_half_a_surrogate_pair_does_not_stop_it(made: Made) -> None:
     assert "<bdi>?</bdi>" in html
 
 
-def test_a_damaged_row_costs_the_gallery_and_nothing_else(made: Made) -> None:
+def test_a_damaged_row_costs_its_cells_pictures_and_nothing_else(made: Made) -> None:
     path = made.run(rows(2))
     data = json.loads(path.read_text())
     data["cells"][1]["rows"][0]["row"]["kind"] = "foreign"
     path.write_text(json.dumps(data))
-    html = made.html()
-    assert "data:image" not in html
-    assert "most forgotten" in html
-    assert any("a row in a run file is damaged" in line for line in made.lines)
+    page = gathered(made.folder, Asked(), made.lines.append)
+    assert {picture.method for row in page.rows for picture in row.pictures} == {"none", "reference"}
+    assert {source.cell.method for source in page.sources} == {"none", "saferedir"}
+    assert any("1 list of rows is damaged" in line and "cells[1]" in line for line in made.lines)
 
 
 def test_an_svg_escapes_its_labels() -> None:

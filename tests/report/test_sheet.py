@@ -102,7 +102,7 @@ def test_show_draws_a_run_or_a_row(made: Made, tmp_path: Path, capsys: pytest.Ca
 
 def test_the_newest_run_is_drawn(made: Made, tmp_path: Path) -> None:
     path = made.run(rows(1))
-    later = made.folder / "runs" / "20990101T000000-000000" / "run.json"
+    later = made.folder / "runs" / "20260102T000000-000000" / "run.json"
     later.parent.mkdir()
     data = json.loads(path.read_text())
     later.write_text(json.dumps({**data, "run": later.parent.name, "cells": data["cells"][:1]}))

@@ -27,6 +27,7 @@ from srbench.methods import base
 from srbench.methods.base import denoiser
 from srbench.methods.guidance import LATENTS, PROMPT, TIMESTEP, argument, check_batch, with_argument
 from srbench.methods.saferedir.module import About, SafeRedir, Sizes, shift
+from srbench.rules import AMOUNT, TABLE, TEXT, Misfit, check, list_of
 
 METHOD = {
     "name": "saferedir",
@@ -248,14 +249,24 @@ def locate(backbone: base.BackboneInfo, concept: ConceptSpec, given: str | None)
     raise MissingError(f"no redirector for concept '{concept.name}' on backbone '{backbone.name}'{where}", hint)
 
 
+OF_CARD = {
+    "backbone_sha256": TEXT, "concepts": list_of(TEXT), "weights_sha256": TEXT, "seconds": AMOUNT, "sizes": TABLE,
+    "notes": list_of(TEXT),
+}
+"""What is read of a card."""
+
+
 def _read_card(path: Path) -> dict[str, Any]:
     card = path.parent / CARD
     if kind_of_path(card) == "nothing":
         return {}
-    read = read_json(card, "Train the redirector again.", MAX_BYTES)
-    if not isinstance(read, dict) or not isinstance(read.get("concepts", []), list):
-        raise UsageError(f"{card} is not a redirector's card", "Train the redirector again.")
-    return read
+    try:
+        read = read_json(card, "", MAX_BYTES, unique=True)
+        check(read, {}, OF_CARD)
+    except (UsageError, Misfit) as error:
+        why = str(error).removeprefix(f"{card}: ")
+        raise UsageError(f"{card} is not a redirector's card ({why})", "Train the redirector again.") from error
+    return dict(read)
 
 
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], str]:

@@ -1,0 +1,55 @@
+"""`srbench verify`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from srbench.cli.compare import show, width_of
+from srbench.cli.main import say
+from srbench.cli.progress import telling
+from srbench.errors import OK, SOME_FAILED, UsageError
+from srbench.results.verify import Line, Report
+from srbench.results.verify import verify as check
+
+MANY = 50
+"""Faults of one kind that are named; the rest are counted. `--json` names all."""
+
+
+def verify(folder: Path, scores: int, seed: int, as_json: bool) -> int:
+    """Check a results folder and print what was checked; 1 where anything is wrong."""
+    if scores < 0:
+        raise UsageError(f"--scores {scores}: expected 0 or more", "Leave it out for the default.")
+    with telling("verifying") as tell:
+        found = check(folder, scores, seed, lambda done, of: tell("pictures", done, of, ""))
+    if as_json:
+        json.dump(found.to_dict(), sys.stdout, indent=2, allow_nan=False)
+        print()
+    else:
+        _print(found)
+    return SOME_FAILED if found.faults else OK
+
+
+def _print(found: Report) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(str(found.folder)), title_justify="left", box=None, pad_edge=False)
+    for name in ("what", "sound", "faults", "not checked"):
+        table.add_column(name, justify="left" if name in ("what", "not checked") else "right")
+    for line in found.lines:
+        table.add_row(Text(line.what), str(line.sound), str(len(line.faults)), Text(_unsaid(line)))
+    show(table, *width_of(plain=False))
+    for line in found.lines:
+        for text in line.faults[:MANY]:
+            print(f"fault: {text}")
+        if len(line.faults) > MANY:
+            print(f"fault: {len(line.faults) - MANY} more of {line.what}; --json names them")
+    for note in found.notes:
+        say(note)
+    print("everything that was checked is as it was written" if not found.faults else f"{len(found.faults)} faults")
+
+
+def _unsaid(line: Line) -> str:
+    return "; ".join(f"{count}: {why}" for why, count in line.unsaid.most_common())
