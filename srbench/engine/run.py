@@ -18,7 +18,8 @@ from srbench.engine.provenance import provenance
 from srbench.engine.record import Outcome, entries, now, results, run_id, write_run
 from srbench.engine.score import Scoring, Wanted, kind_named
 from srbench.engine.store import Store
-from srbench.errors import MISSING, OK, SOME_FAILED, MissingError, SrbenchError
+from srbench.errors import MISSING, OK, SOME_FAILED, MissingError, SrbenchError, UsageError
+from srbench.faults import contained
 from srbench.methods.base import denoiser
 from srbench.scorers.base import PAIR
 
@@ -105,6 +106,10 @@ class Background:
             self._pool.shutdown(wait=True)
 
     def _keep(self, made: list[Made]) -> None:
+        with contained("writing and scoring images"):
+            self._kept(made)
+
+    def _kept(self, made: list[Made]) -> None:
         self.store.put_images([(m.planned.key, m.pixels, m.record) for m in made])
         self.reporter.images(len(made))
         wanted = [w for m in made for w in self.todo.wanted.get(m.planned.key, [])]
@@ -185,7 +190,7 @@ def sample_all(sampling: Sampling, todo: Work, cells: Sequence[Cell], background
 
     def fail(images: Sequence[Planned], error: SrbenchError) -> None:
         failed.update({planned.key: error.message for planned in images})
-        reporter.line(f"{images[0].spec.method}: {error.message} {error.hint}".strip())
+        reporter.line(_failure(images, error))
         progress.done({planned.key for planned in images})
 
     try:
@@ -201,11 +206,18 @@ def sample_all(sampling: Sampling, todo: Work, cells: Sequence[Cell], background
     return failed
 
 
+def _failure(images: Sequence[Planned], error: SrbenchError) -> str:
+    """Which images failed, and why; by key, since a prompt's text may not be shown."""
+    preset = images[0].method.preset
+    which = f"{len(images)} images" if len(images) > 1 else f"image {images[0].key[:12]}"
+    return f"{preset}: {which}: {error.line.removeprefix(f'{preset}: ')}"
+
+
 def _generated(
     sampling: Sampling, missing: Sequence[Planned], fail: Callable[[Sequence[Planned], SrbenchError], None],
     tell: Callable[[str], None],
 ) -> Iterator[list[Made]]:
-    """Batches of images. Raises `SrbenchError` where the denoiser cannot be compiled: that shows in its first call."""
+    """Batches of images. Raises `UsageError` where the denoiser cannot be compiled: that shows in its first call."""
     size = sampling.batch_size(missing)
     if size < sampling.request.batch_size:
         tell(f"batch size {size}: what the free memory holds")
@@ -216,7 +228,7 @@ def _generated(
         if not (marks.get("compiled") and type(error).__module__.startswith("torch._dynamo")):
             raise
         why = str(error).strip().splitlines()[:1]
-        raise SrbenchError(f"the denoiser cannot be compiled here: {''.join(why)}", "Add --compile off.") from error
+        raise UsageError(f"the denoiser cannot be compiled here: {''.join(why)}", "Add --compile off.") from error
 
 
 def _made(sampling: Sampling, todo: Work, cells: Sequence[Cell], scoring: Scoring, reporter: Reporter) -> dict[str, str]:
@@ -295,5 +307,11 @@ def execute(
         "request": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(request).items()},
         "runtime": asdict(how), "backbone_sha": backbone.sha256, "scorers": scoring.identities, "safety_checker": "off",
     }
-    write_run(request.out, run, header, entries(cells, found))
+    try:
+        write_run(request.out, run, header, entries(cells, found, failed))
+    except OSError as error:
+        raise UsageError(
+            f"{request.out}/runs/{run}: the run's record cannot be written ({error.strerror}); its images and scores are kept",
+            "Mend that, then run the same command again: nothing is sampled twice.",
+        ) from error
     return RunResult(run, found, _exit_code(cells, outcome))
