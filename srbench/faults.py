@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from traceback import walk_tb
 from typing import Any
-
-import numpy as np
 
 from srbench.errors import ForeignError, SrbenchError
 from srbench.files import printable
@@ -68,11 +67,11 @@ def module_of(cls: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON has it: numbers of numpy become Python's, tuples lists. Raises `ValueError` saying what JSON cannot hold."""
-    if isinstance(value, np.generic):
+    """`value` as JSON has it: numbers of numpy become Python's, tuples lists. Raises `ValueError` for what JSON cannot hold."""
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
         value = value.item()
     if isinstance(value, float):
-        if value != value or value in (float("inf"), float("-inf")):
+        if not math.isfinite(value):
             raise ValueError(f"{value} is not a finite number")
         return float(value)
     if value is None or isinstance(value, bool | int):

@@ -113,7 +113,7 @@ def against(request: ScoreRequest, found: Sequence[Folder]) -> Against:
     rows = read.rows if read else _own_rows(request, found)
     described = _scorers(family) if suite else ("", "")
     for name in request.scorers:
-        load.named("scorer", name, plugins.plugins("scorers"))
+        plugins.known("scorers", name)
     scorers = tuple(dict.fromkeys((*(part.scorer for part in load.parts(judge)), *filter(None, described), *request.scorers)))
     return Against(
         suite=suite.name if suite else (request.prompts.stem if request.prompts else "pictures"),

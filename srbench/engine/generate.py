@@ -235,7 +235,8 @@ class Turns:
 
     def _shrink(self, turn: Waiting) -> None:
         if self.pace.size == 1:
-            self._fail(turn, len(turn.images), CellError("out of memory at batch size 1", "Use a smaller backbone, or --dtype bf16."))
+            hint = "Use a smaller backbone, or --dtype bf16."
+            self._fail(turn, len(turn.images), CellError("out of memory at batch size 1", hint))
             return
         self.pace.size //= 2
         self.warn(f"out of memory: going on with batch size {self.pace.size}")

@@ -38,7 +38,7 @@ def score_runs(folder: Path, scorers: Sequence[str], settings: Sequence[str], st
     Raises `UsageError` for an unknown scorer, `MissingError` where there is no run or no scorer can be opened.
     """
     for name in scorers:
-        load.named("scorer", name, plugins.plugins("scorers"))
+        plugins.known("scorers", name)
     runs = [(data, [_again(entry) for entry in found]) for data, found in local_cells(folder, reporter.line)]
     if not runs:
         raise MissingError(f"{folder}: no runs", f"srbench run --out {folder}; or --as LAYOUT for pictures made elsewhere.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -25,6 +26,8 @@ from srbench.scorers.base import PAIR
 
 PENDING_BATCHES = 2
 """Batches that may wait for writing and scoring before sampling waits for them."""
+LARGEST_BATCH = 256
+"""Images a call where fewer are missing: a batch is padded to its size, and a huge one would be padding alone."""
 
 
 class Reporter(Protocol):
@@ -163,7 +166,7 @@ class Sampling:
 
     def batch_size(self, missing: Sequence[Planned]) -> int:
         """As asked for, or less where the device's free memory does not hold it."""
-        asked = self.request.batch_size
+        asked = min(self.request.batch_size, max(LARGEST_BATCH, 1 << (len(missing) - 1).bit_length()))
         free = free_bytes(self.backbone.pipeline.device) if self.how.fit_batch else None
         if free is None:
             return asked
@@ -182,6 +185,7 @@ class Sampling:
 def sample_all(sampling: Sampling, todo: Work, cells: Sequence[Cell], background: Background) -> dict[str, str]:
     """Sample and hand over every missing image; image key -> reason for those that failed."""
     failed: dict[str, str] = {}
+    seen: Counter[tuple[str, str]] = Counter()
     reporter = background.reporter
     if not todo.missing:
         return failed
@@ -190,7 +194,9 @@ def sample_all(sampling: Sampling, todo: Work, cells: Sequence[Cell], background
 
     def fail(images: Sequence[Planned], error: SrbenchError) -> None:
         failed.update({planned.key: error.message for planned in images})
-        reporter.line(_failure(images, error))
+        seen[images[0].method.preset, error.message] += len(images)
+        if seen[images[0].method.preset, error.message] == len(images):  # each reason once; how many there were, at the end
+            reporter.line(_failure(images, error))
         progress.done({planned.key for planned in images})
 
     try:
@@ -203,6 +209,9 @@ def sample_all(sampling: Sampling, todo: Work, cells: Sequence[Cell], background
             background.finish()
         finally:
             reporter.end()
+    for (preset, _), count in seen.items():
+        if count > 1:
+            reporter.line(f"{preset}: {count} images in all failed for one reason")
     return failed
 
 
@@ -220,7 +229,7 @@ def _generated(
     """Batches of images. Raises `UsageError` where the denoiser cannot be compiled: that shows in its first call."""
     size = sampling.batch_size(missing)
     if size < sampling.request.batch_size:
-        tell(f"batch size {size}: what the free memory holds")
+        tell(f"batch size {size}: more than that is not needed, or does not fit into memory")
     marks = sampling.marks(missing, tell)
     try:
         yield from generate(sampling.backbone, missing, size, sampling.run, fail, tell, sampling.first, marks)

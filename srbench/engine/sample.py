@@ -106,9 +106,9 @@ def refused_size(pipeline: Any, width: int, height: int) -> CellError | None:
     step = side_step(pipeline)
     if width % step or height % step:
         fit = " x ".join(str(max(step, round(side / step) * step)) for side in (width, height))
-        return CellError(f"{width} x {height}: both sides have to be multiples of {step}; {fit} would do", "Change the row's size.")
+        return CellError(f"{width} x {height}: both sides have to be multiples of {step}; {fit} would do", "")
     if width * height > MOST_PX:
-        return CellError(f"{width} x {height}: more than {MOST_PX / 1e6:.0f} million pixels", "Change the row's size.")
+        return CellError(f"{width} x {height}: more than {MOST_PX / 1e6:.0f} million pixels", "")
     return None
 
 
@@ -185,7 +185,7 @@ def _traces(method: str, found: Any, count: int) -> list[dict[str, Any]]:
 
 
 def _pixels(recipe: ImageSpec, out: Any, count: int) -> np.ndarray:
-    """uint8 (B, H, W, 3) of what a pipeline returned. Raises `CellError` for another shape or range, or where it is not numbers."""
+    """uint8 (B, H, W, 3) of what a pipeline returned. Raises `CellError` for another shape or range, or no numbers."""
     shape = (count, recipe.height, recipe.width, 3)
     if not isinstance(out, np.ndarray) or out.shape != shape or not np.issubdtype(out.dtype, np.floating):
         got = f"{out.dtype} of shape {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.engine.keys import canonical, digest, score_key
-from srbench.engine.settings import overrides, parsed
+from srbench.engine.settings import overrides, parsed, split
 from srbench.engine.store import Store
 from srbench.errors import CellError, ForeignError, SrbenchError
 from srbench.faults import contained, module_of, plain
@@ -55,6 +56,19 @@ Readable = tuple[Wanted, list[np.ndarray]]
 """What is wanted, and its pictures: the image, and the reference where there is one."""
 
 
+def check_scorers(settings: Sequence[str]) -> None:
+    """Try the options of every scorer that a `--set` names, before anything is made. Raises `UsageError` for a bad one."""
+    for name in dict.fromkeys(split(setting)[0] for setting in settings):
+        if name in plugins.plugins("scorers"):
+            with suppress(ForeignError):  # it will cost its own column
+                _options(name, plugins.load("scorers", name), settings)
+
+
+def _options(name: str, cls: Any, settings: Sequence[str]) -> Any:
+    with contained(f"scorer {name}, its options", module_of(cls)):
+        return parsed(cls.Options, name, {}, overrides(settings, (name,)))
+
+
 @dataclass
 class Scoring:
     """Loaded scorers by name, their identities, and what went wrong."""
@@ -72,14 +86,13 @@ class Scoring:
 
         Raises `UsageError` for an option that a scorer does not have.
         """
-        given = {name: overrides(settings, (name,)) for name in names}  # all of them are read before anything is loaded
+        check_scorers([setting for setting in settings if split(setting)[0] in names])
         for name in names:
             if name in self.scorers or name in self.broken:
                 continue
             try:
                 cls = plugins.load("scorers", name)
-                with contained(f"scorer {name}, its options", module_of(cls)):
-                    options = parsed(cls.Options, name, {}, given[name])
+                options = _options(name, cls, settings)
             except ForeignError as error:
                 self.broken[name] = error
                 continue
@@ -269,9 +282,9 @@ def _raw(name: str, raw: Any) -> dict[str, Any]:
     lacking = [field for field in meta.get("fields", ()) if field not in said]
     if lacking:
         raise CellError(f"{name}: it declares a field '{lacking[0]}' and returned none", "")
-    for field in {rule["field"] for rule in meta.get("metrics", {}).values()}:
-        if isinstance(said.get(field), bool) or not isinstance(said.get(field), int | float):
-            raise CellError(f"{name}: '{field}' is {type(said.get(field)).__name__}, not a number", "")
+    for read in {rule["field"] for rule in meta.get("metrics", {}).values()}:
+        if isinstance(said.get(read), bool) or not isinstance(said.get(read), int | float | None):  # None: nothing to say
+            raise CellError(f"{name}: '{read}' is {type(said.get(read)).__name__}, not a number", "")
     return said
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import torch
 from torch import Tensor, nn
 
 from srbench.errors import ForeignError
+
+if TYPE_CHECKING:
+    from srbench.backbones.loader import Backbone
 
 HOOKS = (
     "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks",
@@ -117,6 +121,25 @@ class Untouched:
         torch.set_grad_enabled(grad)
         torch.use_deterministic_algorithms(deterministic)
         yield "a setting of torch"
+
+
+@contextmanager
+def kept_as_it_was(backbone: Backbone, whose: str) -> Iterator[None]:
+    """Raises `ForeignError` where the body left something on the backbone's pipeline; spoilt weights are read anew."""
+    before = Untouched(backbone.pipeline)
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        try:
+            before.check(whose)
+        except SpoiltError:
+            backbone.release()
+            raise
+        except ForeignError:
+            if not failed:  # else what it raised says more
+                raise
 
 
 _HINT = "A method has to leave the pipeline as it found it."
