@@ -9,6 +9,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from srbench.errors import UsageError, did_you_mean
 
+TAKEN = frozenset({
+    "added_ms", "asr", "asr_injection", "asr_poisoning", "asr_rewording", "asr_synonym", "asr_typos", "content_kept", "csdr",
+    "csdr_floor", "detections", "fsr", "fsr_unseen", "over_refusal", "post", "pre", "retain_accuracy", "style_kept",
+})
+"""Metrics of srbench's own: a scorer's column may not have such a name."""
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_+-]*$", max_length=64)]
 """What a command line can name: `--method a,b`, `--set NAME.OPTION=VALUE`."""
 Text = Annotated[str, StringConstraints(min_length=1)]
@@ -86,6 +91,9 @@ class ScorerMeta(Meta):
     def _known(self) -> ScorerMeta:
         from srbench.catalog.specs import Row
 
+        taken = sorted(TAKEN & self.metrics.keys())
+        if taken:
+            raise ValueError(f"metrics: '{taken[0]}' is a metric of srbench's own")
         unknown = [name for name in self.reads if name not in Row.model_fields]
         if unknown:
             raise ValueError(f"reads: a row has no field '{unknown[0]}'")

@@ -23,9 +23,13 @@ PACKAGE = Path(__file__).resolve().parent.parent
 LARGEST_FILE = 2**24
 """Bytes of a plug-in's module."""
 PARTS = {
-    "inference": ("Options", "prepare", "applied"), "weight": ("Options", "erase"), "image": ("Options", "identity", "score"),
-    "pair": ("Options", "identity", "score"), "set": ("Options", "identity", "features", "reduce"), "attacks": ("Settings", "attack"),
-}  # fmt: skip
+    "inference": ("Options", "prepare", "applied"),
+    "weight": ("Options", "erase"),
+    "image": ("Options", "identity", "score"),
+    "pair": ("Options", "identity", "score"),
+    "set": ("Options", "identity", "features", "reduce"),
+    "attacks": ("Settings", "attack"),
+}
 """What a registered class has to have, by what it is."""
 
 
