@@ -82,7 +82,8 @@ def test_a_name_that_is_taken_is_refused_with_both_modules(install: Install, kin
     with pytest.raises(UsageError) as caught:
         plugins.plugins(kind)
     assert what in caught.value.message
-    assert "taker" in caught.value.message and f"srbench.{kind}." in caught.value.message
+    assert "taker" in caught.value.message
+    assert f"srbench.{kind}." in caught.value.message
 
 
 def test_two_plug_ins_of_one_name_are_refused(install: Install) -> None:
@@ -161,7 +162,10 @@ def test_a_file_that_cannot_be_read_is_named_and_left_out(install: Install, what
     source, message = SOURCES[what]
     path = install("methods", "broken", source, "evil")
     (line,) = lines_of("methods")
-    assert message in line and str(path) in line and "plug-in 'evil'" in line and "\n" not in line
+    assert message in line
+    assert str(path) in line
+    assert "plug-in 'evil'" in line
+    assert "\n" not in line
     with pytest.raises(UsageError, match="plug-in 'evil'"):  # asked for, it says why it is not there
         plugins.preset("evil")
 
@@ -190,7 +194,10 @@ KEYS: list[tuple[str, str, Any, str]] = [
 def test_a_wrong_key_is_named_with_its_file(install: Install, kind: str, key: str, value: Any, message: str) -> None:
     path = install(kind, "wrong", declared(kind, **{key: value}))
     (line,) = lines_of(kind)
-    assert message in line and str(path) in line and "\n" not in line and "\x1b" not in line
+    assert message in line
+    assert str(path) in line
+    assert "\n" not in line
+    assert "\x1b" not in line
 
 
 def test_a_module_that_is_not_there_is_left_out(install: Install) -> None:
