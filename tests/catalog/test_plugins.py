@@ -96,7 +96,7 @@ def test_two_plug_ins_of_one_name_are_refused(install: Install) -> None:
 def test_the_hijacker_of_none_and_saferedir_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(CASES / "method_hijacks_none"))
     forget()
-    with pytest.raises(UsageError, match="preset 'none' is declared by srbench.methods.none and fault_hijack"):
+    with pytest.raises(UsageError, match=r"preset 'none' is declared by .* and fault_hijack"):
         plugins.preset("none")
     forget()
 
@@ -109,7 +109,7 @@ def test_what_registers_itself_as_another_method_is_refused(install: Install) ->
     install("methods", "two_faced", source)
     with pytest.raises(ForeignError, match="nothing is registered under its name"):
         plugins.load("methods", "evil")
-    with pytest.raises(ForeignError, match="'none' of srbench.methods.none: a class of two_faced is registered"):
+    with pytest.raises(ForeignError, match=r"'none' of srbench\.methods\.none: a class of two_faced is"):
         plugins.load("methods", "none")
 
 
@@ -182,7 +182,8 @@ KEYS: list[tuple[str, str, Any, str]] = [
     ("methods", "prepare", "load", "key 'prepare'"), ("methods", "base", {"preset": "uce"}, "base.options"),
     ("methods", "fitted", {"sd": {"evil": 1}}, "fitted.sd.evil"),
     ("scorers", "kind", "video", "key 'kind'"), ("scorers", "reads", ["nonsense"], "no field 'nonsense'"),
-    ("scorers", "fields", [], "key 'fields'"), ("scorers", "metrics", {"value": {"field": "other", "better": "higher"}}, "'other'"),
+    ("scorers", "fields", [], "key 'fields'"),
+    ("scorers", "metrics", {"value": {"field": "other", "better": "higher"}}, "'other'"),
     ("scorers", "metrics", {"value": {"field": "value", "better": "sideways"}}, "metrics.value.better"),
     ("scorers", "metrics", {"fsr": {"field": "value", "better": "higher"}}, "'fsr' is a metric of srbench's own"),
     ("attacks", "needs", "luck", "key 'needs'"), ("attacks", "output", "", "key 'output'"),
@@ -229,9 +230,11 @@ def test_a_module_that_cannot_be_imported_is_one_error(install: Install, stateme
 
 @pytest.mark.parametrize("part", ["Options", "prepare", "applied"])
 def test_a_class_without_its_parts_is_refused(install: Install, part: str) -> None:
-    parts = {"Options": "class Options(base.Options): pass", "prepare": "def prepare(*a): pass", "applied": "def applied(*a): pass"}
+    parts = {"Options": "class Options(base.Options): pass"}
+    parts |= {name: f"def {name}(*a): pass" for name in ("prepare", "applied")}
     body = "\n".join(f"    {each}" for name, each in parts.items() if name != part)
-    install("methods", "lacking", f"{declared('methods')}from srbench.methods import base\n@base.method(METHOD)\nclass E:\n{body}\n")
+    source = f"from srbench.methods import base\n@base.method(METHOD)\nclass E:\n{body}\n"
+    install("methods", "lacking", declared("methods") + source)
     with pytest.raises(ForeignError, match=f"'evil' has no {part}"):
         plugins.load("methods", "evil")
 

@@ -264,7 +264,7 @@ def test_one_bad_row_costs_its_own_image(world: Any, evil: Any) -> None:
     assert all(store.images[row["image"]]["pixel_sha"] == twins[row["id"]] for row in rows if row["id"] != "f1")
 
 
-def test_the_same_command_again_tries_what_failed_and_nothing_else(world: Any, evil: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_command_again_tries_what_failed_and_nothing_else(world: Any, evil: Any) -> None:
     broken = [True]
 
     def hand(pipeline: Any, call: base.Call) -> Any:
@@ -278,7 +278,6 @@ def test_the_same_command_again_tries_what_failed_and_nothing_else(world: Any, e
     broken[0] = False
     done = world.run(methods=("none", "evil"), limit=1)
     assert done.exit_code == OK
-    assert world.lines[-1] != ""
     assert sum("3 images to sample" in line for line in world.lines) == 2
 
 
