@@ -467,6 +467,12 @@ def _over_set(name: str, rule: Definition, rows: Sequence[RowRecord]) -> Metric:
     return Metric(rule.better, value, reason="of a set: no interval", **counts)
 
 
+def uncompared(metrics: Mapping[str, Metric]) -> bool:
+    """Whether a scorer of sets has its vectors and could say nothing of them, as it can of two images."""
+    of_sets = [name for name, (_, meta) in of_scorers().items() if kind_of(meta) == SET]
+    return any(name in metrics and metrics[name].value is None and metrics[name].scored > 1 for name in of_sets)
+
+
 class _Vectors:
     """Vectors (N, D) that are equal where their numbers are."""
 

@@ -178,7 +178,7 @@ class Turns:
         self.prompts, self.before = PromptCache(self.backbone.pipeline), Untouched(self.backbone.pipeline)
         for each in self.waiting:
             spec = each.images[0].spec
-            refused = refused_size(self.backbone.pipeline, spec.width, spec.height)
+            refused = refused_size(self.backbone.pipeline, spec.width, spec.height, spec.dtype)
             if refused is not None:
                 self._fail(each, len(each.images), refused)
         self.waiting = [each for each in self.waiting if each.images]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from srbench.analysis.metrics import measure, metrics_of
+from srbench.analysis.metrics import measure, metrics_of, uncompared
 from srbench.analysis.records import CellRecord, RowRecord
 from srbench.analysis.results import ResultCell, to_dict
 from srbench.catalog import load, plugins
@@ -51,7 +51,8 @@ def score_runs(folder: Path, scorers: Sequence[str], settings: Sequence[str], st
     wanted = [w for _, cells in runs for again in cells for w in _wanted(again, scorers, scoring)]
     _score(wanted, scoring, reporter)
     done = [cell for data, cells in runs for cell in _written(folder, data, cells, scorers, scoring)]
-    return RunResult(done[0].run, done, SOME_FAILED if scoring.errors or scoring.broken else OK)
+    failed = scoring.errors or scoring.broken or any(uncompared(cell.metrics) for cell in done)
+    return RunResult(done[0].run, done, SOME_FAILED if failed else OK)
 
 
 def _again(entry: dict[str, Any]) -> Again:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from srbench.analysis.metrics import uncompared
 from srbench.analysis.results import ResultCell
 from srbench.backbones.loader import Backbone
 from srbench.engine.devices import PLAIN, Runtime, compile_blocks, deterministic
@@ -272,12 +273,13 @@ def _drop(cells: Sequence[Cell], store: Store, scoring: Scoring, todo: Work) -> 
     return len(ready)
 
 
-def _exit_code(cells: Sequence[Cell], outcome: Outcome) -> int:
+def _exit_code(cells: Sequence[Cell], outcome: Outcome, found: Sequence[ResultCell]) -> int:
     """3 where every cell is blocked by something missing, 1 where anything asked for is not there, else 0."""
     blocked = [cell.blocked for cell in cells if cell.blocked is not None]
     if len(blocked) == len(cells) and all(isinstance(error, MissingError) for error in blocked):
         return MISSING
-    broken = outcome.failed or outcome.scoring.errors or outcome.scoring.broken
+    broken = bool(outcome.failed or outcome.scoring.errors or outcome.scoring.broken)
+    broken = broken or any(uncompared(cell.metrics) for cell in found)
     return SOME_FAILED if blocked or broken else OK
 
 
@@ -323,4 +325,4 @@ def execute(
             f"{request.out}/runs/{run}: the run's record cannot be written ({error.strerror}); its images and scores are kept",
             "Mend that, then run the same command again: nothing is sampled twice.",
         ) from error
-    return RunResult(run, found, _exit_code(cells, outcome))
+    return RunResult(run, found, _exit_code(cells, outcome, found))

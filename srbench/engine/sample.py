@@ -15,13 +15,14 @@ from torch import Tensor
 
 from srbench.backbones.pipelines import Conditioning, kind_of
 from srbench.engine.keys import ImageSpec, canonical
+from srbench.engine.memory import largest_px
 from srbench.errors import CellError
 from srbench.faults import plain
 from srbench.methods.base import Artifact, Call, Method, Options, denoiser
 
 ENCODE_BATCH = 16
 MOST_PX = 2**24
-"""Of one picture: more takes more memory than the system has, which would end the process without a word."""
+"""Of one picture, whatever the machine."""
 _CONTRACT = "See srbench.methods.base."
 
 AS_ASKED = {"use_resolution_binning": False, "negative_prompt": None}
@@ -101,14 +102,15 @@ def side_step(pipeline: Any) -> int:
     return math.lcm(8, int(pipeline.vae_scale_factor) * (patch if isinstance(patch, int) and patch > 0 else 1))
 
 
-def refused_size(pipeline: Any, width: int, height: int) -> CellError | None:
+def refused_size(pipeline: Any, width: int, height: int, dtype: str) -> CellError | None:
     """Why the pipeline cannot draw pictures of that size, in pixels, or None."""
     step = side_step(pipeline)
     if width % step or height % step:
         fit = " x ".join(str(max(step, round(side / step) * step)) for side in (width, height))
         return CellError(f"{width} x {height}: both sides have to be multiples of {step}; {fit} would do", "")
-    if width * height > MOST_PX:
-        return CellError(f"{width} x {height}: more than {MOST_PX / 1e6:.0f} million pixels", "")
+    most = min(MOST_PX, largest_px(pipeline.device, dtype) or MOST_PX)
+    if width * height > most:
+        return CellError(f"{width} x {height}: more than the {most / 1e6:.1f} million pixels that fit into memory", "")
     return None
 
 
@@ -159,7 +161,8 @@ def _check_conditioning(method: str, given: tuple[Conditioning, Conditioning], g
     """Raises `CellError` where a method's texts are not one an image, or not numbers: a pipeline may take them all the same."""
     for before, after in zip(given, got, strict=True):
         if not isinstance(after, Conditioning) or not isinstance(after.embeds, Tensor):
-            raise CellError(f"{method}: it returned {type(after).__name__} in place of prompt embeddings", _CONTRACT)
+            kind = type(getattr(after, "embeds", after)).__name__
+            raise CellError(f"{method}: it returned {kind} in place of prompt embeddings", _CONTRACT)
         if len(after.embeds) != len(before.embeds) or after.embeds.ndim != before.embeds.ndim:
             shapes = f"{tuple(after.embeds.shape)} for {tuple(before.embeds.shape)}"
             raise CellError(f"{method}: it returned prompt embeddings of shape {shapes}", _CONTRACT)
