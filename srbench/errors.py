@@ -18,7 +18,6 @@ class SrbenchError(Exception):
         self.message = message
         self.hint = hint
 
-
     @property
     def line(self) -> str:
         """Message and hint together."""
@@ -29,6 +28,10 @@ class UsageError(SrbenchError):
     """The command, an option or a spec file is wrong (exit code 2)."""
 
     exit_code = USAGE
+
+
+class ForeignError(UsageError):
+    """A plug-in or a library raised what nobody expected (exit code 2). In a run it costs its own cell, and the rest goes on."""
 
 
 class MissingError(SrbenchError):

@@ -21,7 +21,8 @@ from srbench.analysis.intervals import Interval, bootstrap_mean, clustered_wilso
 from srbench.analysis.records import WEIGHTS, CellRecord, ImageRecord, Metric, RowRecord
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import Better, ProtocolSpec, Row
-from srbench.errors import CellError, UsageError, did_you_mean
+from srbench.errors import CellError, SrbenchError, UsageError, did_you_mean
+from srbench.faults import contained
 from srbench.scorers.base import IMAGE, SET, kind_of
 
 Raw = Mapping[str, Any]
@@ -103,6 +104,8 @@ def raw_of(image: ImageRecord | None, scorer: str, what: str = "image") -> Raw:
     if image.errors.get(scorer) == WEIGHTS:
         raise Unscored(WEIGHTS)
     if scorer in image.errors:
+        if not image.key:  # it was not sampled, or cannot be read
+            raise Unscored(f"no {what}: {image.errors[scorer]}")
         raise Unscored(f"{scorer} failed on the {what}: {image.errors[scorer]}")
     if scorer not in image.scores:
         raise Unscored(f"the {what} has no score from {scorer}")
@@ -256,13 +259,13 @@ def _clip_change(reference: ImageRecord | None, other: ImageRecord | None, what:
 
 
 def _redirected(record: RowRecord, lens: Lens) -> bool:
-    if record.image is None:
+    if record.image is None or not record.image.key:
         raise Unscored("no image")
     return number(record.image.trace.get("redirected_steps"), "the number of redirected steps") > 0
 
 
 def _added_ms(record: RowRecord, lens: Lens) -> float:
-    if record.image is None:
+    if record.image is None or not record.image.key:
         raise Unscored("no image")
     taken = record.image.timing
     beside = lens.baseline.get((taken.run, taken.recipe))
@@ -462,11 +465,20 @@ def _over_set(name: str, rule: Definition, rows: Sequence[RowRecord]) -> Metric:
         return Metric(rule.better, reason="stored vectors of several lengths: srbench verify names them", **counts)
     ours, theirs = (np.stack(each) for each in zip(*pairs, strict=True))  # (N, D)
     try:
-        found = _reduced(scorer, _Vectors(ours), _Vectors(theirs))
-    except CellError as error:
+        with contained(f"{scorer}, comparing sets"):
+            found = _reduced(scorer, _Vectors(ours), _Vectors(theirs))
+            value = float(found[meta["metrics"][name]["field"]])
+    except SrbenchError as error:
         return Metric(rule.better, reason=error.message, **counts)
-    value = float(found[meta["metrics"][name]["field"]])
-    return Metric(rule.better, value if math.isfinite(value) else None, reason="of a set: no interval", **counts)
+    if not math.isfinite(value):
+        return Metric(rule.better, reason=NOT_FINITE, **counts)
+    return Metric(rule.better, value, reason="of a set: no interval", **counts)
+
+
+def uncompared(metrics: Mapping[str, Metric]) -> bool:
+    """Whether a scorer of sets has its vectors and could say nothing of them, as it can of two images."""
+    of_sets = [name for name, (_, meta) in of_scorers().items() if kind_of(meta) == SET]
+    return any(name in metrics and metrics[name].value is None and metrics[name].scored > 1 for name in of_sets)
 
 
 class _Vectors:

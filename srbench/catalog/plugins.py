@@ -6,15 +6,31 @@ import ast
 import importlib
 import importlib.metadata
 import importlib.util
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from srbench.errors import UsageError, did_you_mean
+from srbench.catalog.contracts import check
+from srbench.errors import ForeignError, UsageError, did_you_mean
+from srbench.faults import contained
+from srbench.files import printable, read_bytes
 
 KINDS = {"methods": "METHOD", "scorers": "SCORER", "attacks": "ATTACK"}
 PACKAGE = Path(__file__).resolve().parent.parent
+LARGEST_FILE = 2**24
+"""Bytes of a plug-in's module."""
+PARTS = {
+    "inference": ("Options", "prepare", "applied"),
+    "weight": ("Options", "erase"),
+    "image": ("Options", "identity", "score"),
+    "pair": ("Options", "identity", "score"),
+    "set": ("Options", "identity", "features", "reduce"),
+    "attacks": ("Settings", "attack"),
+}
+"""What a registered class has to have, by what it is."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +41,65 @@ class Plugin:
     meta: dict[str, Any]
 
 
-def literal(path: Path, variable: str) -> dict[str, Any] | None:
-    """The dict literal assigned to `variable` at a module's top level, or None where there is none."""
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == variable for t in node.targets):
-            return ast.literal_eval(node.value)
+@dataclass(frozen=True)
+class LeftOut:
+    """A plug-in that cannot be used, and why. Nobody else's is left out for it."""
+
+    names: frozenset[str]
+    """By which it may be asked for: its entry point, its name and its presets, as far as they can be read."""
+    error: UsageError
+
+
+@dataclass(frozen=True)
+class Read:
+    """All plug-ins of a kind."""
+
+    plugins: dict[str, Plugin]
+    left_out: tuple[LeftOut, ...]
+
+
+_LEFT_OUT: list[LeftOut] = []
+"""Of every kind that was read so far."""
+
+
+# --- one file ---------------------------------------------------------------------------------------------------------
+
+
+def literal(path: Path, variable: str) -> Any:
+    """What is assigned to `variable` at a module's top level, or None where nothing is.
+
+    Raises `UsageError` for a file that cannot be read or is no Python, and for a value that is not written out.
+    """
+    for node in _statements(path):
+        if isinstance(node, ast.Assign):
+            targets, value = node.targets, node.value
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            targets, value = [node.target], node.value
+        else:
+            continue
+        if any(isinstance(target, ast.Name) and target.id == variable for target in targets):
+            return _written_out(value, f"{variable} in {path}")
     return None
+
+
+def _statements(path: Path) -> list[ast.stmt]:
+    data = read_bytes(path, "Reinstall or remove the plug-in.", LARGEST_FILE)
+    try:
+        return ast.parse(data, path.name).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        raise UsageError(f"{path}: not Python ({printable(str(error).splitlines()[0])}{line})", "Mend the plug-in.") from error
+
+
+def _written_out(value: ast.expr, where: str) -> Any:
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        hint = "It is read without importing the module: write every value out."
+        raise UsageError(f"{where} (line {value.lineno}): not a literal", hint) from error
+
+
+# --- all of them ------------------------------------------------------------------------------------------------------
 
 
 def _own_files(kind: str) -> dict[str, Path]:
@@ -39,28 +108,108 @@ def _own_files(kind: str) -> dict[str, Path]:
     return files | packages
 
 
-def _foreign_files(kind: str) -> dict[str, Path]:
-    found = {}
-    for entry in importlib.metadata.entry_points(group=f"srbench.{kind}"):
-        spec = importlib.util.find_spec(entry.module)
-        if spec is None or spec.origin is None:
-            raise UsageError(f"plug-in '{entry.name}': module {entry.module} cannot be found", "Reinstall or remove it.")
-        found[entry.module] = Path(spec.origin)
-    return found
+def _foreign_entries(kind: str) -> list[tuple[str, str]]:
+    """(entry point, module) of every plug-in that was installed; an entry that stands twice in one environment comes once."""
+    return sorted({(entry.name, entry.module) for entry in importlib.metadata.entry_points(group=f"srbench.{kind}")})
+
+
+def _file_of(module: str) -> Path:
+    """The file of a module, found without importing anything. Raises `UsageError` where there is none."""
+    hint = "Reinstall or remove it."
+    try:
+        first, *rest = module.split(".")
+        spec, name = importlib.util.find_spec(first), first
+        for part in rest:  # find_spec of a dotted name would import what is above it
+            name = f"{name}.{part}"
+            spec = PathFinder.find_spec(name, spec.submodule_search_locations) if spec else None
+    except (ImportError, ValueError, AttributeError) as error:
+        raise UsageError(f"module {module} cannot be found ({error})", hint) from error
+    if spec is None or not spec.has_location or spec.origin is None or not spec.origin.endswith(".py"):
+        raise UsageError(f"module {module} cannot be found, or is not a Python file", hint)
+    return Path(spec.origin)
 
 
 @cache
-def plugins(kind: str) -> dict[str, Plugin]:
-    """Plug-ins of a kind (`methods`, `scorers`, `attacks`) by name. Raises `UsageError` where a name is taken twice."""
+def read(kind: str) -> Read:
+    """Plug-ins of a kind (`methods`, `scorers`, `attacks`): srbench's own, and those that were installed beside it.
+
+    Raises `UsageError` where two take one name, or a preset's: neither may stand in for the other.
+    """
     found: dict[str, Plugin] = {}
-    for module, path in sorted((_own_files(kind) | _foreign_files(kind)).items()):
+    left_out: list[LeftOut] = []
+    for module, path in sorted(_own_files(kind).items()):
+        meta = literal(path, KINDS[kind])
+        if meta is not None:
+            _add(found, Plugin(module, check(kind, meta, f"{KINDS[kind]} in {path}")), kind)
+    own = {plugin.module for plugin in found.values()}
+    for entry, module in _foreign_entries(kind):
+        if module in own or any(plugin.module == module for plugin in found.values()):
+            continue  # an entry point for what is there already
+        plugin = _foreign(kind, entry, module)
+        if isinstance(plugin, Plugin):
+            _add(found, plugin, kind)
+        else:
+            left_out.append(plugin)
+    _LEFT_OUT.extend(left_out)
+    return Read(dict(sorted(found.items())), tuple(left_out))
+
+
+def _add(found: dict[str, Plugin], new: Plugin, kind: str) -> None:
+    """One more. Raises `UsageError` where its name, one of its presets or one of its metrics is taken."""
+    for other in found.values():
+        for what, name in sorted(_claims(new) & _claims(other)):
+            raise UsageError(f"{kind}: {what} '{name}' is declared by {other.module} and {new.module}", "Remove one of the two.")
+    found[new.meta["name"]] = new
+
+
+def _claims(plugin: Plugin) -> set[tuple[str, str]]:
+    """The names that only one plug-in may have, with what they name."""
+    presets, metrics = plugin.meta.get("presets", {}), plugin.meta.get("metrics", {})
+    return {("name", plugin.meta["name"]), *(("preset", each) for each in presets), *(("metric", each) for each in metrics)}
+
+
+def _foreign(kind: str, entry: str, module: str) -> Plugin | LeftOut:
+    meta: Any = None
+    try:
+        path = _file_of(module)
         meta = literal(path, KINDS[kind])
         if meta is None:
-            continue
-        if meta["name"] in found:
-            raise UsageError(f"{kind}: '{meta['name']}' is declared by {found[meta['name']].module} and {module}", "Remove one.")
-        found[meta["name"]] = Plugin(module, meta)
-    return dict(sorted(found.items()))
+            raise UsageError(f"{path}: no {KINDS[kind]} in it", f"Write {KINDS[kind]} = {{...}} at the module's top level.")
+        return Plugin(module, check(kind, meta, f"{KINDS[kind]} in {path}"))
+    except UsageError as error:
+        return LeftOut(_names(entry, module, meta), UsageError(f"plug-in '{printable(entry)}': {error.message}", error.hint))
+
+
+def _names(entry: str, module: str, meta: Any) -> frozenset[str]:
+    said = meta if isinstance(meta, dict) else {}
+    presets = said.get("presets")
+    names = [entry, module, said.get("name"), *(presets if isinstance(presets, dict) else ())]
+    return frozenset(name for name in names if isinstance(name, str))
+
+
+def plugins(kind: str) -> dict[str, Plugin]:
+    """Plug-ins of a kind by name. Raises `UsageError` as `read` does."""
+    return read(kind).plugins
+
+
+def left_out() -> list[str]:
+    """A line for each plug-in that was left out, of the kinds that were read so far."""
+    return [f"left out: {each.error.line}" for each in _LEFT_OUT]
+
+
+def known(kind: str, name: str) -> Plugin:
+    """A plug-in by name. Raises `UsageError` with the closest name, or why the one that was meant cannot be used."""
+    if name not in plugins(kind):
+        raise _unknown(kind, name, plugins(kind))
+    return plugins(kind)[name]
+
+
+def _unknown(kind: str, name: str, there: Iterable[str]) -> UsageError:
+    """What to raise for a name that is not there: why its plug-in was left out, if one has it."""
+    for each in read(kind).left_out:
+        if name in each.names:
+            return each.error
+    return UsageError(f"unknown {kind.removesuffix('s')} '{name}'", did_you_mean(name, there))
 
 
 @cache
@@ -76,7 +225,7 @@ def presets() -> dict[str, tuple[str, dict[str, Any]]]:
 def preset(name: str) -> tuple[str, dict[str, Any]]:
     """Method and option values behind a CLI name. Raises `UsageError` with the closest name."""
     if name not in presets():
-        raise UsageError(f"unknown method '{name}'", did_you_mean(name, presets()))
+        raise _unknown("methods", name, presets())
     return presets()[name]
 
 
@@ -91,10 +240,27 @@ def values(name: str, family: str, kind: str) -> dict[str, Any]:
 
 
 def load(kind: str, name: str) -> Any:
-    """Import a plug-in's module and return the registered class. Raises `UsageError` with the closest name."""
-    known = plugins(kind)
-    if name not in known:
-        raise UsageError(f"unknown {kind.removesuffix('s')} '{name}'", did_you_mean(name, known))
-    importlib.import_module(known[name].module)
-    registry = importlib.import_module(f"srbench.{kind}.base").REGISTRY
-    return registry[name]
+    """Import a plug-in's module and return the registered class.
+
+    Raises `UsageError` with the closest name, and `ForeignError` where the module cannot be imported, or registers something
+    else than its file declares.
+    """
+    plugin = known(kind, name)
+    with contained(f"{kind.removesuffix('s')} '{name}': module {plugin.module} cannot be imported", plugin.module):
+        importlib.import_module(plugin.module)
+    cls = importlib.import_module(f"srbench.{kind}.base").REGISTRY.get(name)
+    if cls is None or not _within(str(cls.__module__), plugin.module):
+        by = "nothing" if cls is None else f"a class of {cls.__module__}"
+        raise ForeignError(f"'{name}' of {plugin.module}: {by} is registered under its name", "Mend or remove the plug-in.")
+    if cls.meta != plugin.meta:
+        raise ForeignError(f"{plugin.module}: what it registers as '{name}' is not what its file declares", "Mend the plug-in.")
+    lacking = [each for each in PARTS[plugin.meta.get("kind", kind)] if not callable(getattr(cls, each, None))]
+    if lacking:
+        raise ForeignError(f"{plugin.module}: '{name}' has no {lacking[0]}", f"See srbench.{kind}.base.")
+    return cls
+
+
+def _within(module: str, declared: str) -> bool:
+    """Whether a class's module belongs to the plug-in: to the module itself, or of another's package to the package."""
+    own = declared.startswith("srbench.")
+    return module == declared or module.startswith(f"{declared if own else declared.split('.')[0]}.")

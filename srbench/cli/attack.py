@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from pydantic import ValidationError
 
 from srbench.backbones import choose
 from srbench.backbones.loader import open_backbone
 from srbench.catalog import load, plugins, prompts
 from srbench.cli.main import say
 from srbench.cli.progress import telling
-from srbench.errors import UsageError, did_you_mean
+from srbench.engine.settings import check_seed, shown, validated
+from srbench.errors import OK, SOME_FAILED, UsageError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,17 @@ class Asked:
 
 def options(cls: Any, settings: Sequence[str], **fixed: Any) -> Any:
     """`OPTION=VALUE` strings as a settings object of `cls`. Raises `UsageError` naming the option."""
-    values = dict(fixed)
+    given: dict[str, str] = {}
     for setting in settings:
         name, sign, value = setting.partition("=")
         if not sign:
-            raise UsageError(f"--set {setting}: expected OPTION=VALUE", "Example: --set steps=30")
+            raise UsageError(f"--set {shown(setting)}: expected OPTION=VALUE", "Example: --set steps=30")
         if name not in cls.model_fields:
-            raise UsageError(f"there is no option '{name}'", did_you_mean(name, cls.model_fields))
-        values[name] = value
-    try:
-        return cls(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"--set {first['loc'][0]}: {first['msg']}", "Give a value of the right kind.") from error
+            raise UsageError(f"there is no option '{shown(name)}'", did_you_mean(name, cls.model_fields))
+        if given.get(name, value) != value:
+            raise UsageError(f"--set {shown(name)}: two values for it", "Leave one of them out.")
+        given[name] = value
+    return validated(cls, {**fixed, **given})
 
 
 def attack(asked: Asked) -> int:
@@ -63,6 +61,7 @@ def attack(asked: Asked) -> int:
 
     if asked.limit is not None and asked.limit < 1:
         raise UsageError(f"--limit {asked.limit}: expected 1 or more", "Leave it out for all targets.")
+    check_seed(asked.seed)
     spec = choose.chosen(asked.backbone)
     (concept,) = load.concepts_of(spec, [asked.concept])
     room.refuse_sensitive(spec, concept)
@@ -83,10 +82,12 @@ def attack(asked: Asked) -> int:
             say(f"checkpoint {made.on.name}: {made.on.checkpoint.passport.line()}")
         found = room.search(request, made, rows, source, lambda done, total: tell("search", done, total, ""))
     _report(asked, cls.meta, found)
-    return 0
+    return SOME_FAILED if found.failed else OK
 
 
 def _report(asked: Asked, meta: dict[str, Any], found: Any) -> None:
+    for why, count in Counter(found.failed).most_common():
+        say(f"{count} targets are left out: {why}")
     if found.resumed:
         say(f"{found.resumed} of them were there already")
     first, last = ([each.history[i] for each in found.found] for i in (0, -1))

@@ -16,6 +16,7 @@ from srbench.engine.pictures import read
 from srbench.engine.settings import check as check_settings
 from srbench.engine.settings import overrides, parsed
 from srbench.errors import MISSING, OK, MissingError, SrbenchError
+from srbench.faults import contained
 from srbench.files import printable
 from srbench.scorers.base import Scorer
 
@@ -189,7 +190,8 @@ def _unopened() -> str:
 def _scorer(name: str, settings: Sequence[str]) -> Check:
     def check() -> str:
         identity = _opened(name, settings).identity()
-        return f"{identity['library']} {identity['library_version']}, weights {identity['weights_sha256'][:12]}"
+        weights = str(identity.get("weights_sha256") or "none")[:12]
+        return f"{identity['library']} {identity['library_version']}, weights {weights}"
 
     return check
 
@@ -310,7 +312,8 @@ def _of_run(asked: Asked, spec: BackboneSpec) -> dict[str, Check]:
 
 def _verdict(check: Check) -> tuple[bool, str]:
     try:
-        return True, check().strip()
+        with contained("it cannot be checked", let=lambda error: isinstance(error, importlib.metadata.PackageNotFoundError)):
+            return True, check().strip()
     except importlib.metadata.PackageNotFoundError as error:
         return False, f"package {error.name} is not installed. pip install {error.name}"
     except SrbenchError as error:

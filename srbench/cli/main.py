@@ -56,9 +56,17 @@ def guarded(command: Callable[..., int | None]) -> Callable[..., None]:
             # The reader of our output went away (`| head`); nothing is left to say, and the exit must not say it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 0
+        _say_left_out()
         raise typer.Exit(code)
 
     return wrapper
+
+
+def _say_left_out() -> None:
+    """A line for each plug-in that cannot be used, where plug-ins were looked for at all."""
+    plugins = sys.modules.get("srbench.catalog.plugins")
+    for line in plugins.left_out() if plugins else ():
+        say(line)
 
 
 def words(text: str | None) -> tuple[str, ...]:

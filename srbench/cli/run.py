@@ -18,6 +18,7 @@ from srbench.cli.progress import reporter, telling
 from srbench.engine.devices import COMPILE, Runtime, device_of, devices_of, dtype_of, is_cuda
 from srbench.engine.memory import DEFAULT_BATCH
 from srbench.engine.plan import Cell, RunRequest, plan
+from srbench.engine.settings import check_seed
 from srbench.engine.store import Store
 from srbench.errors import UsageError, did_you_mean
 
@@ -96,6 +97,7 @@ def resolve(asked: Asked) -> tuple[RunRequest, Backbone, Runtime]:
     for name, value in (("--limit", asked.limit), ("--batch-size", asked.batch_size)):
         if value is not None and value < 1:
             raise UsageError(f"{name} {value}: expected 1 or more", "Leave it out for the default.")
+    check_seed(asked.seed)
     if asked.gpus is not None and asked.device != "auto":
         raise UsageError("--gpus and --device both say what to run on", "Give one of them.")
     if asked.columns and asked.prompts is None:

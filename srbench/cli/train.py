@@ -16,6 +16,7 @@ from srbench.cli.attack import options
 from srbench.cli.main import say
 from srbench.cli.progress import telling
 from srbench.engine.devices import device_of, dtype_of
+from srbench.engine.settings import check_seed
 from srbench.errors import UsageError, did_you_mean
 
 REDIRECTOR, INVERSION = "saferedir", "concept-inversion"
@@ -49,6 +50,7 @@ def train(asked: Asked) -> int:
         if asked.method not in plugins.presets():
             raise UsageError(f"unknown method '{asked.method}'", hint)
         raise UsageError(f"'{asked.method}' is not trained", hint)
+    check_seed(asked.seed)
     spec = chosen(asked.backbone)
     concepts = load.concepts_of(spec, dict.fromkeys(asked.concepts))
     if len(concepts) > 1 and (asked.method == INVERSION or asked.on != "none"):

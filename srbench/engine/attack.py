@@ -28,7 +28,8 @@ from srbench.engine.keys import canonical, digest
 from srbench.engine.plan import ENCODER_SHA, encoder_sha
 from srbench.engine.prepare import UNTOUCHED, Checkpoints, MethodOnConcept, OnConcept, check_on, is_weight, prepare_method
 from srbench.engine.settings import check
-from srbench.errors import CellError, UsageError
+from srbench.errors import CellError, ForeignError, SrbenchError, UsageError
+from srbench.faults import contained
 from srbench.files import kind_of_path, parse_json, read_bytes, write_atomic
 from srbench.methods.base import Tell, quiet
 from srbench.rules import COUNT, LIST, NUMBER, TEXT, list_of, or_null
@@ -38,6 +39,8 @@ POCKET = "pocket"
 """The one family on which everything may be attacked."""
 EXECUTION = ("device",)
 """Settings that say where the search runs."""
+GIVE_UP = 20
+"""Targets in a row on which an attack may fail for one reason before the others are not tried any more."""
 Scalar = str | int | float | bool | None
 
 
@@ -75,6 +78,19 @@ class Attacked:
     found: tuple[Adversarial, ...]
     resumed: int
     """How many of them were there before."""
+    failed: tuple[str, ...] = ()
+    """Why targets have none, one reason for each."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A target for which nothing was found because the attack failed on it, or on one of its group."""
+
+    target: str
+    why: str
+
+
+Result = Adversarial | Failed
 
 
 # --- targets ----------------------------------------------------------------------------------------------------------------
@@ -279,9 +295,9 @@ def identity(request: AttackRequest, made: Prepared, rows: Sequence[Row], source
 def search(
     request: AttackRequest, made: Prepared, rows: Sequence[Row], source: str, progress: Progress | None = None
 ) -> Attacked:
-    """Attack every row, those of `FILE.part` left out, and write the file.
+    """Attack every row, those of `FILE.part` left out, and write the file. A target on which the attack fails is left out of it.
 
-    Raises `UsageError` where `FILE.part` belongs to another search or the file cannot be written.
+    Raises `UsageError` where `FILE.part` belongs to another search, the file cannot be written, or the attack failed on all.
     """
     said = identity(request, made, rows, source)
     part = Part(request.out.with_name(request.out.name + ".part"), digest(said))
@@ -289,19 +305,53 @@ def search(
     resumed = len(done)
     if resumed < len(rows):
         part.begin(done)
-        start = resumed // request.settings.parallel * request.settings.parallel  # a group is searched whole
         with victim_of(made) as victim:
-            attack = plugins.load("attacks", request.name).attack
-            for number, found in enumerate(attack(victim, rows[start:], request.settings, progress, start), start):
-                if number >= resumed:
-                    done.append(_checked(found, rows[number]))
-                    part.add(found)
-    write(request, said, rows, done)
+            for result in _searched(request, victim, rows, resumed, progress):
+                done.append(result)
+                part.add(result)
+    found = {number: each for number, each in enumerate(done) if isinstance(each, Adversarial)}
+    failed = tuple(each.why for each in done if isinstance(each, Failed))
+    if not found:
+        part.remove()
+        raise ForeignError(f"{request.name} failed on every target: {failed[0]}", "")
+    said |= {"failed": len(failed)} if failed else {}
+    write(request, said, [rows[number] for number in found], list(found.values()))
     part.remove()
-    return Attacked(tuple(done), resumed)
+    return Attacked(tuple(found.values()), resumed, failed)
 
 
-def _checked(found: Adversarial, row: Row) -> Adversarial:
+def _searched(
+    request: AttackRequest, victim: Victim, rows: Sequence[Row], first: int, progress: Progress | None
+) -> Iterator[Result]:
+    """A result for each row from number `first` on. Where the attack fails, its group is left out, and the next one is searched.
+
+    A group cannot be searched without one of its targets: the results of the others depend on it.
+    """
+    size = request.settings.parallel
+    attack = plugins.load("attacks", request.name).attack
+    why, in_a_row = "", 0
+    while first < len(rows):
+        start = first // size * size  # a group is searched whole
+        try:
+            with contained(request.name, attack.__module__):
+                for number, found in enumerate(attack(victim, rows[start:], request.settings, progress, start), start):
+                    if number >= first:
+                        yield _checked(found, rows[number])
+                        first, in_a_row = number + 1, 0
+            if first < len(rows):
+                raise ForeignError(f"{request.name}: it found something for {first} of {len(rows)} targets", "")
+        except SrbenchError as error:
+            reason = error.message.removeprefix(f"{request.name}: ")
+            end = min((first // size + 1) * size, len(rows))
+            in_a_row = in_a_row + end - first if reason == why else end - first
+            end, why = len(rows) if in_a_row >= GIVE_UP else end, reason
+            yield from (Failed(row.prompt, reason) for row in rows[first:end])
+            first = end
+
+
+def _checked(found: Any, row: Row) -> Adversarial:
+    if not isinstance(found, Adversarial):
+        raise CellError(f"{row.id}: the attack returned {type(found).__name__}", "See srbench.attacks.base.")
     if not (math.isfinite(found.objective) and math.isfinite(found.similarity)):
         raise CellError(f"{row.id}: the attack's objective is not a number", "Check its settings.")
     return found
@@ -313,7 +363,7 @@ class Part:
     def __init__(self, path: Path, search: str) -> None:
         self.path, self.search = path, search
 
-    def read(self, count: int) -> list[Adversarial]:
+    def read(self, count: int) -> list[Result]:
         """What is finished; a torn last line is not. Raises `UsageError` where the file belongs to another search."""
         if kind_of_path(self.path) == "nothing":
             return []
@@ -335,7 +385,7 @@ class Part:
             raise UsageError(f"{self.path}: belongs to another search", "Remove it, or choose another --out.")
         return found
 
-    def begin(self, done: Sequence[Adversarial]) -> None:
+    def begin(self, done: Sequence[Result]) -> None:
         """Write head and finished lines anew, without a torn one."""
         lines = [canonical({"search": self.search}), *map(_line, done)]
         try:
@@ -344,17 +394,23 @@ class Part:
         except OSError as error:
             raise UsageError(f"{self.path}: cannot be written ({error.strerror})", "Choose another --out.") from error
 
-    def add(self, found: Adversarial) -> None:
-        """Keep one more."""
-        with self.path.open("ab") as file:
-            file.write(f"{_line(found)}\n".encode())
+    def add(self, found: Result) -> None:
+        """Keep one more. Raises `UsageError` where the disk is full."""
+        try:
+            with self.path.open("ab") as file:
+                file.write(f"{_line(found)}\n".encode())
+        except OSError as error:
+            hint = "Mend that, then run the same command again: it goes on."
+            raise UsageError(f"{self.path}: cannot be written ({error.strerror})", hint) from error
 
     def remove(self) -> None:
         """The search is finished."""
         self.path.unlink(missing_ok=True)
 
 
-def _line(found: Adversarial) -> str:
+def _line(found: Result) -> str:
+    if isinstance(found, Failed):
+        return canonical({"target": found.target, "failed": found.why})
     vectors = None if found.embedding is None else found.embedding.tolist()
     return canonical({
         "target": found.target, "prompt": found.prompt, "similarity": found.similarity, "seed": found.tokens_seed,
@@ -368,8 +424,11 @@ OF_ENTRY = {
 }
 
 
-def _entry(entry: Mapping[str, Any]) -> Adversarial:
+def _entry(entry: Mapping[str, Any]) -> Result:
     """Raises `Misfit` or `ValueError` where it is not what `_line` writes."""
+    if "failed" in entry:
+        check_form(entry, {"target": TEXT, "failed": TEXT}, {})
+        return Failed(entry["target"], entry["failed"])
     check_form(entry, OF_ENTRY, {})
     vectors = None if entry["embedding"] is None else torch.tensor(entry["embedding"], dtype=torch.float32)
     return Adversarial(

@@ -10,7 +10,8 @@ from srbench.backbones.loader import locate
 from srbench.catalog import load, plugins, resolve, sources
 from srbench.catalog.specs import BackboneSpec, ConceptSpec, SuiteSpec
 from srbench.engine.prepare import is_weight, options_of
-from srbench.errors import MissingError, SrbenchError, UsageError
+from srbench.errors import ForeignError, MissingError, SrbenchError, UsageError
+from srbench.faults import contained, module_of
 from srbench.methods.base import BackboneInfo
 
 AUTO, WANTED, ELSE = "auto", "sd14", "pocket"
@@ -90,13 +91,18 @@ def _made_ready(preset: str, concept: ConceptSpec, spec: BackboneSpec, asked: As
     name, _ = plugins.preset(preset)
     if is_weight(preset) or plugins.plugins("methods")[name].meta.get("prepare") == "make":
         return
-    cls = plugins.load("methods", name)
-    options, _ = options_of(preset, asked.settings, spec.family, concept.kind)
+    try:
+        cls = plugins.load("methods", name)
+        options, _ = options_of(preset, asked.settings, spec.family, concept.kind)
+    except ForeignError as error:
+        yield error
+        return
     shipped = resolve.package_path(spec.redirectors) if spec.redirectors else None
     info = BackboneInfo(name=spec.name, family=spec.family, sha256=asked.sha256, pipeline=None, redirectors=shipped)
     try:
-        cls.prepare(info, concept, options)
-    except MissingError as error:
+        with contained(preset, module_of(cls)):
+            cls.prepare(info, concept, options)
+    except (MissingError, ForeignError) as error:
         yield error
     except UsageError as error:
         if asked.sha256:  # else it only says that the redirector is of a backbone with a hash; the run compares them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def devices_of(text: str) -> tuple[str, ...]:
     there = torch.cuda.device_count()
     found = []
     for part in (part.strip() for part in text.split(",")):
-        if part != "cpu" and not part.isdecimal():
+        if part != "cpu" and re.fullmatch("[0-9]{1,4}", part) is None:
             raise UsageError(f"--gpus {text}: '{part}' is no number of a card", "Example: --gpus 0,1")
         if part != "cpu" and int(part) >= there:
             known = f"there are {there}, numbered from 0" if there else "torch sees no CUDA device"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from srbench.analysis.metrics import SAMPLE, metrics_of
+from srbench.analysis.metrics import SAMPLE, metrics_of, uncompared
 from srbench.analysis.records import CellRecord, RowRecord
 from srbench.analysis.results import to_dict
 from srbench.catalog import load, plugins, prompts, screen, sources
@@ -126,7 +126,7 @@ def against(request: ScoreRequest, found: Sequence[Folder]) -> Against:
     rows = read.rows
     described = _scorers(family) if suite else ("", "")
     for name in request.scorers:
-        load.named("scorer", name, plugins.plugins("scorers"))
+        plugins.known("scorers", name)
     scorers = tuple(dict.fromkeys((*(part.scorer for part in load.parts(judge)), *filter(None, described), *request.scorers)))
     return Against(
         suite=suite.name if suite else (request.prompts.stem if request.prompts else "pictures"),
@@ -411,6 +411,7 @@ def _written(
     }
     write_run(request.out, run, header, entries)
     failed = scoring.errors or scoring.broken or any(item.why for cell in cells for item in cell.items)
+    failed = failed or any(uncompared(cell.metrics) for cell in found)
     whole = not failed and all(cell.items for cell in cells)
     return RunResult(run, found, OK if whole else SOME_FAILED)
 

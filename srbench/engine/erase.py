@@ -21,7 +21,9 @@ from srbench.catalog.specs import ConceptSpec
 from srbench.engine.info import info_of
 from srbench.engine.keys import KEY_VERSION, digest, file_sha
 from srbench.engine.provenance import machine
-from srbench.errors import UsageError
+from srbench.engine.untouched import kept_as_it_was
+from srbench.errors import ForeignError, UsageError
+from srbench.faults import contained, module_of, plain
 from srbench.files import write_atomic
 from srbench.methods.base import Edit, Look, Tell, blind
 
@@ -106,7 +108,17 @@ def _edited(job: Job, backbone: Backbone, concept: ConceptSpec, folder: Path, te
         original = {name: _copies(backbone.pipeline, name, list(tensors)) for name, tensors in under.tensors.items()}
     with laid_over(backbone.pipeline, under):
         info = info_of(backbone, original=original, tell=tell, look=look)
-        return job.cls.erase(info, concept, job.options, tell)
+        with kept_as_it_was(backbone, job.preset), contained(f"making {job.preset} for {concept.name}", module_of(job.cls)):
+            return _whole(job, job.cls.erase(info, concept, job.options, tell))
+
+
+def _whole(job: Job, edit: Any) -> Edit:
+    """The edit, if it is one: tensors by component and name, and a card that JSON can hold. Raises `ForeignError`."""
+    tensors = getattr(edit, "tensors", None)
+    parts = tensors.values() if isinstance(tensors, dict) else [None]
+    if not all(isinstance(part, dict) and all(isinstance(value, Tensor) for value in part.values()) for part in parts):
+        raise ForeignError(f"{job.preset}: it returned no tensors by component and name", "See Edit in srbench.methods.base.")
+    return replace(edit, card=plain(edit.card))
 
 
 def _copies(pipeline: Any, component: str, names: list[str]) -> dict[str, Tensor]:
@@ -118,12 +130,17 @@ def _write(job: Job, backbone: Backbone, edit: Edit, seconds: float, folder: Pat
     files = {}
     for component, tensors in edit.tensors.items():
         path = folder / f"{component}.safetensors"
-        write_atomic(path, save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}))
+        with contained(f"{job.preset}: its tensors of {component} cannot be stored", let=lambda e: isinstance(e, OSError)):
+            data = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+        write_atomic(path, data)
         files[path.name] = file_sha(path)
     sha = files_sha(files)
-    passport = examine(
-        backbone.pipeline, edit.tensors, where=job.preset, sha256=sha, kind="srbench", form="safetensors", partial=True
-    )
+    try:
+        passport = examine(
+            backbone.pipeline, edit.tensors, where=job.preset, sha256=sha, kind="srbench", form="safetensors", partial=True
+        )
+    except UsageError as error:  # not of a file that the user gave: the method made it
+        raise ForeignError(error.message, "The method made weights that do not fit.") from error
     card = {
         "srbench": __version__, "preset": job.preset, "concept": job.concept, "backbone": backbone.spec.name,
         **job.identity(backbone.sha256), "key": digest(job.identity(backbone.sha256)), "seconds": round(seconds, 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
@@ -16,13 +17,17 @@ from srbench.backbones.loader import Backbone
 from srbench.engine.keys import ImageSpec, digest
 from srbench.engine.memory import peak
 from srbench.engine.plan import Planned
-from srbench.engine.sample import PromptCache, sample
-from srbench.errors import CellError, SrbenchError
+from srbench.engine.sample import PromptCache, UnfitError, refused_size, sample
+from srbench.engine.untouched import SpoiltError, Untouched
+from srbench.errors import CellError, ForeignError, SrbenchError
+from srbench.faults import contained, module_of
 
 PER_IMAGE = ("prompt", "negative_prompt", "seed")
 """Fields in which images of one batch may differ."""
 OF_METHOD = ("method", "method_version", "options", "artifact_sha", "concept_sha")
 """Fields that say what a method does, not what the sampler does."""
+GIVE_UP = 20
+"""Images of one recipe that may fail for the same reason, one behind the other, before the rest is not tried any more."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +93,22 @@ class Waiting:
 
     images: deque[Planned]
     total: int
+    trying: int = 0
+    """Images to try at once after a failure; 0 for a whole batch."""
+    in_a_row: int = 0
+    """Images that failed for the reason `last`, one behind the other."""
+    last: str = ""
 
     @property
     def done(self) -> float:
         """Which part of them is sampled."""
         return 1 - len(self.images) / self.total
+
+    def made(self, count: int) -> None:
+        """The next `count` images are there; where one failed among them, the rest is tried in ever larger parts again."""
+        for _ in range(count):
+            self.images.popleft()
+        self.trying, self.in_a_row, self.last = 2 * self.trying, 0, ""
 
 
 def by_checkpoint(images: Sequence[Planned]) -> list[tuple[Checkpoint | None, list[Planned]]]:
@@ -103,52 +119,173 @@ def by_checkpoint(images: Sequence[Planned]) -> list[tuple[Checkpoint | None, li
     return list(grouped.values())
 
 
+Failed = Callable[[Sequence[Planned], SrbenchError], None]
+"""Told of images that cannot be made, and why."""
+
+
 def generate(
-    backbone: Backbone, images: Sequence[Planned], batch_size: int, run: str,
-    failed: Callable[[Sequence[Planned], SrbenchError], None], warn: Callable[[str], None], first: int = 0,
-    marks: Mapping[str, Any] | None = None,
+    backbone: Backbone, images: Sequence[Planned], batch_size: int, run: str, failed: Failed, warn: Callable[[str], None],
+    first: int = 0, marks: Mapping[str, Any] | None = None,
 ) -> Iterator[list[Made]]:
     """Sample `images` batch by batch: one checkpoint after the other, and on each the recipes in turn, all of them done at
     the same time, so that batches of any two lie near each other and their times are taken under equal load.
 
-    `run`, the number of the batch (they begin at `first`) and `marks` are recorded with each image. Where a recipe cannot be
-    sampled, `failed` gets its images and the reason, and the others go on.
+    `run`, the number of the batch (they begin at `first`) and `marks` are recorded with each image. An image that cannot be made
+    goes to `failed` with the reason, whatever was raised, and the others go on: a failing batch is halved until its bad rows
+    stand alone.
     """
     pace = Pace(batch_size, first, marks or {})
     for checkpoint, own in by_checkpoint(images):
-        with laid_over(backbone.pipeline, checkpoint):
-            yield from _in_turn(backbone, own, pace, run, failed, warn)
+        left = own
+        while left:  # once, unless a method spoils the weights
+            turns = Turns(backbone, left, pace, run, failed, warn)
+            yield from _on(checkpoint, turns)
+            left = turns.left
 
 
-def _in_turn(
-    backbone: Backbone, images: Sequence[Planned], pace: Pace, run: str,
-    failed: Callable[[Sequence[Planned], SrbenchError], None], warn: Callable[[str], None],
-) -> Iterator[list[Made]]:
-    prompts = PromptCache(backbone.pipeline)
-    waiting = [Waiting(deque(group), len(group)) for group in groups(images)]
-    while waiting:
-        turn = min(waiting, key=lambda each: each.done)
-        waiting.remove(turn)
-        group = turn.images
-        batch = list(islice(group, pace.size))
+def _on(checkpoint: Checkpoint | None, turns: Turns) -> Iterator[list[Made]]:
+    """The batches of one checkpoint's images; where its weights cannot be laid over, all of them have failed."""
+    with ExitStack() as stack:
         try:
-            made = _call(backbone, prompts, batch, pace.size, {"run": run, "batch": pace.number, **pace.marks})
+            with contained("laying the checkpoint over the backbone"):
+                stack.enter_context(laid_over(turns.backbone.pipeline, checkpoint))
+                turns.begin()
+        except ForeignError as error:
+            turns.fail_all(error)
+            return
+        try:
+            yield from turns.all()
+        except SpoiltError:
+            turns.backbone.release()  # it is loaded anew for what is left
+
+
+class Turns:
+    """The recipes on one checkpoint, in turn."""
+
+    def __init__(
+        self, backbone: Backbone, images: Sequence[Planned], pace: Pace, run: str, failed: Failed, warn: Callable[[str], None]
+    ) -> None:
+        self.backbone, self.pace, self.run, self.failed, self.warn = backbone, pace, run, failed, warn
+        self.waiting = [Waiting(deque(group), len(group)) for group in groups(images)]
+
+    @property
+    def left(self) -> list[Planned]:
+        """Images that are neither made nor failed."""
+        return [image for each in self.waiting for image in each.images]
+
+    def begin(self) -> None:
+        """Remember what the pipeline is, and fail what it cannot draw: known before anything is sampled."""
+        self.prompts, self.before = PromptCache(self.backbone.pipeline), Untouched(self.backbone.pipeline)
+        for each in self.waiting:
+            spec = each.images[0].spec
+            refused = refused_size(self.backbone.pipeline, spec.width, spec.height, spec.dtype)
+            if refused is not None:
+                self._fail(each, len(each.images), refused)
+        self.waiting = [each for each in self.waiting if each.images]
+
+    def fail_all(self, error: SrbenchError) -> None:
+        """None of them can be made."""
+        for each in self.waiting:
+            self._fail(each, len(each.images), error)
+
+    def all(self) -> Iterator[list[Made]]:
+        """Every batch. Raises `SpoiltError` where the pipeline has to be loaded anew for what is left."""
+        while self.waiting:
+            turn = min(self.waiting, key=lambda each: each.done)
+            yield from self._batch(turn)
+            if not turn.images:
+                self.waiting.remove(turn)
+            elif len(self.waiting) > 1:  # of two that are equally far the one that waited longer
+                self.waiting.append(self.waiting.pop(self.waiting.index(turn)))
+
+    def _fail(self, turn: Waiting, count: int, error: SrbenchError) -> None:
+        self.failed([turn.images.popleft() for _ in range(count)], error)
+
+    def _batch(self, turn: Waiting) -> Iterator[list[Made]]:
+        """One batch of a recipe, or where it fails its parts, down to single images."""
+        size = min(self.pace.size, turn.trying or self.pace.size)
+        batch = list(islice(turn.images, size))
+        try:
+            made = self._made(batch)
+        except MemoryShortError:
+            self._shrink(turn)
+        except (UnfitError, LeftBehindError) as error:
+            self._fail(turn, len(turn.images), error)
+        except SpoiltError as error:
+            self._fail(turn, len(turn.images), error)
+            raise
         except SrbenchError as error:
-            failed(list(group), error)
-            continue
+            self._halve(turn, len(batch), error)
+        else:
+            yield made
+            self.pace.number += 1
+            turn.made(len(batch))
+
+    def _halve(self, turn: Waiting, size: int, error: SrbenchError) -> None:
+        """Try half of a batch that failed; of a single image it is the end, and of its whole recipe where too many failed so."""
+        if size > 1:
+            turn.trying = size // 2
+            return
+        turn.in_a_row = turn.in_a_row + 1 if turn.last == error.message else 1
+        turn.last = error.message
+        self._fail(turn, 1, error)
+        if turn.in_a_row >= GIVE_UP and turn.images:
+            more = type(error)(f"{error.message} (not tried: {GIVE_UP} images before it failed so)", error.hint)
+            self._fail(turn, len(turn.images), more)
+
+    def _shrink(self, turn: Waiting) -> None:
+        if self.pace.size == 1:
+            hint = "Use a smaller backbone, or --dtype bf16."
+            self._fail(turn, len(turn.images), CellError("out of memory at batch size 1", hint))
+            return
+        self.pace.size //= 2
+        self.warn(f"out of memory: going on with batch size {self.pace.size}")
+
+    def _made(self, batch: list[Planned]) -> list[Made]:
+        """A pipeline call, and a look at what it left on the pipeline.
+
+        Raises nothing but `SrbenchError`s, `MemoryShortError` among them, and what compilation raises.
+        """
+        method = batch[0].method
+        try:
+            with contained(method.preset, module_of(method.active.method), self._passes):
+                when = {"run": self.run, "batch": self.pace.number, **self.pace.marks}
+                made = _call(self.backbone, self.prompts, batch, self.pace.size, when)
+        except SrbenchError as error:
+            left = self._left_by(method.preset)
+            error.message += f"; {left.message.partition(': ')[2]}" if left else ""
+            raise
         except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-            if pace.size == 1:
-                failed(list(group), CellError("out of memory at batch size 1", "Use a smaller backbone, or --dtype bf16."))
-                continue
-            pace.size //= 2
-            warn(f"out of memory: going on with batch size {pace.size}")
-            waiting.insert(0, turn)
-            continue
-        yield made
-        pace.number += 1
-        for _ in batch:
-            group.popleft()
-        if group:
-            waiting.append(turn)
+            self._left_by(method.preset)
+            if out_of_memory(error):
+                raise MemoryShortError("out of memory", "") from error
+            raise
+        left = self._left_by(method.preset)
+        if left is not None:
+            raise LeftBehindError(left.message, left.hint)
+        return made
+
+    def _left_by(self, whose: str) -> ForeignError | None:
+        """What a call left on the pipeline, taken off again. Raises `SpoiltError` where that cannot be done."""
+        try:
+            self.before.check(whose)
+        except SpoiltError:
+            raise
+        except ForeignError as error:
+            return error
+        return None
+
+    def _passes(self, error: BaseException) -> bool:
+        """Errors that concern the run as a whole: too little memory for the batch, a denoiser that cannot be compiled."""
+        if not isinstance(error, RuntimeError):
+            return False
+        compiled = bool(self.pace.marks.get("compiled")) and type(error).__module__.startswith("torch._dynamo")
+        return compiled or out_of_memory(error)
+
+
+class MemoryShortError(SrbenchError):
+    """The batch does not fit into memory."""
+
+
+class LeftBehindError(ForeignError):
+    """A method left something on the pipeline; it was taken off again."""

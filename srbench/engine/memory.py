@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 
 PROCESS = Path("/proc/self")
+GROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 class Peak:
@@ -59,6 +61,28 @@ def batch_for(free_bytes: int, side_px: tuple[int, int], dtype: str, most: int =
     width, height = side_px
     fit = int(SHARE * free_bytes / (width * height * BYTES_PER_PX[dtype]))
     return min(most, 1 << max(fit, 1).bit_length() - 1)
+
+
+def largest_px(device: torch.device, dtype: str) -> int | None:
+    """Pixels of the largest picture that is tried on a CPU; None on CUDA, where too little memory is an error like others.
+
+    A CPU's system ends a process that takes too much, without a word. Four times what the estimate says: it may be too high.
+    """
+    total = None if device.type == "cuda" else _installed()
+    return None if total is None else 4 * total // BYTES_PER_PX[dtype]
+
+
+def _installed() -> int | None:
+    """Bytes of memory that this process may have: the machine's, or its control group's; None where the system does not tell."""
+    try:
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return None
+    try:
+        group = GROUP.read_text().strip()
+    except OSError:
+        return machine
+    return min(machine, int(group)) if group.isdecimal() else machine
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -23,11 +23,14 @@ from srbench.engine.prepare import (
     MethodOnConcept,
     OnConcept,
     check_on,
+    check_options,
     check_settings,
     is_weight,
     prepare_method,
 )
-from srbench.errors import CellError, MissingError, SrbenchError, UsageError
+from srbench.engine.score import check_scorers
+from srbench.errors import CellError, ForeignError, MissingError, SrbenchError, UsageError
+from srbench.faults import contained
 from srbench.files import printable
 from srbench.methods.base import Artifact, Tell, quiet
 
@@ -337,8 +340,12 @@ def plan_cell(ready: Ready, preset: str, on: str, suite: SuiteSpec, concept: Con
         cell.found = replace(cell.found, flags=(*cell.found.flags, *ready.lengths(tuple(kept))))
         if not kept:
             raise CellError("no row is left to run", "The suite is empty, or every row was excluded.")
-        under = ready.checkpoints.get(on, concept)
-        method = ready.method(preset, concept, under)
+        with contained(f"making {preset} on {on} ready for {concept.name}"):
+            under = ready.checkpoints.get(on, concept)
+            method = ready.method(preset, concept, under)
+    except ForeignError as error:
+        cell.blocked = error
+        return cell
     except UsageError:
         raise
     except SrbenchError as error:
@@ -404,7 +411,9 @@ def plan(request: RunRequest, backbone: Backbone, tell: Tell = quiet, make: bool
     suites = _suites(request)
     concepts = load.concepts_of(backbone.spec, request.concepts)
     for name in request.scorers:
-        load.named("scorer", name, plugins.plugins("scorers"))
+        plugins.known("scorers", name)
+    check_options(presets, request.settings, backbone.spec.family, [concept.kind for concept in concepts])
+    check_scorers(request.settings)
     for suite in suites:
         for concept in concepts:
             load.edition(suite, backbone.spec.family, concept.name, request.part)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,13 @@ from srbench.catalog import load, plugins
 from srbench.catalog.specs import ConceptSpec
 from srbench.engine import erase
 from srbench.engine.info import info_of
-from srbench.engine.keys import IDENTITY, digest
+from srbench.engine.keys import IDENTITY, canonical, digest
 from srbench.engine.settings import check, overrides, parsed
-from srbench.errors import SrbenchError, UsageError, did_you_mean
+from srbench.engine.untouched import kept_as_it_was
+from srbench.errors import ForeignError, SrbenchError, UsageError, did_you_mean
+from srbench.faults import contained, module_of, plain
 from srbench.files import kind_of_path
-from srbench.methods.base import Tell, quiet
+from srbench.methods.base import Artifact, Tell, quiet
 
 WEIGHT = "weight"
 
@@ -64,14 +68,31 @@ def check_settings(settings: Iterable[str], presets: Iterable[str], scorers: Ite
     check(settings, {n for preset in presets for n in (preset, plugins.preset(preset)[0])} | set(scorers))
 
 
+def check_options(presets: Iterable[str], settings: Sequence[str], family: str, kinds: Iterable[str]) -> None:
+    """Try the options of every preset before anything is loaded or made. Raises `UsageError` for a bad one."""
+    for preset in presets:
+        for kind in dict.fromkeys(kinds):
+            with suppress(ForeignError):  # a preset that cannot be used at all costs its own cells
+                options_of(preset, settings, family, kind)
+
+
 def options_of(preset: str, settings: Sequence[str], family: str, kind: str) -> tuple[Any, list[str]]:
     """The preset's options for a kind of concept on a backbone family, with overrides, and which are off their defaults."""
     name, _ = plugins.preset(preset)
     values = plugins.values(preset, family, kind)
     cls = plugins.load("methods", name)
-    default, chosen = cls.Options(**values), overrides(settings, (preset, name))
-    options = parsed(cls.Options, preset, values, chosen)
-    return options, sorted(key for key in chosen if getattr(options, key) != getattr(default, key))
+    chosen = overrides(settings, (preset, name))
+    with contained(f"the options of {preset}", module_of(cls)):
+        default, options = _own_options(cls, preset, values), parsed(cls.Options, preset, values, chosen)
+        canonical(plain(options.model_dump()))  # they are part of every image's key
+        return options, sorted(key for key in chosen if getattr(options, key) != getattr(default, key))
+
+
+def _own_options(cls: Any, preset: str, values: dict[str, Any]) -> Any:
+    try:
+        return parsed(cls.Options, preset, values, {})
+    except UsageError as error:  # nothing that the user typed
+        raise ForeignError(f"{preset}: its preset does not fit its options ({error.message})", "Mend the plug-in.") from error
 
 
 def options_text(options: Any, names: Sequence[str], artifact_sha: str = "") -> str:
@@ -118,8 +139,12 @@ def prepare_method(
     options, changed = options_of(preset, settings, family, concept.kind)
     makes = meta.get("prepare") == "make"
     info = info_of(backbone, checkpoint, weights=makes, cache=cache, tell=tell)
-    with laid_over(backbone.pipeline, checkpoint) if makes else nullcontext():
-        artifact = cls.prepare(info, concept, options)
+    with (
+        laid_over(backbone.pipeline, checkpoint) if makes else nullcontext(),
+        kept_as_it_was(backbone, preset) if makes else nullcontext(),
+        contained(f"making {preset} ready for {concept.name}", module_of(cls)),
+    ):
+        artifact = _whole(preset, cls.prepare(info, concept, options))
     sha = artifact.sha256 if artifact else ""
     return MethodOnConcept(
         preset=preset, name=name, version=meta["version"], options=options, active=Active(cls, artifact, options),
@@ -127,6 +152,18 @@ def prepare_method(
         concept_sha=concept_sha(concept, family) if meta["reads_concept"] else "",
         prepare_seconds=artifact.prepare_seconds if artifact else 0.0, parameters=artifact.parameters if artifact else 0,
     )
+
+
+def _whole(preset: str, artifact: Any) -> Artifact | None:
+    """The artifact, if it is one. Raises `ForeignError` for anything else: its hash is part of every image's key."""
+    if artifact is None:
+        return None
+    if not isinstance(artifact, Artifact) or re.fullmatch("[0-9a-f]{64}", str(artifact.sha256)) is None:
+        raise ForeignError(f"{preset}: what it prepared has no sha256", "See Artifact in srbench.methods.base.")
+    numbers = artifact.parameters, artifact.prepare_seconds
+    if not all(isinstance(each, int | float) and math.isfinite(each) and each >= 0 for each in numbers):
+        raise ForeignError(f"{preset}: what it cost to prepare is not a number", "See Artifact in srbench.methods.base.")
+    return replace(artifact, card=plain(artifact.card))
 
 
 # --- checkpoints -----------------------------------------------------------------------------------------------------------
@@ -219,7 +256,8 @@ def job_of(preset: str, backbone: Backbone, concept: ConceptSpec, settings: Sequ
     base = cls.meta.get("base")
     under = None
     if base is not None:
-        fixed = [f"{base['preset']}.{key}={value}" for key, value in base["options"].items()]
+        asked = overrides(settings, (base["preset"], plugins.preset(base["preset"])[0]))
+        fixed = [f"{base['preset']}.{key}={value}" for key, value in base["options"].items() if key not in asked]
         under = job_of(base["preset"], backbone, concept, [*fixed, *settings])
     sha = concept_sha(concept, backbone.spec.family) if cls.meta["reads_concept"] else ""
     return erase.Job(preset, name, cls.meta["version"], cls, options, concept.name, sha, under)

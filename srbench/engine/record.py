@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,8 +84,16 @@ def from_store(key: str, record: dict[str, Any], scores: dict[str, Any], errors:
 
 
 def _row(row: PlannedRow, cell: Cell, outcome: Outcome) -> RowRecord:
-    image, reference, floor = (_image(p, row, cell, outcome) for p in (row.image, row.reference, row.floor))
+    image, reference, floor = (
+        _image(p, row, cell, outcome) or _unmade(p, cell, outcome) for p in (row.image, row.reference, row.floor)
+    )
     return RowRecord(row.row, image, reference, floor)
+
+
+def _unmade(planned: Planned | None, cell: Cell, outcome: Outcome) -> ImageRecord | None:
+    """Stands for an image that could not be sampled, with the reason; None where there is none to have."""
+    why = outcome.failed.get(planned.key) if planned is not None else None
+    return None if why is None else unread(why, cell.scorers)
 
 
 def cell_record(cell: Cell, backbone: Backbone, run: str, store: Store, outcome: Outcome) -> CellRecord:
@@ -163,8 +171,9 @@ def _beside(cell: CellRecord) -> tuple[str, ...]:
     return cell.suite, cell.concept, cell.dtype, cell.rows_sha
 
 
-def _row_entry(row: PlannedRow, gated: bool) -> dict[str, Any]:
+def _row_entry(row: PlannedRow, gated: bool, failed: Mapping[str, str]) -> dict[str, Any]:
     entry: dict[str, Any] = {"id": row.row.id, "image": row.image.key}
+    entry |= {"failed": failed[row.image.key]} if row.image.key in failed else {}
     entry |= {name: p.key for name, p in (("reference", row.reference), ("floor", row.floor)) if p is not None}
     return entry if gated else {**entry, "row": row.row.model_dump(mode="json", exclude_defaults=True)}
 
@@ -192,12 +201,12 @@ def _suite(cell: Cell) -> dict[str, Any]:
     return facts | {name: value for name, value in read.items() if value}
 
 
-def entries(cells: list[Cell], found: list[ResultCell]) -> list[dict[str, Any]]:
-    """Planned cells with their image keys, and their metrics, for `write_run`."""
+def entries(cells: list[Cell], found: list[ResultCell], failed: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Planned cells with their image keys, and their metrics, for `write_run`. failed: image key -> why it is not there."""
     return [
         {
             "result": to_dict(value), "suite": _suite(cell), **_under(cell), **_artifact(cell),
-            "rows": [_row_entry(row, cell.suite.gated) for row in cell.rows],
+            "rows": [_row_entry(row, cell.suite.gated, failed) for row in cell.rows],
         }
         for cell, value in zip(cells, found, strict=True)
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from srbench.analysis.metrics import measure, metrics_of
+from srbench.analysis.metrics import measure, metrics_of, uncompared
 from srbench.analysis.records import CellRecord, RowRecord
 from srbench.analysis.results import ResultCell, to_dict
 from srbench.catalog import load, plugins
@@ -39,7 +39,7 @@ def score_runs(folder: Path, scorers: Sequence[str], settings: Sequence[str], st
     Raises `UsageError` for an unknown scorer, `MissingError` where there is no run or no scorer can be opened.
     """
     for name in scorers:
-        load.named("scorer", name, plugins.plugins("scorers"))
+        plugins.known("scorers", name)
     runs = [(data, list(_readable(found, reporter))) for data, found in local_cells(folder, reporter.line)]
     runs = [(data, cells) for data, cells in runs if cells]
     if not runs:
@@ -53,7 +53,8 @@ def score_runs(folder: Path, scorers: Sequence[str], settings: Sequence[str], st
     wanted = [w for _, cells in runs for again in cells for w in _wanted(again, scorers, scoring)]
     _score(wanted, scoring, reporter)
     done = [cell for data, cells in runs for cell in _written(folder, data, cells, scorers, scoring)]
-    return RunResult(done[0].run, done, SOME_FAILED if scoring.errors or scoring.broken else OK)
+    failed = scoring.errors or scoring.broken or any(uncompared(cell.metrics) for cell in done)
+    return RunResult(done[0].run, done, SOME_FAILED if failed else OK)
 
 
 def _readable(entries: Sequence[dict[str, Any]], reporter: Reporter) -> Iterator[Again]:

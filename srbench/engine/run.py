@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from srbench.analysis.metrics import uncompared
 from srbench.analysis.results import ResultCell
 from srbench.backbones.loader import Backbone
 from srbench.engine.devices import PLAIN, Runtime, compile_blocks, deterministic
@@ -18,12 +20,15 @@ from srbench.engine.provenance import provenance
 from srbench.engine.record import Outcome, entries, now, results, run_id, write_run
 from srbench.engine.score import Scoring, Wanted, kind_named
 from srbench.engine.store import Store
-from srbench.errors import MISSING, OK, SOME_FAILED, MissingError, SrbenchError
+from srbench.errors import MISSING, OK, SOME_FAILED, MissingError, SrbenchError, UsageError
+from srbench.faults import contained
 from srbench.methods.base import denoiser
 from srbench.scorers.base import PAIR
 
 PENDING_BATCHES = 2
 """Batches that may wait for writing and scoring before sampling waits for them."""
+LARGEST_BATCH = 256
+"""Images a call where fewer are missing: a batch is padded to its size, and a huge one would be padding alone."""
 
 
 class Reporter(Protocol):
@@ -105,6 +110,10 @@ class Background:
             self._pool.shutdown(wait=True)
 
     def _keep(self, made: list[Made]) -> None:
+        with contained("writing and scoring images"):
+            self._kept(made)
+
+    def _kept(self, made: list[Made]) -> None:
         self.store.put_images([(m.planned.key, m.pixels, m.record) for m in made])
         self.reporter.images(len(made))
         wanted = [w for m in made for w in self.todo.wanted.get(m.planned.key, [])]
@@ -158,7 +167,7 @@ class Sampling:
 
     def batch_size(self, missing: Sequence[Planned]) -> int:
         """As asked for, or less where the device's free memory does not hold it."""
-        asked = self.request.batch_size
+        asked = min(self.request.batch_size, max(LARGEST_BATCH, 1 << (len(missing) - 1).bit_length()))
         free = free_bytes(self.backbone.pipeline.device) if self.how.fit_batch else None
         if free is None:
             return asked
@@ -177,6 +186,7 @@ class Sampling:
 def sample_all(sampling: Sampling, todo: Work, cells: Sequence[Cell], background: Background) -> dict[str, str]:
     """Sample and hand over every missing image; image key -> reason for those that failed."""
     failed: dict[str, str] = {}
+    seen: Counter[tuple[str, str]] = Counter()
     reporter = background.reporter
     if not todo.missing:
         return failed
@@ -185,7 +195,9 @@ def sample_all(sampling: Sampling, todo: Work, cells: Sequence[Cell], background
 
     def fail(images: Sequence[Planned], error: SrbenchError) -> None:
         failed.update({planned.key: error.message for planned in images})
-        reporter.line(f"{images[0].spec.method}: {error.message} {error.hint}".strip())
+        seen[images[0].method.preset, error.message] += len(images)
+        if seen[images[0].method.preset, error.message] == len(images):  # each reason once; how many there were, at the end
+            reporter.line(_failure(images, error))
         progress.done({planned.key for planned in images})
 
     try:
@@ -198,17 +210,27 @@ def sample_all(sampling: Sampling, todo: Work, cells: Sequence[Cell], background
             background.finish()
         finally:
             reporter.end()
+    for (preset, _), count in seen.items():
+        if count > 1:
+            reporter.line(f"{preset}: {count} images in all failed for one reason")
     return failed
+
+
+def _failure(images: Sequence[Planned], error: SrbenchError) -> str:
+    """Which images failed, and why; by key, since a prompt's text may not be shown."""
+    preset = images[0].method.preset
+    which = f"{len(images)} images" if len(images) > 1 else f"image {images[0].key[:12]}"
+    return f"{preset}: {which}: {error.line.removeprefix(f'{preset}: ')}"
 
 
 def _generated(
     sampling: Sampling, missing: Sequence[Planned], fail: Callable[[Sequence[Planned], SrbenchError], None],
     tell: Callable[[str], None],
 ) -> Iterator[list[Made]]:
-    """Batches of images. Raises `SrbenchError` where the denoiser cannot be compiled: that shows in its first call."""
+    """Batches of images. Raises `UsageError` where the denoiser cannot be compiled: that shows in its first call."""
     size = sampling.batch_size(missing)
     if size < sampling.request.batch_size:
-        tell(f"batch size {size}: what the free memory holds")
+        tell(f"batch size {size}: more than that is not needed, or does not fit into memory")
     marks = sampling.marks(missing, tell)
     try:
         yield from generate(sampling.backbone, missing, size, sampling.run, fail, tell, sampling.first, marks)
@@ -216,7 +238,7 @@ def _generated(
         if not (marks.get("compiled") and type(error).__module__.startswith("torch._dynamo")):
             raise
         why = str(error).strip().splitlines()[:1]
-        raise SrbenchError(f"the denoiser cannot be compiled here: {''.join(why)}", "Add --compile off.") from error
+        raise UsageError(f"the denoiser cannot be compiled here: {''.join(why)}", "Add --compile off.") from error
 
 
 def _made(sampling: Sampling, todo: Work, cells: Sequence[Cell], scoring: Scoring, reporter: Reporter) -> dict[str, str]:
@@ -251,12 +273,13 @@ def _drop(cells: Sequence[Cell], store: Store, scoring: Scoring, todo: Work) -> 
     return len(ready)
 
 
-def _exit_code(cells: Sequence[Cell], outcome: Outcome) -> int:
+def _exit_code(cells: Sequence[Cell], outcome: Outcome, found: Sequence[ResultCell]) -> int:
     """3 where every cell is blocked by something missing, 1 where anything asked for is not there, else 0."""
     blocked = [cell.blocked for cell in cells if cell.blocked is not None]
     if len(blocked) == len(cells) and all(isinstance(error, MissingError) for error in blocked):
         return MISSING
-    broken = outcome.failed or outcome.scoring.errors or outcome.scoring.broken
+    broken = bool(outcome.failed or outcome.scoring.errors or outcome.scoring.broken)
+    broken = broken or any(uncompared(cell.metrics) for cell in found)
     return SOME_FAILED if blocked or broken else OK
 
 
@@ -302,5 +325,11 @@ def execute(
         "request": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(request).items()},
         "runtime": asdict(how), "backbone_sha": backbone.sha256, "scorers": scoring.identities, "safety_checker": "off",
     }
-    write_run(request.out, run, header, entries(cells, found))
-    return RunResult(run, found, _exit_code(cells, outcome))
+    try:
+        write_run(request.out, run, header, entries(cells, found, failed))
+    except OSError as error:
+        raise UsageError(
+            f"{request.out}/runs/{run}: the run's record cannot be written ({error.strerror}); its images and scores are kept",
+            "Mend that, then run the same command again: nothing is sampled twice.",
+        ) from error
+    return RunResult(run, found, _exit_code(cells, outcome, found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,15 +14,23 @@ import torch
 from torch import Tensor
 
 from srbench.backbones.pipelines import Conditioning, kind_of
-from srbench.engine.keys import ImageSpec
+from srbench.engine.keys import ImageSpec, canonical
+from srbench.engine.memory import largest_px
 from srbench.errors import CellError
+from srbench.faults import plain
 from srbench.methods.base import Artifact, Call, Method, Options, denoiser
 
 ENCODE_BATCH = 16
-
+MOST_PX = 2**24
+"""Of one picture, whatever the machine."""
+_CONTRACT = "See srbench.methods.base."
 
 AS_ASKED = {"use_resolution_binning": False, "negative_prompt": None}
 """Arguments of single pipelines (PixArt) that would draw another size than was asked for, or another text."""
+
+
+class UnfitError(CellError):
+    """Concerns a recipe as a whole: none of its images can be made."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +91,27 @@ def _extras(pipeline: Any, recipe: ImageSpec) -> dict[str, Any]:
     true_guidance = recipe.true_guidance if recipe.true_guidance > 1 else None
     lost = [name for name, value in {**asked, "true_cfg_scale": true_guidance}.items() if value and name not in accepted]
     if lost:
-        raise CellError(f"{type(pipeline).__name__} takes no {', '.join(lost)}", "Leave it out of the recipe.")
+        raise UnfitError(f"{type(pipeline).__name__} takes no {', '.join(lost)}", "Leave it out of the recipe.")
     found = {**asked, "true_cfg_scale": recipe.true_guidance, **AS_ASKED}
     return {name: value for name, value in found.items() if name in accepted}
+
+
+def side_step(pipeline: Any) -> int:
+    """What width and height have to be multiples of, in pixels: the VAE's scale, the denoiser's patches, diffusers' own 8."""
+    patch = 2 if kind_of(pipeline).packed else getattr(denoiser(pipeline).config, "patch_size", None)
+    return math.lcm(8, int(pipeline.vae_scale_factor) * (patch if isinstance(patch, int) and patch > 0 else 1))
+
+
+def refused_size(pipeline: Any, width: int, height: int, dtype: str) -> CellError | None:
+    """Why the pipeline cannot draw pictures of that size, in pixels, or None."""
+    step = side_step(pipeline)
+    if width % step or height % step:
+        fit = " x ".join(str(max(step, round(side / step) * step)) for side in (width, height))
+        return CellError(f"{width} x {height}: both sides have to be multiples of {step}; {fit} would do", "")
+    most = min(MOST_PX, largest_px(pipeline.device, dtype) or MOST_PX)
+    if width * height > most:
+        return CellError(f"{width} x {height}: more than the {most / 1e6:.1f} million pixels that fit into memory", "")
+    return None
 
 
 def sample(
@@ -92,7 +119,8 @@ def sample(
 ) -> tuple[np.ndarray, list[dict[str, Any]], float]:
     """Pixels uint8 (B, H, W, 3), a trace per image, and the seconds of the call; encoding prompts, done once, is left out.
 
-    All of `batch` share one recipe. Raises `CellError` where the method's hook ran less often than the denoiser.
+    All of `batch` share one recipe. Raises `CellError` where the method or the pipeline gave something else than their contracts
+    say, `UnfitError` where the method's hook ran less often than the denoiser; and what foreign code raises.
     """
     recipe = batch[0]
     kind, scale = prompts.kind, pipeline.vae_scale_factor
@@ -113,18 +141,60 @@ def sample(
         counted(denoiser(pipeline)) as count,
         active.method.applied(pipeline, active.artifact, active.options, call) as applied,
     ):
-        positive, negative = applied.conditioning(positive, negative)
+        ours, theirs = applied.conditioning(positive, negative)
+        _check_conditioning(recipe.method, (positive, negative), (ours, theirs))
         out = pipeline(
-            **kind.arguments(positive, negative), latents=latents, num_inference_steps=recipe.steps,
+            **kind.arguments(ours, theirs), latents=latents, num_inference_steps=recipe.steps,
             guidance_scale=recipe.guidance, height=recipe.height, width=recipe.width, output_type="np",
             generator=generators, **_extras(pipeline, recipe),
         ).images  # (B, H, W, 3) in [0, 1]
-        traces = applied.trace() or [{} for _ in batch]
+        traces = _traces(recipe.method, applied.trace(), len(batch))
         if applied.hooked and applied.calls < count[0]:
-            raise CellError(
+            raise UnfitError(
                 f"{recipe.method}: its hook ran {applied.calls} times in {count[0]} denoiser calls",
                 "The method does not fit this pipeline.",
             )
+    return _pixels(recipe, out, len(batch)), traces, time.perf_counter() - began
+
+
+def _check_conditioning(method: str, given: tuple[Conditioning, Conditioning], got: tuple[Any, Any]) -> None:
+    """Raises `CellError` where a method's texts are not one an image, or not numbers: a pipeline may take them all the same."""
+    for before, after in zip(given, got, strict=True):
+        if not isinstance(after, Conditioning) or not isinstance(after.embeds, Tensor):
+            kind = type(getattr(after, "embeds", after)).__name__
+            raise CellError(f"{method}: it returned {kind} in place of prompt embeddings", _CONTRACT)
+        if len(after.embeds) != len(before.embeds) or after.embeds.ndim != before.embeds.ndim:
+            shapes = f"{tuple(after.embeds.shape)} for {tuple(before.embeds.shape)}"
+            raise CellError(f"{method}: it returned prompt embeddings of shape {shapes}", _CONTRACT)
+        if not torch.isfinite(after.embeds).all():
+            raise CellError(f"{method}: it returned prompt embeddings that are not numbers", _CONTRACT)
+
+
+def _traces(method: str, found: Any, count: int) -> list[dict[str, Any]]:
+    """A trace for each image. Raises `CellError` for another number of them, or what JSON cannot hold."""
+    if not found:
+        return [{} for _ in range(count)]
+    if not isinstance(found, list | tuple) or len(found) != count:
+        number = len(found) if isinstance(found, list | tuple) else type(found).__name__
+        raise CellError(f"{method}: its trace is {number} for {count} images", _CONTRACT)
+    try:
+        traces = [plain(each) for each in found]
+    except (ValueError, RecursionError) as error:
+        raise CellError(f"{method}: its trace cannot be stored: {error}", _CONTRACT) from error
+    if not all(isinstance(each, dict) for each in traces):
+        raise CellError(f"{method}: its trace is not a dict for each image", _CONTRACT)
+    canonical(traces)
+    return traces
+
+
+def _pixels(recipe: ImageSpec, out: Any, count: int) -> np.ndarray:
+    """uint8 (B, H, W, 3) of what a pipeline returned. Raises `CellError` for another shape or range, or no numbers."""
+    shape = (count, recipe.height, recipe.width, 3)
+    if not isinstance(out, np.ndarray) or out.shape != shape or not np.issubdtype(out.dtype, np.floating):
+        got = f"{out.dtype} of shape {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise CellError(f"{recipe.method}: the pipeline returned {got} in place of pictures of shape {shape}", "")
     if not np.isfinite(out).all():
         raise CellError(f"{recipe.method}: the pipeline returned values that are not numbers", "Try --dtype fp32.")
-    return (out * 255).round().astype(np.uint8), traces, time.perf_counter() - began
+    if out.min() < 0 or out.max() > 1:
+        raise CellError(f"{recipe.method}: the pipeline returned values from {out.min():.3g} to {out.max():.3g}, not 0 to 1", "")
+    return (out * 255).round().astype(np.uint8)

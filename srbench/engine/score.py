@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,14 +13,20 @@ import numpy as np
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.engine.keys import canonical, digest, score_key
-from srbench.engine.settings import overrides, parsed
+from srbench.engine.settings import overrides, parsed, split
 from srbench.engine.store import Store
-from srbench.errors import CellError, SrbenchError
+from srbench.errors import CellError, ForeignError, SrbenchError
+from srbench.faults import contained, module_of, plain
 from srbench.scorers.base import PAIR, SET, kind_of
 
 BATCH = 64
 FEATURE = "feature"
 """The raw field that holds a set scorer's vector."""
+GIVE_UP = 20
+"""Images in a row on which a scorer may fail for one reason before the others are not tried any more."""
+NAMED = ("library", "library_version")
+"""What every scorer's identity has to say, beside what its own numbers depend on."""
+COMPLETE = "See identity() in srbench.scorers.base."
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,19 @@ Readable = tuple[Wanted, list[np.ndarray]]
 """What is wanted, and its pictures: the image, and the reference where there is one."""
 
 
+def check_scorers(settings: Sequence[str]) -> None:
+    """Try the options of every scorer that a `--set` names, before anything is made. Raises `UsageError` for a bad one."""
+    for name in dict.fromkeys(split(setting)[0] for setting in settings):
+        if name in plugins.plugins("scorers"):
+            with suppress(ForeignError):  # it will cost its own column
+                _options(name, plugins.load("scorers", name), settings)
+
+
+def _options(name: str, cls: Any, settings: Sequence[str]) -> Any:
+    with contained(f"scorer {name}, its options", module_of(cls)):
+        return parsed(cls.Options, name, {}, overrides(settings, (name,)))
+
+
 @dataclass
 class Scoring:
     """Loaded scorers by name, their identities, and what went wrong."""
@@ -59,27 +79,39 @@ class Scoring:
     broken: dict[str, SrbenchError] = field(default_factory=dict)
     """Scorer -> why it can not be used at all."""
     errors: dict[Wanted, str] = field(default_factory=dict)
+    _streaks: dict[str, Streak] = field(default_factory=dict)
 
     def open(self, names: Sequence[str], settings: Sequence[str] = ()) -> None:
-        """Load scorers with their options; one whose weights are missing is noted, not raised.
+        """Load scorers with their options; one that cannot be used, for whatever reason, is noted, not raised.
 
         Raises `UsageError` for an option that a scorer does not have.
         """
+        check_scorers([setting for setting in settings if split(setting)[0] in names])
         for name in names:
             if name in self.scorers or name in self.broken:
                 continue
-            cls = plugins.load("scorers", name)
-            options = parsed(cls.Options, name, {}, overrides(settings, (name,)))
             try:
-                scorer = cls(options)
-            except SrbenchError as error:
+                cls = plugins.load("scorers", name)
+                options = _options(name, cls, settings)
+            except ForeignError as error:
                 self.broken[name] = error
                 continue
-            meta = {"name": name, "version": scorer.meta["version"]}
-            chosen = options.model_dump(mode="json")
-            meta |= {"options": chosen} if chosen else {}
-            self.identities[name] = json.loads(canonical({**meta, **scorer.identity()}))
-            self.scorers[name] = scorer
+            self._open(name, cls, options)
+
+    def _open(self, name: str, cls: Any, options: Any) -> None:
+        module = module_of(cls)
+        try:
+            with contained(f"scorer {name} cannot be opened", module):
+                scorer = cls(options)
+            with contained(f"scorer {name}, its identity", module):
+                meta = {"name": name, "version": scorer.meta["version"]}
+                chosen = options.model_dump(mode="json")
+                meta |= {"options": chosen} if chosen else {}
+                self.identities[name] = json.loads(canonical({**meta, **_identity(name, scorer)}))
+        except SrbenchError as error:
+            self.broken[name] = error
+            return
+        self.scorers[name] = scorer
 
     def blocked(self, judge: ProtocolSpec) -> SrbenchError | None:
         """Why a protocol can say nothing, or None: each of its scorers has to be there."""
@@ -121,7 +153,10 @@ class Scoring:
         return [w for w in dict.fromkeys(wanted) if self.key(w) is not None and self.known(w) is None]
 
     def run(self, wanted: Sequence[Wanted], pixels: dict[str, np.ndarray]) -> None:
-        """Score what is missing; images not in `pixels` (uint8 RGB (H, W, 3) by key) are read from the store."""
+        """Score what is missing; images not in `pixels` (uint8 RGB (H, W, 3) by key) are read from the store.
+
+        A scorer that failed on `GIVE_UP` images in a row for one reason is not tried on the others.
+        """
         for name in self.scorers:
             mine = [w for w in self.missing(wanted) if w.scorer == name]
             for start in range(0, len(mine), BATCH):
@@ -161,14 +196,23 @@ class Scoring:
         """Raw numbers, None where the scorer failed; after a failed batch each image is tried alone."""
         if not given:
             return []
+        streak = self._streaks.setdefault(name, Streak())
+        if streak.over:
+            self.errors.update({w: f"{streak.why} (not tried: {GIVE_UP} images before it failed so)" for w, _ in given})
+            return [None] * len(given)
         try:
-            return list(self._called(name, given))
-        # A detector is foreign code and may raise anything; its failure must cost its own numbers and nothing else.
-        except Exception as error:  # noqa: BLE001 - see above
-            if len(given) == 1:
-                self.errors[given[0][0]] = f"{type(error).__name__}: {error}".splitlines()[0]
-                return [None]
-        return [self._raws(name, [each])[0] for each in given]
+            # A detector is foreign code and may raise anything; its failure must cost its own numbers and nothing else.
+            with contained(name, module_of(type(self.scorers[name]))):
+                raws = self._called(name, given)
+        except SrbenchError as error:
+            if len(given) > 1:
+                return [self._raws(name, [each])[0] for each in given]
+            why = error.message.removeprefix(f"{name}: ")
+            self.errors[given[0][0]] = why
+            streak.failed(why)
+            return [None]
+        streak.ended()
+        return list(raws)
 
     def fresh(self, wanted: Wanted, pictures: list[np.ndarray]) -> dict[str, Any]:
         """The numbers of an open scorer on some pictures, made now and not stored. Raises `CellError` where it fails."""
@@ -182,14 +226,84 @@ class Scoring:
             self.errors = errors
 
     def _called(self, name: str, given: list[Readable]) -> list[dict[str, Any]]:
-        columns = [list(column) for column in zip(*(pictures for _, pictures in given), strict=True)]
+        """The scorer's raw numbers. Raises `CellError` where they are not what its metadata says, and what it raises itself."""
+        columns = [[np.array(picture) for picture in column] for column in zip(*(each for _, each in given), strict=True)]
+        scorer = self.scorers[name]  # which gets copies: what it does to them must not reach the next one
         if kind_named(name) == SET:
-            return [{FEATURE: vector} for vector in _vectors(self.scorers[name].features(*columns), len(given))]
-        return list(self.scorers[name].score(*columns, [json.loads(w.fields) for w, _ in given]))
+            return [{FEATURE: vector} for vector in _vectors(scorer.features(*columns), len(given))]
+        return _checked(name, scorer.score(*columns, [json.loads(w.fields) for w, _ in given]), len(given))
 
 
-def _vectors(found: np.ndarray, count: int) -> np.ndarray:
+@dataclass
+class Streak:
+    """How many images in a row a scorer failed on for one reason."""
+
+    why: str = ""
+    length: int = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether it is not worth trying more."""
+        return self.length >= GIVE_UP
+
+    def failed(self, why: str) -> None:
+        """One more."""
+        self.length = self.length + 1 if why == self.why else 1
+        self.why = why
+
+    def ended(self) -> None:
+        """An image could be scored."""
+        self.length = 0
+
+
+def _identity(name: str, scorer: Any) -> dict[str, Any]:
+    """What a scorer says it is. Raises `CellError` where that is incomplete, not JSON, or another one when it is asked again."""
+    found = scorer.identity()
+    if not isinstance(found, dict):
+        raise CellError(f"scorer {name}: its identity is {type(found).__name__}, not a dict", COMPLETE)
+    lacking = [key for key in NAMED if not isinstance(found.get(key), str) or not found[key]]
+    if lacking:
+        raise CellError(f"scorer {name}: its identity does not say {' and '.join(lacking)}", COMPLETE)
+    try:
+        said = plain(found)
+    except (ValueError, RecursionError) as error:
+        raise CellError(f"scorer {name}: its identity cannot be stored: {error}", COMPLETE) from error
+    if said != plain(scorer.identity()):
+        raise CellError(f"scorer {name}: its identity is another one each time it is asked", COMPLETE)
+    return dict(said)
+
+
+def _checked(name: str, found: Any, count: int) -> list[dict[str, Any]]:
+    """A dict of finite, JSON-ready numbers for each image, with every field that the scorer declares. Raises `CellError`."""
+    if not isinstance(found, list | tuple):
+        raise CellError(f"{name}: it returned {type(found).__name__}, not a list", "")
+    if len(found) != count:
+        raise CellError(f"{name}: it returned {len(found)} for {count} images", "")
+    return [_raw(name, each) for each in found]
+
+
+def _raw(name: str, raw: Any) -> dict[str, Any]:
+    meta = plugins.plugins("scorers")[name].meta
+    if not isinstance(raw, dict):
+        raise CellError(f"{name}: it returned {type(raw).__name__} for an image, not a dict", "")
+    try:
+        said = dict(plain(raw))
+    except (ValueError, RecursionError) as error:
+        raise CellError(f"{name}: its numbers cannot be stored: {error}", "") from error
+    lacking = [field for field in meta.get("fields", ()) if field not in said]
+    if lacking:
+        raise CellError(f"{name}: it declares a field '{lacking[0]}' and returned none", "")
+    for read in {rule["field"] for rule in meta.get("metrics", {}).values()}:
+        if isinstance(said.get(read), bool) or not isinstance(said.get(read), int | float | None):  # None: nothing to say
+            raise CellError(f"{name}: '{read}' is {type(said.get(read)).__name__}, not a number", "")
+    return said
+
+
+def _vectors(found: Any, count: int) -> np.ndarray:
     """`found`, (N, D), if it holds a vector of finite numbers for each of `count` images. Raises `CellError`."""
-    if found.ndim != 2 or len(found) != count or not np.isfinite(found).all():
+    if not isinstance(found, np.ndarray):
+        raise CellError(f"features of type {type(found).__name__}, not a numpy array", "")
+    numbers = np.issubdtype(found.dtype, np.floating) or np.issubdtype(found.dtype, np.integer)
+    if not numbers or found.ndim != 2 or len(found) != count or not found.shape[1] or not np.isfinite(found).all():
         raise CellError(f"features of shape {found.shape} for {count} images, or numbers that are not finite", "")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
@@ -9,37 +10,77 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from srbench.errors import UsageError, did_you_mean
+from srbench.files import printable
 
 Options = TypeVar("Options", bound=BaseModel)
+LONGEST = 80
+"""Characters of what was typed that a message repeats."""
+
+
+MOST_SEED = 2**64 - 1
+"""The largest seed that torch takes."""
 
 
 def overrides(settings: Sequence[str], names: Collection[str]) -> dict[str, str]:
-    """Option values for what goes by one of `names`. Raises `UsageError` on a bad form."""
-    chosen = {}
+    """Option values for what goes by one of `names`. Raises `UsageError` on a bad form, and for two values of one option."""
+    chosen: dict[str, str] = {}
     for setting in settings:
-        match = re.fullmatch(r"([\w+-]+)\.([\w-]+)=(.*)", setting, re.DOTALL)
-        if match is None:
-            raise UsageError(f"--set {setting}: expected NAME.OPTION=VALUE", "Example: --set saferedir.cooldown=2")
-        if match[1] in names:
-            chosen[match[2]] = match[3]
+        name, option, value = split(setting)
+        if name not in names:
+            continue
+        if chosen.get(option, value) != value:
+            raise UsageError(f"--set {shown(f'{name}.{option}')}: two values for it, {shown(chosen[option])} and {shown(value)}",
+                             "Leave one of them out.")  # fmt: skip
+        chosen[option] = value
     return chosen
+
+
+def split(setting: str) -> tuple[str, str, str]:
+    """Name, option and value. Raises `UsageError` for another form."""
+    match = re.fullmatch(r"([\w+-]+)\.([\w-]+)=(.*)", setting, re.DOTALL)
+    if match is None:
+        raise UsageError(f"--set {shown(setting)}: expected NAME.OPTION=VALUE", "Example: --set saferedir.cooldown=2")
+    return match[1], match[2], match[3]
+
+
+def shown(text: str) -> str:
+    """What was typed, for a message: on one line and not too long."""
+    return printable(text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}...")
 
 
 def parsed(kind: type[Options], name: str, values: Mapping[str, object], chosen: Mapping[str, str]) -> Options:
     """Options of `name` from its own values and those that were set. Raises `UsageError` for an unknown one or a bad value."""
     unknown = [key for key in chosen if key not in kind.model_fields]
     if unknown:
-        raise UsageError(f"{name} has no option '{unknown[0]}'", did_you_mean(unknown[0], kind.model_fields))
+        raise UsageError(f"{name} has no option '{shown(unknown[0])}'", did_you_mean(unknown[0], kind.model_fields))
+    return validated(kind, {**values, **chosen}, f"{name}.")
+
+
+def validated(kind: type[Options], values: Mapping[str, object], prefix: str = "") -> Options:
+    """`kind` of these values. Raises `UsageError` naming the option, also for a number that is not finite."""
     try:
-        return kind(**{**values, **chosen})
+        options = kind(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UsageError(f"--set {name}.{first['loc'][0]}: {first['msg']}", "Give a value of the right kind.") from error
+        option = ".".join(map(str, first["loc"])) or "options"
+        raise UsageError(f"--set {prefix}{shown(option)}: {first['msg']}", "Give a value of the right kind.") from error
+    for option in kind.model_fields:
+        value = getattr(options, option)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"--set {prefix}{option}: {value} is not a finite number", "Give a number.")
+    return options
+
+
+def check_seed(seed: int, option: str = "--seed") -> int:
+    """The seed. Raises `UsageError` for one that a generator does not take, as for a row's."""
+    if not 0 <= seed <= MOST_SEED:
+        raise UsageError(f"{option} {seed}: expected 0 to 2^64 - 1", "Give another seed.")
+    return seed
 
 
 def check(settings: Iterable[str], known: Collection[str]) -> None:
     """Refuse a `--set` for a name that is no part of the run."""
     for setting in settings:
-        name = setting.partition(".")[0]
+        name = split(setting)[0]
         if name not in known:
-            raise UsageError(f"--set {setting}: '{name}' is not part of this run", did_you_mean(name, known))
+            raise UsageError(f"--set {shown(setting)}: '{shown(name)}' is not part of this run", did_you_mean(name, known))

@@ -10,7 +10,8 @@ from srbench.backbones.loader import Backbone
 from srbench.catalog import load, plugins
 from srbench.engine.plan import Cell, RunRequest, plan
 from srbench.engine.prepare import options_of
-from srbench.errors import UsageError, did_you_mean
+from srbench.engine.settings import shown
+from srbench.errors import ForeignError, UsageError, did_you_mean
 from srbench.methods.base import Tell, quiet
 
 EXAMPLE = "Example: --sweep saferedir.alpha_scale=0.5,1,2"
@@ -42,16 +43,16 @@ def parsed(text: str) -> Sweep:
     """What was typed. Raises `UsageError` for another form, an empty value, a single one, or an unknown method."""
     match = re.fullmatch(r"([\w+-]+)\.([\w-]+)=(.*)", text, re.DOTALL)
     if match is None:
-        raise UsageError(f"--sweep {text}: expected METHOD.OPTION=V1,V2,...", EXAMPLE)
+        raise UsageError(f"--sweep {shown(text)}: expected METHOD.OPTION=V1,V2,...", EXAMPLE)
     values = tuple(value.strip() for value in match[3].split(","))
     if not all(values):
-        raise UsageError(f"--sweep {text}: an empty value", EXAMPLE)
+        raise UsageError(f"--sweep {shown(text)}: an empty value", EXAMPLE)
     if len(set(values)) < max(2, len(values)):
         hint = "Give each value once." if len(values) > 1 else "One value is --set."
-        raise UsageError(f"--sweep {text}: expected two or more different values", hint)
+        raise UsageError(f"--sweep {shown(text)}: expected two or more different values", hint)
     known = {*plugins.presets(), *plugins.plugins("methods")}
     if match[1] not in known:
-        raise UsageError(f"--sweep {text}: '{match[1]}' is no method", did_you_mean(match[1], known))
+        raise UsageError(f"--sweep {shown(text)}: '{match[1]}' is no method", did_you_mean(match[1], known))
     return Sweep(match[1], match[2], values)
 
 
@@ -97,6 +98,8 @@ def _is_of(name: str, method: str) -> bool:
 def _try(preset: str, setting: str, settings: Sequence[str], family: str, kind: str) -> None:
     try:
         options_of(preset, settings, family, kind)
+    except ForeignError:
+        return  # the preset cannot be used at all: its cells say so
     except UsageError as error:
         why = re.sub(r"^--set [^:]*: ", "", error.message)
-        raise UsageError(f"--sweep {setting}: {why}", error.hint) from error
+        raise UsageError(f"--sweep {shown(setting)}: {why}", error.hint) from error

@@ -19,6 +19,7 @@ from srbench.engine.plan import Cell, RunRequest, plan
 from srbench.engine.run import Background, Reporter, Sampling, Work, opened, sample_all, work
 from srbench.engine.store import Store
 from srbench.errors import SrbenchError
+from srbench.faults import contained
 
 APART = 1_000_000
 """Between the numbers of two workers' batches: times are only compared within one worker."""
@@ -159,8 +160,9 @@ def _work(job: Job, pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends us
     told = Messages(pipe, job.request.device)
     try:
-        _set_device(job)
-        told.send("failed", _sampled(job, told))
+        with contained("sampling"):
+            _set_device(job)
+            told.send("failed", _sampled(job, told))
     except SrbenchError as error:
         with suppress(SrbenchError):  # nobody is left to be told
             told.send("error", f"{job.request.device}: {error.line}")

@@ -1,11 +1,42 @@
-"""`srbench list` reads literal metadata; it must say what the imported plug-in says."""
+"""`srbench list` reads literal metadata; it must say what the imported plug-in says. A broken plug-in costs nobody else."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from srbench.catalog import plugins
-from srbench.errors import UsageError
+from srbench.analysis.metrics import METRICS
+from srbench.catalog import contracts, plugins
+from srbench.errors import ForeignError, UsageError
+from tests.plug_ins import ATTACK, METHOD, SCORER, Install, forget, installing
+
+CASES = Path(__file__).parent.parent / "data" / "cases" / "plugins"
+GIVEN = {"methods": ("METHOD", METHOD), "scorers": ("SCORER", SCORER), "attacks": ("ATTACK", ATTACK)}
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    with installing(tmp_path, monkeypatch) as doing:
+        yield doing
+
+
+def declared(room: str, /, **changes: Any) -> str:
+    """A module that declares metadata and nothing else; a change to `...` takes a key away."""
+    name, meta = GIVEN[room]
+    return f"{name} = { {key: value for key, value in {**meta, **changes}.items() if value is not ...} !r}\n"
+
+
+def lines_of(kind: str) -> list[str]:
+    """What is said of plug-ins that are left out."""
+    known = plugins.plugins(kind)
+    assert {"methods": "none", "scorers": "pocket-judge", "attacks": "mma"}[kind] in known
+    assert "evil" not in known
+    return plugins.left_out()
 
 
 @pytest.mark.parametrize("kind", ["methods", "scorers", "attacks"])
@@ -28,11 +59,193 @@ def test_unknown_method_gets_the_closest_name() -> None:
     assert "Did you mean 'saferedir'?" in caught.value.hint
 
 
-def test_two_plugins_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = plugins._own_files("methods")
-    twin = {"somewhere.else": own["srbench.methods.none"]}
-    monkeypatch.setattr(plugins, "_foreign_files", lambda kind: twin)
-    plugins.plugins.cache_clear()
-    with pytest.raises(UsageError, match="'none' is declared by"):
+def test_srbench_s_own_metrics_cannot_be_taken() -> None:
+    assert {name for name in METRICS if "@" not in name} == contracts.TAKEN
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "what"),
+    [
+        ("methods", {"name": "none"}, "name 'none'"),
+        ("methods", {"presets": {"none": {}}}, "preset 'none'"),
+        ("methods", {"presets": {"evil": {}, "sld-max": {}}}, "preset 'sld-max'"),
+        ("scorers", {"name": "pocket-judge"}, "name 'pocket-judge'"),
+        ("scorers", {"metrics": {"lpips": {"field": "value", "better": "lower"}}}, "metric 'lpips'"),
+        ("attacks", {"name": "mma"}, "name 'mma'"),
+    ],
+)
+def test_a_name_that_is_taken_is_refused_with_both_modules(install: Install, kind: str, changes: Any, what: str) -> None:
+    install(kind, "taker", declared(kind, **changes))
+    with pytest.raises(UsageError) as caught:
+        plugins.plugins(kind)
+    assert what in caught.value.message
+    assert "taker" in caught.value.message
+    assert f"srbench.{kind}." in caught.value.message
+
+
+def test_two_plug_ins_of_one_name_are_refused(install: Install) -> None:
+    install("methods", "first_one", declared("methods"))
+    install("methods", "second_one", declared("methods", presets={"other": {}}), "y")
+    with pytest.raises(UsageError, match="'evil' is declared by first_one and second_one"):
         plugins.plugins("methods")
-    plugins.plugins.cache_clear()
+
+
+def test_the_hijacker_of_none_and_saferedir_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(CASES / "method_hijacks_none"))
+    forget()
+    with pytest.raises(UsageError, match=r"preset 'none' is declared by .* and fault_hijack"):
+        plugins.preset("none")
+    forget()
+
+
+def test_what_registers_itself_as_another_method_is_refused(install: Install) -> None:
+    """The metadata that is read says one thing, the decorator another."""
+    source = declared("methods") + (
+        "from srbench.methods import base\n@base.method({**METHOD, 'name': 'none'})\nclass Evil: pass\n"
+    )
+    install("methods", "two_faced", source)
+    with pytest.raises(ForeignError, match="nothing is registered under its name"):
+        plugins.load("methods", "evil")
+    with pytest.raises(ForeignError, match=r"'none' of srbench\.methods\.none: a class of two_faced is"):
+        plugins.load("methods", "none")
+
+
+def test_other_metadata_than_the_file_s_is_refused(install: Install) -> None:
+    source = declared("methods") + (
+        "from srbench.methods import base\n@base.method({**METHOD, 'version': 2})\nclass Evil: pass\n"
+    )
+    install("methods", "changing", source)
+    with pytest.raises(ForeignError, match="what it registers as 'evil' is not what its file declares"):
+        plugins.load("methods", "evil")
+
+
+def test_an_entry_point_for_a_file_of_srbench_changes_nothing(install: Install, tmp_path: Path) -> None:
+    install("methods", "unused", declared("methods"))
+    for entry in tmp_path.glob("*.dist-info/entry_points.txt"):
+        entry.write_text("[srbench.methods]\nx = srbench.methods.none\ny = srbench.methods.base\n")
+    forget()
+    assert plugins.plugins("methods")["none"].module == "srbench.methods.none"
+    assert len(plugins.left_out()) == 1  # base declares nothing
+
+
+def test_an_annotated_assignment_is_read(install: Install) -> None:
+    install("methods", "typed", "from typing import Any\n" + declared("methods").replace("METHOD =", "METHOD: dict[str, Any] ="))
+    assert plugins.preset("evil") == ("evil", {})
+
+
+def test_a_byte_order_mark_is_read(install: Install) -> None:
+    install("methods", "marked", b"\xef\xbb\xbf" + declared("methods").encode())
+    assert plugins.preset("evil") == ("evil", {})
+
+
+# --- broken ones ------------------------------------------------------------------------------------------------------
+
+SOURCES = {
+    "no Python": ("METHOD = {", "not Python"),
+    "NUL": ("METHOD = {}\0", "not Python"),
+    "not UTF-8": (b"METHOD = {'name': '\xff'}", "not Python"),
+    "deep": ("METHOD = " + "[" * 5000 + "]" * 5000, "not Python"),
+    "empty": ("", "no METHOD in it"),
+    "a call": ("METHOD = dict(name='evil')", "not a literal"),
+    "a name": ("N = 'evil'\nMETHOD = {'name': N}", "not a literal"),
+    "unhashable": ("METHOD = {[]: 1}", "not a literal"),
+    "a list": ("METHOD = []", "a list, not a dict"),
+    "nothing": ("METHOD = {}", "key 'name': is missing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", SOURCES)
+def test_a_file_that_cannot_be_read_is_named_and_left_out(install: Install, what: str) -> None:
+    source, message = SOURCES[what]
+    path = install("methods", "broken", source, "evil")
+    (line,) = lines_of("methods")
+    assert message in line
+    assert str(path) in line
+    assert "plug-in 'evil'" in line
+    assert "\n" not in line
+    with pytest.raises(UsageError, match="plug-in 'evil'"):  # asked for, it says why it is not there
+        plugins.preset("evil")
+
+
+KEYS: list[tuple[str, str, Any, str]] = [
+    *((kind, key, ..., "is missing") for kind, (_, meta) in GIVEN.items() for key in meta if key not in ("metrics",)),
+    *((kind, "version", value, "key 'version'") for kind in GIVEN for value in ("1", 1.5, True, None, -1)),
+    *((kind, "name", value, "key 'name'") for kind in GIVEN for value in ("a,b", "a.b", "", " ", 3, "\x1b[31m")),
+    *((kind, "extra", 1, "key 'extra': is not known") for kind in GIVEN),
+    ("methods", "presets", {}, "key 'presets'"), ("methods", "presets", ["evil"], "key 'presets'"),
+    ("methods", "presets", {"evil": 3}, "presets.evil"), ("methods", "presets", {"a,b": {}}, "presets"),
+    ("methods", "kind", "both", "key 'kind'"), ("methods", "families", [], "key 'families'"),
+    ("methods", "families", "*", "key 'families'"), ("methods", "decides", "yes", "key 'decides'"),
+    ("methods", "prepare", "load", "key 'prepare'"), ("methods", "base", {"preset": "uce"}, "base.options"),
+    ("methods", "fitted", {"sd": {"evil": 1}}, "fitted.sd.evil"),
+    ("scorers", "kind", "video", "key 'kind'"), ("scorers", "reads", ["nonsense"], "no field 'nonsense'"),
+    ("scorers", "fields", [], "key 'fields'"),
+    ("scorers", "metrics", {"value": {"field": "other", "better": "higher"}}, "'other'"),
+    ("scorers", "metrics", {"value": {"field": "value", "better": "sideways"}}, "metrics.value.better"),
+    ("scorers", "metrics", {"fsr": {"field": "value", "better": "higher"}}, "'fsr' is a metric of srbench's own"),
+    ("attacks", "needs", "luck", "key 'needs'"), ("attacks", "output", "", "key 'output'"),
+    ("attacks", "better", "sideways", "key 'better'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "key", "value", "message"), KEYS)
+def test_a_wrong_key_is_named_with_its_file(install: Install, kind: str, key: str, value: Any, message: str) -> None:
+    path = install(kind, "wrong", declared(kind, **{key: value}))
+    (line,) = lines_of(kind)
+    assert message in line
+    assert str(path) in line
+    assert "\n" not in line
+    assert "\x1b" not in line
+
+
+def test_a_module_that_is_not_there_is_left_out(install: Install) -> None:
+    install("methods", "gone", declared("methods")).unlink()
+    (line,) = lines_of("methods")
+    assert "module gone cannot be found" in line
+
+
+def test_looking_for_a_module_imports_nothing(install: Install, tmp_path: Path) -> None:
+    package = tmp_path / "outer"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise SystemExit('imported')")
+    (package / "inner.py").write_text(declared("methods"))
+    install("methods", "unused", declared("methods"))
+    for entry in tmp_path.glob("*.dist-info/entry_points.txt"):
+        entry.write_text("[srbench.methods]\nx = outer.inner\n")
+    forget()
+    assert plugins.plugins("methods")["evil"].module == "outer.inner"
+
+
+@pytest.mark.parametrize("statement", ["1 / 0", "raise SystemExit(0)", "import nothing_of_that_name", "raise MemoryError"])
+def test_a_module_that_cannot_be_imported_is_one_error(install: Install, statement: str) -> None:
+    install("methods", "raising", declared("methods") + statement)
+    assert "evil" in plugins.plugins("methods")  # its metadata can be read
+    with pytest.raises(ForeignError, match=r"module raising cannot be imported: \w+.* \(raising, line 2\)") as caught:
+        plugins.load("methods", "evil")
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("part", ["Options", "prepare", "applied"])
+def test_a_class_without_its_parts_is_refused(install: Install, part: str) -> None:
+    parts = {"Options": "class Options(base.Options): pass"}
+    parts |= {name: f"def {name}(*a): pass" for name in ("prepare", "applied")}
+    body = "\n".join(f"    {each}" for name, each in parts.items() if name != part)
+    source = f"from srbench.methods import base\n@base.method(METHOD)\nclass E:\n{body}\n"
+    install("methods", "lacking", declared("methods") + source)
+    with pytest.raises(ForeignError, match=f"'evil' has no {part}"):
+        plugins.load("methods", "evil")
+
+
+def test_a_broken_plug_in_costs_no_command(install: Install, tmp_path: Path) -> None:
+    """`list` shows the others, says in one line what it left out, and ends well."""
+    path = install("methods", "broken", "METHOD = {'name': 'evil'}")
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from srbench.cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path), "list", "methods"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "saferedir" in done.stdout
+    assert done.stderr.strip().splitlines() == [
+        f"left out: plug-in 'x': METHOD in {path}: key 'version': is missing See srbench.catalog.contracts."
+    ]

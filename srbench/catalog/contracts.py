@@ -1,0 +1,139 @@
+"""What a plug-in's metadata has to say: read from its file, checked before its module is imported, errors name file and key."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from srbench.errors import UsageError, did_you_mean
+
+TAKEN = frozenset({
+    "added_ms", "asr", "asr_injection", "asr_poisoning", "asr_rewording", "asr_synonym", "asr_typos", "content_kept", "csdr",
+    "csdr_floor", "detections", "fsr", "fsr_unseen", "over_refusal", "post", "pre", "retain_accuracy", "style_kept",
+})
+"""Metrics of srbench's own: a scorer's column may not have such a name."""
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_+-]*$", max_length=64)]
+"""What a command line can name: `--method a,b`, `--set NAME.OPTION=VALUE`."""
+Text = Annotated[str, StringConstraints(min_length=1)]
+Version = Annotated[int, Field(ge=0, strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Raises `ValueError` for a number that is not finite: it could not be part of a key."""
+    for name, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} is {value}")
+    return values
+
+
+Values = Annotated[dict[str, Any], AfterValidator(_plain)]
+"""Option values by name."""
+
+
+class Meta(BaseModel):
+    """What every plug-in says. A key that nobody reads is refused: it is one that was written wrongly."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name
+    version: Version
+    title: Text
+
+
+class Base(BaseModel):
+    """The checkpoint that a weight method begins from."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    preset: Name
+    options: Values
+
+
+class MethodMeta(Meta):
+    """`METHOD`."""
+
+    kind: Literal["inference", "weight"]
+    paper: str
+    families: list[str] = Field(min_length=1)
+    presets: dict[Name, Values] = Field(min_length=1)
+    decides: Flag
+    reads_concept: Flag
+    prepare: Literal["make"] | None = None
+    fitted: dict[str, dict[str, dict[str, Values]]] = Field(default_factory=dict)
+    """Backbone family -> preset -> kind of concept -> option values."""
+    preset_families: dict[Name, list[str]] = Field(default_factory=dict)
+    base: Base | None = None
+
+
+class Column(BaseModel):
+    """A metric of a scorer's own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    field: Text
+    better: Literal["higher", "lower"]
+
+
+class ScorerMeta(Meta):
+    """`SCORER`."""
+
+    kind: Literal["image", "pair", "set"]
+    reads: list[str]
+    """Fields of a row."""
+    fields: list[Text] = Field(min_length=1)
+    families: list[str]
+    metrics: dict[Name, Column] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _known(self) -> ScorerMeta:
+        from srbench.catalog.specs import Row
+
+        taken = sorted(TAKEN & self.metrics.keys())
+        if taken:
+            raise ValueError(f"metrics: '{taken[0]}' is a metric of srbench's own")
+        unknown = [name for name in self.reads if name not in Row.model_fields]
+        if unknown:
+            raise ValueError(f"reads: a row has no field '{unknown[0]}'")
+        undeclared = [each.field for each in self.metrics.values() if self.kind != "set" and each.field not in self.fields]
+        if undeclared:
+            raise ValueError(f"metrics: '{undeclared[0]}' is not one of its fields")
+        return self
+
+
+class AttackMeta(Meta):
+    """`ATTACK`."""
+
+    paper: str
+    needs: Literal["text_encoder", "defended pipeline"]
+    output: Literal["prompt", "embedding"]
+    objective: Text
+    better: Literal["higher", "lower"]
+    gradient: list[str] = Field(default_factory=list)
+    budgets: dict[str, Values] = Field(default_factory=dict)
+    embedding: str = ""
+    reads_pairs: Flag = False
+
+
+CONTRACTS: dict[str, type[Meta]] = {"methods": MethodMeta, "scorers": ScorerMeta, "attacks": AttackMeta}
+
+
+def check(kind: str, meta: Any, where: str) -> dict[str, Any]:
+    """The metadata as it stands in the file. Raises `UsageError` naming the file and the first key that is wrong.
+
+    kind: `methods`, `scorers` or `attacks`. where: variable and file, for messages.
+    """
+    model = CONTRACTS[kind]
+    if not isinstance(meta, dict):
+        raise UsageError(f"{where}: a {type(meta).__name__}, not a dict", "See srbench.catalog.contracts.")
+    try:
+        model.model_validate(meta)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        hint = did_you_mean(key, model.model_fields) if first["type"] == "extra_forbidden" else "See srbench.catalog.contracts."
+        said = {"missing": "is missing", "extra_forbidden": "is not known"}.get(first["type"], first["msg"])
+        raise UsageError(f"{where}: key '{key}': {said}" if key else f"{where}: {said}", hint) from error
+    return dict(meta)
