@@ -19,6 +19,7 @@ from srbench.catalog import load
 from srbench.cli.main import say
 from srbench.engine.runs import newest
 from srbench.errors import MissingError, UsageError, did_you_mean
+from srbench.outputs import CURVE, check_file
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -316,9 +317,11 @@ def _rates(curve: Curve) -> dict[str, Any]:
 def _curve(asked: Asked, option: str) -> None:
     """What a swept option trades, as a picture."""
     from srbench.analysis.swept import swept
-    from srbench.report.curve import draw
+    from srbench.report.curve import draw, form_of
 
     assert asked.out is not None  # see `_check`
+    form_of(asked.out)
+    check_file(asked.out, CURVE)
     found = swept(_cells(asked), option)
     draw(found, option, asked.out)
     values = sorted({point.said for line in found for point in line.points})

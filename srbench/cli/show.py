@@ -22,6 +22,7 @@ from srbench.engine.rejudge import rows_of
 from srbench.engine.runs import read_run, run_files
 from srbench.engine.store import CHUNK, Store
 from srbench.errors import MissingError, SrbenchError, UsageError
+from srbench.outputs import SHEET, check_file
 from srbench.report.sheet import Strip, of_rows, of_run, write
 
 MAX_SIDE = 64
@@ -170,6 +171,8 @@ def _trace(console: Console, run: dict[str, Any], record: dict[str, Any]) -> Non
 
 def show(what: str, folder: Path, sheet: Path | None = None) -> int:
     """Print every image that `what` names, several methods on one row below each other; or draw them on one sheet."""
+    if sheet is not None:
+        check_file(sheet, SHEET)
     store = Store.peek(folder / "store", say)
     if sheet is not None and (folder / "runs" / what / "run.json").is_file():
         return write_sheet(folder, what, store, sheet)

@@ -11,6 +11,7 @@ from srbench.catalog import load
 from srbench.cli.main import say
 from srbench.engine.runs import newest
 from srbench.errors import MissingError, UsageError, did_you_mean
+from srbench.outputs import check_results, write_into
 from srbench.tables.spec import POCKET, TableSpec, published
 from srbench.tables.write import ENDINGS, laid_out, write
 
@@ -25,6 +26,8 @@ def tables(names: Sequence[str], format: str | None, pocket: bool, folder: Path 
     if format is not None and format not in ENDINGS:
         raise UsageError(f"there is no format '{format}'", did_you_mean(format, ENDINGS))
     chosen = _chosen(names)
+    if folder is not None:
+        check_results(folder, "-o")
     if not results.is_dir():
         say(f"{results}: not a results folder; nothing is taken as measured")
     cells = newest(results, say)
@@ -47,14 +50,11 @@ def _chosen(names: Sequence[str]) -> list[TableSpec]:
 def _write_all(
     chosen: Sequence[TableSpec], cells: Sequence[ResultCell], formats: Sequence[str], pocket: bool, folder: Path
 ) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for table in chosen:
-            for name in formats:
-                path = folder / f"{table.name}{'-' + POCKET if pocket else ''}.{ENDINGS[name]}"
-                path.write_text(write([table], cells, name, pocket), encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot be written ({error.strerror})", "Give another folder.") from error
+    contents = {
+        f"{table.name}{'-' + POCKET if pocket else ''}.{ENDINGS[name]}": write([table], cells, name, pocket).encode()
+        for table in chosen for name in formats
+    }
+    write_into(folder, contents, "srbench tables", "-o")
     what = "pocket editions" if pocket else "tables"
     say(f"{len(chosen)} {what} as {', '.join(formats)} in {folder}")
 
