@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from srbench.backbones import choose
 from srbench.backbones.loader import open_backbone
 from srbench.catalog import load, plugins
-from srbench.cli.main import say
+from srbench.cli.console import say
 from srbench.cli.progress import telling
 from srbench.errors import UsageError, did_you_mean
 

@@ -12,7 +12,7 @@ from srbench.backbones.checkpoint import Passport
 from srbench.backbones.choose import chosen
 from srbench.backbones.loader import open_backbone
 from srbench.catalog import load, screen
-from srbench.cli.main import say
+from srbench.cli.console import say
 from srbench.cli.progress import telling
 from srbench.engine.erase import CHECKPOINT, make
 from srbench.engine.prepare import is_weight, job_of, weight_presets

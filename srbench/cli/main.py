@@ -67,8 +67,7 @@ def guarded(command: Callable[..., int | None]) -> Callable[..., None]:
 def _ended(command: str, error: BaseException, debug: bool) -> int:
     """Say how a command ended; returns its exit code. 1 is left for cells that failed."""
     if isinstance(error, KeyboardInterrupt) or signals.heard():
-        say(f"interrupted; go on with: {shlex.join(['srbench', *sys.argv[1:]])}")
-        return INTERRUPTED
+        return INTERRUPTED  # said by `main`
     if debug:
         traceback.print_exception(error)
     if isinstance(error, SrbenchError):
@@ -126,6 +125,8 @@ def _checked(command: str, values: dict[str, Any]) -> dict[str, Any]:
         for each in value if isinstance(value, list) else [value]:
             if isinstance(each, str | Path):
                 _check_text(name, str(each))
+            if isinstance(each, Path) and str(each).startswith("="):
+                raise UsageError(f"'{each}' begins with '='", "After a short option a blank stands: -o FILE")
     return {name: _at_home(name, value) for name, value in values.items()}
 
 
@@ -499,12 +500,14 @@ def main() -> None:
         code = 0
     except BaseException as error:  # noqa: BLE001 - also an interrupt before the command has begun
         code = _ended("srbench", error, "--debug" in sys.argv)
+    if code == INTERRUPTED:
+        say(f"interrupted; go on with: {shlex.join(['srbench', *sys.argv[1:]])}")
     signals.leave()
     sys.exit(code)
 
 
-_UsageError, _ClickException = typer.BadParameter.__mro__[1:3]
-"""Of the copy of click that typer comes with, or of click itself: typer's releases differ."""
+_CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
+"""click's exception for what cannot be parsed: of click itself, or of the copy that later releases of typer have."""
 
 
 def _run() -> int:
@@ -513,14 +516,11 @@ def _run() -> int:
         if not given or (given.startswith("--") and given.endswith("=") and not given.startswith("--set=")):
             raise UsageError(f"{given.removesuffix('=') or 'an argument'} is empty", "Give a value, or leave it out.")
     try:
-        code = app(standalone_mode=False)
+        return int(app(standalone_mode=False) or 0)
     except typer.Abort as error:
         raise KeyboardInterrupt from error
-    except _ClickException as error:
+    except _CLICK_ERROR as error:
         return _unparsed(error)
-    if code == INTERRUPTED and signals.heard():
-        pass  # said by the command
-    return int(code or 0)
 
 
 def _unparsed(error: Any) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from srbench.cli.main import say
+from srbench.cli.console import say
 from srbench.errors import UsageError
 from srbench.outputs import REPORT, check_file, write_file
 from srbench.report.build import Asked, encoded, gathered, page

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from srbench.catalog import load, plugins
 from srbench.cli.compare import print_cells
-from srbench.cli.main import say
+from srbench.cli.console import say
 from srbench.cli.progress import reporter
 from srbench.engine.layouts import ScoreRequest
 from srbench.engine.settings import check

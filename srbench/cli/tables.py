@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from srbench.analysis.results import ResultCell
 from srbench.catalog import load
-from srbench.cli.main import say
+from srbench.cli import console
+from srbench.cli.console import say
 from srbench.engine.runs import newest
 from srbench.errors import MissingError, UsageError, did_you_mean
+from srbench.files import calm
 from srbench.outputs import check_results, write_into
 from srbench.tables.spec import POCKET, TableSpec, published
 from srbench.tables.write import ENDINGS, laid_out, write
@@ -34,7 +35,7 @@ def tables(names: Sequence[str], format: str | None, pocket: bool, folder: Path 
     if folder is not None:
         _write_all(chosen, cells, (format,) if format else tuple(ENDINGS), pocket, folder)
     elif format is not None:
-        sys.stdout.write(write(chosen, cells, format, pocket))
+        console.write_document(write(chosen, cells, format, pocket), format)
     else:
         _print(chosen, cells, pocket)
     return 0
@@ -51,7 +52,7 @@ def _write_all(
     chosen: Sequence[TableSpec], cells: Sequence[ResultCell], formats: Sequence[str], pocket: bool, folder: Path
 ) -> None:
     contents = {
-        f"{table.name}{'-' + POCKET if pocket else ''}.{ENDINGS[name]}": write([table], cells, name, pocket).encode()
+        f"{table.name}{'-' + POCKET if pocket else ''}.{ENDINGS[name]}": calm(write([table], cells, name, pocket)).encode()
         for table in chosen for name in formats
     }
     write_into(folder, contents, "srbench tables", "-o")
@@ -60,9 +61,8 @@ def _write_all(
 
 
 def _print(chosen: Sequence[TableSpec], cells: Sequence[ResultCell], pocket: bool) -> None:
-    from rich.console import Console
-
     from srbench.tables.terminal import render
 
-    console = Console()
-    Console(width=console.width if console.is_terminal else WIDTH).print(render(laid_out(chosen, cells, pocket)))
+    there = console.console()
+    wide = console.console(there.width if there.is_terminal else WIDTH)
+    wide.print(console.calmed(render(laid_out(chosen, cells, pocket))))

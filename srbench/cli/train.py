@@ -14,7 +14,7 @@ from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import ConceptSpec
 from srbench.cli.attack import options
-from srbench.cli.main import say
+from srbench.cli.console import say
 from srbench.cli.progress import telling
 from srbench.engine.devices import device_of, dtype_of
 from srbench.errors import UsageError, did_you_mean

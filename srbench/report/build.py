@@ -27,6 +27,7 @@ from srbench.engine.rejudge import stored_cells
 from srbench.engine.runs import Identity, identity
 from srbench.engine.store import Store
 from srbench.errors import MissingError, SrbenchError, UsageError
+from srbench.files import calm
 from srbench.report import examples, words
 from srbench.report.answers import KEPT, TESTED, TESTS, Answer, Wall, answers, failure_of
 from srbench.report.embed import Album
@@ -432,5 +433,5 @@ def sparkline(values: Sequence[float], width: int = 120, height: int = 28) -> st
 
 
 def encoded(html: str) -> bytes:
-    """UTF-8; half a surrogate pair, which a damaged prompt may hold, becomes a question mark."""
-    return html.encode("utf-8", "replace")
+    """UTF-8; half a surrogate pair, which a damaged prompt may hold, and what would act on a page are written out."""
+    return calm(html).encode()
