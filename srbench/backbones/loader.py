@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,8 +37,8 @@ def fetched(hub_id: str, revision: str | None, name: str) -> Path:
     try:
         return Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
     except (LocalEntryNotFoundError, OSError) as error:
-        pinned = f" --revision {revision}" if revision else ""
-        fetch = f"Fetch it: hf download {hub_id}{pinned}"
+        pinned = ["--revision", revision] if revision else []
+        fetch = f"Fetch it: {shlex.join(['hf', 'download', hub_id, *pinned])}"
         raise MissingError(f"backbone '{name}' is not on this machine ({hub_id})", fetch) from error
 
 

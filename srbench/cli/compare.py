@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -167,7 +168,7 @@ def _cells(asked: Asked) -> list[ResultCell]:
     else:
         cells = newest(asked.folder, say)
     if not cells:
-        command = f"srbench run --method none,saferedir --suite igmu,mma --out {asked.folder}"
+        command = f"srbench run --method none,saferedir --suite igmu,mma --out {shlex.quote(str(asked.folder))}"
         raise MissingError(f"{asked.folder}: no results yet", command)
     for what, names in asked.sides():
         _check_names(cells, what, names)
@@ -203,7 +204,8 @@ def _check(asked: Asked) -> None:
         raise UsageError(f"there is no format '{asked.format}'", did_you_mean(asked.format, formats.FORMATS))
     if not asked.folder.is_dir():
         hint = "Give the folder that `srbench run --out` wrote to."
-        more = f" Two methods come behind it: srbench compare results/ {asked.folder} ..." if asked.names else ""
+        first = shlex.quote(str(asked.folder))
+        more = f" Two methods come behind it: srbench compare results/ {first} ..." if asked.names else ""
         raise UsageError(f"{asked.folder}: not a results folder", hint + more)
     if len(asked.names) not in (0, 2):
         raise UsageError(f"{len(asked.names)} names: expected two, or none", "Example: srbench compare results/ none saferedir")

@@ -229,6 +229,10 @@ def run(
         keep_images=keep_images, prompts=prompts, accept_prompts=accept_prompts, categories=words(category),
         reference=reference, compile=compile, gpus=gpus, sweep=sweep,
     )
+    if sheet is not None:
+        from srbench.outputs import SHEET, check_file
+
+        check_file(sheet, SHEET)
     if dry_run:
         return room.dry_run(asked, json)
     code = room.run(asked, json)

@@ -18,6 +18,7 @@ from srbench.engine.memory import DEFAULT_BATCH
 from srbench.engine.plan import Cell, RunRequest, plan
 from srbench.engine.store import Store
 from srbench.errors import UsageError, did_you_mean
+from srbench.outputs import check_results
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ def run(asked: Asked, as_json: bool) -> int:
     """Plan, carry out, print. The exit code says whether everything asked for exists."""
     from srbench.engine.run import execute
 
+    check_results(asked.out)
     request, backbone, how = resolve(asked)
     store = Store(request.out / "store", say)
     with telling("making ready") as tell:

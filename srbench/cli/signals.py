@@ -6,8 +6,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -37,19 +35,6 @@ def leave() -> None:
     for number in _numbers():
         if signal.getsignal(number) is _hear:
             signal.signal(number, _end)
-
-
-@contextmanager
-def held_back() -> Iterator[None]:
-    """Ctrl-C waits until the block ends. A process that is started inside never hears it: its parent ends it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _numbers() -> list[signal.Signals]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -210,9 +211,10 @@ def prepared(
         method, on = "none", method
     needs = plugins.plugins("attacks")[request.name].meta["needs"]
     if needs == "text_encoder" and method != "none":
+        run = ("srbench", "run", "--method", method, "--prompts", str(request.out))
         raise UsageError(
             f"{request.name} reads the text encoder alone and never sees {method}",
-            f"Leave --method out, and run the prompts against it: srbench run --method {method} --prompts {request.out}",
+            f"Leave --method out, and run the prompts against it: {shlex.join(run)}",
         )
     check_on(on)
     known = [name for name in (method, on) if name in plugins.presets()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,7 +42,8 @@ def score_runs(folder: Path, scorers: Sequence[str], settings: Sequence[str], st
         load.named("scorer", name, plugins.plugins("scorers"))
     runs = [(data, [_again(entry) for entry in found]) for data, found in local_cells(folder, reporter.line)]
     if not runs:
-        raise MissingError(f"{folder}: no runs", f"srbench run --out {folder}; or --as LAYOUT for pictures made elsewhere.")
+        hint = f"{shlex.join(['srbench', 'run', '--out', str(folder)])}; or --as LAYOUT for pictures made elsewhere."
+        raise MissingError(f"{folder}: no runs", hint)
     scoring = Scoring(store)
     scoring.open(scorers, settings)
     if not scoring.scorers:

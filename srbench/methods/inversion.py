@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,7 +237,8 @@ def _card(path: Path) -> dict[str, Any]:
 def command(backbone: BackboneInfo, concept: ConceptSpec) -> str:
     """How to make one."""
     images = "" if backbone.scenes else " --images FOLDER"
-    return f"srbench train concept-inversion --backbone {backbone.name} --concept {concept.name}{images}"
+    asked = ("--backbone", backbone.name, "--concept", concept.name)
+    return f"srbench train concept-inversion {shlex.join(asked)}{images}"
 
 
 def load(backbone: BackboneInfo, concept: ConceptSpec, given: str | None) -> Inversion:

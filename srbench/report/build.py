@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -125,7 +126,8 @@ def gathered(folder: Path, asked: Asked, warn: Warn) -> Gathered:
         raise UsageError(f"{folder}: not a results folder", "Give the folder that `srbench run --out` wrote to.")
     found = sources(folder, warn)
     if not found:
-        raise MissingError(f"{folder}: no results yet", f"srbench run --method none,saferedir --suite igmu,mma --out {folder}")
+        command = f"srbench run --method none,saferedir --suite igmu,mma --out {shlex.quote(str(folder))}"
+        raise MissingError(f"{folder}: no results yet", command)
     found = only(found if asked.suites else usual(found, warn), asked.methods, asked.suites, asked.concepts)
     found = [source for source in found if not (asked.defaults and source.cell.variant)]
     by_identity = {identity(source.cell): source for source in found}
