@@ -14,6 +14,7 @@ def main() -> None:
         from srbench.cli.main import main as command
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
+        exec("")  # see `signals.leave`
         sys.exit(130)
     command()
 

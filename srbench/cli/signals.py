@@ -32,6 +32,7 @@ def heard() -> bool:
 
 def leave() -> None:
     """The command is over: from now on a signal ends the process without a word."""
+    exec("")  # CPython ends a process by SIGINT where an interrupt has passed through an `exec`; another one clears that
     for number in _numbers():
         if signal.getsignal(number) is _hear:
             signal.signal(number, _end)
