@@ -50,7 +50,7 @@ def cells() -> list[ResultCell]:
 
 def cell_of(data: dict[str, Any]) -> ResultCell:
     known = set(ResultCell.__dataclass_fields__)
-    counts = dict.fromkeys(("n_loaded", "n_excluded", "n_sampled", "n_scored"), 4)
+    counts = {"n_loaded": 4, "n_excluded": 0, "n_run": 4, "n_scored": 4, "n_failed": 0, "source": "local"}
     return ResultCell(**{name: value for name, value in {**counts, **data}.items() if name in known})
 
 
@@ -227,7 +227,8 @@ def test_the_home_folder_is_known_in_every_path(tmp_path: Path) -> None:
     done = call("report", str(ROOT / "results"), "--out=~/x.html", "--images", "0", "--suite", "igmu", HOME=str(home))
     assert done.returncode == 0  # our own report is written again
     for arguments in (
-        ("run", "--prompts=~/a.csv"), ("score", "m=~/pictures", "--as", "flat", "--prompts=~/a.csv", "--protocol", "pocket-church"),
+        ("run", "--prompts=~/a.csv"),
+        ("score", "m=~/pictures", "--as", "flat", "--prompts=~/a.csv", "--protocol", "pocket-church"),
         ("run", "--method", "saferedir", "--suite", "igmu", "--set", "saferedir.redirector=~/r", "--dry-run"),
     ):
         told = call(*arguments, f"--out={tmp_path}/out", HOME=str(home)).stderr.decode()
