@@ -321,7 +321,7 @@ def _check_place(folder: Path, path: Path, option: str) -> None:
     """Raises `UsageError` where `folder` cannot be made, or nothing can be written into it; leaves no trace."""
     there = next(each for each in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(each))
     if not there.is_dir():
-        raise UsageError(f"{path}: {there} is no folder", f"Choose another {option}.")
+        raise UsageError(f"{path}: cannot write here ({there} is no folder)", f"Choose another {option}.")
     with _told(path, option), tempfile.TemporaryFile(dir=there):
         pass
 
