@@ -17,6 +17,8 @@ from srbench.errors import UsageError
 
 MAX_DEPTH = 100
 """Levels of nesting that a JSON file may have; none that srbench or the libraries write has ten."""
+NAME_KEPT = 120
+"""Bytes of a file's name that its temporary name has: with host and process it stays below the 255 that most disks take."""
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-z_-]+)-(?P<pid>\d+)-(?P<token>[0-9a-f]{8})\.tmp", re.DOTALL)
 _OLD_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.tmp", re.DOTALL)
 _HOST = re.sub(r"[^0-9a-z_-]", "-", socket.gethostname().lower())[:32] or "host"
@@ -29,8 +31,10 @@ def temporary_for(path: Path) -> Path:
     """A new name beside `path` for what is not whole yet.
 
     Host and process do not tell two writers apart: containers that share a folder may share both. The random part does.
+    A name that is nearly as long as names may be is cut short.
     """
-    return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    name = path.name.encode(errors="surrogateescape")[:NAME_KEPT].decode(errors="ignore")
+    return path.with_name(f".{name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 def is_temporary(path: Path) -> bool:
@@ -205,6 +209,15 @@ def printable(text: str) -> str:
     For every name and text that comes from a file and goes to a terminal or into a message.
     """
     return "".join(each if each.isprintable() else _escaped(each) for each in text)
+
+
+ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+"""Controls, marks that turn the direction of text, line ends that are none of ours, and what no codec takes."""
+
+
+def calm(text: str) -> str:
+    """`text` of several lines with characters that would act on a terminal or a page written out: for whole documents."""
+    return ACTING.sub(lambda found: _escaped(found[0]), text)
 
 
 def _escaped(character: str) -> str:

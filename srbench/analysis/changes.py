@@ -43,7 +43,7 @@ def _table(found: Comparison, width: int, plain: bool) -> Table:
     table = ruled(plain)
     table.add_column("metric", no_wrap=True)
     for side in (found.a, found.b):
-        table.add_column(name_of(side.cell), justify="right", max_width=names, overflow="fold")
+        table.add_column(Text(name_of(side.cell)), justify="right", max_width=names, overflow="fold")
     table.add_column("difference", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for change in found.changes:

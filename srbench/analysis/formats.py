@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from html import escape
+from html import escape as html_escape
+from typing import Any
 
 from srbench.analysis.results import (
     ARROWS,
@@ -25,6 +27,7 @@ from srbench.analysis.results import (
 )
 from srbench.analysis.robustness import OWN, Matrix
 from srbench.errors import UsageError, did_you_mean
+from srbench.files import calm, printable
 
 Notes = Mapping[str, str]
 MEASURED = (
@@ -49,8 +52,24 @@ def as_csv(cells: Sequence[ResultCell], notes: Notes | None = None, sort: str | 
     text = io.StringIO()
     writer = csv.DictWriter(text, [*IDENTITY, "source", *COUNTS, *MEASURED], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows(map(csv_fields, lines))
     return text.getvalue()
+
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How a text begins that spreadsheets take for a formula."""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?%?")
+
+
+def csv_fields(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record whose texts a spreadsheet shows as they are, and does not carry out; numbers stay what they are."""
+    return {name: csv_text(value) if isinstance(value, str) else value for name, value in record.items()}
+
+
+def csv_text(text: str) -> str:
+    """A text of a CSV field, on one line. A `'` stands before one that would be taken for a formula."""
+    risky = text.lstrip(" ").startswith(FORMULA) and not _NUMBER.fullmatch(text)
+    return ("'" if risky else "") + printable(text)
 
 
 def _ordered(cells: Sequence[ResultCell], sort: str | None) -> Sequence[ResultCell]:
@@ -121,9 +140,13 @@ def _in_brackets(bounds: Sequence[str]) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """Text on one line that Markdown, also inside a table, shows as it is."""
-    escaped = "".join(f"\\{mark}" if mark in "|*_`<>" else mark for mark in text)
-    return " ".join(escaped.split())
+    """Text on one line that Markdown, also inside a table, shows as it is: no markup, no link, no picture, no HTML."""
+    line = printable(" ".join(text.split()))
+    escaped = "".join(f"\\{mark}" if mark in "\\|*_`<>" else mark for mark in line)
+    return _LINK.sub("&#93;", _ENTITY.sub("&amp;", escaped))
+
+
+_LINK, _ENTITY = re.compile(r"\](?=[(\[:])"), re.compile(r"&(?=#?\w+;)")
 
 
 # --- LaTeX ------------------------------------------------------------------------------------------------------------
@@ -167,7 +190,7 @@ def _latex_board(board: Board) -> str:
 
 def _latex_row(board: Board, cell: ResultCell, reasons: list[str]) -> str:
     values = [_latex_value(board, cell, name, reasons) for name in board.metrics]
-    return " & ".join([latex_text(name_of(cell)), *values, latex_text(coverage(cell))]) + r" \\"
+    return " & ".join([latex_first(name_of(cell)), *values, latex_text(coverage(cell))]) + r" \\"
 
 
 def _latex_value(board: Board, cell: ResultCell, name: str, reasons: list[str]) -> str:
@@ -201,10 +224,20 @@ def latex_stacked(value: str, small: str, align: str = "r") -> str:
 
 def latex_text(text: str) -> str:
     """Text on one line that LaTeX shows as it is."""
-    return "".join(_LATEX.get(mark, mark) for mark in " ".join(text.split()))
+    return "".join(_LATEX.get(mark, mark) for mark in printable(" ".join(text.split())))
+
+
+def latex_first(text: str) -> str:
+    """The same for the first field of a line: after the end of the one before it `[` and `*` would be read as an option."""
+    return ("{}" if text.lstrip().startswith(("[", "*")) else "") + latex_text(text)
 
 
 # --- HTML -------------------------------------------------------------------------------------------------------------
+
+
+def escape(text: str) -> str:
+    """Text that HTML shows as it is."""
+    return html_escape(calm(text))
 
 
 STYLE = """body { font: 14px/1.45 system-ui, sans-serif; margin: 1.5rem; color-scheme: light dark }

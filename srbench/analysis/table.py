@@ -153,7 +153,7 @@ def render_costs(found: Sequence[Cost], plain: bool = False) -> RenderableType:
         table.add_column(name, justify="right", no_wrap=name not in ("prepare s", "added ms an image"))
     for cost in found:
         made, peak = _plain(cost.prepare_seconds, ".1f"), _plain(cost.peak_mb, ",.0f")
-        table.add_row(cost.method, made, _added(cost), _plain(cost.parameters, ",d"), peak, str(cost.cells))
+        table.add_row(Text(cost.method), made, _added(cost), _plain(cost.parameters, ",d"), peak, str(cost.cells))
     notes = (
         "prepare: making the checkpoint and what the method learns or reads, on the machine that made it",
         "added: beside 'none' on the same checkpoint, mean over the cells, with the least and the most",
@@ -189,7 +189,7 @@ def _lines(methods: Sequence[str], columns: Mapping[str, Sequence[Text]], width:
         for name in block:
             table.add_column(columns[name][0], justify="right", no_wrap=True)
         for index, method in enumerate(methods, 1):
-            table.add_row(method, *(columns[name][index] for name in block))
+            table.add_row(Text(method), *(columns[name][index] for name in block))
         yield table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ def fetched(hub_id: str, revision: str | None, name: str) -> Path:
 
 
 def _fetch(hub_id: str, revision: str | None) -> str:
-    return f"Fetch it: hf download {hub_id}" + (f" --revision {revision}" if revision else "")
+    return f"Fetch it: {shlex.join(['hf', 'download', hub_id, *(['--revision', revision] if revision else [])])}"
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def command(spec: BaselineSpec) -> str:
     inner = "/".join(part for part in (spec.subfolder, spec.file) if part)
     only = f" {shlex.quote(inner)}" if spec.file else f" --include {shlex.quote(inner + '/*')}" if inner else ""
     revision = f" --revision {shlex.quote(spec.revision)}" if spec.revision else ""
-    return f"hf download {spec.source}{only}{revision}"
+    return f"hf download {shlex.quote(spec.source)}{only}{revision}"
 
 
 def download_path(spec: BaselineSpec) -> Path:

@@ -3,6 +3,7 @@ from a folder in the hub's format."""
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -92,11 +93,12 @@ def _of_backbone(spec: BackboneSpec) -> Path:
         folders.anatomy(found, folders.family_of(found), weights=False)
         return found
     except (LocalEntryNotFoundError, OSError, folders.HalfHere) as error:
-        pinned = f" --revision {spec.revision}" if spec.revision else ""
+        pinned = f" --revision {shlex.quote(spec.revision)}" if spec.revision else ""
+        source = shlex.quote(spec.source)
         only = " ".join(f"--include '*{suffix}'" for suffix in CONFIG_SUFFIXES)
         raise MissingError(
             f"the configuration of '{spec.name}' is not on this machine ({spec.source})",
-            f"Fetch it (a few MB): hf download {spec.source}{pinned} {only}; or name a folder: --backbone FILE{MARK}FOLDER",
+            f"Fetch it (a few MB): hf download {source}{pinned} {only}; or name a folder: --backbone FILE{MARK}FOLDER",
         ) from error
 
 

@@ -242,8 +242,8 @@ def command(suite: SuiteSpec, file: SourceFile) -> str:
     if file.url:
         return f"curl -fL --create-dirs -o {shlex.quote(str(download_path(suite, file)))} {shlex.quote(file.url)}"
     only = f" {shlex.quote(file.file)}" if file.file else ""
-    revision = f" --revision {file.revision}" if file.revision else ""
-    return f"hf download --repo-type dataset {file.hub}{only}{revision}"
+    revision = f" --revision {shlex.quote(file.revision)}" if file.revision else ""
+    return f"hf download --repo-type dataset {shlex.quote(file.hub)}{only}{revision}"
 
 
 def download_path(suite: SuiteSpec, file: SourceFile) -> Path:

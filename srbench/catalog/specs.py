@@ -5,15 +5,84 @@ Unknown keys are errors. Which field is part of a result's identity and which is
 
 from __future__ import annotations
 
+import re
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
+from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Better = Literal["higher", "lower"]
 UNVERIFIED = "unverified"
 """Stands for a hash or a number that nobody computed."""
 ANY = "any"
 """Stands for every family or concept."""
+
+
+# --- what may stand in a path or a command that is made of a spec -------------------------------------------------------
+# Specs are read from the working directory, too: from one that somebody else has made, srbench must make no path that leaves
+# its folder, and print no command that does more than fetch one file.
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+_REVISION = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*", re.ASCII)
+_COMMAND = re.compile(r"(srbench|python -m srbench[\w.]*) [\w ./,:=@+-]+", re.ASCII)
+
+
+def _hub_id(text: str) -> str:
+    if text and (not _HUB_ID.fullmatch(text) or ".." in text):
+        raise ValueError("no id of the hub: expected OWNER/NAME")
+    return text
+
+
+def _revision(text: str | None) -> str | None:
+    if text and (not _REVISION.fullmatch(text) or ".." in text):
+        raise ValueError("no revision: expected a commit, branch or tag")
+    return text
+
+
+def _inner(text: str) -> str:
+    """A path inside a folder, or nothing."""
+    parts = PurePosixPath(text).parts
+    if text and (text.startswith(("/", "-", "~")) or ".." in parts or "\\" in text or not text.isprintable()):
+        raise ValueError("no path inside its source: write it without '..', and not as an absolute one")
+    return text
+
+
+def _url(text: str) -> str:
+    if not text:
+        return text
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise ValueError("no URL") from error
+    last = unquote(parts.path).rsplit("/", 1)[-1]
+    plain = text.isascii() and text.isprintable() and " " not in text
+    if parts.scheme != "https" or not parts.hostname or parts.username or not plain:
+        raise ValueError("no URL that is fetched: expected https://HOST/PATH")
+    if last in (".", "..") or not last.isprintable():
+        raise ValueError("no URL of a file: its path ends in no name")
+    return text
+
+
+def _made_by(text: str) -> str:
+    if text and not _COMMAND.fullmatch(text):
+        raise ValueError("no command of srbench: expected `srbench ...`, without quotes and signs of the shell")
+    return text
+
+
+def _name(text: str) -> str:
+    """A name that is part of paths."""
+    if not text or "/" in text or text in (".", ".."):
+        raise ValueError("no name: expected letters, digits and - _ .")
+    return text
+
+
+HubId = Annotated[str, AfterValidator(_hub_id)]
+Revision = Annotated[str | None, AfterValidator(_revision)]
+InnerPath = Annotated[str, AfterValidator(_inner)]
+Url = Annotated[str, AfterValidator(_url)]
+Command = Annotated[str, AfterValidator(_made_by)]
+PathName = Annotated[str, AfterValidator(_name)]
 
 
 class Spec(BaseModel):
@@ -132,10 +201,10 @@ class BackboneSpec(Spec):
 class SourceFile(Spec):
     """One file of prompts that srbench does not ship: where it comes from, and what its columns hold."""
 
-    hub: str = ""
+    hub: HubId = ""
     """Dataset of the Hugging Face hub."""
-    revision: str | None = None
-    url: str = ""
+    revision: Revision = None
+    url: Url = ""
     """Of the file itself."""
     file: str = ""
     """Its path inside the dataset, or below the folder where a download is kept. Empty for a dataset's only data file.
@@ -146,7 +215,7 @@ class SourceFile(Spec):
     """Of all its rows; empty where a column says it."""
     task: str = ""
     """Key in a JSON file of the form {task: {category: [prompts]}}."""
-    made_by: str = ""
+    made_by: Command = ""
     """The command that makes it, where nobody publishes it."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Row field -> its column, where that goes by another name than `prompts.COLUMNS` knows."""
@@ -157,6 +226,8 @@ class SourceFile(Spec):
             raise ValueError("give hub or url, not both")
         if not self.hub and not self.file:
             raise ValueError("a file is missing")
+        if self.hub or self.url:  # else it is the user's own, which may lie anywhere
+            _inner(self.file)
         return self
 
 
@@ -167,7 +238,7 @@ class Edition(Spec):
     """`any` for every family."""
     concept: str
     """`any` for every concept."""
-    file: str = ""
+    file: InnerPath = ""
     """Path inside the suite's data folder."""
     sha256: str = UNVERIFIED
     """Of the file; `unverified` where it was never computed."""
@@ -200,7 +271,7 @@ class Edition(Spec):
 class SuiteSpec(Spec):
     """A set of prompts with its judges and metrics."""
 
-    name: str
+    name: PathName
     title: str
     source: str
     licence: str
@@ -289,17 +360,17 @@ class RowFile(Spec):
 class BaselineSpec(Spec):
     """A published or home-made checkpoint laid over a backbone."""
 
-    name: str
+    name: PathName
     title: str
     kind: Literal["pipeline", "unet", "text_encoder", "lora"]
     family: str
     concept: str
     source: str
     """A hub id, a URL of one file, or a path."""
-    revision: str | None = None
-    subfolder: str = ""
+    revision: Revision = None
+    subfolder: InnerPath = ""
     """Folder inside the source that holds the checkpoint; empty for the source itself."""
-    file: str = ""
+    file: InnerPath = ""
     """File inside the source (and its subfolder); empty where the checkpoint is a folder, or the source is the file."""
     sha256: str
     """Of the file, or over the folder; `unverified` where it was never computed."""
@@ -309,3 +380,12 @@ class BaselineSpec(Spec):
     hyperparameters: dict[str, str | int | float | bool] = Field(default_factory=dict)
     published: dict[str, float] = Field(default_factory=dict)
     deviations: str = ""
+
+    @field_validator("source")
+    @classmethod
+    def _fetchable(cls, source: str) -> str:
+        if "://" in source:
+            _url(source)
+        if not source or not source.isprintable() or source.startswith("-"):
+            raise ValueError("no source: expected a hub id, a URL or a path")
+        return source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 from srbench.backbones import choose
 from srbench.backbones.loader import open_backbone
 from srbench.catalog import load, plugins, prompts
-from srbench.cli.main import say
+from srbench.cli.console import say
 from srbench.cli.progress import telling
 from srbench.engine.settings import check_seed, shown, validated
 from srbench.errors import OK, SOME_FAILED, UsageError, did_you_mean
@@ -66,6 +67,7 @@ def attack(asked: Asked) -> int:
     (concept,) = load.concepts_of(spec, [asked.concept])
     room.refuse_sensitive(spec, concept)
     cls, device = plugins.load("attacks", asked.name), device_of(asked.device)
+    room.check_out(asked.name, asked.out)
     own = [setting for setting in asked.settings if "." not in setting.partition("=")[0]]
     fixed = {"seed": asked.seed} | ({"device": device} if "device" in cls.Settings.model_fields else {})
     request = room.AttackRequest(
@@ -97,4 +99,5 @@ def _report(asked: Asked, meta: dict[str, Any], found: Any) -> None:
         say(f"{len(found.found)} embeddings: {asked.out.with_suffix('.safetensors')}; what they are: {asked.out}")
         return
     say(f"{len(found.found)} prompts, mean similarity to their targets {mean:.3f}: {asked.out}")
-    say(f"run them: srbench run --backbone {asked.backbone} --concept {asked.concept} --prompts {asked.out}")
+    run = ("srbench", "run", "--backbone", asked.backbone, "--concept", asked.concept, "--prompts", str(asked.out))
+    say(f"run them: {shlex.join(run)}")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,9 +15,11 @@ from srbench.analysis.results import ResultCell, name_of
 from srbench.analysis.robustness import from_attack
 from srbench.analysis.sensitivity import Curve, curves
 from srbench.catalog import load
-from srbench.cli.main import say
+from srbench.cli import console
+from srbench.cli.console import say
 from srbench.engine.runs import newest
 from srbench.errors import MissingError, UsageError, did_you_mean
+from srbench.outputs import CURVE, check_file
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH, WIDE = 100, 160
 """Characters of a line where nobody says: of tables in a pipe, and of rates by threshold."""
-ASCII = str.maketrans({"★": "*", "↑": "^", "↓": "v", "×": "x", "·": ",", "–": "-", "≈": "~", "±": "~", "─": "-", "╌": "-"})
-"""For a terminal or file that takes no other characters."""
 
 
 @dataclass(frozen=True)
@@ -73,39 +72,26 @@ class Asked:
 
 def width_of(plain: bool, wide: int = PIPE_WIDTH) -> tuple[int, bool]:
     """Characters of a line, and whether to write plain text: asked for, or because no terminal reads it."""
-    from rich.console import Console
-
-    console = Console()
-    known = console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
-    return (console.width if known else wide), plain or not console.is_terminal
+    there = console.console()
+    known = there.is_terminal or os.environ.get("COLUMNS", "").isdigit()
+    return (there.width if known else wide), plain or not there.is_terminal
 
 
 def show(made: RenderableType, width: int, plain: bool) -> None:
-    """Print on stdout; plain: without escapes, and in ASCII where stdout takes nothing else."""
-    from rich.console import Console
-
+    """Print on stdout; plain: without escapes, and without blanks at the ends of lines."""
     if not plain:
-        Console(width=width).print(made)
+        console.console(width).print(console.calmed(made))
         return
-    console = Console(width=width, force_terminal=False, color_system=None)
-    with console.capture() as captured:
-        console.print(made)
-    text = "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())  # cells are filled with blanks
-    sys.stdout.write(text if _takes(text) else text.translate(ASCII).encode("ascii", "replace").decode())
-
-
-def _takes(text: str) -> bool:
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+    there = console.console(width, plain=True)
+    with there.capture() as captured:
+        there.print(console.calmed(made))
+    console.write("".join(f"{line.rstrip()}\n" for line in captured.get().split("\n")[:-1]))  # cells are filled with blanks
 
 
 def print_cells(cells: Sequence[ResultCell], format: str | None, sort: str | None = None, plain: bool = False) -> None:
     """Tables on a terminal or as text, or one of the formats, on stdout."""
     if format is not None:
-        sys.stdout.write(formats.write(cells, format, sort=sort).rstrip("\n") + "\n")
+        console.write_document(formats.write(cells, format, sort=sort).rstrip("\n") + "\n", format)
         return
     from srbench.analysis.table import render
 
@@ -117,7 +103,7 @@ def print_costs(cells: Sequence[ResultCell], as_json: bool, plain: bool = False)
     """What the methods cost, as a table or as JSON on stdout."""
     found = costs(cells)
     if as_json:
-        print(json.dumps({"costs": [asdict(cost) for cost in found]}, indent=2, allow_nan=False))
+        console.write_json({"costs": [asdict(cost) for cost in found]})
         return
     from srbench.analysis.table import render_costs
 
@@ -136,9 +122,9 @@ def print_matrices(cells: Sequence[ResultCell], format: str | None, plain: bool 
     if not found:
         raise MissingError("no result has attack or forget rows", "Run a suite such as mma.")
     if format == "json":
-        print(json.dumps({"attacks": [to_dict(matrix) for matrix in found]}, indent=2, allow_nan=False))
+        console.write_json({"attacks": [to_dict(matrix) for matrix in found]})
     elif format == "md":
-        sys.stdout.write(formats.matrices_markdown(found))
+        console.write_document(formats.matrices_markdown(found), "md")
     else:
         width, plain = width_of(plain)
         show(render_matrices(found, width, plain), width, plain)
@@ -182,7 +168,7 @@ def _cells(asked: Asked) -> list[ResultCell]:
     else:
         cells = newest(asked.folder, say)
     if not cells:
-        command = f"srbench run --method none,saferedir --suite igmu,mma --out {asked.folder}"
+        command = f"srbench run --method none,saferedir --suite igmu,mma --out {shlex.quote(str(asked.folder))}"
         raise MissingError(f"{asked.folder}: no results yet", command)
     for what, names in asked.sides():
         _check_names(cells, what, names)
@@ -218,7 +204,8 @@ def _check(asked: Asked) -> None:
         raise UsageError(f"there is no format '{asked.format}'", did_you_mean(asked.format, formats.FORMATS))
     if not asked.folder.is_dir():
         hint = "Give the folder that `srbench run --out` wrote to."
-        more = f" Two methods come behind it: srbench compare results/ {asked.folder} ..." if asked.names else ""
+        first = shlex.quote(str(asked.folder))
+        more = f" Two methods come behind it: srbench compare results/ {first} ..." if asked.names else ""
         raise UsageError(f"{asked.folder}: not a results folder", hint + more)
     if len(asked.names) not in (0, 2):
         raise UsageError(f"{len(asked.names)} names: expected two, or none", "Example: srbench compare results/ none saferedir")
@@ -259,7 +246,7 @@ def _versus(asked: Asked) -> None:
     cells, reader = [cell for cell in _cells(asked) if _named(cell, asked)], Reader(asked.folder, say)
     found = pairs(*(side(name, cells, reader, asked.chosen) for name in asked.names))
     if asked.format == "json":
-        print(json.dumps({"comparisons": [to_dict(each) for each in comparisons(found)]}, indent=2, allow_nan=False))
+        console.write_json({"comparisons": [to_dict(each) for each in comparisons(found)]})
     elif asked.format is not None:
         print_cells(with_differences(_both(found), found), asked.format, asked.sort)
     else:
@@ -299,7 +286,7 @@ def _sensitivity(asked: Asked) -> None:
     if not found:
         raise MissingError(f"{asked.folder}: no stored run fits", "Leave some of --method, --suite and --concept out.")
     if asked.format == "json":
-        print(json.dumps({"sensitivity": [_rates(curve) for curve in found]}, indent=2, allow_nan=False))
+        console.write_json({"sensitivity": [_rates(curve) for curve in found]})
         return
     width, plain = width_of(asked.plain, WIDE)
     show(render_sensitivity(found, width, plain), width, plain)
@@ -316,9 +303,11 @@ def _rates(curve: Curve) -> dict[str, Any]:
 def _curve(asked: Asked, option: str) -> None:
     """What a swept option trades, as a picture."""
     from srbench.analysis.swept import swept
-    from srbench.report.curve import draw
+    from srbench.report.curve import draw, form_of
 
     assert asked.out is not None  # see `_check`
+    form_of(asked.out)
+    check_file(asked.out, CURVE)
     found = swept(_cells(asked), option)
     draw(found, option, asked.out)
     values = sorted({point.said for line in found for point in line.points})

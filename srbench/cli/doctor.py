@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from srbench.catalog import load, plugins, sources
 from srbench.catalog.specs import BackboneSpec, BaselineSpec, Edition, SuiteSpec
+from srbench.cli import console
 from srbench.engine import machine
 from srbench.engine.pictures import read
 from srbench.engine.settings import check as check_settings
@@ -334,7 +335,8 @@ def doctor(asked: Asked, out: Path, known: Path | None, as_json: bool) -> int:
         ok, detail = _verdict(check)
         report[name] = {"ok": ok, "needed": name in checks.needed, "detail": detail}
         if not as_json:
-            print(f"{'ok ' if ok else 'BAD' if name in checks.needed else '-  '}  {name}: {detail}", flush=True)
+            console.line(f"{'ok ' if ok else 'BAD' if name in checks.needed else '-  '}  {name}: {detail}")
+            sys.stdout.flush()
     if as_json:
-        print(json.dumps(report, indent=2))
+        console.write_json(report)
     return MISSING if any(each["needed"] and not each["ok"] for each in report.values()) else OK

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 from srbench.backbones import places
 from srbench.catalog import load, plugins, sources
 from srbench.catalog.specs import Edition, SuiteSpec
+from srbench.cli import console
 from srbench.errors import UsageError, did_you_mean
 
 Entries = dict[str, str]
@@ -79,13 +79,13 @@ def show(kind: str | None, as_json: bool) -> int:
         raise UsageError(f"there is no kind '{kind}'", did_you_mean(kind, KINDS))
     found = {name: KINDS[name]() for name in ([kind] if kind else KINDS)}
     if as_json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        console.write_json(found)
         return 0
     for name, entries in found.items():
-        print(name)
+        console.line(name)
         width = max(map(len, entries), default=0)
         for entry, title in entries.items():
-            print(f"  {entry:<{width}}  {title}")
+            console.line(f"  {entry:<{width}}  {title}")
         if not entries:
-            print("  (none yet)")
+            console.line("  (none yet)")
     return 0

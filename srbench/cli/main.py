@@ -6,13 +6,17 @@ import functools
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from srbench.errors import INTERRUPTED, SrbenchError, UsageError
+import srbench
+from srbench.cli import console, signals
+from srbench.cli.console import say
+from srbench.errors import INTERRUPTED, SOME_FAILED, USAGE, SrbenchError, UsageError
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -29,33 +33,32 @@ Column = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 
-
-def say(text: str) -> None:
-    """One line for people, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+LEAST = {"limit": 1, "batch_size": 1, "per_prompt": 1, "images": 0, "seed": 0}
+"""Option that is a number -> its lowest value."""
+MOST, MOST_SEED = 2**63 - 1, 2**64 - 1
+TRAINED_SEED = 2**63 - 1
+"""`train` and `attack` count on from their seed."""
 
 
 def guarded(command: Callable[..., int | None]) -> Callable[..., None]:
-    """Turn expected errors into one line, a hint and an exit code; `--debug` shows the traceback instead."""
+    """A command whose every end is one line and an exit code; `--debug` shows the traceback, too.
+
+    Its numbers, texts and paths are checked before it begins.
+    """
 
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> None:
+        name = command.__name__.rstrip("_")
         try:
-            code = command(*args, **kwargs) or 0
-        except SrbenchError as error:
-            if kwargs.get("debug"):
-                raise
-            say(f"error: {error.message}")
-            if error.hint:
-                say(f"hint: {error.hint}")
-            code = error.exit_code
-        except KeyboardInterrupt:
-            say(f"interrupted; go on with: {shlex.join(['srbench', *sys.argv[1:]])}")
-            code = INTERRUPTED
+            code = command(*args, **_checked(name, kwargs)) or 0
+            sys.stdout.flush()
+        except typer.Exit:
+            raise
         except BrokenPipeError:
-            # The reader of our output went away (`| head`); nothing is left to say, and the exit must not say it.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            console.silence()  # the reader went away (`| head`)
             code = 0
+        except BaseException as error:  # noqa: BLE001 - whatever a library raises
+            code = _ended(name, error, bool(kwargs.get("debug")))
         _say_left_out()
         raise typer.Exit(code)
 
@@ -67,6 +70,112 @@ def _say_left_out() -> None:
     plugins = sys.modules.get("srbench.catalog.plugins")
     for line in plugins.left_out() if plugins else ():
         say(line)
+
+
+# --- how commands end -------------------------------------------------------------------------------------------------
+
+
+def _ended(command: str, error: BaseException, debug: bool) -> int:
+    """Say how a command ended; returns its exit code. 1 is left for cells that failed."""
+    if isinstance(error, KeyboardInterrupt) or signals.heard():
+        return INTERRUPTED  # said by `main`
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, SrbenchError):
+        say(f"error: {error.message}")
+        if error.hint:
+            say(f"hint: {error.hint}")
+        return USAGE if error.exit_code == SOME_FAILED else error.exit_code
+    say(f"error: {command}: {_reason(error)}{_where(error)}")
+    say(f"hint: {_hint(error)}")
+    return USAGE
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, for errors that nobody foresaw."""
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    if isinstance(error, RecursionError):
+        return "something is nested too deeply"
+    if isinstance(error, SystemExit):
+        return f"a library or plug-in tried to end the process (SystemExit: {error.code})"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}{f': {error.filename}' if error.filename is not None else ''}"
+    first = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}{f': {first[:300]}' if first else ''}"
+
+
+def _where(error: BaseException) -> str:
+    """The innermost step of srbench that was being done."""
+    root = str(Path(srbench.__file__).parent)
+    steps = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(root)]
+    if not steps or steps[-1].filename == __file__:
+        return ""
+    return f" (in {Path(steps[-1].filename).relative_to(root).as_posix()}, {steps[-1].name}, line {steps[-1].lineno})"
+
+
+def _hint(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        return "Mend the space, the rights or the path, then run the same command again; --debug shows where it happened."
+    if isinstance(error, MemoryError):
+        return "Ask for less at once, or free some memory; --debug shows where it happened."
+    return "This is a fault of srbench or of a library: --debug shows where it happened; please report it with the command."
+
+
+# --- what options hold ------------------------------------------------------------------------------------------------
+
+
+def _checked(command: str, values: dict[str, Any]) -> dict[str, Any]:
+    """The options' values, `~` in every path as the home folder.
+
+    Raises `UsageError` for a number out of its range, and for a text or path that is empty or has a NUL byte.
+    """
+    for name, value in values.items():
+        if isinstance(value, int) and name in LEAST:
+            _check_number(command, name, value)
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, str | Path):
+                _check_text(name, str(each))
+            if isinstance(each, Path) and str(each).startswith("="):
+                raise UsageError(f"'{each}' begins with '='", "After a short option a blank stands: -o FILE")
+    return {name: _at_home(name, value) for name, value in values.items()}
+
+
+def _check_text(name: str, text: str) -> None:
+    if not text.strip() or "\0" in text:
+        why = "holds a NUL byte" if text.strip() else "is empty"
+        raise UsageError(f"{_said(name)} {why}", "Give a value, or leave it out.")
+
+
+def _check_number(command: str, name: str, value: int) -> None:
+    most = MOST if name != "seed" else TRAINED_SEED if command in ("train", "attack") else MOST_SEED
+    if value < LEAST[name]:
+        raise UsageError(f"{_said(name)} {value}: expected {LEAST[name]} or more", "Leave it out for the default.")
+    if value > most:
+        raise UsageError(f"{_said(name)} {value}: expected at most {most}", "Leave it out for the default.")
+
+
+def _said(name: str) -> str:
+    return f"--{name.rstrip('_').replace('_', '-')}"
+
+
+def _at_home(name: str, value: Any) -> Any:
+    """Paths, and values of `--set`, with `~` as the home folder: of `--out=~/x` no shell makes one."""
+    if isinstance(value, list):
+        return [_at_home(name, each) for each in value]
+    if isinstance(value, Path):
+        return Path(_expanded(str(value)))
+    if name == "set_" and isinstance(value, str):
+        return _expanded(value)
+    return value
+
+
+def _expanded(text: str) -> str:
+    """A path, or what follows the first `=` of `NAME=PATH`, where it begins with `~`."""
+    name, equals, value = text.partition("=")
+    if equals and value.startswith("~") and not name.startswith("~"):
+        return f"{name}={os.path.expanduser(value)}"
+    return os.path.expanduser(text)
 
 
 def words(text: str | None) -> tuple[str, ...]:
@@ -146,6 +255,10 @@ def run(
         keep_images=keep_images, prompts=prompts, accept_prompts=accept_prompts, categories=words(category),
         reference=reference, compile=compile, gpus=gpus, sweep=sweep, columns=tuple(column or ()),
     )
+    if sheet is not None:
+        from srbench.outputs import SHEET, check_file
+
+        check_file(sheet, SHEET)
     if dry_run:
         return room.dry_run(asked, json)
     code = room.run(asked, json)
@@ -425,5 +538,44 @@ def attack(
 
 
 def main() -> None:
-    """Entry point of the `srbench` command."""
-    app()
+    """The `srbench` command."""
+    console.prepare()
+    try:
+        code = _run()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        console.silence()
+        code = 0
+    except BaseException as error:  # noqa: BLE001 - also an interrupt before the command has begun
+        code = _ended("srbench", error, "--debug" in sys.argv)
+    if code == INTERRUPTED:
+        say(f"interrupted; go on with: {shlex.join(['srbench', *sys.argv[1:]])}")
+    signals.leave()
+    sys.exit(code)
+
+
+_CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
+"""click's exception for what cannot be parsed: of click itself, or of the copy that later releases of typer have."""
+
+
+def _run() -> int:
+    """Parse and carry out; the exit code. What cannot be parsed is one line and a hint, as every other error."""
+    for given in sys.argv[1:]:
+        if not given or (given.startswith("--") and given.endswith("=") and not given.startswith("--set=")):
+            raise UsageError(f"{given.removesuffix('=') or 'an argument'} is empty", "Give a value, or leave it out.")
+    try:
+        return int(app(standalone_mode=False) or 0)
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
+    except _CLICK_ERROR as error:
+        return _unparsed(error)
+
+
+def _unparsed(error: Any) -> int:
+    if len(sys.argv) == 1:
+        error.show()  # the help, where no command is given
+        return USAGE
+    say(f"error: {error.format_message()}")
+    asked = error.ctx.command_path if getattr(error, "ctx", None) else "srbench"
+    say(f"hint: {asked} --help shows what there is.")
+    return USAGE

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from srbench.cli.console import console, say
+from srbench.files import printable
+
 Tell = Callable[[str, int, int, str], None]
 
 PLAIN_EVERY_SECONDS = 10.0
@@ -37,7 +40,7 @@ class Plain:
         self.line(f"{title}: done")
 
     def line(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        say(text)
 
     def end(self) -> None:
         pass
@@ -47,7 +50,6 @@ class Bars:
     """A bar over cells above a bar over images, with images/s and the time left."""
 
     def __init__(self) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         class Speed(TextColumn):
@@ -58,8 +60,8 @@ class Bars:
                 return super().render(task)
 
         self.progress = Progress(
-            TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), Speed("{task.fields[rate]}"),
-            TimeRemainingColumn(), console=Console(stderr=True), transient=True,
+            TextColumn("{task.description:<24}", markup=False), BarColumn(), MofNCompleteColumn(),
+            Speed("{task.fields[rate]}", markup=False), TimeRemainingColumn(), console=console(stderr=True), transient=True,
         )
 
     def begin(self, cells: int, images: int) -> None:
@@ -71,10 +73,10 @@ class Bars:
         self.progress.update(self.image_task, advance=count)
 
     def cell(self, title: str) -> None:
-        self.progress.update(self.cell_task, advance=1, description=f"cells ({title})"[:24])
+        self.progress.update(self.cell_task, advance=1, description=f"cells ({printable(title)})"[:24])
 
     def line(self, text: str) -> None:
-        self.progress.console.print(text, highlight=False, markup=False)
+        self.progress.console.print(printable(text))
 
     def end(self) -> None:
         self.progress.stop()
@@ -86,17 +88,16 @@ def telling(title: str) -> Iterator[Tell]:
     if not sys.stderr.isatty():
         yield _lines(title)
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as bars:
         tasks: dict[str, Any] = {}
 
         def tell(phase: str, done: int, total: int, note: str) -> None:
             if phase not in tasks:
                 tasks[phase] = bars.add_task(phase, total=total)
-            bars.update(tasks[phase], description=f"{title}: {phase} {note}".strip(), completed=done, total=total)
+            bars.update(tasks[phase], description=printable(f"{title}: {phase} {note}".strip()), completed=done, total=total)
 
         yield tell
 
@@ -108,7 +109,7 @@ def _lines(title: str) -> Tell:
         now = time.monotonic()
         if done == total or now - told.get(phase, now - PLAIN_EVERY_SECONDS) >= PLAIN_EVERY_SECONDS:
             told[phase] = now
-            print(f"{title}: {phase} {done}/{total} {note}".rstrip(), file=sys.stderr, flush=True)
+            say(f"{title}: {phase} {done}/{total} {note}".rstrip())
 
     return tell
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,8 @@ from srbench.backbones.choose import chosen
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog.prompts import chosen_columns
 from srbench.catalog.specs import BackboneSpec
-from srbench.cli.main import say
+from srbench.cli import console
+from srbench.cli.console import say
 from srbench.cli.progress import reporter, telling
 from srbench.engine.devices import COMPILE, Runtime, device_of, devices_of, dtype_of, is_cuda
 from srbench.engine.memory import DEFAULT_BATCH
@@ -21,6 +20,7 @@ from srbench.engine.plan import Cell, RunRequest, plan
 from srbench.engine.settings import check_seed
 from srbench.engine.store import Store
 from srbench.errors import UsageError, did_you_mean
+from srbench.outputs import check_results
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,7 @@ def run(asked: Asked, as_json: bool) -> int:
     """Plan, carry out, print. The exit code says whether everything asked for exists."""
     from srbench.engine.run import execute
 
+    check_results(asked.out)
     request, backbone, how = resolve(asked)
     store = Store(request.out / "store", say)
     with telling("making ready") as tell:
@@ -195,13 +196,12 @@ def dry_run(asked: Asked, as_json: bool) -> int:
 
 def _print_plan(summary: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        json.dump(summary, sys.stdout, indent=2)
-        print()
+        console.write_json(summary)
         return
     for entry in summary["cells"]:
         state = "blocked" if entry["blocked"] else f"{entry['images']} images, {entry['cached']} in the store"
-        print(f"{entry['cell']:<40} {state}")
+        console.line(f"{entry['cell']:<40} {state}")
     unknown = "unknown until something was sampled here"
     disk = unknown if summary["disk_mb"] is None else f"{summary['disk_mb']} MB"
     eta = unknown if summary["eta_seconds"] is None else f"{summary['eta_seconds']} s"
-    print(f"{summary['to_sample']} images to sample, {summary['cached']} in the store; disk: {disk}; time: {eta}")
+    console.line(f"{summary['to_sample']} images to sample, {summary['cached']} in the store; disk: {disk}; time: {eta}")

@@ -8,11 +8,12 @@ from pathlib import Path
 from srbench.catalog import load, plugins
 from srbench.catalog.prompts import chosen_columns
 from srbench.cli.compare import print_cells
-from srbench.cli.main import say
+from srbench.cli.console import say
 from srbench.cli.progress import reporter
 from srbench.engine.layouts import ScoreRequest
 from srbench.engine.settings import check
 from srbench.errors import UsageError, did_you_mean
+from srbench.outputs import check_results
 
 
 def score(asked: ScoreRequest, as_json: bool) -> int:
@@ -23,7 +24,11 @@ def score(asked: ScoreRequest, as_json: bool) -> int:
 def named(path: Path) -> tuple[str, Path]:
     """`NAME=FOLDER` where there is no folder of that very name."""
     name, equals, rest = str(path).partition("=")
-    return (name, Path(rest)) if equals and not path.exists() else ("", path)
+    if not equals or path.exists():
+        return "", path
+    if not name or not rest:
+        raise UsageError(f"'{path}': expected NAME=FOLDER", "Write both, without blanks around the '='.")
+    return name, Path(rest)
 
 
 def columns_of(settings: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -38,6 +43,7 @@ def _elsewhere(asked: ScoreRequest, as_json: bool) -> int:
     if asked.per_prompt < 1:
         raise UsageError(f"--per-prompt {asked.per_prompt}: expected 1 or more", "Leave it out for the default.")
     check(asked.settings, plugins.plugins("scorers"))
+    check_results(asked.out)
     done = score_folders(asked, Store(asked.out / "store", say), reporter())
     say(f"run {done.run}: {asked.out}/runs/{done.run}/run.json")
     print_cells(done.cells, "json" if as_json else None)

@@ -9,19 +9,21 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from rich.color import Color
-from rich.console import Console
+from rich.console import RenderableType
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
 from srbench.backbones.loader import locate
 from srbench.catalog import load
-from srbench.cli.main import say
+from srbench.cli import console
+from srbench.cli.console import say
 from srbench.engine.rejudge import rows_of
 from srbench.engine.runs import LOCAL, read_all
 from srbench.engine.store import Store, picture
 from srbench.errors import MissingError, SrbenchError, UsageError
 from srbench.files import kind_of_path
+from srbench.outputs import SHEET, check_file
 from srbench.report.sheet import Strip, of_rows, of_run, write
 from srbench.results.records import redirects
 from srbench.rules import Misfit, finite
@@ -91,6 +93,10 @@ def _row(run: dict[str, Any]) -> tuple[dict[str, Any], str]:
     return row.model_dump(mode="json", exclude_defaults=True), ""
 
 
+def _print(made: RenderableType) -> None:
+    console.console().print(console.calmed(made))
+
+
 def _row_table(run: dict[str, Any], entry: dict[str, Any], role: str, key: str) -> Table:
     cell = run["cell"]
     table = Table.grid(padding=(0, 2))
@@ -151,15 +157,15 @@ def _tokens(backbone: str, prompt: str) -> list[str]:
     return tokenizer.convert_ids_to_tokens(tokenizer(prompt, truncation=True).input_ids)
 
 
-def _trace(console: Console, run: dict[str, Any], record: dict[str, Any]) -> None:
+def _trace(run: dict[str, Any], record: dict[str, Any]) -> None:
     trace = record.get("trace") or {}
     if redirects(trace):
-        console.print(f"unsafe probability per step: {' '.join(f'{p:.2f}' for p in trace['unsafe'])}")
-        console.print(f"redirected steps: {trace['redirected_steps']} of {len(trace['unsafe'])}")
+        _print(f"unsafe probability per step: {' '.join(f'{p:.2f}' for p in trace['unsafe'])}")
+        _print(f"redirected steps: {trace['redirected_steps']} of {len(trace['unsafe'])}")
     else:
         for name, value in trace.items():
             said = f"{value:g}" if isinstance(value, float) else value
-            console.print(f"{name.replace('_', ' ')}: {said}")
+            _print(f"{name.replace('_', ' ')}: {said}")
     if not redirects(trace) or not trace.get("mask"):
         return
     tokens = _tokens(run["cell"].backbone, record.get("prompt", ""))
@@ -168,11 +174,13 @@ def _trace(console: Console, run: dict[str, Any], record: dict[str, Any]) -> Non
         table.add_column(column, justify="left" if column == "token" else "right")
     for token, mask, alpha in zip(tokens, trace["mask"], trace["alpha"], strict=False):
         table.add_row(token.removesuffix("</w>"), f"{mask:.2f}", f"{alpha:.2f}")
-    console.print(table)
+    _print(table)
 
 
 def show(what: str, folder: Path, sheet: Path | None = None) -> int:
     """Print every image that `what` names, several methods on one row below each other; or draw them on one sheet."""
+    if sheet is not None:
+        check_file(sheet, SHEET)
     store = Store.peek(folder / "store", say)
     if sheet is not None and "/" not in what and kind_of_path(folder / "runs" / what / LOCAL) != "nothing":
         return write_sheet(folder, what, store, sheet)
@@ -183,19 +191,18 @@ def show(what: str, folder: Path, sheet: Path | None = None) -> int:
     if not found:
         hint = "Give a row's id, six or more letters of an image key, or a PNG; with --sheet also a run."
         raise MissingError(f"nothing in {folder} is named '{what}'", hint)
-    console = Console()
     for run, entry, role, key in found:
         record = store.images.get(key)
         try:
-            console.print(half_blocks(store.pixels(key)))
+            _print(half_blocks(store.pixels(key)))
         except SrbenchError as error:
             there = key in store.images and not store.dropped(key)
-            console.print(f"({error.message if there else _where(store, key)})", markup=False)
-        console.print(_row_table(run, entry, role, key))
-        console.print(_scores(store, key))
+            _print(f"({error.message if there else _where(store, key)})")
+        _print(_row_table(run, entry, role, key))
+        _print(_scores(store, key))
         if record is not None:
-            _trace(console, run, record)
-        console.print()
+            _trace(run, record)
+        console.write("\n")
     return 0
 
 

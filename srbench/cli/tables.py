@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from srbench.analysis.results import ResultCell
 from srbench.catalog import load
-from srbench.cli.main import say
+from srbench.cli import console
+from srbench.cli.console import say
 from srbench.engine.runs import newest
 from srbench.errors import MissingError, UsageError, did_you_mean
+from srbench.files import calm
+from srbench.outputs import check_results, write_into
 from srbench.tables.spec import POCKET, TableSpec, published
 from srbench.tables.write import ENDINGS, laid_out, write
 
@@ -25,13 +27,15 @@ def tables(names: Sequence[str], format: str | None, pocket: bool, folder: Path 
     if format is not None and format not in ENDINGS:
         raise UsageError(f"there is no format '{format}'", did_you_mean(format, ENDINGS))
     chosen = _chosen(names)
+    if folder is not None:
+        check_results(folder, "-o")
     if not results.is_dir():
         say(f"{results}: not a results folder; nothing is taken as measured")
     cells = newest(results, say)
     if folder is not None:
         _write_all(chosen, cells, (format,) if format else tuple(ENDINGS), pocket, folder)
     elif format is not None:
-        sys.stdout.write(write(chosen, cells, format, pocket))
+        console.write_document(write(chosen, cells, format, pocket), format)
     else:
         _print(chosen, cells, pocket)
     return 0
@@ -47,22 +51,18 @@ def _chosen(names: Sequence[str]) -> list[TableSpec]:
 def _write_all(
     chosen: Sequence[TableSpec], cells: Sequence[ResultCell], formats: Sequence[str], pocket: bool, folder: Path
 ) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for table in chosen:
-            for name in formats:
-                path = folder / f"{table.name}{'-' + POCKET if pocket else ''}.{ENDINGS[name]}"
-                path.write_text(write([table], cells, name, pocket), encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot be written ({error.strerror})", "Give another folder.") from error
+    contents = {
+        f"{table.name}{'-' + POCKET if pocket else ''}.{ENDINGS[name]}": calm(write([table], cells, name, pocket)).encode()
+        for table in chosen for name in formats
+    }
+    write_into(folder, contents, "srbench tables", "-o")
     what = "pocket editions" if pocket else "tables"
     say(f"{len(chosen)} {what} as {', '.join(formats)} in {folder}")
 
 
 def _print(chosen: Sequence[TableSpec], cells: Sequence[ResultCell], pocket: bool) -> None:
-    from rich.console import Console
-
     from srbench.tables.terminal import render
 
-    console = Console()
-    Console(width=console.width if console.is_terminal else WIDTH).print(render(laid_out(chosen, cells, pocket)))
+    there = console.console()
+    wide = console.console(there.width if there.is_terminal else WIDTH)
+    wide.print(console.calmed(render(laid_out(chosen, cells, pocket))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load, plugins, prompts
 from srbench.catalog.specs import ConceptSpec
 from srbench.cli.attack import options
-from srbench.cli.main import say
+from srbench.cli.console import say
 from srbench.cli.progress import telling
 from srbench.engine.devices import device_of, dtype_of
 from srbench.engine.settings import check_seed
 from srbench.errors import UsageError, did_you_mean
+from srbench.outputs import check_folder
 
 REDIRECTOR, INVERSION = "saferedir", "concept-inversion"
 TRAINED = (REDIRECTOR, INVERSION)
@@ -55,13 +57,26 @@ def train(asked: Asked) -> int:
     concepts = load.concepts_of(spec, dict.fromkeys(asked.concepts))
     if len(concepts) > 1 and (asked.method == INVERSION or asked.on != "none"):
         raise UsageError(f"{asked.method}: several concepts at once do not go with this", "Give one --concept.")
+    title = "+".join(concept.name for concept in concepts)
+    folder = asked.out or Path("redirectors" if asked.method == REDIRECTOR else "inversions") / spec.name / title
+    _check_out(asked.method, folder)
     device = device_of(asked.device)
     # An inversion is learned through the denoiser: in fp32 whatever the device.
     backbone = open_backbone(spec, dtype_of(asked.dtype, device) if asked.method == REDIRECTOR else "fp32", device)
-    title = "+".join(concept.name for concept in concepts)
-    folder = asked.out or Path("redirectors" if asked.method == REDIRECTOR else "inversions") / spec.name / title
     work = _redirector if asked.method == REDIRECTOR else _inversion
     return work(asked, backbone, concepts, folder)
+
+
+def _check_out(method: str, folder: Path) -> None:
+    """Raises `UsageError` where the folder holds something else, before any work."""
+    if method == INVERSION:
+        from srbench.methods.inversion import INVERSION as KIND
+    else:
+        from srbench.methods.saferedir.partial import check
+        from srbench.methods.saferedir.train import REDIRECTOR as KIND
+
+        check(folder)
+    check_folder(folder, KIND)
 
 
 def _info(asked: Asked, backbone: Backbone, concept: ConceptSpec, tell: Any) -> tuple[Any, AbstractContextManager[None]]:
@@ -109,7 +124,7 @@ def _redirector(asked: Asked, backbone: Backbone, concepts: list[ConceptSpec], f
         say(f"{len(used['prompts'])} prompts were used; rows of a suite: {train} to train, {held} to choose the best state")
     for name, value in card["held_out"].items():
         say(f"{name}: {value}")
-    say(f"written: {folder}; use it with --set {REDIRECTOR}.redirector={folder}")
+    say(f"written: {folder}; use it with {shlex.join(['--set', f'{REDIRECTOR}.redirector={folder}'])}")
     return 0
 
 
@@ -130,5 +145,5 @@ def _inversion(asked: Asked, backbone: Backbone, concepts: list[ConceptSpec], fo
         with under:
             card = room.make(info, concept, images, chosen, folder, (spec.recipe.height, spec.recipe.width), tell)
     say(f"loss: {card['curve'][0]} -> {card['curve'][-1]} in {card['seconds']} s on {card['images']} images")
-    say(f"written: {folder}; use it with --set sld-max+ci.inversion={folder}")
+    say(f"written: {folder}; use it with {shlex.join(['--set', f'sld-max+ci.inversion={folder}'])}")
     return 0

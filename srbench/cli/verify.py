@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from srbench.cli.compare import show, width_of
-from srbench.cli.main import say
+from srbench.cli.console import say
 from srbench.cli.progress import telling
 from srbench.errors import OK, SOME_FAILED, UsageError
 from srbench.results.verify import Line, Report

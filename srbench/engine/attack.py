@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save
 
 from srbench.attacks.base import Adversarial, Defence, Progress, Victim, wanted
@@ -30,8 +32,9 @@ from srbench.engine.prepare import UNTOUCHED, Checkpoints, MethodOnConcept, OnCo
 from srbench.engine.settings import check
 from srbench.errors import CellError, ForeignError, SrbenchError, UsageError
 from srbench.faults import contained
-from srbench.files import kind_of_path, parse_json, read_bytes, write_atomic
+from srbench.files import kind_of_path, parse_json, read_bytes, read_json
 from srbench.methods.base import Tell, quiet
+from srbench.outputs import CARD_LIMIT, OutputFile, check_file, write_file
 from srbench.rules import COUNT, LIST, NUMBER, TEXT, list_of, or_null
 from srbench.rules import check as check_form
 
@@ -237,9 +240,10 @@ def prepared(
         method, on = "none", method
     needs = plugins.plugins("attacks")[request.name].meta["needs"]
     if needs == "text_encoder" and method != "none":
+        run = ("srbench", "run", "--method", method, "--prompts", str(request.out))
         raise UsageError(
             f"{request.name} reads the text encoder alone and never sees {method}",
-            f"Leave --method out, and run the prompts against it: srbench run --method {method} --prompts {request.out}",
+            f"Leave --method out, and run the prompts against it: {shlex.join(run)}",
         )
     check_on(on)
     known = [name for name in (method, on) if name in plugins.presets()]
@@ -300,7 +304,7 @@ def search(
     Raises `UsageError` where `FILE.part` belongs to another search, the file cannot be written, or the attack failed on all.
     """
     said = identity(request, made, rows, source)
-    part = Part(request.out.with_name(request.out.name + ".part"), digest(said))
+    part = Part(part_of(request.out), digest(said))
     done = part.read(len(rows))
     resumed = len(done)
     if resumed < len(rows):
@@ -367,6 +371,7 @@ class Part:
         """What is finished; a torn last line is not. Raises `UsageError` where the file belongs to another search."""
         if kind_of_path(self.path) == "nothing":
             return []
+        check_file(self.path, PART)
         lines = read_bytes(self.path, "Choose another --out.").split(b"\n")[:-1]  # what follows the last line end is torn
         again = "Remove it, and the search begins anew."
         head: dict[str, Any] = {}
@@ -388,14 +393,10 @@ class Part:
     def begin(self, done: Sequence[Result]) -> None:
         """Write head and finished lines anew, without a torn one."""
         lines = [canonical({"search": self.search}), *map(_line, done)]
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.path, "".join(f"{line}\n" for line in lines).encode())
-        except OSError as error:
-            raise UsageError(f"{self.path}: cannot be written ({error.strerror})", "Choose another --out.") from error
+        write_file(self.path, "".join(f"{line}\n" for line in lines).encode(), PART)
 
     def add(self, found: Result) -> None:
-        """Keep one more. Raises `UsageError` where the disk is full."""
+        """Keep one more. Raises `UsageError` where the disk is full; what was kept before stays."""
         try:
             with self.path.open("ab") as file:
                 file.write(f"{_line(found)}\n".encode())
@@ -438,6 +439,68 @@ def _entry(entry: Mapping[str, Any]) -> Result:
 
 # --- the file ---------------------------------------------------------------------------------------------------------------
 
+MAKER, EMBEDDING = "srbench attack", "embedding"
+_SEARCH = re.compile(r"[0-9a-f]{64}")
+
+
+def _is_search(found: Any) -> bool:
+    return isinstance(found, dict) and isinstance(found.get("search"), str) and bool(_SEARCH.fullmatch(found["search"]))
+
+
+def _content(path: Path) -> Any:
+    return read_json(path, limit=CARD_LIMIT)
+
+
+def _is_rows(path: Path) -> bool:
+    """Whether a JSON file says which attack wrote it, in the words that `write` uses."""
+    found = _content(path)
+    meta = found.get("meta") if isinstance(found, dict) else None
+    return isinstance(meta, dict) and _is_search(meta) and "attack" in meta
+
+
+def _is_vectors(path: Path) -> bool:
+    """Whether a file of embeddings has our mark, or the attack's file beside it names it: earlier versions set no mark."""
+    with safe_open(path, "pt") as file:
+        if (file.metadata() or {}).get("made_by") == MAKER:
+            return True
+        names = set(file.keys())
+    rows = path.with_suffix(".json")
+    said = _content(rows) if _is_rows(rows) else {}
+    entries = said.get("results", []) if said.get("meta", {}).get("embeddings") == path.name else []
+    return bool(names) and names == {entry["id"] for entry in entries}
+
+
+def _is_part(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = json.loads(file.readline(CARD_LIMIT) or b"null")
+    return isinstance(head, dict) and set(head) == {"search"}
+
+
+ROWS = OutputFile(MAKER, "--out", is_own=_is_rows)
+VECTORS = OutputFile(MAKER, "--out", is_own=_is_vectors)
+PART = OutputFile(MAKER, "--out", is_own=_is_part)
+
+
+def _beside(out: Path) -> Path:
+    """Where the embeddings lie."""
+    return out.with_suffix(".safetensors")
+
+
+def part_of(out: Path) -> Path:
+    """What an interrupted search keeps."""
+    return out.with_name(f"{out.name}.part")
+
+
+def check_out(name: str, out: Path) -> None:
+    """Raises `UsageError` unless all that the attack writes can be written without harm. Ask before the search."""
+    embedding = plugins.plugins("attacks")[name].meta["output"] == EMBEDDING
+    if embedding and _beside(out) == out:
+        raise UsageError(f"{out}: the embeddings themselves go there", "Give --out a name that ends in .json.")
+    check_file(out, ROWS)
+    check_file(part_of(out), PART)
+    if embedding:
+        check_file(_beside(out), VECTORS)
+
 
 def write(request: AttackRequest, said: dict[str, Scalar], rows: Sequence[Row], found: Sequence[Adversarial]) -> None:
     """The row file of an attack that finds prompts; of one that finds embeddings a safetensors file and what they are.
@@ -451,14 +514,11 @@ def write(request: AttackRequest, said: dict[str, Scalar], rows: Sequence[Row], 
         "objectives": " ".join(f"{each.objective:.6g}" for each in found),
         "histories": "; ".join(" ".join(f"{value:.4g}" for value in each.history) for each in found),
     }
-    try:
-        if said["output"] == "embedding":
-            _write_embeddings(request.out, meta, made, found)
-        else:
-            plain = [_plain(row, request) for row in rows] if request.plain else []
-            write_atomic(request.out, rendered(RowFile(meta=meta, rows=(*made, *plain))).encode())
-    except OSError as error:
-        raise UsageError(f"{request.out}: cannot be written ({error.strerror})", "Choose another --out.") from error
+    if said["output"] == EMBEDDING:
+        _write_embeddings(request.out, meta, made, found)
+    else:
+        plain = [_plain(row, request) for row in rows] if request.plain else []
+        write_file(request.out, rendered(RowFile(meta=meta, rows=(*made, *plain))).encode(), ROWS)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -496,8 +556,8 @@ def rendered(file: RowFile) -> str:
 def _write_embeddings(out: Path, meta: Mapping[str, Scalar], rows: Sequence[Row], found: Sequence[Adversarial]) -> None:
     """`FILE` says what they are, and has no `rows`: it cannot be run as prompts. The embeddings lie beside it."""
     tensors = {row.id: each.embedding.contiguous() for row, each in zip(rows, found, strict=True) if each.embedding is not None}
-    beside = out.with_suffix(".safetensors")
-    write_atomic(beside, save(tensors))
+    beside = _beside(out)
+    write_file(beside, save(tensors, {"made_by": MAKER}), VECTORS)
     entries = [row.model_dump(mode="json", exclude_defaults=True, exclude={"prompt"}) | {"nearest": row.prompt} for row in rows]
     data = {"meta": {**meta, "embeddings": beside.name}, "results": entries}
-    write_atomic(out, (json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_file(out, (json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(), ROWS)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
+import secrets
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,21 @@ from srbench.errors import ForeignError, UsageError
 from srbench.faults import contained, module_of, plain
 from srbench.files import write_atomic
 from srbench.methods.base import Edit, Look, Tell, blind
+from srbench.outputs import OutputFolder, check_folder, own_card, read_marker, written_folder
+
+IDENTITY = ("key_version", "backbone_sha256", "method", "version", "options", "concept_sha256", "base")
+"""Keys of a card whose digest is its `key`."""
+
+
+def _proved(folder: Path) -> dict[str, str]:
+    """Files of a checkpoint that has no marker, by its card: the card's own key shows that it was not written by hand."""
+    card, sha = own_card(folder)
+    if card["key"] != digest({name: card[name] for name in IDENTITY}):
+        return {}
+    return {**card["files"], CARD: sha}
+
+
+CHECKPOINT = OutputFolder("srbench erase", card=CARD, earlier=_proved)
 
 
 @dataclass(frozen=True)
@@ -69,35 +84,43 @@ def made(job: Job, backbone: Backbone, concept: ConceptSpec, folder: Path, tell:
     if found is not None:
         return found
     path, _ = _place(job, backbone, folder)
-    shutil.rmtree(path, ignore_errors=True)  # without a whole card it is what a killed process left
-    make(job, backbone, concept, path, folder, tell)
+    _set_aside(path, tell)
+    make(job, backbone, concept, path, folder, tell, first_wins=True)
     return path
 
 
+def _set_aside(path: Path, tell: Tell) -> None:
+    """Out of the way with a folder of the store that is no whole checkpoint and that its marker does not prove to be ours."""
+    if os.path.lexists(path) and read_marker(path, CHECKPOINT.command) is None:
+        aside = path.with_name(f"damaged-{secrets.token_hex(4)}-{path.name}")
+        os.rename(path, aside)
+        tell(f"damaged, kept as {aside.name}", 1, 1, "")
+
+
+def no_pictures() -> Mapping[str, bytes]:
+    """For a method that nobody watches."""
+    return {}
+
+
 def make(
-    job: Job, backbone: Backbone, concept: ConceptSpec, target: Path, folder: Path, tell: Tell, look: Look = blind
+    job: Job, backbone: Backbone, concept: ConceptSpec, target: Path, folder: Path, tell: Tell, look: Look = blind,
+    pictures: Callable[[], Mapping[str, bytes]] = no_pictures, first_wins: bool = False,
 ) -> dict[str, Any]:
     """Run the method and write its checkpoint to `target`; returns the card. A base is kept below `folder`.
 
-    It is whole or not there: files are written beside it and renamed, the card last. Raises `UsageError` where `target`
-    holds something else.
+    It is whole or not there: the card comes last. pictures: files that are to lie beside the weights, asked for when the
+    method has ended. first_wins: as for `written_folder`. Raises `UsageError` where `target` holds something else, before the
+    method begins.
     """
-    if target.exists() and not is_home_made(target) and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target}: holds something that is not a checkpoint of srbench", "Choose another --out.")
+    check_folder(target, CHECKPOINT)
     began = time.perf_counter()
     plain = backbone if backbone.dtype == "fp32" else replace(backbone, dtype="fp32")
     edit = _edited(job, plain, concept, folder, tell, look)
     seconds = time.perf_counter() - began
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=".erasing-", dir=target.parent))
-    fresh.chmod(0o755)
-    try:
-        card = _write(job, plain, edit, seconds, fresh)
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(fresh, target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    return card
+    with written_folder(target, CHECKPOINT, first_wins) as fresh:
+        for name, data in pictures().items():
+            write_atomic(fresh / name, data)
+        return _write(job, plain, edit, seconds, fresh)
 
 
 def _edited(job: Job, backbone: Backbone, concept: ConceptSpec, folder: Path, tell: Tell, look: Look) -> Edit:

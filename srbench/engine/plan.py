@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -204,9 +205,10 @@ def _check_encoder(suite: SuiteSpec, found: sources.Found, backbone: Backbone) -
     """Refuse adversarial rows that were made against another text encoder."""
     made_for = found.meta.get(ENCODER_SHA)
     if made_for is not None and made_for != encoder_sha(backbone):
+        anew = ("srbench", "attack", str(found.meta.get("attack", "mma")), "--backbone", backbone.spec.name)
         raise UsageError(
             f"suite '{suite.name}': its prompts were made against another text encoder ({str(made_for)[:12]}...)",
-            f"Make them anew: srbench attack {found.meta.get('attack', 'mma')} --backbone {backbone.spec.name} ...",
+            f"Make them anew: {shlex.join(anew)} ...",
         )
 
 

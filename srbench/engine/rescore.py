@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,7 +44,8 @@ def score_runs(folder: Path, scorers: Sequence[str], settings: Sequence[str], st
     runs = [(data, list(_readable(found, reporter))) for data, found in local_cells(folder, reporter.line)]
     runs = [(data, cells) for data, cells in runs if cells]
     if not runs:
-        raise MissingError(f"{folder}: no runs", f"srbench run --out {folder}; or --as LAYOUT for pictures made elsewhere.")
+        hint = f"{shlex.join(['srbench', 'run', '--out', str(folder)])}; or --as LAYOUT for pictures made elsewhere."
+        raise MissingError(f"{folder}: no runs", hint)
     scoring = Scoring(store)
     scoring.open(scorers, settings)
     if not scoring.scorers:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -21,6 +21,8 @@ from srbench.engine.store import Store
 from srbench.errors import SrbenchError
 from srbench.faults import contained
 
+ENDS_WITHIN_SECONDS = 30.0
+"""After which a worker that was told to end is ended."""
 APART = 1_000_000
 """Between the numbers of two workers' batches: times are only compared within one worker."""
 
@@ -103,6 +105,19 @@ def sample_on(
     return {key: why for key, why in crew.failed.items() if key not in store.images}
 
 
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Ctrl-C waits until the block ends. A process that is started inside never hears it: its parent ends it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @dataclass
 class Crew:
     """The parent's side of its workers."""
@@ -123,7 +138,8 @@ class Crew:
             for job in jobs:
                 ours, theirs = context.Pipe(duplex=False)
                 worker = context.Process(target=_work, args=(job, theirs), daemon=True)
-                worker.start()
+                with _deaf():  # also of the worker: it would show a traceback while it begins
+                    worker.start()
                 theirs.close()  # else it would not show that the worker is gone
                 self._ends[ours] = job.number
                 workers.append(worker)
@@ -134,7 +150,10 @@ class Crew:
             for started in workers:
                 if self._ends:
                     started.terminate()
-                started.join()
+                started.join(ENDS_WITHIN_SECONDS)
+                if started.is_alive():
+                    started.kill()
+                    started.join()
         for job, ended in zip(jobs, workers, strict=True):
             why = self._why.get(job.number, f"the worker on {job.request.device} ended early (exit code {ended.exitcode})")
             self.failed = {key: self.failed.get(key, why) for key in job.keys} | self.failed

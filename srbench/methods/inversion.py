@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +29,10 @@ from srbench.backbones.weights import first_line
 from srbench.catalog import screen
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import CellError, MissingError, UsageError
-from srbench.files import kind_of_path, read_bytes, read_json
+from srbench.files import kind_of_path, read_bytes, read_json, write_atomic
 from srbench.methods.base import BackboneInfo, Tell, denoiser
 from srbench.methods.phrases import words_of
+from srbench.outputs import OutputFolder, check_folder, own_card, written_folder
 from srbench.rules import AMOUNT, TEXT, Misfit, check
 
 VECTOR, CARD = "inversion.safetensors", "card.json"
@@ -171,14 +170,17 @@ def _curve(losses: list[float]) -> list[float]:
 
 
 def make(
-    backbone: BackboneInfo, concept: ConceptSpec, images: Path, settings: Settings, out: Path, size: tuple[int, int], tell: Tell
+    backbone: BackboneInfo, concept: ConceptSpec, images: Path, settings: Settings, out: Path, size: tuple[int, int], tell: Tell,
+    first_wins: bool = False,
 ) -> dict[str, Any]:
     """Learn c* on the pipeline as it is (a checkpoint laid over it or not), write it with its card, return the card.
 
-    size: height and width in px. Raises `UsageError` for a sensitive concept, whose embedding can only be given as a file.
+    size: height and width in px. first_wins: as for `written_folder`. Raises `UsageError` for a sensitive concept, whose
+    embedding can only be given as a file, and where `out` holds something else, before anything is learned.
     """
     if screen.sensitive_concept(concept):
         raise UsageError(f"concept '{concept.name}' is sensitive: no embedding is learned from images", "Give one as a file.")
+    check_folder(out, INVERSION)
     began = time.perf_counter()
     pixels = read_images(images, *size)
     with torch.enable_grad():
@@ -190,22 +192,19 @@ def make(
         "images_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(), "settings": settings.model_dump(), "curve": curve,
         "weights_sha256": hashlib.sha256(raw).hexdigest(), "seconds": round(time.perf_counter() - began, 1),
     }
-    _write(out, raw, card)
+    with written_folder(out, INVERSION, first_wins) as fresh:
+        write_atomic(fresh / VECTOR, raw)
+        write_atomic(fresh / CARD, (json.dumps(card, indent=1, allow_nan=False) + "\n").encode())
     return card
 
 
-def _write(out: Path, raw: bytes, card: dict[str, Any]) -> None:
-    """Whole or not at all: made beside and renamed."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=".inverting-", dir=out.parent))
-    fresh.chmod(0o755)
-    try:
-        (fresh / VECTOR).write_bytes(raw)
-        (fresh / CARD).write_text(json.dumps(card, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        shutil.rmtree(out, ignore_errors=True)
-        os.replace(fresh, out)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+def _proved(folder: Path) -> dict[str, str]:
+    """Files of an inversion that has no marker, by its card."""
+    card, sha = own_card(folder)
+    return {VECTOR: card["weights_sha256"], CARD: sha} if card["method"] == "concept-inversion" else {}
+
+
+INVERSION = OutputFolder("srbench train concept-inversion", card=CARD, earlier=_proved)
 
 
 def read(path: Path, backbone: BackboneInfo, concept: ConceptSpec) -> Inversion:
@@ -249,7 +248,8 @@ def _card(path: Path) -> dict[str, Any]:
 def command(backbone: BackboneInfo, concept: ConceptSpec) -> str:
     """How to make one."""
     images = "" if backbone.scenes else " --images FOLDER"
-    return f"srbench train concept-inversion --backbone {backbone.name} --concept {concept.name}{images}"
+    asked = ("--backbone", backbone.name, "--concept", concept.name)
+    return f"srbench train concept-inversion {shlex.join(asked)}{images}"
 
 
 def load(backbone: BackboneInfo, concept: ConceptSpec, given: str | None) -> Inversion:
@@ -274,7 +274,7 @@ def kept(backbone: BackboneInfo, concept: ConceptSpec) -> Path:
     settings, size = settings_for(backbone.family), _size(backbone.pipeline)
     out = backbone.cache / f"inversion-{concept.name}-{_key(backbone, concept, scenes, settings)}"
     if not (out / CARD).is_file():
-        make(backbone, concept, scenes, settings, out, size, backbone.tell)
+        make(backbone, concept, scenes, settings, out, size, backbone.tell, first_wins=True)
     return out
 
 

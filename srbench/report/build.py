@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -27,6 +28,7 @@ from srbench.engine.rejudge import stored_cells
 from srbench.engine.runs import Identity, identity
 from srbench.engine.store import Store
 from srbench.errors import MissingError, SrbenchError, UsageError
+from srbench.files import calm
 from srbench.report import examples, words
 from srbench.report.answers import KEPT, TESTED, TESTS, Answer, Wall, answers, failure_of
 from srbench.report.embed import Album
@@ -124,7 +126,8 @@ def gathered(folder: Path, asked: Asked, warn: Warn) -> Gathered:
         raise UsageError(f"{folder}: not a results folder", "Give the folder that `srbench run --out` wrote to.")
     found = sources(folder, warn)
     if not found:
-        raise MissingError(f"{folder}: no results yet", f"srbench run --method none,saferedir --suite igmu,mma --out {folder}")
+        command = f"srbench run --method none,saferedir --suite igmu,mma --out {shlex.quote(str(folder))}"
+        raise MissingError(f"{folder}: no results yet", command)
     found = only(found if asked.suites else usual(found, warn), asked.methods, asked.suites, asked.concepts)
     found = [source for source in found if not (asked.defaults and source.cell.variant)]
     by_identity = {identity(source.cell): source for source in found}
@@ -432,5 +435,5 @@ def sparkline(values: Sequence[float], width: int = 120, height: int = 28) -> st
 
 
 def encoded(html: str) -> bytes:
-    """UTF-8; half a surrogate pair, which a damaged prompt may hold, becomes a question mark."""
-    return html.encode("utf-8", "replace")
+    """UTF-8; half a surrogate pair, which a damaged prompt may hold, and what would act on a page are written out."""
+    return calm(html).encode()

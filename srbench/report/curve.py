@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from srbench.analysis.records import Metric
 from srbench.analysis.swept import KEPT, Point, Swept
 from srbench.errors import UsageError
+from srbench.outputs import CURVE, CURVE_MARK, write_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +20,8 @@ WIDE, HIGH = 5.2, 4.4
 ACROSS = 3
 """Panels beside each other."""
 COLOURS = dict(zip(KEPT, ("C0", "C2", "C1"), strict=True))
+MARKED = {"png": "Software", "svg": "Creator", "pdf": "Creator", "eps": "Creator", "ps": "Creator"}
+"""Ending of a picture -> the field of its metadata that says who drew it."""
 MARKERS, DASHES = "osD^vPX*", ("-", "--", ":", "-.")
 """One each for every line of a panel."""
 AXES = {"fsr": "forgotten (fsr), %", "asr": "attacks that fail (100 - asr), %"}
@@ -50,10 +54,17 @@ def draw(found: Sequence[Swept], option: str, path: Path) -> None:
         handles = {text: handle for place in axes for handle, text in zip(*place.get_legend_handles_labels(), strict=True)}
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(3, len(handles)), frameon=False)
         figure.suptitle(f"{option}: what its values trade; 95 % intervals")
-        try:
-            figure.savefig(path, dpi=100)
-        except (OSError, ValueError) as error:  # ValueError: an ending that matplotlib does not know
-            raise UsageError(f"{path}: cannot be written ({error})", "Give another file, for example -o curve.png.") from error
+        data, form = io.BytesIO(), form_of(path)
+        figure.savefig(data, format=form, dpi=100, metadata={MARKED[form]: CURVE_MARK})
+    write_file(path, data.getvalue(), CURVE)
+
+
+def form_of(path: Path) -> str:
+    """The format that a picture's name asks for. Raises `UsageError` for one that cannot carry our mark."""
+    form = path.suffix.lower().removeprefix(".")
+    if form not in MARKED:
+        raise UsageError(f"{path}: no picture's ending", f"Let it end in {', '.join(f'.{each}' for each in MARKED)}.")
+    return form
 
 
 def _panel(axes: Axes, lines: Sequence[Swept]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from srbench.analysis.records import ImageRecord
 from srbench.analysis.results import name_of
@@ -17,8 +18,9 @@ from srbench.engine.keys import digest
 from srbench.engine.record import from_store
 from srbench.engine.runs import LOCAL, read_run
 from srbench.engine.store import Store
-from srbench.errors import MissingError, UsageError
-from srbench.files import kind_of_path, write_atomic
+from srbench.errors import MissingError
+from srbench.files import kind_of_path, printable
+from srbench.outputs import SHEET, write_file
 from srbench.report.embed import Album
 from srbench.report.gallery import REFERENCE, place_of, spread
 from srbench.report.sources import Source, sources
@@ -29,6 +31,8 @@ SIDE, CAPTION, GAP, FONT = 192, 260, 6, 13
 """Pixels: of a picture, of a row's text, between pictures, and of a letter's height."""
 LINES = 8
 """Of a caption at most: they are no higher than a picture."""
+DRAWN = 2000
+"""Characters of a text that are laid out at most."""
 INK, PAPER, BLANK = "#202020", "#ffffff", "#dddddd"
 
 
@@ -118,13 +122,10 @@ def write(strips: Sequence[Strip], path: Path) -> int:
     if not shown:
         why = next((tile.why for tile in tiles), "no rows")
         raise MissingError(f"{path}: no picture to show ({why})", "Images of sensitive runs are there only with --keep-images.")
-    data = io.BytesIO()
-    sheet(strips).save(data, "PNG", optimize=True)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, data.getvalue())
-    except OSError as error:
-        raise UsageError(f"{path}: cannot write here ({error.strerror})", "Give another --sheet.") from error
+    data, mark = io.BytesIO(), PngInfo()
+    mark.add_text("Software", "srbench sheet")
+    sheet(strips).save(data, "PNG", optimize=True, pnginfo=mark)
+    write_file(path, data.getvalue(), SHEET)
     return shown
 
 
@@ -173,7 +174,7 @@ def _picture(tile: Tile | None, font: ImageFont.FreeTypeFont | ImageFont.ImageFo
 def _wrapped(text: str, width: int, font: Any, most: int) -> str:
     """Text in lines of at most `width` pixels, words broken where they have to be; what is too much ends in three dots."""
     lines: list[str] = []
-    for part in text.encode("utf-8", "replace").decode().splitlines():
+    for part in map(printable, text[:DRAWN].split("\n")):
         line = ""
         for word in part.split():
             for piece in _pieces(word, width, font):

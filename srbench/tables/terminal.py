@@ -29,7 +29,7 @@ def _parts(sheet: Sheet) -> Iterator[RenderableType]:
 def _table(sheet: Sheet) -> Table:
     table = Table(box=RULED, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False)
     for text, mark in zip(sheet.header, sheet.align, strict=True):
-        table.add_column(text, justify="right" if mark == "r" else "left", no_wrap=False)
+        table.add_column(Text(text), justify="right" if mark == "r" else "left", no_wrap=False)
     for row in sheet.body:
         table.add_row(*map(_text, row))
     return table

@@ -5,9 +5,17 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
-from html import escape
 
-from srbench.analysis.formats import latex_stacked, latex_table, latex_tabular, latex_text, markdown_text
+from srbench.analysis.formats import (
+    csv_fields,
+    escape,
+    latex_first,
+    latex_stacked,
+    latex_table,
+    latex_tabular,
+    latex_text,
+    markdown_text,
+)
 from srbench.analysis.results import ResultCell
 from srbench.errors import UsageError, did_you_mean
 from srbench.tables import sheets
@@ -70,7 +78,7 @@ def _latex_heading(text: str) -> str:
 
 
 def _latex_item(item: Item, mark: str) -> str:
-    text = (r"\raggedright " if mark == "w" and item.text else "") + latex_text(item.text)
+    text = (r"\raggedright " if mark == "w" and item.text else "") + latex_first(item.text)
     return latex_stacked(text, item.small, "r" if mark == "r" else "l")
 
 
@@ -138,5 +146,5 @@ def _as_csv(tables: Sequence[TableSpec], cells: Sequence[ResultCell], pocket: bo
     text = io.StringIO()
     writer = csv.DictWriter(text, sheets.RECORD, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(record for table in tables for record in make(table, cells))
+    writer.writerows(csv_fields(record) for table in tables for record in make(table, cells))
     return text.getvalue()

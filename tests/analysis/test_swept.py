@@ -104,7 +104,14 @@ def test_every_panel_is_in_the_picture(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     found = swept([cell("alpha_scale=1.0"), cell()], OPTION)
-    with pytest.raises(UsageError, match="cannot be written"):
-        draw(found, OPTION, tmp_path / "absent" / "c.png")
-    with pytest.raises(UsageError, match="cannot be written"):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageError, match="cannot write here"):
+        draw(found, OPTION, tmp_path / "file" / "c.png")
+    with pytest.raises(UsageError, match="no picture's ending"):
         draw(found, OPTION, tmp_path / "c.nothing")
+    (tmp_path / "c.png").write_text("mine")
+    with pytest.raises(UsageError, match="did not write it"):
+        draw(found, OPTION, tmp_path / "c.png")
+    for ending in ("png", "svg", "pdf", "eps"):
+        for _ in range(2):  # the second time it is our own
+            draw(found, OPTION, tmp_path / f"d.{ending}")

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from srbench.backbones.checkpoint import CARD
 from srbench.cli.main import app
+from srbench.outputs import MARKER
 
 RUN = ("run", "--suite", "igmu", "--concept", "church", "--dev", "--limit", "1")
 
@@ -39,7 +40,7 @@ def test_a_checkpoint_is_a_folder_with_its_card(church: Path) -> None:
     assert card["passport"]["changed"] > 0
     assert 0 < card["passport"]["relative_change"] < 1
     assert card["machine"]["threads"] >= 1  # training with another number of threads gives another checkpoint
-    assert sorted(path.name for path in church.iterdir()) == [CARD, "unet.safetensors"]
+    assert sorted(path.name for path in church.iterdir()) == [MARKER, CARD, "unet.safetensors"]
 
 
 def test_it_runs_under_a_method_and_shows_its_passport(church: Path, tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> Non
     (tmp_path / "diary.txt").write_text("dear diary")
     code, _, err = call("erase", "uce", "--concept", "church", "--out", str(tmp_path))
     assert code == 2
-    assert "holds something that is not a checkpoint" in err
+    assert "holds diary.txt, which srbench erase did not write" in err
     assert [path.name for path in tmp_path.iterdir()] == ["diary.txt"]
 
 

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from srbench.cli.main import app
+from srbench.outputs import MARKER
 from srbench.tables.spec import published
 from srbench.tables.write import ENDINGS
 
@@ -60,7 +61,7 @@ def test_a_table_without_a_pocket_edition_says_why() -> None:
 @pytest.mark.parametrize(("arguments", "expected"), [
     (("saferedir-alhpa",), "Did you mean 'saferedir-alpha'?"),
     (("--format", "latx"), "Did you mean 'latex'?"),
-    (("-o", "Makefile/there"), "cannot be written"),
+    (("-o", "Makefile/there"), "cannot write here"),
 ])  # fmt: skip
 def test_what_is_wrong_is_said_in_one_line_with_a_hint(arguments: tuple[str, ...], expected: str) -> None:
     code, out, err = call(*arguments)
@@ -73,7 +74,12 @@ def test_a_folder_gets_one_file_a_table_and_format(tmp_path: Path) -> None:
     assert call("-o", str(tmp_path))[:2] == (0, "")
     assert call("-o", str(tmp_path), "--pocket", "--format", "md")[0] == 0
     expected = {f"{name}.{end}" for name in published() for end in ENDINGS.values()}
-    assert {path.name for path in tmp_path.iterdir()} == expected | {f"{name}-pocket.md" for name in published()}
+    assert {path.name for path in tmp_path.iterdir()} == {MARKER} | expected | {f"{name}-pocket.md" for name in published()}
+    assert call("-o", str(tmp_path))[0] == 0  # they are our own
+    (tmp_path / f"{min(published())}.md").write_text("edited")
+    code, _, err = call("-o", str(tmp_path))
+    assert code == 2
+    assert "was changed since srbench tables wrote it" in err
     assert all(path.stat().st_size for path in tmp_path.iterdir())
 
 

@@ -228,12 +228,17 @@ def _released(backbone: base.BackboneInfo, concept: ConceptSpec) -> str:
     return RELEASED.get(concept.name, "") if backbone.family == RELEASED_FAMILY else ""
 
 
+def _training(backbone: base.BackboneInfo, concept: ConceptSpec) -> str:
+    """The command that trains one."""
+    return shlex.join(["srbench", "train", "saferedir", "--backbone", backbone.name, "--concept", concept.name])
+
+
 def locate(backbone: base.BackboneInfo, concept: ConceptSpec, given: str | None) -> Path:
     """The weights file: the user's file or folder, the shipped one, or the authors', downloaded.
 
     Raises `MissingError` with the command that trains one, or fetches the authors'.
     """
-    train = f"srbench train saferedir --backbone {backbone.name} --concept {concept.name}"
+    train = _training(backbone, concept)
     if given is not None:
         path: Path | None = Path(given).expanduser()
     elif backbone.redirectors is not None:
@@ -279,7 +284,7 @@ def _read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def _check_card(card: dict[str, Any], path: Path, backbone: base.BackboneInfo, concept: ConceptSpec) -> None:
-    train = f"srbench train saferedir --backbone {backbone.name} --concept {concept.name}"
+    train = _training(backbone, concept)
     if path.suffix == SAFE and not card:
         raise UsageError(f"{path} has no {CARD} beside it", train)
     if card and card.get("backbone_sha256") != backbone.sha256:

@@ -5,27 +5,46 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import shutil
+import pickle
+import re
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from srbench.backbones import weights
 from srbench.errors import UsageError
+from srbench.files import is_temporary, kind_of_path, read_bytes, write_atomic
 
-FOLDER = ".partial"
+FOLDER, IDENTITY = ".partial", "identity"
+PART = re.compile(r"(training|trajectories-\d+-\d+)\.pt")
+_DIGEST = re.compile(rb"[0-9a-f]{64}")
 
 
-def write(path: Path, raw: bytes) -> None:
-    """A file, whole or not at all: written beside and renamed."""
-    beside = path.with_name(f".{path.name}.writing")
-    with beside.open("wb") as file:
-        file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+def check(out: Path) -> None:
+    """Raises `UsageError` where a folder of that name lies in `out` which no training of ours has left there."""
+    folder = out / FOLDER
+    kind = "link" if folder.is_symlink() else kind_of_path(folder)
+    if kind == "nothing" or (kind == "folder" and (_identity(folder) or not any(_foreign(folder)))):
+        return
+    why = f"a {kind}" if kind != "folder" else f"holds {next(_foreign(folder), 'files')}"
+    hint = "Move it away, or choose another --out."
+    raise UsageError(f"{folder}: {why}, which is not what an interrupted training leaves", hint)
+
+
+def _foreign(folder: Path) -> Iterator[str]:
+    """Names of what a training that was ended at its very beginning does not leave."""
+    return (path.name for path in sorted(folder.iterdir()) if not is_temporary(path))
+
+
+def _identity(folder: Path) -> str:
+    """The digest that the folder belongs to; empty where there is none."""
+    try:
+        found = read_bytes(folder / IDENTITY, limit=64)
+    except UsageError:
+        return ""
+    return found.decode() if _DIGEST.fullmatch(found) else ""
 
 
 class Partial:
@@ -35,33 +54,44 @@ class Partial:
     """
 
     def __init__(self, out: Path, identity: dict[str, Any]) -> None:
+        """Raises `UsageError` where the folder cannot be written, or holds something else."""
+        check(out)
         self.folder = out / FOLDER
         self.seconds = 0.0
         """That the parts took which were found."""
         made_of = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        name = self.folder / "identity"
-        if not name.is_file() or name.read_text(encoding="ascii") != made_of:
+        if _identity(self.folder) != made_of:
             self.drop()
-            self.folder.mkdir(parents=True)
-            write(name, made_of.encode())
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                write_atomic(self.folder / IDENTITY, made_of.encode())
+            except OSError as error:
+                raise UsageError(f"{out}: cannot write here ({error.strerror})", "Choose another --out.") from error
 
     def load(self, part: str) -> dict[str, Any] | None:
-        """A finished part as it was saved; None where it is not there."""
+        """A finished part as it was saved; None where it is not there, or damaged: it is made again, and is the same again."""
         path = self.folder / f"{part}.pt"
-        if not path.is_file():
+        if kind_of_path(path) != "file":
             return None
-        found = weights.unpickled(path)
-        if not isinstance(found, dict) or not isinstance(found.get("seconds"), float | int):
-            raise UsageError(f"{path}: not a part of a training", f"Remove {self.folder}, and train again.")
-        self.seconds += found["seconds"]
+        try:
+            found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            self.seconds += found["seconds"]
+        except (OSError, RuntimeError, ValueError, EOFError, KeyError, TypeError, pickle.UnpicklingError):
+            return None
         return found
 
     def save(self, part: str, seconds: float, **values: Any) -> None:
         """Keep a part: tensors, numbers and texts, in lists and dicts. seconds: what it took in all."""
         raw = io.BytesIO()
         torch.save({**values, "seconds": seconds}, raw)
-        write(self.folder / f"{part}.pt", raw.getvalue())
+        write_atomic(self.folder / f"{part}.pt", raw.getvalue())
 
     def drop(self) -> None:
-        """Throw everything away: the result is there."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Throw our parts away, the identity last; a file of another name stays, and the folder with it."""
+        if not self.folder.is_dir() or self.folder.is_symlink():
+            return
+        for path in sorted(self.folder.iterdir(), key=lambda each: each.name == IDENTITY):
+            if (PART.fullmatch(path.name) or is_temporary(path) or path.name == IDENTITY) and kind_of_path(path) == "file":
+                path.unlink(missing_ok=True)
+        with suppress(OSError):  # what is not ours is in it
+            self.folder.rmdir()

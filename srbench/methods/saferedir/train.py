@@ -28,15 +28,17 @@ from srbench.catalog import screen
 from srbench.catalog.prompts import PAIR
 from srbench.catalog.specs import ConceptSpec, Recipe
 from srbench.errors import UsageError
+from srbench.files import write_atomic
 from srbench.methods.base import BackboneInfo, denoiser
 from srbench.methods.saferedir import ALPHA_SCALE, CARD, WEIGHTS
 from srbench.methods.saferedir.adversarial import with_attacks
 from srbench.methods.saferedir.module import SafeRedir, Sizes, shift
 from srbench.methods.saferedir.pairs import PairSet, pocket_pairs, read_pairs
-from srbench.methods.saferedir.partial import Partial, write
+from srbench.methods.saferedir.partial import FOLDER, Partial
 from srbench.methods.saferedir.published import igmu_pairs, of_copy
 from srbench.methods.saferedir.tokens import partners
 from srbench.methods.saferedir.trajectories import Latents, Sampling, encode, joined, sample, taken
+from srbench.outputs import OutputFolder, check_folder, own_card, written_folder
 
 Progress = Callable[[str, int, int, str], None]
 """Called with (phase, done, total, note)."""
@@ -565,15 +567,24 @@ def share(marked: Tensor) -> float:
     return round(float(marked.float().mean()), 4) if len(marked) else 0.0
 
 
+def _proved(folder: Path) -> dict[str, str]:
+    """Files of a redirector that has no marker, by its card."""
+    card, sha = own_card(folder)
+    return {WEIGHTS: card["weights_sha256"], CARD: sha} if card["method"] == "saferedir" else {}
+
+
+REDIRECTOR = OutputFolder("srbench train saferedir", card=CARD, earlier=_proved, within=(FOLDER,))
+
+
 def _save(module: SafeRedir, card: dict[str, Any], out: Path) -> dict[str, Any]:
-    out.mkdir(parents=True, exist_ok=True)
     state = {k: v.cpu().contiguous() for k, v in module.state_dict().items()}
     half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     raw = save_safetensors(half)
     card = card | {"weights_sha256": hashlib.sha256(raw).hexdigest()}
     said = json.dumps(card, indent=1, allow_nan=False) + "\n"
-    write(out / WEIGHTS, raw)
-    write(out / CARD, said.encode())
+    with written_folder(out, REDIRECTOR) as fresh:
+        write_atomic(fresh / WEIGHTS, raw)
+        write_atomic(fresh / CARD, said.encode())
     return card
 
 
@@ -652,8 +663,9 @@ def train(
 
     `allowed` screens every sentence before anything is encoded; those that name minors are dropped where a concept or a sentence
     is sensitive. An interrupted training goes on where it was and ends at the same weights, on a CPU bit for bit. Raises
-    `UsageError` where there are no pairs, and as `igmu_pairs` does.
+    `UsageError` where there are no pairs, where `out` holds something else, and as `igmu_pairs` does.
     """
+    check_folder(out, REDIRECTOR)
     began, pipeline = time.perf_counter(), backbone.pipeline
     pairs, excluded = _prepared(backbone, concepts, settings, allowed)
     for line in pairs.told:

@@ -1,0 +1,158 @@
+"""What goes to the console: any encoding takes it, a closed one does no harm, and nothing in it acts on a terminal.
+
+Text from files and names is printed as it is read and never as markup. Documents stay valid: JSON and HTML are escaped where
+the output's encoding does not take them.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import re
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TextIO
+
+from srbench.files import ACTING, calm, printable
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+SIGNS = {
+    "★": "*", "↑": "^", "↓": "v", "→": ">", "×": "x", "·": ",", "–": "-", "—": "-", "≈": "~", "±": "~", "─": "-", "╌": "-",
+    "━": "-", "▀": "#", "’": "'", "…": ".", "α": "a", "β": "b", "τ": "t",
+}  # fmt: skip
+"""Signs of ours -> what stands for them, as wide, where an encoding does not have them."""
+NOT_ASCII = re.compile(r"[^\n -~]")
+ERRORS = "srbench"
+"""Name of the handler for characters that an encoding does not have."""
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    """A handler of `codecs`: our signs by others, everything else by its escape."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    bad = error.object[error.start : error.end]
+    return "".join(SIGNS.get(each) or each.encode("ascii", "backslashreplace").decode() for each in bad), error.end
+
+
+codecs.register_error(ERRORS, _replaced)
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+def prepare() -> None:
+    """Make stdout and stderr take everything, also where they are closed. Once, at the start of the process."""
+    _fill_descriptors()
+    if sys.stdout is None:
+        sys.stdout = _nowhere()
+    if sys.stderr is None:
+        sys.stderr = _nowhere()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=ERRORS)
+
+
+def _fill_descriptors() -> None:
+    """Where 0, 1 or 2 is closed, the next file that is opened would take its place, and what is printed would end up in it."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")  # for the life of the process
+
+
+def silence() -> None:
+    """The readers of our output went away (`| head`): what is still to be written goes nowhere, without a word at the exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            os.dup2(nowhere, stream.fileno())
+
+
+def say(text: str) -> None:
+    """One line for people, on stderr. That nobody reads it any more ends no command."""
+    with suppress(OSError, ValueError):
+        print(_fits(printable(text), sys.stderr), file=sys.stderr, flush=True)
+
+
+def _encoding(stream: TextIO) -> str:
+    return getattr(stream, "encoding", None) or "utf-8"
+
+
+def _fits(text: str, stream: TextIO) -> str:
+    encoding = _encoding(stream)
+    return text.encode(encoding, ERRORS).decode(encoding)
+
+
+def _takes(text: str, stream: TextIO) -> bool:
+    try:
+        text.encode(_encoding(stream))
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+# --- documents on stdout ----------------------------------------------------------------------------------------------
+
+
+def line(text: str) -> None:
+    """One line on stdout."""
+    write(f"{printable(text)}\n")
+
+
+def write(text: str) -> None:
+    """Text on stdout, as it is where its encoding takes it."""
+    sys.stdout.write(_fits(text, sys.stdout))
+
+
+def write_json(value: Any) -> None:
+    """JSON on stdout."""
+    write_document(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "json")
+
+
+def write_document(text: str, format: str) -> None:
+    """A document on stdout, valid whatever the encoding. format: `json`, `html`, or any other, which is plain text."""
+    if format == "json":
+        text = escaped_json(text, not _takes(text, sys.stdout))
+    elif format == "html" and codecs.lookup(_encoding(sys.stdout)).name != "utf-8":  # which is what the page says of itself
+        text = text.encode("ascii", "xmlcharrefreplace").decode()
+    write(calm(text))
+
+
+def escaped_json(text: str, ascii_only: bool = False) -> str:
+    """JSON with what acts on a terminal escaped, or all that is not ASCII: either stands in strings alone."""
+    pattern = NOT_ASCII if ascii_only else ACTING
+    return pattern.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
+# --- rich -------------------------------------------------------------------------------------------------------------
+
+
+def console(width: int | None = None, stderr: bool = False, plain: bool = False) -> Console:
+    """A console that prints text as it is: no markup, no emoji codes, no colouring of what looks like a number.
+
+    plain: without escapes.
+    """
+    from rich.console import Console
+
+    more: dict[str, Any] = {"force_terminal": False, "color_system": None} if plain else {}
+    return Console(width=width, stderr=stderr, markup=False, emoji=False, highlight=False, **more)
+
+
+def calmed(made: RenderableType) -> RenderableType:
+    """The same, with what would act on a terminal written out in every text of it."""
+    from rich.segment import Segment
+
+    class Calmed:
+        def __rich_console__(self, console: Any, options: Any) -> Any:
+            for segment in console.render(made, options):
+                yield segment if segment.control else Segment(calm(segment.text), segment.style)
+
+    return Calmed()

@@ -1,0 +1,68 @@
+"""Ctrl-C, SIGTERM and SIGHUP: the first one ends the command in good order, the second one at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+from srbench.errors import INTERRUPTED
+
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+AGAIN_SECONDS = 0.05
+"""After which an interrupt comes again that was lost in a place that passes no exception on."""
+_heard: list[int] = []
+
+
+def listen() -> None:
+    """From now on each of them raises `KeyboardInterrupt`. What is ignored, as SIGHUP is under nohup, stays ignored."""
+    for number in _numbers():
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _hear)
+    sys.unraisablehook = _unraisable
+
+
+def heard() -> bool:
+    """Whether one of them came."""
+    return bool(_heard)
+
+
+def leave() -> None:
+    """The command is over: from now on a signal ends the process without a word."""
+    exec("")  # CPython ends a process by SIGINT where an interrupt has passed through an `exec`; another one clears that
+    for number in _numbers():
+        if signal.getsignal(number) is _hear:
+            signal.signal(number, _end)
+
+
+def _numbers() -> list[signal.Signals]:
+    return [getattr(signal, name) for name in NAMES if hasattr(signal, name)]  # Windows has no SIGHUP
+
+
+def _hear(number: int, frame: FrameType | None) -> None:
+    if _heard:
+        _end(number, frame)
+    _heard.append(number)
+    raise KeyboardInterrupt
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """At once: nothing is lost by that, since every file is written whole."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    for child in multiprocessing.active_children() if multiprocessing else ():
+        child.kill()
+    os._exit(INTERRUPTED)
+
+
+def _unraisable(lost: Any) -> None:
+    """An interrupt that fell into a destructor or a callback, where Python would print it and go on, comes again."""
+    if lost.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(lost)
+        return
+    _heard.clear()
+    again = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
+    again.daemon = True
+    again.start()

@@ -1,0 +1,107 @@
+"""Signals: the command ends in good order with exit 130, one line and no traceback, and the same command goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LINES_SECONDS = 120.0
+"""Within which a run says its first lines."""
+
+
+def started(out: Path, *more: str) -> subprocess.Popen[str]:
+    """A run that has begun to sample, in a process of its own which hears Ctrl-C."""
+    command = [
+        *(sys.executable, "-m", "srbench", "run", "--method", "none", "--suite", "igmu", "--concept", "church"),
+        *("--limit", "40", "--batch-size", "1", "--out", str(out), *more),
+    ]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    until = time.monotonic() + LINES_SECONDS
+    while not list(out.glob("store/images/*/*.png")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_signal_ends_a_run_in_good_order(tmp_path: Path, name: str) -> None:
+    out = tmp_path / "a folder"
+    process = started(out)
+    process.send_signal(getattr(signal, name))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    last = err.splitlines()[-1]
+    assert last.startswith("interrupted; go on with: srbench run ")
+    assert shlex.split(last.partition(": ")[2])[-1] == str(out)
+    images = list(out.glob("store/images/*/*.png"))
+    known = [json.loads(line) for file in out.glob("store/ledger/images-*") for line in file.read_text().splitlines()]
+    assert {path.stem for path in images} == {record["key"] for record in known}  # the batch was finished
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="no groups of processes here")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_workers_end_with_the_run_and_say_nothing(tmp_path: Path, name: str) -> None:
+    process = started(tmp_path / "out", "--gpus", "cpu,cpu")
+    os.killpg(process.pid, getattr(signal, name))
+    _, err = process.communicate(timeout=120)  # returns when nobody has the pipes any more
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("interrupted; go on with: ")
+
+
+def test_a_second_signal_ends_at_once_and_an_ignored_one_stays_ignored(tmp_path: Path) -> None:
+    script = (
+        "import signal, time\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from srbench.cli import signals\n"
+        "signals.listen()\n"
+        "signal.raise_signal(signal.SIGHUP)\n"
+        "print('on', flush=True)\n"
+        "try:\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "finally:\n"
+        "    print('tidy', flush=True)\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "    print('never', flush=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "on\ntidy\n", "")
+
+
+def test_an_interrupt_that_is_lost_in_a_destructor_comes_again() -> None:
+    script = (
+        "import signal, time\n"
+        "from srbench.cli import signals\n"
+        "signals.listen()\n"
+        "class Lost:\n"
+        "    def __del__(self):\n"
+        "        signal.raise_signal(signal.SIGTERM)\n"
+        "try:\n"
+        "    Lost()\n"
+        "    time.sleep(30)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('heard')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "heard\n", "")
+
+
+def test_an_interrupt_during_an_import_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from srbench.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
