@@ -32,6 +32,11 @@ def temporary_for(path: Path) -> Path:
     return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
+def this_host() -> str:
+    """This machine's name as it stands in temporary names."""
+    return _HOST
+
+
 def is_temporary(path: Path) -> bool:
     """Whether a file's name is one that `temporary_for` gives."""
     return _TEMPORARY.fullmatch(path.name) is not None

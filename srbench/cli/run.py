@@ -19,6 +19,7 @@ from srbench.engine.memory import DEFAULT_BATCH
 from srbench.engine.plan import Cell, RunRequest, plan
 from srbench.engine.store import Store
 from srbench.errors import UsageError, did_you_mean
+from srbench.results.sensitive import tend
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,7 @@ def run(asked: Asked, as_json: bool) -> int:
 
     request, backbone, how = resolve(asked)
     store = Store(request.out / "store", say)
+    tend(store, say)
     with telling("making ready") as tell:
         cells = plan(request, backbone, tell)
     _header(asked, request, how, cells)

@@ -22,6 +22,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from srbench.engine.keys import KEY_VERSION, canonical
 from srbench.errors import SrbenchError, UsageError
 from srbench.files import fsync_folder, write_atomic, written_whole
+from srbench.results.sensitive import DROPPED, GATED, SENSITIVE, merged
 
 CHUNK = "srbench"
 Record = dict[str, Any]
@@ -83,12 +84,13 @@ class Store:
         """The store for reading only: nothing is made, moved or rebuilt on disk."""
         store = cls.__new__(cls)
         store.root, store.warn = root, warn
-        store.images, store.scores = {}, {}
+        store.images, store.scores, store._harmless = {}, {}, frozenset()
         if (root / "version").exists():
             store._check_version(root / "version")
         for record in Ledger(root / "ledger", "images").read(warn):
-            if record.get("dropped") or store.image_path(record["key"]).exists():
-                store.images[record["key"]] = record
+            store.images[record["key"]] = merged(store.images.get(record["key"]), record)
+        for key in [k for k, r in store.images.items() if not r.get(DROPPED) and not store.image_path(k).exists()]:
+            del store.images[key]
         for record in Ledger(root / "ledger", "scores").read(warn):
             store.scores[record["score_key"]] = record
         return store
@@ -143,25 +145,36 @@ class Store:
 
     def _read(self) -> None:
         for record in self._image_ledger.read(self.warn):
-            self.images[record["key"]] = record
+            self.images[record["key"]] = merged(self.images.get(record["key"]), record)
         for record in self._score_ledger.read(self.warn):
             self.scores[record["score_key"]] = record
+        flags = (SENSITIVE, DROPPED, GATED)
+        self._harmless = frozenset(key for key, record in self.images.items() if not any(map(record.get, flags)))
         self._reconcile()
+
+    def harmless(self, key: str) -> bool:
+        """Whether a ledger line speaks of a picture, and none calls it sensitive or of a gated row."""
+        record = self.images.get(key, {})
+        return key in self._harmless and not any(map(record.get, (SENSITIVE, DROPPED, GATED)))
+
+    def on_disk(self) -> dict[str, Path]:
+        """Pictures that lie in the store, by key."""
+        return {path.stem: path for path in (self.root / "images").glob("*/*.png") if not path.name.startswith(".")}
 
     def _reconcile(self) -> None:
         """Make the image index true of the files: rebuild missing lines, set damaged files aside."""
-        on_disk = {path.stem: path for path in (self.root / "images").glob("*/*.png") if not path.name.startswith(".")}
+        on_disk = self.on_disk()
         rebuilt = []
         for key, path in on_disk.items():
             known = self.images.get(key)
-            if known is not None and not known.get("dropped") and path.stat().st_size == known["bytes"]:
-                continue
+            if known is not None and (known.get(DROPPED) or path.stat().st_size == known["bytes"]):
+                continue  # what was dropped and is still there, a sweep deletes
             record = self._rebuild(key, path)
             if record is None:
                 self.images.pop(key, None)
-            elif known is None or not known.get("dropped"):
-                self.images[key] = record
-                rebuilt.append(record)
+            else:
+                self.images[key] = {**merged(known, record), "bytes": record["bytes"]}
+                rebuilt.append(self.images[key])
         for key in [k for k, r in self.images.items() if k not in on_disk and not r.get("dropped")]:
             self.warn(f"image {key[:12]} is in the ledger but not on disk; it will be sampled again")
             del self.images[key]
@@ -243,6 +256,7 @@ class Store:
         with self._disk():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, data.getvalue())
+            fsync_folder(path.parent)
 
     def feature(self, identity: str, pixels: str) -> np.ndarray | None:
         """The vector (D,), or None where there is none or its file is damaged."""
@@ -251,13 +265,32 @@ class Store:
         except (OSError, ValueError, EOFError):
             return None
 
-    def drop(self, keys: Iterable[str]) -> None:
-        """Delete pictures whose scores are kept; their records and pixel hashes stay."""
-        records = [{**self.images[k], "dropped": True} for k in keys if k in self.images and not self.images[k].get("dropped")]
-        self._image_ledger.append(records)
-        for record in records:
-            self.images[record["key"]] = record
-            self.image_path(record["key"]).unlink(missing_ok=True)
+    def restate(self, records: Iterable[Record]) -> None:
+        """Append new lines about pictures that are known. Raises `SrbenchError` where the disk is full or not writable."""
+        new = list(records)
+        with self._disk():
+            self._image_ledger.append(new)
+        self.images.update({record["key"]: record for record in new})
+
+    def drop(self, keys: Iterable[str]) -> dict[str, str]:
+        """Delete pictures whose scores are kept; their records and pixel hashes stay. Path -> why it could not be deleted.
+
+        The ledger says so first: where a kill comes between, the next start finds the file of a dropped picture and deletes it.
+        Raises `SrbenchError` where the ledger cannot be written; then nothing is deleted.
+        """
+        known = [key for key in keys if key in self.images]
+        self.restate([{**self.images[key], DROPPED: True} for key in known if not self.images[key].get(DROPPED)])
+        stuck, emptied = {}, set()
+        for path in map(self.image_path, known):
+            try:
+                path.unlink(missing_ok=True)
+                emptied.add(path.parent)
+            except OSError as error:
+                stuck[str(path)] = error.strerror or type(error).__name__
+        for folder in sorted(emptied):
+            if folder.is_dir():
+                fsync_folder(folder)
+        return stuck
 
     def dropped(self, key: str) -> bool:
         """Whether the picture of `key` was scored and deleted."""
