@@ -19,6 +19,7 @@ from srbench.catalog import load
 from srbench.cli.main import say
 from srbench.engine.runs import newest
 from srbench.errors import MissingError, UsageError, did_you_mean
+from srbench.results.sensitive import left_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -209,6 +210,8 @@ def compare(asked: Asked) -> int:
         _versus(asked)
     else:
         _tables(asked)
+    if left := left_line(asked.folder):
+        say(left)
     return 0
 
 

@@ -118,7 +118,7 @@ def run(
         concepts=words(concept), dev=dev, limit=limit, seed=seed, batch_size=batch_size, dtype=dtype, device=device,
         settings=tuple(set_ or ()), protocol=protocol, scorers=words(scorers), out=out, score=not no_score,
         keep_images=keep_images, prompts=prompts, accept_prompts=accept_prompts, categories=words(category),
-        reference=reference, compile=compile, gpus=gpus, sweep=sweep,
+        reference=reference, compile=compile, gpus=gpus, sweep=sweep, sheet=sheet is not None,
     )
     if dry_run:
         return room.dry_run(asked, json)

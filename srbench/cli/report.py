@@ -8,6 +8,7 @@ from srbench.cli.main import say
 from srbench.errors import UsageError
 from srbench.files import write_atomic
 from srbench.report.build import Asked, encoded, gathered, page
+from srbench.results.sensitive import left_line
 
 
 def report(folder: Path, out: Path, asked: Asked) -> int:
@@ -17,6 +18,8 @@ def report(folder: Path, out: Path, asked: Asked) -> int:
     if out.is_dir():
         raise UsageError(f"{out}: is a folder", f"Name a file: -o {out / 'report.html'}")
     found = gathered(folder, asked, say)
+    if left := left_line(folder):
+        say(left)
     data = encoded(page(found))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

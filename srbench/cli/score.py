@@ -10,7 +10,8 @@ from srbench.cli.main import say
 from srbench.cli.progress import reporter
 from srbench.engine.layouts import ScoreRequest
 from srbench.engine.settings import check
-from srbench.errors import UsageError, did_you_mean
+from srbench.errors import OK, SOME_FAILED, UsageError, did_you_mean
+from srbench.results.sensitive import tend
 
 
 def score(asked: ScoreRequest, as_json: bool) -> int:
@@ -31,10 +32,12 @@ def _elsewhere(asked: ScoreRequest, as_json: bool) -> int:
     if asked.per_prompt < 1:
         raise UsageError(f"--per-prompt {asked.per_prompt}: expected 1 or more", "Leave it out for the default.")
     check(asked.settings, plugins.plugins("scorers"))
-    done = score_folders(asked, Store(asked.out / "store", say), reporter())
+    store = Store(asked.out / "store", say)
+    swept = tend(store, say)
+    done = score_folders(asked, store, reporter())
     say(f"run {done.run}: {asked.out}/runs/{done.run}/run.json")
     print_cells(done.cells, "json" if as_json else None)
-    return done.exit_code
+    return done.exit_code or (SOME_FAILED if swept.stuck else OK)
 
 
 def _again(asked: ScoreRequest, as_json: bool) -> int:
@@ -48,6 +51,8 @@ def _again(asked: ScoreRequest, as_json: bool) -> int:
     if not asked.scorers:
         raise UsageError("which scorer?", "Add --scorer; `srbench list scorers` shows them.")
     check(asked.settings, plugins.plugins("scorers"))
-    done = score_runs(folder, asked.scorers, asked.settings, Store(folder / "store", say), reporter())
+    store = Store(folder / "store", say)
+    tend(store, say)
+    done = score_runs(folder, asked.scorers, asked.settings, store, reporter())
     print_cells(done.cells, "json" if as_json else None)
     return done.exit_code

@@ -23,9 +23,11 @@ from srbench.engine.runs import read_run, run_files
 from srbench.engine.store import CHUNK, Store
 from srbench.errors import MissingError, SrbenchError, UsageError
 from srbench.report.sheet import Strip, of_rows, of_run, write
+from srbench.results.sensitive import DROPPED, KEPT, SENSITIVE, left_line
 
 MAX_SIDE = 64
 """Characters across at most."""
+WAITS = "a picture of a sensitive row that waits to be scored and dropped: it is not shown"
 TOP = 3
 """Classes shown per field of a scorer."""
 
@@ -122,6 +124,12 @@ def _summary(raw: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
+def _waits(store: Store, key: str) -> bool:
+    """Whether a picture is of a sensitive row and its user did not ask to keep it."""
+    record = store.images.get(key, {})
+    return bool(record.get(SENSITIVE) and not record.get(KEPT) and not record.get(DROPPED))
+
+
 def _where(store: Store, key: str) -> str:
     """Why an image cannot be shown."""
     if store.images.get(key, {}).get("elsewhere"):
@@ -148,7 +156,7 @@ def _tokens(backbone: str, prompt: str) -> list[str]:
     return tokenizer.convert_ids_to_tokens(tokenizer(prompt, truncation=True).input_ids)
 
 
-def _trace(console: Console, run: dict[str, Any], record: dict[str, Any]) -> None:
+def _trace(console: Console, run: dict[str, Any], record: dict[str, Any], role: str) -> None:
     trace = record.get("trace") or {}
     if "unsafe" in trace:
         console.print(f"unsafe probability per step: {' '.join(f'{p:.2f}' for p in trace['unsafe'])}")
@@ -159,7 +167,12 @@ def _trace(console: Console, run: dict[str, Any], record: dict[str, Any]) -> Non
             console.print(f"{name.replace('_', ' ')}: {said}")
     if not trace.get("mask"):
         return
-    tokens = _tokens(run["cell"].backbone, record["prompt"])
+    prompt = record.get("prompt")
+    if prompt is None:  # of a gated row: from the user's own file
+        prompt = _row(run)[0].get("prompt" if role == "image" else "reference")
+    if prompt is None:
+        return
+    tokens = _tokens(run["cell"].backbone, prompt)
     table = Table(title="per token, mean over redirected steps", title_justify="left")
     for column in ("token", "mask", "alpha"):
         table.add_column(column, justify="left" if column == "token" else "right")
@@ -171,6 +184,8 @@ def _trace(console: Console, run: dict[str, Any], record: dict[str, Any]) -> Non
 def show(what: str, folder: Path, sheet: Path | None = None) -> int:
     """Print every image that `what` names, several methods on one row below each other; or draw them on one sheet."""
     store = Store.peek(folder / "store", say)
+    if left := left_line(folder):
+        say(left)
     if sheet is not None and (folder / "runs" / what / "run.json").is_file():
         return write_sheet(folder, what, store, sheet)
     found = _matches(what, folder) if folder.is_dir() else []
@@ -184,13 +199,13 @@ def show(what: str, folder: Path, sheet: Path | None = None) -> int:
     for run, entry, role, key in found:
         record = store.images.get(key)
         try:
-            console.print(half_blocks(store.pixels(key)))
+            console.print(f"({WAITS})" if _waits(store, key) else half_blocks(store.pixels(key)), markup=False)
         except SrbenchError:
             console.print(f"({_where(store, key)})", markup=False)
         console.print(_row_table(run, entry, role, key))
         console.print(_scores(store, key))
         if record is not None:
-            _trace(console, run, record)
+            _trace(console, run, record, role)
         console.print()
     return 0
 

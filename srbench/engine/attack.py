@@ -124,6 +124,11 @@ def _loaded(request: AttackRequest, spec: BackboneSpec, concept: ConceptSpec) ->
     else:
         suite = load.named("suite", request.suite or "", load.suites())
         edition = load.edition(suite, spec.family, concept.name, request.part)
+        if suite.of(edition).gated:
+            raise UsageError(
+                f"suite '{suite.name}' is gated: its rows may not stand in the file that an attack writes",
+                "Attack a suite that is not, or targets of your own: --targets FILE.",
+            )
         rows, source = sources.rows(suite, edition).rows, f"{suite.name}/{concept.name}/{request.part}"
     asked = [row for row in rows if row.kind == "forget" and row.category != "unseen" and wanted(row).strip()]
     chosen = [row.model_copy(update={"prompt": wanted(row), "target": None}) for row in asked]

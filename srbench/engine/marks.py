@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from srbench.catalog.specs import Row
 from srbench.engine.keys import digest
@@ -86,3 +87,16 @@ def texts_of(rows: Iterable[Row]) -> Iterator[str | None]:
 def hush_of(cells: Sequence[Cell]) -> Hush:
     """Keeps texts of the plan's gated rows out of messages."""
     return Hush(texts_of(row for cell in cells if cell.suite.gated for row in (*cell.found.rows, *(p.row for p in cell.rows))))
+
+
+class Hushed:
+    """A reporter that quotes no gated row."""
+
+    def __init__(self, reporter: Any, hush: Hush) -> None:
+        self._reporter, self._hush = reporter, hush
+
+    def line(self, text: str) -> None:
+        self._reporter.line(self._hush(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reporter, name)

@@ -13,7 +13,7 @@ from srbench.analysis.results import ResultCell
 from srbench.backbones.loader import Backbone
 from srbench.engine.devices import PLAIN, Runtime, compile_blocks, deterministic
 from srbench.engine.generate import Made, generate
-from srbench.engine.marks import given_up, hush_of, marks_of, wanted_of
+from srbench.engine.marks import Hushed, given_up, hush_of, marks_of, wanted_of
 from srbench.engine.memory import batch_for, free_bytes
 from srbench.engine.plan import Cell, Planned, RunRequest
 from srbench.engine.provenance import provenance
@@ -22,7 +22,7 @@ from srbench.engine.score import Scoring, Wanted
 from srbench.engine.store import Store
 from srbench.errors import MISSING, OK, SOME_FAILED, MissingError, SrbenchError
 from srbench.methods.base import denoiser
-from srbench.results.gated import Hush, clean
+from srbench.results.gated import clean
 from srbench.results.sensitive import PLAIN as PLAIN_MARK
 from srbench.results.sensitive import TRIED, Mark, Swept, begin, end, marked, restate, scoring_command, sweep
 
@@ -262,19 +262,6 @@ def _tell_swept(swept: Swept, cells: Sequence[Cell], request: RunRequest, scorin
         reporter.line(line)
     if swept.dropped and scoring.broken:
         reporter.line(f"without {', '.join(scoring.broken)}: only a run into a new folder can have what is missing")
-
-
-class Hushed:
-    """A reporter that quotes no gated row."""
-
-    def __init__(self, reporter: Reporter, hush: Hush) -> None:
-        self._reporter, self._hush = reporter, hush
-
-    def line(self, text: str) -> None:
-        self._reporter.line(self._hush(text))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reporter, name)
 
 
 def _exit_code(cells: Sequence[Cell], outcome: Outcome) -> int:

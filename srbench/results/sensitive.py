@@ -327,16 +327,20 @@ def _commands(folder: Path, runs: Iterable[str]) -> str:
 
 def tend(store: Store, tell: Callable[[str], None]) -> Swept:
     """What every command that opens a store for writing does first: clean what older versions left, and sweep."""
-    folder = store.root.parent
     adopt(store, tell)
     clean(store, {key for key, record in store.images.items() if record.get(GATED)}, tell)
     swept = sweep(store)
-    if swept.dropped:
-        tell(f"{swept.dropped} pictures of sensitive rows that were left here, and are scored, were deleted")
-    for line in swept.lines(_commands(folder, [str(store.images[key].get("run", "")) for key in swept.waiting])):
-        tell(line)
+    tell_swept(swept, store, tell)
     _forget(store, swept)
     return swept
+
+
+def tell_swept(swept: Swept, store: Store, tell: Callable[[str], None]) -> None:
+    """Say what a sweep of pictures that earlier commands left did, and what is left."""
+    if swept.dropped:
+        tell(f"{swept.dropped} pictures of sensitive rows that were left here, and are scored, were deleted")
+    for line in swept.lines(_commands(store.root.parent, [str(store.images[key].get("run", "")) for key in swept.waiting])):
+        tell(line)
 
 
 def _forget(store: Store, swept: Swept) -> None:
