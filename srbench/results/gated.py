@@ -120,14 +120,15 @@ def clean(store: Store, keys: Collection[str], tell: Callable[[str], None]) -> N
         return
     try:
         sizes = {key: _rechunked(path) for key in images if (path := store.image_path(key)).is_file()}
-        waiting = _rewritten(store, images, scores, sizes)
+        count, waiting = _rewritten(store, images, scores, sizes)
     except OSError as error:
         raise SrbenchError(f"{store.root}: texts of gated rows cannot be taken out ({error.strerror})", "Mend it.") from error
     for key in images:
         store.images[key] = _cleaned(store.images[key], sizes)
     for key in scores:
         store.scores[key] = _score_cleaned(store.scores[key])
-    tell(f"rows of gated suites are kept by id and hash alone: texts of {len(images | scores)} records were taken out")
+    if count or sizes:
+        tell(f"rows of gated suites are kept by id and hash alone: texts of {max(count, len(sizes))} records were taken out")
     for path in waiting:
         tell(f"{path.name} belongs to a process that is at work: its texts are taken out at a later start")
 
@@ -165,9 +166,9 @@ def _rechunked(path: Path) -> int:
         return 0
 
 
-def _rewritten(store: Store, images: set[str], scores: set[str], sizes: dict[str, int]) -> list[Path]:
-    """Rewrite the ledger files that hold any of these records; those of other processes at work are returned."""
-    waiting = []
+def _rewritten(store: Store, images: set[str], scores: set[str], sizes: dict[str, int]) -> tuple[int, list[Path]]:
+    """Rewrite the ledger files that hold any of these records: how many lines, and the files of processes at work, left alone."""
+    count, waiting = 0, []
     for path in sorted((store.root / "ledger").glob("*.jsonl")):
         if not path.is_file():
             continue
@@ -185,7 +186,8 @@ def _rewritten(store: Store, images: set[str], scores: set[str], sizes: dict[str
             waiting.append(path)
         elif changed:
             _replace(path, lines, len(data), change)
-    return waiting
+            count += changed
+    return count, waiting
 
 
 def _changed(data: bytes, change: Callable[[Record], Record | None]) -> tuple[bytes, int]:
