@@ -42,6 +42,34 @@ def is_temporary(path: Path) -> bool:
     return _TEMPORARY.fullmatch(path.name) is not None
 
 
+def owner_of(path: Path) -> tuple[str, int] | None:
+    """Host and process that a temporary file belongs to; None where its name is not one of ours."""
+    match = _TEMPORARY.fullmatch(path.name)
+    return None if match is None else (match["host"], int(match["pid"]))
+
+
+def is_alive(pid: int, since: float) -> bool:
+    """Whether the process that had this number here at a time (seconds since the epoch) still runs: numbers are used again."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass  # it runs, as somebody else's
+    began = _began(pid)
+    return began is None or began <= since + 2  # seconds: clocks of files and processes are not the same
+
+
+def _began(pid: int) -> float | None:
+    """When a process was started, seconds since the epoch; None where the system does not tell."""
+    try:
+        ticks = float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])  # field 22 of proc(5)
+        (boot,) = (float(line.split()[1]) for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
+        return boot + ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 def fsync_folder(folder: Path) -> None:
     """Sync a folder, so that names made in it outlive a power cut."""
     handle = os.open(folder, os.O_RDONLY)

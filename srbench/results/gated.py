@@ -15,7 +15,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from srbench.engine.keys import canonical
 from srbench.errors import SrbenchError
-from srbench.files import write_atomic, written_whole
+from srbench.files import is_alive, write_atomic, written_whole
 
 if TYPE_CHECKING:
     from srbench.engine.store import Store
@@ -220,21 +220,12 @@ def _replace(path: Path, lines: bytes, before: int, change: Callable[[Record], R
             os.fsync(new.fileno())
 
 
-_OWNER = re.compile(r"-[0-9a-f]+-(?:[0-9a-z_-]+-)?(\d+)(?:-[0-9a-f]+)?\.jsonl$")
+_OWNER = re.compile(r"-(?P<began>[0-9a-f]+)-(?P<pid>\d+)(?:-[0-9a-f]+)?\.jsonl$")
 
 
 def at_work(path: Path) -> bool:
     """Whether a ledger belongs to another process of this machine that is alive."""
     owner = _OWNER.search(path.name)
-    return owner is not None and int(owner[1]) != os.getpid() and is_alive(int(owner[1]))
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process of this number runs here."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
+    if owner is None or int(owner["pid"]) == os.getpid():
         return False
-    except OSError:
-        return True
-    return True
+    return is_alive(int(owner["pid"]), int(owner["began"], 16) / 1e9)

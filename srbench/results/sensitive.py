@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from srbench.errors import UsageError
-from srbench.files import printable, read_json, this_host, write_atomic
-from srbench.results.gated import GATED, MARKED, TEXT, clean, fields_sha, is_alive, without_text
+from srbench.files import is_alive, owner_of, printable, read_json, this_host, write_atomic
+from srbench.results.gated import GATED, MARKED, TEXT, clean, fields_sha, without_text
 
 if TYPE_CHECKING:
     from srbench.engine.store import Store
@@ -31,7 +31,8 @@ IMAGES, DAMAGED, COMMANDS, LOOKED = "images", "damaged", "commands", "looked.jso
 """Folders of a store, and the file that names the runs whose rows were looked through for what older versions left."""
 HOUR = 3600.0
 _KEY = re.compile(r"\.?([0-9a-f]{64})(?![0-9a-f])")
-_TEMPORARY = re.compile(r"\..+?\.(?:(?P<host>[0-9a-z_-]+)-)?(?P<pid>\d+)(?:-[0-9a-f]{8})?\.tmp", re.DOTALL)
+_OLD_TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)\.tmp", re.DOTALL)
+"""Half-written files as older versions named them."""
 
 
 class Await(NamedTuple):
@@ -252,17 +253,15 @@ def _debris(root: Path, harmless: Callable[[str], bool]) -> Iterator[Path]:
 
 def _at_work(path: Path) -> bool:
     """Whether a half-written file belongs to a living process; a picture is written in far less than an hour."""
-    owner = _TEMPORARY.fullmatch(path.name)
-    if owner is None:
-        return False
+    old = _OLD_TEMPORARY.fullmatch(path.name)
+    host, pid = (this_host(), int(old["pid"])) if old else owner_of(path) or ("", 0)
     try:
-        age = time.time() - path.stat().st_mtime
+        written = path.stat().st_mtime
     except OSError:
         return False
-    foreign = owner["host"] is not None and owner["host"] != this_host()
-    if age > HOUR or age < -HOUR:
+    if not pid or abs(time.time() - written) > HOUR:
         return False
-    return foreign or (int(owner["pid"]) != os.getpid() and is_alive(int(owner["pid"])))
+    return host != this_host() or (pid != os.getpid() and is_alive(pid, written))
 
 
 def _folders(root: Path) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +194,7 @@ def test_a_ledger_of_a_process_at_work_is_left_for_later(gated: Any) -> None:
     ran(gated, methods=("none",))
     as_older_versions_wrote(gated)
     (ledger,) = (gated.out / "store/ledger").glob("scores-*")
-    mine = ledger.rename(ledger.with_name(f"scores-1-{os.getppid()}.jsonl"))
+    mine = ledger.rename(ledger.with_name(f"scores-{time.time_ns():x}-{os.getppid()}.jsonl"))
     assert at_work(mine)
     tend(gated.store(), gated.lines.append)
     assert texts_in(gated.out) == [f"store/ledger/{mine.name}"]

@@ -216,8 +216,11 @@ def test_half_written_and_damaged_pictures_go(secret: Any) -> None:
     folder = store.image_path(one).parent
     (folder / f".{one}.png.somewhere-4194301-0011aabb.tmp").write_bytes(PNG)
     os.utime(folder / f".{one}.png.somewhere-4194301-0011aabb.tmp", (1, 1))
+    host = re.sub(r"[^0-9a-z_-]", "-", os.uname().nodename.lower())[:32]
+    (folder / f".{one}.png.{host}-4194303-02689924.tmp").write_bytes(PNG)
+    (folder / f".{one}.png.{host}-{os.getppid()}-02689925.tmp").write_bytes(PNG)
+    os.utime(folder / f".{one}.png.{host}-{os.getppid()}-02689925.tmp", (1, 1))  # its number was used again
     (folder / f".{one}.4194302.tmp").write_bytes(PNG)  # as older versions called them
-    (folder / f".{one}.png.{os.uname().nodename.lower()}-4194303-0011aabb.tmp").write_bytes(PNG)
     store.image_path(two).write_bytes(PNG + b"cut")
     (secret.out / "store" / "damaged").mkdir(exist_ok=True)
     (secret.out / "store" / "damaged" / f"{'0' * 64}.png").write_bytes(PNG)
