@@ -20,7 +20,7 @@ from srbench.engine.keys import digest
 from srbench.engine.layouts import Asked, Folder, Place, ScoreRequest, assigned, folders, unnamed
 from srbench.engine.marks import Hushed, texts_of
 from srbench.engine.pictures import read
-from srbench.engine.plan import REFERENCE_METRICS
+from srbench.engine.plan import REFERENCE_METRICS, refuse_minors
 from srbench.engine.provenance import provenance
 from srbench.engine.record import image_record, measured, now, run_id, unread, write_run
 from srbench.engine.run import Reporter, RunResult
@@ -209,6 +209,8 @@ def score_folders(request: ScoreRequest, store: Store, reporter: Reporter) -> Ru
         raise UsageError(f"{request.reference}: holds pictures of several methods", "Give the folder of one of them.")
     held = against(request, found)
     reporter = cast(Reporter, Hushed(reporter, Hush(texts_of(held.rows)))) if held.gated else reporter
+    if held.sensitive:
+        refuse_minors(request.settings)
     scoring = _opened(store, held, request.settings, reporter)
     cells, n_loaded, n_excluded = _cells(found, held, layout, reporter)
     reporter.begin(len(cells), sum(len(cell.items) for cell in cells))

@@ -13,6 +13,7 @@ from srbench.analysis.results import ResultCell, to_dict
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import Row
 from srbench.engine.marks import given_up, texts_of
+from srbench.engine.plan import refuse_minors
 from srbench.engine.provenance import provenance
 from srbench.engine.record import image_record, now, run_id, write_run
 from srbench.engine.rejudge import rows_of
@@ -45,6 +46,8 @@ def score_runs(folder: Path, scorers: Sequence[str], settings: Sequence[str], st
     runs = [(data, [_again(entry) for entry in found]) for data, found in local_cells(folder, reporter.line)]
     if not runs:
         raise MissingError(f"{folder}: no runs", f"srbench run --out {folder}; or --as LAYOUT for pictures made elsewhere.")
+    if any(again.entry.get("suite", {}).get("sensitive") for _, cells in runs for again in cells):
+        refuse_minors(settings)
     scoring = Scoring(store)
     scoring.open(scorers, settings)
     if not scoring.scorers:
