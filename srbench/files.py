@@ -37,6 +37,11 @@ def temporary_for(path: Path) -> Path:
     return path.with_name(f".{name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
+def this_host() -> str:
+    """This machine's name as it stands in temporary names."""
+    return _HOST
+
+
 def is_temporary(path: Path) -> bool:
     """Whether a file's name is one that `temporary_for` gives."""
     return _TEMPORARY.fullmatch(path.name) is not None
@@ -48,17 +53,34 @@ def writer_of(name: str) -> tuple[str, int] | None:
     return None if found is None else (found.groupdict().get("host") or "", int(found["pid"]))
 
 
-def is_running(host: str, pid: int) -> bool | None:
-    """Whether a process is alive; None where it is on another host. No host stands for this one."""
-    if host not in ("", _HOST):
-        return None
+def is_running(host: str, pid: int, since: float | None = None) -> bool | None:
+    """Whether a process is alive; None where it is on another host. No host stands for this one. since: as for `is_alive`."""
+    return is_alive(pid, since) if host in ("", _HOST) else None
+
+
+def is_alive(pid: int, since: float | None = None) -> bool:
+    """Whether a process of this machine runs, the one that had the number at a time where that is given: numbers are used again.
+
+    since: seconds since the epoch.
+    """
     try:
         os.kill(pid, 0)
     except PermissionError:
-        return True
+        pass  # it runs, as somebody else's
     except (OSError, OverflowError):
         return False
-    return True
+    began = None if since is None else _began(pid)
+    return began is None or since is None or began <= since + 2  # seconds: clocks of files and processes are not the same
+
+
+def _began(pid: int) -> float | None:
+    """When a process was started, seconds since the epoch; None where the system does not tell."""
+    try:
+        ticks = float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])  # field 22 of proc(5)
+        (boot,) = (float(line.split()[1]) for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
+        return boot + ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def fsync_folder(folder: Path) -> None:

@@ -20,6 +20,7 @@ from srbench.cli.console import say
 from srbench.engine.runs import newest
 from srbench.errors import MissingError, UsageError, did_you_mean
 from srbench.outputs import CURVE, check_file
+from srbench.results.sensitive import left_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -195,6 +196,8 @@ def compare(asked: Asked) -> int:
         _versus(asked)
     else:
         _tables(asked)
+    if left := left_line(asked.folder):
+        say(left)
     return 0
 
 

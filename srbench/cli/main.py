@@ -253,7 +253,7 @@ def run(
         concepts=words(concept), dev=dev, limit=limit, seed=seed, batch_size=batch_size, dtype=dtype, device=device,
         settings=tuple(set_ or ()), protocol=protocol, scorers=words(scorers), out=out, score=not no_score,
         keep_images=keep_images, prompts=prompts, accept_prompts=accept_prompts, categories=words(category),
-        reference=reference, compile=compile, gpus=gpus, sweep=sweep, columns=tuple(column or ()),
+        reference=reference, compile=compile, gpus=gpus, sweep=sweep, columns=tuple(column or ()), sheet=sheet is not None,
     )
     if sheet is not None:
         from srbench.outputs import SHEET, check_file

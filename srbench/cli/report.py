@@ -8,6 +8,7 @@ from srbench.cli.console import say
 from srbench.errors import UsageError
 from srbench.outputs import REPORT, check_file, write_file
 from srbench.report.build import Asked, encoded, gathered, page
+from srbench.results.sensitive import left_line
 
 
 def report(folder: Path, out: Path, asked: Asked) -> int:
@@ -16,6 +17,8 @@ def report(folder: Path, out: Path, asked: Asked) -> int:
         raise UsageError(f"--images {asked.images}: expected 0 or more", "0 leaves the pictures out.")
     check_file(out, REPORT)
     found = gathered(folder, asked, say)
+    if left := left_line(folder):
+        say(left)
     data = encoded(page(found))
     write_file(out, data, REPORT)
     pictures = sum(row.embedded for row in found.rows)

@@ -21,6 +21,7 @@ from srbench.engine.settings import check_seed
 from srbench.engine.store import Store
 from srbench.errors import UsageError, did_you_mean
 from srbench.outputs import check_results
+from srbench.results.sensitive import left_line, tend
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Asked:
     reference: bool = False
     compile: str = "auto"
     gpus: str | None = None
+    sheet: bool = False
     sweep: str | None = None
     columns: tuple[str, ...] = ()
 
@@ -145,6 +147,17 @@ def _header(asked: Asked, request: RunRequest, how: Runtime, cells: list[Cell]) 
         say(line)
 
 
+def _refuse_sheet(asked: Asked, cells: list[Cell]) -> None:
+    """A contact sheet keeps pictures: of sensitive cells there is one only where they are kept. Raises `UsageError`."""
+    sensitive = list(dict.fromkeys(f"{cell.suite.name}/{cell.concept.name}" for cell in cells if cell.sensitive))
+    if not asked.sheet or asked.keep_images or not sensitive:
+        return
+    named = ", ".join(sensitive)
+    if all(cell.sensitive for cell in cells):
+        raise UsageError(f"--sheet keeps pictures, and {named} is sensitive", "Add --keep-images, or leave --sheet out.")
+    say(f"--sheet: the pictures of {named} are not on it (sensitive; only with --keep-images)")
+
+
 def run(asked: Asked, as_json: bool) -> int:
     """Plan, carry out, print. The exit code says whether everything asked for exists."""
     from srbench.engine.run import execute
@@ -152,8 +165,10 @@ def run(asked: Asked, as_json: bool) -> int:
     check_results(asked.out)
     request, backbone, how = resolve(asked)
     store = Store(request.out / "store", say)
+    tend(store, say)
     with telling("making ready") as tell:
         cells = plan(request, backbone, tell)
+    _refuse_sheet(asked, cells)
     _header(asked, request, how, cells)
     done = execute(request, backbone, cells, store, reporter(), how)
     say(f"run {done.run}: {request.out}/runs/{done.run}/run.json")
@@ -175,6 +190,9 @@ def dry_run(asked: Asked, as_json: bool) -> int:
     request, backbone, how = resolve(asked)
     store = Store.peek(request.out / "store", say)
     cells = plan(request, backbone, make=False)
+    _refuse_sheet(asked, cells)
+    if left := left_line(request.out):
+        say(left)
     _header(asked, request, how, cells)
     todo = work(cells, store, Scoring(store), score=False)
     known = [r for r in store.images.values() if r.get("dtype") == request.dtype]

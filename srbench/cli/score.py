@@ -12,8 +12,9 @@ from srbench.cli.console import say
 from srbench.cli.progress import reporter
 from srbench.engine.layouts import ScoreRequest
 from srbench.engine.settings import check
-from srbench.errors import UsageError, did_you_mean
+from srbench.errors import OK, SOME_FAILED, UsageError, did_you_mean
 from srbench.outputs import check_results
+from srbench.results.sensitive import tend
 
 
 def score(asked: ScoreRequest, as_json: bool) -> int:
@@ -44,10 +45,12 @@ def _elsewhere(asked: ScoreRequest, as_json: bool) -> int:
         raise UsageError(f"--per-prompt {asked.per_prompt}: expected 1 or more", "Leave it out for the default.")
     check(asked.settings, plugins.plugins("scorers"))
     check_results(asked.out)
-    done = score_folders(asked, Store(asked.out / "store", say), reporter())
+    store = Store(asked.out / "store", say)
+    swept = tend(store, say)
+    done = score_folders(asked, store, reporter())
     say(f"run {done.run}: {asked.out}/runs/{done.run}/run.json")
     print_cells(done.cells, "json" if as_json else None)
-    return done.exit_code
+    return done.exit_code or (SOME_FAILED if swept.stuck else OK)
 
 
 def _again(asked: ScoreRequest, as_json: bool) -> int:
@@ -63,6 +66,8 @@ def _again(asked: ScoreRequest, as_json: bool) -> int:
     if not asked.scorers:
         raise UsageError("which scorer?", "Add --scorer; `srbench list scorers` shows them.")
     check(asked.settings, plugins.plugins("scorers"))
-    done = score_runs(folder, asked.scorers, asked.settings, Store(folder / "store", say), reporter())
+    store = Store(folder / "store", say)
+    tend(store, say)
+    done = score_runs(folder, asked.scorers, asked.settings, store, reporter())
     print_cells(done.cells, "json" if as_json else None)
     return done.exit_code

@@ -26,10 +26,12 @@ from srbench.files import kind_of_path
 from srbench.outputs import SHEET, check_file
 from srbench.report.sheet import Strip, of_rows, of_run, write
 from srbench.results.records import redirects
+from srbench.results.sensitive import DROPPED, KEPT, SENSITIVE, left_line
 from srbench.rules import Misfit, finite
 
 MAX_SIDE = 64
 """Characters across at most."""
+WAITS = "a picture of a sensitive row that waits to be scored and dropped: it is not shown"
 TOP = 3
 """Classes shown per field of a scorer."""
 
@@ -131,6 +133,12 @@ def _is_box(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("class"), str) and finite(value.get("score"))
 
 
+def _waits(store: Store, key: str) -> bool:
+    """Whether a picture is of a sensitive row and its user did not ask to keep it."""
+    record = store.images.get(key, {})
+    return bool(record.get(SENSITIVE) and not record.get(KEPT) and not record.get(DROPPED))
+
+
 def _where(store: Store, key: str) -> str:
     """Why an image cannot be shown."""
     if store.images.get(key, {}).get("elsewhere"):
@@ -157,7 +165,7 @@ def _tokens(backbone: str, prompt: str) -> list[str]:
     return tokenizer.convert_ids_to_tokens(tokenizer(prompt, truncation=True).input_ids)
 
 
-def _trace(run: dict[str, Any], record: dict[str, Any]) -> None:
+def _trace(run: dict[str, Any], record: dict[str, Any], role: str) -> None:
     trace = record.get("trace") or {}
     if redirects(trace):
         _print(f"unsafe probability per step: {' '.join(f'{p:.2f}' for p in trace['unsafe'])}")
@@ -168,7 +176,12 @@ def _trace(run: dict[str, Any], record: dict[str, Any]) -> None:
             _print(f"{name.replace('_', ' ')}: {said}")
     if not redirects(trace) or not trace.get("mask"):
         return
-    tokens = _tokens(run["cell"].backbone, record.get("prompt", ""))
+    prompt = record.get("prompt")
+    if prompt is None:  # of a gated row: from the user's own file
+        prompt = _row(run)[0].get("prompt" if role == "image" else "reference")
+    if prompt is None:
+        return
+    tokens = _tokens(run["cell"].backbone, prompt)
     table = Table(title="per token, mean over redirected steps", title_justify="left")
     for column in ("token", "mask", "alpha"):
         table.add_column(column, justify="left" if column == "token" else "right")
@@ -182,6 +195,8 @@ def show(what: str, folder: Path, sheet: Path | None = None) -> int:
     if sheet is not None:
         check_file(sheet, SHEET)
     store = Store.peek(folder / "store", say)
+    if left := left_line(folder):
+        say(left)
     if sheet is not None and "/" not in what and kind_of_path(folder / "runs" / what / LOCAL) != "nothing":
         return write_sheet(folder, what, store, sheet)
     found = _matches(what, folder) if folder.is_dir() else []
@@ -194,14 +209,14 @@ def show(what: str, folder: Path, sheet: Path | None = None) -> int:
     for run, entry, role, key in found:
         record = store.images.get(key)
         try:
-            _print(half_blocks(store.pixels(key)))
+            _print(f"({WAITS})" if _waits(store, key) else half_blocks(store.pixels(key)))
         except SrbenchError as error:
             there = key in store.images and not store.dropped(key)
             _print(f"({error.message if there else _where(store, key)})")
         _print(_row_table(run, entry, role, key))
         _print(_scores(store, key))
         if record is not None:
-            _trace(run, record)
+            _trace(run, record, role)
         console.write("\n")
     return 0
 

@@ -159,6 +159,11 @@ def _loaded(
     else:
         suite = load.named("suite", request.suite or "", load.suites())
         edition = load.edition(suite, spec.family, concept.name, request.part)
+        if suite.of(edition).gated:
+            raise UsageError(
+                f"suite '{suite.name}' is gated: its rows may not stand in the file that an attack writes",
+                "Attack a suite that is not, or targets of your own: --targets FILE.",
+            )
         found = sources.rows(suite, edition)
         rows, others, source = found.rows, found.others, f"{suite.name}/{concept.name}/{request.part}"
     asked = [row for row in rows if row.kind == "forget" and row.category != "unseen" and wanted(row).strip()]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -17,8 +18,9 @@ from srbench.catalog import load, plugins, prompts, screen, sources
 from srbench.catalog.specs import ANY, ConceptSpec, LayoutSpec, ProtocolSpec, Row, SuiteSpec
 from srbench.engine.keys import digest
 from srbench.engine.layouts import Folder, ScoreRequest, folders
+from srbench.engine.marks import Hushed, texts_of
 from srbench.engine.pictures import read
-from srbench.engine.plan import REFERENCE_METRICS
+from srbench.engine.plan import REFERENCE_METRICS, refuse_minors
 from srbench.engine.provenance import provenance
 from srbench.engine.record import image_record, measured, now, run_id, unread, write_run
 from srbench.engine.run import Reporter, RunResult
@@ -26,6 +28,7 @@ from srbench.engine.score import BATCH, Scoring, Wanted, kind_named
 from srbench.engine.store import Record, Store, pixel_sha
 from srbench.errors import OK, SOME_FAILED, CellError, UsageError
 from srbench.files import printable
+from srbench.results.gated import GATED, Hush, clean, text_sha
 from srbench.scorers.base import IMAGE, PAIR
 from srbench.scoring.matching import ID, Asked, Matching, Place, asked_for, matched, plain_numbers, unnamed
 
@@ -230,6 +233,9 @@ def score_folders(request: ScoreRequest, store: Store, reporter: Reporter) -> Ru
         reporter.line(f"prompts: {printable(str(held.beside))}, found beside the pictures")
     for line in held.told:
         reporter.line(line)
+    reporter = cast(Reporter, Hushed(reporter, Hush(texts_of(held.rows)))) if held.gated else reporter
+    if held.sensitive:
+        refuse_minors(request.settings)
     scoring = _opened(store, held, request.settings, reporter)
     cells, n_loaded, n_excluded = _cells(found, beside, held, layout, reporter)
     reporter.begin(len(cells), sum(len(cell.items) for cell in cells))
@@ -241,6 +247,8 @@ def score_folders(request: ScoreRequest, store: Store, reporter: Reporter) -> Ru
         reporter.end()
     for cell in cells:
         _tell(cell, held, layout, reporter)
+    if held.gated:
+        _hush(cells, held, scoring, reporter)
     return _written(request, cells, held, scoring, started, (n_loaded, n_excluded))
 
 
@@ -310,18 +318,18 @@ def _item(asked: Asked, folder: Folder) -> Item:
 
 def _read_and_score(cell: Cell, beside: Folder | None, held: Against, scoring: Scoring, reporter: Reporter) -> None:
     """A batch of pictures at a time, so that memory does not grow with the folder."""
-    for items in _batches(cell, beside, scoring.store):
+    for items in _batches(cell, beside, scoring.store, held.gated):
         pixels = {key: picture for item, pictures in items for key, picture in pictures.items()}
         scoring.run([w for item, _ in items for w in _wanted(item, held, scoring)], pixels)
         reporter.images(len(items))
 
 
-def _batches(cell: Cell, beside: Folder | None, store: Store) -> Iterator[list[tuple[Item, dict[str, np.ndarray]]]]:
+def _batches(cell: Cell, beside: Folder | None, store: Store, gated: bool) -> Iterator[list[tuple[Item, dict[str, np.ndarray]]]]:
     """Items with their pictures by key, limited in number and in bytes."""
     batch: list[tuple[Item, dict[str, np.ndarray]]] = []
     size = 0
     for item in cell.items:
-        pictures = _pictures(item, cell, beside, store)
+        pictures = _pictures(item, cell, beside, store, gated)
         batch.append((item, pictures))
         size += sum(each.nbytes for each in pictures.values())
         if len(batch) == BATCH or size > BATCH_BYTES:
@@ -331,38 +339,59 @@ def _batches(cell: Cell, beside: Folder | None, store: Store) -> Iterator[list[t
         yield batch
 
 
-def _pictures(item: Item, cell: Cell, beside: Folder | None, store: Store) -> dict[str, np.ndarray]:
+def _pictures(item: Item, cell: Cell, beside: Folder | None, store: Store, gated: bool) -> dict[str, np.ndarray]:
     """The item's picture and the one beside it; those that cannot be read leave the reason behind."""
     read_here: dict[str, np.ndarray] = {}
+    row = item.asked.row if gated else None
     if item.why or item.asked.place is None:
         return read_here
     try:
-        item.image = _noted(cell.folder, item.asked.place, store, read_here, cell.remarks)
+        item.image = _noted(cell.folder, item.asked.place, store, read_here, cell.remarks, row)
     except CellError as error:
         item.why = error.message
         return read_here
     if beside is not None and item.compared:
         try:
-            item.reference = _noted(beside, item.asked.place, store, read_here, Counter())
+            item.reference = _noted(beside, item.asked.place, store, read_here, Counter(), row)
         except (CellError, KeyError) as error:
             item.why = f"its reference: {error.message if isinstance(error, CellError) else 'no picture'}"
     return read_here
 
 
-def _noted(folder: Folder, place: Place, store: Store, read_here: dict[str, np.ndarray], remarks: Counter[str]) -> str:
-    """Read a picture, note it in the store, and return its key. Raises `CellError` where it cannot be read."""
+def _noted(
+    folder: Folder, place: Place, store: Store, read_here: dict[str, np.ndarray], remarks: Counter[str], row: Row | None
+) -> str:
+    """Read a picture, note it in the store, and return its key. row: of a gated suite, whose text is not to be kept.
+
+    Raises `CellError` where it cannot be read.
+    """
     found = folder.pictures[place]
     pixels, remark = read(found.path)
     sha = pixel_sha(pixels)
     key = digest({"elsewhere": sha})
-    store.note([_record(key, sha, f"{folder.method}/{found.name}")])
+    record = _record(key, sha, f"{folder.method}/{shown_name(found.name, row)}", gated=row is not None)
+    known = store.images.get(key)
+    if known is None:
+        store.note([record])
+    elif row is not None and not known.get(GATED):
+        store.restate([{**known, GATED: True}])
     read_here[key] = pixels
     remarks.update([remark] if remark else [])
     return key
 
 
-def _record(key: str, sha: str, name: str) -> Record:
-    return {"key": key, "pixel_sha": sha, "seconds": 0.0, "trace": {}, "bytes": 0, "dropped": True, "elsewhere": name}
+def _record(key: str, sha: str, name: str, gated: bool) -> Record:
+    record = {"key": key, "pixel_sha": sha, "seconds": 0.0, "trace": {}, "bytes": 0, "dropped": True, "elsewhere": name}
+    return record | ({GATED: True} if gated else {})
+
+
+def shown_name(name: str, row: Row | None) -> str:
+    """A picture's name as it is kept: the hash of one that says something of its gated row, as names made of prompts do."""
+    if row is None:
+        return name
+    said = {word for text in texts_of([row]) for word in re.findall(r"\w{3,}", (text or "").casefold().replace("_", " "))}
+    parts = set(re.findall(r"[^\W_]{3,}", name.casefold()))
+    return f"sha256-{text_sha(name)[:16]}" if parts & said else name
 
 
 def _wanted(item: Item, held: Against, scoring: Scoring) -> Iterator[Wanted]:
@@ -375,6 +404,17 @@ def _wanted(item: Item, held: Against, scoring: Scoring) -> Iterator[Wanted]:
             yield scoring.want(name, item.image, item.asked.row, item.reference)
         if item.reference and kind_named(name) != PAIR:
             yield scoring.want(name, item.reference, item.asked.row)
+
+
+def _hush(cells: Sequence[Cell], held: Against, scoring: Scoring, reporter: Reporter) -> None:
+    """Keep texts of gated rows, also those that pictures are named after, out of what is stored."""
+    hush = Hush(texts_of(held.rows))
+    scoring.errors = {wanted: hush(why) for wanted, why in scoring.errors.items()}
+    clean(scoring.store, {key for cell in cells for item in cell.items for key in (item.image, item.reference)}, reporter.line)
+    for cell in cells:
+        cell.folder.left_out = Counter({hush(why): count for why, count in cell.folder.left_out.items()})
+        for item in cell.items:
+            item.why = hush(item.why)
 
 
 def _tell(cell: Cell, held: Against, layout: LayoutSpec, reporter: Reporter) -> None:

@@ -309,8 +309,11 @@ def _untrained(cell: Cell, kept: Sequence[Row], used: frozenset[str]) -> tuple[R
     return left
 
 
-def _screened(cell: Cell, edition: Edition, rows: Sequence[Row]) -> tuple[Row, ...]:
-    """The rows that may be encoded, and the cell's counts. Raises `MissingError` where hidden targets cannot be screened."""
+def _screened(cell: Cell, edition: Edition, rows: Sequence[Row], settings: Sequence[str]) -> tuple[Row, ...]:
+    """The rows that may be encoded, and the cell's counts.
+
+    Raises `MissingError` where hidden targets cannot be screened, `UsageError` as `refuse_minors` does.
+    """
     cell.sensitive = screen.sensitive(cell.concept, cell.suite, rows, cell.found.others)
     lacking = screen.untargeted(rows) if cell.sensitive and edition.hidden else 0
     if lacking:
@@ -318,10 +321,25 @@ def _screened(cell: Cell, edition: Edition, rows: Sequence[Row]) -> tuple[Row, .
             f"{lacking} rows of suite '{cell.suite.name}' hide what they stand for, and it is not known: they cannot be screened",
             "Sensitive runs need it: give --prompts a copy with a column 'target', and --accept-prompts.",
         )
+    if cell.sensitive:
+        refuse_minors(settings)
     kept = screen.admissible(rows, cell.found.others) if cell.sensitive else tuple(rows)
     cell.n_loaded, cell.n_excluded = len(rows), len(rows) - len(kept)
     cell.rows_sha = load.rows_sha(kept)
     return kept
+
+
+def refuse_minors(settings: Iterable[str]) -> None:
+    """Refuse, in a sensitive run, an option of a method or scorer whose text names a minor: it may be encoded.
+
+    Names of files that are there are no such texts. Raises `UsageError`.
+    """
+    for setting in settings:
+        value = setting.partition("=")[2]
+        if screen.names_minor(value) and not Path(value).expanduser().exists():
+            raise UsageError(
+                f"--set {setting.partition('=')[0]}: its text names a minor, and the run is sensitive", "Take that word out."
+            )
 
 
 def plan_cell(ready: Ready, preset: str, on: str, suite: SuiteSpec, concept: ConceptSpec) -> Cell:
@@ -337,7 +355,7 @@ def plan_cell(ready: Ready, preset: str, on: str, suite: SuiteSpec, concept: Con
     try:
         cell.found = ready.rows(suite, edition, concept)
         _check_encoder(suite, cell.found, backbone)
-        kept = _screened(cell, edition, limited(cell.found.rows, request.limit))
+        kept = _screened(cell, edition, limited(cell.found.rows, request.limit), request.settings)
         kept = _untrained(cell, kept, ready.trained(concept))
         cell.found = replace(cell.found, flags=(*cell.found.flags, *ready.lengths(tuple(kept))))
         if not kept:

@@ -20,10 +20,13 @@ from srbench.engine.score import FEATURE, fields_of, kind_named
 from srbench.engine.store import Store
 from srbench.errors import SrbenchError, UsageError
 from srbench.files import printable
+from srbench.results.gated import fields_sha, text_sha
 from srbench.scorers.base import PAIR, SET
 
 Raws = dict[tuple[str, str, str, str], dict[str, Any]]
-"""(scorer's identity, pixel sha, canonical fields, pixel sha of the reference or '') -> raw numbers; equal pixels share them."""
+"""(scorer's identity, pixel sha, sha256 of the canonical fields, pixel sha of the reference or '') -> raw numbers.
+
+Equal pixels share them."""
 
 
 def rejudge(folder: Path, protocols: Sequence[str], warn: Callable[[str], None]) -> list[ResultCell]:
@@ -116,7 +119,7 @@ class Stored:
         if kind == SET:
             vector = self.store.feature(self.identities[name], sha)
             return None if vector is None else {FEATURE: vector}
-        return self.raws.get((self.identities[name], sha, fields_of(name, row), beside if kind == PAIR else ""))
+        return self.raws.get((self.identities[name], sha, text_sha(fields_of(name, row)), beside if kind == PAIR else ""))
 
 
 def raws_of(store: Store) -> Raws:
@@ -126,7 +129,7 @@ def raws_of(store: Store) -> Raws:
         image, beside = store.images.get(record["image"]), store.images.get(record.get("reference", ""))
         if image is not None:
             sha = beside["pixel_sha"] if beside else ""
-            raws[record["identity"], image["pixel_sha"], record["fields"], sha] = record["raw"]
+            raws[record["identity"], image["pixel_sha"], fields_sha(record), sha] = record["raw"]
     return raws
 
 

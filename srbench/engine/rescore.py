@@ -13,6 +13,8 @@ from srbench.analysis.records import CellRecord, RowRecord
 from srbench.analysis.results import ResultCell, to_dict
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import Row
+from srbench.engine.marks import given_up, texts_of
+from srbench.engine.plan import refuse_minors
 from srbench.engine.provenance import provenance
 from srbench.engine.record import image_record, now, run_id, write_run
 from srbench.engine.rejudge import rows_of
@@ -22,6 +24,8 @@ from srbench.engine.score import BATCH, Scoring, Wanted, kind_named
 from srbench.engine.store import Store
 from srbench.errors import OK, SOME_FAILED, MissingError, SrbenchError
 from srbench.files import printable
+from srbench.results.gated import Hush
+from srbench.results.sensitive import sweep, tell_swept
 from srbench.scorers.base import IMAGE, PAIR
 
 
@@ -46,6 +50,8 @@ def score_runs(folder: Path, scorers: Sequence[str], settings: Sequence[str], st
     if not runs:
         hint = f"{shlex.join(['srbench', 'run', '--out', str(folder)])}; or --as LAYOUT for pictures made elsewhere."
         raise MissingError(f"{folder}: no runs", hint)
+    if any(again.entry.get("suite", {}).get("sensitive") for _, cells in runs for again in cells):
+        refuse_minors(settings)
     scoring = Scoring(store)
     scoring.open(scorers, settings)
     if not scoring.scorers:
@@ -54,9 +60,13 @@ def score_runs(folder: Path, scorers: Sequence[str], settings: Sequence[str], st
         reporter.line(error.line)
     wanted = [w for _, cells in runs for again in cells for w in _wanted(again, scorers, scoring)]
     _score(wanted, scoring, reporter)
+    hush = Hush(texts_of(row for _, cells in runs for again in cells for each, row in again.rows if "row" not in each))
+    scoring.errors = {each: hush(why) for each, why in scoring.errors.items()}
     done = [cell for data, cells in runs for cell in _written(folder, data, cells, scorers, scoring)]
     failed = scoring.errors or scoring.broken or any(uncompared(cell.metrics) for cell in done)
-    return RunResult(done[0].run, done, SOME_FAILED if failed else OK)
+    swept = sweep(store, given_up(scoring, wanted))
+    tell_swept(swept, store, reporter.line)
+    return RunResult(done[0].run, done, SOME_FAILED if failed or swept.stuck else OK)
 
 
 def _readable(entries: Sequence[dict[str, Any]], reporter: Reporter) -> Iterator[Again]:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from srbench.analysis.metrics import uncompared
 from srbench.analysis.results import ResultCell
 from srbench.backbones.loader import Backbone
 from srbench.engine.devices import PLAIN, Runtime, compile_blocks, deterministic
 from srbench.engine.generate import Made, generate
+from srbench.engine.marks import Hushed, given_up, hush_of, marks_of, wanted_of
 from srbench.engine.memory import batch_for, free_bytes
-from srbench.engine.plan import Cell, Planned, PlannedRow, RunRequest
+from srbench.engine.plan import Cell, Planned, RunRequest
 from srbench.engine.provenance import provenance
 from srbench.engine.record import Outcome, entries, now, results, run_id, write_run
-from srbench.engine.score import Scoring, Wanted, kind_named
+from srbench.engine.score import Scoring, Wanted
 from srbench.engine.store import Store
 from srbench.errors import MISSING, OK, SOME_FAILED, MissingError, SrbenchError, UsageError
 from srbench.faults import contained
 from srbench.methods.base import denoiser
-from srbench.scorers.base import PAIR
+from srbench.results.gated import clean
+from srbench.results.sensitive import PLAIN as PLAIN_MARK
+from srbench.results.sensitive import TRIED, Mark, Swept, begin, end, marked, restate, scoring_command, sweep
 
 PENDING_BATCHES = 2
 """Batches that may wait for writing and scoring before sampling waits for them."""
@@ -65,14 +69,6 @@ class Work:
         return [w for each in self.wanted.values() for w in each]
 
 
-def _wanted(scoring: Scoring, cell: Cell, row: PlannedRow, planned: Planned) -> Iterator[Wanted]:
-    """Scores that one image of a row should have; pairs are the row's image with its reference image."""
-    reference = row.reference.key if row.reference is not None and planned is row.image else ""
-    for name in cell.scorers:
-        if kind_named(name) != PAIR or reference:
-            yield scoring.want(name, planned.key, row.row, reference)
-
-
 def work(cells: Sequence[Cell], store: Store, scoring: Scoring, score: bool) -> Work:
     """Images not in the store, each once, and the scores every image should have."""
     needed: dict[str, Planned] = {}
@@ -82,7 +78,7 @@ def work(cells: Sequence[Cell], store: Store, scoring: Scoring, score: bool) -> 
             for planned in (p for p in (row.image, row.reference, row.floor) if p is not None):
                 needed.setdefault(planned.key, planned)
                 if score:
-                    wanted.setdefault(planned.key, {}).update(dict.fromkeys(_wanted(scoring, cell, row, planned)))
+                    wanted.setdefault(planned.key, {}).update(dict.fromkeys(wanted_of(scoring, cell, row, planned)))
     missing = [planned for key, planned in needed.items() if key not in store.images]
     return Work(missing, len(needed) - len(missing), {key: list(each) for key, each in wanted.items()})
 
@@ -90,8 +86,10 @@ def work(cells: Sequence[Cell], store: Store, scoring: Scoring, score: bool) -> 
 class Background:
     """One thread that writes and scores batches while the next one is sampled; its errors surface at `submit`."""
 
-    def __init__(self, store: Store, scoring: Scoring, todo: Work, reporter: Reporter) -> None:
-        self.store, self.scoring, self.todo, self.reporter = store, scoring, todo, reporter
+    def __init__(
+        self, store: Store, scoring: Scoring, todo: Work, reporter: Reporter, marks: Mapping[str, Mark] | None = None
+    ) -> None:
+        self.store, self.scoring, self.todo, self.reporter, self.marks = store, scoring, todo, reporter, marks or {}
         self._pool = ThreadPoolExecutor(1)
         self._pending: list[Future[None]] = []
 
@@ -114,7 +112,9 @@ class Background:
             self._kept(made)
 
     def _kept(self, made: list[Made]) -> None:
-        self.store.put_images([(m.planned.key, m.pixels, m.record) for m in made])
+        self.store.put_images([
+            (m.planned.key, m.pixels, marked(m.record, self.marks.get(m.planned.key, PLAIN_MARK))) for m in made
+        ])  # fmt: skip
         self.reporter.images(len(made))
         wanted = [w for m in made for w in self.todo.wanted.get(m.planned.key, [])]
         self.scoring.run(wanted, {m.planned.key: m.pixels for m in made})
@@ -241,7 +241,9 @@ def _generated(
         raise UsageError(f"the denoiser cannot be compiled here: {''.join(why)}", "Add --compile off.") from error
 
 
-def _made(sampling: Sampling, todo: Work, cells: Sequence[Cell], scoring: Scoring, reporter: Reporter) -> dict[str, str]:
+def _made(
+    sampling: Sampling, todo: Work, cells: Sequence[Cell], scoring: Scoring, reporter: Reporter, marks: Mapping[str, Mark]
+) -> dict[str, str]:
     """Have every missing image, in this process or in a worker a device; image key -> reason for those that failed."""
     if len(sampling.how.devices) > 1 and todo.missing:
         from srbench.engine.workers import sample_on
@@ -249,7 +251,7 @@ def _made(sampling: Sampling, todo: Work, cells: Sequence[Cell], scoring: Scorin
         return sample_on(sampling, [planned.key for planned in todo.missing], cells, scoring.store, reporter)
     # Scorers may have no deterministic kernels: after sampling they need none.
     meanwhile = Work(todo.missing, todo.cached) if sampling.how.reference else todo
-    return sample_all(sampling, todo, cells, Background(scoring.store, scoring, meanwhile, reporter))
+    return sample_all(sampling, todo, cells, Background(scoring.store, scoring, meanwhile, reporter, marks))
 
 
 def _block(cells: Sequence[Cell], scoring: Scoring) -> None:
@@ -260,17 +262,28 @@ def _block(cells: Sequence[Cell], scoring: Scoring) -> None:
             cell.rows = [] if cell.blocked else cell.rows
 
 
-def _drop(cells: Sequence[Cell], store: Store, scoring: Scoring, todo: Work) -> int:
-    """Delete the scored images of sensitive cells, unless another cell that is not sensitive shares them.
+def _swept(store: Store, scoring: Scoring, todo: Work, failed: Mapping[str, str]) -> Swept:
+    """Delete the sensitive pictures that are scored. Those that wait for an image which failed are given another run's time."""
+    unmade = {key for key in failed if key not in store.images}
+    waits = {key for each in todo.all_wanted if each.reference_key in unmade for key in (each.image_key,)}
+    again = {key for key in waits if store.images.get(key, {}).get(TRIED)}
+    given = given_up(scoring, todo.all_wanted)
+    given |= given_up(scoring, (each for each in todo.all_wanted if each.image_key in again), unmade)
+    swept = sweep(store, given)
+    store.restate({**store.images[key], TRIED: True} for key in swept.waiting if key in waits - again)
+    return swept
 
-    A scorer whose weights are not here keeps none of them: else a run without CLIP would leave every image on the disk.
-    """
-    shared = {p.key for cell in cells if not cell.sensitive for p in cell.images()}
-    keys = {p.key for cell in cells if cell.sensitive for p in cell.images()} - shared
-    open_ = {k: [w for w in todo.wanted.get(k, []) if w.scorer not in scoring.broken] for k in keys}
-    ready = [k for k in keys if k in store.images and all(scoring.known(w) is not None for w in open_[k])]
-    store.drop(ready)
-    return len(ready)
+
+def _tell_swept(swept: Swept, cells: Sequence[Cell], request: RunRequest, scoring: Scoring, reporter: Reporter) -> None:
+    """What became of the sensitive pictures, by what was deleted and what lies there."""
+    if any(cell.sensitive for cell in cells) and request.score and not request.keep_images:
+        reporter.line(f"{swept.dropped} images of sensitive cells were scored and dropped")
+    elif swept.dropped:
+        reporter.line(f"{swept.dropped} pictures of sensitive rows that were scored were dropped")
+    for line in swept.lines(scoring_command(sys.argv[1:])):
+        reporter.line(line)
+    if swept.dropped and scoring.broken:
+        reporter.line(f"without {', '.join(scoring.broken)}: only a run into a new folder can have what is missing")
 
 
 def _exit_code(cells: Sequence[Cell], outcome: Outcome, found: Sequence[ResultCell]) -> int:
@@ -303,23 +316,30 @@ def execute(
     """Carry a plan out. Running it again resumes; nothing that is in the store is sampled again."""
     started = now()
     run = run_id()
+    hush = hush_of(cells)
+    reporter = cast(Reporter, Hushed(reporter, hush))
     scoring = opened(request, cells, store, reporter)
+    marks = marks_of(cells, scoring, request.keep_images)
+    clean(store, {key for key, mark in marks.items() if mark.gated}, reporter.line)
+    restate(store, marks)
+    secret = any(mark.sensitive for mark in marks.values())
+    if secret:
+        begin(store.root, run)
     todo = work(cells, store, scoring, request.score)
     if store.check(_to_score(todo, scoring)):  # what is not the picture that was made is sampled again, now
         todo = work(cells, store, scoring, request.score)
     reporter.line(f"{len(todo.missing)} images to sample, {todo.cached} in the store")
-    failed = _made(Sampling(request, backbone, run, how), todo, cells, scoring, reporter)
+    failed = _made(Sampling(request, backbone, run, how), todo, cells, scoring, reporter, marks)
     if request.score:
         left = scoring.missing(todo.all_wanted)
         if left:
             reporter.line(f"{len(left)} scores to make on stored images")
         scoring.run(todo.all_wanted, {})
-    outcome = Outcome(scoring, failed)
+    scoring.errors = {wanted: hush(why) for wanted, why in scoring.errors.items()}
+    outcome = Outcome(scoring, {key: hush(why) for key, why in failed.items()})
     found = results(cells, backbone, run, store, outcome)
-    if request.score and not request.keep_images and any(cell.sensitive for cell in cells):
-        reporter.line(f"{_drop(cells, store, scoring, todo)} images of sensitive cells were scored and dropped")
-        if scoring.broken:
-            reporter.line(f"without {', '.join(scoring.broken)}: only a run into a new folder can have what is missing")
+    swept = _swept(store, scoring, todo, failed)
+    _tell_swept(swept, cells, request, scoring, reporter)
     header = {
         "started": started, "finished": now(), "provenance": provenance(),
         "request": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(request).items()},
@@ -332,4 +352,6 @@ def execute(
             f"{request.out}/runs/{run}: the run's record cannot be written ({error.strerror}); its images and scores are kept",
             "Mend that, then run the same command again: nothing is sampled twice.",
         ) from error
-    return RunResult(run, found, _exit_code(cells, outcome, found))
+    if secret:
+        end(store.root, run, [store.images[key] for key in swept.waiting])
+    return RunResult(run, found, _exit_code(cells, outcome, found) or (SOME_FAILED if swept.stuck else OK))

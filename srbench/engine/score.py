@@ -17,6 +17,7 @@ from srbench.engine.settings import overrides, parsed, split
 from srbench.engine.store import Store
 from srbench.errors import CellError, ForeignError, SrbenchError
 from srbench.faults import contained, module_of, plain
+from srbench.results.gated import GATED, fields_kept
 from srbench.scorers.base import PAIR, SET, kind_of
 
 BATCH = 64
@@ -79,6 +80,8 @@ class Scoring:
     broken: dict[str, SrbenchError] = field(default_factory=dict)
     """Scorer -> why it can not be used at all."""
     errors: dict[Wanted, str] = field(default_factory=dict)
+    opened: bool = False
+    """Whether scorers were asked for at all; not where images are only sampled."""
     _streaks: dict[str, Streak] = field(default_factory=dict)
 
     def open(self, names: Sequence[str], settings: Sequence[str] = ()) -> None:
@@ -86,6 +89,7 @@ class Scoring:
 
         Raises `UsageError` for an option that a scorer does not have.
         """
+        self.opened = True
         check_scorers([setting for setting in settings if split(setting)[0] in names])
         for name in names:
             if name in self.scorers or name in self.broken:
@@ -180,8 +184,9 @@ class Scoring:
 
     def _record(self, wanted: Wanted, raw: dict[str, Any]) -> dict[str, Any]:
         record = {
-            "score_key": self.key(wanted), "image": wanted.image_key, "scorer": wanted.scorer, "fields": wanted.fields,
+            "score_key": self.key(wanted), "image": wanted.image_key, "scorer": wanted.scorer,
             "identity": digest(self.identities[wanted.scorer]), "raw": raw,
+            **fields_kept(wanted.fields, bool(self.store.images[wanted.image_key].get(GATED))),
         }
         return record | ({"reference": wanted.reference_key} if wanted.reference_key else {})
 

@@ -28,6 +28,7 @@ from srbench.errors import SrbenchError, UsageError
 from srbench.files import fsync_folder, kind_of_path, read_bytes, temporary_for, write_atomic, written_whole
 from srbench.results import leftovers, records
 from srbench.results.records import Record, Warn
+from srbench.results.sensitive import DROPPED, GATED, SENSITIVE, merged
 from srbench.rules import Misfit, check
 
 CHUNK = "srbench"
@@ -137,6 +138,7 @@ class Store:
         self.scores: dict[str, Record] = {}
         self._others: dict[str, dict[str, Record]] = {}
         """Key -> pixel sha -> record: of images that two processes made, which may differ by rounding."""
+        self._harmless: frozenset[str] = frozenset()
 
     @classmethod
     def peek(cls, root: Path, warn: Warn = lambda line: None) -> Store:
@@ -164,8 +166,7 @@ class Store:
             if before is not None and before["pixel_sha"] != record["pixel_sha"]:
                 beside = self._others.setdefault(record["key"], {})
                 beside |= {each["pixel_sha"]: each for each in (before, record)}
-            if before is None or not before.get("dropped"):
-                self.images[record["key"]] = record
+            self.images[record["key"]] = merged(before, record)
         for record in scores:
             self.scores[record["score_key"]] = record
 
@@ -232,7 +233,14 @@ class Store:
 
     def _read(self) -> None:
         self._take(self._image_ledger.read(self.warn), self._score_ledger.read(self.warn))
+        flags = (SENSITIVE, DROPPED, GATED)
+        self._harmless = frozenset(key for key, record in self.images.items() if not any(map(record.get, flags)))
         self._reconcile()
+
+    def harmless(self, key: str) -> bool:
+        """Whether a ledger line speaks of a picture, and none calls it sensitive or of a gated row."""
+        record = self.images.get(key, {})
+        return key in self._harmless and not any(map(record.get, (SENSITIVE, DROPPED, GATED)))
 
     def pictures(self) -> Iterator[tuple[str, Path]]:
         """Key and path of every picture on disk, whatever lies there under its name."""
@@ -250,12 +258,12 @@ class Store:
         for key, path in self.pictures():
             on_disk.add(key)
             known = self.images.get(key)
-            if known is not None and (known.get("dropped") or _untouched(path, known["bytes"], written)):
-                continue
+            if known is not None and (known.get(DROPPED) or _untouched(path, known["bytes"], written)):
+                continue  # what was dropped and is still there, a sweep deletes
             record = self._rebuild(key, path)
             if record is not None:
-                self.images[key] = record
-                rebuilt.append(record)
+                self.images[key] = {**merged(known, record), "pixel_sha": record["pixel_sha"], "bytes": record["bytes"]}
+                rebuilt.append(self.images[key])
         for key in [k for k, r in self.images.items() if k not in on_disk and not r.get("dropped")]:
             self.warn(f"image {key[:12]} is in the ledger but not on disk; it will be sampled again")
             del self.images[key]
@@ -359,7 +367,8 @@ class Store:
                 self._set_aside(key, path, str(error))
             raise SrbenchError(f"image {key[:12]} {error}", "Run the command that made it again: it is made anew.") from error
         if inside["pixel_sha"] in self._others.get(key, ()):
-            self.images[key] = self._others[key][inside["pixel_sha"]]  # scores belong to what is seen
+            seen = self._others[key][inside["pixel_sha"]]  # scores belong to what is seen
+            self.images[key] = {**merged(self.images[key], seen), "pixel_sha": seen["pixel_sha"]}
         return pixels
 
     def put_scores(self, records: list[Record]) -> None:
@@ -379,18 +388,38 @@ class Store:
         with self._disk():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, data.getvalue())
+            fsync_folder(path.parent)
 
     def feature(self, identity: str, pixels: str) -> np.ndarray | None:
         """The vector (D,), or None where there is none, or its file is not one vector of finite numbers."""
         return vector(self.feature_path(identity, pixels))
 
-    def drop(self, keys: Iterable[str]) -> None:
-        """Delete pictures whose scores are kept; their records and pixel hashes stay."""
-        records = [{**self.images[k], "dropped": True} for k in keys if k in self.images and not self.images[k].get("dropped")]
-        self._image_ledger.append(records)
-        for record in records:
-            self.images[record["key"]] = record
-            self.image_path(record["key"]).unlink(missing_ok=True)
+    def restate(self, records: Iterable[Record]) -> None:
+        """Append new lines about pictures that are known. Raises `SrbenchError` where the disk is full or not writable."""
+        new = list(records)
+        with self._disk():
+            self._image_ledger.append(new)
+        self.images.update({record["key"]: record for record in new})
+
+    def drop(self, keys: Iterable[str]) -> dict[str, str]:
+        """Delete pictures whose scores are kept; their records and pixel hashes stay. Path -> why it could not be deleted.
+
+        The ledger says so first: where a kill comes between, the next start finds the file of a dropped picture and deletes it.
+        Raises `SrbenchError` where the ledger cannot be written; then nothing is deleted.
+        """
+        known = [key for key in keys if key in self.images]
+        self.restate([{**self.images[key], DROPPED: True} for key in known if not self.images[key].get(DROPPED)])
+        stuck, emptied = {}, set()
+        for path in map(self.image_path, known):
+            try:
+                path.unlink(missing_ok=True)
+                emptied.add(path.parent)
+            except OSError as error:
+                stuck[str(path)] = error.strerror or type(error).__name__
+        for folder in sorted(emptied):
+            if folder.is_dir():
+                fsync_folder(folder)
+        return stuck
 
     def dropped(self, key: str) -> bool:
         """Whether the picture of `key` was scored and deleted."""

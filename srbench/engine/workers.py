@@ -15,6 +15,7 @@ from typing import Any
 from srbench.backbones.loader import open_backbone
 from srbench.catalog.specs import BackboneSpec
 from srbench.engine.devices import Runtime, is_cuda
+from srbench.engine.marks import marks_of
 from srbench.engine.plan import Cell, RunRequest, plan
 from srbench.engine.run import Background, Reporter, Sampling, Work, opened, sample_all, work
 from srbench.engine.store import Store
@@ -204,8 +205,9 @@ def _sampled(job: Job, told: Messages) -> dict[str, str]:
     cells = plan(job.request, backbone)
     store = Store(job.request.out / "store", told.line)
     scoring = opened(job.request, cells, store, Silent(told.pipe, told.device))
+    marks = marks_of(cells, scoring, job.request.keep_images)
     todo = work(cells, store, scoring, job.request.score)
     own = Work([planned for planned in todo.missing if planned.key in job.keys], todo.cached, todo.wanted)
     meanwhile = Work(own.missing, own.cached) if job.how.reference else own
     sampling = Sampling(job.request, backbone, job.run, job.how, first=job.number * APART)
-    return sample_all(sampling, own, cells, Background(store, scoring, meanwhile, told))
+    return sample_all(sampling, own, cells, Background(store, scoring, meanwhile, told, marks))

@@ -15,6 +15,7 @@ from srbench.engine.pictures import read
 from srbench.engine.store import Store, pixel_sha
 from srbench.errors import SrbenchError
 from srbench.report.sources import Source
+from srbench.results.sensitive import KEPT, SENSITIVE
 
 MAX_SIDE_PX, MAX_BYTES = 256, 18_000
 """Of one picture; 500 of them then stay below 12 MB as base64."""
@@ -28,6 +29,10 @@ class Album:
 
     store: Store
 
+    def sensitive(self, image: ImageRecord | None, source: Source) -> bool:
+        """Whether a picture is veiled: its cell is sensitive, or it is one of a sensitive row by its own record."""
+        return source.sensitive or bool(image is not None and self.store.images.get(image.key, {}).get(SENSITIVE))
+
     def data(self, image: ImageRecord | None, source: Source) -> tuple[str, str]:
         """A picture as data URI, or an empty one and why. `source`: the cell that it is part of."""
         if image is None or not image.key:
@@ -35,6 +40,8 @@ class Album:
         if source.sensitive and not source.kept:
             return "", "sensitive: images were not kept"
         record = self.store.images.get(image.key, {})
+        if record.get(SENSITIVE) and not (record.get(KEPT) and source.kept):
+            return "", "sensitive: images were not kept"
         try:
             if record.get("elsewhere"):
                 return packed(_elsewhere(str(record["elsewhere"]), image.pixel_sha, source)), ""

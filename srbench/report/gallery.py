@@ -238,14 +238,15 @@ def _hang(row: GalleryRow, cells: Sequence[Hung], album: Album) -> GalleryRow:
     for picture in row.pictures:
         cell, record = at[picture.method]
         data, why = album.data(record.image, cell.source)
-        traced = replace(picture, data=data, why=why, sensitive=cell.source.sensitive)
+        traced = replace(picture, data=data, why=why, sensitive=album.sensitive(record.image, cell.source))
         pictures.append(_traced(traced, record, cell, row.gated))
     beside = next(((cell, record) for cell, record in at.values() if record.reference is not None), None)
     if beside is not None:
         cell, record = beside
         data, why = album.data(record.reference, cell.source)
         said = _score(record.reference, cell.judge)
-        pictures.insert(0, Picture(REFERENCE, cell.source.cell.run, data, why, said=said, sensitive=cell.source.sensitive))
+        veiled = album.sensitive(record.reference, cell.source)
+        pictures.insert(0, Picture(REFERENCE, cell.source.cell.run, data, why, said=said, sensitive=veiled))
     return replace(row, pictures=tuple(pictures))
 
 

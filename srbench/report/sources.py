@@ -32,7 +32,7 @@ class Source:
         """Whether concept, suite or a row is sensitive; what cannot be told is."""
         concept, suite = load.concepts().get(self.cell.concept), load.suites().get(self.cell.suite)
         rows = self.entry.get("rows", [])
-        if UNREAD in self.entry:
+        if UNREAD in self.entry or self.entry.get("suite", {}).get("sensitive"):  # what a run was, it stays
             return True
         if concept is None or (suite is None and "elsewhere" not in self.entry) or not all("row" in each for each in rows):
             return True

@@ -39,19 +39,23 @@ def _is_temporary_folder(name: str) -> bool:
 def is_left(path: Path) -> bool:
     """Whether whoever was writing it is gone."""
     writer = writer_of(path.name)
-    running = None if writer is None else is_running(*writer)
+    running = None if writer is None else is_running(*writer, _written(path))
     # Containers may share host name and process id with us: what has our own id may be another's, too.
     if running is None or (writer is not None and writer[1] == os.getpid()):
         return _age(path) > OLD_SECONDS
     return not running
 
 
-def _age(path: Path) -> float:
-    """Seconds since it was last written to; 0 where it is gone meanwhile."""
+def _written(path: Path) -> float:
+    """When it was last written to, seconds since the epoch; now where it is gone meanwhile."""
     try:
-        return time.time() - path.lstat().st_mtime
+        return path.lstat().st_mtime
     except OSError:
-        return 0.0
+        return time.time()
+
+
+def _age(path: Path) -> float:
+    return time.time() - _written(path)
 
 
 def _remove(path: Path) -> bool:

@@ -61,11 +61,13 @@ OF_IMAGE: dict[str, Rule] = {**IN_PICTURE, "bytes": COUNT}
 MORE_OF_IMAGE: dict[str, Rule] = {
     "run": TEXT, "batch": COUNT, "batch_size": COUNT, "recipe": TEXT, "dropped": FLAG, "elsewhere": TEXT, "method": TEXT,
     "prompt": TEXT, "seed": COUNT, "dtype": TEXT, "peak_mb": AMOUNT, "compiled": FLAG, "deterministic": FLAG,
+    "prompt_sha256": HASH, "gated": FLAG, "sensitive": FLAG, "kept": FLAG, "tried": FLAG, "awaits": LIST, "marked": COUNT,
 }  # fmt: skip
 OF_SCORE: dict[str, Rule] = {
-    "score_key": HASH, "image": HASH, "scorer": TEXT, "fields": TEXT, "identity": HASH, "raw": TABLE,
+    "score_key": HASH, "image": HASH, "scorer": TEXT, "identity": HASH, "raw": TABLE,
 }  # fmt: skip
-MORE_OF_SCORE: dict[str, Rule] = {"reference": HASH}
+MORE_OF_SCORE: dict[str, Rule] = {"reference": HASH, "fields": TEXT, "fields_sha256": HASH}
+"""The fields that a score was made with stand in it; of a row of a gated suite their hash does."""
 OF_TRACE: dict[str, Rule] = {"unsafe": list_of(NUMBER), "redirected_steps": COUNT}
 """What SafeRedir says of an image. A plug-in's trace may hold anything, also under these names."""
 MORE_OF_TRACE: dict[str, Rule] = {"mask": or_null(list_of(NUMBER)), "alpha": or_null(list_of(NUMBER))}
@@ -219,6 +221,8 @@ def ledger_file(path: Path, kind: str, left_out: LeftOut) -> Iterator[Record]:
                 raise Misfit(f"longer than {MAX_LINE / 2**20:.0f} MB")
             record = parsed(line)
             check(record, needed, more)
+            if kind == "scores" and "fields" not in record and "fields_sha256" not in record:
+                raise Misfit("it has no 'fields'")
         except Misfit as error:
             torn = line is not None and not line.endswith(b"\n") and not any(each in line for each in TORN)
             if not torn:

@@ -1,0 +1,102 @@
+"""What a plan says of its pictures: which are of sensitive or gated rows, and which scores they wait for before they go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from srbench.catalog.specs import Row
+from srbench.engine.keys import digest
+from srbench.engine.plan import Cell, Planned, PlannedRow
+from srbench.engine.score import Scoring, Wanted, kind_named
+from srbench.results.gated import Hush, text_sha
+from srbench.results.sensitive import Await, Mark
+from srbench.scorers.base import PAIR
+
+
+def wanted_of(scoring: Scoring, cell: Cell, row: PlannedRow, planned: Planned) -> Iterator[Wanted]:
+    """Scores that one image of a row should have; pairs are the row's image with its reference image."""
+    reference = row.reference.key if row.reference is not None and planned is row.image else ""
+    for name in cell.scorers:
+        if kind_named(name) != PAIR or reference:
+            yield scoring.want(name, planned.key, row.row, reference)
+
+
+def marks_of(cells: Sequence[Cell], scoring: Scoring, keep: bool) -> dict[str, Mark]:
+    """Image key -> its mark, of images of sensitive and of gated cells.
+
+    An image that a cell needs which is not sensitive is no sensitive one. keep: whether the user asked to keep them.
+    """
+    gated = {image.key for cell in cells if cell.suite.gated for image in cell.images()}
+    plain = {image.key for cell in cells if not cell.sensitive for image in cell.images()}
+    secret = [cell for cell in cells if cell.sensitive]
+    keys = {image.key for cell in secret for image in cell.images()} - plain
+    awaits = _awaits(secret, scoring, keys)
+    names = frozenset(name for cell in secret for name in cell.scorers if scoring.opened)
+    return {
+        key: Mark(key in keys, key in gated, keep and key in keys, tuple(awaits.get(key, ())), names)
+        for key in sorted(keys | gated)
+    }
+
+
+def _awaits(cells: Sequence[Cell], scoring: Scoring, keys: set[str]) -> dict[str, dict[Await, None]]:
+    """Image key -> the scores that it waits for; of a pair both images wait.
+
+    A scorer that cannot be used keeps no image: else a run without CLIP would leave every one on the disk.
+    """
+    found: dict[str, dict[Await, None]] = {}
+    identities = {name: digest(identity) for name, identity in scoring.identities.items()}
+    for cell in cells:
+        for row in cell.rows:
+            for image in (each for each in (row.image, row.reference, row.floor) if each is not None):
+                for wanted in wanted_of(scoring, cell, row, image):
+                    if wanted.scorer in scoring.broken:
+                        continue
+                    for key in keys & {wanted.image_key, wanted.reference_key}:
+                        found.setdefault(key, {})[await_of(wanted, identities)] = None
+    return found
+
+
+def await_of(wanted: Wanted, identities: Mapping[str, str]) -> Await:
+    """A wanted score as a picture's record names it. identities: scorer -> digest of its identity, where it is open."""
+    return Await(
+        wanted.scorer, identities.get(wanted.scorer, ""), text_sha(wanted.fields), wanted.image_key, wanted.reference_key
+    )
+
+
+def given_up(scoring: Scoring, wanted: Iterable[Wanted], unmade: Iterable[str] = ()) -> set[Await]:
+    """Scores that no picture waits for any more: a scorer failed on them.
+
+    unmade: images that could not be made, time and again; the pairs that they belong to are given up, too.
+    """
+    identities = {name: digest(identity) for name, identity in scoring.identities.items()}
+    gone = set(unmade)
+    return {
+        await_of(each, identities)
+        for each in wanted
+        if each in scoring.errors or each.reference_key in gone or each.image_key in gone
+    }
+
+
+def texts_of(rows: Iterable[Row]) -> Iterator[str | None]:
+    """Every text of some rows."""
+    for row in rows:
+        yield from (row.prompt, row.negative_prompt, row.reference, row.target)
+
+
+def hush_of(cells: Sequence[Cell]) -> Hush:
+    """Keeps texts of the plan's gated rows out of messages."""
+    return Hush(texts_of(row for cell in cells if cell.suite.gated for row in (*cell.found.rows, *(p.row for p in cell.rows))))
+
+
+class Hushed:
+    """A reporter that quotes no gated row."""
+
+    def __init__(self, reporter: Any, hush: Hush) -> None:
+        self._reporter, self._hush = reporter, hush
+
+    def line(self, text: str) -> None:
+        self._reporter.line(self._hush(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reporter, name)

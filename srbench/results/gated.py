@@ -1,0 +1,231 @@
+"""Rows of gated suites: kept and reported by id and hash alone, and taken out of records that older versions wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from srbench.engine.keys import canonical
+from srbench.errors import SrbenchError
+from srbench.files import is_alive, write_atomic, written_whole
+
+if TYPE_CHECKING:
+    from srbench.engine.store import Store
+
+Record = dict[str, Any]
+CHUNK = "srbench"
+"""Name of the text in a PNG that holds its record."""
+GATED, MARKED = "gated", "marked"
+TEXT, TEXT_SHA = "prompt", "prompt_sha256"
+"""What an image's record says of its prompt: the text, or of a gated row its hash."""
+FIELDS, FIELDS_SHA = "fields", "fields_sha256"
+"""The same for the row fields that a score was made with."""
+QUOTES = "(the message quotes a row of a gated suite and is not shown)"
+_WINDOW = 3
+"""Words in a row that a message may not share with a gated text."""
+
+
+def text_sha(text: str) -> str:
+    """sha256 of a text; half a surrogate pair, which no codec takes, is hashed as it is written."""
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+
+def without_text(record: Record) -> Record:
+    """An image's record as it is kept for a row of a gated suite: hashes in place of its prompt and of texts in its trace."""
+    kept = {name: value for name, value in record.items() if name != TEXT}
+    if TEXT in record:
+        kept[TEXT_SHA] = text_sha(str(record[TEXT]))
+    if "trace" in record:
+        kept["trace"] = _hidden(record["trace"])
+    return {**kept, GATED: True}
+
+
+def _hidden(value: Any) -> Any:
+    """`value` with a hash in place of every text in it, names of fields left as they are."""
+    if isinstance(value, str):
+        return value if value.startswith("sha256 ") else f"sha256 {text_sha(value)[:16]}"
+    if isinstance(value, dict):
+        return {name if str(name).isidentifier() else _hidden(str(name)): _hidden(each) for name, each in value.items()}
+    return [_hidden(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def fields_kept(fields: str, gated: bool) -> Record:
+    """What a score's record says of the row fields (canonical JSON) that it was made with."""
+    return {FIELDS_SHA: text_sha(fields)} if gated and fields != "{}" else {FIELDS: fields}
+
+
+def fields_sha(record: Record) -> str:
+    """sha256 of the row fields that a score was made with, however they are kept."""
+    return str(record[FIELDS_SHA]) if FIELDS_SHA in record else text_sha(str(record.get(FIELDS, "{}")))
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+class Hush:
+    """Takes messages that quote a text of a gated row out of what is said and stored."""
+
+    def __init__(self, texts: Iterable[str | None]) -> None:
+        self._pieces = {piece for text in texts if text for piece in _pieces(text)}
+
+    def __call__(self, message: str) -> str:
+        """The message, or that it is not shown; what kind of error it was stays."""
+        if not self._quotes(message):
+            return message
+        kind = message.partition(":")[0]
+        return QUOTES if kind == message or self._quotes(kind) else f"{kind}: {QUOTES}"
+
+    def _quotes(self, message: str) -> bool:
+        words = _words(message)
+        return any(
+            tuple(words[i : i + size]) in self._pieces for size in range(1, _WINDOW + 1) for i in range(len(words) - size + 1)
+        )
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
+
+
+def _pieces(text: str) -> Iterator[tuple[str, ...]]:
+    """Runs of words that give a text away; a short single word gives nothing away."""
+    words = _words(text)
+    if len(words) < 2 and len(text.strip()) < 8:
+        return
+    size = min(_WINDOW, len(words))
+    yield from (tuple(words[i : i + size]) for i in range(len(words) - size + 1) if size)
+
+
+# --- cleaning ---------------------------------------------------------------------------------------------------------
+
+
+def clean(store: Store, keys: Collection[str], tell: Callable[[str], None]) -> None:
+    """Take the texts of these images, which are of gated rows, out of the ledgers and out of the pictures, and say so.
+
+    Pictures come first: their ledger lines can be made again from them, but not the other way round.
+    """
+    images = {key for key in keys if key in store.images and not _is_clean(store.images[key])}
+    scores = {key for key, record in store.scores.items() if record["image"] in keys and record.get(FIELDS, "{}") != "{}"}
+    if not images and not scores:
+        return
+    try:
+        sizes = {key: _rechunked(path) for key in images if (path := store.image_path(key)).is_file()}
+        count, waiting = _rewritten(store, images, scores, sizes)
+    except OSError as error:
+        raise SrbenchError(f"{store.root}: texts of gated rows cannot be taken out ({error.strerror})", "Mend it.") from error
+    for key in images:
+        store.images[key] = _cleaned(store.images[key], sizes)
+    for key in scores:
+        store.scores[key] = _score_cleaned(store.scores[key])
+    if count or sizes:
+        tell(f"rows of gated suites are kept by id and hash alone: texts of {max(count, len(sizes))} records were taken out")
+    for path in waiting:
+        tell(f"{path.name} belongs to a process that is at work: its texts are taken out at a later start")
+
+
+def _is_clean(record: Record) -> bool:
+    return bool(record.get(GATED)) and TEXT not in record
+
+
+def _cleaned(record: Record, sizes: dict[str, int]) -> Record:
+    size = {"bytes": sizes[record["key"]]} if record["key"] in sizes else {}
+    return {**without_text(record), **size, MARKED: record.get(MARKED, 0) or time.time_ns()}
+
+
+def _score_cleaned(record: Record) -> Record:
+    kept = {name: value for name, value in record.items() if name != FIELDS}
+    return kept | fields_kept(record.get(FIELDS, "{}"), gated=True)
+
+
+def _rechunked(path: Path) -> int:
+    """The picture written anew with the same pixels and a record without text; its new size in bytes.
+
+    One that cannot be read is deleted: it is made again, and nothing else tells whether a text is in it.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            text = canonical(without_text(json.loads(image.text[CHUNK])))  # type: ignore[attr-defined]
+            kept = PngImagePlugin.PngInfo()
+            kept.add_text(CHUNK, text)
+            with written_whole(path) as handle:
+                image.save(handle, "PNG", pnginfo=kept, compress_level=1)
+                return handle.tell()
+    except (SyntaxError, ValueError, KeyError, TypeError, AttributeError, UnidentifiedImageError):
+        path.unlink()
+        return 0
+
+
+def _rewritten(store: Store, images: set[str], scores: set[str], sizes: dict[str, int]) -> tuple[int, list[Path]]:
+    """Rewrite the ledger files that hold any of these records: how many lines, and the files of processes at work, left alone."""
+    count, waiting = 0, []
+    for path in sorted((store.root / "ledger").glob("*.jsonl")):
+        if not path.is_file():
+            continue
+        of_scores = path.name.startswith("scores-")
+        wanted = scores if of_scores else images
+
+        def change(record: Record, wanted: set[str] = wanted, of_scores: bool = of_scores) -> Record | None:
+            if record.get("score_key" if of_scores else "key") not in wanted:
+                return None
+            return _score_cleaned(record) if of_scores else _cleaned(record, sizes)
+
+        data = path.read_bytes()
+        lines, changed = _changed(data, change)
+        if changed and at_work(path):
+            waiting.append(path)
+        elif changed:
+            _replace(path, lines, len(data), change)
+            count += changed
+    return count, waiting
+
+
+def _changed(data: bytes, change: Callable[[Record], Record | None]) -> tuple[bytes, int]:
+    """The lines of a ledger with some of them changed, and how many; what is no record stays as it is."""
+    lines, count = data.split(b"\n"), 0
+    for i, line in enumerate(lines):
+        try:
+            record = json.loads(line) if line.startswith(b"{") else None
+            new = change(record) if isinstance(record, dict) else None
+        except (ValueError, RecursionError):
+            continue
+        if new is not None:
+            lines[i], count = canonical(new).encode("utf-8", "surrogatepass"), count + 1
+    return b"\n".join(lines), count
+
+
+def _replace(path: Path, lines: bytes, before: int, change: Callable[[Record], Record | None]) -> None:
+    """Put the changed lines in the file's place.
+
+    before: bytes of the old file when it was read; what another process appended to it since goes to the new one, too.
+    """
+    with path.open("rb") as old:
+        write_atomic(path, lines)
+        old.seek(before)
+        late = old.read()
+    if late:
+        with path.open("ab") as new:
+            new.write(_changed(late, change)[0])
+            new.flush()
+            os.fsync(new.fileno())
+
+
+_OWNER = re.compile(r"-(?P<began>[0-9a-f]+)-(?P<pid>\d+)(?:-[0-9a-f]+)?\.jsonl$")
+
+
+def at_work(path: Path) -> bool:
+    """Whether a ledger belongs to another process of this machine that is alive."""
+    owner = _OWNER.search(path.name)
+    if owner is None or int(owner["pid"]) == os.getpid():
+        return False
+    return is_alive(int(owner["pid"]), int(owner["began"], 16) / 1e9)
