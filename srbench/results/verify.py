@@ -346,6 +346,8 @@ class _Scorers:
         scoring = self.opened[identity]
         if isinstance(scoring, str):
             return scoring
+        if "fields" not in record:
+            return "it is of a row of a gated suite, whose texts are not kept"
         keys = [key for key in (record["image"], record.get("reference")) if key]
         if not all(key in self.store.images for key in keys):
             return "its picture is not in the store"
