@@ -8,10 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from srbench.analysis.origin import Identity, identity
 from srbench.analysis.results import ResultCell, from_dict
 from srbench.errors import UsageError
+from srbench.results.origins import Stored, newest_of, with_origin
 
+__all__ = ["Identity", "identity"]
 SCHEMA = 1
+LOCAL = "run.json"
+"""How the file of a run of the user's own is called; others are summaries that were committed."""
 
 
 def read_run(path: Path) -> dict[str, Any]:
@@ -20,7 +25,7 @@ def read_run(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["schema"] > SCHEMA:
             raise UsageError(f"{path}: written by a newer srbench", "Update srbench.")
-        data["cells"] = [{**cell, "result": from_dict(cell["result"])} for cell in data["cells"]]
+        data["cells"] = [{**cell, "result": with_origin(from_dict(cell["result"]), cell, data)} for cell in data["cells"]]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: damaged run file ({type(error).__name__})", "Run the same command again.") from error
     return data
@@ -33,37 +38,35 @@ def run_files(folder: Path) -> list[Path]:
     return [*local, *committed]
 
 
-Identity = tuple[str, ...]
-
-
-def identity(cell: ResultCell) -> Identity:
-    """What makes a cell the same one in another run."""
-    return (cell.backbone, cell.concept, cell.suite, cell.method, cell.on, cell.variant, cell.protocol, cell.dtype)
-
-
 def newest(folder: Path, warn: Callable[[str], None]) -> list[ResultCell]:
-    """Per cell the newest run that asked for it, local before committed; damaged files are named and left out."""
-    chosen: dict[Identity, ResultCell] = {}
-    for path, data in _read_all(run_files(folder), warn):
-        source = "local" if path.name == "run.json" else "committed"
-        for entry in data["cells"]:
-            chosen.setdefault(identity(entry["result"]), replace(entry["result"], source=source))
-    return list(chosen.values())
+    """Per cell the newest run that asked for it, local before committed; damaged files are named and left out.
+
+    Cells of one name that something else made are all there, each told apart from the others (`ResultCell.mark`).
+    """
+    return [each.cell for each in stored(run_files(folder), warn)]
 
 
 def local_cells(folder: Path, warn: Callable[[str], None]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """The user's own runs, newest first, each with those of its cells that no later run has; damaged files are left out."""
-    seen: set[Identity] = set()
-    found = []
-    for _, data in _read_all(sorted(folder.glob("runs/*/run.json"), reverse=True), warn):
-        new = [
-            {**entry, "result": replace(entry["result"], source="local")}
-            for entry in data["cells"] if identity(entry["result"]) not in seen
-        ]  # fmt: skip
-        seen.update(identity(entry["result"]) for entry in new)
-        if new:
-            found.append((data, new))
-    return found
+    runs: dict[int, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
+    every = _cells(sorted(folder.glob("runs/*/run.json"), reverse=True), warn)
+    for each in every:
+        runs.setdefault(id(each.header), (each.header, []))
+    for each in newest_of(every, warn):
+        runs[id(each.header)][1].append({**each.entry, "result": each.cell})
+    return [(header, entries) for header, entries in runs.values() if entries]
+
+
+def stored(paths: Sequence[Path], warn: Callable[[str], None]) -> list[Stored]:
+    """Every cell of some run files, the newest first, without repeats."""
+    return newest_of(_cells(paths, warn), warn)
+
+
+def _cells(paths: Sequence[Path], warn: Callable[[str], None]) -> list[Stored]:
+    return [
+        Stored(replace(entry["result"], source="local" if path.name == LOCAL else "committed"), entry, data)
+        for path, data in _read_all(paths, warn) for entry in data["cells"]
+    ]  # fmt: skip
 
 
 def _read_all(paths: Sequence[Path], warn: Callable[[str], None]) -> Iterator[tuple[Path, dict[str, Any]]]:

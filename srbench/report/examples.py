@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from srbench.files import write_atomic
-from srbench.report.gallery import GalleryRow, place_of
+from srbench.report.gallery import NAMED, GalleryRow, place_of
 from srbench.report.sources import Source
 
 NAME = "examples.jsonl"
@@ -30,7 +30,7 @@ ROW = TypeAdapter(GalleryRow)
 def read(folder: Path, sources: Sequence[Source], warn: Callable[[str], None]) -> list[GalleryRow]:
     """Examples beside the committed summaries; a picture whose cell is not among `sources`, of the same run, is left out."""
     found, foreign = [], 0
-    known = {(place_of(each.cell), each.cell.run) for each in sources if each.cell.source == "committed"}
+    known = {(place_of(each.cell)[:NAMED], each.cell.run) for each in sources if each.cell.source == "committed"}
     for path in sorted(folder.glob(f"*/{NAME}")):
         for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
             try:
@@ -38,6 +38,7 @@ def read(folder: Path, sources: Sequence[Source], warn: Callable[[str], None]) -
             except ValidationError:
                 warn(f"{path}: line {number} is damaged and was left out")
                 continue
+            row = replace(row, place=row.place[:NAMED])
             kept = tuple(each for each in row.pictures if (row.place, each.run) in known and DATA.fullmatch(each.data))
             foreign += len(row.pictures) - len(kept)
             if kept and not any(each.sensitive for each in row.pictures):
@@ -50,7 +51,7 @@ def read(folder: Path, sources: Sequence[Source], warn: Callable[[str], None]) -
 def write(path: Path, rows: Iterable[GalleryRow]) -> int:
     """One line a row; returns how many. Rows that are sensitive, gated or without a picture are left out."""
     kept = [row for row in rows if row.embedded and not row.gated and not any(each.sensitive for each in row.pictures)]
-    lines = [json.dumps(asdict(row), ensure_ascii=False, allow_nan=False) for row in kept]
+    lines = [json.dumps(asdict(row) | {"place": row.place[:NAMED]}, ensure_ascii=False, allow_nan=False) for row in kept]
     write_atomic(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
     return len(kept)
 
