@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from srbench.analysis.attacks import made_against
 from srbench.analysis.gains import Stacked, is_stacked, stacking_gains
 from srbench.analysis.metrics import Lens, baseline_times, is_baseline, metrics_of
-from srbench.analysis.origin import Identity, Origin, ground_of, short
-from srbench.analysis.records import WEIGHTS, CellRecord, ImageRecord, RowRecord, Timing
+from srbench.analysis.origin import SHOWN, Identity, Origin, ground_of, short
+from srbench.analysis.records import WEIGHTS, CellRecord, ImageRecord, RowRecord, Timing, label
 from srbench.analysis.results import ResultCell, result, to_dict
 from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.engine.keys import NOISE
@@ -102,9 +102,23 @@ def cell_record(cell: Cell, backbone: Backbone, run: str, store: Store, outcome:
         attack=cell.suite.attack, method=cell.method, on=cell.on, variant=cell.variant, protocol=cell.protocol.name,
         dtype=backbone.dtype, rows_sha=cell.rows_sha, run=run, source="local", n_loaded=cell.n_loaded,
         n_excluded=cell.n_excluded, metrics=_metrics(cell), decides=cell.decides, blocked=blocked,
-        rows=rows, cost=_cost(cell, store), notes=cell.found.notes, made_against=made_against(cell.found.meta),
+        rows=rows, cost=_cost(cell, store), notes=cell.found.notes, made_against=_made_against(cell, backbone),
         origin=_origin(cell, backbone),
     )
+
+
+def _made_against(cell: Cell, backbone: Backbone) -> str:
+    """What the prompts were made against; with a hash where that is called like the cell, and is another making of it."""
+    meta = cell.found.meta
+    text = made_against(meta)
+    if cell.applied is None or not text.endswith(f" against {label(cell)}"):
+        return text
+    ours = {
+        "backbone_sha256": backbone.sha256, "artifact_sha256": cell.applied.artifact_sha,
+        "checkpoint_sha256": cell.checkpoint.sha256 if cell.checkpoint else "",
+    }  # fmt: skip
+    others = [str(meta[name]) for name, sha in ours.items() if meta.get(name) and meta[name] != sha]
+    return f"{text}@{others[0][:SHOWN]}" if others else text
 
 
 def _origin(cell: Cell, backbone: Backbone) -> Origin:

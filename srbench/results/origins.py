@@ -79,7 +79,6 @@ def _text(data: Any, *path: str) -> str:
     return data if isinstance(data, str) else ""
 
 
-@cache
 def shipped_sha(backbone: str) -> str:
     """Short sha256 of a backbone that travels with srbench, as the cards of its redirectors have it; empty for others.
 
@@ -88,7 +87,13 @@ def shipped_sha(backbone: str) -> str:
     spec = load.backbones().get(backbone)
     if spec is None or not spec.source.startswith(PACKAGE) or not spec.redirectors:
         return ""
-    cards = sorted(resolve.package_path(spec.redirectors).glob("*/card.json"))
+    return _of_cards(resolve.package_path(spec.redirectors))
+
+
+@cache
+def _of_cards(folder: Path) -> str:
+    """What the cards of redirectors say of their backbone; empty where they do not agree."""
+    cards = sorted(folder.glob("*/card.json"))
     found = {_text(_card(path), "backbone_sha256") for path in cards}
     return short(found.pop()) if len(found) == 1 else ""
 
