@@ -219,7 +219,7 @@ def to_dict(found: Comparison) -> dict[str, Any]:
     ground = {name: value for name, value in cell.origin.to_dict().items() if name in ("backbone_sha", "noise", "seed")}
     place |= ground
     sides = {
-        side: {"method": name_of(each.cell), "run": each.cell.run, **_making(each.cell, ground)}
+        side: {"method": name_of(replace(each.cell, mark="")), "run": each.cell.run, **_making(each.cell, ground)}
         for side, each in (("a", found.a), ("b", found.b))
     }
     return {**place, **sides, "paired": found.paired, "metrics": {each.metric: _change_to_dict(each) for each in found.changes}}

@@ -213,16 +213,17 @@ def pocket_lines(table: TableSpec, concept: str, cells: Sequence[ResultCell]) ->
 
 
 def _of_pocket(concept: str, cells: Iterable[ResultCell]) -> Iterator[ResultCell]:
-    """Cells of the model that srbench ships, under the concept's own judge, on the rows that it ships.
-
-    A folder that is called like it is another backbone.
+    """Cells of the model that srbench ships, under the concept's own judge; where a suite has some on the rows that it ships,
+    no others. A folder that is called like it is another backbone.
     """
     judge, sha = load.concepts()[concept].families[POCKET].protocol, shipped_sha(POCKET)
-    for cell in cells:
-        named = (cell.backbone, cell.concept, cell.protocol) == (POCKET, concept, judge)
-        ours = cell.origin.backbone_sha in ("", sha) and cell.origin.seed is None
-        if named and ours and (cell.variant or _whole_suite(cell.suite, concept) in ("", cell.rows_sha)):
-            yield cell
+    ours = [
+        cell for cell in cells if (cell.backbone, cell.concept, cell.protocol) == (POCKET, concept, judge)
+        and cell.origin.backbone_sha in ("", sha) and cell.origin.seed is None
+    ]  # fmt: skip
+    whole = {suite: _whole_suite(suite, concept) for suite in {cell.suite for cell in ours}}
+    there = {cell.suite for cell in ours if not cell.variant and cell.rows_sha == whole[cell.suite]}
+    return (cell for cell in ours if cell.variant or cell.suite not in there or cell.rows_sha == whole[cell.suite])
 
 
 @cache
