@@ -35,6 +35,8 @@ class Origin:
     """Of pictures made elsewhere: where they lay."""
     images_sha: str = ""
     """Of the keys of all images, row by row: whatever else decides pixels."""
+    scorers_sha: str = ""
+    """Of the scorers that the user has set, with their weights: one judge's name then stands for several."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, without what is empty."""
@@ -105,8 +107,8 @@ def identity(cell: Made) -> Identity:
 
 
 def ground_of(cell: Made) -> Identity:
-    """What cells share whose images begin alike: the backbone by name and content, the noise, the seed."""
-    return cell.backbone, cell.origin.backbone_sha, cell.origin.noise, cell.origin.seed
+    """What cells share that can be compared on any rows: the backbone by name and content, noise, seed, scorers as set."""
+    return cell.backbone, cell.origin.backbone_sha, cell.origin.noise, cell.origin.seed, cell.origin.scorers_sha
 
 
 def place_of(cell: Made) -> Identity:
@@ -129,9 +131,10 @@ def backbone_text(cell: Made) -> str:
 
 
 def ground_text(cell: Made) -> str:
-    """The backbone, and the seed where rows have none."""
-    seed = cell.origin.seed
-    return backbone_text(cell) + ("" if seed is None else f", seed {seed}")
+    """The backbone, the seed where rows have none, and the scorers where the user has set some."""
+    seed, scorers = cell.origin.seed, cell.origin.scorers_sha
+    more = [] if seed is None else [f"seed {seed}"]
+    return ", ".join([backbone_text(cell), *more, *([f"scorers {scorers[:SHOWN]}"] if scorers else [])])
 
 
 def noises(cells: Iterable[Made]) -> set[str]:

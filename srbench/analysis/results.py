@@ -249,8 +249,8 @@ def _told_apart(cells: Sequence[ResultCell]) -> Sequence[ResultCell]:
 
 def _board_order(place: Identity) -> tuple[tuple[bool, str], ...]:
     """By backbone, concept, suite and judge, then by what else tells boards apart."""
-    backbone, sha, noise, seed, concept, suite, protocol, dtype, rows = place
-    return in_order((backbone, concept, suite, protocol, dtype, rows, sha, seed, noise))
+    backbone, sha, noise, seed, scorers, concept, suite, protocol, dtype, rows = place
+    return in_order((backbone, concept, suite, protocol, dtype, rows, sha, seed, noise, scorers))
 
 
 def title_of(cell: ResultCell) -> str:
@@ -263,6 +263,7 @@ def caption_of(cell: ResultCell, noise: bool = False) -> str:
     seed, drawn = cell.origin.seed, cell.origin.noise or "not known"
     parts = [f"judge {cell.protocol}", cell.dtype, f"rows {cell.rows_sha[:SHOWN]}"]
     parts += [] if seed is None else [f"seed {seed}"]
+    parts += [f"scorers {cell.origin.scorers_sha[:SHOWN]}"] if cell.origin.scorers_sha else []
     return " · ".join([*parts, f"noise: {drawn}"] if noise else parts)
 
 

@@ -178,7 +178,7 @@ def _apart(a: ResultCell, b: ResultCell) -> str:
     """What keeps two cells out of one table."""
     sides: list[dict[str, str | int | None]] = [
         {"backbone": backbone_text(cell), "dtype": cell.dtype, "rows": cell.rows_sha[:SHOWN], "seed": cell.origin.seed,
-         "noise": cell.origin.noise}
+         "noise": cell.origin.noise, "scorers": cell.origin.scorers_sha[:SHOWN]}
         for cell in (a, b)
     ]  # fmt: skip
     texts = [{what: "not known" if value in (None, "") else str(value) for what, value in side.items()} for side in sides]

@@ -117,7 +117,7 @@ def place_of(cell: ResultCell) -> tuple[str, ...]:
     noise and seed. Examples of committed summaries have the first `NAMED`."""
     made = cell.origin
     named = (cell.backbone, cell.concept, cell.suite, cell.protocol, cell.dtype)
-    return *named, cell.rows_sha, made.backbone_sha, made.noise, "" if made.seed is None else str(made.seed)
+    return *named, cell.rows_sha, made.backbone_sha, made.noise, "" if made.seed is None else str(made.seed), made.scorers_sha
 
 
 @dataclass(frozen=True)

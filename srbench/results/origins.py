@@ -47,9 +47,9 @@ def images_sha(rows: Iterable[Entry]) -> str:
 
 def with_origin(cell: ResultCell, entry: Entry, header: Entry) -> ResultCell:
     """The cell with what its file says elsewhere of its making."""
-    known, local = cell.origin, "rows" in entry
+    known, local = replace(cell.origin, scorers_sha=cell.origin.scorers_sha or _scorers_sha(header)), "rows" in entry
     if known.images_sha:
-        return cell
+        return replace(cell, origin=known)
     made_here = cell.backbone != ELSEWHERE and "elsewhere" not in entry
     sha = known.backbone_sha or short(_text(header, "backbone_sha")) or ("" if local else shipped_sha(cell.backbone))
     found = replace(known, backbone_sha=sha, noise=known.noise or (FIRST_NOISE if made_here else ""))
@@ -66,11 +66,28 @@ def _of_rows(known: Origin, entry: Entry, header: Entry) -> Origin:
     )
 
 
+def _scorers_sha(header: Entry) -> str:
+    """Of what the run's user has set of scorers (`--set NAME.OPTION=VALUE`): their options and the hashes of their weights."""
+    settings = _part(header, "request").get("settings") or ()
+    named = {str(setting).partition(".")[0] for setting in settings}
+    scorers = {name: made for name, made in _part(header, "scorers").items() if name in named and isinstance(made, Mapping)}
+    kept = {
+        name: {key: value for key, value in made.items() if key in ("version", "options") or key.endswith("sha256")}
+        for name, made in scorers.items()
+    }  # fmt: skip
+    return short(digest(kept)) if kept else ""
+
+
 def _seed(entry: Entry, header: Entry) -> int | None:
     """The run's seed, unless every row is known to have its own: rows of gated suites do not say."""
-    own = all(row.get("row", {}).get("seed") is not None for row in entry["rows"])
-    seed = header.get("request", {}).get("seed")
+    own = all(_part(row, "row").get("seed") is not None for row in entry["rows"])
+    seed = _part(header, "request").get("seed")
     return None if own or "elsewhere" in entry or not isinstance(seed, int) else seed
+
+
+def _part(data: Entry, name: str) -> Mapping[str, Any]:
+    found = data.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _text(data: Any, *path: str) -> str:
@@ -150,6 +167,8 @@ def _repeats(newer: Stored, older: Stored) -> bool:
 
 
 def _made_alike(newer: Origin, older: Origin) -> bool:
+    if newer.scorers_sha != older.scorers_sha:
+        return False
     known = [name for name in ORIGIN if name != "images_sha" and getattr(older, name) != getattr(UNKNOWN, name)]
     return all(getattr(older, name) == getattr(newer, name) for name in known)
 

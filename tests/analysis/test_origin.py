@@ -254,5 +254,6 @@ def test_a_line_has_one_column_of_differences() -> None:
 
 
 def test_places_can_be_told_by_every_part() -> None:
-    cells = (cell(), cell(seed=1), cell(noise="x"), cell(backbone_sha=A), cell(dtype="bf16"), cell(rows_sha="f" * 16))
+    other: list[dict[str, Any]] = [{"seed": 1}, {"noise": "x"}, {"backbone_sha": A}, {"dtype": "bf16"}, {"rows_sha": "f" * 16}]
+    cells = [cell(**fields) for fields in ({}, *other, {"scorers_sha": A})]
     assert len(set(map(place_of, cells))) == len(cells)

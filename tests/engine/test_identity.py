@@ -214,6 +214,20 @@ def test_rows_and_scores_are_those_of_the_cell_itself(world: World, tmp_path: Pa
     assert sum(len(cells) for _, cells in local_cells(world.out, pytest.fail)) == 4
 
 
+def test_a_judge_with_other_weights_is_another_judge(world: World) -> None:
+    """The name of a protocol says nothing of weights that `--set` chose."""
+    first, second = world.run(), world.run()
+
+    def chosen(data: dict[str, Any]) -> None:
+        data["request"]["settings"] = ["brightness.file=mine.pt"]
+        data["scorers"]["brightness"] |= {"weights_sha256": "b" * 64}
+
+    edited(world, second.run, chosen)
+    found = boards(shown(world))
+    assert [{cell.run for cell in board.cells} for board in found] == [{first.run}, {second.run}]
+    assert "scorers " in found[1].caption
+
+
 # --- committed summaries ----------------------------------------------------------------------------------------------
 
 
