@@ -6,7 +6,7 @@ artifact and pictures. What files of older versions do not say is taken from wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -38,7 +38,7 @@ class Stored(NamedTuple):
 
 def images_sha(rows: Iterable[Entry]) -> str:
     """Short sha256 over the keys of a cell's images by row: of all that decides their pixels. Empty where there is none."""
-    keys = [[row.get("id"), *(row.get(role, "") for role in ROLES)] for row in rows]
+    keys = [[row.get("id"), *(row.get(role, "") for role in ROLES)] for row in rows if isinstance(row, Mapping)]
     return short(digest(keys)) if any(any(each[1:]) for each in keys) else ""
 
 
@@ -80,7 +80,7 @@ def _scorers_sha(header: Entry) -> str:
 
 def _seed(entry: Entry, header: Entry) -> int | None:
     """The run's seed, unless every row is known to have its own: rows of gated suites do not say."""
-    own = all(_part(row, "row").get("seed") is not None for row in entry["rows"])
+    own = all(_part(row, "row").get("seed") is not None for row in entry["rows"] if isinstance(row, Mapping))
     seed = _part(header, "request").get("seed")
     return None if own or "elsewhere" in entry or not isinstance(seed, int) else seed
 
@@ -180,5 +180,5 @@ def _within(older: Stored, newer: Stored) -> bool:
 
 
 def _pictures(stored: Stored) -> frozenset[tuple[Any, ...]]:
-    rows: Sequence[Entry] = stored.entry.get("rows", ())
+    rows = [row for row in stored.entry.get("rows", ()) if isinstance(row, Mapping)]
     return frozenset((row.get("id"), role, row[role]) for row in rows for role in ROLES if role in row)
