@@ -43,13 +43,13 @@ def newest(folder: Path, warn: Callable[[str], None]) -> list[ResultCell]:
 
     Cells of one name that something else made are all there, each told apart from the others (`ResultCell.mark`).
     """
-    return [each.cell for each in stored(run_files(folder), warn)]
+    return [each.cell for each in stored(folder, warn)]
 
 
 def local_cells(folder: Path, warn: Callable[[str], None]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """The user's own runs, newest first, each with those of its cells that no later run has; damaged files are left out."""
     runs: dict[int, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
-    every = _cells(sorted(folder.glob("runs/*/run.json"), reverse=True), warn)
+    every = _cells(folder, warn, committed=False)
     for each in every:
         runs.setdefault(id(each.header), (each.header, []))
     for each in newest_of(every, warn):
@@ -57,12 +57,13 @@ def local_cells(folder: Path, warn: Callable[[str], None]) -> list[tuple[dict[st
     return [(header, entries) for header, entries in runs.values() if entries]
 
 
-def stored(paths: Sequence[Path], warn: Callable[[str], None]) -> list[Stored]:
-    """Every cell of some run files, the newest first, without repeats."""
-    return newest_of(_cells(paths, warn), warn)
+def stored(folder: Path, warn: Callable[[str], None]) -> list[Stored]:
+    """Every cell of a results folder with its entry and its file's header, the newest first, without repeats."""
+    return newest_of(_cells(folder, warn), warn)
 
 
-def _cells(paths: Sequence[Path], warn: Callable[[str], None]) -> list[Stored]:
+def _cells(folder: Path, warn: Callable[[str], None], committed: bool = True) -> list[Stored]:
+    paths = [path for path in run_files(folder) if committed or path.name == LOCAL]
     return [
         Stored(replace(entry["result"], source="local" if path.name == LOCAL else "committed"), entry, data)
         for path, data in _read_all(paths, warn) for entry in data["cells"]

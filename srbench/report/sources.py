@@ -14,7 +14,7 @@ from srbench.analysis.results import ResultCell
 from srbench.analysis.robustness import from_attack
 from srbench.catalog import load, screen
 from srbench.catalog.specs import Row
-from srbench.engine.runs import run_files, stored
+from srbench.engine.runs import stored
 from srbench.errors import UsageError, did_you_mean
 
 
@@ -51,7 +51,7 @@ class Source:
 
 def sources(folder: Path, warn: Callable[[str], None]) -> list[Source]:
     """Per cell the newest run that asked for it, local before committed; damaged files are named and left out."""
-    found = stored(run_files(folder), warn)
+    found = stored(folder, warn)
     headers = {id(each.header): {name: value for name, value in each.header.items() if name != "cells"} for each in found}
     return [Source(each.cell, each.entry, headers[id(each.header)]) for each in found]
 
