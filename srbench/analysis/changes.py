@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from srbench.analysis.differences import NO_ROWS, Change, Comparison
-from srbench.analysis.results import ARROWS, coarse, name_of, shown
+from srbench.analysis.origin import meanings
+from srbench.analysis.results import ARROWS, caption_of, coarse, name_of, shown, title_of
 from srbench.analysis.table import FOLD, GAP, folded, ruled
 
 TESTED = "p: exact McNemar, or permutation over prompts; Holm-corrected within concept, suite and metric."
@@ -28,8 +29,8 @@ def render(found: Sequence[Comparison], folder: Path, width: int = 120, plain: b
 
 def _parts(found: Comparison, folder: Path, width: int, plain: bool) -> Iterator[RenderableType]:
     cell = found.b.cell
-    title = f"{cell.concept} × {cell.suite} on {cell.backbone}: from {name_of(found.a.cell)} to {name_of(cell)}"
-    yield Text.assemble((title, "bold"), "   ", (f"judge {cell.protocol} · {cell.dtype} · rows {cell.rows_sha[:8]}", "dim"))
+    title = f"{title_of(cell)}: from {name_of(found.a.cell)} to {name_of(cell)}"
+    yield Text.assemble((title, "bold"), "   ", (caption_of(cell), "dim"))
     yield _table(found, width, plain)
     yield Text(_summary(found))
     for note in _notes(found):
@@ -80,6 +81,7 @@ def _notes(found: Comparison) -> Iterator[str]:
     yield from (f"{metric}: n/a ({reason})" for reason, metric in reasons.items())
     cells = [found.a.cell, found.b.cell]
     yield from coarse(cells, [change.metric for change in found.changes])
+    yield from (f"{each}." for each in meanings(cell.mark for cell in cells))
     yield TESTED if found.paired else NO_ROWS
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from srbench.analysis.origin import backbone_text
 from srbench.analysis.results import ResultCell, name_of
 
 
@@ -16,6 +17,7 @@ class Cost:
     """One method on one backbone, over its concepts and suites. None where no cell knows it."""
 
     backbone: str
+    """With the start of its hash, where it is known."""
     method: str
     """With checkpoint and variant."""
     cells: int
@@ -36,7 +38,7 @@ def costs(cells: Sequence[ResultCell]) -> list[Cost]:
     """One line a backbone, method, checkpoint and variant, in the order of the cells."""
     groups: dict[tuple[str, str], list[ResultCell]] = defaultdict(list)
     for cell in cells:
-        groups[cell.backbone, name_of(cell)].append(cell)
+        groups[backbone_text(cell), name_of(cell)].append(cell)
     return [_cost(backbone, method, own) for (backbone, method), own in groups.items()]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -12,10 +12,12 @@ import numpy as np
 from srbench.analysis.gains import SUFFIX
 from srbench.analysis.intervals import LEVEL, Interval, unpaired_difference
 from srbench.analysis.metrics import METRICS, Lens, definition, observe, of_scorers
+from srbench.analysis.origin import place_of
 from srbench.analysis.records import CellRecord, Metric
-from srbench.analysis.results import DIFFERENCE, ResultCell, metric_to_dict, name_of
+from srbench.analysis.results import DIFFERENCE, ResultCell, metric_to_dict, name_of, title_of
 from srbench.analysis.significance import Answers, Both, PairedTest, answers, compared, corrected_together, matched
 from srbench.catalog import load
+from srbench.errors import UsageError
 from srbench.scorers.base import SET, kind_of
 
 ALPHA = 1 - LEVEL
@@ -106,7 +108,7 @@ class Known:
         """One metric of a record, which has to outlive this."""
         place = id(record), metric
         if place not in self._answers:
-            found = answers(observe(definition(metric), record, lens_of(record)))
+            found = answers(observe(definition(metric), record, lens_of(record)), record.origin.seed)
             self._answers[place] = replace(found, keys=self._keys.setdefault(found.keys, found.keys))
         return self._answers[place]
 
@@ -118,7 +120,7 @@ def comparisons(pairs: Sequence[tuple[Entry, Entry]]) -> list[Comparison]:
     """Each pair (a, b) on every metric that both have: b less a, p-values Holm-corrected within concept x suite x metric."""
     known = Known()
     made = [[_change(a, b, metric, known) for metric in _shared(a.cell, b.cell)] for a, b in pairs]
-    tests: dict[tuple[str, ...], list[tuple[int, int, PairedTest]]] = defaultdict(list)
+    tests: dict[tuple[Hashable, ...], list[tuple[int, int, PairedTest]]] = defaultdict(list)
     for i, ((a, _), changes) in enumerate(zip(pairs, made, strict=True)):
         for j, (_, test) in enumerate(changes):
             if test is not None:
@@ -128,11 +130,6 @@ def comparisons(pairs: Sequence[tuple[Entry, Entry]]) -> list[Comparison]:
             change, _ = made[i][j]
             made[i][j] = replace(change, difference=replace(change.difference, p_holm=test.p_holm)), test
     return [Comparison(a, b, tuple(change for change, _ in changes)) for (a, b), changes in zip(pairs, made, strict=True)]
-
-
-def place_of(cell: ResultCell) -> tuple[str, ...]:
-    """What cells share that can be compared: they stand in one table."""
-    return cell.backbone, cell.concept, cell.suite, cell.protocol, cell.dtype, cell.rows_sha
 
 
 def _shared(a: ResultCell, b: ResultCell) -> list[str]:
@@ -188,6 +185,7 @@ def with_differences(entries: Sequence[Entry], pairs: Sequence[tuple[Entry, Entr
     """The cells; b of every pair (a, b) has for each metric a further one, what it differs by from a, tested as one family."""
     more: dict[int, dict[str, Metric]] = defaultdict(dict)
     notes: dict[int, tuple[str, ...]] = {}
+    _refuse_twice(pairs)
     for found in comparisons(pairs):
         place = id(found.b.cell)
         more[place] |= {f"{change.metric}{DIFFERENCE}": change.difference for change in found.changes if _tells(change)}
@@ -199,6 +197,16 @@ def with_differences(entries: Sequence[Entry], pairs: Sequence[tuple[Entry, Entr
     ]
 
 
+def _refuse_twice(pairs: Sequence[tuple[Entry, Entry]]) -> None:
+    """Raise `UsageError` where a cell is compared with several: it has one column for differences."""
+    first: dict[int, ResultCell] = {}
+    for a, b in pairs:
+        other = first.setdefault(id(b.cell), a.cell)
+        if other is not a.cell:
+            lines = f'"{name_of(other)}" or "{name_of(a.cell)}"'
+            raise UsageError(f"{title_of(b.cell)}: two lines to compare {name_of(b.cell)} with", f"Name one in full: {lines}")
+
+
 def _tells(change: Change) -> bool:
     """Whether a column of differences has something to say of it."""
     return has_rows(change.metric) and (change.difference.value is not None or change.before.value is not None)
@@ -208,8 +216,18 @@ def to_dict(found: Comparison) -> dict[str, Any]:
     """JSON-ready, with every row that flips."""
     cell = found.b.cell
     place = {name: getattr(cell, name) for name in ("backbone", "concept", "suite", "protocol", "dtype", "rows_sha")}
-    sides = {side: {"method": name_of(each.cell), "run": each.cell.run} for side, each in (("a", found.a), ("b", found.b))}
+    ground = {name: value for name, value in cell.origin.to_dict().items() if name in ("backbone_sha", "noise", "seed")}
+    place |= ground
+    sides = {
+        side: {"method": name_of(replace(each.cell, mark="")), "run": each.cell.run, **_making(each.cell, ground)}
+        for side, each in (("a", found.a), ("b", found.b))
+    }
     return {**place, **sides, "paired": found.paired, "metrics": {each.metric: _change_to_dict(each) for each in found.changes}}
+
+
+def _making(cell: ResultCell, ground: Mapping[str, Any]) -> dict[str, Any]:
+    """What made one side, beside what both share."""
+    return {name: value for name, value in cell.origin.to_dict().items() if name not in ground}
 
 
 def _change_to_dict(change: Change) -> dict[str, Any]:

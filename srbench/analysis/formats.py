@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape as html_escape
 from typing import Any
 
+from srbench.analysis.origin import ORIGIN
 from srbench.analysis.results import (
     ARROWS,
     COUNTS,
@@ -47,10 +48,10 @@ def as_csv(cells: Sequence[ResultCell], notes: Notes | None = None, sort: str | 
     lines = []
     for cell in _ordered(cells, sort):
         data = to_dict(cell)
-        shared = {name: data[name] for name in (*IDENTITY, *COUNTS)} | {"source": cell.source}
+        shared = {name: data.get(name) for name in (*IDENTITY, *ORIGIN, *COUNTS)} | {"source": cell.source}
         lines += [{**shared, "metric": name, **metric} for name, metric in data["metrics"].items()]
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*IDENTITY, "source", *COUNTS, *MEASURED], lineterminator="\n")
+    writer = csv.DictWriter(text, [*IDENTITY, *ORIGIN, "source", *COUNTS, *MEASURED], lineterminator="\n")
     writer.writeheader()
     writer.writerows(map(csv_fields, lines))
     return text.getvalue()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 from srbench.analysis.metrics import METRICS, Lens
+from srbench.analysis.origin import SHOWN, ground_of, place_of
 from srbench.analysis.records import CellRecord, Metric
 from srbench.analysis.significance import PairedTest, corrected_together, paired
 
@@ -31,18 +32,19 @@ def is_stacked(cell: CellRecord) -> bool:
 def stacking_gains(stacked: Sequence[Stacked]) -> list[dict[str, Metric]]:
     """Per stacked cell its gains by name (`fsr_gain`, ...), in points; better has the direction of the metric.
 
-    p-values are Holm-corrected within one concept x suite x metric of what is given.
+    p-values are Holm-corrected within one table x metric of what is given.
     """
     found: list[dict[str, Metric]] = [{} for _ in stacked]
-    families: dict[tuple[str, ...], list[tuple[int, PairedTest]]] = defaultdict(list)
+    families: dict[tuple[Hashable, ...], list[tuple[int, PairedTest]]] = defaultdict(list)
     for index, (cell, alone, lens) in enumerate(stacked):
         for name in (name for name in GAINS if name in cell.metrics):
             reason = _refused(cell, alone)
             if reason or alone is None:
                 found[index][name + SUFFIX] = Metric(METRICS[name].better, reason=reason)
             else:
-                families[cell.concept, cell.suite, name].append((index, paired(cell, alone, name, lens)))
-    for (_, _, name), members in families.items():
+                families[*place_of(cell), name].append((index, paired(cell, alone, name, lens)))
+    for (*_, metric), members in families.items():
+        name = str(metric)
         tests = corrected_together([test for _, test in members])
         for (index, _), test in zip(members, tests, strict=True):
             found[index][name + SUFFIX] = _metric(name, test)
@@ -52,6 +54,10 @@ def stacking_gains(stacked: Sequence[Stacked]) -> list[dict[str, Metric]]:
 def _refused(cell: CellRecord, alone: CellRecord | None) -> str:
     if alone is None:
         return f"no run of 'none' on {cell.on}"
+    if ground_of(alone) != ground_of(cell) or (alone.rows_sha, alone.dtype) != (cell.rows_sha, cell.dtype):
+        return f"'none' on {cell.on} was run on another backbone, seed or rows"
+    if alone.origin.checkpoint_sha != cell.origin.checkpoint_sha:
+        return f"'none' was run on another {cell.on}: checkpoint {alone.origin.checkpoint_sha[:SHOWN] or 'not known'}"
     return cell.blocked or alone.blocked
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from srbench.analysis import attacks
 from srbench.analysis.intervals import Interval, bootstrap_mean, clustered_wilson
+from srbench.analysis.origin import backbone_text
 from srbench.analysis.records import WEIGHTS, CellRecord, ImageRecord, Metric, RowRecord
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import Better, ProtocolSpec, Row
@@ -338,8 +339,8 @@ def _needs_baseline(cell: CellRecord, none: CellRecord | None) -> str:
     if none is None or not none.rows:
         return "no run of 'none'"
     # Times of another backbone or dtype would be a difference of two things at once.
-    same = (none.backbone, none.dtype) == (cell.backbone, cell.dtype)
-    return "" if same else f"no run of 'none' on {cell.backbone} in {cell.dtype}"
+    same = (none.backbone, none.origin.backbone_sha, none.dtype) == (cell.backbone, cell.origin.backbone_sha, cell.dtype)
+    return "" if same else f"no run of 'none' on {backbone_text(cell)} in {cell.dtype}"
 
 
 def _of_attacks() -> dict[str, Definition]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
+from srbench.analysis.origin import UNKNOWN, Origin
 from srbench.catalog.specs import Better, Row
 
 
@@ -103,6 +104,10 @@ class CellRecord:
     """What has to be said of its rows; stands below every table of them."""
     made_against: str = ""
     """`ATTACK against METHOD`, of prompts that an attack made."""
+    origin: Origin = UNKNOWN
+    """What made it, beside its names."""
+    mark: str = ""
+    """What tells it from others of its name, where there are some."""
 
 
 @dataclass(frozen=True)

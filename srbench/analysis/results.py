@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from srbench.analysis.intervals import resolution
 from srbench.analysis.metrics import METRICS, NOT_FINITE, Times, Unscored, measure, seen_in
+from srbench.analysis.origin import (
+    ORIGIN,
+    SHOWN,
+    UNKNOWN,
+    Identity,
+    Origin,
+    backbone_text,
+    in_order,
+    marks,
+    meanings,
+    noises,
+    place_of,
+)
 from srbench.analysis.records import CellRecord, Metric, RowRecord, label
 from srbench.catalog import load
 from srbench.catalog.specs import ProtocolSpec
@@ -64,6 +77,10 @@ class ResultCell:
     """As `CellRecord.notes`."""
     made_against: str = ""
     """As `CellRecord.made_against`."""
+    origin: Origin = UNKNOWN
+    """What made it, beside its names."""
+    mark: str = ""
+    """What tells it from others of its name among the cells that it is shown with (`told_apart`); not part of the JSON."""
 
     @property
     def label(self) -> str:
@@ -91,7 +108,15 @@ def result(
         cost=cell.cost,
         notes=cell.notes,
         made_against=cell.made_against,
+        origin=cell.origin,
+        mark=cell.mark,
     )
+
+
+def told_apart(cells: Sequence[ResultCell]) -> list[ResultCell]:
+    """The cells, each with what tells it from the others of its name."""
+    texts = marks(cells, [cell.run for cell in cells])
+    return [cell if cell.mark == text else replace(cell, mark=text) for cell, text in zip(cells, texts, strict=True)]
 
 
 def _judged(record: RowRecord, judge: ProtocolSpec) -> bool:
@@ -114,7 +139,8 @@ def to_dict(cell: ResultCell) -> dict[str, Any]:
     metrics = {name: metric_to_dict(metric) for name, metric in cell.metrics.items()}
     more: dict[str, Any] = {"cost": dict(cell.cost), "notes": list(cell.notes), "made_against": cell.made_against}
     found = {name: value for name, value in more.items() if value}
-    return {**{name: getattr(cell, name) for name in (*IDENTITY, *COUNTS)}, "metrics": metrics, **found}
+    named = {name: getattr(cell, name) for name in IDENTITY}
+    return {**named, **cell.origin.to_dict(), **{name: getattr(cell, name) for name in COUNTS}, "metrics": metrics, **found}
 
 
 def metric_to_dict(metric: Metric) -> dict[str, Any]:
@@ -142,11 +168,13 @@ def _finite(value: float | None) -> float | None:
 def from_dict(data: Mapping[str, Any], source: str = "committed") -> ResultCell:
     """The inverse of `to_dict`. Raises UsageError that names the missing or unknown key."""
     known = {*IDENTITY, *COUNTS, "metrics"}
-    for key in sorted(known ^ (set(data) - {"cost", "notes", "made_against"})):
+    for key in sorted(known ^ (set(data) - {"cost", "notes", "made_against", *ORIGIN})):
         what = "an unknown" if key in data else "no"
         raise UsageError(f"a summary's cell has {what} key '{key}'", f"Its keys: {', '.join(sorted(known))}")
     metrics = {name: _metric_from_dict(name, metric) for name, metric in data["metrics"].items()}
-    return ResultCell(**{**data, "source": source, "metrics": metrics, "notes": tuple(data.get("notes", ()))})
+    named = {name: value for name, value in data.items() if name not in ORIGIN}
+    more = {"source": source, "metrics": metrics, "notes": tuple(data.get("notes", ())), "origin": Origin.of(data)}
+    return ResultCell(**{**named, **more})
 
 
 def _metric_from_dict(name: str, data: Mapping[str, Any]) -> Metric:
@@ -200,27 +228,43 @@ def _better(cells: Iterable[ResultCell], metric: str) -> str:
 
 
 def boards(cells: Sequence[ResultCell], notes: Mapping[str, str] | None = None, sort: str | None = None) -> list[Board]:
-    """One board per concept x suite; cells of other backbones, judges, dtypes or rows are not comparable and get their own.
+    """One board per place (`origin.place_of`): cells of another backbone, by content, of other rows, judge, dtype, seed or noise
+    can not be compared and have a board of their own.
 
     notes: method, checkpoint, suite or concept -> footnote; `NOTES` where not given.
     sort: the metric whose best value comes first; the untouched backbone comes first where not given.
     """
     notes = NOTES if notes is None else notes
-    main: dict[tuple[str, ...], list[ResultCell]] = {}
+    places: dict[Identity, list[ResultCell]] = {}
     for cell in cells:
-        if not cell.variant:
-            main.setdefault((*_place(cell), cell.dtype, cell.rows_sha), []).append(cell)
-    apart: dict[tuple[str, ...], list[ResultCell]] = {}
-    for cell in cells:
-        if cell.variant:
-            home = next((key for key in main if key[:4] == _place(cell)), _place(cell))
-            apart.setdefault(home, []).append(cell)
-    keys = dict.fromkeys([*main, *apart])
-    return [_board(_ranked(main.get(key, []), sort), _ranked(apart.get(key, []), sort), notes) for key in sorted(keys)]
+        places.setdefault(place_of(cell), []).append(cell)
+    several = len(noises(cells)) > 1
+    return [_board(_told_apart(places[place]), sort, notes, several) for place in sorted(places, key=_board_order)]
 
 
-def _place(cell: ResultCell) -> tuple[str, ...]:
-    return cell.backbone, cell.concept, cell.suite, cell.protocol
+def _told_apart(cells: Sequence[ResultCell]) -> Sequence[ResultCell]:
+    """As given, where names are enough; cells of a results folder come with what they need."""
+    return cells if len(set(map(name_of, cells))) == len(cells) else told_apart(cells)
+
+
+def _board_order(place: Identity) -> tuple[tuple[bool, str], ...]:
+    """By backbone, concept, suite and judge, then by what else tells boards apart."""
+    backbone, sha, noise, seed, scorers, concept, suite, protocol, dtype, rows = place
+    return in_order((backbone, concept, suite, protocol, dtype, rows, sha, seed, noise, scorers))
+
+
+def title_of(cell: ResultCell) -> str:
+    """What a cell's table is called."""
+    return f"{cell.concept} × {cell.suite} on {backbone_text(cell)}"
+
+
+def caption_of(cell: ResultCell, noise: bool = False) -> str:
+    """What the cells of a table share beside its title. noise: whether to say how noise was drawn."""
+    seed, drawn = cell.origin.seed, cell.origin.noise or "not known"
+    parts = [f"judge {cell.protocol}", cell.dtype, f"rows {cell.rows_sha[:SHOWN]}"]
+    parts += [] if seed is None else [f"seed {seed}"]
+    parts += [f"scorers {cell.origin.scorers_sha[:SHOWN]}"] if cell.origin.scorers_sha else []
+    return " · ".join([*parts, f"noise: {drawn}"] if noise else parts)
 
 
 def _ranked(cells: list[ResultCell], metric: str | None) -> list[ResultCell]:
@@ -235,22 +279,22 @@ def _rank(metric: Metric | None) -> tuple[bool, float]:
     return False, -metric.value if metric.better == "higher" else metric.value
 
 
-def _board(main: list[ResultCell], apart: list[ResultCell], notes: Mapping[str, str]) -> Board:
+def _board(cells: Sequence[ResultCell], sort: str | None, notes: Mapping[str, str], noise: bool) -> Board:
+    main, apart = (_ranked([cell for cell in cells if bool(cell.variant) == changed], sort) for changed in (False, True))
     cells = main + apart
     metrics = _metric_names(cells)
-    first = cells[0]
     return Board(
-        title=f"{first.concept} × {first.suite} on {first.backbone}",
-        caption=f"judge {first.protocol} · {first.dtype} · rows {first.rows_sha[:8]}",
-        main=tuple(cells[: len(main)]),
-        apart=tuple(cells[len(main) :]),
+        title=title_of(cells[0]),
+        caption=caption_of(cells[0], noise),
+        main=tuple(main),
+        apart=tuple(apart),
         metrics=metrics,
         notes=_footnotes(cells, metrics, notes),
     )
 
 
-def _order(cell: ResultCell) -> tuple[bool, str, bool, str, str]:
-    return cell.label != "none", cell.method, cell.on != "none", cell.on, cell.variant
+def _order(cell: ResultCell) -> tuple[bool, str, bool, str, str, str]:
+    return cell.label != "none", cell.method, cell.on != "none", cell.on, cell.variant, cell.mark
 
 
 def _metric_names(cells: Sequence[ResultCell]) -> tuple[str, ...]:
@@ -271,6 +315,7 @@ def _footnotes(cells: Sequence[ResultCell], metrics: Sequence[str], notes: Mappi
     judge = load.protocols().get(cells[0].protocol)
     found += [judge.note] if judge and judge.note else []
     found += dict.fromkeys(note for cell in cells for note in cell.notes)
+    found += [f"Lines of one name differ in what made them. {each}." for each in meanings(cell.mark for cell in cells)]
     found += coarse(cells, metrics)
     if not all(cell.metrics.keys() >= set(metrics) for cell in cells):
         found.append(f"{DASH} not asked for, or without a meaning for this method.")
@@ -304,8 +349,9 @@ def coverage(cell: ResultCell) -> str:
 
 
 def name_of(cell: ResultCell) -> str:
-    """The label, with the variant where there is one."""
-    return f"{cell.label} ({cell.variant})" if cell.variant else cell.label
+    """The label, with the variant where there is one, and with what tells it from others of that name."""
+    more = ", ".join(filter(None, (cell.variant, cell.mark)))
+    return f"{cell.label} ({more})" if more else cell.label
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from srbench.analysis.attacks import against
+from srbench.analysis.origin import SHOWN, Identity, ground_of, ground_text, in_order
 from srbench.analysis.records import Metric, turned
 from srbench.analysis.results import ResultCell, metric_to_dict, name_of
 from srbench.catalog import load
@@ -50,37 +51,43 @@ def from_attack(cell: ResultCell) -> bool:
 
 
 def matrices(cells: Iterable[ResultCell]) -> list[Matrix]:
-    """Per backbone, concept, judge and dtype one matrix of suites and one of prompts by what they were made against.
-
-    Cells of the same method and column on other rows do not stand together: the first one given counts.
+    """Per backbone by content, concept, judge, dtype and seed one matrix of suites and one of prompts by what they were made
+    against. Cells on other rows have a column of their own, cells of another making a line.
     """
-    places: dict[tuple[str, ...], dict[bool, list[tuple[str, ResultCell]]]] = {}
+    places: dict[Identity, dict[bool, list[tuple[str, ResultCell]]]] = {}
     for cell in cells:
         made = from_attack(cell)
         if rate_of(cell) is not None:
-            place = (cell.backbone, cell.concept, cell.protocol, cell.dtype)
+            place = (cell.concept, cell.protocol, cell.dtype, *ground_of(cell))
             column = cell.made_against if made else cell.suite
             places.setdefault(place, {}).setdefault(made, []).append((column, cell))
     return [
-        _matrix(place, made, sides[made]) for place, sides in sorted(places.items()) for made in (False, True) if made in sides
+        _matrix(made, sides[made])
+        for _, sides in sorted(places.items(), key=lambda item: _place_order(item[0])) for made in (False, True) if made in sides
     ]  # fmt: skip
 
 
-def _matrix(place: tuple[str, ...], made: bool, found: Sequence[tuple[str, ResultCell]]) -> Matrix:
-    backbone, concept, protocol, dtype = place
+def _place_order(place: Identity) -> tuple[tuple[bool, str], ...]:
+    concept, protocol, dtype, backbone, *rest = place
+    return in_order((backbone, concept, protocol, dtype, *rest))
+
+
+def _matrix(made: bool, found: Sequence[tuple[str, ResultCell]]) -> Matrix:
+    first = found[0][1]
     what = "how often it is drawn, by suite"
     if made and _each_its_own(found):
         what, found = "prompts made against the method itself", [(attack_of(column), cell) for column, cell in found]
     elif made:
         what, found = "prompts made against one method, on others", _told_apart(found)
+    found = _rows_apart(found)
     columns = dict.fromkeys(column for column, _ in found)
     rows: dict[str, dict[str, Metric]] = {}
     for column, cell in sorted(found, key=lambda each: _order(each[1])):
         rate = rate_of(cell)
         assert rate is not None  # see `matrices`
         rows.setdefault(name_of(cell), {}).setdefault(column, rate)
-    caption = f"judge {protocol} · {dtype} · lower is better"
-    return Matrix(f"{concept} on {backbone}: {what}", caption, tuple(sorted(columns, key=_rank)), rows)
+    caption = f"judge {first.protocol} · {first.dtype} · lower is better"
+    return Matrix(f"{first.concept} on {ground_text(first)}: {what}", caption, tuple(sorted(columns, key=_rank)), rows)
 
 
 def attack_of(column: str) -> str:
@@ -102,13 +109,22 @@ def _told_apart(found: Sequence[tuple[str, ResultCell]]) -> list[tuple[str, Resu
     return [(f"{column} ({cell.suite})" if len(files[column]) > 1 else column, cell) for column, cell in found]
 
 
+def _rows_apart(found: Sequence[tuple[str, ResultCell]]) -> list[tuple[str, ResultCell]]:
+    """Columns with the rows' hash behind them where cells of one column ran other rows."""
+    rows: dict[str, set[str]] = {}
+    for column, cell in found:
+        rows.setdefault(column, set()).add(cell.rows_sha)
+    return [(f"{column} (rows {cell.rows_sha[:SHOWN]})" if len(rows[column]) > 1 else column, cell) for column, cell in found]
+
+
 def _order(cell: ResultCell) -> tuple[bool, bool, bool]:
     """Without a method, methods alone, methods on checkpoints, and each with other options behind them."""
     return cell.label != "none", bool(cell.variant), cell.method != "none" and cell.on != "none"
 
 
 def _rank(column: str) -> tuple[int, str]:
-    return (STATIC.index(column), "") if column in STATIC else (len(STATIC), column)
+    name = column.partition(" (")[0]
+    return (STATIC.index(name), column) if name in STATIC else (len(STATIC), column)
 
 
 def to_dict(matrix: Matrix) -> dict[str, Any]:

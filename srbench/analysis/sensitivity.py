@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from srbench.analysis.metrics import measure
+from srbench.analysis.origin import ground_text
 from srbench.analysis.records import CellRecord, Metric, label
 from srbench.catalog.specs import ProtocolSpec
 
@@ -25,6 +26,10 @@ class Curve:
     classes: tuple[str, ...]
     rates: tuple[tuple[float, Metric], ...]
     """(threshold, `asr` of an attack suite or `fsr`)."""
+    backbone: str = ""
+    """With the start of its hash, and the seed where rows have none."""
+    dtype: str = ""
+    rows_sha: str = ""
 
 
 def class_lists(judge: ProtocolSpec, known: Sequence[ProtocolSpec]) -> list[tuple[str, ...]]:
@@ -48,7 +53,8 @@ def curves(
         metric = "asr" if cell.attack else "fsr"
         for classes in class_lists(judge, known):
             rates = [(threshold, _rate(cell, judge, classes, threshold, metric)) for threshold in thresholds]
-            yield Curve(cell.concept, cell.suite, _name(cell), metric, classes, tuple(rates))
+            place = (ground_text(cell), cell.dtype, cell.rows_sha)
+            yield Curve(cell.concept, cell.suite, _name(cell), metric, classes, tuple(rates), *place)
 
 
 def _rate(cell: CellRecord, judge: ProtocolSpec, classes: tuple[str, ...], threshold: float, metric: str) -> Metric:
@@ -57,4 +63,5 @@ def _rate(cell: CellRecord, judge: ProtocolSpec, classes: tuple[str, ...], thres
 
 
 def _name(cell: CellRecord) -> str:
-    return f"{label(cell)} ({cell.variant})" if cell.variant else label(cell)
+    more = ", ".join(filter(None, (cell.variant, cell.mark)))
+    return f"{label(cell)} ({more})" if more else label(cell)

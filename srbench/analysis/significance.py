@@ -10,8 +10,9 @@ from itertools import combinations
 import numpy as np
 
 from srbench.analysis.intervals import Interval, bootstrap_mean, content_rng, fourfold, newcombe, paired_difference, prompt_sums
-from srbench.analysis.metrics import Lens, Observation, definition, observe
+from srbench.analysis.metrics import Definition, Lens, Observation, definition, observe
 from srbench.analysis.records import CellRecord, label
+from srbench.catalog.specs import Row
 
 RESAMPLES = 9999
 
@@ -102,7 +103,7 @@ class Answers:
     ids: tuple[str, ...]
     """The rows' ids."""
     keys: tuple[Hashable, ...]
-    """Id, prompt and seed of each row: what makes it the same one in another cell."""
+    """Id, prompt, seed and reference prompt of each row: what makes it the same one in another cell."""
     values: np.ndarray
     """(N,); NaN where a row could not be judged."""
     prompts: tuple[str, ...]
@@ -111,12 +112,17 @@ class Answers:
     """Whether no two rows share a prompt."""
 
 
-def answers(seen: Sequence[Observation]) -> Answers:
-    """What `observe` gave for a cell, as arrays."""
+def answers(seen: Sequence[Observation], seed: int | None = None) -> Answers:
+    """What `observe` gave for a cell, as arrays. seed: that of rows without one of their own."""
     prompts = tuple(each.together for each in seen)
     values = np.array([np.nan if each.value is None else each.value for each in seen], float)
-    keys = tuple((each.row.id, each.row.prompt, each.row.seed) for each in seen)
+    keys = tuple(_key(each.row, seed) for each in seen)
     return Answers(tuple(each.row.id for each in seen), keys, values, prompts, len(set(prompts)) == len(prompts))
+
+
+def _key(row: Row, seed: int | None) -> Hashable:
+    """What makes a row the same one in another cell, whatever place it has there."""
+    return row.id, row.prompt, seed if row.seed is None else row.seed, row.reference
 
 
 @dataclass(frozen=True)
@@ -151,10 +157,14 @@ def _in_order(a: Answers, b: Answers) -> np.ndarray:
     return np.array([known.get(key, np.nan) for key in a.keys], float)
 
 
+def _answers(rule: Definition, cell: CellRecord, lens: Lens) -> Answers:
+    return answers(observe(rule, cell, lens), cell.origin.seed)
+
+
 def paired(a: CellRecord, b: CellRecord, metric: str, lens: Lens) -> PairedTest:
     """Test one metric between two cells; rows that either has not scored are left out and show in `n`."""
     rule = definition(metric)
-    x, y = (answers(observe(rule, cell, lens)) for cell in (a, b))
+    x, y = (_answers(rule, cell, lens) for cell in (a, b))
     return compared((label(a), label(b), metric), rule.rate, matched(x, y))
 
 
@@ -183,7 +193,7 @@ def _test(rows: Both, rate: bool) -> tuple[str, float]:
 def family(cells: Sequence[CellRecord], metric: str, lens: Lens) -> list[PairedTest]:
     """All pairs of cells of one concept x suite on one metric under one judge, Holm-corrected together."""
     rule = definition(metric)
-    known = _shared([answers(observe(rule, cell, lens)) for cell in cells])
+    known = _shared([_answers(rule, cell, lens) for cell in cells])
     pairs = combinations(zip(map(label, cells), known, strict=True), 2)
     return corrected_together([compared((a, b, metric), rule.rate, matched(x, y)) for (a, x), (b, y) in pairs])
 
@@ -191,7 +201,7 @@ def family(cells: Sequence[CellRecord], metric: str, lens: Lens) -> list[PairedT
 def against(first: CellRecord, others: Sequence[CellRecord], metric: str, lens: Lens) -> list[PairedTest]:
     """Each of `others` less `first` on one metric under one judge, Holm-corrected together."""
     rule = definition(metric)
-    base, *known = _shared([answers(observe(rule, cell, lens)) for cell in (first, *others)])
+    base, *known = _shared([_answers(rule, cell, lens) for cell in (first, *others)])
     pairs = zip(map(label, others), known, strict=True)
     return corrected_together([compared((a, label(first), metric), rule.rate, matched(x, base)) for a, x in pairs])
 

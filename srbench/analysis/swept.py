@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from srbench.analysis.origin import MAKING, SHOWN, Identity, ground_text, place_of, telling
 from srbench.analysis.records import Metric, turned
 from srbench.analysis.results import ResultCell
 from srbench.catalog import load, plugins
@@ -35,13 +36,14 @@ class Swept:
     """A method on one suite at several values of the option."""
 
     panel: tuple[str, ...]
-    """Backbone, concept and suite."""
+    """Backbone with the start of its hash and a seed that counted, concept, and suite, with its rows where there are several."""
     name: str
     """Method, checkpoint, and what else is not at its default."""
     headline: str
     beside: str
     """The suite that `kept` is measured on, where it is another one."""
     points: tuple[Point, ...]
+    rows_sha: str = ""
 
 
 def swept(cells: Sequence[ResultCell], option: str) -> list[Swept]:
@@ -53,7 +55,9 @@ def swept(cells: Sequence[ResultCell], option: str) -> list[Swept]:
     if not dot or not name:
         raise UsageError(f"--curve {option}: expected METHOD.OPTION", "Example: --curve saferedir.alpha_scale")
     plugins.preset(method)
-    lines = [line for own in _groups(cells, method, name).values() if (line := _line(own, cells, method, name)) is not None]
+    groups = [(more, part) for own in _groups(cells, method, name).values() for more, part in _of_one_making(own)]
+    lines = [line for more, own in groups if (line := _line(own, cells, method, name, more)) is not None]
+    lines = _rows_apart(lines)
     most = {panel: max(len(line.points) for line in lines if line.panel == panel) for panel in {line.panel for line in lines}}
     # A pair of values beside a whole sweep is a leftover of another question.
     lines = [line for line in lines if len(line.points) > 2 or most[line.panel] == 2]
@@ -67,15 +71,45 @@ Valued = tuple[str, ResultCell]
 """A value of the option, and the cell that has it."""
 
 
-def _groups(cells: Iterable[ResultCell], method: str, name: str) -> dict[tuple[str, ...], list[Valued]]:
-    """Cells of the method that share everything but the option."""
-    found: dict[tuple[str, ...], list[Valued]] = defaultdict(list)
+def _rows_apart(lines: Sequence[Swept]) -> list[Swept]:
+    """Panels with their rows' hash where one suite has several."""
+    rows: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for line in lines:
+        rows[line.panel].add(line.rows_sha)
+    return [
+        replace(line, panel=(*line.panel[:-1], f"{line.panel[-1]} (rows {line.rows_sha[:SHOWN]})"))
+        if len(rows[line.panel]) > 1 else line
+        for line in lines
+    ]  # fmt: skip
+
+
+def _groups(cells: Iterable[ResultCell], method: str, name: str) -> dict[Identity, list[Valued]]:
+    """Cells of the method that share everything but the option, whatever made them included."""
+    found: dict[Identity, list[Valued]] = defaultdict(list)
     for cell in cells:
         if method in (cell.method, cell.on):
             value, rest = _split(cell, method, name)
-            place = (cell.backbone, cell.concept, cell.suite, cell.protocol, cell.dtype, cell.rows_sha, cell.method, cell.on)
-            found[*place, rest].append((_default(cell, method, name) if value is None else value, cell))
+            place = (*place_of(cell), cell.method, cell.on, *_beside(cell, method), rest)
+            found[place].append((_default(cell, method, name) if value is None else value, cell))
     return found
+
+
+def _of_one_making(own: Sequence[Valued]) -> list[tuple[str, list[Valued]]]:
+    """The cells as they are, or where two have one value, a line a making, with what tells it from the others."""
+    if len({value for value, _ in own}) == len(own):
+        return [("", list(own))]
+    parts: dict[Identity, list[Valued]] = defaultdict(list)
+    for value, cell in own:
+        made = cell.origin
+        parts[made.checkpoint_sha, made.artifact_sha, made.method_version].append((value, cell))
+    texts = telling([part[0][1] for part in parts.values()], MAKING)
+    return list(zip(texts, parts.values(), strict=True))
+
+
+def _beside(cell: ResultCell, method: str) -> tuple[str, ...]:
+    """What made a cell beside the option that is swept, which changes the artifact or the checkpoint of its own method."""
+    made = cell.origin
+    return (made.folder, made.checkpoint_sha) if cell.method == method else (made.folder, made.artifact_sha)
 
 
 def _split(cell: ResultCell, method: str, name: str) -> tuple[str | None, str]:
@@ -96,7 +130,8 @@ def _default(cell: ResultCell, method: str, name: str) -> str:
     return str(getattr(options(**given), name))
 
 
-def _line(own: Sequence[Valued], cells: Sequence[ResultCell], method: str, name: str) -> Swept | None:
+def _line(own: Sequence[Valued], cells: Sequence[ResultCell], method: str, name: str, more: str = "") -> Swept | None:
+    """more: what tells its cells from others of the same name."""
     points, beside = [], ""
     for said, cell in _in_order(own):
         headline = next((each for each in HEADLINES if _known(cell, each)), None)
@@ -110,10 +145,10 @@ def _line(own: Sequence[Valued], cells: Sequence[ResultCell], method: str, name:
     if len({point.said for point in points}) < 2:
         return None
     first = own[0][1]
-    rest = _split(first, method, name)[1]
+    rest = ", ".join(filter(None, (_split(first, method, name)[1], more)))
     headline = next(each for each in HEADLINES if any(_known(cell, each) for _, cell in own))
     label = f"{first.label} ({rest})" if rest else first.label
-    return Swept((first.backbone, first.concept, first.suite), label, headline, beside, tuple(points))
+    return Swept((ground_text(first), first.concept, first.suite), label, headline, beside, tuple(points), first.rows_sha)
 
 
 def _in_order(own: Sequence[Valued]) -> Iterator[Valued]:
@@ -140,7 +175,10 @@ def _kept_in(cell: ResultCell, cells: Sequence[ResultCell]) -> ResultCell | None
         return cell
 
     def same(other: ResultCell) -> bool:
-        fields = ("backbone", "concept", "method", "on", "variant", "dtype")
-        return all(getattr(other, each) == getattr(cell, each) for each in fields) and any(_known(other, each) for each in KEPT)
+        fields = ("backbone", "concept", "method", "on", "variant", "dtype", "mark")
+        made = ("backbone_sha", "noise", "checkpoint_sha", "artifact_sha", "method_version")
+        alike = all(getattr(other, each) == getattr(cell, each) for each in fields)
+        alike = alike and all(getattr(other.origin, each) == getattr(cell.origin, each) for each in made)
+        return alike and any(_known(other, each) for each in KEPT)
 
     return min(filter(same, cells), key=lambda other: other.suite, default=None)

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from srbench.analysis.costs import Cost
+from srbench.analysis.origin import SHOWN
 from srbench.analysis.records import Metric
 from srbench.analysis.results import (
     DIFFERENCE,
@@ -140,7 +141,7 @@ def _block(board: Board, columns: Mapping[str, Sequence[Text]], names: int, plai
     for index, cell in enumerate(board.cells):
         if index == len(board.main):
             table.add_section()
-        line = Text.assemble(cell.label, (f" ({cell.variant})" if cell.variant else "", "dim"))
+        line = Text.assemble(cell.label, (name_of(cell).removeprefix(cell.label), "dim"))
         table.add_row(line, *(texts[index + 1] for texts in columns.values()))
     return table
 
@@ -148,12 +149,16 @@ def _block(board: Board, columns: Mapping[str, Sequence[Text]], names: int, plai
 def render_costs(found: Sequence[Cost], plain: bool = False) -> RenderableType:
     """What methods cost, a line each."""
     table = ruled(plain)
+    several = len({cost.backbone for cost in found}) > 1
     table.add_column("method", overflow="fold")
+    for name in ("backbone",) * several:
+        table.add_column(name, overflow="fold")
     for name in ("prepare s", "added ms an image", "parameters", "peak MB", "cells"):
         table.add_column(name, justify="right", no_wrap=name not in ("prepare s", "added ms an image"))
     for cost in found:
         made, peak = _plain(cost.prepare_seconds, ".1f"), _plain(cost.peak_mb, ",.0f")
-        table.add_row(Text(cost.method), made, _added(cost), _plain(cost.parameters, ",d"), peak, str(cost.cells))
+        numbers = (made, _added(cost), _plain(cost.parameters, ",d"), peak, str(cost.cells))
+        table.add_row(Text(cost.method), *(Text(cost.backbone),) * several, *numbers)
     notes = (
         "prepare: making the checkpoint and what the method learns or reads, on the machine that made it",
         "added: beside 'none' on the same checkpoint, mean over the cells, with the least and the most",
@@ -163,13 +168,16 @@ def render_costs(found: Sequence[Cost], plain: bool = False) -> RenderableType:
 
 
 def render_sensitivity(found: Sequence[Curve], width: int = 160, plain: bool = False) -> RenderableType:
-    """Rates by threshold, one table a concept, suite and list of classes; further ones below where it is too narrow."""
+    """Rates by threshold, one table a concept, suite, backbone, set of rows and list of classes; further ones below where it
+    is too narrow."""
     groups: dict[tuple[str, ...], list[Curve]] = {}
     for curve in found:
-        groups.setdefault((curve.concept, curve.suite, curve.metric, ", ".join(curve.classes)), []).append(curve)
+        place = (curve.concept, curve.suite, curve.backbone, curve.dtype, curve.rows_sha[:SHOWN])
+        groups.setdefault((*place, curve.metric, ", ".join(curve.classes)), []).append(curve)
     blocks: list[RenderableType] = []
-    for (concept, suite, metric, classes), own in groups.items():
-        blocks.append(Text.assemble((f"{concept} x {suite}: {metric} by threshold", "bold"), "   ", (classes, "dim")))
+    for (concept, suite, backbone, dtype, rows, metric, classes), own in groups.items():
+        caption = f"{classes} · {backbone} · {dtype} · rows {rows}"
+        blocks.append(Text.assemble((f"{concept} x {suite}: {metric} by threshold", "bold"), "   ", (caption, "dim")))
         blocks += [*_by_threshold(own, width, plain), Text()]
     return Group(*blocks)
 

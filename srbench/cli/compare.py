@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from srbench.analysis import formats
 from srbench.analysis.costs import costs
+from srbench.analysis.origin import backbone_text
 from srbench.analysis.results import ResultCell, name_of
 from srbench.analysis.robustness import from_attack
 from srbench.analysis.sensitivity import Curve, curves
@@ -58,7 +59,7 @@ class Asked:
 
     def chosen(self, cell: ResultCell | CellRecord) -> bool:
         """Whether a cell is asked for."""
-        return all(getattr(cell, what) in names for what, names in self.sides() if names)
+        return all(not _said(cell, what).isdisjoint(names) for what, names in self.sides() if names)
 
     def sides(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """Field of a cell, and the names that it may have."""
@@ -66,6 +67,11 @@ class Asked:
             ("method", self.methods), ("suite", self.suites), ("concept", self.concepts), ("on", self.on),
             ("backbone", self.backbones),
         )  # fmt: skip
+
+
+def _said(cell: ResultCell | CellRecord, what: str) -> set[str]:
+    """The names that a field of a cell goes by: a backbone also with the start of its hash."""
+    return {getattr(cell, what), *([backbone_text(cell)] if what == "backbone" else [])}
 
 
 # --- output -----------------------------------------------------------------------------------------------------------
@@ -135,7 +141,7 @@ def print_matrices(cells: Sequence[ResultCell], format: str | None, plain: bool 
 
 
 def _check_names(cells: Sequence[ResultCell], what: str, names: Sequence[str]) -> None:
-    known = {getattr(cell, what) for cell in cells}
+    known = {name for cell in cells for name in _said(cell, what)}
     for name in names:
         if name not in known:
             raise UsageError(f"no result has {what} '{name}'", did_you_mean(name, known))

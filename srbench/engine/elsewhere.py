@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from srbench.analysis.metrics import SAMPLE, metrics_of, uncompared
+from srbench.analysis.origin import Origin
 from srbench.analysis.records import CellRecord, RowRecord
 from srbench.analysis.results import to_dict
 from srbench.catalog import load, plugins, prompts, screen, sources
@@ -29,6 +30,7 @@ from srbench.engine.store import Record, Store, pixel_sha
 from srbench.errors import OK, SOME_FAILED, CellError, UsageError
 from srbench.files import printable
 from srbench.results.gated import GATED, Hush, clean, text_sha
+from srbench.results.origins import images_sha
 from srbench.scorers.base import IMAGE, PAIR
 from srbench.scoring.matching import ID, Asked, Matching, Place, asked_for, matched, plain_numbers, unnamed
 
@@ -481,8 +483,14 @@ def _cell_record(cell: Cell, held: Against, scoring: Scoring, run: str, n_loaded
         method=cell.folder.method, on="none", variant=held.variant, protocol=held.judge.name, dtype="as made",
         rows_sha=load.rows_sha(tuple(item.asked.row for item in cell.items)), run=run, source="local", n_loaded=n_loaded,
         n_excluded=n_excluded, metrics=held.metrics, decides=False, blocked="" if cell.items else "no picture", notes=held.notes,
-        rows=tuple(_row_record(item, held, scoring) for item in cell.items),
+        rows=tuple(_row_record(item, held, scoring) for item in cell.items), origin=_origin(cell),
     )
+
+
+def _origin(cell: Cell) -> Origin:
+    """Of pictures that others made we know where they lay, and what was read."""
+    read_here = images_sha(_entry(item, gated=True) for item in cell.items)
+    return Origin(folder=str(cell.folder.root.resolve()), images_sha=read_here)
 
 
 def _row_record(item: Item, held: Against, scoring: Scoring) -> RowRecord:

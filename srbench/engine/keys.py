@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,10 +80,29 @@ def file_sha(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def folder_sha(folder: Path, suffixes: tuple[str, ...] = (".safetensors", ".bin", ".json", ".txt")) -> str:
-    """sha256 over relative paths and contents of a model folder's files; its place and name do not matter."""
-    files = sorted(p for p in folder.rglob("*") if p.suffix in suffixes and not p.name.startswith("card"))
+MODEL_FILES = (".safetensors", ".bin", ".json", ".txt")
+"""Endings of the files that a model is made of."""
+LATER_FILES = (".model",)
+"""Vocabularies of T5's tokenizers. They came later: a folder without one keeps the hash that it had."""
+
+
+def folder_sha(folder: Path, suffixes: tuple[str, ...] = (*MODEL_FILES, *LATER_FILES)) -> str:
+    """sha256 over relative paths and contents of a model folder's files; its place and name do not matter.
+
+    Folders behind links count: a component that is linked in decides pixels like one that lies there.
+    """
+    files = sorted(p for p in _below(folder) if p.suffix in suffixes and not p.name.startswith("card"))
     return digest([[p.relative_to(folder).as_posix(), file_sha(p)] for p in files])
+
+
+def _below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Every file below a folder; a link that leads back to a folder above it is not followed."""
+    above = (*above, folder.resolve())
+    for path in folder.iterdir():
+        if not path.is_dir():
+            yield path
+        elif path.resolve() not in above:
+            yield from _below(path, above)
 
 
 @dataclass(frozen=True)

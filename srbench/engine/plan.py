@@ -40,6 +40,8 @@ FLOOR_METRICS = {"csdr_floor"}
 TEXT_FIELDS = {"prompt": "prompts", "negative_prompt": "negative prompts", "reference": "references"}
 """A row's fields that are encoded, and what many of them are called."""
 SHOWN_IDS = 5
+OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
+"""Endings of weights that count where there are none in safetensors, which libraries read first."""
 ENCODER_SHA = "text_encoder_sha256"
 """Key in a row file's `meta`: the text encoder that its prompts were made against."""
 FLOOR_SEED_OFFSET = 1_000_003
@@ -194,10 +196,17 @@ def _planned(
 
 
 def encoder_sha(backbone: Backbone) -> str:
-    """sha256 of the backbone's text encoder weights, as adversarial row files state it."""
+    """sha256 of the backbone's text encoder weights, as adversarial row files state it.
+
+    Raises `UsageError` where it has none: they would pass for those of any other such backbone.
+    """
     if backbone.file is not None:  # a backbone in one file: its own hash
         return backbone.sha256
-    files = sorted((backbone.folder / "text_encoder").glob("*.safetensors"))
+    folder = backbone.folder / "text_encoder"
+    by_ending = (sorted(folder.glob(f"*{ending}")) for ending in (".safetensors", *OTHER_WEIGHTS))
+    files = next(filter(None, by_ending), None)
+    if files is None:
+        raise UsageError(f"{folder}: no weights of a text encoder", f"They end in .safetensors or {', '.join(OTHER_WEIGHTS)}.")
     return file_sha(files[0]) if len(files) == 1 else digest([file_sha(path) for path in files])
 
 

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 from srbench.analysis.attacks import made_against
 from srbench.analysis.gains import Stacked, is_stacked, stacking_gains
 from srbench.analysis.metrics import Lens, baseline_times, is_baseline, metrics_of
-from srbench.analysis.records import WEIGHTS, CellRecord, ImageRecord, RowRecord, Timing
+from srbench.analysis.origin import SHOWN, Identity, Origin, ground_of, short
+from srbench.analysis.records import WEIGHTS, CellRecord, ImageRecord, RowRecord, Timing, label
 from srbench.analysis.results import ResultCell, result, to_dict
 from srbench.catalog.specs import ProtocolSpec, Row
+from srbench.engine.keys import NOISE
 from srbench.engine.runs import SCHEMA, next_place
 from srbench.engine.score import Scoring, kind_named
 from srbench.engine.store import FULL, Store
 from srbench.errors import MissingError, SrbenchError
 from srbench.files import write_atomic
+from srbench.results.origins import images_sha
 from srbench.scorers.base import IMAGE
 
 if TYPE_CHECKING:  # both bring torch
@@ -108,7 +111,34 @@ def cell_record(cell: Cell, backbone: Backbone, run: str, store: Store, outcome:
         attack=cell.suite.attack, method=cell.method, on=cell.on, variant=cell.variant, protocol=cell.protocol.name,
         dtype=backbone.dtype, rows_sha=cell.rows_sha, run=run, source="local", n_loaded=cell.n_loaded,
         n_excluded=cell.n_excluded, metrics=_metrics(cell), decides=cell.decides, blocked=blocked,
-        rows=rows, cost=_cost(cell, store), notes=cell.found.notes, made_against=made_against(cell.found.meta),
+        rows=rows, cost=_cost(cell, store), notes=cell.found.notes, made_against=_made_against(cell, backbone),
+        origin=_origin(cell, backbone),
+    )
+
+
+def _made_against(cell: Cell, backbone: Backbone) -> str:
+    """What the prompts were made against; with a hash where that is called like the cell, and is another making of it."""
+    meta = cell.found.meta
+    text = made_against(meta)
+    if cell.applied is None or not text.endswith(f" against {label(cell)}"):
+        return text
+    ours = {
+        "backbone_sha256": backbone.sha256, "artifact_sha256": cell.applied.artifact_sha,
+        "checkpoint_sha256": cell.checkpoint.sha256 if cell.checkpoint else "",
+    }  # fmt: skip
+    others = [str(meta[name]) for name, sha in ours.items() if meta.get(name) and meta[name] != sha]
+    return f"{text}@{others[0][:SHOWN]}" if others else text
+
+
+def _origin(cell: Cell, backbone: Backbone) -> Origin:
+    """What made a planned cell, beside its names."""
+    applied, under = cell.applied, cell.checkpoint
+    seeds = {planned.image.spec.seed for planned in cell.rows if planned.row.seed is None}
+    return Origin(
+        backbone_sha=short(backbone.sha256), noise=NOISE, seed=next(iter(seeds), None),
+        method_version=applied.version if applied else 0, checkpoint_sha=short(under.sha256) if under else "",
+        artifact_sha=short(applied.artifact_sha) if applied else "",
+        images_sha=images_sha(_row_entry(row, True, {}) for row in cell.rows),
     )
 
 
@@ -162,13 +192,13 @@ def measured(judged: Sequence[tuple[CellRecord, ProtocolSpec]], content: str, cl
 
 
 def _under_it(cell: CellRecord) -> tuple[str, ...]:
-    """The checkpoint, and what of its options is not at the default: a sweep has several of one name."""
-    return cell.on, *(part for part in cell.variant.split(",") if part.startswith(f"{cell.on}."))
+    """The checkpoint by name and content, and what of its options is not at the default: a sweep has several of one name."""
+    return cell.on, cell.origin.checkpoint_sha, *(part for part in cell.variant.split(",") if part.startswith(f"{cell.on}."))
 
 
-def _beside(cell: CellRecord) -> tuple[str, ...]:
-    """What cells share that can be compared with each other."""
-    return cell.suite, cell.concept, cell.dtype, cell.rows_sha
+def _beside(cell: CellRecord) -> Identity:
+    """What cells share that can be compared with each other, whatever judges them."""
+    return (*ground_of(cell), cell.suite, cell.concept, cell.dtype, cell.rows_sha)
 
 
 def _row_entry(row: PlannedRow, gated: bool, failed: Mapping[str, str]) -> dict[str, Any]:

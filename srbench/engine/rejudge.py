@@ -15,7 +15,7 @@ from srbench.catalog import load, plugins, sources
 from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.engine.keys import digest
 from srbench.engine.record import from_store, measured, unread
-from srbench.engine.runs import UNREAD, identity, local_cells
+from srbench.engine.runs import UNREAD, Identity, identity, local_cells
 from srbench.engine.score import FEATURE, fields_of, kind_named
 from srbench.engine.store import Store
 from srbench.errors import SrbenchError, UsageError
@@ -72,7 +72,7 @@ def stored_cells(
 
     Cells for which it names none are left out.
     """
-    latest: dict[tuple[str, ...], tuple[ResultCell, CellRecord]] = {}
+    latest: dict[Identity, tuple[ResultCell, CellRecord]] = {}
     raws = raws_of(store)
     for data, entries in local_cells(folder, store.warn):
         stored = Stored(store, identities(data), raws)
@@ -146,6 +146,7 @@ def reread(cell: ResultCell, entry: dict[str, Any], judge: ProtocolSpec, stored:
         metrics=(*asked, *more), notes=cell.notes, made_against=cell.made_against,
         decides=not made and bool(plugins.plugins("methods")[plugins.preset(cell.method)[0]].meta["decides"]),
         rows=tuple(_reread_row(each, row, stored) for each, row in rows_of(cell, entry)), cost=cell.cost,
+        origin=cell.origin, mark=cell.mark,
     )
 
 

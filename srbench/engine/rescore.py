@@ -131,7 +131,7 @@ def _columns(again: Again, scorers: Sequence[str], scoring: Scoring) -> dict[str
         backbone=cell.backbone, concept=cell.concept, concept_kind="", suite=cell.suite, attack=False, method=cell.method,
         on=cell.on, variant=cell.variant, protocol=cell.protocol, dtype=cell.dtype, rows_sha=cell.rows_sha, run=cell.run,
         source="local", n_loaded=cell.n_loaded, n_excluded=cell.n_excluded, metrics=names, decides=False,
-        rows=tuple(_row_record(each, row, scorers, scoring) for each, row in again.rows), notes=cell.notes,
+        rows=tuple(_row_record(each, row, scorers, scoring) for each, row in again.rows), notes=cell.notes, origin=cell.origin,
     )
     # The columns of scorers ask no judge; one that counts boxes would add its own column to them.
     return measure(record, load.protocols()[cell.protocol].model_copy(update={"unit": "image"}), None)

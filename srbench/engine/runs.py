@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from srbench.analysis.metrics import METRICS, of_scorers
+from srbench.analysis.origin import Identity, identity
 from srbench.analysis.results import ResultCell, from_dict
 from srbench.errors import SrbenchError, UsageError
 from srbench.files import kind_of_path, printable
 from srbench.results import records
+from srbench.results.origins import Stored, newest_of, with_origin
 from srbench.results.records import LeftOut, Warn
 from srbench.rules import Misfit
 
+__all__ = ["Identity", "identity"]
 SCHEMA = records.SCHEMA
 LOCAL = "run.json"
+"""How the file of a run of the user's own is called; others are summaries that were committed."""
 UNREAD = "unread"
 """Key of a cell whose numbers are sound and whose rows are not: why."""
 TOLERANCE_SECONDS = 300
@@ -38,7 +42,7 @@ def read_run(path: Path, warn: Warn | None = None) -> dict[str, Any]:
     left_out, cells, better = LeftOut("cell"), [], _directions()
     for number, cell in enumerate(data["cells"]):
         try:
-            cells.append(_cell(cell, better, local=path.name == LOCAL))
+            cells.append(_cell(cell, data, better, local=path.name == LOCAL))
         except Misfit as error:
             left_out.add(f"cells[{number}]", str(error))
     rows = LeftOut("list of rows")
@@ -56,20 +60,24 @@ def _silent(line: str) -> None:
     """Says nothing: nothing is left to be said."""
 
 
-def _cell(cell: dict[str, Any], better: Mapping[str, str], local: bool) -> dict[str, Any]:
-    """A cell with its result. Raises `Misfit` where it is damaged. better: direction of every metric that is known here."""
+def _cell(cell: dict[str, Any], header: dict[str, Any], better: Mapping[str, str], local: bool) -> dict[str, Any]:
+    """A cell with its result. Raises `Misfit` where it is damaged.
+
+    header: its run file, which may know more of its making. better: direction of every metric that is known here.
+    """
     records.check_cell(cell, local)
     _check_metrics(cell["result"]["metrics"], better)
     try:
-        found = {**cell, "result": from_dict(cell["result"])}
+        made = from_dict(cell["result"])
     except UsageError as error:
         raise Misfit(error.message) from error
+    found = dict(cell)
     if "rows" in cell:
         try:
             records.check_rows(cell)
         except Misfit as error:
-            return {**found, "rows": [], UNREAD: str(error)}
-    return found
+            found |= {"rows": [], UNREAD: str(error)}
+    return {**found, "result": with_origin(made, found, header)}
 
 
 def _directions() -> dict[str, str]:
@@ -203,34 +211,32 @@ def _order(path: Path) -> int:
 
 # --- cells ------------------------------------------------------------------------------------------------------------
 
-Identity = tuple[str, ...]
-
-
-def identity(cell: ResultCell) -> Identity:
-    """What makes a cell the same one in another run."""
-    return (cell.backbone, cell.concept, cell.suite, cell.method, cell.on, cell.variant, cell.protocol, cell.dtype)
-
-
 def newest(folder: Path, warn: Callable[[str], None]) -> list[ResultCell]:
-    """Per cell the newest run that asked for it, local before committed; damaged files are named and left out."""
-    chosen: dict[Identity, ResultCell] = {}
-    for path, data in read_all(folder, warn):
-        source = "local" if path.name == LOCAL else "committed"
-        for entry in data["cells"]:
-            chosen.setdefault(identity(entry["result"]), replace(entry["result"], source=source))
-    return list(chosen.values())
+    """Per cell the newest run that asked for it, local before committed; damaged files are named and left out.
+
+    Cells of one name that something else made are all there, each told apart from the others (`ResultCell.mark`).
+    """
+    return [each.cell for each in stored(folder, warn)]
 
 
 def local_cells(folder: Path, warn: Callable[[str], None]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """The user's own runs, newest first, each with those of its cells that no later run has; damaged files are left out."""
-    seen: set[Identity] = set()
-    found = []
-    for _, data in read_all(folder, warn, committed=False):
-        new = [
-            {**entry, "result": replace(entry["result"], source="local")}
-            for entry in data["cells"] if identity(entry["result"]) not in seen
-        ]  # fmt: skip
-        seen.update(identity(entry["result"]) for entry in new)
-        if new:
-            found.append((data, new))
-    return found
+    runs: dict[int, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
+    every = _cells(folder, warn, committed=False)
+    for each in every:
+        runs.setdefault(id(each.header), (each.header, []))
+    for each in newest_of(every, warn):
+        runs[id(each.header)][1].append({**each.entry, "result": each.cell})
+    return [(header, entries) for header, entries in runs.values() if entries]
+
+
+def stored(folder: Path, warn: Callable[[str], None]) -> list[Stored]:
+    """Every cell of a results folder with its entry and its file's header, the newest first, without repeats."""
+    return newest_of(_cells(folder, warn), warn)
+
+
+def _cells(folder: Path, warn: Callable[[str], None], committed: bool = True) -> list[Stored]:
+    return [
+        Stored(replace(entry["result"], source="local" if path.name == LOCAL else "committed"), entry, data)
+        for path, data in read_all(folder, warn, committed) for entry in data["cells"]
+    ]  # fmt: skip

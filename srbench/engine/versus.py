@@ -8,13 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from srbench.analysis.differences import Entry, place_of
+from srbench.analysis.differences import Entry
+from srbench.analysis.origin import SHOWN, backbone_text, names_of, place_of
 from srbench.analysis.records import CellRecord
-from srbench.analysis.results import ResultCell, name_of
+from srbench.analysis.results import ResultCell, name_of, title_of, told_apart
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import ProtocolSpec
 from srbench.engine.rejudge import Raws, Stored, identities, raws_of, reread, stored_cells
-from srbench.engine.runs import identity, read_run
+from srbench.engine.runs import Identity, identity, read_run
 from srbench.engine.store import Store
 from srbench.errors import MissingError, SrbenchError, UsageError, did_you_mean
 from srbench.files import kind_of_path, printable
@@ -52,7 +53,7 @@ class Reader:
     def entries(self, cells: Sequence[ResultCell]) -> list[Entry]:
         """Cells with their rows; those of committed results, and those whose rows cannot be read, without."""
         wanted = {_same(cell) for cell in cells if cell.source == "local"}
-        records: dict[tuple[str, ...], CellRecord] = {}
+        records: dict[Identity, CellRecord] = {}
         if wanted:
             found = stored_cells(self.folder, self.store, lambda cell: _judge(cell) if _same(cell) in wanted else None)
             records = {(*_same(cell), cell.run): record for cell, record in found}
@@ -65,7 +66,8 @@ class Reader:
             return None
         data = read_run(path, self.warn)
         stored = Stored(self.store, identities(data), self.raws)
-        return [self._entry(replace(each["result"], source="local"), each, stored) for each in data["cells"]]
+        cells = told_apart([replace(each["result"], source="local") for each in data["cells"]])
+        return [self._entry(cell, each, stored) for cell, each in zip(cells, data["cells"], strict=True)]
 
     def _entry(self, cell: ResultCell, entry: dict[str, Any], stored: Stored) -> Entry:
         judge = _judge(cell)
@@ -76,7 +78,7 @@ class Reader:
             return Entry(cell)
 
 
-def _same(cell: ResultCell) -> tuple[str, ...]:
+def _same(cell: ResultCell) -> Identity:
     """A cell under whatever judge."""
     return identity(replace(cell, protocol=""))
 
@@ -124,7 +126,7 @@ def named(name: str, cells: Sequence[ResultCell]) -> list[ResultCell]:
 
 def plainest(cells: Iterable[ResultCell]) -> list[ResultCell]:
     """Of each place, the cells with the fewest changed options: where there are defaults, those."""
-    places: dict[tuple[str, ...], list[ResultCell]] = {}
+    places: dict[Identity, list[ResultCell]] = {}
     for cell in cells:
         places.setdefault(place_of(cell), []).append(cell)
     return [cell for own in places.values() for cell in own if _changed(cell) == min(map(_changed, own))]
@@ -134,19 +136,31 @@ def _changed(cell: ResultCell) -> int:
     return len([part for part in cell.variant.split(",") if part])
 
 
+def _refuse_several(name: str, cells: Sequence[ResultCell]) -> None:
+    places: dict[Identity, list[ResultCell]] = {}
+    for cell in cells:
+        places.setdefault(place_of(cell), []).append(cell)
+    for own in places.values():
+        if len(own) > 1:
+            lines = " or ".join(f'"{name_of(cell)}"' for cell in own)
+            raise UsageError(f"'{name}' stands for {len(own)} results of {title_of(own[0])}", f"Name one line in full: {lines}")
+
+
 # --- pairs ------------------------------------------------------------------------------------------------------------
 
 
 def pairs(a: Side, b: Side) -> list[tuple[Entry, Entry]]:
-    """Cells of both sides on the same rows; of two runs those of the same method. Raises `MissingError` where there is none."""
-    found = [
+    """Cells of both sides in one table; of two runs those of the same method. Raises `MissingError` where there is none."""
+    both = [
         (x, y) for x in a.entries for y in b.entries
-        if place_of(x.cell) == place_of(y.cell) and _differ(x.cell, y.cell)
-        and not (a.run and b.run and identity(x.cell) != identity(y.cell))
+        if _differ(x.cell, y.cell) and not (a.run and b.run and names_of(x.cell) != names_of(y.cell))
     ]  # fmt: skip
+    found = [_named_apart(x, y) for x, y in both if place_of(x.cell) == place_of(y.cell)]
     if not found:
         what = f"no concept and suite have results of '{a.name}' and '{b.name}' on the same rows"
-        raise MissingError(what, "Run both on the same suite: srbench run --method A,B --suite S")
+        near = next(((x.cell, y.cell) for x, y in both if _called_alike(x.cell, y.cell)), None)
+        hint = "Run both on the same suite: srbench run --method A,B --suite S"
+        raise MissingError(f"{what}: {_apart(*near)}" if near else what, hint)
     return found
 
 
@@ -154,9 +168,41 @@ def _differ(a: ResultCell, b: ResultCell) -> bool:
     return (identity(a), a.run) != (identity(b), b.run)
 
 
+def _called_alike(a: ResultCell, b: ResultCell) -> bool:
+    """Whether tables of both have the same title, but for hashes."""
+    return (a.backbone, a.concept, a.suite, a.protocol) == (b.backbone, b.concept, b.suite, b.protocol)
+
+
+def _apart(a: ResultCell, b: ResultCell) -> str:
+    """What keeps two cells out of one table."""
+    sides: list[dict[str, str | int | None]] = [
+        {"backbone": backbone_text(cell), "dtype": cell.dtype, "rows": cell.rows_sha[:SHOWN], "seed": cell.origin.seed,
+         "noise": cell.origin.noise, "scorers": cell.origin.scorers_sha[:SHOWN]}
+        for cell in (a, b)
+    ]  # fmt: skip
+    texts = [{what: "not known" if value in (None, "") else str(value) for what, value in side.items()} for side in sides]
+    return f"on {a.suite} they differ in {'; '.join(f'{what}: {x}, {y}' for what, x, y in _differing(*texts))}"
+
+
+def _differing(a: dict[str, str], b: dict[str, str]) -> list[tuple[str, str, str]]:
+    return [(what, text, b[what]) for what, text in a.items() if text != b[what]]
+
+
+def _named_apart(a: Entry, b: Entry) -> tuple[Entry, Entry]:
+    """A pair of one name, as of two runs of one method, with what tells its sides apart."""
+    if name_of(a.cell) != name_of(b.cell):
+        return a, b
+    x, y = told_apart([replace(each.cell, mark="") for each in (a, b)])
+    return Entry(x, a.record), Entry(y, b.record)
+
+
 def against(name: str, entries: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
-    """(baseline, other) for every other cell on the baseline's rows. Raises `UsageError` where no cell is of that name."""
+    """(baseline, other) for every other cell in the baseline's table.
+
+    Raises `UsageError` where no cell is of that name, and where several of one table are, that something else made.
+    """
     base = plainest(named(name, [entry.cell for entry in entries]))
+    _refuse_several(name, base)
     bases = {place_of(cell): next(each for each in entries if each.cell is cell) for cell in base}
     return [
         (bases[place_of(entry.cell)], entry) for entry in entries

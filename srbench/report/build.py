@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 import srbench
 from srbench.analysis.costs import Cost, costs
+from srbench.analysis.origin import ground_text
 from srbench.analysis.records import CellRecord, Metric, turned
 from srbench.analysis.results import ARROWS, Board, ResultCell, boards, coverage, name_of, p_text, shown
 from srbench.analysis.sensitivity import Curve, curves
@@ -32,7 +33,7 @@ from srbench.files import calm
 from srbench.report import examples, words
 from srbench.report.answers import KEPT, TESTED, TESTS, Answer, Wall, answers, failure_of
 from srbench.report.embed import Album
-from srbench.report.gallery import GalleryRow, Hung, Picture, decided, hung, lens_of, place_of, rows_of
+from srbench.report.gallery import NAMED, GalleryRow, Hung, Picture, decided, hung, lens_of, place_of, rows_of
 from srbench.report.plots import Line, Plot, Series, bars, lines, tradeoff
 from srbench.report.sources import Source, only, sources, usual
 from srbench.report.traces import probabilities
@@ -91,7 +92,10 @@ class Section:
 class Subject:
     """One concept on one backbone, over its suites."""
 
+    name: str
+    """The backbone's, as the catalog has it."""
     backbone: str
+    """With the start of its hash, and the seed where rows have none."""
     concept: str
     sections: tuple[Section, ...]
 
@@ -145,14 +149,22 @@ def gathered(folder: Path, asked: Asked, warn: Warn) -> Gathered:
     sections = []
     for number, (wall, on_wall) in enumerate(walls):
         rows = rows_of(on_wall, asked.images // shares, Album(store)) if on_wall else []
-        names = {name_of(cell) for cell in wall.cells}
-        rows = rows or [_among(row, names) for row in committed if row.place == place_of(wall.cells[0]) and asked.images]
+        rows = rows or (_of_wall(wall, committed) if asked.images else [])
         sections.append(Section(number, wall, on_wall, tuple(rows)))
     return Gathered(found, _subjects(sections), _series([cell for wall, _ in walls for cell in wall.cells]))
 
 
-def _among(row: GalleryRow, names: set[str]) -> GalleryRow:
-    return replace(row, pictures=tuple(each for each in row.pictures if each.method in names or each.plain))
+def _of_wall(wall: Wall, committed: Sequence[GalleryRow]) -> list[GalleryRow]:
+    """Examples that are of the wall's own runs, with the methods that are on it."""
+    place, runs = place_of(wall.cells[0]), {cell.run for cell in wall.cells}
+    names = {name_of(cell) for cell in wall.cells}
+    found = [
+        replace(row, place=place, pictures=tuple(
+            each for each in row.pictures if each.run in runs and (each.method in names or each.plain)
+        ))
+        for row in committed if row.place == place[:NAMED]
+    ]  # fmt: skip
+    return [row for row in found if row.pictures]
 
 
 def drawn(board: Board) -> tuple[ResultCell, ...]:
@@ -180,7 +192,7 @@ def _records(folder: Path, store: Store, wanted: set[Identity], warn: Warn) -> d
     except (SrbenchError, ValidationError):
         pass
     records: dict[Identity, CellRecord] = {}
-    for suite in sorted({name[2] for name in wanted}):
+    for suite in sorted({str(name[2]) for name in wanted}):
         try:
             records |= {identity(cell): record for cell, record in stored_cells(folder, store, judge_of(suite))}
         except SrbenchError as error:
@@ -200,10 +212,10 @@ def _tests(cells: Sequence[Hung]) -> Iterator[PairedTest]:
 
 
 def _subjects(sections: Sequence[Section]) -> list[Subject]:
-    found: dict[tuple[str, str], list[Section]] = {}
+    found: dict[tuple[str, str, str], list[Section]] = {}
     for section in sections:
         cell = section.wall.cells[0]
-        found.setdefault((cell.backbone, cell.concept), []).append(section)
+        found.setdefault((cell.backbone, ground_text(cell), cell.concept), []).append(section)
     return [Subject(*names, tuple(own)) for names, own in found.items()]
 
 
@@ -368,7 +380,7 @@ def _subject(subject: Subject, painter: Painter) -> SubjectView:
     failure = failure_of(rows, subject.walls)
     cells = [cell for wall in subject.walls for cell in wall.cells]
     columns = [(wall, name) for wall in subject.walls for name in (wall.headline, *KEPT) if name in wall.board.metrics]
-    spec = load.backbones().get(subject.backbone)
+    spec = load.backbones().get(subject.name)
     return SubjectView(
         subject, spec.title if spec else "", answers(subject.walls, failure), failure, painter.tradeoffs(subject), columns,
         list(dict.fromkeys(map(name_of, cells))), {cost.method: cost for cost in costs(cells)},
@@ -423,7 +435,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.globals |= {
         "ARROWS": ARROWS, "TESTS": TESTS, "coverage": coverage, "decided": decided, "meaning": words.meaning, "name_of": name_of,
-        "p_text": p_text, "shown": shown, "sparkline": sparkline,
+        "ground_text": ground_text, "p_text": p_text, "shown": shown, "sparkline": sparkline,
     }  # fmt: skip
     return environment
 

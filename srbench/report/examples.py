@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from srbench.errors import UsageError
 from srbench.files import write_atomic
-from srbench.report.gallery import GalleryRow, place_of
+from srbench.report.gallery import NAMED, GalleryRow, place_of
 from srbench.report.sources import Source
 from srbench.results.records import LeftOut, lines
 
@@ -32,10 +32,10 @@ ROW = TypeAdapter(GalleryRow)
 def read(folder: Path, sources: Sequence[Source], warn: Callable[[str], None]) -> list[GalleryRow]:
     """Examples beside the committed summaries; a picture whose cell is not among `sources`, of the same run, is left out."""
     found, foreign = [], 0
-    known = {(place_of(each.cell), each.cell.run) for each in sources if each.cell.source == "committed"}
+    known = {(place_of(each.cell)[:NAMED], each.cell.run) for each in sources if each.cell.source == "committed"}
     for path in sorted(folder.glob(f"*/{NAME}")):
         left_out = LeftOut("line")
-        for row in _rows(path, left_out, warn):
+        for row in (replace(each, place=each.place[:NAMED]) for each in _rows(path, left_out, warn)):
             kept = tuple(each for each in row.pictures if (row.place, each.run) in known and DATA.fullmatch(each.data))
             foreign += len(row.pictures) - len(kept)
             if kept and not any(each.sensitive for each in row.pictures):
@@ -61,7 +61,7 @@ def _rows(path: Path, left_out: LeftOut, warn: Callable[[str], None]) -> Iterato
 def write(path: Path, rows: Iterable[GalleryRow]) -> int:
     """One line a row; returns how many. Rows that are sensitive, gated or without a picture are left out."""
     kept = [row for row in rows if row.embedded and not row.gated and not any(each.sensitive for each in row.pictures)]
-    lines = [json.dumps(asdict(row), ensure_ascii=False, allow_nan=False) for row in kept]
+    lines = [json.dumps(asdict(row) | {"place": row.place[:NAMED]}, ensure_ascii=False, allow_nan=False) for row in kept]
     write_atomic(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
     return len(kept)
 

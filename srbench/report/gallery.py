@@ -26,6 +26,10 @@ KEPT = {"retain_accuracy": "the object", "style_kept": "the style", "content_kep
 CONTENT, CLIP = "pocket-judge", "pocket-clip"
 
 
+NAMED = 5
+"""Names at the start of a place, before hashes."""
+
+
 @dataclass(frozen=True)
 class Token:
     """A token with what SafeRedir did to it: mean over the steps that it redirected."""
@@ -110,8 +114,11 @@ class GalleryRow:
 
 
 def place_of(cell: ResultCell) -> tuple[str, ...]:
-    """What cells share that stand in one gallery: backbone, concept, suite, judge, dtype."""
-    return cell.backbone, cell.concept, cell.suite, cell.protocol, cell.dtype
+    """What cells share that stand in one gallery: backbone, concept, suite, judge, dtype; then rows, and the backbone's hash,
+    noise and seed. Examples of committed summaries have the first `NAMED`."""
+    made = cell.origin
+    named = (cell.backbone, cell.concept, cell.suite, cell.protocol, cell.dtype)
+    return *named, cell.rows_sha, made.backbone_sha, made.noise, "" if made.seed is None else str(made.seed), made.scorers_sha
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from srbench.analysis.origin import SHOWN, ground_text
 from srbench.analysis.records import ImageRecord
 from srbench.analysis.results import name_of
 from srbench.engine.keys import digest
@@ -77,10 +79,27 @@ def _strips(found: Sequence[Source], store: Store, wanted: Callable[[dict[str, A
     for source in found:
         if any(map(wanted, source.entry["rows"])):
             places.setdefault(place_of(source.cell), []).append(source)
-    return [strip for own in places.values() for strip in _of_place(own, store, wanted, max(1, most // len(places)))]
+    titles = _titles(places)
+    return [
+        strip for place, own in places.items()
+        for strip in _of_place(own, store, wanted, max(1, most // len(places)), titles[place])
+    ]  # fmt: skip
 
 
-def _of_place(cells: Sequence[Source], store: Store, wanted: Callable[[dict[str, Any]], bool], most: int) -> list[Strip]:
+def _titles(places: Mapping[tuple[str, ...], Sequence[Source]]) -> dict[tuple[str, ...], str]:
+    """Concept and suite of each place; where several have the same, also the backbone with its hash, a seed, and the rows."""
+    first = {place: own[0].cell for place, own in places.items()}
+    plain = {place: f"{cell.concept} × {cell.suite}" for place, cell in first.items()}
+    count = Counter(plain.values())
+    return {
+        place: text if count[text] == 1 else f"{text}\n{ground_text(first[place])}\nrows {first[place].rows_sha[:SHOWN]}"
+        for place, text in plain.items()
+    }  # fmt: skip
+
+
+def _of_place(
+    cells: Sequence[Source], store: Store, wanted: Callable[[dict[str, Any]], bool], most: int, title: str
+) -> list[Strip]:
     """Rows of cells that can be compared. A row is the same one in two of them where id, prompt and seed agree."""
     rows: dict[str, list[tuple[Source, dict[str, Any]]]] = {}
     for source in cells:
@@ -88,11 +107,11 @@ def _of_place(cells: Sequence[Source], store: Store, wanted: Callable[[dict[str,
             row = entry.get("row", {})
             rows.setdefault(digest([entry["id"], row.get("prompt"), row.get("seed")]), []).append((source, entry))
     album = Album(store)
-    return [_strip(entries, album) for entries in spread(list(rows.values()), most)]
+    return [_strip(entries, album, title) for entries in spread(list(rows.values()), most)]
 
 
-def _strip(entries: Sequence[tuple[Source, dict[str, Any]]], album: Album) -> Strip:
-    source, first = entries[0]
+def _strip(entries: Sequence[tuple[Source, dict[str, Any]]], album: Album, title: str) -> Strip:
+    _, first = entries[0]
     tiles = {}
     beside = next(((source, entry) for source, entry in entries if "reference" in entry), None)
     if beside is not None:
@@ -100,7 +119,7 @@ def _strip(entries: Sequence[tuple[Source, dict[str, Any]]], album: Album) -> St
     tiles |= {name_of(source.cell): _tile(source, entry.get("image"), album) for source, entry in entries}
     # Prompts of gated suites are not in run files, and stay out of pictures.
     prompt = first["row"].get("prompt", "") if "row" in first else "(gated: prompt not stored)"
-    return Strip(f"{source.cell.concept} × {source.cell.suite}\n{first['id']}\n{prompt}", tiles)
+    return Strip(f"{title}\n{first['id']}\n{prompt}", tiles)
 
 
 def _tile(source: Source, key: str | None, album: Album) -> Tile:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from srbench.analysis.results import ResultCell
 from srbench.analysis.robustness import from_attack
 from srbench.catalog import load, screen
 from srbench.catalog.specs import Row
-from srbench.engine.runs import LOCAL, UNREAD, Identity, identity, read_all
+from srbench.engine.runs import UNREAD, stored
 from srbench.errors import UsageError, did_you_mean
 
 
@@ -53,14 +53,9 @@ class Source:
 
 def sources(folder: Path, warn: Callable[[str], None]) -> list[Source]:
     """Per cell the newest run that asked for it, local before committed; damaged files are named and left out."""
-    chosen: dict[Identity, Source] = {}
-    for path, run in read_all(folder, warn):
-        kind = "local" if path.name == LOCAL else "committed"
-        header = {name: value for name, value in run.items() if name != "cells"}
-        for entry in run["cells"]:
-            cell = replace(entry["result"], source=kind)
-            chosen.setdefault(identity(cell), Source(cell, entry, header))
-    return list(chosen.values())
+    found = stored(folder, warn)
+    headers = {id(each.header): {name: value for name, value in each.header.items() if name != "cells"} for each in found}
+    return [Source(each.cell, each.entry, headers[id(each.header)]) for each in found]
 
 
 def usual(found: list[Source], warn: Callable[[str], None]) -> list[Source]:

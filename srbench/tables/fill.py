@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cache
 
 from srbench.analysis.attacks import against
 from srbench.analysis.gains import SUFFIX
 from srbench.analysis.metrics import definition
+from srbench.analysis.origin import SHOWN, Identity, ground_of, ground_text
 from srbench.analysis.records import Metric, turned
 from srbench.analysis.results import ResultCell
 from srbench.catalog import load
 from srbench.catalog.specs import Better
+from srbench.errors import UsageError
+from srbench.results.origins import shipped_sha
 from srbench.tables import check
 from srbench.tables.spec import POCKET, CellOf, Column, Figure, PocketColumn, PocketRow, PublishedRow, TableSpec
 
@@ -32,6 +36,8 @@ class Line:
     cell: ResultCell | None
     metric: Metric | None
     """In the unit of the column."""
+    others: tuple[ResultCell, ...] = ()
+    """Further results that fit the row, which something else made: older ones, and those of other rows or seeds."""
 
     @property
     def n(self) -> int | None:
@@ -82,13 +88,12 @@ def lines(table: TableSpec, cells: Sequence[ResultCell]) -> list[Line]:
     common = {column.name: _common(table, column) for column in table.columns if column.rate}
     found = []
     for row in table.rows:
-        own = {attack: stands_for(row.run, cells, attack) for attack in {column.attack for column in table.columns}}
-        for figure in row.figures:
-            column = table.column(figure.column)
-            fits, cell = _fits(figure, column, common.get(column.name)), own[column.attack]
-            found.append(Line(row, column, figure, fits, cell, _measured(column, cell)))
-        for column in map(table.column, row.unknown):
-            found.append(Line(row, column, None, "", own[column.attack], _measured(column, own[column.attack])))
+        own = {attack: fitting(row.run, cells, attack) for attack in {column.attack for column in table.columns}}
+        known = [(table.column(figure.column), figure) for figure in row.figures]
+        for column, figure in [*known, *((table.column(name), None) for name in row.unknown)]:
+            cell, others = next(iter(own[column.attack]), None), tuple(own[column.attack][1:])
+            fits = _fits(figure, column, common.get(column.name)) if figure else ""
+            found.append(Line(row, column, figure, fits, cell, _measured(column, cell), others))
     return found
 
 
@@ -116,19 +121,50 @@ def _fits(figure: Figure, column: Column, common: int | None) -> str:
     return check.verdict(figure.digits, figure.n or column.n, figure.candidates or column.candidates, full)
 
 
-def stands_for(run: CellOf | None, cells: Iterable[ResultCell], attack: str = "") -> ResultCell | None:
-    """The newest cell that a row corresponds to; a limited run never stands for one, another dtype may.
+def fitting(run: CellOf | None, cells: Iterable[ResultCell], attack: str = "") -> list[ResultCell]:
+    """Cells that a row corresponds to, the newest first; a limited run never stands for one, another dtype may.
 
     attack: then a cell on the prompts that it made against the row itself, in place of the row's suite.
     """
     if run is None:
-        return None
+        return []
+    found = []
     asked = (run.backbone, run.concept, run.method, run.on, run.variant)
     for cell in cells:
         same = (cell.backbone, cell.concept, cell.method, cell.on, without_dtype(cell.variant)) == asked
         if same and run.protocol in ("", cell.protocol) and _asks(cell, run.suite, attack):
-            return cell
-    return None
+            found.append(cell)
+    return sorted(found, key=lambda cell: cell.source != "local")
+
+
+def stands_for(run: CellOf | None, cells: Iterable[ResultCell], attack: str = "") -> ResultCell | None:
+    """The newest cell that a row corresponds to."""
+    return next(iter(fitting(run, cells, attack)), None)
+
+
+def makings(found: Sequence[Line]) -> Iterator[str]:
+    """What has to be said of what was measured: rows that several results fit, and cells that are not of one making."""
+    for line in {line.row.label: line for line in found if line.others}.values():
+        yield f"{line.row.label}: {len(line.others) + 1} results fit, of other makings; shown is {_told(line.cell)}"
+    yield from mixed([line.cell for line in found if line.cell is not None])
+
+
+def mixed(cells: Sequence[ResultCell]) -> Iterator[str]:
+    """A remark for each suite whose cells in one table are of several backbones by content, seeds, noises or sets of rows."""
+    places: dict[tuple[str, ...], dict[Identity, ResultCell]] = {}
+    for cell in cells:
+        if cell.variant in ("", *(part for part in cell.variant.split(",") if part.startswith(DTYPE))):
+            asked = (cell.backbone, cell.concept, cell.made_against or cell.suite)
+            rows = "" if cell.made_against else cell.rows_sha
+            places.setdefault(asked, {}).setdefault((*ground_of(cell), rows), cell)
+    for (_, concept, suite), kinds in places.items():
+        if len(kinds) > 1:
+            yield f"{concept} × {suite}: not of one making, and not to be compared: {'; '.join(map(_told, kinds.values()))}"
+
+
+def _told(cell: ResultCell | None) -> str:
+    """Backbone, seed, rows and run of a cell."""
+    return "" if cell is None else f"{ground_text(cell)}, rows {cell.rows_sha[:SHOWN]}, run {cell.run}"
 
 
 def _asks(cell: ResultCell, suite: str, attack: str) -> bool:
@@ -177,9 +213,28 @@ def pocket_lines(table: TableSpec, concept: str, cells: Sequence[ResultCell]) ->
 
 
 def _of_pocket(concept: str, cells: Iterable[ResultCell]) -> Iterator[ResultCell]:
-    """Cells on all rows of a suite, under the concept's own judge."""
-    judge = load.concepts()[concept].families[POCKET].protocol
-    return (cell for cell in cells if (cell.backbone, cell.concept, cell.protocol) == (POCKET, concept, judge))
+    """Cells of the model that srbench ships, under the concept's own judge; where a suite has some on the rows that it ships,
+    no others. A folder that is called like it is another backbone.
+    """
+    judge, sha = load.concepts()[concept].families[POCKET].protocol, shipped_sha(POCKET)
+    ours = [
+        cell for cell in cells if (cell.backbone, cell.concept, cell.protocol) == (POCKET, concept, judge)
+        and cell.origin.backbone_sha in ("", sha) and cell.origin.seed is None
+    ]  # fmt: skip
+    whole = {suite: _whole_suite(suite, concept) for suite in {cell.suite for cell in ours}}
+    there = {cell.suite for cell in ours if not cell.variant and cell.rows_sha == whole[cell.suite]}
+    return (cell for cell in ours if cell.variant or cell.suite not in there or cell.rows_sha == whole[cell.suite])
+
+
+@cache
+def _whole_suite(suite: str, concept: str) -> str:
+    """`rows_sha` of a suite's prompts for pocket; empty where they are not srbench's own."""
+    spec = load.suites().get(suite)
+    try:
+        edition = load.edition(spec, POCKET, concept) if spec else None
+        return load.rows_sha(load.rows(spec, edition).rows) if spec and edition and edition.file else ""
+    except UsageError:
+        return ""
 
 
 def _pocket_line(row: PocketRow, columns: Sequence[PocketColumn], cells: Sequence[ResultCell]) -> PocketLine:

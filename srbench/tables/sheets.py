@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from srbench.analysis.records import Metric
 from srbench.analysis.results import ARROWS, DASH, ResultCell, brief, shown
-from srbench.tables.fill import NOT_RUN, Line, PocketLine, better_of, lines, pocket_lines
+from srbench.tables.fill import NOT_RUN, Line, PocketLine, better_of, lines, makings, mixed, pocket_lines
 from srbench.tables.spec import POCKET, Column, Figure, PocketColumn, Source, TableSpec
 
 UNKNOWN = "not known"
@@ -99,6 +99,7 @@ def _notes(table: TableSpec, found: Sequence[Line]) -> Iterator[str]:
     remarks += [(f"{row.label}, {table.column(f.column).title} {f.value}", f.note) for row in table.rows for f in row.figures]
     yield from _together(remarks)
     yield from _together([(f"{column.title} {NOT_RUN}", column.unmeasured) for column in table.columns])
+    yield from makings(found)
     if any("cut off" in line.fits for line in found):
         yield CUT_NOTE
     if any(line.metric for line in found):
@@ -143,7 +144,7 @@ def _pocket_sheet(table: TableSpec, concept: str, found: Sequence[PocketLine]) -
         header=header,
         align="w" + "r" * len(columns),
         body=body,
-        notes=(*numbered, table.pocket.note, LABORATORY),
+        notes=(*numbered, table.pocket.note, *mixed([cell for line in found for cell in line.cells if cell]), LABORATORY),
     )
 
 
@@ -189,6 +190,7 @@ def _pocket_item(
 RECORD = (
     "table", "edition", "concept", "row", "metric", "unit", "better", "published", "published_n", "fits", "value", "low", "high",
     "n", "difference", "verdict", "backbone", "suite", "method", "on", "variant", "protocol", "dtype", "run", "origin", "source",
+    "backbone_sha", "seed", "rows_sha",
 )  # fmt: skip
 OF_CELL = ("concept", "backbone", "suite", "method", "on", "variant", "protocol", "dtype", "run")
 
@@ -212,7 +214,8 @@ def _source(table: TableSpec, figure: Figure | None) -> str:
 def _of_metric(cell: ResultCell | None, metric: Metric | None) -> dict[str, Any]:
     if cell is None or metric is None:
         return {"value": NOT_RUN}
-    own = {name: getattr(cell, name) for name in OF_CELL} | {"origin": cell.source}
+    own = {name: getattr(cell, name) for name in OF_CELL} | {"origin": cell.source, "rows_sha": cell.rows_sha}
+    own |= {"backbone_sha": cell.origin.backbone_sha, "seed": cell.origin.seed}
     if metric.value is None:
         return own | {"value": f"n/a: {metric.reason}"}
     return own | {"value": metric.value, "low": metric.low, "high": metric.high, "n": metric.scored}

@@ -50,7 +50,9 @@ def test_cells_that_differ_in_more_are_no_part_of_the_line() -> None:
 def test_another_limit_or_checkpoint_is_another_line() -> None:
     cells = [cell(f"alpha_scale={v},limit=8", rows_sha="x") for v in (1.0, 3.0)]
     cells += [cell(f"alpha_scale={v}", on="esd-x") for v in (1.0, 3.0)]
-    assert [line.name for line in swept(cells, OPTION)] == ["saferedir (limit=8)", "saferedir on esd-x"]
+    found = {line.name: line.panel[2] for line in swept(cells, OPTION)}
+    assert set(found) == {"saferedir (limit=8)", "saferedir on esd-x"}
+    assert len(set(found.values())) == 2  # other rows are another panel
 
 
 def test_an_option_of_the_checkpoint_is_swept_too() -> None:

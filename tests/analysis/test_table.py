@@ -114,7 +114,9 @@ def test_what_only_committed_cells_were_scored_with_has_no_column_beside_ones_ow
 
 
 def test_limited_runs_stand_below_a_rule() -> None:
-    found = text([cell("saferedir", variant="limit=8", rows_sha="ffff"), cell("none")]).splitlines()
+    """Where their limit leaves all rows: of other rows they are not comparable, and have a table of their own."""
+    assert "╌" not in text([cell("saferedir", variant="limit=8", rows_sha="ffff"), cell("none")])
+    found = text([cell("saferedir", variant="limit=8"), cell("none")]).splitlines()
     rule = next(index for index, line in enumerate(found) if "╌" in line)
     assert any(line.startswith("none") for line in found[:rule])
     assert any(line.startswith("saferedir (limit=8)") for line in found[rule:])

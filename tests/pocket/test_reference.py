@@ -20,6 +20,7 @@ from srbench.engine.prepare import options_of
 from srbench.engine.runs import newest, read_run
 from srbench.methods import inversion
 from srbench.pocket.build import attacked, pictures, reference, tables
+from srbench.results.origins import shipped_sha
 
 CELL = ResultCell(
     backbone="pocket", concept="hazard", suite="igmu", method="saferedir", on="none", variant="", protocol="pocket-hazard",
@@ -32,7 +33,8 @@ ATTACKED = replace(CELL, suite="mma", metrics={"asr": Metric("lower", 4.0, 1.0, 
 def _write(results: Path, number: int, cells: list[ResultCell]) -> None:
     path = results / "runs" / f"2026010{number}" / "run.json"
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"schema": 1, "run": str(number), "cells": [{"result": to_dict(c), "rows": [1]} for c in cells]}))
+    header = {"schema": 1, "run": str(number), "backbone_sha": shipped_sha("pocket")}
+    path.write_text(json.dumps(header | {"cells": [{"result": to_dict(c), "rows": [1]} for c in cells]}))
 
 
 def test_summaries_hold_every_full_cell_once_and_no_rows(tmp_path: Path) -> None:
