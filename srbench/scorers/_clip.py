@@ -143,8 +143,10 @@ def check_config(config: Path) -> None:
 
 def check_bulk(config: Path, file: Path) -> None:
     """A folder's configuration describes no more numbers than its weights can hold: open_clip makes room for what it says."""
-    read = settings(config)
-    described = sum(_numbers(tower) for tower in (read.get("model_cfg") or {}).values() if isinstance(tower, dict))
+    towers = settings(config).get("model_cfg")
+    if not isinstance(towers, dict):
+        raise UsageError(f"{config}: not the weights of a CLIP, it describes none (model_cfg)", HINT)
+    described = sum(_numbers(tower) for tower in towers.values() if isinstance(tower, dict))
     if described > NUMBERS_A_BYTE * (held := file.stat().st_size):
         raise UsageError(f"{config}: describes {described:,} numbers or more, and {file.name} has {held:,} bytes", HINT)
 
