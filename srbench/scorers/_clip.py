@@ -126,22 +126,27 @@ def _folder(folder: Path, scorer: str) -> Source:
     if file is None or not (folder / HF_CONFIG_NAME).is_file():
         hint = f"Such a folder holds {HF_CONFIG_NAME} and {HF_SAFE_WEIGHTS_NAME}."
         raise UsageError(f"{scorer}: {folder} is no folder of open_clip's local-dir format", hint)
-    check_config(folder / HF_CONFIG_NAME, file)
+    check_config(folder / HF_CONFIG_NAME)
     named = [folder / name for name in (HF_CONFIG_NAME, "tokenizer.json") if (folder / name).is_file()]
     label = ", ".join(f"{path.name} {sha256_of(path)[:16]}" for path in named)
     return Source(f"local-dir:{folder}", f"CLIP of a folder: {label}", file)
 
 
-def check_config(config: Path, file: Path) -> None:
-    """What a folder's configuration asks for can be given. Raises `UsageError`.
+def check_config(config: Path) -> None:
+    """A folder's configuration asks for no code. Raises `UsageError`.
 
-    open_clip hands its tokenizer arguments to transformers, which would load code from where they say, and makes room for
-    whatever size is written there.
+    open_clip hands its tokenizer arguments to transformers, which would load code from where they say.
     """
-    read = settings(config)
-    if "trust_remote_code" in json.dumps(read):
+    if "trust_remote_code" in json.dumps(settings(config)):
         raise UsageError(f"{config} sets trust_remote_code", "Foreign code is not run. Remove it.")
-    described = sum(_numbers(tower) for tower in (read.get("model_cfg") or {}).values() if isinstance(tower, dict))
+
+
+def check_bulk(config: Path, file: Path) -> None:
+    """A folder's configuration describes no more numbers than its weights can hold: open_clip makes room for what it says."""
+    towers = settings(config).get("model_cfg")
+    if not isinstance(towers, dict):
+        raise UsageError(f"{config}: not the weights of a CLIP, it describes none (model_cfg)", HINT)
+    described = sum(_numbers(tower) for tower in towers.values() if isinstance(tower, dict))
     if described > NUMBERS_A_BYTE * (held := file.stat().st_size):
         raise UsageError(f"{config}: describes {described:,} numbers or more, and {file.name} has {held:,} bytes", HINT)
 
@@ -166,6 +171,8 @@ def opened(given: Source) -> tuple[Any, Any]:
     transform = {f"image_{key}": given.preprocessing.get(key) for key in ("mean", "std", "interpolation", "resize_mode")}
     # What the library unpickles has been read by the strict reader before.
     state = read_state(given.file)
+    if local:
+        check_bulk(given.file.parent / HF_CONFIG_NAME, given.file)
     what = f"{given.file}: not the weights of {given.label}"
     with weights.one_line(what, HINT):
         model, preprocess = open_clip.create_model_from_pretrained(

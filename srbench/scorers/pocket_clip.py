@@ -13,7 +13,7 @@ from torch import Tensor
 
 from srbench.backbones.weights import one_line
 from srbench.scorers import base
-from srbench.scorers._clip import check_config, check_whole, tokenizer, words_of
+from srbench.scorers._clip import check_bulk, check_config, check_whole, tokenizer, words_of
 from srbench.scorers._files import Folder, check_pocket, need, one_thread, read_state, sha256_of, to_tensor
 from srbench.scorers.base import package_folder, scorer
 
@@ -32,8 +32,9 @@ def opened(folder: Path) -> tuple[Any, Any]:
     """The CLIP of a folder in evaluation mode, and its tokenizer. Raises `UsageError` where one of them is not whole."""
     name, what = f"local-dir:{folder}", f"{folder}: not pocket's CLIP"
     file = folder / "open_clip_model.safetensors"
-    check_config(folder / "open_clip_config.json", file)
+    check_config(folder / "open_clip_config.json")
     state = read_state(file)
+    check_bulk(folder / "open_clip_config.json", file)
     with one_line(what, "Make it again: make pocket"):
         model = open_clip.create_model(name).eval().requires_grad_(False)
     check_whole(model, state, what)

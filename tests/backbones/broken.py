@@ -17,10 +17,17 @@ from srbench.catalog.resolve import package_path
 MODEL = package_path("package:pocket/model")
 
 
-def copied(to: Path) -> Path:
-    """A copy whose files may be replaced; the weights are links to the same bytes."""
-    shutil.copytree(MODEL, to, copy_function=lambda source, target: os.link(source, target))
+def copied(to: Path, origin: Path = MODEL) -> Path:
+    """A copy. Its weights are links to the same bytes: they may be replaced or removed, and must not be written in place."""
+    shutil.copytree(origin, to, copy_function=_link)
     return to
+
+
+def _link(source: str, target: str) -> None:
+    if source.endswith(".safetensors"):
+        os.link(source, target)
+    else:
+        shutil.copyfile(source, target)
 
 
 def replaced(path: Path, data: bytes) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,15 +17,10 @@ from srbench.scorers._files import Folder
 from srbench.scorers.base import package_folder
 from srbench.scorers.pocket_clip import PocketClip
 from srbench.scorers.pocket_judge import PocketJudge
-from tests.backbones.broken import edited, replaced, retensored
+from tests.backbones.broken import copied, edited, replaced, retensored
 
 Change = Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
 JUDGE, CLIP = "judge.safetensors", "open_clip_model.safetensors"
-
-
-def copied(folder: str, to: Path) -> Path:
-    shutil.copytree(package_folder(folder), to, copy_function=lambda source, target: os.link(source, target))
-    return to
 
 
 def refusal(cls: type[Any], folder: Path) -> SrbenchError:
@@ -57,7 +50,7 @@ CHANGES: dict[str, Change] = {
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize(("cls", "folder", "file"), [(PocketJudge, "pocket/judge", JUDGE), (PocketClip, "pocket/clip", CLIP)])
 def test_tensors_that_do_not_fit_are_refused(tmp_path: Path, cls: type[Any], folder: str, file: str, change: str) -> None:
-    place = copied(folder, tmp_path / "scorer")
+    place = copied(tmp_path / "scorer", package_folder(folder))
     retensored(place / file, CHANGES[change])
     assert str(place) in refusal(cls, place).message
 
@@ -69,7 +62,7 @@ def test_tensors_that_do_not_fit_are_refused(tmp_path: Path, cls: type[Any], fol
     (PocketClip, "pocket/clip", "open_clip_config.json"), (PocketClip, "pocket/clip", "tokenizer.json"),
 ])  # fmt: skip
 def test_files_of_any_content_are_one_line(tmp_path: Path, cls: type[Any], folder: str, file: str, content: bytes) -> None:
-    place = copied(folder, tmp_path / "scorer")
+    place = copied(tmp_path / "scorer", package_folder(folder))
     replaced(place / file, content)
     refusal(cls, place)
 
@@ -79,19 +72,19 @@ def test_files_of_any_content_are_one_line(tmp_path: Path, cls: type[Any], folde
     ("styles", [1, 2]), ("backgrounds", None),
 ])  # fmt: skip
 def test_a_judges_card_with_odd_entries_is_one_line(tmp_path: Path, key: str, value: object) -> None:
-    place = copied("pocket/judge", tmp_path / "judge")
+    place = copied(tmp_path / "judge", package_folder("pocket/judge"))
     edited(place / "judge.json", lambda card: card.update({key: value}))
     refusal(PocketJudge, place)
 
 
 def test_a_clip_whose_positions_would_be_stretched_is_refused(tmp_path: Path) -> None:
-    place = copied("pocket/clip", tmp_path / "clip")
+    place = copied(tmp_path / "clip", package_folder("pocket/clip"))
     edited(place / "open_clip_config.json", lambda config: config["model_cfg"]["text_cfg"].update({"context_length": 154}))
     assert "tensor of (154, 128) is missing" in refusal(PocketClip, place).message
 
 
 def test_a_clip_of_absurd_size_makes_no_room(tmp_path: Path) -> None:
-    place = copied("pocket/clip", tmp_path / "clip")
+    place = copied(tmp_path / "clip", package_folder("pocket/clip"))
     size = {"width": 2**17, "layers": 900}
     edited(place / "open_clip_config.json", lambda config: config["model_cfg"]["text_cfg"].update(size))
     assert "describes" in refusal(PocketClip, place).message
@@ -99,7 +92,7 @@ def test_a_clip_of_absurd_size_makes_no_room(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["gone", "empty", "merges"])
 def test_a_clip_whose_tokenizer_does_not_read_is_refused(tmp_path: Path, how: str) -> None:
-    place = copied("pocket/clip", tmp_path / "clip")
+    place = copied(tmp_path / "clip", package_folder("pocket/clip"))
     if how == "gone":
         (place / "tokenizer.json").unlink()
     else:
@@ -126,7 +119,7 @@ def test_a_detector_that_is_cut_off_is_one_line(tmp_path: Path, share: float) ->
 
 def test_what_is_here_is_opened(tmp_path: Path) -> None:
     for cls, folder in ((PocketJudge, "pocket/judge"), (PocketClip, "pocket/clip")):
-        given = cls(Folder(weights=copied(folder, tmp_path / cls.__name__)))
+        given = cls(Folder(weights=copied(tmp_path / cls.__name__, package_folder(folder))))
         assert given.identity() == cls().identity()
     state = load_file(package_folder("pocket/judge") / JUDGE)
     save_file(state, tmp_path / "same.safetensors")
