@@ -32,7 +32,7 @@ EVIL = ("[red]x", "[/foo]", "\x1b[31mx", "a\x9b2Jb", "a|b", "<script>", "=1+1", 
 def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
     """The real command, in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "srbench", *arguments], capture_output=True, env=os.environ | environment, cwd=ROOT, timeout=120
+        [sys.executable, "-m", "srbench", *arguments], capture_output=True, env=os.environ | environment, cwd=ROOT, timeout=300
     )
 
 
@@ -77,7 +77,7 @@ def test_every_encoding_takes_every_output(encoding: str, command: str) -> None:
 
 def test_a_full_disk_and_closed_streams(tmp_path: Path) -> None:
     def shell(line: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=ROOT, timeout=120)
+        return subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=ROOT, timeout=300)
 
     python = f"{sys.executable} -m srbench"
     full = shell(f"{python} list > /dev/full")

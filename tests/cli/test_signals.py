@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LINES_SECONDS = 120.0
-"""Within which a run says its first lines."""
+STARTS_WITHIN_SECONDS = 600.0
+"""On a machine that is busy with other things."""
 
 
 def started(out: Path, *more: str) -> subprocess.Popen[str]:
@@ -25,13 +25,14 @@ def started(out: Path, *more: str) -> subprocess.Popen[str]:
         *("--limit", "40", "--batch-size", "1", "--out", str(out), *more),
     ]
     process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
-    until = time.monotonic() + LINES_SECONDS
+    until = time.monotonic() + STARTS_WITHIN_SECONDS
     while not list(out.glob("store/images/*/*.png")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
+        if process.poll() is not None or time.monotonic() > until:
+            process.kill()
+            pytest.fail(f"no picture yet: {process.communicate()}")
         time.sleep(0.05)
     return process
 
@@ -41,7 +42,7 @@ def test_a_signal_ends_a_run_in_good_order(tmp_path: Path, name: str) -> None:
     out = tmp_path / "a folder"
     process = started(out)
     process.send_signal(getattr(signal, name))
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "Traceback" not in err
     last = err.splitlines()[-1]
@@ -52,12 +53,13 @@ def test_a_signal_ends_a_run_in_good_order(tmp_path: Path, name: str) -> None:
     assert {path.stem for path in images} == {record["key"] for record in known}  # the batch was finished
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="no groups of processes here")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_workers_end_with_the_run_and_say_nothing(tmp_path: Path, name: str) -> None:
     process = started(tmp_path / "out", "--gpus", "cpu,cpu")
     os.killpg(process.pid, getattr(signal, name))
-    _, err = process.communicate(timeout=120)  # returns when nobody has the pipes any more
+    _, err = process.communicate(timeout=300)  # returns when nobody has the pipes any more
     assert process.returncode == 130
     assert "Traceback" not in err
     assert err.splitlines()[-1].startswith("interrupted; go on with: ")
@@ -78,7 +80,7 @@ def test_a_second_signal_ends_at_once_and_an_ignored_one_stays_ignored(tmp_path:
         "    signal.raise_signal(signal.SIGINT)\n"
         "    print('never', flush=True)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout, done.stderr) == (130, "on\ntidy\n", "")
 
 
@@ -96,12 +98,12 @@ def test_an_interrupt_that_is_lost_in_a_destructor_comes_again() -> None:
         "except KeyboardInterrupt:\n"
         "    print('heard')\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout, done.stderr) == (0, "heard\n", "")
 
 
 def test_an_interrupt_during_an_import_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "typer.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
     script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from srbench.__main__ import main; main()"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
