@@ -82,17 +82,22 @@ def file_sha(path: Path) -> str:
 
 MODEL_FILES = (".safetensors", ".bin", ".json", ".txt")
 """Endings of the files that a model is made of."""
-LATER_FILES = (".model",)
-"""Vocabularies of T5's tokenizers. They came later: a folder without one keeps the hash that it had."""
+VOCABULARY, MADE_OF_IT = ".model", "tokenizer.json"
+"""Ending of T5's vocabularies, which came later, and the file that tokenizers are read from where it lies beside one."""
 
 
-def folder_sha(folder: Path, suffixes: tuple[str, ...] = (*MODEL_FILES, *LATER_FILES)) -> str:
+def folder_sha(folder: Path, suffixes: tuple[str, ...] = MODEL_FILES) -> str:
     """sha256 over relative paths and contents of a model folder's files; its place and name do not matter.
 
-    Folders behind links count: a component that is linked in decides pixels like one that lies there.
+    Folders behind links count: a component that is linked in decides pixels like one that lies there. A vocabulary counts
+    only where the tokenizer is made of it, so that all other folders keep the hash that they had.
     """
-    files = sorted(p for p in _below(folder) if p.suffix in suffixes and not p.name.startswith("card"))
+    files = sorted(p for p in _below(folder) if (p.suffix in suffixes or _is_read(p)) and not p.name.startswith("card"))
     return digest([[p.relative_to(folder).as_posix(), file_sha(p)] for p in files])
+
+
+def _is_read(path: Path) -> bool:
+    return path.suffix == VOCABULARY and not (path.parent / MADE_OF_IT).is_file()
 
 
 def _below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:

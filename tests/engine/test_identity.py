@@ -309,6 +309,14 @@ def test_a_vocabulary_of_t5_is_part_of_a_model_s_hash(tmp_path: Path) -> None:
     assert len({before, after, folder_sha(tmp_path)}) == 3
 
 
+def test_a_vocabulary_beside_the_tokenizer_made_of_it_moves_no_key(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "tokenizer.json").write_text("{}")
+    before = folder_sha(tmp_path)
+    (tmp_path / "tokenizer" / "spiece.model").write_bytes(b"1")
+    assert folder_sha(tmp_path) == before
+
+
 def test_a_component_behind_a_link_is_part_of_a_model_s_hash(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
