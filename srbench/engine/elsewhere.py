@@ -135,7 +135,7 @@ def _read_where(family: str | None, request: ScoreRequest, read: sources.Found) 
     """What a later judgement needs to read the rows again."""
     copy = {"prompts": str(request.prompts.resolve())} if request.prompts else {}
     columns = {"columns": dict(request.columns)} if request.columns else {}
-    return {"family": family, "sha256": list(read.sha256), **copy, **columns, **({"read": list(read.told)} if read.told else {})}
+    return {"family": family, "sha256": list(read.sha256), **copy, **columns}
 
 
 def _concepts(suite: SuiteSpec) -> list[str]:
@@ -391,7 +391,9 @@ def _plain(request: ScoreRequest) -> dict[str, Any]:
 
 def _facts(cell: Cell, held: Against) -> dict[str, Any]:
     counts = {"failed": dict(cell.failures), "left_out": dict(cell.folder.left_out), "changed": dict(cell.remarks)}
-    return {"folder": str(cell.folder.root), "attack": held.attack, "concept_kind": held.concept_kind, **counts}
+    said = {"attack": held.attack, "concept_kind": held.concept_kind, "sensitive": held.sensitive}
+    told = {"read": list(held.told)} if held.told else {}
+    return {"folder": str(cell.folder.root), **said, **told, **counts}
 
 
 def _entry(item: Item, gated: bool) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class Source:
         """Whether concept, suite or a row is sensitive; what cannot be told is."""
         concept, suite = load.concepts().get(self.cell.concept), load.suites().get(self.cell.suite)
         rows = self.entry.get("rows", [])
+        if any(self.entry.get(part, {}).get("sensitive") for part in ("suite", "elsewhere")):
+            return True  # by a text beside its rows, which the run's file does not hold
         if concept is None or (suite is None and "elsewhere" not in self.entry) or not all("row" in each for each in rows):
             return True
         try:
