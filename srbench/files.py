@@ -195,7 +195,7 @@ _BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
 def _depth(text: str) -> int:
-    """Levels of nesting. Texts with few brackets are not walked through: they can not be deep."""
+    """Levels of nesting, up to one more than `MAX_DEPTH`. Texts with few brackets are not walked through: they are not deep."""
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return 0
     depth = deepest = 0
@@ -203,6 +203,8 @@ def _depth(text: str) -> int:
         if match[0] in "[{":
             depth += 1
             deepest = max(deepest, depth)
+            if deepest > MAX_DEPTH:
+                break
         elif match[0] in "]}":
             depth -= 1
     return deepest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -28,10 +27,12 @@ from srbench.catalog.specs import (
     SuiteSpec,
 )
 from srbench.errors import UsageError, did_you_mean
+from srbench.files import parse_json, printable, read_bytes
 
 S = TypeVar("S", bound=Spec)
 T = TypeVar("T")
 CATALOG = Path(__file__).parent / "data"
+MAX_SPEC_BYTES = 10**7
 
 
 # libyaml's parser where the wheel has it: `srbench list` reads some hundred files.
@@ -78,13 +79,18 @@ def _explain(path: Path, model: type[Spec], error: ValidationError) -> UsageErro
 def parse_yaml(path: Path, model: type[S]) -> S:
     """One YAML file as a spec. Raises `UsageError` naming file and key."""
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        text = read_bytes(path, "Mend the file.", MAX_SPEC_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 (byte {error.start + 1})", "Save it as UTF-8.") from error
+    try:
+        data = yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", -1) + 1
-        why = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UsageError(f"{path}:{line}: {why}", "Mend the file.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read", str(error)) from error
+        why = getattr(error, "problem", None) or str(error).split("\n")[0]
+        raise UsageError(f"{path}:{line}: {printable(str(why))}", "Mend the file.") from error
+    except (ValueError, TypeError, RecursionError) as error:  # a date that is none, a key that is a list, endless nesting
+        why = printable(str(error).split("\n")[0])
+        raise UsageError(f"{path}: not YAML that can be read ({why})", "Mend the file.") from error
     return _validate(path, data, model)
 
 
@@ -191,15 +197,11 @@ def edition(suite: SuiteSpec, family: str, concept: str, part: str = "test", cop
 def rows(suite: SuiteSpec, which: Edition) -> RowFile:
     """A shipped edition's rows, checked against its sha256 and row count. Raises `UsageError` on any difference."""
     path = resolve.find("suites", which.file)
-    raw = path.read_bytes()
+    raw = read_bytes(path, "Restore the file.")
     found = hashlib.sha256(raw).hexdigest()
     if which.sha256 not in (UNVERIFIED, found):
         raise UsageError(f"{path}: expected sha256 {which.sha256[:12]}..., found {found[:12]}...", "Restore the file.")
-    try:
-        data = json.loads(raw)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a row file ({error})", "Restore the file.") from error
-    file = _validate(path, data, RowFile)
+    file = _validate(path, parse_json(raw, str(path), "Restore the file.", unique=True), RowFile)
     if len(file.rows) != which.rows:
         raise UsageError(f"{path}: expected {which.rows} rows, found {len(file.rows)}", "Restore the file.")
     return file

@@ -17,7 +17,7 @@ from srbench.catalog import load, prompts
 from srbench.catalog.specs import ANY, UNVERIFIED, Edition, Row, SourceFile, SuiteSpec
 from srbench.errors import MissingError, UsageError
 
-DATA = (".csv", ".json", ".parquet", ".txt")
+DATA = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".xlsx", ".txt")
 HIGH_GUIDANCE = 30.0
 """Guidance above this is flagged: I2P's rows go up to 255, where nearly all lie at 7 (facts 5.1)."""
 PUBLISHED_SIZE = 512

@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,8 +23,11 @@ from srbench.files import kind_of_path, parse_json, printable, read_bytes
 HINT = "Give a CSV, JSON, JSON lines, Parquet, Excel (.xlsx) or text (.txt) file."
 MAX_BYTES = 2 * 10**9
 """The largest file that is read, in bytes."""
-DELIMITERS = (",", ";", "\t")
-_SPELT = {",": "commas", ";": "semicolons", "\t": "tabs"}
+DELIMITERS = (",", ";", "\t", "|")
+_SPELT = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+MAX_COLUMNS = 10_000
+MAX_NAME = 500
+"""Characters that the name of a column has at most."""
 _HEAD_BYTES = 4096
 _SHOWN = 60
 """Characters of a name that a message shows."""
@@ -83,8 +87,11 @@ def read(path: Path, heads: Sequence[str] = (), hint: str = HINT) -> Table:
     return replace(table, notes=(*notes, *table.notes))
 
 
+@lru_cache(maxsize=4096)
 def same_name(name: str) -> str:
     """What column names are compared by: no case, no blanks around, no invisible marks; blanks and hyphens are underscores."""
+    if len(name) > MAX_NAME:
+        return name  # a text, and no name
     seen = "".join(each for each in unicodedata.normalize("NFKC", name) if unicodedata.category(each) not in ("Cf", "Cc"))
     return re.sub(r"[\s_-]+", "_", seen.strip()).casefold() if seen.strip() else ""
 
@@ -275,7 +282,7 @@ def _is_table(path: Path, text: str, heads: Sequence[str]) -> bool:
     Raises `UsageError` for a first line that is only the name of such a column: it may be a head and it may be a text.
     """
     known = {same_name(name) for name in heads}
-    first = next(line for line in lines_of(text) if line.strip())
+    first = next(line for line in lines_of(text) if line.strip())[: 10 * MAX_NAME]
     if same_name(first.strip(' "')) in known:
         raise UsageError(
             f"{path}: the first line is '{shown(first)}', the name of a column; a .txt file has none",
@@ -402,6 +409,7 @@ def _refuse_count(path: Path, line: int, found: int, head: int, number: int, del
 
 def _columns(path: Path, cells: Sequence[object]) -> tuple[str, ...]:
     """Names of columns from a head; one without a name is called by its place. Raises `UsageError` for one that stands twice."""
+    _refuse_wide(path, len(cells))
     names = [_clean(str(cell)) or f"(column {number})" for number, cell in enumerate(cells, 1)]
     seen: dict[str, str] = {}
     for name in names:
@@ -410,6 +418,12 @@ def _columns(path: Path, cells: Sequence[object]) -> tuple[str, ...]:
             _refuse_doubled(path, seen[same], name)
         seen[same] = name
     return tuple(names)
+
+
+def _refuse_wide(path: Path, count: int) -> None:
+    if count > MAX_COLUMNS:
+        most = f"{count} columns, where {MAX_COLUMNS} are the most that is read"
+        raise UsageError(f"{path}: {most}", "Leave out what is not needed.")
 
 
 def _clean(name: str) -> str:
@@ -519,6 +533,8 @@ def _with_names(path: Path, at: str, value: Mapping[str, Any], names: dict[str, 
     written: dict[str, str] = {}
     for key, each in value.items():
         name = names.setdefault(same_name(key), _clean(key) or "(no name)")
+        if len(names) > MAX_COLUMNS:
+            _refuse_wide(path, len(names))
         if name in row:
             _refuse_doubled(path, written[name], key, at)
         row[name], written[name] = each, key

@@ -147,7 +147,7 @@ def _read_where(family: str | None, request: ScoreRequest, read: sources.Found) 
     """What a later judgement needs to read the rows again."""
     copy = {"prompts": str(request.prompts.resolve())} if request.prompts else {}
     columns = {"columns": dict(request.columns)} if request.columns else {}
-    return {"family": family, "sha256": list(read.sha256), **copy, **columns, **({"read": list(read.told)} if read.told else {})}
+    return {"family": family, "sha256": list(read.sha256), **copy, **columns}
 
 
 def _concepts(suite: SuiteSpec) -> list[str]:
@@ -466,8 +466,11 @@ def _plain(request: ScoreRequest) -> dict[str, Any]:
 
 def _facts(cell: Cell, held: Against) -> dict[str, Any]:
     counts = {"failed": dict(cell.failures), "left_out": dict(cell.folder.left_out), "changed": dict(cell.remarks)}
-    known = {"attack": held.attack, "concept_kind": held.concept_kind, "matched": cell.matched}
-    return {"folder": str(cell.folder.root), **known, **counts}
+    known = {
+        "attack": held.attack, "concept_kind": held.concept_kind, "sensitive": held.sensitive, "matched": cell.matched,
+    }  # fmt: skip
+    told = {"read": list(held.told)} if held.told else {}
+    return {"folder": str(cell.folder.root), **known, **told, **counts}
 
 
 def _entry(item: Item, gated: bool) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from srbench.catalog import load
 from srbench.catalog.specs import ConceptSpec, ConceptWords
+from srbench.catalog.table_files import lines_of
 from srbench.errors import UsageError
 
 
@@ -52,7 +53,7 @@ def listed_texts(given: str | None) -> str | None:
     lists = {path.stem: path for path in (load.CATALOG / "texts").glob("*.txt")}
     if given[1:] not in lists:
         raise ValueError(f"no list '{given}'; there are: {', '.join(f'@{name}' for name in sorted(lists))}")
-    return "; ".join(lists[given[1:]].read_text(encoding="utf-8").splitlines())
+    return "; ".join(lines_of(lists[given[1:]].read_text(encoding="utf-8")))
 
 
 def split_texts(listed: str | None) -> list[str]:

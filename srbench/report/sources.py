@@ -32,8 +32,8 @@ class Source:
         """Whether concept, suite or a row is sensitive; what cannot be told is."""
         concept, suite = load.concepts().get(self.cell.concept), load.suites().get(self.cell.suite)
         rows = self.entry.get("rows", [])
-        if UNREAD in self.entry or self.entry.get("suite", {}).get("sensitive"):  # what a run was, it stays
-            return True
+        if UNREAD in self.entry or any(self.entry.get(part, {}).get("sensitive") for part in ("suite", "elsewhere")):
+            return True  # what a run was, it stays; also by a text beside its rows, which the run's file does not hold
         if concept is None or (suite is None and "elsewhere" not in self.entry) or not all("row" in each for each in rows):
             return True
         try:

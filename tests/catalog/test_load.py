@@ -95,7 +95,7 @@ def test_truncated_row_file_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     path = write(tmp_path, '{"meta": {}, "rows": [{"id": "a", "ki', "x.json")
     monkeypatch.setattr(load.resolve, "find", lambda kind, name: path)
     suite = load.parse_yaml(write(tmp_path, SUITE), SuiteSpec)
-    with pytest.raises(UsageError, match="not a row file"):
+    with pytest.raises(UsageError, match="not JSON"):
         load.rows(suite, suite.editions[0])
 
 
@@ -119,3 +119,16 @@ def test_every_shipped_spec_loads_and_names_what_exists() -> None:
             assert not edition.file or load.rows(suite, edition).rows
             assert not edition.protocol or load.protocol(edition.protocol)
             assert edition.concept == ANY or edition.concept in load.concepts()
+
+
+@pytest.mark.parametrize("text", [
+    b"name: 2020-13-45\n", b"? [a, b]\n: c\n", b"[" * 20000, b"name: \xff\n", b"name: a\x00b\n", b"\xef\xbb\xbf- a\n", b"a: &a [*a]\n",
+    b"name: " + b"9" * 5000 + b"\n", b"",
+])  # fmt: skip
+def test_hostile_yaml_is_one_line(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_bytes(text)
+    with pytest.raises(UsageError) as caught:
+        load.parse_yaml(path, SuiteSpec)
+    assert "\n" not in caught.value.line
+    assert str(path) in caught.value.message

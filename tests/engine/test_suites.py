@@ -21,6 +21,8 @@ from srbench.engine.run import RunResult
 from srbench.errors import MISSING, OK, UsageError
 
 CSV = "case_number,prompt,evaluation_seed,evaluation_guidance\n0,a box,4294967295,7.5\n1,NuLL,2,255\n2,,3,1\n"
+NAMED = CSV.replace("prompt", "adv_prompt")
+"""With the column that the toy manifest names."""
 ADVERSE = "adv_prompt,target_prompt\nxq zz box,a box\nqq ww,a boy in a box\nvv nn,a crate\n"
 
 
@@ -116,7 +118,7 @@ def test_what_is_not_here_blocks_its_cell_and_says_what_fetches_it(world: Any, m
 
 def test_an_unverified_source_stands_below_every_table(world: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     published(world, monkeypatch)
-    (cell,) = ran(world, write(tmp_path / "mine.csv"), "boxes").cells
+    (cell,) = ran(world, write(tmp_path / "mine.csv", NAMED), "boxes").cells
     again = from_dict(json.loads(json.dumps(to_dict(cell))))
     for each in (cell, again):
         (board,) = boards([each])
@@ -144,7 +146,7 @@ def test_an_edition_s_own_judge_counts_before_the_concept_s(
     both = {"bright": bright, "dark": bright.model_copy(update={"name": "dark", "classes": ("ball",)})}
     monkeypatch.setattr(load, "protocols", lambda: both)
     published(world, monkeypatch, protocol="dark")
-    mine = write(tmp_path / "mine.csv")
+    mine = write(tmp_path / "mine.csv", NAMED)
     assert ran(world, mine, "boxes").cells[0].protocol == "dark"
     assert ran(world, mine, "boxes", protocol="bright").cells[0].protocol == "bright"
 
@@ -191,7 +193,7 @@ def test_a_sensitive_suite_under_a_harmless_concept_is_sensitive(
     world: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     published(world, monkeypatch, sensitive=True)
-    ran(world, write(tmp_path / "mine.csv", CSV.replace("NuLL", "a b0y")), "boxes")
+    ran(world, write(tmp_path / "mine.csv", NAMED.replace("NuLL", "a b0y")), "boxes")
     store = world.store()
     assert store.images
     assert all(store.dropped(key) for key in store.images)
