@@ -12,6 +12,10 @@ from typing import Any
 
 import torch
 
+from srbench.errors import UsageError
+from srbench.files import kind_of_path, read_bytes
+from srbench.rules import AMOUNT, check
+
 FOLDER = ".partial"
 
 
@@ -37,7 +41,7 @@ class Partial:
         """That the parts took which were found."""
         made_of = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         name = self.folder / "identity"
-        if not name.is_file() or name.read_text(encoding="ascii") != made_of:
+        if kind_of_path(name) != "file" or read_bytes(name) != made_of.encode():
             self.drop()
             self.folder.mkdir(parents=True)
             write(name, made_of.encode())
@@ -45,11 +49,16 @@ class Partial:
     def load(self, part: str) -> dict[str, Any] | None:
         """A finished part as it was saved; None where it is not there."""
         path = self.folder / f"{part}.pt"
-        if not path.is_file():
+        if kind_of_path(path) == "nothing":
             return None
-        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            found = torch.load(io.BytesIO(read_bytes(path)), map_location="cpu", weights_only=True)
+            check(found, {"seconds": AMOUNT}, {})
+        # torch raises what it likes for damaged files.
+        except Exception as error:
+            raise UsageError(f"{path}: damaged ({type(error).__name__})", "Remove it, and the part is made again.") from error
         self.seconds += found["seconds"]
-        return found
+        return dict(found)
 
     def save(self, part: str, seconds: float, **values: Any) -> None:
         """Keep a part: tensors, numbers and texts, in lists and dicts. seconds: what it took in all."""
