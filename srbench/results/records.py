@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from srbench.catalog.specs import Row
 from srbench.errors import UsageError
-from srbench.files import MAX_DEPTH, kind_of_path, parse_json, printable, read_json
+from srbench.files import MAX_DEPTH, kind_of_path, printable, read_bytes
 from srbench.rules import (
     AMOUNT,
     COUNT,
@@ -112,21 +112,38 @@ _MARK = b"\xef\xbb\xbf"
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
 
 
-def parsed(line: bytes) -> Any:
-    """A line's JSON. Raises `Misfit` with what is wrong with it."""
+def parsed(data: bytes) -> Any:
+    """The JSON of a line or file. Raises `Misfit` with what is wrong with it."""
     try:
-        text = (line[3:] if line.startswith(_MARK) else line).decode()
-        if text.count("[") + text.count("{") > MAX_DEPTH:  # it may be deep: the slow way, which looks
-            parse_json(text, "it")
-        return _DECODER.decode(text)
-    except UsageError as error:
-        raise Misfit(error.message.removeprefix("it: ")) from error
+        text = (data[3:] if data.startswith(_MARK) else data).decode()
+        value = _DECODER.decode(text)
+        if text.count("[") + text.count("{") > MAX_DEPTH:
+            _check_depth(value)
+        return value
+    except RecursionError as error:
+        raise Misfit(_DEEP) from error
     except UnicodeDecodeError as error:
         raise Misfit(f"not UTF-8 (byte {error.start + 1})") from error
     except json.JSONDecodeError as error:
-        raise Misfit(f"not JSON ({error.msg}, column {error.colno})") from error
-    except (ValueError, RecursionError) as error:
+        where = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise Misfit(f"not JSON ({error.msg}, {where}column {error.colno})") from error
+    except ValueError as error:
         raise Misfit(str(error).splitlines()[0]) from error
+
+
+_DEEP = f"nested more than {MAX_DEPTH} levels deep"
+
+
+def _check_depth(value: Any) -> None:
+    """Raises `Misfit` where a value is nested too deep; level by level, without recursion."""
+    level = [value] if type(value) in (dict, list) else []
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            each for outer in level for each in (outer.values() if type(outer) is dict else outer) if type(each) in (dict, list)
+        ]
+        if not level:
+            return
+    raise Misfit(_DEEP)
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
@@ -161,7 +178,7 @@ class LeftOut:
 
     def add(self, where: str, why: str) -> None:
         """One more."""
-        self.first = self.first or f"{where}: {why}"
+        self.first = self.first or printable(f"{where}: {why}")
         self.count += 1
 
     def tell(self, name: str, warn: Warn) -> None:
@@ -272,8 +289,7 @@ def run_file(path: Path) -> Record:
     """A run file with a sound header; its cells are not looked at. Raises `UsageError` where it is damaged or too new."""
     damaged = "damaged run file"
     try:
-        data = read_json(path, "Run the same command again.", MAX_FILE, unique=True)
-        _bounded_all(data)
+        data = parsed(read_bytes(path, limit=MAX_FILE))
         check(data, OF_RUN, MORE_OF_RUN)
         check(data.get("request", {}), {}, MORE_OF_REQUEST, "request")
         check(data.get("provenance", {}), {}, {"packages": TABLE}, "provenance")
@@ -289,26 +305,12 @@ def run_file(path: Path) -> Record:
     return dict(data)
 
 
-def _bounded_all(value: Any) -> None:
-    """Raises `Misfit` for a number that is not finite or too large, wherever it stands."""
-    stack = [value]
-    while stack:
-        top = stack.pop()
-        if type(top) in (dict, list):
-            inside = top.values() if type(top) is dict else top
-            stack.extend(each for each in inside if type(each) in (dict, list))
-            try:
-                _bounded(each for each in inside if type(each) is not list)
-            except ValueError as error:
-                raise Misfit(str(error)) from error
-
-
 def check_cell(cell: Any, local: bool) -> None:
     """Raises `Misfit` where a run's cell is damaged. local: it was run here, and has its rows."""
     check(cell, OF_CELL | ({"rows": LIST} if local else {}), MORE_OF_CELL)
     check(cell["result"], OF_RESULT, MORE_OF_RESULT, "result")
     for name, metric in cell["result"]["metrics"].items():
-        _check_metric(metric, f"result.metrics.{printable(name)[:40]}")
+        _check_metric(metric, f"result.metrics.{name[:40]}")
     _check_counts(cell["result"])
     if "elsewhere" in cell:
         check(cell["elsewhere"], OF_ELSEWHERE, MORE_OF_ELSEWHERE, "elsewhere")

@@ -269,3 +269,18 @@ def test_every_attack_says_what_it_needs_and_gives(name: str) -> None:
     for budget, values in meta.get("budgets", {}).items():
         chosen = type(settings)(budget=budget)
         assert all(getattr(chosen, key) == value for key, value in values.items())
+
+
+@pytest.mark.parametrize("text", [
+    "[]\n", "null\n", '{"search": 1}\n', '{"search": "0"}\n[]\n', '{"search": "0"}\n{"target": 1}\n', "[" * 99_999 + "\n", "\0\n",
+    '{"search": "0"}\n{"target": "a", "prompt": "b", "similarity": 1e999, "seed": 0, "objective": 0, "history": [], '
+    '"embedding": null}\n',
+])  # fmt: skip
+def test_a_damaged_part_is_one_line(text: str, tmp_path: Path) -> None:
+    from srbench.engine.attack import Part
+
+    path = tmp_path / "found.json.part"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"damaged|another search") as caught:
+        Part(path, "0").read(3)
+    assert caught.value.line.isprintable()

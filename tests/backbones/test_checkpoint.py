@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from srbench.backbones.checkpoint import CARD, Checkpoint, Passport, examine, is_home_made, laid_over, open_home_made
+from srbench.backbones.checkpoint import (
+    CARD,
+    Checkpoint,
+    Passport,
+    examine,
+    is_home_made,
+    is_sound,
+    laid_over,
+    open_home_made,
+    read_card,
+)
 from srbench.engine.keys import file_sha
 from srbench.errors import UsageError
 
@@ -228,3 +239,37 @@ def test_a_half_written_folder_is_no_checkpoint(pipeline: Any, tmp_path: Path) -
     (folder / CARD).write_text('{"files": ')
     with pytest.raises(UsageError, match="damaged card"):
         open_home_made(folder, "c", "b", "box", pipeline)
+
+
+@pytest.mark.parametrize("card", [
+    b"", b"\xff", b"[" * 100_000, b"[]", b"null", b'{"files": {}}', b'{"files": {"unet.safetensors": 1}}',
+    b'{"files": {"a": "b"}, "files": {}}',
+    b'{"files": {"../../unet.safetensors": "' + b"a" * 64 + b'"}}', b'{"files": {"/etc/unet.safetensors": "' + b"a" * 64 + b'"}}',
+    b'{"files": {"unet.safetensors": "' + b"a" * 64 + b'"}, "seconds": "long"}', b'{"files": {"unet.safetensors": NaN}}',
+])  # fmt: skip
+def test_a_card_of_any_content_is_one_line(card: bytes, pipeline: Any, tmp_path: Path) -> None:
+    folder = store(tmp_path / "c", pipeline)
+    (folder / CARD).write_bytes(card)
+    with pytest.raises(UsageError, match=r"card\.json") as caught:
+        read_card(folder)
+    assert caught.value.line.isprintable()
+    assert "make the checkpoint again" in caught.value.hint
+    assert not is_sound(folder)
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "dangling link"])
+def test_what_is_no_file_in_a_cards_place_is_one_line(kind: str, pipeline: Any, tmp_path: Path) -> None:
+    folder = store(tmp_path / "c", pipeline)
+    card = folder / CARD
+    card.unlink()
+    {"folder": card.mkdir, "fifo": lambda: os.mkfifo(card), "dangling link": lambda: card.symlink_to("nowhere")}[kind]()
+    with pytest.raises(UsageError, match=f"a {kind}, not a file"):
+        read_card(folder)
+
+
+def test_weights_that_changed_are_not_sound(pipeline: Any, tmp_path: Path) -> None:
+    folder = store(tmp_path / "c", pipeline)
+    assert is_sound(folder)
+    weights = next(folder.glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+    assert not is_sound(folder)

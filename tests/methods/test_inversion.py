@@ -154,3 +154,16 @@ def test_an_interruption_leaves_nothing(bench: Any, images: Path, tmp_path: Path
     with pytest.raises(KeyboardInterrupt):
         made(bench, images, tmp_path / "kept" / "out")
     assert list((tmp_path / "kept").iterdir()) == []
+
+
+@pytest.mark.parametrize("text", [
+    b"[]", b"null", b"{", b"\xff", b'{"seconds": "x"}', b'{"seconds": NaN}', b"[" * 99_999, b'{"concept": 1}',
+])  # fmt: skip
+def test_a_card_of_any_content_is_one_line_and_never_no_card(text: bytes, tmp_path: Path) -> None:
+    from srbench.methods.inversion import CARD, _card
+
+    assert _card(tmp_path / CARD) == {}, "a single file of somebody else has none"
+    (tmp_path / CARD).write_bytes(text)
+    with pytest.raises(UsageError, match="damaged card") as caught:
+        _card(tmp_path / CARD)
+    assert caught.value.line.isprintable()

@@ -499,3 +499,15 @@ def test_tau_marks_at_most_half(pipeline: Any) -> None:
     tau = fit_tau(dev)
     assert 0.05 <= float((dev.distance()[dev.real] > tau).float().mean()) <= 0.5
     assert fit_tau(replace(dev, safe=dev.unsafe)) == 0.05
+
+
+@pytest.mark.parametrize("text", [
+    b"[]", b"null", b"{", b"\xff", b'{"seconds": "x"}', b'{"concepts": "church"}', b"[" * 99_999, b'{"sizes": []}',
+])  # fmt: skip
+def test_a_card_of_any_content_is_one_line(text: bytes, tmp_path: Path) -> None:
+    from srbench.methods.saferedir import CARD, _read_card
+
+    (tmp_path / CARD).write_bytes(text)
+    with pytest.raises(UsageError, match="not a redirector's card") as caught:
+        _read_card(tmp_path / "weights.safetensors")
+    assert caught.value.line.isprintable()
