@@ -17,9 +17,9 @@ def report(folder: Path, out: Path, asked: Asked) -> int:
         raise UsageError(f"--images {asked.images}: expected 0 or more", "0 leaves the pictures out.")
     if out.is_dir():
         raise UsageError(f"{out}: is a folder", f"Name a file: -o {out / 'report.html'}")
-    found = gathered(folder, asked, say)
     if left := left_line(folder):
         say(left)
+    found = gathered(folder, asked, say)
     data = encoded(page(found))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
