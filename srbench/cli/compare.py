@@ -194,6 +194,8 @@ def _check_sort(cells: Sequence[ResultCell], metric: str | None) -> None:
 def compare(asked: Asked) -> int:
     """Print the newest result of every cell under the folder, filtered; or what changes from one to another."""
     _check(asked)
+    if left := left_line(asked.folder):
+        say(left)
     if asked.sensitivity:
         _sensitivity(asked)
     elif asked.curve is not None:
@@ -202,8 +204,6 @@ def compare(asked: Asked) -> int:
         _versus(asked)
     else:
         _tables(asked)
-    if left := left_line(asked.folder):
-        say(left)
     return 0
 
 

@@ -16,9 +16,9 @@ def report(folder: Path, out: Path, asked: Asked) -> int:
     if asked.images < 0:
         raise UsageError(f"--images {asked.images}: expected 0 or more", "0 leaves the pictures out.")
     check_file(out, REPORT)
-    found = gathered(folder, asked, say)
     if left := left_line(folder):
         say(left)
+    found = gathered(folder, asked, say)
     data = encoded(page(found))
     write_file(out, data, REPORT)
     pictures = sum(row.embedded for row in found.rows)

@@ -31,6 +31,9 @@ IMAGES, DAMAGED, COMMANDS, LOOKED = "images", "damaged", "commands", "looked.jso
 """Folders of a store, and the file that names the runs whose rows were looked through for what older versions left."""
 HOUR = 3600.0
 _KEY = re.compile(r"\.?([0-9a-f]{64})(?![0-9a-f])")
+_FLAGS = (b'"sensitive":true', b'"dropped":true')
+"""As they stand in a ledger line."""
+_PICTURE = re.compile(r"[0-9a-f]{64}\.png")
 
 
 class Await(NamedTuple):
@@ -244,8 +247,8 @@ def _debris(root: Path, harmless: Callable[[str], bool]) -> Iterator[Path]:
         if (key is None or not harmless(key[1])) and not _at_work(path):
             yield path
     for folder in _folders(root / IMAGES):
-        for path in _files(folder):
-            if path.name.endswith(".tmp") and not _at_work(path):
+        for path in (folder / name for name in _names(folder) if name.endswith(".tmp")):
+            if not _at_work(path):
                 yield path
 
 
@@ -270,8 +273,14 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
+    return [folder / name for name in _names(folder)]
+
+
+def _names(folder: Path) -> list[str]:
+    """Names of the files in a folder, links among them; the listing tells what they are, so that no file is asked."""
     try:
-        return sorted(path for path in folder.iterdir() if path.is_file() or path.is_symlink())
+        with os.scandir(folder) as entries:
+            return sorted(each.name for each in entries if not each.is_dir(follow_symlinks=False))
     except OSError:
         return []
 
@@ -426,7 +435,7 @@ def left_line(folder: Path) -> str:
     It looks at the disk first, so that a folder without pictures costs nothing.
     """
     root = folder / "store"
-    lying = {key[1] for each in _folders(root / IMAGES) for path in _files(each) if (key := _KEY.fullmatch(path.stem))}
+    lying = {name[:-4] for each in _folders(root / IMAGES) for name in _names(each) if _PICTURE.fullmatch(name)}
     debris = list(_debris(root, lambda key: False))
     if not lying and not debris:
         return ""
@@ -448,16 +457,20 @@ def _flagged(root: Path) -> dict[str, Record]:
     """Key -> merged record of the pictures that a ledger line calls sensitive or dropped."""
     found: dict[str, Record] = {}
     for path in _files(root / "ledger"):
-        if not path.name.startswith("images-"):
+        if not path.name.startswith("images-") or not path.is_file():
             continue
-        with path.open("rb") as lines:
-            for line in lines:
-                if b'"sensitive":true' in line or b'"dropped":true' in line:
-                    try:
-                        record = json.loads(line)
-                        found[record["key"]] = merged(found.get(record["key"]), record)
-                    except (ValueError, KeyError, TypeError, RecursionError):
-                        continue
+        try:
+            data = path.read_bytes()
+        except OSError:
+            continue
+        lines = data.split(b"\n") if any(flag in data for flag in _FLAGS) else []
+        for line in lines:
+            if any(flag in line for flag in _FLAGS):
+                try:
+                    record = json.loads(line)
+                    found[record["key"]] = merged(found.get(record["key"]), record)
+                except (ValueError, KeyError, TypeError, RecursionError):
+                    continue
     return {key: record for key, record in found.items() if "elsewhere" not in record}
 
 

@@ -84,3 +84,18 @@ def test_what_a_worker_says_arrives(kind: str, world: Any) -> None:
     assert not crew._ends
     assert crew.failed == ({"x": "why"} if kind == "failed" else {})
     assert ("images 3" in world.lines) == (kind == "images")
+
+
+@pytest.mark.slow
+def test_a_sensitive_run_of_two_workers_is_not_sampled_again(tmp_path: Path) -> None:
+    """A worker's ledger lines may stand behind its parent's that the same images were dropped."""
+    command = [sys.executable, "-m", "srbench", "run", "--method", "none", "--suite", "i2p", "--concept", "church"]
+    command += ["--limit", "2", "--gpus", "cpu,cpu", "--out", str(tmp_path)]
+    said = [
+        subprocess.run(
+            command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+        ).stderr for _ in range(2)
+    ]  # fmt: skip
+    assert "6 images of sensitive cells were scored and dropped" in said[0], said[0]
+    assert "0 images to sample, 6 in the store" in said[1], said[1]
+    assert not list(tmp_path.rglob("*.png"))
