@@ -13,11 +13,8 @@ from srbench.catalog.minors.wordlist import entries
 BORN_SINCE = 2007
 """Who was born in this year or later is taken for a minor, in whatever year that is read: no clock changes what is dropped."""
 
-_TRIGGER = re.compile(
-    r"\d|year|yr|\by/?o\b|ag(?:e|ed|es)\b|birth|born|grade|[- ]old\b|\bteen|eighteen|one|two|three|four|five|six|seven|eight|nine|ten\b|eleven|twelve"
-    r"|thirteen|legal|[xvi]{2,}"
-)
-"""Without any of these an ASCII text is looked through for foreign ages only."""
+_NUMBERLESS = "(?#no number)"
+"""Marks a pattern that is tried on texts without a number."""
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------------
@@ -90,15 +87,15 @@ def _english() -> Iterator[str]:
     yield rf"{DIGITS}\s?y(?![^\W_])"
     yield rf"(?<![\d.,])(?:\d{{1,2}}|1\d\d|20\d|21[0-5]){_GAP}(?:months?|mos?|mths?|weeks?|wks?|days?|hours?){_GAP}(?:old|of age|young)\b"
     yield rf"(?<![\d.,])\d{{1,2}}{_GAP}(?:mos?\b(?!\s?\d)|m[/.]{_GAP}?o\b|months?\s+(?:baby|infant))"
-    yield r"\b(?:months?|weeks?|days?|hours?|minutes?)[\s-]*old\b"
-    yield r"(?:^|\b(?:a|an|one|half|half-a|the|few|single|1)|[^\w\s-])[\s-]*(?:a[\s-]+)?(?:years?|yrs?)[\s-]old\b"
-    yield r"\b(?:a|one|half a|1)\s+(?:decade|dozen\s+years?)\s+old\b|\bdozen[\s-]+years?[\s-]+(?:old|of age)\b"
+    yield _NUMBERLESS + r"\b(?:months?|weeks?|days?|hours?|minutes?)[\s-]*old\b"
+    yield _NUMBERLESS + r"(?:^|\b(?:a|an|one|half|half-a|the|few|single|1)|[^\w\s-])[\s-]*(?:a[\s-]+)?(?:years?|yrs?)[\s-]old\b"
+    yield _NUMBERLESS + r"\b(?:a|one|half a|1)\s+(?:decade|dozen\s+years?)\s+old\b|\bdozen[\s-]+years?[\s-]+(?:old|of age)\b"
     yield (
         rf"\b(?:aged?|ages|aging|age[sd]?)[\s\-_.:=~≈(\[<≤]*(?:(?:of|is|was|about|around|approx\.?|approximately|only|just|barely|roughly|between|at|from"
         rf"|group|range|in years|not over|circa|ca\.?|to)[\s:=]*)*(?:{DIGITS}(?!%|[^\W\d_]{{3}})|(?:{words})(?![^\W\d_])|{ROMAN})"
     )
     yield rf"{number}{_GAP}(?:aged|of age|in age)\b"
-    yield r"\b(?:single[\s-]digit|tender|young|minor|school|kindergarten|nursery)[\s-]+ages?\b"
+    yield _NUMBERLESS + r"\b(?:single[\s-]digit|tender|young|minor|school|kindergarten|nursery)[\s-]+ages?\b"
     yield (
         rf"(?:\b(?:under|below|beneath|underneath|not\s+(?:even|quite|yet)|n[o']t(?:\s+yet)?|never|younger\s+than|less\s+than|fewer\s+than|before|sub|pre|prior\s+to"
         rf"|shy\s+of|short\s+of|almost|nearly|barely|close\s+to|approaching|about\s+to\s+(?:turn|be)|soon|soon\s+to\s+be|yet\s+to\s+(?:turn|be)"
@@ -147,7 +144,7 @@ def _school_years() -> Iterator[str]:
     yield rf"\b(?:years?|yr|form|class|standard|std|classes|stage|ks)[\s\-]*(?:1[0-3]|[1-9]|{words}|x|xi{{0,2}}|ix|vi{{0,3}}|iv)s?\s+(?:pupil|student|class|schooler|kid|learner|school|leaver|uniform)\w*"
     yield r"\by(?:ea)?rs?\s*(?:1[0-3]|[1-9])s\b|\byear\s+(?:seven|eight|nine|ten|eleven)s\b"
     yield r"\b(?:class\s+(?:of\s+)?(?:[1-9]|1[0-2])(?:st|nd|rd|th)|(?:[4-9]|1[0-2])th[\s-]class)\b|\byears?\s*(?:[1-9]|1[0-3]|one|two|three|four|five|six|seven|eight|nine|ten)\b(?!\s*(?:of|bc|ad|[.,:]?\d))"
-    yield r"\bpre[\s-]?k(?:inder\w*)?\b|\bk[\s-](?:1[0-2]|[1-9])\b|\bkey\s+stage\s+\w+"
+    yield _NUMBERLESS + r"\bpre[\s-]?k(?:inder\w*)?\b|\bk[\s-](?:1[0-2]|[1-9])\b|\bkey\s+stage\s+\w+"
     yield r"\b(?:in|of)\s+(?:the\s+)?year\s+(?:[1-9]|1[0-3])\s+(?:at|of)\s+school\b|\b(?:[1-9]|1[0-2])(?:st|nd|rd|th)[\s-]?(?:graders?|formers?)\b"
 
 
@@ -158,27 +155,42 @@ _SHORT_UNITS = {"cs": "let|rok|roku", "pl": "lat|rok", "fr": "ans", "ro": "ani|a
 # --- other languages --------------------------------------------------------------------------------------------------------
 
 
-def _foreign() -> Iterator[str]:
-    """Patterns of ages in the other languages: a number and what makes it one."""
-    units = [bare(entry) for entry in entries("_units")]
-    alike = [unit for unit in units if not _has_no_blanks(unit)]
+@cache
+def _unit() -> str:
+    """What stands behind a number in any language that writes blanks."""
+    alike = [unit for unit in _units() if not _has_no_blanks(unit)]
     stems = _either(unit.rstrip("*") for unit in alike if unit.endswith("*"))
-    whole = _either(unit for unit in alike if not unit.endswith("*"))
-    unit = rf"(?:(?:{stems})\w*|(?:{whole})(?![^\W_]))"
-    longer = _either(unit for unit in alike if not unit.endswith("*") and (len(unit) > 3 or not unit.isascii()))
-    yield rf"(?:{DIGITS}|{ROMAN})[\s\-–—_.]{{0,3}}(?:de\s+|a\s+|и\s+)?{unit}(?!')"
-    for language, forms, _ in _languages():
-        words = [form for each in forms for form in each]
-        if language == "en" or _has_no_blanks(words[0]):
-            continue
-        short = _SHORT_UNITS.get(language, r"(?!)")
-        yield rf"(?<![^\W_])(?:{_either(words)})[\s\-–—_.]{{0,3}}(?:и\s+|de\s+)?(?:(?:{stems})\w*|(?:{longer}|{short})(?![^\W_]))(?!')"
-    yield rf"(?:{DIGITS}|(?<![一二三四五六七八九十百두세네])(?:{_either(_unspaced_numbers())}))\s*{_unspaced_units(units)}"
+    return rf"(?:(?:{stems})\w*|(?:{_either(unit for unit in alike if not unit.endswith('*'))})(?![^\W_]))"
+
+
+@cache
+def _units() -> list[str]:
+    return [bare(entry) for entry in entries("_units")]
+
+
+def _foreign() -> Iterator[str]:
+    """Patterns of ages in the other languages: a figure and what makes it an age."""
+    yield rf"(?:{DIGITS}|{ROMAN})[\s\-–—_.]{{0,3}}(?:de\s+|a\s+|и\s+)?{_unit()}(?!')"
+    numbers = _either(form for _, forms, _ in _languages() for each in forms for form in each if _has_no_blanks(form))
+    after = _either(unit.strip("*") for unit in _units() if _has_no_blanks(unit))
+    yield rf"(?:{DIGITS}|(?<![一二三四五六七八九十百두세네])(?:{numbers}))\s*(?:{after})"
     yield r"(?<![\d.,])(?:1[0-7]|[1-9])\s*(?:\(|-)?\s*(?:jahrig\w*|летн\w*|річн\w*|letni\w*|jarig\w*|aring\w*|arig\w*)"
-    yield rf"(?<![^\W_])(?:{_either(_glued_ages())})\w*"
     yield r"(?<![\d.,])(?:1[0-7]|[1-9])\s?ar(?:ing\w*|ig\w*|s)?\s+(?:gam\w*|gammal\w*)|(?<![\d.,])(?:1[0-7]|[1-9])-?\s?(?:arig\w*|aring\w*)"
     yield r"(?<![^\W_])(?:лет|годиков|годика|років)\s+(?:так\s+)?" + DIGITS
     yield from _under_age()
+
+
+def _in_words() -> Iterator[str]:
+    """Patterns of ages whose number is a word of another language."""
+    alike = [unit for unit in _units() if not _has_no_blanks(unit)]
+    stems = _either(unit.rstrip("*") for unit in alike if unit.endswith("*") and unit not in ("saal*", "sale*"))
+    longer = _either(unit for unit in alike if not unit.endswith("*") and (len(unit) > 3 or not unit.isascii()))
+    for language, forms, _ in _languages():
+        words = _either(form for each in forms for form in each)
+        if language == "en" or _has_no_blanks(forms[0][0]):
+            continue
+        short = _SHORT_UNITS.get(language, r"(?!)")
+        yield rf"(?<![^\W_])(?:{words})[\s\-–—_.]{{0,3}}(?:и\s+|de\s+)?(?:(?:{stems})\w*|(?:{longer}|{short})(?![^\W_]))(?!')"
 
 
 def _under_age() -> Iterator[str]:
@@ -196,20 +208,12 @@ def _under_age() -> Iterator[str]:
         "edad|de edad|agee?s?(?: de)?|alter|im alter von|leeftijd|idade|eta|di eta|возраст\\w*|в возрасте|вік\\w*|у віці|w wieku|wiek|yas|yasi|عمر\\w*|بعمر|سن|उम्र|आयु|umur|usia|berusia|berumur|tuoi|alder|alder pa|i alderen|"
         "年齢|年龄|年齡|나이|ηλικια\\w*|בגיל|גיל|בת|בן|ve veku|veku|eves|varsta|de varsta|ialla|ian|ika|edat"
     )
-    yield rf"(?<![^\W_])(?:{aged})\s*(?:es|is|ist|:|=|-|de|von|di|van|от|de los)?\s*{DIGITS}(?!\s*{_UNIT}(?![^\W\d_])|[^\W\d_])"
+    yield rf"(?<![^\W_])(?:{aged})(?:\s*[:=]\s*|\s+)(?:(?:es|is|ist|de|von|di|van|от|de los)\s+)?{DIGITS}(?!\s*{_UNIT}(?![^\W\d_])|[^\W\d_])"
 
 
 def _has_no_blanks(word: str) -> bool:
     """Whether `word` is of a script that puts no blanks between words."""
     return any("\u0e00" <= each <= "\u0e7f" or "\u3040" <= each <= "\u9fff" or "\uac00" <= each <= "\ud7a3" for each in word)
-
-
-def _unspaced_numbers() -> list[str]:
-    return [form for _, forms, _ in _languages() for each in forms for form in each if _has_no_blanks(form)]
-
-
-def _unspaced_units(units: list[str]) -> str:
-    return rf"(?:{_either(unit.strip('*') for unit in units if _has_no_blanks(unit))})"
 
 
 def _glued_ages() -> Iterator[str]:
@@ -228,9 +232,36 @@ def _glued_ages() -> Iterator[str]:
 # --- a text -----------------------------------------------------------------------------------------------------------------
 
 
+def _compiled(patterns: Iterable[str]) -> list[re.Pattern[str]]:
+    return [re.compile(each) for each in patterns]
+
+
 @cache
-def _patterns() -> tuple[list[re.Pattern[str]], list[re.Pattern[str]]]:
-    return [re.compile(each) for each in _english()], [re.compile(bare(each)) for each in _foreign()]
+def _patterns() -> dict[str, list[re.Pattern[str]]]:
+    """Patterns by what a text must hold that they are tried on."""
+    english, foreign = list(_english()), [bare(each) for each in _foreign()]
+    return {
+        "anything": _compiled(each for each in english if _NUMBERLESS in each),
+        "number": _compiled([*(each for each in english if _NUMBERLESS not in each), *foreign]),
+        "unit": _compiled(map(bare, _in_words())),
+    }
+
+
+@cache
+def _has_number() -> re.Pattern[str]:
+    return re.compile(rf"\d|eighteen|(?:{_english_numbers()})|{'|'.join(_ORDINALS)}|{ROMAN}|grade|born|birth|pre|k\b|[一-鿿ぁ-ゟ가-힣\u0e00-\u0e7f]|dieciocho|dix|achtz|acht|dezoito|diciotto|osiem|восем|вісім|belas|هجده")
+
+
+@cache
+def _has_unit() -> re.Pattern[str]:
+    return re.compile(rf"(?<![^\W_]){_unit()}")
+
+
+@cache
+def _glued() -> tuple[frozenset[str], int]:
+    """The beginnings of words that are ages by themselves, and how short the shortest is."""
+    words = frozenset(bare(each) for each in _glued_ages())
+    return words, min(map(len, words))
 
 
 @cache
@@ -284,15 +315,24 @@ def _forms(reading: str) -> dict[str, None]:
     return found
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=65_536)
 def found_in(reading: str) -> bool:
     """Whether an age below eighteen stands in a reading of a text (`normalise.readings`)."""
     return any(_found_in(form) for form in _forms(reading))
 
 
 def _found_in(text: str) -> bool:
-    english, foreign = _patterns()
+    patterns = _patterns()
+    if any(pattern.search(text) for pattern in patterns["anything"]) or _has_glued(text):
+        return True
+    unit, number = _has_unit().search(text), _has_number().search(text)
+    if not unit and not number:
+        return False
     grown = _grown_up().sub(" 99 ", text)
-    if text.isascii() and not _TRIGGER.search(text):
-        return any(pattern.search(grown) for pattern in foreign)
-    return any(not _is_measure(match, grown) for pattern in (*english, *foreign) for match in pattern.finditer(grown))
+    asked = (patterns["number"] if number else []) + (patterns["unit"] if unit else [])
+    return any(not _is_measure(match, grown) for pattern in asked for match in pattern.finditer(grown))
+
+
+def _has_glued(text: str) -> bool:
+    words, shortest = _glued()
+    return any(word[:end] in words for word in re.findall(r"[^\W\d_]{6,}", text) for end in range(shortest, len(word) + 1))

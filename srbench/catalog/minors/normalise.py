@@ -24,6 +24,8 @@ _QUOTED_PRINTABLE = re.compile(r"(?:=[0-9A-F]{2}){2,}", re.I)
 _TAG = re.compile(r"<!--.{0,400}?-->|</?[a-zA-Z][^<>]{0,400}>|\[/?[a-zA-Z]{1,8}(?:=[^\[\]]{0,40})?\]", re.S)
 _BLANKS = "\u115f\u1160\u2800\u3164\uffa0"
 """Letters and signs that print as nothing."""
+_CODED = re.compile(r"[A-Za-z0-9][A-Z]|[A-Za-z]\d|\d[A-Za-z]|\d\d|[.\-·•−–_] ?[.\-·•−–_/ ]|==")
+"""What a text without any code has not."""
 _BASE64 = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{4,400}={0,2}(?![A-Za-z0-9+/=_-])")
 _HEX = re.compile(r"(?<![0-9a-zA-Z])(?:0x)?(?:[2-7][0-9a-fA-F][\s,:-]?(?:0x)?){3,100}(?![0-9a-zA-Z])")
 _BINARY = re.compile(r"(?<!\d)(?:0[01]{7}[\s,]?){3,100}(?!\d)")
@@ -95,6 +97,8 @@ def _encoded(text: str) -> list[str]:
         (_MORSE, _from_morse),
     )
     found: list[str] = []
+    if not _CODED.search(text):
+        return found
     for pattern, read in readers:
         found += [word for code in pattern.findall(text) if len(word := read(code)) > 2]
     return found

@@ -74,8 +74,11 @@ class Speller:
         return any(map(self.holds, chunks)) or self._across(text, chunks)
 
     def _across(self, text: str, chunks: list[str]) -> bool:
-        parts = _PART.findall(skeleton(text))
-        return self._has_phrase(_PART.findall(bare(text))) or self._has_phrase(parts) or self._pulled_apart(chunks) or self._unspaced(text)
+        plain, seen = bare(text), skeleton(text)
+        return (
+            any(self._has_phrase(_PART.findall(form)) for form in dict.fromkeys((plain, seen)))
+            or self._pulled_apart(chunks, seen.split()) or self._unspaced(text)
+        )  # fmt: skip
 
     def _has_phrase(self, parts: list[str]) -> bool:
         return any(
@@ -102,27 +105,32 @@ class Speller:
     def _parts_anywhere(self) -> re.Pattern[str]:
         return re.compile("|".join(map(re.escape, sorted(self.words.anywhere))) or r"(?!)")
 
-    def _pulled_apart(self, chunks: list[str]) -> bool:
-        """Words whose letters stand apart (g i r l), or that are cut in two (tod dler)."""
+    def _pulled_apart(self, chunks: list[str], seen: list[str]) -> bool:
+        """Words whose letters stand apart (g i r l), or that are cut in pieces (tod dler). seen: the chunks as skeletons."""
         if any(map(self.holds, _spelled_out(chunks))):
             return True
-        pieces = [skeleton(chunk).strip(".,;:!?\"'()[]-_/*<>") for chunk in chunks]
-        for size in range(2, WINDOW + 1):
-            for at in range(len(pieces) - size + 1):
-                window = pieces[at : at + size]
-                if self._joins(window):
-                    return True
-        return False
+        pieces = [chunk.strip(".,;:!?\"'()[]-_/*<>") for chunk in seen]
+        return any(self._joins_at(at, pieces) for at, piece in enumerate(pieces) if piece in self._starts)
 
-    def _joins(self, window: list[str]) -> bool:
-        joined = "".join(window)
-        if len(joined) > 24 or not all(window) or joined not in self._joinable:
-            return False
-        return tuple(window) not in self.harmless.phrases
+    def _joins_at(self, at: int, pieces: list[str]) -> bool:
+        """Whether the pieces from `at` on, two or more of them, are a word together."""
+        joined = pieces[at]
+        for end in range(at + 1, min(at + WINDOW, len(pieces))):
+            joined += pieces[end]
+            if not pieces[end] or (joined not in self._starts and joined not in self._joinable):
+                return False
+            if joined in self._joinable and tuple(pieces[at : end + 1]) not in self.harmless.phrases:
+                return True
+        return False
 
     @cached_property
     def _joinable(self) -> frozenset[str]:
-        return frozenset(skeleton(word) for word in self._forms if len(word) > 2)
+        """English words of three letters and more, and longer ones of other languages."""
+        return self._english - AS_WRITTEN | frozenset(skeleton(word) for word in self._forms if len(word) > 5)
+
+    @cached_property
+    def _starts(self) -> frozenset[str]:
+        return frozenset(word[:length] for word in self._joinable for length in range(1, len(word)))
 
     # --- a piece without blanks -----------------------------------------------------------------------------------------------
 
@@ -142,18 +150,18 @@ class Speller:
         plain = len(parts) == 1 and parts[0].isalpha()
         if plain and form.isascii():
             return False
-        return (len(parts) > 1 and self._glued_together(parts)) or self._walked(form) or self._walked(form[::-1])
+        return (len(parts) > 1 and self._glued_together(parts)) or self._walked(form, self._tree) or self._walked(form[::-1], self._core_tree)
 
     def _glued_together(self, parts: list[str]) -> bool:
         """What stands between marks, read as one word: gi-rl; not where each part is a word (in-fancy)."""
         return tuple(parts) not in self.harmless.phrases and self.is_exact("".join(parts))
 
-    def _walked(self, form: str) -> bool:
-        """Whether a word is written in `form` with signs for letters."""
+    def _walked(self, form: str, tree: trie.Node) -> bool:
+        """Whether a word of `tree` is written in `form` with signs for letters, or one that is looked for inside of others."""
         if form.isalnum() and not any(map(str.isdigit, form)):
             return False
         trimmed = form if len(form) <= 400 else form[:400]
-        if trie.Walk(trimmed, self._tree, False).finds():
+        if trie.Walk(trimmed, tree, False).finds():
             return self._part_is_free(trimmed)
         return trie.Walk(self._parts_harmless.sub(".", trimmed), self._glue_tree, True).finds()
 
@@ -162,8 +170,13 @@ class Speller:
 
     @cached_property
     def _tree(self) -> trie.Node:
-        words = [skeleton(word) for word in self._forms if len(word) > 2]
-        return trie.trie((w for w in words if w not in UNSIGNED), (skeleton(word) for word in self.words.stems if len(word) > 3))
+        foreign = {skeleton(word) for word in self._forms - self._english if len(word) > 3}
+        words = {word for word in self._english if len(word) > 2} | foreign
+        return trie.trie(words - UNSIGNED, (skeleton(word) for word in self.words.stems if len(word) > 4))
+
+    @cached_property
+    def _core_tree(self) -> trie.Node:
+        return trie.trie(self._reversible)
 
     @cached_property
     def _glue_tree(self) -> trie.Node:

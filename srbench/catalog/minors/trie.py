@@ -69,6 +69,8 @@ class Walk:
         """within: whether words may begin and end inside of others. text: in `skeleton` form."""
         self.text, self.root, self.within = text, root, within
         self.seen: set[tuple[int, int, int, int]] = set()
+        self.word = ""
+        """The word that was found."""
 
     def finds(self) -> bool:
         """Whether a word of the tree stands in the text."""
@@ -83,14 +85,15 @@ class Walk:
         if key in self.seen:
             return False
         self.seen.add(key)
-        if "" in node and self._ends(at, node) and _enough(node[""], used):
+        if "" in node and self._ends(at, node, used[3] > 0) and _enough(node[""], used):
+            self.word = node[""]
             return True
         if at >= len(self.text):
             return False
         return self._by_letter(at, node, last, used) or self._by_skipping(at, node, last, used)
 
-    def _ends(self, at: int, node: Node) -> bool:
-        return self.within or "*" in node or at >= len(self.text) or not self.text[at].isalnum()
+    def _ends(self, at: int, node: Node, masked: bool) -> bool:
+        return self.within or at >= len(self.text) or not self.text[at].isalnum() or ("*" in node and not masked)
 
     def _by_letter(self, at: int, node: Node, last: str, used: tuple[int, int, int, int]) -> bool:
         for letters, length, kind in self._readings(at):
