@@ -173,7 +173,7 @@ def _foreign() -> Iterator[str]:
     yield rf"(?:{DIGITS}|{ROMAN})[\s\-–—_.]{{0,3}}(?:de\s+|a\s+|и\s+)?{_unit()}(?!')"
     numbers = _either(form for _, forms, _ in _languages() for each in forms for form in each if _has_no_blanks(form))
     after = _either(unit.strip("*") for unit in _units() if _has_no_blanks(unit))
-    yield rf"(?:{DIGITS}|(?<![一二三四五六七八九十百두세네])(?:{numbers}))\s*(?:{after})"
+    yield rf"(?:{DIGITS}|(?<![一二三四五六七八九十百두세네십이삼사오육칠팔구물른흔สบ])(?:{numbers}))\s*(?:{after})"
     yield r"(?<![\d.,])(?:1[0-7]|[1-9])\s*(?:\(|-)?\s*(?:jahrig\w*|летн\w*|річн\w*|letni\w*|jarig\w*|aring\w*|arig\w*)"
     yield r"(?<![\d.,])(?:1[0-7]|[1-9])\s?ar(?:ing\w*|ig\w*|s)?\s+(?:gam\w*|gammal\w*)|(?<![\d.,])(?:1[0-7]|[1-9])-?\s?(?:arig\w*|aring\w*)"
     yield r"(?<![^\W_])(?:лет|годиков|годика|років)\s+(?:так\s+)?" + DIGITS
@@ -268,7 +268,7 @@ def _glued() -> tuple[frozenset[str], int]:
 def _grown_up() -> re.Pattern[str]:
     """A number word from twenty on, whose last part would be taken for an age by itself: twenty-five, veinte y cinco."""
     tens = [ten for _, _, tens in _languages() for ten in tens]
-    joint = r"(?:[\s-]+(?:y|e|et|and|og|och|und|و)[\s-]+|[\s-]*)"
+    joint = r"(?:[\s-]+(?:y|e|et|and|og|och|und|si|و)[\s-]+|[\s-]*)"
     ones = _either(form for _, forms, _ in _languages() for each in forms for form in each if not _has_no_blanks(form))
     return re.compile(rf"(?<![^\W_])(?:{_either(tens)})(?:{joint}(?:{ones}))?(?![^\W_])")
 
@@ -323,14 +323,19 @@ def found_in(reading: str) -> bool:
 
 def _found_in(text: str) -> bool:
     patterns = _patterns()
-    if any(pattern.search(text) for pattern in patterns["anything"]) or _has_glued(text):
+    if any(pattern.search(text) and pattern.search(_without_grown_up(text)) for pattern in patterns["anything"]) or _has_glued(text):
         return True
     unit, number = _has_unit().search(text), _has_number().search(text)
     if not unit and not number:
         return False
-    grown = _grown_up().sub(" 99 ", text)
+    grown = _without_grown_up(text)
     asked = (patterns["number"] if number else []) + (patterns["unit"] if unit else [])
     return any(not _is_measure(match, grown) for pattern in asked for match in pattern.finditer(grown))
+
+
+def _without_grown_up(text: str) -> str:
+    """`text` with the numbers of `_grown_up` as a figure that is nobody's age."""
+    return _grown_up().sub(" 99 ", text)
 
 
 def _has_glued(text: str) -> bool:

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 ROUNDS = 3
 """How often an escape may hide another one: &amp;#103;"""
 _ESCAPED = re.compile(r"[&%\\=<\[]|U\+", re.I)
-_CODE = re.compile(r"\\u\{?([0-9a-f]{4,6})\}?|\\x\{?([0-9a-f]{2})\}?|\\U([0-9a-f]{8})|U\+([0-9a-f]{4,6})\s?", re.I)
+_CODE = re.compile(r"\\u\{?([0-9a-f]{4,6})\}?|\\x\{?([0-9a-f]{2})\}?|\\U([0-9a-f]{8})|U\+([0-9a-f]{4,6})(?:\s(?=U\+))?", re.I)
 _OCTAL = re.compile(r"\\([01][0-7]{2})")
 _QUOTED_PRINTABLE = re.compile(r"(?:=[0-9A-F]{2}){2,}", re.I)
 _TAG = re.compile(r"<!--.{0,400}?-->|</?[a-zA-Z][^<>]{0,400}>|\[/?[a-zA-Z]{1,8}(?:=[^\[\]]{0,40})?\]", re.S)
@@ -58,6 +58,7 @@ def _decoded(text: str) -> list[str]:
         opened = _resolved(text)
         found = [opened] if not _TAG.search(opened) else [opened, _TAG.sub("", opened), _TAG.sub(" ", opened)]
     if not text.isascii():
+        found += [text[::-1]] if "\u202e" in text else []
         found += [mended for each in found[:1] if (mended := _mended(each)) != each]
     return [*found, *_encoded(text)]
 
@@ -106,7 +107,7 @@ def _encoded(text: str) -> list[str]:
 
 def _from_base64(code: str) -> str:
     raw = code.rstrip("=").replace("-", "+").replace("_", "/")
-    if not (any(map(str.isupper, raw)) and any(map(str.islower, raw))) and "=" not in code:
+    if not (any(map(str.isupper, raw)) and any(map(str.islower, raw))) and "=" not in code and not re.search(r"\d", raw):
         return ""
     try:
         return _from_bytes(base64.b64decode(raw + "=" * (-len(raw) % 4)))
@@ -124,6 +125,7 @@ def _from_morse(code: str) -> str:
     return "".join(_MORSE_LETTERS.get(letter, " ") for letter in re.split(r"[ /]", signs) if letter)
 
 
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
 _TALL_I = re.compile(r"(?<=[A-Za-z])I(?=[a-z])|(?<=[a-z])I|(?<![A-Za-z])I(?=[a-z]{2})")
 """A capital I that may be put for a small l."""
 
@@ -131,6 +133,8 @@ _TALL_I = re.compile(r"(?<=[A-Za-z])I(?=[a-z])|(?<=[a-z])I|(?<![A-Za-z])I(?=[a-z
 def _plain_forms(text: str) -> list[str]:
     """`text` with emoji as words and, where there are any, with them as signs; with characters of the tag block as letters."""
     found = _written_forms(text)
+    if _CAMEL.search(text):
+        found += _written_forms(_CAMEL.sub(" ", text))
     if _TALL_I.search(text):
         found += _written_forms(_TALL_I.sub("l", text))
     return found
@@ -145,9 +149,27 @@ def _written_forms(text: str) -> list[str]:
     lettered = "".join(_letter_sign(each) for each in _without_invisible(text))
     named = _with_emoji_named(lettered)
     found.append(folded(named))
+    if (tall := _with_capitals_seen(lettered)) != lettered:
+        found.append(folded(tall))
     if named != lettered:
         found.append(folded(lettered.translate(_SIGNS)))
     return found
+
+
+def _with_capitals_seen(text: str) -> str:
+    """`text` with capital letters of other scripts as the Latin ones that they look like, which their small letters may not (Ν, ν)."""
+    capitals = _capitals()
+    return "".join(capitals.get(each, each) for each in unicodedata.normalize("NFKC", text))
+
+
+@cache
+def _capitals() -> dict[str, str]:
+    from confusable_homoglyphs.confusables import confusables_data
+
+    return {
+        other["c"]: latin.lower() for latin in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" for other in confusables_data.get(latin, ())
+        if len(other["c"]) == 1 and other["c"].isupper() and not other["c"].isascii()
+    } | {"Н": "h", "В": "b", "Р": "p", "С": "c", "Т": "t", "У": "y", "Х": "x", "Е": "e", "К": "k", "М": "m", "О": "o", "А": "a"}  # fmt: skip
 
 
 def _without_invisible(text: str) -> str:
@@ -199,7 +221,7 @@ def folded(text: str) -> str:
     """Compatibility forms made one (NFKC), small letters, all blanks alike, nothing invisible."""
     if text.isascii():
         return "".join(each for each in text.lower() if each >= " " or each.isspace())
-    text = unicodedata.normalize("NFKC", _without_invisible(unicodedata.normalize("NFKC", _FRACTION.sub(".5", text))).casefold())
+    text = unicodedata.normalize("NFKC", _without_invisible(unicodedata.normalize("NFKC", _FRACTION.sub(".5", text.replace("\u0345", "")))).casefold())
     return "".join(" " if each.isspace() else each for each in text if not _invisible(each) and each != "\u200d")
 
 
@@ -272,7 +294,7 @@ _SEEN = {
     "а": "a", "в": "b", "е": "e", "к": "k", "м": "m", "н": "h", "о": "o", "р": "p", "с": "c", "т": "t", "у": "y", "х": "x",
     "і": "i", "ї": "i", "ј": "j", "ѕ": "s", "ԁ": "d", "һ": "h", "ё": "e", "ԛ": "q", "ԝ": "w", "ь": "b", "г": "r",
     "α": "a", "β": "b", "γ": "y", "ε": "e", "η": "n", "ι": "i", "κ": "k", "ν": "v", "ο": "o", "ρ": "p", "τ": "t", "υ": "u",
-    "χ": "x", "ω": "w", "σ": "o", "ς": "c", "δ": "d", "ζ": "z", "λ": "l", "μ": "u", "ո": "n", "օ": "o", "ս": "u", "հ": "h",
+    "χ": "x", "ω": "w", "σ": "o", "ς": "c", "δ": "d", "ζ": "z", "λ": "l", "μ": "u", "ғ": "f", "ո": "n", "օ": "o", "ս": "u", "հ": "h",
     "ց": "g", "կ": "k", "ბ": "b", "ო": "o", "ք": "p", "ր": "r", "լ": "l", "ɩ": "i",
 }  # fmt: skip
 """What the Unicode list lacks or says otherwise of small letters."""

@@ -26,11 +26,12 @@ DISTINCT = (
     "schoolgirl", "schoolkid", "stepchild", "stepdaughter", "stepson", "teenage", "teenaged", "teenager", "toddler", "tweenager", "underage", "younger",
     "youngling", "youngster", "youthful", "schoolmate", "babyish", "littlegirl", "littleboy", "younggirl", "youngboy", "playground", "elementaryschool",
     "nursery", "preadolescent", "quinceanera", "babygirl", "babyboy", "smallchild", "cheerleader",
+    "cherub", "orphans", "pupils",
 )  # fmt: skip
 """Words that are found with letters wrong, being unlike others."""
 GLUED = (
     "girl", "boy", "child", "kid", "baby", "babies", "teen", "tween", "infant", "toddler", "young", "youth", "underage", "juvenil", "adolescen",
-    "daughter", "newborn", "lolita", "lolicon", "shotacon", "littleone", "grandson", "stepson", "pubescen", "muchach", "chiquill", "bambin",
+    "daughter", "newborn", "lolita", "lolicon", "shotacon", "minor", "pupil", "preschool", "orphan", "littleone", "grandson", "stepson", "pubescen", "muchach", "chiquill", "bambin",
     "ragazz", "fanciull", "madchen", "maedchen", "meisje", "flicka", "devochk", "malchik", "dziewczyn", "chlopc", "cocuk", "shoujo",
     "onnanoko", "otokonoko", "kodomo", "xiaohai", "ladki", "menina", "menino", "garota", "garoto", "crianca", "enfant", "fillette", "garcon",
     "девоч", "девуш", "мальчи", "ребен", "подрост", "девчо", "дитин", "дивчин", "хлопч", "kleinkind", "schulkind", "gurl", "grrl",
@@ -44,9 +45,14 @@ LONG, VERY_LONG = 6, 9
 """Letters from which on a word is found with one, and with two, letters wrong."""
 WINDOW = 4
 """How many pieces a word is put together from."""
-_PART = re.compile(r"[^\W_]+")
-_ARABIC = re.compile(r"^[وفبلک]?(?:ال|لل)?(?=..)")
-_HEBREW = re.compile(r"^[והבכלמש]{1,2}(?=...)")
+_PART = re.compile(r"(?:[^\W_]|[\u0903-\u0963\u0966-\u0dff])+")
+"""A word: letters and digits, and the vowel signs of Indian scripts, which Python takes for none."""
+_MODIFIER = re.compile(
+    r"^(?:little|lil|young|small|cute|pretty|sweet|tiny|my|the|our|your|his|her|happy|school|teen|beautiful|blonde?|innocent|wee|old|real|one|two|three|hot)(?=...)"
+)
+"""What is written as one with the word behind it: #cuteson."""
+_PREFIXES = re.compile(r"^(?:[وف]?(?:[بک]?ال|لل|[بلکس])|[وف]|[והבכלמש]{1,2})(?=..)")
+"""Articles and particles that Arabic and Hebrew write as one with the word behind them."""
 
 
 class Speller:
@@ -126,7 +132,7 @@ class Speller:
     @cached_property
     def _joinable(self) -> frozenset[str]:
         """English words of three letters and more, and longer ones of other languages."""
-        return self._english - AS_WRITTEN | frozenset(skeleton(word) for word in self._forms if len(word) > 5)
+        return self._english - UNSIGNED | frozenset(skeleton(word) for word in self._forms if len(word) > 5)
 
     @cached_property
     def _starts(self) -> frozenset[str]:
@@ -147,8 +153,7 @@ class Speller:
         parts = _PART.findall(form)
         if any(map(self.is_word, parts)):
             return True
-        plain = len(parts) == 1 and parts[0].isalpha()
-        if plain and form.isascii():
+        if parts and parts[0] == form and form.isalpha():
             return False
         return (len(parts) > 1 and self._glued_together(parts)) or self._walked(form, self._tree) or self._walked(form[::-1], self._core_tree)
 
@@ -180,7 +185,7 @@ class Speller:
 
     @cached_property
     def _glue_tree(self) -> trie.Node:
-        return trie.trie(word for word in self.glued if len(word) > 3)
+        return trie.trie(word for word in self.glued if len(word) > 3 and word != "grrl")
 
     # --- a word -----------------------------------------------------------------------------------------------------------------
 
@@ -204,14 +209,11 @@ class Speller:
         return _begins(word, self._stems) or _ends(word, self.words.endings) or self._after_prefix(word)
 
     def _after_prefix(self, word: str) -> bool:
-        """A word behind the articles and particles that Arabic and Hebrew write as one with it."""
-        if word.isascii():
+        if word.isascii() or not (match := _PREFIXES.match(word)):
             return False
-        for prefix in (_ARABIC, _HEBREW):
-            rest = prefix.sub("", word)
-            if rest != word and (rest in self._forms or _begins(rest, self._stems)):
-                return True
-        return False
+        return any(
+            rest in self._forms or _begins(rest, self._stems) for rest in (word[at:] for at in range(1, match.end() + 1)) if len(rest) > 1
+        )  # fmt: skip
 
     @cached_property
     def _stems(self) -> frozenset[str]:
@@ -220,7 +222,7 @@ class Speller:
     @cached_property
     def _english(self) -> frozenset[str]:
         """The English words in their forms, two that belong together as one, too."""
-        whole = {*self.english.whole, *self.english.stems}
+        whole = {*self.english.whole, *self.english.stems, *self.core, *(DISTINCT if self.core else ())}
         whole |= {"".join(phrase).rstrip("*") for phrase in self.english.phrases if sum(map(len, phrase)) > 5}
         return frozenset(whole | {word + end for word in whole if len(word) > 2 for end in (("s", "z") if word in AS_WRITTEN else self.endings)})
 
@@ -231,7 +233,10 @@ class Speller:
 
     def _holds_glued(self, word: str) -> bool:
         rest = self._parts_harmless.sub(".", word)
-        return any(each in rest for each in self.glued)
+        if any(each in rest for each in self.glued):
+            return True
+        bare_word = _MODIFIER.sub("", rest).strip("x") if self.core else rest
+        return bare_word != rest and len(bare_word) > 2 and bare_word in self._english
 
     @cached_property
     def _parts_harmless(self) -> re.Pattern[str]:
@@ -245,8 +250,16 @@ class Speller:
             return False
         return (
             self._is_drawn_out(word) or _short_runs(word[::-1]) in self._reversible or word in self._coded or self._is_misspelt(word)
-            or self._is_substituted(word)
+            or self._is_substituted(word) or self._is_tall(word)
         )  # fmt: skip
+
+    def _is_tall(self, word: str) -> bool:
+        """Whether `word` is one with l for i, or i for l."""
+        return word.replace("l", "i") in self._tall
+
+    @cached_property
+    def _tall(self) -> frozenset[str]:
+        return frozenset(word.replace("l", "i") for word in self._english if len(word) > 3 or word in self.core)
 
     def _is_drawn_out(self, word: str) -> bool:
         letters, runs = _runs(word)
@@ -267,7 +280,10 @@ class Speller:
 
     @cached_property
     def _reversible(self) -> frozenset[str]:
-        return frozenset(word + end for word in (*self.core, *(DISTINCT if self.core else ())) for end in ("", "s"))
+        if not self.core:
+            return frozenset()
+        words = {*self.core, *DISTINCT, *(word for word in self.english.whole if len(word) > 3)}
+        return frozenset(word + end for word in words for end in ("", "s")) - {word[::-1] for word in self.harmless.whole}
 
     @cached_property
     def _coded(self) -> frozenset[str]:
@@ -275,8 +291,9 @@ class Speller:
         plural = [*self.core, *(word + "s" for word in self.core)]
         bare_bones = {word[0] + re.sub("[aeiou]", "", word[1:]) for word in plural if word.rstrip("s") not in NO_BONES}
         bones = {form for form in bare_bones if len(form) > 2}
-        latin = {re.sub(r"^([^aeiou]*)(.*)$", r"\2\1ay", word) for word in plural}
-        return frozenset(bones | {codecs.encode(word, "rot13") for word in plural} | latin)
+        latin = {re.sub(r"^([^aeiou][^aeiouy]*|)(.*)$", r"\2\1ay", word) for word in self._english if len(word) > 2} if self.core else set()
+        rotated = {codecs.encode(word, "rot13") for word in self._english if len(word) > 3 or word in plural}
+        return frozenset(bones | rotated | latin)
 
     def _is_misspelt(self, word: str) -> bool:
         """Whether `word` is one or two letters away from a word that is long enough to be told from others."""
@@ -321,7 +338,7 @@ class Speller:
         return frozenset(_sound(word) for word in (*self._english_plural, *SHORT) if self.core)
 
 
-UNSIGNED = frozenset({"boi", "bois", "tots", "tot", "son", "lass", "babs", "bub", "ado", "syn", "lies"})
+UNSIGNED = frozenset({"boi", "bois", "babs", "bub", "bubs", "ado", "ados", "syn", "lies"})
 """Short words that are not looked for in signs and numbers: b01, T0T."""
 
 

@@ -85,7 +85,7 @@ class Walk:
         if key in self.seen:
             return False
         self.seen.add(key)
-        if "" in node and self._ends(at, node, used[3] > 0) and _enough(node[""], used):
+        if "" in node and self._ends(at, node, used[3] > 0) and _enough(node[""], used, self.within):
             self.word = node[""]
             return True
         if at >= len(self.text):
@@ -107,9 +107,9 @@ class Walk:
 
     def _by_skipping(self, at: int, node: Node, last: str, used: tuple[int, int, int, int]) -> bool:
         sign = self.text[at]
-        if node is self.root or sign.isalnum():
+        if sign.isalnum() or (node is self.root and (sign != "*" or self.within)):
             return False
-        if self._from(at + 1, node, last, used):
+        if node is not self.root and self._from(at + 1, node, last, used):
             return True
         if used[3] > 5 or not _is_mask(sign):
             return False
@@ -134,9 +134,11 @@ def _more(used: tuple[int, int, int, int], kind: int) -> tuple[int, int, int, in
     return (counts[0], counts[1], counts[2], counts[3])
 
 
-def _enough(word: str, used: tuple[int, int, int, int]) -> bool:
-    """Whether enough of `word` is written out: no number alone, and of masked letters fewer than half."""
+def _enough(word: str, used: tuple[int, int, int, int], within: bool) -> bool:
+    """Whether enough of `word` is written out: no number alone, of masked letters fewer than half, and within others two letters."""
     letters, digits, signs, masks = used
+    if within and letters < 2:
+        return False
     if masks and (masks > len(word) // 2 or letters + digits < 2 or (len(word) == 3 and masks > 1)):
         return False
     return letters + signs >= digits and (letters >= 1 or signs >= 2)
