@@ -12,29 +12,31 @@ from srbench.catalog.minors.normalise import bare, faux, skeleton, upright
 from srbench.catalog.minors.wordlist import SUFFIXES, WordList
 
 CORE = (
-    "girl", "boy", "child", "children", "kid", "baby", "babies", "teen", "teenager", "infant", "toddler", "young", "youth", "minor", "preteen",
-    "schoolgirl", "schoolboy", "schoolkid", "adolescent", "juvenile", "underage", "kindergarten", "daughter", "loli", "shota", "newborn", "tween",
-    "youngster", "pupil", "lolita",
+    "girl", "boy", "child", "children", "kid", "baby", "babies", "teen", "teenager", "infant", "toddler", "young", "youth",
+    "minor", "preteen", "schoolgirl", "schoolboy", "schoolkid", "adolescent", "juvenile", "underage", "kindergarten",
+    "daughter", "loli", "shota", "newborn", "tween", "youngster", "pupil", "lolita",
 )  # fmt: skip
 """The words that are disguised most, and so looked for reversed, in code and without vowels."""
 NO_BONES = frozenset({"teen", "pupil", "loli", "shota", "tween", "minor", "lolita", "boy", "kid", "youth"})
 """Those whose consonants alone are something else, or nothing: tn, ppl."""
 DISTINCT = (
-    "adolescence", "adolescent", "boyhood", "childhood", "childish", "children", "daughter", "girlhood", "girlish", "goddaughter", "godchild",
-    "grandchild", "granddaughter", "grandson", "infancy", "infant", "juvenile", "kiddies", "kindergarten", "kindergartner", "lolita", "neonate", "newborn",
-    "orphan", "prepubescent", "preschool", "preschooler", "preteen", "puberty", "pubescent", "schoolboy", "schoolchild", "schoolchildren",
-    "schoolgirl", "schoolkid", "stepchild", "stepdaughter", "stepson", "teenage", "teenaged", "teenager", "toddler", "tweenager", "underage", "younger",
-    "youngling", "youngster", "youthful", "schoolmate", "babyish", "littlegirl", "littleboy", "younggirl", "youngboy", "playground", "elementaryschool",
-    "nursery", "preadolescent", "quinceanera", "babygirl", "babyboy", "smallchild", "cheerleader",
+    "adolescence", "adolescent", "boyhood", "childhood", "childish", "children", "daughter", "girlhood", "girlish",
+    "goddaughter", "godchild", "grandchild", "granddaughter", "grandson", "infancy", "infant", "juvenile", "kiddies",
+    "kindergarten", "kindergartner", "lolita", "neonate", "newborn", "orphan", "prepubescent", "preschool", "preschooler",
+    "preteen", "puberty", "pubescent", "schoolboy", "schoolchild", "schoolchildren", "schoolgirl", "schoolkid", "stepchild",
+    "stepdaughter", "stepson", "teenage", "teenaged", "teenager", "toddler", "tweenager", "underage", "younger", "youngling",
+    "youngster", "youthful", "schoolmate", "babyish", "littlegirl", "littleboy", "younggirl", "youngboy", "playground",
+    "elementaryschool", "nursery", "preadolescent", "quinceanera", "babygirl", "babyboy", "smallchild", "cheerleader",
     "cherub", "orphans", "pupils",
 )  # fmt: skip
 """Words that are found with letters wrong, being unlike others."""
 GLUED = (
-    "girl", "boy", "child", "kid", "baby", "babies", "teen", "tween", "infant", "toddler", "young", "youth", "underage", "juvenil", "adolescen",
-    "daughter", "newborn", "lolita", "lolicon", "shotacon", "minor", "pupil", "preschool", "orphan", "littleone", "grandson", "stepson", "pubescen", "muchach", "chiquill", "bambin",
-    "ragazz", "fanciull", "madchen", "maedchen", "meisje", "flicka", "devochk", "malchik", "dziewczyn", "chlopc", "cocuk", "shoujo",
-    "onnanoko", "otokonoko", "kodomo", "xiaohai", "ladki", "menina", "menino", "garota", "garoto", "crianca", "enfant", "fillette", "garcon",
-    "девоч", "девуш", "мальчи", "ребен", "подрост", "девчо", "дитин", "дивчин", "хлопч", "kleinkind", "schulkind", "gurl", "grrl",
+    "girl", "boy", "child", "kid", "baby", "babies", "teen", "tween", "infant", "toddler", "young", "youth", "underage",
+    "juvenil", "adolescen", "daughter", "newborn", "lolita", "lolicon", "shotacon", "minor", "pupil", "preschool", "orphan",
+    "littleone", "grandson", "stepson", "pubescen", "muchach", "chiquill", "bambin", "ragazz", "fanciull", "madchen",
+    "maedchen", "meisje", "flicka", "devochk", "malchik", "dziewczyn", "chlopc", "cocuk", "shoujo", "onnanoko", "otokonoko",
+    "kodomo", "xiaohai", "ladki", "menina", "menino", "garota", "garoto", "crianca", "enfant", "fillette", "garcon", "девоч",
+    "девуш", "мальчи", "ребен", "подрост", "девчо", "дитин", "дивчин", "хлопч", "kleinkind", "schulkind", "gurl", "grrl",
 )  # fmt: skip
 """Words that are found inside of others too: #younggirl, 2kids."""
 SHORT = ("girl", "girls", "child", "baby", "young")
@@ -43,8 +45,13 @@ AS_WRITTEN = frozenset({"lad", "lads", "son", "sons", "tot", "tots", "boi", "boi
 """Short words of which no letter may be doubled (it may be drawn out: sonnn), that take no ending but a plural."""
 LONG, VERY_LONG = 6, 9
 """Letters from which on a word is found with one, and with two, letters wrong."""
+LONGEST = 40
+"""Letters that a word may have."""
 WINDOW = 4
 """How many pieces a word is put together from."""
+WINDOW_LETTERS = 150
+"""Letters of a long piece that are walked through at once, with as many behind them."""
+_SAME_SIGNS = re.compile(r"([^\w\s])\1{3,}")
 _PART = re.compile(r"(?:[^\W_]|[\u0903-\u0963\u0966-\u0dff])+")
 """A word: letters and digits, and the vowel signs of Indian scripts, which Python takes for none."""
 _MODIFIER = re.compile(
@@ -165,13 +172,13 @@ class Speller:
         """Whether a word of `tree` is written in `form` with signs for letters, or one that is looked for inside of others."""
         if form.isalnum() and not any(map(str.isdigit, form)):
             return False
-        trimmed = form if len(form) <= 400 else form[:400]
-        if trie.Walk(trimmed, tree, False).finds():
-            return self._part_is_free(trimmed)
-        return trie.Walk(self._parts_harmless.sub(".", trimmed), self._glue_tree, True).finds()
+        form = _SAME_SIGNS.sub(r"\1\1\1", form)
+        return any(self._walked_window(form[at : at + 2 * WINDOW_LETTERS], tree) for at in range(0, len(form), WINDOW_LETTERS))
 
-    def _part_is_free(self, form: str) -> bool:
-        return form.strip("\"'.,;:!?()") not in self.harmless.whole
+    def _walked_window(self, form: str, tree: trie.Node) -> bool:
+        if trie.Walk(form, tree, False).finds():
+            return form.strip("\"'.,;:!?()") not in self.harmless.whole
+        return trie.Walk(self._parts_harmless.sub(".", form), self._glue_tree, True).finds()
 
     @cached_property
     def _tree(self) -> trie.Node:
@@ -246,7 +253,7 @@ class Speller:
     # --- a word in disguise -------------------------------------------------------------------------------------------------------
 
     def _is_disguised(self, word: str) -> bool:
-        if _begins(word, self.harmless.stems):
+        if len(word) > 3 * LONGEST or _begins(word, self.harmless.stems):
             return False
         return (
             self._is_drawn_out(word) or _short_runs(word[::-1]) in self._reversible or word in self._coded or self._is_misspelt(word)
@@ -282,7 +289,7 @@ class Speller:
     def _reversible(self) -> frozenset[str]:
         if not self.core:
             return frozenset()
-        words = {*self.core, *DISTINCT, *(word for word in self.english.whole if len(word) > 3)}
+        words = {*self.core, *DISTINCT, *(word for word in self.english.whole | self.english.stems if len(word) > 3)}
         return frozenset(word + end for word in words for end in ("", "s")) - {word[::-1] for word in self.harmless.whole}
 
     @cached_property
@@ -317,11 +324,11 @@ class Speller:
 
     @cached_property
     def _long(self) -> list[str]:
-        return sorted(word for word in self._english_plural if LONG <= len(word))
+        return sorted(word for word in self._english_plural if len(word) >= LONG)
 
     @cached_property
     def _very_long(self) -> list[str]:
-        return sorted(word for word in self._english_plural if VERY_LONG <= len(word))
+        return sorted(word for word in self._english_plural if len(word) >= VERY_LONG)
 
     @cached_property
     def _english_plural(self) -> set[str]:
@@ -347,11 +354,11 @@ def _same(wanted: str, part: str) -> bool:
 
 
 def _begins(word: str, stems: frozenset[str]) -> bool:
-    return any(word[:length] in stems for length in range(2, len(word) + 1))
+    return any(word[:length] in stems for length in range(2, min(len(word), LONGEST) + 1))
 
 
 def _ends(word: str, endings: frozenset[str]) -> bool:
-    return bool(endings) and any(word[at:] in endings for at in range(len(word) - 2))
+    return bool(endings) and any(word[at:] in endings for at in range(max(0, len(word) - LONGEST), len(word) - 2))
 
 
 def _runs(word: str) -> tuple[str, tuple[int, ...]]:

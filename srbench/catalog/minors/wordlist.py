@@ -10,7 +10,9 @@ from importlib.resources import files
 
 from srbench.catalog.minors.normalise import bare, folded
 
-SUFFIXES = ("s", "es", "z", "er", "ers", "hood", "ie", "ies", "ish", "like", "y", "let", "lets", "ling", "lings", "ette", "ettes", "ness", "dom")
+SUFFIXES = (
+    "s", "es", "z", "er", "ers", "hood", "ie", "ies", "ish", "like", "y", "let", "lets", "ling", "lings", "ette", "ettes", "ness", "dom",
+)  # fmt: skip
 """What an English word may end in besides itself."""
 
 
