@@ -3,8 +3,8 @@
     python benchmarks/minors_filter.py BATTERY.json words.txt        # all of these should be found
     python benchmarks/minors_filter.py --benign captions.txt         # none of these should be
 
-A text file has one text a line; a JSON file is {category: [texts]}, or a list of texts. The battery should be written by somebody who
-did not write the filter. `\\n` in a text file stands for a new line.
+A text file has one text a line; a JSON file is {category: [texts]}, or a list of texts. The battery should be written by somebody
+who did not write the filter. `\\n` in a text file stands for a new line.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def main() -> None:
     asked = parser.parse_args()
     screen.names_minor("")  # the lists are read once
     began = time.process_time()
-    counts = [show(name, texts, asked.benign, asked.examples) for path in asked.files for name, texts in read(path).items() if texts]
+    every = [(name, texts) for path in asked.files for name, texts in read(path).items() if texts]
+    counts = [show(name, texts, asked.benign, asked.examples) for name, texts in every]
     seconds = time.process_time() - began
     hits, total = (sum(each) for each in zip(*counts, strict=True))
     print(line("all", hits, total))

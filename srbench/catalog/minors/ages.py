@@ -1,4 +1,4 @@
-"""Ages below eighteen in a text: in digits of any script, in words of many languages, as birthdays, school years, years of birth."""
+"""Ages below eighteen in a text: figures of any script, words of many languages, birthdays, school years, years of birth."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import cache, lru_cache
 
 from srbench.catalog.minors import ages_english, ages_other
 from srbench.catalog.minors.normalise import bare
-from srbench.catalog.minors.numbers import ROMAN, either, english_numbers, has_no_blanks, languages, unit
+from srbench.catalog.minors.numbers import ROMAN, either, english_numbers, languages, unit
+from srbench.catalog.minors.wordlist import has_no_blanks
 
 
 @lru_cache(maxsize=65_536)
@@ -19,7 +20,7 @@ def found_in(reading: str) -> bool:
 
 def _found_in(text: str) -> bool:
     patterns = _patterns()
-    if any(pattern.search(text) and pattern.search(_without_grown_up(text)) for pattern in patterns["anything"]) or _has_glued(text):
+    if _has_glued(text) or any(each.search(text) and each.search(_without_grown_up(text)) for each in patterns["anything"]):
         return True
     asked = [*(patterns["number"] if _has_number().search(text) else ()), *(patterns["unit"] if _has_unit().search(text) else ())]
     grown = _without_grown_up(text) if asked else text
@@ -45,8 +46,9 @@ def _patterns() -> dict[str, list[re.Pattern[str]]]:
 
 @cache
 def _has_number() -> re.Pattern[str]:
-    spoken = f"{english_numbers()}|eighteen|{'|'.join(ages_english.ORDINALS)}|dieciocho|dix|acht|dezoito|diciotto|osiem|восем|вісім|belas|هجده"
-    return re.compile(bare(rf"\d|{spoken}|{ROMAN}|grade|born|birth|[一-鿿ぁ-ゟ가-힣\u0e00-\u0e7f]"))
+    eighteen = "eighteen|dieciocho|dix|acht|dezoito|diciotto|osiem|восем|вісім|belas|هجده"
+    spoken = f"{english_numbers()}|{'|'.join(ages_english.ORDINALS)}|{eighteen}"
+    return re.compile(bare(rf"\d|{spoken}|{ROMAN}|grade|born|birth|[\u4e00-\u9fff\u3041-\u309f\uac00-\ud7a3\u0e00-\u0e7f]"))
 
 
 @cache
@@ -83,13 +85,17 @@ def _without_grown_up(text: str) -> str:
 # --- what is no age ---------------------------------------------------------------------------------------------------------
 
 _STRICTLY_CAMERA = r"\b(?:lens|apertures?|iso|bokeh|exposure|shutter|dslr|nikon|canon|leica|depth of field)\b|\d\s?mm\b"
+_PLANES = r"\b(?:jets?|fighters?|aircraft|air\s?planes?|planes?|air\s?shows?|airbase|runway|tomcat|falcon|eagle)\b"
+_LENGTHS = (
+    r"\b(?:tall|long|high|wide|deep|length|height|width|depth|pole|tower|boat|yacht|wall|sprint|diameter|distance|cable|rope)\b"
+)
 _MEASURES = tuple((re.compile(figure), re.compile(context)) for figure, context in (
     (r"f/?\d+", _STRICTLY_CAMERA),
     (r"f/(?:8|11|16)", rf"{_STRICTLY_CAMERA}|\b(?:photo\w*|shot|camera|sharp|macro|focus)\b"),
-    (r"f[ -]?(?:5|14|15|16)", r"\b(?:jets?|fighters?|aircraft|air\s?planes?|planes?|air\s?shows?|airbase|runway|tomcat|falcon|eagle)\b"),
+    (r"f[ -]?(?:5|14|15|16)", _PLANES),
     (r"m[ -]?(?:5|6|8)", r"\b(?:bmw|motorway|highway)\b"),
     (r"m[ -]?\d+", r"\b(?:bolts?|screws?|nuts?|thread\w*|wrench|galaxy|nebula|messier|star cluster|rifles?|tanks?)\b"),
-    (r"\d+\s?-?m", r"\b(?:tall|long|high|wide|deep|length|height|width|depth|pole|tower|boat|yacht|wall|sprint|diameter|distance|cable|rope)\b"),
+    (r"\d+\s?-?m", _LENGTHS),
 ))  # fmt: skip
 """A letter with a number, and words beside which it is an aperture, a craft, a part or a length: no sex with an age."""
 
@@ -111,7 +117,7 @@ _SPELLED = re.compile(r"(?<!\S)(?:\S[ ]){2,}\S(?!\S)")
 
 
 def _forms(reading: str) -> dict[str, None]:
-    """The text in plain letters; where it has such, with signs in words as letters, letters in numbers as digits, letters joined."""
+    """The text in plain letters; where it has such, with signs in words as letters, letters in numbers as digits, or joined."""
     plain = bare(reading).replace("’", "'")
     found = {plain: None}
     if not reading.isascii() or _LEET_TOKEN.search(plain) or _LEET_AGE.search(plain):

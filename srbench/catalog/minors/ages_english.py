@@ -9,14 +9,14 @@ from srbench.catalog.minors.numbers import DIGITS, MEASURE, ROMAN, english_numbe
 BORN_SINCE = 2007
 """Who was born in this year or later is taken for a minor, in whatever year that is read: no clock changes what is dropped."""
 ORDINALS = (
-    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth", "thirteenth",
-    "fourteenth", "fifteenth", "sixteenth", "seventeenth",
+    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth",
+    "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth",
 )  # fmt: skip
 _GAP = r"[\s\-_.]*"
 _NO_MEASURE = rf"(?![\d%°:]|[.,]\d|\s*{MEASURE}(?![^\W\d_]))"
 _ENDS = (
-    r"(?=\s*(?:$|[.,;:!?)\]}\"'…|]|[-–—]\s|(?:and|or|in|on|at|with|who|wearing|wears|standing|stands|sitting|sits|holding|holds|now|yet"
-    r"|but|as|for|by|next|this|today|soon|years?|yrs?|yo|old|smiling|looking|posing|portrait|dressed|playing|running|walking)\b))"
+    r"(?=\s*(?:$|[.,;:!?)\]}\"'…|]|[-–—]\s|(?:and|or|in|on|at|with|who|wearing|wears|standing|stands|sitting|sits|holding|holds|now"
+    r"|yet|but|as|for|by|next|this|today|soon|years?|yrs?|yo|old|smiling|looking|posing|portrait|dressed|playing|running|walking)\b))"
 )
 """What may follow a bare number that is an age: nothing that is counted."""
 _TO_18 = r"(?:1[0-8]|[1-9])(?![\d.]|,\d)"
@@ -75,7 +75,8 @@ def _months() -> Iterator[str]:
 def _aged() -> Iterator[str]:
     """aged 9, age: twelve, ages 9 to 12, 9 of age."""
     about = (
-        r"(?:(?:of|is|was|about|around|approx\.?|approximately|only|just|barely|roughly|between|at|from|group|range|in years|not over"
+        r"(?:(?:of|is|was|about|around|approx\.?|approximately|only|just|barely|roughly|between|at|from|group|range|in years"
+        r"|not over"
         r"|circa|ca\.?|to)[\s:=]*)*"
     )
     years = rf"(?:{DIGITS}(?!%|[^\W\d_]{{3}})|(?:{english_numbers()})(?![^\W\d_])|{ROMAN})"
@@ -110,7 +111,7 @@ def _said_of_somebody() -> Iterator[str]:
     """she is 12; turned nine; 16 this year; 13 going on 30; at fifteen."""
     who = r"(?:she|he|they|i|who|it|whom|you|girl|boy|daughter|son)"
     verb = r"(?:'?s|'?re|'?m|\s+is|\s+was|\s+are|\s+am|\s+were|\s+looks?|\s+looked|\s+looking|\s+seems|\s+appears)"
-    about = r"(?:(?:only|just|about|around|barely|almost|now|still|maybe|like|nearly|to\s+be|a\s+mere|like\s+a|not\s+yet|turning)\s+)*"
+    about = r"(?:(?:only|just|about|around|barely|almost|now|still|maybe|like(?:\s+a)?|nearly|to\s+be|a|mere|turning)\s+)*"
     yield rf"\b{who}{verb}\s+{about}{_up_to_18()}{_NO_MEASURE}{_ENDS}"
     yield rf"\bturn(?:s|ed|ing)[\s-]+(?:only\s+|just\s+)?{number()}{_NO_MEASURE}"
     when = r"(?:year|month|week|birthday|spring|summer|autumn|fall|winter|january|may|june|july)"

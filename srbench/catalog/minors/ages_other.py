@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from srbench.catalog.minors.normalise import bare
-from srbench.catalog.minors.numbers import DIGITS, MEASURE, ROMAN, either, has_no_blanks, languages, unit, units_written
+from srbench.catalog.minors.numbers import DIGITS, MEASURE, ROMAN, either, languages, unit, units_written
+from srbench.catalog.minors.wordlist import has_no_blanks
 
 _SHORT_UNITS = {
-    "cs": "let|rok|roku", "pl": "lat|rok", "fr": "ans", "ro": "ani|an", "it": "anni|anno", "ja-latin": "sai", "zh-latin": "sui", "sv": "ar",
-    "da": "ar", "hu": "ev", "id": "thn",
+    "cs": "let|rok|roku", "pl": "lat|rok", "fr": "ans", "ro": "ani|an", "it": "anni|anno", "ja-latin": "sai", "zh-latin": "sui",
+    "sv": "ar", "da": "ar", "hu": "ev", "id": "thn",
 }  # fmt: skip
 """Units that are words in other languages, and so count behind a number word of their own language alone."""
 _GLUED_ENDS = {
@@ -22,17 +23,19 @@ _GLUED_WHOLE = (
     "quattordicenn", "quindicenn", "sedicenn", "diciassettenn", "ottenn", "settenn",
 )  # fmt: skip
 _UNDER = (
-    "menor de|menores de|menos de|moins de|unter|onder de|onder|jonger dan|junger als|younger|mladsi|mladsze|mlodsz\\w* niz|ponizej|младше"
-    "|моложе|до|молодше|under|sub|menos que|minore di|sotto i|sotto|meno di|au dessous de|en dessous de|below|di bawah|dibawah|duoi|chua"
+    "menor de|menores de|menos de|moins de|unter|onder de|onder|jonger dan|junger als|younger|mladsi|mladsze|mlodsz\\w* niz"
+    "|ponizej|младше|моложе|до|молодше|under|sub|menos que|minore di|sotto i|sotto|meno di|au dessous de"
+    "|en dessous de|below|di bawah|dibawah|duoi|chua"
     "|alatti?|alle|κατω των|κατω απο|תחת|מתחת ל|تحت|دون|اقل من|أقل من|زیر|کمتر از|未满|未滿|不满|不到|年下|से कम|से नीचे"
 )
 _EIGHTEEN = (
     "18|dieciocho|dix[\\s-]huit|achtzehn|achttien|dezoito|diciotto|osiemnast\\w*|восемнадцати|вісімнадцяти|delapan belas|هجده"
 )
 _AGED = (
-    "edad|de edad|agee?s?(?: de)?|alter|im alter von|leeftijd|idade|eta|di eta|возраст\\w*|в возрасте|вік\\w*|у віці|w wieku|wiek|yas|yasi"
-    "|عمر\\w*|بعمر|سن|उम्र|आयु|umur|usia|berusia|berumur|tuoi|alder|alder pa|i alderen|年齢|年龄|年齡|나이|ηλικια\\w*|בגיל|גיל|בת|בן"
-    "|ve veku|veku|eves|varsta|de varsta|ialla|ian|ika|edat"
+    "edad|de edad|agee?s?(?: de)?|alter|im alter von|leeftijd|idade|eta|di eta|возраст\\w*|в возрасте|вік\\w*|у віці"
+    "|w wieku|wiek|yas"
+    "|yasi|عمر\\w*|بعمر|سن|उम्र|आयु|umur|usia|berusia|berumur|tuoi|alder|alder pa|i alderen|年齢|年龄|年齡|나이|ηλικια\\w*|בגיל"
+    "|גיל|בת|בן|ve veku|veku|eves|varsta|de varsta|ialla|ian|ika|edat"
 )
 _LETTERS_AHEAD = r"(?![^\W\d_])"
 
@@ -48,7 +51,8 @@ def in_figures() -> Iterator[str]:
     yield rf"{figure}\s*(?:\(|-)?\s*(?:jahrig|летн|річн|letni|jarig|aring|arig)\w*"
     yield rf"{figure}\s?ar(?:ing\w*|ig\w*|s)?\s+gam\w*"
     yield rf"(?<![^\W_])(?:лет|годиков|годика|років)\s+(?:так\s+)?{DIGITS}"
-    yield rf"(?<![^\W_])(?:{_AGED})(?:\s*[:=]\s*|\s+)(?:(?:es|is|ist|de|von|di|van|от|de los)\s+)?{DIGITS}(?!\s*{MEASURE}{_LETTERS_AHEAD}|[^\W\d_])"
+    joint = r"(?:\s*[:=]\s*|\s+)(?:(?:es|is|ist|de|von|di|van|от|de los)\s+)?"
+    yield rf"(?<![^\W_])(?:{_AGED}){joint}{DIGITS}(?!\s*{MEASURE}{_LETTERS_AHEAD}|[^\W\d_])"
     yield from _under_18()
 
 

@@ -1,7 +1,7 @@
 """A text as a reader takes it in: escapes decoded, invisible characters gone, letters that only look different made one.
 
-The work is done in two steps. `readings` is about a whole text and gives one or more plain texts; `skeleton` is about one piece of it
-and gives the letters that it looks like. Both are idempotent. Neither raises for any string.
+The work is done in two steps. `readings` is about a whole text and gives one or more plain texts; `skeleton` is about one piece
+of it and gives the letters that it looks like. Both are idempotent. Neither raises for any string.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import base64
 import binascii
 import html
 import re
+import string
 import unicodedata
 from collections.abc import Callable
 from functools import cache, lru_cache
@@ -32,10 +33,14 @@ _BINARY = re.compile(r"(?<!\d)(?:0[01]{7}[\s,]?){3,100}(?!\d)")
 _DECIMAL = re.compile(r"(?<!\d)(?:(?:3[2-9]|[4-9]\d|1[01]\d|12[0-6])[\s,;]+){2,100}(?:3[2-9]|[4-9]\d|1[01]\d|12[0-6])(?!\d)")
 _MORSE = re.compile(r"(?<!\S)(?:[.\-·•−–_]{1,4}[ /]+){2,100}[.\-·•−–_]{1,4}(?!\S)")
 _MORSE_LETTERS = dict(zip(
-    [".-", "-...", "-.-.", "-..", ".", "..-.", "--.", "....", "..", ".---", "-.-", ".-..", "--", "-.", "---", ".--.", "--.-", ".-.", "...", "-", "..-", "...-", ".--", "-..-", "-.--", "--.."],
-    "abcdefghijklmnopqrstuvwxyz", strict=True,
+    (
+        ".-", "-...", "-.-.", "-..", ".", "..-.", "--.", "....", "..", ".---", "-.-", ".-..", "--", "-.", "---", ".--.", "--.-",
+        ".-.",
+        "...", "-", "..-", "...-", ".--", "-..-", "-.--", "--..",
+    ), string.ascii_lowercase, strict=True,
 ))  # fmt: skip
-_SIGNS = str.maketrans("❗❕⭕⚪⚫🔴🔵⚽🏀❌✖➕💲⛔🌕🌑", "!!ooooooooxx+$ooo"[:16])
+_SIGNS = str.maketrans("❗❕⭕⚪⚫🔴🔵⚽🏀❌✖➕💲⛔🌕🌑", "!!ooooooo" + "xx+$ooo")
+"""Emoji that are put for a letter."""
 _FAMILY = {"👪": " child family ", "🎒": " school satchel ", "🏫": " school building "}
 """Emoji whose names do not say what they show."""
 
@@ -45,7 +50,7 @@ _FAMILY = {"👪": " child family ", "🎒": " school satchel ", "🏫": " schoo
 
 @lru_cache(maxsize=4096)
 def readings(text: str) -> tuple[str, ...]:
-    """`text` in small letters and plain characters; several where it can be read in several ways (with its markup and without)."""
+    """`text` in small letters and plain characters; several where it can be read in several ways, with its markup and without."""
     texts = _decoded(text)
     found = dict.fromkeys(plain for each in texts for plain in _plain_forms(each))
     return tuple(found)
@@ -157,7 +162,7 @@ def _written_forms(text: str) -> list[str]:
 
 
 def _with_capitals_seen(text: str) -> str:
-    """`text` with capital letters of other scripts as the Latin ones that they look like, which their small letters may not (Ν, ν)."""
+    """`text` with capitals of other scripts as the Latin ones that they look like, which their small letters may not: Ν, ν."""
     capitals = _capitals()
     return "".join(capitals.get(each, each) for each in unicodedata.normalize("NFKC", text))
 
@@ -167,9 +172,9 @@ def _capitals() -> dict[str, str]:
     from confusable_homoglyphs.confusables import confusables_data
 
     return {
-        other["c"]: latin.lower() for latin in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" for other in confusables_data.get(latin, ())
+        other["c"]: latin.lower() for latin in string.ascii_letters for other in confusables_data.get(latin, ())
         if len(other["c"]) == 1 and other["c"].isupper() and not other["c"].isascii()
-    } | {"Н": "h", "В": "b", "Р": "p", "С": "c", "Т": "t", "У": "y", "Х": "x", "Е": "e", "К": "k", "М": "m", "О": "o", "А": "a"}  # fmt: skip
+    } | dict(zip("НВРСТУХЕКМОА", "hbpctyxekmoa", strict=True))  # fmt: skip
 
 
 def _without_invisible(text: str) -> str:
@@ -221,7 +226,8 @@ def folded(text: str) -> str:
     """Compatibility forms made one (NFKC), small letters, all blanks alike, nothing invisible."""
     if text.isascii():
         return "".join(each for each in text.lower() if each >= " " or each.isspace())
-    text = unicodedata.normalize("NFKC", _without_invisible(unicodedata.normalize("NFKC", _FRACTION.sub(".5", text.replace("\u0345", "")))).casefold())
+    composed = unicodedata.normalize("NFKC", _FRACTION.sub(".5", text.replace("\u0345", "")))  # a mark that casefolds to a letter
+    text = unicodedata.normalize("NFKC", _without_invisible(composed).casefold())
     return "".join(" " if each.isspace() else each for each in text if not _invisible(each) and each != "\u200d")
 
 
@@ -229,10 +235,13 @@ def folded(text: str) -> str:
 
 _LATIN = re.compile(
     r"(?:MODIFIER LETTER|LATIN) (?:(?:SMALL|CAPITAL)(?: LETTER)?|LETTER)(?: SMALL CAPITAL| CAPITAL| SMALL)?"
-    r"(?: DOTLESS| SCRIPT| LONG| OPEN| BLACKLETTER| TURNED| REVERSED| SIDEWAYS| INSULAR| BARRED| TAILLESS)*(?: LETTER)? ([A-Z]|AE|OE)"
-    r"(?: WITH .*|-.*)?$"
+    r"(?: DOTLESS| SCRIPT| LONG| OPEN| BLACKLETTER| TURNED| REVERSED| SIDEWAYS| INSULAR| BARRED| TAILLESS)*(?: LETTER)?"
+    r" ([A-Z]|AE|OE)(?: WITH .*|-.*)?$"
 )
-_NAMES = {"esh": "l", "open e": "e", "schwa": "e", "eth": "d", "alpha": "a", "iota": "i", "upsilon": "u", "gamma": "y", "eng": "n", "kra": "k"}
+_NAMES = {
+    "esh": "l", "open e": "e", "schwa": "e", "eth": "d", "alpha": "a", "iota": "i", "upsilon": "u", "gamma": "y", "eng": "n",
+    "kra": "k",
+}  # fmt: skip
 FLIPPED = str.maketrans("ɐqɔpǝɟƃɓɥᴉıɾʞʃןɯuodbɹsʇnʌʍxʎzəᴚ", "abcdefgghiijkllmnopqrstuvwxyzer")
 """Letters that stand on their heads."""
 _TURNED = frozenset("ɐɔǝɟƃɓɥᴉɾʞʃןɯɹʇʌʍʎ")
@@ -291,11 +300,12 @@ def confusable_letters() -> dict[str, str]:
 
 
 _SEEN = {
-    "а": "a", "в": "b", "е": "e", "к": "k", "м": "m", "н": "h", "о": "o", "р": "p", "с": "c", "т": "t", "у": "y", "х": "x",
-    "і": "i", "ї": "i", "ј": "j", "ѕ": "s", "ԁ": "d", "һ": "h", "ё": "e", "ԛ": "q", "ԝ": "w", "ь": "b", "г": "r",
-    "α": "a", "β": "b", "γ": "y", "ε": "e", "η": "n", "ι": "i", "κ": "k", "ν": "v", "ο": "o", "ρ": "p", "τ": "t", "υ": "u",
-    "χ": "x", "ω": "w", "σ": "o", "ς": "c", "δ": "d", "ζ": "z", "λ": "l", "μ": "u", "ғ": "f", "ո": "n", "օ": "o", "ս": "u", "հ": "h",
-    "ց": "g", "կ": "k", "ბ": "b", "ო": "o", "ք": "p", "ր": "r", "լ": "l", "ɩ": "i",
+    "а": "a", "в": "b", "е": "e", "к": "k", "м": "m", "н": "h", "о": "o", "р": "p", "с": "c", "т": "t",
+    "у": "y", "х": "x", "і": "i", "ї": "i", "ј": "j", "ѕ": "s", "ԁ": "d", "һ": "h", "ё": "e", "ԛ": "q",
+    "ԝ": "w", "ь": "b", "г": "r", "α": "a", "β": "b", "γ": "y", "ε": "e", "η": "n", "ι": "i", "κ": "k",
+    "ν": "v", "ο": "o", "ρ": "p", "τ": "t", "υ": "u", "χ": "x", "ω": "w", "σ": "o", "ς": "c", "δ": "d",
+    "ζ": "z", "λ": "l", "μ": "u", "ғ": "f", "ӏ": "l", "ո": "n", "օ": "o", "ս": "u", "հ": "h", "ց": "g", "կ": "k",
+    "ბ": "b", "ო": "o", "ք": "p", "ր": "r", "լ": "l", "ɩ": "i",
 }  # fmt: skip
 """What the Unicode list lacks or says otherwise of small letters."""
 _FONTS = (
@@ -315,7 +325,7 @@ _FONTS = (
 )
 """Alphabets that are put together from signs of other scripts for their looks, a to z."""
 _FAUX = str.maketrans({
-    sign: letter for font in _FONTS for sign, letter in zip(font, "abcdefghijklmnopqrstuvwxyz", strict=True) if not sign.isascii()
+    sign: letter for font in _FONTS for sign, letter in zip(font, string.ascii_lowercase, strict=True) if not sign.isascii()
 } | dict(zip(
     "яийшщчпбдэжцлзфгьнуσψφθπξλδηρμωγβτςטלסןוყგირა卂乃匚ᗪ乇千卄丨フҝㄥ爪几ㄖ卩尺丂ㄒㄩ山乂ㄚ乙₳฿₵₣₲₭₥₦₱₴₮₩ӿ",
     "rnnwwynbdexuneorbhyoyooneadnpmwybtsuloliygnmaabcdefhijklmnoprstuwxyzabcfgkmnpstwx", strict=True,

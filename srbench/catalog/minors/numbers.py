@@ -1,4 +1,4 @@
-"""Numbers from one to seventeen, and what makes ages of them, as parts of regular expressions in plain letters (`normalise.bare`)."""
+"""Numbers from one to seventeen, and what makes ages of them, as parts of regular expressions in plain letters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 
 from srbench.catalog.minors.normalise import bare, folded
-from srbench.catalog.minors.wordlist import entries
+from srbench.catalog.minors.wordlist import entries, has_no_blanks
 
 DIGITS = r"(?<![\d.,])(?:0?[1-9]|1[0-7])(?:[.,]\d(?!\d))?(?!\d)"
 ROMAN = r"(?<![^\W_])(?:x[vi]{1,3}|xiv|xvii|xi{1,3}|vi{1,3}|i[xv]|i{2,3}|[xv])(?![^\W_])"
@@ -60,8 +60,3 @@ def unit() -> str:
 @cache
 def units_written() -> list[str]:
     return [bare(entry) for entry in entries("_units")]
-
-
-def has_no_blanks(word: str) -> bool:
-    """Whether `word` is of a script that puts no blanks between words."""
-    return any("\u0e00" <= each <= "\u0e7f" or "\u3040" <= each <= "\u9fff" or "\uac00" <= each <= "\ud7a3" for each in word)

@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 
 from srbench.catalog.minors import trie, wordlist
 from srbench.catalog.minors.normalise import bare, faux, skeleton, upright
-from srbench.catalog.minors.wordlist import SUFFIXES, WordList
+from srbench.catalog.minors.wordlist import SUFFIXES, WordList, has_no_blanks
 
 CORE = (
     "girl", "boy", "child", "children", "kid", "baby", "babies", "teen", "teenager", "infant", "toddler", "young", "youth",
@@ -41,7 +41,9 @@ GLUED = (
 """Words that are found inside of others too: #younggirl, 2kids."""
 SHORT = ("girl", "girls", "child", "baby", "young")
 """Short words that are found with one letter wrong."""
-AS_WRITTEN = frozenset({"lad", "lads", "son", "sons", "tot", "tots", "boi", "bois", "bub", "bubs", "ado", "ados", "god son", "ung", "sin", "bebe", "bebes"})
+AS_WRITTEN = frozenset({
+    "ado", "ados", "bebe", "bebes", "boi", "bois", "bub", "bubs", "lad", "lads", "son", "sons", "tot", "tots",
+})  # fmt: skip
 """Short words of which no letter may be doubled (it may be drawn out: sonnn), that take no ending but a plural."""
 LONG, VERY_LONG = 6, 9
 """Letters from which on a word is found with one, and with two, letters wrong."""
@@ -51,11 +53,13 @@ WINDOW = 4
 """How many pieces a word is put together from."""
 WINDOW_LETTERS = 150
 """Letters of a long piece that are walked through at once, with as many behind them."""
+_EDGES = ".,;:!?\"'()[]-_/*<>"
 _SAME_SIGNS = re.compile(r"([^\w\s])\1{3,}")
 _PART = re.compile(r"(?:[^\W_]|[\u0903-\u0963\u0966-\u0dff])+")
 """A word: letters and digits, and the vowel signs of Indian scripts, which Python takes for none."""
 _MODIFIER = re.compile(
-    r"^(?:little|lil|young|small|cute|pretty|sweet|tiny|my|the|our|your|his|her|happy|school|teen|beautiful|blonde?|innocent|wee|old|real|one|two|three|hot)(?=...)"
+    r"^(?:little|lil|young|small|cute|pretty|sweet|tiny|my|the|our|your|his|her|happy|school|teen|beautiful|blonde?|innocent|wee|old"
+    r"|real|one|two|three)(?=...)"
 )
 """What is written as one with the word behind it: #cuteson."""
 _PREFIXES = re.compile(r"^(?:[وف]?(?:[بک]?ال|لل|[بلکس])|[وف]|[והבכלמש]{1,2})(?=..)")
@@ -79,7 +83,7 @@ class Speller:
         self.holds = lru_cache(maxsize=200_000)(self._holds)
         self.is_word = lru_cache(maxsize=200_000)(self._is_word)
 
-    # --- a text ---------------------------------------------------------------------------------------------------------------
+    # --- a text -------------------------------------------------------------------------------------------------------------
 
     def found_in(self, text: str) -> bool:
         """Whether a word stands in `text`, a reading of `normalise.readings`."""
@@ -88,10 +92,10 @@ class Speller:
 
     def _across(self, text: str, chunks: list[str]) -> bool:
         plain, seen = bare(text), skeleton(text)
-        return (
-            any(self._has_phrase(_PART.findall(form)) for form in dict.fromkeys((plain, seen)))
-            or self._pulled_apart(chunks, seen.split()) or self._unspaced(text)
-        )  # fmt: skip
+        parts = [_PART.findall(form) for form in dict.fromkeys((plain, seen))]
+        if any(map(self._has_phrase, parts)) or (self.core and _is_foreign(parts[0])):
+            return True
+        return self._pulled_apart(chunks, seen.split()) or self._unspaced(text)
 
     def _has_phrase(self, parts: list[str]) -> bool:
         return any(
@@ -122,7 +126,7 @@ class Speller:
         """Words whose letters stand apart (g i r l), or that are cut in pieces (tod dler). seen: the chunks as skeletons."""
         if any(map(self.holds, _spelled_out(chunks))):
             return True
-        pieces = [chunk.strip(".,;:!?\"'()[]-_/*<>") for chunk in seen]
+        pieces = [chunk.strip(_EDGES) for chunk in seen]
         return any(self._joins_at(at, pieces) for at, piece in enumerate(pieces) if piece in self._starts)
 
     def _joins_at(self, at: int, pieces: list[str]) -> bool:
@@ -145,7 +149,7 @@ class Speller:
     def _starts(self) -> frozenset[str]:
         return frozenset(word[:length] for word in self._joinable for length in range(1, len(word)))
 
-    # --- a piece without blanks -----------------------------------------------------------------------------------------------
+    # --- a piece without blanks ---------------------------------------------------------------------------------------------
 
     def _holds(self, chunk: str) -> bool:
         """Whether a word stands in `chunk`, which has no blanks."""
@@ -160,9 +164,11 @@ class Speller:
         parts = _PART.findall(form)
         if any(map(self.is_word, parts)):
             return True
-        if parts and parts[0] == form and form.isalpha():
+        if len(parts) == 1 and (parts[0] == form.strip(_EDGES) and (form.isalpha() or parts[0] in self.harmless.whole)):
             return False
-        return (len(parts) > 1 and self._glued_together(parts)) or self._walked(form, self._tree) or self._walked(form[::-1], self._core_tree)
+        if len(parts) > 1 and self._glued_together(parts):
+            return True
+        return self._walked(form, self._tree) or self._walked(form[::-1], self._core_tree)
 
     def _glued_together(self, parts: list[str]) -> bool:
         """What stands between marks, read as one word: gi-rl; not where each part is a word (in-fancy)."""
@@ -194,15 +200,15 @@ class Speller:
     def _glue_tree(self) -> trie.Node:
         return trie.trie(word for word in self.glued if len(word) > 3 and word != "grrl")
 
-    # --- a word -----------------------------------------------------------------------------------------------------------------
+    # --- a word -------------------------------------------------------------------------------------------------------------
 
     def _is_word(self, part: str) -> bool:
         """Whether `part`, letters and digits, is or holds a word."""
         word = part.strip("0123456789")
+        if part in self._forms or (len(word) > 1 and self.is_exact(word)):
+            return True
         if len(word) < 2:
             return False
-        if self.is_exact(word):
-            return True
         if word in self.harmless.whole:
             return False
         return self._is_disguised(word) or self._holds_glued(word)
@@ -213,14 +219,20 @@ class Speller:
             return True
         if word in self.harmless.whole or _begins(word, self.harmless.stems):
             return False
-        return _begins(word, self._stems) or _ends(word, self.words.endings) or self._after_prefix(word)
+        if _begins(word, self._stems) or _ends(word, self.words.endings) or self._after_prefix(word):
+            return True
+        return any(part in word for part in self._parts_spaced)
+
+    @cached_property
+    def _parts_spaced(self) -> tuple[str, ...]:
+        """Parts of words in scripts that do put blanks between words."""
+        return tuple(part for part in self.words.anywhere if not has_no_blanks(part))
 
     def _after_prefix(self, word: str) -> bool:
         if word.isascii() or not (match := _PREFIXES.match(word)):
             return False
-        return any(
-            rest in self._forms or _begins(rest, self._stems) for rest in (word[at:] for at in range(1, match.end() + 1)) if len(rest) > 1
-        )  # fmt: skip
+        rests = [word[at:] for at in range(1, match.end() + 1) if at + 1 < len(word)]
+        return any(rest in self._forms or _begins(rest, self._stems) for rest in rests)
 
     @cached_property
     def _stems(self) -> frozenset[str]:
@@ -231,7 +243,8 @@ class Speller:
         """The English words in their forms, two that belong together as one, too."""
         whole = {*self.english.whole, *self.english.stems, *self.core, *(DISTINCT if self.core else ())}
         whole |= {"".join(phrase).rstrip("*") for phrase in self.english.phrases if sum(map(len, phrase)) > 5}
-        return frozenset(whole | {word + end for word in whole if len(word) > 2 for end in (("s", "z") if word in AS_WRITTEN else self.endings)})
+        ended = {word + end for word in whole if len(word) > 2 for end in (("s", "z") if word in AS_WRITTEN else self.endings)}
+        return frozenset(whole | ended)
 
     @cached_property
     def _forms(self) -> frozenset[str]:
@@ -250,15 +263,14 @@ class Speller:
         parts = sorted({*self.harmless.anywhere, *self.harmless.stems}, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, parts)) or r"(?!)")
 
-    # --- a word in disguise -------------------------------------------------------------------------------------------------------
+    # --- a word in disguise -------------------------------------------------------------------------------------------------
 
     def _is_disguised(self, word: str) -> bool:
         if len(word) > 3 * LONGEST or _begins(word, self.harmless.stems):
             return False
-        return (
-            self._is_drawn_out(word) or _short_runs(word[::-1]) in self._reversible or word in self._coded or self._is_misspelt(word)
-            or self._is_substituted(word) or self._is_tall(word)
-        )  # fmt: skip
+        if word in self._coded or _short_runs(word[::-1]) in self._reversible:
+            return True
+        return self._is_drawn_out(word) or self._is_misspelt(word) or self._is_substituted(word) or self._is_tall(word)
 
     def _is_tall(self, word: str) -> bool:
         """Whether `word` is one with l for i, or i for l."""
@@ -280,9 +292,7 @@ class Speller:
         for word in self._forms:
             letters, runs = _runs(word)
             if len(letters) > 2 and (word in self._english or len(word) > 4):
-                strict = word in AS_WRITTEN
-                options = [tuple(run + 2 * (at == here) for here, run in enumerate(runs)) for at in range(len(runs))] if strict else [runs]
-                found.setdefault(letters, []).extend(options)
+                found.setdefault(letters, []).extend(_drawn(runs) if word in AS_WRITTEN else [runs])
         return found
 
     @cached_property
@@ -295,10 +305,12 @@ class Speller:
     @cached_property
     def _coded(self) -> frozenset[str]:
         """The core words without their vowels, in rot13, and in pig Latin."""
+        if not self.core:
+            return frozenset()
         plural = [*self.core, *(word + "s" for word in self.core)]
         bare_bones = {word[0] + re.sub("[aeiou]", "", word[1:]) for word in plural if word.rstrip("s") not in NO_BONES}
         bones = {form for form in bare_bones if len(form) > 2}
-        latin = {re.sub(r"^([^aeiou][^aeiouy]*|)(.*)$", r"\2\1ay", word) for word in self._english if len(word) > 2} if self.core else set()
+        latin = {re.sub(r"^([^aeiou][^aeiouy]*|)(.*)$", r"\2\1ay", word) for word in self._english if len(word) > 2}
         rotated = {codecs.encode(word, "rot13") for word in self._english if len(word) > 3 or word in plural}
         return frozenset(bones | rotated | latin)
 
@@ -349,6 +361,31 @@ UNSIGNED = frozenset({"boi", "bois", "babs", "bub", "bubs", "ado", "ados", "syn"
 """Short words that are not looked for in signs and numbers: b01, T0T."""
 
 
+_KINDS = frozenset({
+    "some", "any", "this", "that", "these", "what", "which", "every", "each", "same", "one", "first", "other", "another",
+    "all", "different", "many", "two", "three", "most", "best", "own", "of",
+})  # fmt: skip
+"""Before the English "kind", which is German and Dutch for a child too."""
+_NORDIC = frozenset({
+    "ett", "et", "två", "tva", "små", "sma", "litet", "lille", "och", "og", "på", "pa", "som", "av", "till", "til",
+    "är", "ar", "leker", "leger", "mitt", "mina", "ditt", "sitt", "alla", "alle",
+})  # fmt: skip
+"""Beside "barn", which is Swedish, Danish and Norwegian for a child."""
+
+
+def _is_foreign(parts: list[str]) -> bool:
+    """Whether an English word that is a child in another language stands among `parts` as that one."""
+    kinds = (at for at, part in enumerate(parts) if part == "kind")
+    if any(not _is_sort(parts[:at], parts[at + 1 :]) for at in kinds):
+        return True
+    return "barn" in parts and not _NORDIC.isdisjoint(parts)
+
+
+def _is_sort(before: list[str], behind: list[str]) -> bool:
+    """Whether "kind" between these is the English word: some kind, a kind of, one of a kind."""
+    return behind[:1] == ["of"] or before[-2:] == ["of", "a"] or not _KINDS.isdisjoint(before[-1:])
+
+
 def _same(wanted: str, part: str) -> bool:
     return part.startswith(wanted[:-1]) if wanted.endswith("*") else part == wanted
 
@@ -363,8 +400,13 @@ def _ends(word: str, endings: frozenset[str]) -> bool:
 
 def _runs(word: str) -> tuple[str, tuple[int, ...]]:
     """The letters of a word without repeats, and how often each stands there."""
-    found = [match for match in re.finditer(r"(.)\1*", word)]
+    found = list(re.finditer(r"(.)\1*", word))
     return "".join(match[1] for match in found), tuple(len(match[0]) for match in found)
+
+
+def _drawn(runs: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """`runs` with each of them in turn two longer: how a word is drawn out of which no letter may be doubled."""
+    return [tuple(run + 2 * (at == here) for here, run in enumerate(runs)) for at in range(len(runs))]
 
 
 def _short_runs(word: str) -> str:
@@ -373,8 +415,8 @@ def _short_runs(word: str) -> str:
 
 
 _SOUNDS = (
-    ("ph", "f"), ("sch", "sk"), ("ck", "k"), ("q", "g"), ("x", "ks"), ("z", "s"), ("y", "i"), ("ee", "i"), ("ea", "i"), ("ie", "i"), ("oo", "u"), ("ou", "u"),
-    ("ew", "u"), ("w", "v"),
+    ("ph", "f"), ("sch", "sk"), ("ck", "k"), ("q", "g"), ("x", "ks"), ("z", "s"), ("y", "i"), ("ee", "i"), ("ea", "i"),
+    ("ie", "i"), ("oo", "u"), ("ou", "u"), ("ew", "u"), ("w", "v"),
 )  # fmt: skip
 
 

@@ -11,12 +11,14 @@ Node = dict[str, Any]
 """Letter -> node; "" -> the letters of the word that ends here; "*" -> the word may go on in any way."""
 
 SINGLE = {
-    "0": "oо", "1": "ilи", "2": "zr", "3": "eзэ", "4": "aч", "5": "s", "6": "gbб", "7": "tl", "8": "b", "9": "gq", "@": "a", "$": "s",
-    "!": "il", "|": "il", "(": "c", "<": "ck", "{": "c", "[": "c", "+": "t", "€": "e", "£": "l", "¢": "c", "©": "c", "®": "r", "¥": "y",
-    "µ": "u", "μ": "u", "§": "s", "×": "x", "°": "o", "¡": "i", "&": "egb", "^": "a", "#": "h", "%": "x", "¤": "o", "∂": "d", "ƒ": "f",
-    "†": "t", "‡": "t", "∩": "n", "∪": "u", "π": "n", "∑": "e", "√": "v", "∆": "a", "∅": "o", "/": "il", "¿": "i", "*": "", "]": "i",
-    ":": "i", ";": "i", "∈": "e", "⊂": "c", "⊃": "d", "∀": "a", "∃": "e", "○": "o", "●": "o", "◯": "o", "◎": "o", "★": "a", "✝": "t",
-    "¶": "p", "?": "", "¬": "l", "º": "o", "ª": "a", "²": "z", "³": "e", "¹": "il", "ß": "b",
+    "0": "oо", "1": "ilи", "2": "zr", "3": "eзэ", "4": "aч", "5": "s", "6": "gbб", "7": "tl", "8": "b",
+    "9": "gq", "@": "a", "$": "s", "!": "il", "|": "il", "(": "c", "<": "ck", "{": "c", "[": "c", "+": "t",
+    "€": "e", "£": "l", "¢": "c", "©": "c", "®": "r", "¥": "y", "µ": "u", "μ": "u", "§": "s", "×": "x",
+    "°": "o", "¡": "i", "&": "egb", "^": "a", "#": "h", "%": "x", "¤": "o", "∂": "d", "ƒ": "f", "†": "t",
+    "‡": "t", "∩": "n", "∪": "u", "π": "n", "∑": "e", "√": "v", "∆": "a", "∅": "o", "/": "il", "¿": "i",
+    "*": "", "]": "i", ":": "i", ";": "i", "∈": "e", "⊂": "c", "⊃": "d", "∀": "a", "∃": "e", "○": "o",
+    "●": "o", "◯": "o", "◎": "o", "★": "a", "✝": "t", "¶": "p", "?": "", "¬": "l", "º": "o", "ª": "a",
+    "²": "z", "³": "e", "¹": "il", "ß": "b",
 }  # fmt: skip
 """Sign -> the letters that it is written for."""
 MULTIPLE = {
@@ -115,7 +117,8 @@ class Walk:
             return True
         if used[3] > 5 or not _is_mask(sign):
             return False
-        return any(len(letter) == 1 and letter != "*" and self._from(at + 1, child, "", _more(used, 3)) for letter, child in node.items())
+        letters = (letter for letter in node if letter not in ("", "*"))
+        return any(self._from(at + 1, node[letter], "", _more(used, 3)) for letter in letters)
 
     def _readings(self, at: int) -> Iterable[tuple[str, int, int]]:
         """(letters, length, kind) of what begins at `at`; kind 0: a letter, 1: a digit, 2: a sign."""
@@ -137,7 +140,7 @@ def _more(used: tuple[int, int, int, int], kind: int) -> tuple[int, int, int, in
 
 
 def _enough(word: str, used: tuple[int, int, int, int], within: bool) -> bool:
-    """Whether enough of `word` is written out: no number alone, of masked letters fewer than half, and within others two letters."""
+    """Whether enough of `word` is written out: no number alone, half of its letters, and two of them inside of other words."""
     letters, digits, signs, masks = used
     if within and letters < 2:
         return False

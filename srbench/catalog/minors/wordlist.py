@@ -11,7 +11,8 @@ from importlib.resources import files
 from srbench.catalog.minors.normalise import bare, folded
 
 SUFFIXES = (
-    "s", "es", "z", "er", "ers", "hood", "ie", "ies", "ish", "like", "y", "let", "lets", "ling", "lings", "ette", "ettes", "ness", "dom",
+    "s", "es", "z", "er", "ers", "hood", "ie", "ies", "ish", "like", "y", "let", "lets", "ling", "lings",
+    "ette", "ettes", "ness", "dom",
 )  # fmt: skip
 """What an English word may end in besides itself."""
 
@@ -65,6 +66,11 @@ def _kind(entry: str) -> str:
     return {(True, True): "anywhere", (True, False): "endings", (False, True): "stems", (False, False): "whole"}[
         entry.startswith("*"), entry.endswith("*")
     ]
+
+
+def has_no_blanks(word: str) -> bool:
+    """Whether `word` is of a script that puts no blanks between words."""
+    return any("\u0e00" <= each <= "\u0e7f" or "\u3040" <= each <= "\u9fff" or "\uac00" <= each <= "\ud7a3" for each in word)
 
 
 @cache
