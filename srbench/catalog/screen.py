@@ -47,9 +47,8 @@ def names_minor(text: str) -> bool:
 
 
 def names_minor_any(texts: Iterable[str]) -> bool:
-    """Whether one of `texts` names a minor, or all of them read in a row do."""
-    every = [text for text in texts if text]
-    return any(map(names_minor, every))
+    """Whether one of `texts` names a minor."""
+    return any(map(names_minor, texts))
 
 
 def admissible_texts(texts: Iterable[str]) -> tuple[str, ...]:
