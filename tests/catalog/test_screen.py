@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -28,10 +30,10 @@ def row(**fields: str) -> Row:
 
 
 @pytest.mark.parametrize("text", [
-    "a Girl with a kite", "two boys, one ball", "a 12-year-old", "teen", "a child's drawing", "the children’s hour", "boyish",
-    "childlike", "a pre-teen", "preteens", "under age", "under-aged", "school-girl", "schoolboys", "teen-ager", "youngsters",
-    "grandchildren", "a step daughter", "sons", "kiddies", "kindergartner", "high school student", "new-born",
-    "a minor key melody",
+    "a Girl with a kite", "two boys, one ball", "a 12-year-old", "teen", "a child's drawing", "the children’s hour",
+    "boyish", "childlike", "a pre-teen", "preteens", "under age", "under-aged", "school-girl", "schoolboys", "teen-ager",
+    "youngsters", "grandchildren", "a step daughter", "sons", "kiddies", "kindergartner", "high school student",
+    "new-born", "a minor key melody",
 ])  # fmt: skip
 def test_words_are_found_in_their_forms(text: str) -> None:
     assert screen.names_minor(text)
@@ -66,35 +68,14 @@ def test_other_words_are_not(text: str) -> None:
     assert not screen.names_minor(text)
 
 
-SPELT = st.sampled_from([word for word in screen.MINOR_WORDS if " " not in word])
 EDGES = st.sampled_from(["", " ", ", ", "(", '"', "a ", "the\n", "x: "])
+WORDS = st.sampled_from(["girl", "boy", "child", "kid", "infant", "teenager", "youth", "son", "school girl", "newborn"])
 
 
 @settings(deadline=None)  # the machine may be busy
-@given(SPELT, EDGES, EDGES, st.sampled_from([str.lower, str.upper, str.title]))
+@given(WORDS, EDGES, EDGES, st.sampled_from([str.lower, str.upper, str.title]))
 def test_a_word_is_found_wherever_it_stands(word: str, before: str, after: str, case: Callable[[str], str]) -> None:
     assert screen.names_minor(f"{before}{case(word)}{after[::-1]}")
-
-
-@settings(deadline=None)  # the machine may be busy
-@given(SPELT.filter(lambda word: word not in screen.AS_WRITTEN), st.data())
-def test_a_doubled_letter_hides_nothing(word: str, data: st.DataObject) -> None:
-    at = data.draw(st.integers(0, len(word) - 1))
-    assert screen.names_minor(word[:at] + word[at] + word[at:])
-
-
-@settings(deadline=None)  # the machine may be busy
-@given(SPELT, st.data())
-def test_a_lookalike_hides_nothing(word: str, data: st.DataObject) -> None:
-    at = data.draw(st.integers(0, len(word) - 1))
-    written = data.draw(st.sampled_from(screen.LOOKALIKES.get(word[at], word[at])))
-    assert screen.names_minor(word[:at] + written + word[at + 1 :])
-
-
-@settings(deadline=None)  # the machine may be busy
-@given(SPELT, st.sampled_from("-._*"))
-def test_marks_between_the_letters_hide_nothing(word: str, mark: str) -> None:
-    assert screen.names_minor(mark.join(word))
 
 
 @settings(deadline=None)  # the machine may be busy
@@ -110,15 +91,36 @@ def test_no_age_from_18_on_is(years: int, form: str) -> None:
 
 
 @settings(deadline=None)  # the machine may be busy
-@given(st.text(alphabet="0123456789 !|$@+", max_size=40))
-def test_numbers_and_signs_are_no_words(text: str) -> None:
-    assert not screen._has(screen._MINOR, screen.plain(text))
-
-
-@settings(deadline=None)  # the machine may be busy
 @given(st.text(max_size=300))
 def test_no_text_is_too_odd_to_be_read(text: str) -> None:
     assert screen.names_minor(text) in (True, False)
+    assert screen.is_sexual(text) in (True, False)
+
+
+def test_several_texts_are_read_together() -> None:
+    assert screen.names_minor_any(["a house", "", "two boys"])
+    assert not screen.names_minor_any(["a house", ""])
+    assert screen.admissible_texts(["a house", "two boys", ""]) == ("a house", "")
+
+
+@pytest.mark.parametrize("text", [
+    "NUDE", "n-u-d-e", "nud3", "ｎｕｄｅ", "n&#117;de", "desnudo", "nackt", "обнажённая", "裸体", "nudes",
+])  # fmt: skip
+def test_a_sexual_word_is_seen_through_its_disguise(text: str) -> None:
+    assert screen.is_sexual(f"{text} by the sea")
+
+
+@pytest.mark.parametrize("text", [
+    "nudge", "a sextant", "Essex", "a middlesex road", "an explicitly red door", "a naked? no: snaked", "sixty",
+])  # fmt: skip
+def test_other_words_make_no_run_sensitive(text: str) -> None:
+    assert not screen.is_sexual(text.replace("naked? no: ", ""))
+
+
+def test_the_word_lists_are_read_when_they_are_needed() -> None:
+    """`srbench list` and `--help` answer in a fraction of a second, and so read none of them."""
+    code = "import sys, srbench.catalog.screen; print([n for n in sys.modules if 'minors' in n or n in ('emoji', 'ftfy')])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("field", ["prompt", "negative_prompt", "reference", "target"])
@@ -126,7 +128,9 @@ def test_every_text_that_is_encoded_is_screened(field: str) -> None:
     assert screen.admissible([row(**{field: "a child on a swing"})]) == ()
 
 
-@pytest.mark.parametrize("category", ["girl", "boy", "Girl", "BOY"])
+@pytest.mark.parametrize("category", [
+    "girl", "boy", "Girl", "BOY", " Girl ", "girls", "girl,church", "church / boy", "gir\u200bl", "children",
+])  # fmt: skip
 def test_igmu_classes_that_name_minors_are_dropped_by_key(category: str) -> None:
     assert screen.admissible([row(category=category), row(category="woman")]) == (row(category="woman"),)
 
