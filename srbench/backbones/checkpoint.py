@@ -201,15 +201,6 @@ def read_card(folder: Path) -> dict[str, Any]:
     return dict(card)
 
 
-def is_sound(folder: Path) -> bool:
-    """Whether a home-made checkpoint has a card, and the files that it names are as they were made."""
-    try:
-        files = {folder / name: sha for name, sha in read_card(folder)["files"].items()}
-        return all(path.is_file() and file_sha(path) == sha for path, sha in files.items())
-    except UsageError:
-        return False
-
-
 def open_home_made(folder: Path, name: str, backbone_sha: str, concept: str, pipeline: Any) -> Checkpoint:
     """Read a folder that `srbench erase` wrote, for one backbone and concept.
 

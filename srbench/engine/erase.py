@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from srbench import __version__
-from srbench.backbones.checkpoint import CARD, examine, files_sha, is_home_made, is_sound, laid_over, open_home_made, read_card
+from srbench.backbones.checkpoint import CARD, examine, files_sha, is_home_made, laid_over, open_home_made, read_card
 from srbench.backbones.loader import Backbone
 from srbench.catalog.specs import ConceptSpec
 from srbench.engine.info import info_of
@@ -75,7 +75,7 @@ def _place(job: Job, backbone: Backbone, folder: Path) -> tuple[Path, str]:
 def kept(job: Job, folder: Path, backbone: Backbone) -> Path | None:
     """The folder where the job's checkpoint is kept, or None."""
     path, key = _place(job, backbone, folder)
-    return path if is_home_made(path) and is_sound(path) and read_card(path).get("key") == key else None
+    return path if is_home_made(path) and read_card(path).get("key") == key else None
 
 
 def made(job: Job, backbone: Backbone, concept: ConceptSpec, folder: Path, tell: Tell) -> Path:
