@@ -350,6 +350,8 @@ def _searched(
             if first < len(rows):
                 raise ForeignError(f"{request.name}: it found something for {first} of {len(rows)} targets", "")
         except SrbenchError as error:
+            if isinstance(error, UsageError) and not isinstance(error, ForeignError):
+                raise  # it does not go with this method, concept or setting, whatever the target
             reason = error.message.removeprefix(f"{request.name}: ")
             end = min((first // size + 1) * size, len(rows))
             in_a_row = in_a_row + end - first if reason == why else end - first

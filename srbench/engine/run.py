@@ -230,7 +230,7 @@ def _generated(
     """Batches of images. Raises `UsageError` where the denoiser cannot be compiled: that shows in its first call."""
     size = sampling.batch_size(missing)
     if size < sampling.request.batch_size:
-        tell(f"batch size {size}: more than that is not needed, or does not fit into memory")
+        tell(f"batch size {size}: {'what the free memory holds' if size < LARGEST_BATCH else 'more are not missing'}")
     marks = sampling.marks(missing, tell)
     try:
         yield from generate(sampling.backbone, missing, size, sampling.run, fail, tell, sampling.first, marks)

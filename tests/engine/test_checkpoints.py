@@ -168,8 +168,10 @@ def test_a_folder_is_named_by_what_it_holds_and_belongs_to_one_concept(world: An
 
 
 def test_a_checkpoint_that_changes_nothing_is_an_error(world: Any) -> None:
-    with pytest.raises(UsageError, match="equals the backbone"):
-        world.run(methods=("none", "shift"), settings=("shift.size=0",))
+    done = world.run(methods=("none", "shift"), settings=("shift.size=0",))
+    assert done.exit_code == SOME_FAILED
+    assert done.cells[0].metrics["fsr"].value is not None
+    assert "equals the backbone" in done.cells[1].metrics["fsr"].reason
 
 
 def test_a_weight_method_that_breaks_down_costs_its_own_cells(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:

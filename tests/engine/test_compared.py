@@ -80,7 +80,7 @@ def test_a_broken_comparison_costs_its_own_number_only(world: Any) -> None:
     done = world.run(scorers=("gap",))
     assert done.exit_code == SOME_FAILED
     found = done.cells[1].metrics
-    assert (found["gap"].value, found["gap"].reason) == (None, "gap failed on the image: CellError: broken")
+    assert (found["gap"].value, found["gap"].reason) == (None, "gap failed on the image: broken")
     assert found["fsr"].value is not None
 
 
