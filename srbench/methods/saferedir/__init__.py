@@ -324,7 +324,8 @@ def _check_bulk(state: dict[str, Tensor], sizes: Sizes, path: Path) -> None:
         described = sum(value.numel() for value in SafeRedir(sizes).state_dict().values())
     held = sum(value.numel() for value in state.values())
     if described > 2 * held:
-        raise UsageError(f"{path} holds {held:,} numbers, and its card's sizes need {described:,}", "Train the redirector again.")
+        what = f"the weights in {path} do not fit SafeRedir: {held:,} numbers, where its sizes need {described:,}"
+        raise UsageError(what, f"Its {CARD} must give its sizes.")
 
 
 def _check_fit(sizes: Sizes, pipeline: Any) -> None:
