@@ -52,7 +52,8 @@ def from_attack(cell: ResultCell) -> bool:
 
 def matrices(cells: Iterable[ResultCell]) -> list[Matrix]:
     """Per backbone by content, concept, judge, dtype and seed one matrix of suites and one of prompts by what they were made
-    against. Cells on other rows have a column of their own, cells of another making a line.
+    against. Cells on other rows have a column of their own, but where each method has its own prompts; those of another making
+    have a line.
     """
     places: dict[Identity, dict[bool, list[tuple[str, ResultCell]]]] = {}
     for cell in cells:
@@ -78,8 +79,9 @@ def _matrix(made: bool, found: Sequence[tuple[str, ResultCell]]) -> Matrix:
     if made and _each_its_own(found):
         what, found = "prompts made against the method itself", [(attack_of(column), cell) for column, cell in found]
     elif made:
-        what, found = "prompts made against one method, on others", _told_apart(found)
-    found = _rows_apart(found)
+        what, found = "prompts made against one method, on others", _rows_apart(_told_apart(found))
+    else:
+        found = _rows_apart(found)
     columns = dict.fromkeys(column for column, _ in found)
     rows: dict[str, dict[str, Metric]] = {}
     for column, cell in sorted(found, key=lambda each: _order(each[1])):

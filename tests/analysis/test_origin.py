@@ -158,6 +158,13 @@ def test_matrices_keep_models_seeds_and_rows_apart() -> None:
     }  # fmt: skip
 
 
+def test_prompts_made_against_each_method_share_a_column() -> None:
+    (matrix,) = matrices(
+        cell(name, suite=f"file-{name}", rows_sha=name, made_against=f"p4d against {name}") for name in ("saferedir", "safree")
+    )
+    assert matrix.columns == ("p4d",)
+
+
 def test_a_sweep_has_a_line_for_each_making() -> None:
     def swept_on(sha: str, *values: float) -> list[ResultCell]:
         return [cell(variant=f"alpha_scale={value}", value=10 * value, artifact_sha=sha) for value in values]
