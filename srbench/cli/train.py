@@ -117,6 +117,8 @@ def _redirector(asked: Asked, backbone: Backbone, concepts: list[ConceptSpec], f
         info, under = _info(asked, backbone, concepts[0], tell)
         with under:
             card = room.train(info, concepts, chosen, folder, tell)
+    for line in card.get("read", ()):
+        say(line)
     if card["excluded"]:
         say(f"{card['excluded']} sentences were excluded")
     if used := card.get("used"):

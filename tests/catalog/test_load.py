@@ -123,8 +123,7 @@ def test_every_shipped_spec_loads_and_names_what_exists() -> None:
 
 @pytest.mark.parametrize("text", [
     b"name: 2020-13-45\n", b"? [a, b]\n: c\n", b"[" * 20000, b"name: \xff\n", b"name: a\x00b\n", b"\xef\xbb\xbf- a\n",
-    b"a: &a [*a]\n",
-    b"name: " + b"9" * 5000 + b"\n", b"",
+    b"a: &a [*a]\n", b"name: " + b"9" * 5000 + b"\n", b"",
 ])  # fmt: skip
 def test_hostile_yaml_is_one_line(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "x.yaml"

@@ -668,8 +668,6 @@ def train(
     check_folder(out, REDIRECTOR)
     began, pipeline = time.perf_counter(), backbone.pipeline
     pairs, excluded = _prepared(backbone, concepts, settings, allowed)
-    for line in pairs.told:
-        progress("reading", 1, 1, line)
     count, held_count, seed = settings.trajectories, settings.held_trajectories, settings.seed
     identity = _identity(backbone, concepts, pairs, excluded, settings)
     device = next(denoiser(pipeline).parameters()).device
@@ -684,6 +682,7 @@ def train(
     _round_to_half(module)
     card = identity | _report(module.eval(), data, held, tau)
     card |= {"steps_done": steps, "curve": curve, "seconds": round(time.perf_counter() - began + partial.seconds, 1)}
+    card |= {"read": list(pairs.told)} if pairs.told else {}  # which columns of the files were read as what
     card = _save(module, card, out)
     partial.drop()
     return card
