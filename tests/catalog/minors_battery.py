@@ -15,7 +15,7 @@ or disguise, never by looking up the text. A text that has been looked at is no 
   of them tricky on purpose (an empty school hall, a kid-leather glove). These are made captions, not captions that people wrote.
 - `adults`: 300 captions of adults, counted for information: no bound is set.
 
-Every sentence is an everyday one. `python -m tests.catalog.minors_battery report` prints the table.
+Every sentence is an everyday one. `python tests/catalog/minors_battery.py report` prints the table.
 """
 
 import base64
@@ -92,5 +92,5 @@ def report() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:] != ["report"]:
-        sys.exit("usage: python -m tests.catalog.minors_battery report")
+        sys.exit("usage: python tests/catalog/minors_battery.py report")
     report()
