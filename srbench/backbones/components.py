@@ -81,8 +81,8 @@ def _made(component: Component, dtype: torch.dtype | None) -> Any:
         _check_types(cls, component)
         if not issubclass(cls, torch.nn.Module):
             return cls.from_pretrained(component.folder, local_files_only=True)
+        _check_twins(cls, component)  # which reads the names: a file that is none of weights is said first
         _check_bulk(cls, component)
-        _check_twins(cls, component)
         variant = {"variant": component.variant} if component.variant else {}
         kind = {"dtype": dtype} if dtype is not None else {"dtype": "auto"} if component.library == "transformers" else {}
         made, report = cls.from_pretrained(
