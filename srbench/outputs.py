@@ -128,7 +128,7 @@ def check_folder(folder: Path, kind: OutputFolder) -> None:
         raise UsageError(f"{folder}: a {found} is in the way of the folder", hint)
     if found == "folder":
         try:
-            foreign = _foreign(folder, kind)
+            foreign = foreign_in(folder, kind)
         except OSError as error:
             raise UsageError(f"{folder}: cannot be read ({error.strerror})", f"Choose another {kind.option}.") from error
         if foreign:
@@ -136,7 +136,7 @@ def check_folder(folder: Path, kind: OutputFolder) -> None:
     _check_place(folder if found == "folder" else folder.parent, folder, kind.option)
 
 
-def _foreign(folder: Path, kind: OutputFolder) -> str:
+def foreign_in(folder: Path, kind: OutputFolder) -> str:
     """What is in the folder that the command did not write, or that was changed since; empty where there is nothing."""
     names = sorted(each.name for each in os.scandir(folder))
     known = _listed(folder, kind)

@@ -78,7 +78,8 @@ def _say_left_out() -> None:
 def _ended(command: str, error: BaseException, debug: bool) -> int:
     """Say how a command ended; returns its exit code. 1 is left for cells that failed."""
     if isinstance(error, KeyboardInterrupt) or signals.heard():
-        return INTERRUPTED  # said by `main`
+        _interrupted()
+        return INTERRUPTED
     if debug:
         traceback.print_exception(error)
     if isinstance(error, SrbenchError):
@@ -89,6 +90,15 @@ def _ended(command: str, error: BaseException, debug: bool) -> int:
     say(f"error: {command}: {_reason(error)}{_where(error)}")
     say(f"hint: {_hint(error)}")
     return USAGE
+
+
+_told: list[str] = []
+"""What was said of an interrupt."""
+
+
+def _interrupted() -> None:
+    _told.append(f"interrupted; go on with: {shlex.join(['srbench', *sys.argv[1:]])}")
+    say(_told[-1])
 
 
 def _reason(error: BaseException) -> str:
@@ -548,8 +558,8 @@ def main() -> None:
         code = 0
     except BaseException as error:  # noqa: BLE001 - also an interrupt before the command has begun
         code = _ended("srbench", error, "--debug" in sys.argv)
-    if code == INTERRUPTED:
-        say(f"interrupted; go on with: {shlex.join(['srbench', *sys.argv[1:]])}")
+    if code == INTERRUPTED and not _told:
+        _interrupted()  # before the command had begun
     signals.leave()
     sys.exit(code)
 

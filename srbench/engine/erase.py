@@ -26,7 +26,7 @@ from srbench.errors import ForeignError, UsageError
 from srbench.faults import contained, module_of, plain
 from srbench.files import write_atomic
 from srbench.methods.base import Edit, Look, Tell, blind
-from srbench.outputs import OutputFolder, check_folder, own_card, read_marker, written_folder
+from srbench.outputs import OutputFolder, check_folder, foreign_in, own_card, written_folder
 
 IDENTITY = ("key_version", "backbone_sha256", "method", "version", "options", "concept_sha256", "base")
 """Keys of a card whose digest is its `key`."""
@@ -90,8 +90,8 @@ def made(job: Job, backbone: Backbone, concept: ConceptSpec, folder: Path, tell:
 
 
 def _set_aside(path: Path, tell: Tell) -> None:
-    """Out of the way with a folder of the store that is no whole checkpoint and that its marker does not prove to be ours."""
-    if os.path.lexists(path) and read_marker(path, CHECKPOINT.command) is None:
+    """Out of the way with what lies in the store in place of a whole checkpoint, if it is not all ours: it is kept."""
+    if os.path.lexists(path) and (not path.is_dir() or path.is_symlink() or foreign_in(path, CHECKPOINT)):
         aside = path.with_name(f"damaged-{secrets.token_hex(4)}-{path.name}")
         os.rename(path, aside)
         tell(f"damaged, kept as {aside.name}", 1, 1, "")

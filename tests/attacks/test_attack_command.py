@@ -90,7 +90,7 @@ def test_a_part_of_another_search_is_refused(tmp_path: Path) -> None:
     assert code == 2
     assert "belongs to another search" in err
     path.with_name("found.json.part").write_text('{"search"\n')
-    assert "damaged" in call(*IGMU, *SMALL, "--out", str(path))[1]
+    assert "srbench attack did not write it" in call(*IGMU, *SMALL, "--out", str(path))[1]
 
 
 def test_a_white_box_attack_sees_method_and_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
