@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from srbench.backbones import tokenizers, weights
-from srbench.backbones.folder import ENCODERS, FETCH, TOKENIZERS, Component, anatomy, weight_files
+from srbench.backbones.folder import ENCODERS, FETCH, TOKENIZERS, Component, anatomy, read_index, weight_files
+from srbench.backbones.lengths import Reader, reader_of
 from srbench.backbones.names import OLD_ATTENTION
 from srbench.backbones.places import WEIGHTS
 from srbench.backbones.weights import one_line
@@ -52,6 +53,16 @@ def check(folder: Path, family: str) -> None:
             made = _made(component, None)
             kept[name] = made if name in TOKENIZERS else _EncoderFacts(made) if name in ENCODERS else None
         check_tokenizers(folder, kept)
+
+
+def reader(folder: Path, family: str) -> Reader:
+    """The tokenizers of a pipeline's folder, without any weights. Raises as `opened` does."""
+    import diffusers
+
+    parts = anatomy(folder, family, weights=False)
+    with quiet():
+        made = {name: _made(component, None) for name, component in parts.items() if name in TOKENIZERS}
+    return reader_of(getattr(diffusers, str(read_index(folder)["_class_name"])), made)
 
 
 class _EncoderFacts:

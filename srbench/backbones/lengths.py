@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 CLIP_TOKENS = 77
@@ -12,25 +13,38 @@ NAMES = ("tokenizer", "tokenizer_2", "tokenizer_3", "tokenizer_4")
 BATCH = 1024
 
 
-def limits(pipeline: Any) -> dict[str, tuple[Any, int]]:
-    """Each tokenizer of a pipeline with the tokens that its encoder is given at most."""
-    given = inspect.signature(pipeline.__call__).parameters.get("max_sequence_length")
+@dataclass(frozen=True)
+class Reader:
+    """What a backbone reads texts with: no weights are needed to say how far."""
+
+    tokenizers: Mapping[str, Any]
+    """By the component's name."""
+    most: int | None = None
+    """Tokens of the longer ones (T5's) that the pipeline uses by default; None where it decides nothing."""
+
+
+def reader_of(cls: type, parts: Mapping[str, Any]) -> Reader:
+    """The reader of a pipeline class with these components; those that are no tokenizers are passed over."""
+    given = inspect.signature(cls.__call__).parameters.get("max_sequence_length")
+    tokenizers = {name: parts[name] for name in NAMES if parts.get(name) is not None}
+    return Reader(tokenizers, None if given is None else int(given.default))
+
+
+def limits(reader: Reader) -> dict[str, tuple[Any, int]]:
+    """Each tokenizer with the tokens that its encoder is given at most."""
     found = {}
-    for name in NAMES:
-        tokenizer = getattr(pipeline, name, None)
-        if tokenizer is None:
-            continue
+    for name, tokenizer in reader.tokenizers.items():
         own = int(tokenizer.model_max_length)
         # A CLIP beside a T5 keeps its own length, which is the shorter one.
-        found[name] = tokenizer, own if own <= CLIP_TOKENS or given is None else min(own, int(given.default))
+        found[name] = tokenizer, own if own <= CLIP_TOKENS or reader.most is None else min(own, reader.most)
     return found
 
 
-def cut(pipeline: Any, texts: Iterable[str]) -> dict[str, tuple[int, frozenset[str]]]:
+def cut(reader: Reader, texts: Iterable[str]) -> dict[str, tuple[int, frozenset[str]]]:
     """Tokenizer -> (its limit in tokens, the texts that are longer); only tokenizers that have such."""
     every = sorted({text for text in texts if text})
     found = {}
-    for name, (tokenizer, limit) in limits(pipeline).items():
+    for name, (tokenizer, limit) in limits(reader).items():
         # A token is a byte or more, begin and end apart: shorter texts need no count.
         long = [text for text in every if len(text.encode()) + 2 > limit]
         beyond = frozenset(text for text, ids in zip(long, _ids(tokenizer, long, limit), strict=True) if len(ids) > limit)
@@ -39,11 +53,11 @@ def cut(pipeline: Any, texts: Iterable[str]) -> dict[str, tuple[int, frozenset[s
     return found
 
 
-def unread(pipeline: Any, texts: Iterable[str]) -> frozenset[str]:
+def unread(reader: Reader, texts: Iterable[str]) -> frozenset[str]:
     """Texts that hold something, of which some tokenizer knows nothing: it reads them as no text."""
     every = sorted({text for text in texts if text.strip()})
     found: set[str] = set()
-    for tokenizer, limit in limits(pipeline).values():
+    for tokenizer, limit in limits(reader).values():
         nothing = {*tokenizer.all_special_ids}
         found |= {text for text, ids in zip(every, _ids(tokenizer, every, limit), strict=True) if not {*ids} - nothing}
     return frozenset(found)

@@ -12,6 +12,7 @@ from typing import Any
 
 from srbench.backbones import folder as folders
 from srbench.backbones import single
+from srbench.backbones.lengths import Reader, reader_of
 from srbench.catalog import resolve
 from srbench.catalog.specs import BackboneSpec
 from srbench.engine.keys import canonical, folder_sha
@@ -124,6 +125,16 @@ class Backbone:
         """For people: which components have their weights under a variant's name alone; empty where none has."""
         found = {} if self.file is not None else folders.variants(self.folder)
         return ", ".join(f"{name}: {variant} files" for name, variant in found.items())
+
+    @cached_property
+    def reader(self) -> Reader:
+        """What texts are read with; weights are not opened for it."""
+        if "pipeline" in self.__dict__:
+            return reader_of(type(self.pipeline), self.pipeline.components)
+        from srbench.backbones import components
+
+        with fetchable(hub_id_of(self.spec), self.spec.revision, self.spec.name):
+            return components.reader(self.folder, folders.family_of(self.folder))
 
     def release(self) -> None:
         """Give the pipeline's memory back; it is loaded again where it is asked for."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 
+from srbench.cli import console
 from srbench.cli.compare import show, width_of
 from srbench.cli.console import say
 from srbench.cli.progress import telling
@@ -24,8 +23,7 @@ def verify(folder: Path, scores: int, seed: int, as_json: bool) -> int:
     with telling("verifying") as tell:
         found = check(folder, scores, seed, lambda done, of: tell("pictures", done, of, ""))
     if as_json:
-        json.dump(found.to_dict(), sys.stdout, indent=2, allow_nan=False)
-        print()
+        console.write_json(found.to_dict())
     else:
         _print(found)
     return SOME_FAILED if found.faults else OK
@@ -43,12 +41,12 @@ def _print(found: Report) -> None:
     show(table, *width_of(plain=False))
     for line in found.lines:
         for text in line.faults[:MANY]:
-            print(f"fault: {text}")
+            console.line(f"fault: {text}")
         if len(line.faults) > MANY:
-            print(f"fault: {len(line.faults) - MANY} more of {line.what}; --json names them")
+            console.line(f"fault: {len(line.faults) - MANY} more of {line.what}; --json names them")
     for note in found.notes:
         say(note)
-    print("everything that was checked is as it was written" if not found.faults else f"{len(found.faults)} faults")
+    console.line("everything that was checked is as it was written" if not found.faults else f"{len(found.faults)} faults")
 
 
 def _unsaid(line: Line) -> str:

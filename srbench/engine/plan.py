@@ -276,20 +276,20 @@ class Ready:
     def lengths(self, rows: tuple[Row, ...]) -> tuple[str, ...]:
         """Flags of texts that the encoders do not read to their end, or not at all; once for all methods."""
         if rows not in self._lengths:
-            self._lengths[rows] = _length_flags(self.backbone.pipeline, rows)
+            self._lengths[rows] = _length_flags(self.backbone.reader, rows)
         return self._lengths[rows]
 
 
-def _length_flags(pipeline: Any, rows: Sequence[Row]) -> tuple[str, ...]:
+def _length_flags(reader: lengths.Reader, rows: Sequence[Row]) -> tuple[str, ...]:
     """Which texts of rows are cut, by the length of the backbone's own text encoders, and which have no token that they know."""
     told = []
     for name, kind in TEXT_FIELDS.items():
         texts = {row.id: getattr(row, name) or "" for row in rows}
-        longer = lengths.cut(pipeline, texts.values())
+        longer = lengths.cut(reader, texts.values())
         for tokenizer, (limit, beyond) in longer.items():
-            where = f" of {tokenizer}" if len(lengths.limits(pipeline)) > 1 else ""
+            where = f" of {tokenizer}" if len(lengths.limits(reader)) > 1 else ""
             told.append(f"{kind} longer than {limit} tokens{where}, cut there by the encoder: {_ids(texts, beyond)}")
-        nothing = lengths.unread(pipeline, texts.values())
+        nothing = lengths.unread(reader, texts.values())
         told += [f"{kind} in which a tokenizer knows no word: {_ids(texts, nothing)}"] if nothing else []
     return tuple(told)
 

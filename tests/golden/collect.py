@@ -73,10 +73,11 @@ def nothing_made() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for name, plugin in plugins.plugins("methods").items():
             if plugin.meta.get("prepare") == "make":
-                cls = plugins.load("methods", name)
                 made = staticmethod(lambda backbone, concept, options: Artifact(None, "a" * 64))
-                stack.enter_context(mock.patch.object(cls, "prepare", made))
-                stack.enter_context(mock.patch.dict(cls.meta, {"prepare": "load"}))
+                stack.enter_context(mock.patch.object(plugins.load("methods", name), "prepare", made))
+        stack.enter_context(mock.patch.object(Backbone, "pipeline", None))
+        for name in ("laid_over", "kept_as_it_was"):
+            stack.enter_context(mock.patch.object(prepare, name, return_value=contextlib.nullcontext()))
         yield
 
 

@@ -97,7 +97,7 @@ def _another_default(monkeypatch: pytest.MonkeyPatch) -> None:
     options_of = prepare.options_of
 
     def mistaken(preset: str, settings: Any, *rest: Any) -> Any:
-        more = ["esd.iterations=11"] if preset.startswith("esd") else []
+        more = ["esd.iterations=11"] if preset.startswith("esd") and not settings else []
         return options_of(preset, [*more, *settings], *rest)
 
     monkeypatch.setattr(prepare, "options_of", mistaken)
