@@ -1,6 +1,6 @@
 # srbench: `make` lists what can be made. PYTHON chooses the interpreter that .venv is made with, JOBS the processes that test.
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-slow lint pocket pocket-results paper-tables bench clean
+.PHONY: help setup quickstart test test-slow fuzz campaign lint pocket pocket-results paper-tables bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -37,6 +37,13 @@ test: $(STAMP) ## the tests (offline, a few minutes); ARGS goes to pytest
 
 test-slow: $(STAMP) ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+FUZZ_SECONDS ?= 600
+fuzz: $(STAMP) ## damaged files of every kind that is read, for FUZZ_SECONDS (600)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/fuzz --fuzz-seconds $(FUZZ_SECONDS) $(ARGS)
+
+campaign: $(STAMP) ## kills, full and read-only disks, several processes, hostile files (an hour); figures: docs/reliability.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -s tests/campaign $(ARGS)
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
