@@ -43,7 +43,7 @@ def names_minor(text: str) -> bool:
     from srbench.catalog.minors import ages, normalise, spelling
 
     words = spelling.minors()
-    return any(words.found_in(_in_context(reading)) or ages.found_in(reading) for reading in normalise.readings(text))
+    return any(words.found_in(seen) or ages.found_in(seen) for seen in map(_in_context, normalise.readings(text)))
 
 
 def _in_context(reading: str) -> str:

@@ -173,6 +173,7 @@ def test_digits_masks_and_glue_are_seen_through(text: str) -> None:
     "a bird among others of its kind", "vegetables of each color and kind", "a kind man", "a very kind smile", "a cheese grader",
     "tater tots", "a road grader", "baby carrots", "a baby elephant", "two young black bears", "young ferns", "minor changes",
     "a pair of motor scooters", "a gaming machine", "an eightteen wheeler", "three men in a workshop", "a computer turned on",
+    "a 14 year old whisky", "a 6-month-old kitten", "a 10-year-old car",
 ])  # fmt: skip
 def test_what_stands_beside_a_word_makes_it_harmless(text: str) -> None:
     assert not screen.names_minor(text)
@@ -182,6 +183,7 @@ def test_what_stands_beside_a_word_makes_it_harmless(text: str) -> None:
     "baby girl", "a young lamb girl", "a baby", "a young one", "a baby bear costume", "a young bird and her friends",
     "a woman and her baby bear", "a baby bear-boy", "a young bear named Ann", "a third grader", "tots", "the Kind", "my kind",
     "a baby, a carrot", "young", "a young bird wearing a skirt",
+    "a Kind, man and sea", "ein Kind man", "a 10-year-old car lover", "a 10-year-old", "a 12 year old rider, a 9 year old horse",
 ])  # fmt: skip
 def test_an_animal_opens_no_hole(text: str) -> None:
     assert screen.names_minor(text)
@@ -249,7 +251,8 @@ def test_disguised_ages_are_read(text: str) -> None:
     "U16 team", "under-fifteens", "sixteen and under", "no more than 16", "rising five", "not over 14", "yet to turn 16",
     "before her eighteenth birthday", "happy 9th", "18 months", "ages 0-3", "0-12 months", "newly born", "born yesterday",
     "between 8 and 12", "12-17 age group", "seven-and-a-half", "sixteen, female", "at 13", "Grade VI", "year 8", "form 3",
-    "class 5", "primary four", "in der fünften Klasse", "dritte Klasse", "5. Klasse", "quinta elementare", "quinto grado", "4º ano",
+    "class 5", "primary four", "in der fünften Klasse", "dritte Klasse", "5. Klasse", "quinta elementare", "quinto grado",
+    "4º ano",
     "cinquième année", "CM2", "klas 2", "в пятом классе", "5 класс", "piąta klasa", "beşinci sınıf", "کلاس پنجم", "कक्षा 5",
     "lớp 5", "kelas 5", "årskurs 4", "femte klass", "초3", "半歳", "ей десять", "9-летие", "cumple nueve",
     "im Alter von neun",

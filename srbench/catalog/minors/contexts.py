@@ -24,6 +24,12 @@ _ADDED = re.compile(
     r"(?![\s-]+(?:named|called|like|faced)\b|[-'’]))"
 )
 """What a young animal or plant is called besides its name."""
+_AGED_THINGS = re.compile(
+    rf"(?<![\w.,])\d{{1,3}}[\s-](?:year|month|week)[\s-]old\s+(?=(?:{_ANIMALS}|kittens?|pupp(?:y|ies)|whisk(?:e)?ys?|scotch|bourbon|brandy|rum"
+    r"|port|cognac|wine|cheese|cars?|trucks?|vans?|motorcycles?|tractors?|trees?|oaks?|buildings?|houses?|bridges?|laptops?|computers?)\b"
+    r"(?![\s-]+(?:named|called|like|faced|owner|lover|trainer|rider|driver|keeper)\b|[-'’]))"
+)
+"""The age of an animal or a thing."""
 _COMPOUNDS = re.compile(
     r"(?<=\bcheese )graders?\b|(?<=\bmotor )graders?\b|(?<=\broad )graders?\b|(?<=\btater )tots?\b|(?<=\bgame )boys?\b"
     r"|\bkids?(?= goats?\b)|(?<=\bgoat )kids?\b"
@@ -40,6 +46,7 @@ _SOMEBODY = re.compile(
 """Who or what beside a "young bird" or a "baby bear" might make a person of it."""
 
 
+_HARMLESS = (_ADDED, _AGED_THINGS, _COMPOUNDS)
 _GONE = "......."
 """What is put in the place of a word: it joins no letters."""
 
@@ -49,6 +56,8 @@ def without_harmless(text: str) -> str:
 
     text: a reading (`normalise.readings`), in small letters.
     """
-    if not text.isascii() or not (_ADDED.search(text) or _COMPOUNDS.search(text)) or _SOMEBODY.search(text):
+    if not text.isascii() or not any(each.search(text) for each in _HARMLESS) or _SOMEBODY.search(text):
         return text
-    return _COMPOUNDS.sub(_GONE, _ADDED.sub(f"{_GONE} ", text))
+    for each in _HARMLESS:
+        text = each.sub(f" {_GONE} ", text)
+    return text

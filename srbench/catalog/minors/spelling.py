@@ -101,7 +101,7 @@ class Speller:
     def _across(self, text: str, chunks: list[str]) -> bool:
         plain, seen = bare(text), skeleton(text)
         parts = [_PART.findall(form) for form in dict.fromkeys((plain, seen))]
-        if any(map(self._has_phrase, parts)) or (self.core and _is_foreign(parts[0])):
+        if any(map(self._has_phrase, parts)) or (self.core and _is_foreign(_PART.findall(_KIND_SOMEBODY.sub(" ", plain)))):
             return True
         return self._pulled_apart(chunks, seen.split()) or self._unspaced(text)
 
@@ -405,12 +405,11 @@ _KINDS = frozenset({
 """Before the English "kind", which is German and Dutch for a child too."""
 _WHOSE = frozenset({"its", "their", "our"})
 """Between "of" and the English "kind": members of its kind."""
-_KINDLY = frozenset({
-    "man", "men", "woman", "women", "lady", "gentleman", "face", "faces", "eyes", "smile", "heart", "gesture", "word", "words",
-    "person", "people", "stranger", "strangers",
-    "doctor", "nurse", "grandmother", "grandfather", "neighbour", "neighbor", "expression",
-})  # fmt: skip
-"""Behind the English adjective: a kind face."""
+_KIND_SOMEBODY = re.compile(
+    r"(?<!ein )(?<!das )(?<!dem )(?<!het )(?<!een )\bkind (?=(?:m[ae]n|wom[ae]n|lady|gentleman|faces?|eyes|smile|heart|gesture"
+    r"|words?|person|people|strangers?|doctor|nurse|grandmother|grandfather|neighbou?r|expression)\b)"
+)
+"""The English adjective: a kind face."""
 _HOW_KIND = frozenset({"very", "be", "being", "too", "how"})
 """Before it: be kind."""
 _SORTS = frozenset({"color", "colour", "size", "shape", "type", "make", "sort", "colors", "colours", "sizes", "shapes", "types"})
@@ -434,7 +433,7 @@ def _is_sort(before: list[str], behind: list[str]) -> bool:
     """Whether "kind" between these is the English word: some kind, a kind of, one of a kind."""
     if behind[:1] == ["of"] or before[-2:] == ["of", "a"] or not _KINDS.isdisjoint(before[-1:]):
         return True
-    if not _KINDLY.isdisjoint(behind[:1]) or not _HOW_KIND.isdisjoint(before[-1:]):
+    if not _HOW_KIND.isdisjoint(before[-1:]):
         return True
     return (before[-1:] == ["and"] and not _SORTS.isdisjoint(before[-3:])) or (before[-2:-1] == ["of"] and before[-1] in _WHOSE)
 
