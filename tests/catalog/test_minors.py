@@ -264,7 +264,7 @@ def test_more_ways_of_saying_an_age_are_read(text: str) -> None:
 @pytest.mark.parametrize("text", [
     "erste Klasse im Zug", "first class", "business class", "a class 800 train", "between 20 and 30", "18-25 age group",
     "a one hundred year old tree", "thirtyoneyearold oak", "many years old", "hundreds of years old",
-    "0-60 in 3 s", "turned on",
+    "0-60 in 3 s", "turned on", "dinner at 9", "tea at five", "co-op", "sci-fi", "1080p", "80yo", "4runner",
 ])  # fmt: skip
 def test_what_is_near_an_age_is_none(text: str) -> None:
     assert not screen.names_minor(text)
