@@ -43,7 +43,15 @@ def names_minor(text: str) -> bool:
     from srbench.catalog.minors import ages, normalise, spelling
 
     words = spelling.minors()
-    return any(words.found_in(reading) or ages.found_in(reading) for reading in normalise.readings(text))
+    return any(words.found_in(seen) or ages.found_in(seen) for seen in map(_in_context, normalise.readings(text)))
+
+
+def _in_context(reading: str) -> str:
+    """`reading` without words that are part of something harmless (baby carrots); as it is where it is sexual."""
+    from srbench.catalog.minors import contexts
+
+    seen = contexts.without_harmless(reading)
+    return reading if seen != reading and is_sexual(reading) else seen
 
 
 def names_minor_any(texts: Iterable[str]) -> bool:

@@ -161,6 +161,35 @@ def test_disguises_are_seen_through(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", [
+    "80y", "848y", "733n", "+33n", "91r15", "5ch0013r", "70dd13r5", "9 1 r 1", "8\u200c0\u200cy",  # most letters are digits
+    "g-rl", "b.ys", "k.d", "b@y", "pr-sch-ol", "inf-nts", "sch@olb@ys", "t@ddler", "AD-LESCENT",  # masks that also part words
+    "#comicteen", "#ourmiddleschooler", "retrokiddo", "choibroy", "high scooler", "pre-teun",
+])  # fmt: skip
+def test_digits_masks_and_glue_are_seen_through(text: str) -> None:
+    assert screen.names_minor(f"a {text} by the sea")
+
+
+@pytest.mark.parametrize("text", [
+    "a bird among others of its kind", "vegetables of each color and kind", "a kind man", "a very kind smile", "a cheese grader",
+    "tater tots", "a road grader", "baby carrots", "a baby elephant", "two young black bears", "young ferns", "minor changes",
+    "a pair of motor scooters", "a gaming machine", "an eightteen wheeler", "three men in a workshop", "a computer turned on",
+    "a 14 year old whisky", "a 6-month-old kitten", "a 10-year-old car",
+])  # fmt: skip
+def test_what_stands_beside_a_word_makes_it_harmless(text: str) -> None:
+    assert not screen.names_minor(text)
+
+
+@pytest.mark.parametrize("text", [
+    "baby girl", "a young lamb girl", "a baby", "a young one", "a baby bear costume", "a young bird and her friends",
+    "a woman and her baby bear", "a baby bear-boy", "a young bear named Ann", "a third grader", "tots", "the Kind", "my kind",
+    "a baby, a carrot", "young", "a young bird wearing a skirt",
+    "a Kind, man and sea", "ein Kind man", "a 10-year-old car lover", "a 10-year-old", "a 12 year old rider, a 9 year old horse",
+])  # fmt: skip
+def test_an_animal_opens_no_hole(text: str) -> None:
+    assert screen.names_minor(text)
+
+
+@pytest.mark.parametrize("text", [
     "ein Kind im Garten", "het kind slaapt", "a Kind with a kite", "ett barn leker", "små barn", "لعب الأطفال", "والبنت",
     "ילדה והילד", "एक लड़की", "bé gái", "em bé", "una niña", "uma menina", "мальчика", "dziewczynki", "çocuklar",
     "anak-anak", "دخترها", "дівчинку",
@@ -206,6 +235,39 @@ def test_hostile_texts_are_answered(text: str) -> None:
 ])  # fmt: skip
 def test_ages_are_read_in_many_forms_and_languages(text: str) -> None:
     assert screen.names_minor(f"somebody, {text}, by the sea")
+
+
+@pytest.mark.parametrize("text", [
+    "3|3v3n y34rs 01d", "$1x-y34r-01d", "nniinnee yyeeaarrss oolldd", "e l e v e n   y e a r s   o l d",
+    "n\ni\nn\ne\n\ny\ne\na\nr\n\no\nl\nd", "s\\i\\x\\-\\y\\e\\a\\r\\-\\o\\l\\d", "n–i–n–e y–e–a–r o–l–d",
+    "dlo-raey-xis", "dlo sraey nevele", "a nine ye#r #ld", "#picofasixyearold", "sevenyear olld", "six-yearo-ld",
+    "ni ne years old", "n-i-n-e years old", "nien years old", "9 yaer old", "nınе yеɑг οӏɗ", "nueve-year-old", "nine (9) years",
+])  # fmt: skip
+def test_disguised_ages_are_read(text: str) -> None:
+    assert screen.names_minor(f"a {text} by the sea")
+
+
+@pytest.mark.parametrize("text", [
+    "U16 team", "under-fifteens", "sixteen and under", "no more than 16", "rising five", "not over 14", "yet to turn 16",
+    "before her eighteenth birthday", "happy 9th", "18 months", "ages 0-3", "0-12 months", "newly born", "born yesterday",
+    "between 8 and 12", "12-17 age group", "seven-and-a-half", "sixteen, female", "at 13", "Grade VI", "year 8", "form 3",
+    "class 5", "primary four", "in der fünften Klasse", "dritte Klasse", "5. Klasse", "quinta elementare", "quinto grado",
+    "4º ano",
+    "cinquième année", "CM2", "klas 2", "в пятом классе", "5 класс", "piąta klasa", "beşinci sınıf", "کلاس پنجم", "कक्षा 5",
+    "lớp 5", "kelas 5", "årskurs 4", "femte klass", "초3", "半歳", "ей десять", "9-летие", "cumple nueve",
+    "im Alter von neun",
+])  # fmt: skip
+def test_more_ways_of_saying_an_age_are_read(text: str) -> None:
+    assert screen.names_minor(text)
+
+
+@pytest.mark.parametrize("text", [
+    "erste Klasse im Zug", "first class", "business class", "a class 800 train", "between 20 and 30", "18-25 age group",
+    "a one hundred year old tree", "thirtyoneyearold oak", "many years old", "hundreds of years old",
+    "0-60 in 3 s", "turned on", "dinner at 9", "tea at five", "co-op", "sci-fi", "1080p", "80yo", "4runner",
+])  # fmt: skip
+def test_what_is_near_an_age_is_none(text: str) -> None:
+    assert not screen.names_minor(text)
 
 
 @pytest.mark.parametrize("text", [

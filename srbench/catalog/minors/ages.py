@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from functools import cache, lru_cache
 
-from srbench.catalog.minors import ages_english, ages_other
-from srbench.catalog.minors.normalise import bare
+from srbench.catalog.minors import ages_disguised, ages_english, ages_other
+from srbench.catalog.minors.normalise import bare, skeleton
 from srbench.catalog.minors.numbers import ROMAN, either, english_numbers, languages, unit
 from srbench.catalog.minors.wordlist import has_no_blanks
 
@@ -38,7 +38,7 @@ def _compiled(patterns: Iterable[str]) -> list[re.Pattern[str]]:
 def _patterns() -> dict[str, list[re.Pattern[str]]]:
     """Patterns by what a text must hold that they are tried on."""
     return {
-        "anything": _compiled(ages_english.without_number()),
+        "anything": _compiled([*ages_english.without_number(), *ages_other.without_number()]),
         "number": _compiled([*ages_english.with_number(), *ages_other.in_figures()]),
         "unit": _compiled(ages_other.in_words()),
     }
@@ -87,7 +87,7 @@ def _without_grown_up(text: str) -> str:
 _STRICTLY_CAMERA = r"\b(?:lens|apertures?|iso|bokeh|exposure|shutter|dslr|nikon|canon|leica|depth of field)\b|\d\s?mm\b"
 _PLANES = r"\b(?:jets?|fighters?|aircraft|air\s?planes?|planes?|air\s?shows?|airbase|runway|tomcat|falcon|eagle)\b"
 _LENGTHS = (
-    r"\b(?:tall|long|high|wide|deep|length|height|width|depth|pole|tower|boat|yacht|wall|sprint|diameter|distance|cable|rope)\b"
+    r"\b(?:tall|long|high|wide|deep|length|height|width|depth|pole|tower|crane|mast|ladder|bridge|statue|boat|yacht|wall|sprint|diameter|distance|cable|rope)\b"
 )
 _MEASURES = tuple((re.compile(figure), re.compile(context)) for figure, context in (
     (r"f/?\d+", _STRICTLY_CAMERA),
@@ -126,6 +126,8 @@ def _forms(reading: str) -> dict[str, None]:
     if _SPELLED.search(plain):
         found[_SPELLED.sub(lambda run: run[0].replace(" ", ""), plain)] = None
         found[_SPELLED.sub(lambda run: re.sub(r"(?<=[a-z]) (?=[a-z])|(?<=\d) (?=\d)", "", run[0]), plain)] = None
+    found[seen := skeleton(reading)] = None
+    found |= dict.fromkeys(ages_disguised.forms(seen))
     return found
 
 

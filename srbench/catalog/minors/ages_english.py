@@ -19,6 +19,7 @@ _ENDS = (
     r"|yet|but|as|for|by|next|this|today|soon|years?|yrs?|yo|old|smiling|looking|posing|portrait|dressed|playing|running|walking)\b))"
 )
 """What may follow a bare number that is an age: nothing that is counted."""
+_ENDS_BARE = r"(?=\s*(?:$|[,;!)]))"
 _TO_18 = r"(?:1[0-8]|[1-9])(?![\d.]|,\d)"
 _EIGHTEEN = r"(?:18|eighteen)(?![^\W\d_]|\d|\.\d|,\d)"
 _NTH = rf"(?<![^\W_])(?:(?:1[0-7]|[1-9])(?:st|nd|rd|th)|{'|'.join(ORDINALS)})"
@@ -27,6 +28,12 @@ _BORN_YEAR = (
     rf"(?:{'|'.join(str(year) for year in range(BORN_SINCE, 2010))}|20[1-9]\d|2k(?:0?[789]|[1-9]\d)|'(?:0[789]|1\d|2\d)(?!\d))"
 )
 _ONE_TO_TWELVE = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
+
+
+_TENS_S = ("fives", "sixes", "sevens", "eights", "nines", "tens", "elevens", "twelves", *(f"{each}teens" for each in (
+    "thir", "four", "fif", "six", "seven", "eigh",
+)))  # fmt: skip
+"""What teams of an age are called: under-tens."""
 
 
 def _up_to_18() -> str:
@@ -62,6 +69,7 @@ def _years() -> Iterator[str]:
     unit = rf"(?:years?|yeears?|yesrs?|yrs?|y\.?{_GAP}/?o|y\.?{_GAP}/?{_GAP}old|summers?|winters?|springs?|autumns?|birthdays)"
     yield rf"{age}{more}{unit}(?![^\W_])(?!\s+(?:ago|later|hence)\b)"
     yield rf"(?:{DIGITS}|(?<![^\W_])(?:{english_numbers()})){_GAP}(?:years?|yrs?)(?:old|s?olds?|young)"
+    yield rf"(?:{DIGITS}|(?<!ty)(?:{english_numbers()})){_GAP}(?:years?|yrs?){_GAP}o{_GAP}l+{_GAP}d"
     yield rf"{DIGITS}\s?y(?![^\W_])"
 
 
@@ -69,11 +77,26 @@ def _months() -> Iterator[str]:
     """Up to 215 months, weeks or days old; 6mo, 9 m/o."""
     count = r"(?<![\d.,])(?:\d{1,2}|1\d\d|20\d|21[0-5])"
     yield rf"{count}{_GAP}(?:months?|mos?|mths?|weeks?|wks?|days?|hours?){_GAP}(?:old|of age|young)\b"
+    yield rf"{number()}{_GAP}(?:months?|weeks?|days?){_GAP}(?:old|of age|young)\b"
+    yield rf"(?:{count}|{number()}|eighteen){_GAP}months{_ENDS_BARE}"
+    yield rf"{count}{_GAP}(?:mths|mos)\b"
+    yield r"(?<![\d.,:])0\s*(?:-|–|to)\s*(?:[1-9]|1[0-7])\s*(?:months?|years?|yrs?|mos?)\b"
+    yield r"\b(?:newly|new|just|recently)[\s-]+born\b|\bborn\s+(?:yesterday|today|last\s+(?:night|week|month|year))\b"
+    yield r"\bborn\s+this\s+(?:morning|week|month|year)\b"
     yield rf"(?<![\d.,])\d{{1,2}}{_GAP}(?:mos?\b(?!\s?\d)|m[/.]{_GAP}?o\b|months?\s+(?:baby|infant))"
 
 
 def _aged() -> Iterator[str]:
     """aged 9, age: twelve, ages 9 to 12, 9 of age."""
+    yield rf"\bages?\s+0\s*(?:-|–|to|through)\s*{DIGITS}|\b(?:ages?|aged)\s+(?:from\s+)?0\b"
+    yield rf"(?<![\d.,]){DIGITS}\s*[-–]\s*{DIGITS}\s+age[\s-]+(?:group|range|bracket)"
+    yield rf"\bbetween\s+{DIGITS}\s+and\s+{DIGITS}(?=\s*(?:$|[.,;!)]))"
+    yield rf"{number()}\s*\(\s*\d{{1,2}}\s*\)\s*(?:years?|yrs?|y)"
+    yield rf"{DIGITS}\s*/\s*y\.?o\b"
+    spoken = rf"(?:{DIGITS}|(?<![^\W_])(?:{english_numbers()}))"
+    part = r"(?:a[\s-]+half|three[\s-]+quarters?|a[\s-]+quarter)"
+    yield rf"{spoken}[\s-]+and[\s-]+{part}(?=\s*(?:$|[.,;!)]|[\s-]+years?))"
+    yield rf"{spoken}(?:[\s-]+(?:and|a|half|three|quarters?)){{1,4}}[\s-]+years?[\s-]+old"
     about = (
         r"(?:(?:of|is|was|about|around|approx\.?|approximately|only|just|barely|roughly|between|at|from|group|range|in years"
         r"|not over"
@@ -99,9 +122,19 @@ def _under_18() -> Iterator[str]:
     )
     yield rf"\b(?:{nearly})\s+(?:the\s+age\s+of\s+)?{_up_to_18()}(?:'?s\b)?{_NO_MEASURE}{_ENDS}"
     yield rf"\b(?:under|u|sub|pre)[\s-]?(?:[6-9]|1[0-8])'?s?\b(?![.,:/]?\d|\s*{MEASURE}\b){_ENDS}"
+    sport = (
+        r"(?:teams?|squads?|sides?|players?|match(?:es)?|games?|leagues?|cups?|tournaments?|champion\w*|finals?|kits?|coach\w*|train\w+"
+        r"|national|international|football\w*|soccer|rugby|hockey|basketball|netball|cricket|swim\w*|athlet\w*|goal\w*|event|category)"
+    )
+    yield rf"\b(?:under|u)[\s-]?(?:[6-9]|1[0-8])'?s?\s+{sport}\b"
     yield rf"(?:<|≤)\s*=?\s*{_TO_18}{_NO_MEASURE}"
     yield rf"(?<![\d.,:/]){_TO_18}\s*(?:-|and|&|or|n)?\s*(?:under|unders|younger|below|less)\b|\b(?:[4-9]|1[0-8])u\b"
     yield r"\b(?:17|seventeen)\s+(?:and\s+)?(?:under|a\s+half)\b|\b(?:sub|pre)[\s-]?(?:18|eighteen)\b|\bu\s?18\b"
+    most = r"(?:rising|coming\s+up\s+to|nigh\s+on|getting\s+on\s+for|not?\s+more\s+than|not\s+over|not\s+above)"
+    yield rf"\b{most}\s+{_up_to_18()}{_NO_MEASURE}{_ENDS}"
+    yield r"\bbefore\s+(?:\w+\s+)?(?:18th|eighteenth)\s+b(?:irth)?-?day|\byet\s+to\s+(?:turn|be|reach)\s+" + number()
+    yield rf"{number()}\s+(?:and|or)\s+(?:under|younger|below)\b|\bunder[\s-](?:{'|'.join(_TENS_S)})\b"
+    yield rf"\bnon[\s-]?18\b|(?<![\w.,:])-\s?18(?![\w.,:%°]|\s*{MEASURE})(?=\s*(?:$|[,;!)]))"
     yet = r"(?=.{0,12}yet|.{0,12}until|\s*$|[.,;!)])"
     not_yet = r"(?:is|was|isn'?t|wasn'?t|aren'?t|hasn'?t|not|won'?t)\s+(?:(?:even|be|turned|yet|quite|reached|over)\s+)*"
     yield rf"\b{not_yet}(?:18|eighteen)\b{_NO_MEASURE}{yet}"
@@ -116,6 +149,8 @@ def _said_of_somebody() -> Iterator[str]:
     yield rf"\bturn(?:s|ed|ing)[\s-]+(?:only\s+|just\s+)?{number()}{_NO_MEASURE}"
     when = r"(?:year|month|week|birthday|spring|summer|autumn|fall|winter|january|may|june|july)"
     yield rf"{number()}\s+(?:(?:this|next)\s+{when}|going\s+on)\b"
+    yield rf"\bwas\s+(?:only\s+|just\s+)?(?:{english_numbers()})(?=\s*(?:$|[.,;!)]))|\bhappy\s+{_NTH}\b"
+    yield r"\bat\s+1[3-7](?=\s*(?:$|[,;!)]))"
     yield rf"\bat\s+(?:thirteen|fourteen|fifteen|sixteen|seventeen)(?![^\W_]){_NO_MEASURE}{_ENDS}"
 
 
@@ -139,6 +174,7 @@ def _letters_and_digits() -> Iterator[str]:
     after = r"(?:f|m)\s?[/|,\-]?\s?(?:1[0-7]|[5-9])"
     yield rf"(?<![^\W_])(?P<figure>{before}|{after})(?![^\W_]|[.,]\d|\s?°)"
     sex = r"(?:females?|males?|girls?|boys?|fem)"
+    yield rf"(?<![^\W_])(?:{english_numbers()})\s*,?\s*(?:fe)?male(?![^\W_])|{DIGITS}\s*,\s*(?:fe)?male(?![^\W_])"
     yield rf"(?<![^\W_])(?:1[0-7]|[1-9])\s?[/|,\-]?\s*{sex}(?![^\W_])"
     yield rf"(?<![^\W_]){sex}\s?[/|,\-:(]?\s*(?:1[0-7]|[1-9])(?![^\W_]|[.,]\d)"
 
@@ -154,6 +190,12 @@ def _school_years() -> Iterator[str]:
     level = r"(?:years?|yr|form|class|standard|std|classes|stage|ks)"
     which = rf"(?:1[0-3]|[1-9]|{_ONE_TO_TWELVE}|x|xi{{0,2}}|ix|vi{{0,3}}|iv)"
     yield rf"\b{level}[\s\-]*{which}s?\s+(?:pupil|student|class|schooler|kid|learner|school|leaver|uniform)\w*"
+    pupil = r"(?:primary|secondary|elementary|pupil|std|standard|klasse|klass|klas|classe|kelas|clase|class)"
+    ends = r"(?=\s*(?:$|[,;!)]|pupils?|students?|class|photo|kid))"
+    yield rf"\b{pupil}\.?[\s\-]*(?:1[0-2]|[1-9]|{_ONE_TO_TWELVE}|xi{{0,2}}|ix|iv|vi{{0,3}}){ends}"
+    yield rf"\b(?:year|yr)\.?\s*(?:1[0-3]|[1-9]){ends}|\by[1-9]{ends}"
+    yield rf"\bgrades?[\s\-:]+(?:xi{{0,2}}|ix|iv|vi{{0,3}})(?![^\W_])|\bform\s+(?:[1-6]|one|two|three|four|five|six){ends}"
+    yield rf"\b(?:ce[12]|cm[12]){ends}|\ben\s+(?:cp|ce[12]|cm[12])\b"
     yield r"\by(?:ea)?rs?\s*(?:1[0-3]|[1-9])s\b|\byear\s+(?:seven|eight|nine|ten|eleven)s\b"
     yield r"\b(?:class\s+(?:of\s+)?(?:[1-9]|1[0-2])(?:st|nd|rd|th)|(?:[4-9]|1[0-2])th[\s-]class)\b"
     yield rf"\byears?\s*(?:[1-9]|1[0-3]|{_ONE_TO_TWELVE})\b(?!\s*(?:of|bc|ad|[.,:]?\d))"

@@ -40,6 +40,26 @@ _AGED = (
 _LETTERS_AHEAD = r"(?![^\W\d_])"
 
 
+def without_number() -> Iterator[str]:
+    """A school year by its ordinal: in der fünften Klasse, quinta elementare; an age behind whom it is said of: ей десять."""
+    yield rf"(?<![^\W_])(?:{bare(_ORDINALS)})\s+(?:{bare(_SCHOOL_YEARS)})(?![^\W_]){_CARRIAGES}"
+    yield bare("کلاس (?:اول|دوم|سوم|چهارم|پنجم|ششم|هفتم|هشتم|نهم|دهم)")
+    yield bare(r"(?:classe de|en) (?:sixieme|cinquieme|quatrieme|troisieme)(?![^\W_])")
+    spoken = {
+        language: either(form for each in forms for form in each if form not in ("un", "una", "um", "uma", "uno", "une"))
+        for language, forms, _ in languages()
+    }
+    every = either(form for _, forms, _ in languages() for each in forms for form in each if len(form) > 2 or not form.isascii())
+    yield rf"(?<![^\W_])(?:{every})[\s-]{{0,2}}(?:years?|yrs?)[\s-]{{0,2}}old(?![^\W_])"
+    whom = bare("ему|ей|мне|йому|їй|исполнилось|исполняется|виповнилося")
+    yield rf"(?<![^\W_])(?:{whom})\s+(?:{DIGITS}|{spoken['ru']}|{spoken['uk']})(?=\s*(?:$|[.,;!)]))"
+    romance = "|".join(spoken[language] for language in ("es", "pt", "it"))
+    yield rf"(?<![^\W_])(?:tiene|cumple|cumplio|tem|faz|compie)\s+(?:{romance}|{DIGITS})(?=\s*(?:$|[.,;!)]))"
+    yield rf"(?<![^\W_])alter\s+von\s+(?:{spoken['de']})(?![^\W_])"
+    numbers = "ahop|yeol|yesot|yeodeol|ilgop|sem|deviat|devyat|shest|vosem|pyat|desyat|noy|nau|saat|aath|das|baarah|paanch"
+    yield rf"(?<![^\W_])(?:{numbers})[\s-]*(?:sal|let|saal)(?![^\W_])"
+
+
 def in_figures() -> Iterator[str]:
     """A figure and what makes it an age: 9 años, 12-летняя, 9歳; below eighteen; aged 9."""
     yield rf"(?:{DIGITS}|{ROMAN})[\s\-–—_.]{{0,3}}(?:de\s+|a\s+|и\s+)?{unit()}(?!')"
@@ -54,6 +74,46 @@ def in_figures() -> Iterator[str]:
     joint = r"(?:\s*[:=]\s*|\s+)(?:(?:es|is|ist|de|von|di|van|от|de los)\s+)?"
     yield rf"(?<![^\W_])(?:{_AGED}){joint}{DIGITS}(?!\s*{MEASURE}{_LETTERS_AHEAD}|[^\W\d_])"
     yield from _under_18()
+    yield from _school_years()
+
+
+_ORDINALS = (
+    "zweiten?|dritten?|vierten?|funften?|sechsten?|siebten?|siebenten?|achten?|neunten?|zehnten?|elften?|zwolften?"
+    "|segund[oa]|tercer[oa]?|cuart[oa]|quint[oa]|sext[oa]|septim[oa]|setim[oa]|octav[oa]|oitav[oa]|noven[oa]|non[oa]"
+    "|decim[oa]|terceir[oa]|quart[oa]"
+    "|second[oa]|terz[oa]|sest[oa]|settim[oa]|ottav[oa]|prim[oa]|primer[oa]?|primeir[oa]"
+    "|sixieme|cinquieme|quatrieme|troisieme|premiere|derde|vierde|vijfde|zesde|zevende|achtste|negende|tweede"
+    "|forsta|andra|tredje|fjarde|femte|sjatte|sjunde|attonde|nionde"
+    "|перв\\w+|втор\\w+|трет\\w+|четверт\\w+|пят\\w+|шест\\w+|седьм\\w+|восьм\\w+|девят\\w+|десят\\w+|одиннадцат\\w+"
+    "|перш\\w+|друг\\w+|четверт\\w+|п'ят\\w+|пят\\w+|шост\\w+|сьом\\w+|девят\\w+"
+    "|pierwsz\\w+|drug\\w+|trzeci\\w*|czwart\\w+|piat\\w+|szost\\w+|siodm\\w+|osm\\w+|dziewiat\\w+|dziesiat\\w+"
+    "|birinci|ikinci|ucuncu|dorduncu|besinci|altinci|yedinci|sekizinci|dokuzuncu|onuncu"
+    "|पहली|दूसरी|तीसरी|चौथी|पाचवी|छठी|सातवी|आठवी|नौवी|दसवी"
+)
+_SCHOOL_YEARS = (
+    "klasse|klassen|grado|curso|ano|anno|elementare|elementari|media|annee|primaire|klas|klass|класс\\w*|клас\\w*|klas\\w*"
+    "|sinif\\w*|कक्षा"
+    "|serie|basica|de primaria|de secundaria"
+)
+_CARRIAGES = r"(?!\s*(?:abteil|wagen|wagon|train|zug|ticket|car))"
+
+
+def _school_years() -> Iterator[str]:
+    """in der fünften Klasse, quinta elementare, 5 класс, klasa 5, lớp 5, कक्षा 5."""
+    figure = r"(?<![\d.,])(?:1[0-2]|[1-9])"
+    after = bare("klasse|klass|grado|annee|класс|клас|klasa|klasie|sinif|elementare|ano")
+    yield rf"{figure}(?:\s*[.°ºªeo]|\s*-\w{{1,3}}|a|e|eme|º)?\s*(?:{after})\w{{0,3}}(?![^\W_])"
+    before = bare(
+        "klasse|klass|klas|klasa|klasie|класс|клас|groep|arskurs|lop|kelas|sinif|कक्षा|کلاس|الصف|صف|stufe|schuljahr|clase|grado"
+    )
+    nth = bare(
+        "پنجم|اول|دوم|سوم|چهارم|ششم|هفتم|هشتم|نهم|دهم|الاول|الثاني|الثالث|الرابع|الخامس|السادس|السابع|الثامن|التاسع"
+    )
+    yield rf"(?<![^\W_])(?:{before})\s+(?:{figure}|{nth})(?![^\W_])"
+    yield r"[小中高初][一二三四五六1-6](?:年|学生|男|女|$|[\s,、。])|[초중고]\s?[1-6](?![^\W_])"
+    yield r"半[岁歳歲]|[三四五六七八九]つ(?![一-鿿ぁ-ん])|年[長中少]さん"
+    yield rf"{DIGITS}\s*-?\s*(?:ти|и|х|летие)\s*(?:лет\w*|річ\w*)|{DIGITS}-(?:летие|річчя)"
+    yield rf"{DIGITS}\s*thang\s+tuoi"
 
 
 def _under_18() -> Iterator[str]:

@@ -27,7 +27,9 @@ DISTINCT = (
     "stepdaughter", "stepson", "teenage", "teenaged", "teenager", "toddler", "tweenager", "underage", "younger", "youngling",
     "youngster", "youthful", "schoolmate", "babyish", "littlegirl", "littleboy", "younggirl", "youngboy", "playground",
     "elementaryschool", "nursery", "preadolescent", "quinceanera", "babygirl", "babyboy", "smallchild", "cheerleader",
-    "cherub", "orphans", "pupils",
+    "cherub", "orphans", "pupils", "choirboy", "schooler", "highschooler", "middleschooler", "middleschool", "gradeschool",
+    "gradeschooler", "highschool", "primaryschool", "boyscout", "girlscout", "grandchildren", "stepchildren", "babysitter",
+    "kiddo",
 )  # fmt: skip
 """Words that are found with letters wrong, being unlike others."""
 GLUED = (
@@ -37,6 +39,9 @@ GLUED = (
     "maedchen", "meisje", "flicka", "devochk", "malchik", "dziewczyn", "chlopc", "cocuk", "shoujo", "onnanoko", "otokonoko",
     "kodomo", "xiaohai", "ladki", "menina", "menino", "garota", "garoto", "crianca", "enfant", "fillette", "garcon", "девоч",
     "девуш", "мальчи", "ребен", "подрост", "девчо", "дитин", "дивчин", "хлопч", "kleinkind", "schulkind", "gurl", "grrl",
+    "schooler", "middleschool", "gradeschool", "primaryschool", "elementaryschool", "highschool", "schoolmate", "kindergart",
+    "prepubert", "puberty", "neonate", "suckling", "firstgrade", "secondgrade", "thirdgrade", "classmate", "littlesister",
+    "littlebrother", "infanc", "childr", "cherubic",
 )  # fmt: skip
 """Words that are found inside of others too: #younggirl, 2kids."""
 SHORT = ("girl", "girls", "child", "baby", "young")
@@ -57,6 +62,9 @@ _EDGES = ".,;:!?\"'()[]-_/*<>"
 _SAME_SIGNS = re.compile(r"([^\w\s])\1{3,}")
 _PART = re.compile(r"(?:[^\W_]|[\u0903-\u0963\u0966-\u0dff])+")
 """A word: letters and digits, and the vowel signs of Indian scripts, which Python takes for none."""
+_MASKED = re.compile(r"[a-z]?(?:[a-z]*[-.@]{1,3}[a-z]+)+")
+_PARTS_BEFORE = frozenset({"pre", "under", "school", "new", "step", "grand", "baby", "kinder", "play", "teen", "god"})
+"""What stands before the hyphen of a word, the other half of which may be written wrong: pre-teun."""
 _MODIFIER = re.compile(
     r"^(?:little|lil|young|small|cute|pretty|sweet|tiny|my|the|our|your|his|her|happy|school|teen|beautiful|blonde?|innocent|wee|old"
     r"|real|one|two|three)(?=...)"
@@ -93,7 +101,7 @@ class Speller:
     def _across(self, text: str, chunks: list[str]) -> bool:
         plain, seen = bare(text), skeleton(text)
         parts = [_PART.findall(form) for form in dict.fromkeys((plain, seen))]
-        if any(map(self._has_phrase, parts)) or (self.core and _is_foreign(parts[0])):
+        if any(map(self._has_phrase, parts)) or (self.core and _is_foreign(_PART.findall(_KIND_SOMEBODY.sub(" ", plain)))):
             return True
         return self._pulled_apart(chunks, seen.split()) or self._unspaced(text)
 
@@ -166,13 +174,34 @@ class Speller:
             return True
         if len(parts) == 1 and (parts[0] == form.strip(_EDGES) and (form.isalpha() or parts[0] in self.harmless.whole)):
             return False
-        if len(parts) > 1 and self._glued_together(parts):
+        if len(parts) > 1 and (self._glued_together(parts) or self._is_masked(form)):
             return True
         return self._walked(form, self._tree) or self._walked(form[::-1], self._core_tree)
 
     def _glued_together(self, parts: list[str]) -> bool:
         """What stands between marks, read as one word: gi-rl; not where each part is a word (in-fancy)."""
-        return tuple(parts) not in self.harmless.phrases and self.is_exact("".join(parts))
+        word = "".join(parts)
+        if tuple(parts) in self.harmless.phrases:
+            return False
+        return self.is_exact(word) or (parts[0] in _PARTS_BEFORE and len(word) >= LONG and self._is_misspelt(word))
+
+    def _is_masked(self, form: str) -> bool:
+        """Whether `form` is an English word with marks that also part words in the place of a few letters: g-rl, k.d, b@y."""
+        piece = form.strip(_EDGES.replace("-", "").replace(".", "")).rstrip(".-")
+        if not self.core or not _MASKED.fullmatch(piece) or piece in self.harmless.whole:
+            return False
+        wanted = re.compile(re.sub(r"[-.@]", "[a-z]" if len(piece) > 6 else "[aeiou]", piece))
+        letters = sum(map(str.isalpha, piece))
+        return 2 * letters > len(piece) and any(map(wanted.fullmatch, self._maskable.get(len(piece), ())))
+
+    @cached_property
+    def _maskable(self) -> dict[int, list[str]]:
+        """English words by their length; of short ones only those that are no other's with a letter changed."""
+        found: dict[int, list[str]] = {}
+        for word in sorted({*self._english, *self._english_plural, *(word + "s" for word in self.core)}):
+            if len(word) > 4 or word in self.core or word.rstrip("s") in self.core:
+                found.setdefault(len(word), []).append(word)
+        return found
 
     def _walked(self, form: str, tree: trie.Node) -> bool:
         """Whether a word of `tree` is written in `form` with signs for letters, or one that is looked for inside of others."""
@@ -182,7 +211,7 @@ class Speller:
         return any(self._walked_window(form[at : at + 2 * WINDOW_LETTERS], tree) for at in range(0, len(form), WINDOW_LETTERS))
 
     def _walked_window(self, form: str, tree: trie.Node) -> bool:
-        if trie.Walk(form, tree, False).finds():
+        if trie.Walk(form, tree, False, self._dense).finds():
             return form.strip("\"'.,;:!?()") not in self.harmless.whole
         return trie.Walk(self._parts_harmless.sub(".", form), self._glue_tree, True).finds()
 
@@ -191,6 +220,14 @@ class Speller:
         foreign = {skeleton(word) for word in self._forms - self._english if len(word) > 3}
         words = {word for word in self._english if len(word) > 2} | foreign
         return trie.trie(words - UNSIGNED, (skeleton(word) for word in self.words.stems if len(word) > 4))
+
+    @cached_property
+    def _dense(self) -> frozenset[str]:
+        """Words that are found though most of their letters are digits (848y): those that are told from a number with a unit."""
+        if not self.core:
+            return frozenset()
+        words = {*self.core, *DISTINCT, *(word for word in self._english if len(word) > 4)}
+        return frozenset(words | {word + "s" for word in self.core})
 
     @cached_property
     def _core_tree(self) -> trie.Node:
@@ -357,8 +394,8 @@ class Speller:
         return frozenset(_sound(word) for word in (*self._english_plural, *SHORT) if self.core)
 
 
-UNSIGNED = frozenset({"boi", "bois", "babs", "bub", "bubs", "ado", "ados", "syn", "lies"})
-"""Short words that are not looked for in signs and numbers: b01, T0T."""
+UNSIGNED = frozenset({"boyo", "boyos", "boi", "bois", "babs", "bub", "bubs", "ado", "ados", "syn", "lies"})
+"""Short words that are not looked for in signs and numbers: b01, T0T, 80yo."""
 
 
 _KINDS = frozenset({
@@ -366,6 +403,17 @@ _KINDS = frozenset({
     "all", "different", "many", "two", "three", "most", "best", "own", "of",
 })  # fmt: skip
 """Before the English "kind", which is German and Dutch for a child too."""
+_WHOSE = frozenset({"its", "their", "our"})
+"""Between "of" and the English "kind": members of its kind."""
+_KIND_SOMEBODY = re.compile(
+    r"(?<!ein )(?<!das )(?<!dem )(?<!het )(?<!een )\bkind (?=(?:m[ae]n|wom[ae]n|lady|gentleman|faces?|eyes|smile|heart|gesture"
+    r"|words?|person|people|strangers?|doctor|nurse|grandmother|grandfather|neighbou?r|expression)\b)"
+)
+"""The English adjective: a kind face."""
+_HOW_KIND = frozenset({"very", "be", "being", "too", "how"})
+"""Before it: be kind."""
+_SORTS = frozenset({"color", "colour", "size", "shape", "type", "make", "sort", "colors", "colours", "sizes", "shapes", "types"})
+"""What is named beside the English "kind": of every size and kind."""
 _NORDIC = frozenset({
     "ett", "et", "två", "tva", "små", "sma", "litet", "lille", "och", "og", "på", "pa", "som", "av", "till", "til",
     "är", "ar", "leker", "leger", "mitt", "mina", "ditt", "sitt", "alla", "alle",
@@ -383,7 +431,11 @@ def _is_foreign(parts: list[str]) -> bool:
 
 def _is_sort(before: list[str], behind: list[str]) -> bool:
     """Whether "kind" between these is the English word: some kind, a kind of, one of a kind."""
-    return behind[:1] == ["of"] or before[-2:] == ["of", "a"] or not _KINDS.isdisjoint(before[-1:])
+    if behind[:1] == ["of"] or before[-2:] == ["of", "a"] or not _KINDS.isdisjoint(before[-1:]):
+        return True
+    if not _HOW_KIND.isdisjoint(before[-1:]):
+        return True
+    return (before[-1:] == ["and"] and not _SORTS.isdisjoint(before[-3:])) or (before[-2:-1] == ["of"] and before[-1] in _WHOSE)
 
 
 def _same(wanted: str, part: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import cache
 from typing import Any
 
@@ -67,9 +67,12 @@ def _is_mask(sign: str) -> bool:
 class Walk:
     """One walk through `text`, from every place where a word may begin."""
 
-    def __init__(self, text: str, root: Node, within: bool) -> None:
-        """within: whether words may begin and end inside of others. text: in `skeleton` form."""
-        self.text, self.root, self.within = text, root, within
+    def __init__(self, text: str, root: Node, within: bool, dense: Container[str] = ()) -> None:
+        """within: whether words may begin and end inside of others. text: in `skeleton` form.
+
+        dense: words that count with most of their letters as digits.
+        """
+        self.text, self.root, self.within, self.dense = text, root, within, dense
         self.seen: set[tuple[int, int, int, int]] = set()
         self.word = ""
         """The word that was found."""
@@ -89,7 +92,7 @@ class Walk:
         self.seen.add(key)
         if len(self.seen) > MOST_STEPS:
             return True
-        if "" in node and self._ends(at, node, used[3] > 0) and _enough(node[""], used, self.within):
+        if "" in node and self._ends(at, node, used[3] > 0) and _enough(node[""], used, self.within, node[""] in self.dense):
             self.word = node[""]
             return True
         if at >= len(self.text):
@@ -139,11 +142,15 @@ def _more(used: tuple[int, int, int, int], kind: int) -> tuple[int, int, int, in
     return (counts[0], counts[1], counts[2], counts[3])
 
 
-def _enough(word: str, used: tuple[int, int, int, int], within: bool) -> bool:
-    """Whether enough of `word` is written out: no number alone, half of its letters, and two of them inside of other words."""
+def _enough(word: str, used: tuple[int, int, int, int], within: bool, dense: bool) -> bool:
+    """Whether enough of `word` is written out: no number alone, half of its letters, and two of them inside of other words.
+
+    dense: whether one letter or sign for four digits is enough.
+    """
     letters, digits, signs, masks = used
     if within and letters < 2:
         return False
     if masks and (masks > len(word) // 2 or letters + digits < 2 or (len(word) == 3 and masks > 1)):
         return False
-    return letters + signs >= digits and (letters >= 1 or signs >= 2)
+    enough = digits <= (4 if dense and not masks else 1) * (letters + signs)
+    return enough and (letters >= 1 or signs >= 2)

@@ -1,0 +1,63 @@
+"""Where a word that may name a minor is part of something else, by what stands beside it: baby carrots, a cheese grader."""
+
+from __future__ import annotations
+
+import re
+
+_ANIMALS = (
+    r"(?:elephant|giraffe|zebra|bear|cow|calf|bull|horse|foal|pony|donkey|sheep|lamb|goat|deer|fawn|moose|elk|bison|buffalo|antelope|gazelle"
+    r"|alpaca|llama|camel|rhino|rhinoceros|hippo|hippopotamus|lion|tiger|leopard|cheetah|panda|koala|kangaroo|monkey|gorilla|chimpanzee"
+    r"|orangutan|cat|dog|spaniel|retriever|rabbit|hare|squirrel|hedgehog|raccoon|pig|piglet|bird|duck|duckling|goose|gosling|swan|cygnet"
+    r"|gull|seagull|eagle|hawk|owl|falcon|heron|penguin|flamingo|parrot|pigeon|sparrow|robin|turtle|tortoise|lizard|gecko|snake|crocodile"
+    r"|alligator|frog|fish|shark|whale|dolphin|seal|walrus|salmon|octopus)s?|calves|geese|oxen|wolves|ponies|bear\s+cubs?|wildlife"
+)
+_PLANTS = (
+    r"(?:carrot|potato|tomato|beet|onion|cabbage|zucchini|artichoke|mushroom|cucumber|turnip|radish|eggplant|fern|tree|sapling|seedling"
+    r"|plant|vine|shoot|sprout|olive|bamboo|birch|oak|pine|palm)(?:e?s)?|corn|spinach|kale|broccoli|lettuce|leaf|leaves|greens|arugula"
+    r"|asparagus|squash|bok\s+choy|wheat|barley|grass|cheese|wine"
+)
+_LOOKS = (
+    r"(?:(?:black|brown|white|gr[ae]y|red|yellow|spotted|striped|wild|polar|grizzly|sea|african|asian|indian|fluffy|furry|fuzzy|horned)\s+)"
+)
+_ADDED = re.compile(
+    rf"\b(?:baby|young|juvenile|newborn|immature)\s+(?={_LOOKS}{{0,2}}(?:{_ANIMALS}|{_PLANTS})\b"
+    r"(?![\s-]+(?:named|called|like|faced)\b|[-'’]))"
+)
+"""What a young animal or plant is called besides its name."""
+_AGED_THINGS = re.compile(
+    rf"(?<![\w.,])\d{{1,3}}[\s-](?:year|month|week)[\s-]old\s+(?=(?:{_ANIMALS}|kittens?|pupp(?:y|ies)|whisk(?:e)?ys?|scotch|bourbon|brandy|rum"
+    r"|port|cognac|wine|cheese|cars?|trucks?|vans?|motorcycles?|tractors?|trees?|oaks?|buildings?|houses?|bridges?|laptops?|computers?)\b"
+    r"(?![\s-]+(?:named|called|like|faced|owner|lover|trainer|rider|driver|keeper)\b|[-'’]))"
+)
+"""The age of an animal or a thing."""
+_COMPOUNDS = re.compile(
+    r"(?<=\bcheese )graders?\b|(?<=\bmotor )graders?\b|(?<=\broad )graders?\b|(?<=\btater )tots?\b|(?<=\bgame )boys?\b"
+    r"|\bkids?(?= goats?\b)|(?<=\bgoat )kids?\b"
+    r"|\bminor(?=\s+(?:changes?|scratch(?:es)?|damages?|repairs?|dents?|adjustments?|details?|flaws?|alterations?|corrections?)\b)"
+    r"|(?<=\bursa )minor\b|(?<=\bcanis )minor\b|(?<=\bplant )nurser(?:y|ies)\b|(?<=\btree )nurser(?:y|ies)\b"
+)
+"""Words that are part of a thing's name."""
+_SOMEBODY = re.compile(
+    r"\b(?:s?he|hers?|his|him|herself|himself|they|i|me|you|wom[ae]n|m[ae]n|lad(?:y|ies)|guys?|persons?|people|humans?|models?|act(?:or|ress)\w*"
+    r"|femal\w*|males?|cosplay\w*|costum\w*|outfit\w*|dress\w*|wear\w*|worn|cloth\w*|bikini\w*|swim\w*|suits?|shirts?|skirts?|p[ay]jama\w*"
+    r"|underwear|panties|stockings?|masks?|ears|furr(?:y|ies)|anthro\w*|kemono\w*|humanoid\w*|hair\w*|princess\w*|wives|wife|friends?|lovers?"
+    r"|couples?|bed\w*|body|bodies|bath(?:s|e[sd]?|ing|tubs?)?|topless|shaved|breasts?|legs|thighs|kiss\w*|tied|bound)\b"
+)
+"""Who or what beside a "young bird" or a "baby bear" might make a person of it."""
+
+
+_HARMLESS = (_ADDED, _AGED_THINGS, _COMPOUNDS)
+_GONE = "......."
+"""What is put in the place of a word: it joins no letters."""
+
+
+def without_harmless(text: str) -> str:
+    """`text` without the words that are part of something else; as it is where somebody stands in it, or more than ASCII.
+
+    text: a reading (`normalise.readings`), in small letters.
+    """
+    if not text.isascii() or not any(each.search(text) for each in _HARMLESS) or _SOMEBODY.search(text):
+        return text
+    for each in _HARMLESS:
+        text = each.sub(f" {_GONE} ", text)
+    return text
