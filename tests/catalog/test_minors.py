@@ -171,9 +171,9 @@ def test_digits_masks_and_glue_are_seen_through(text: str) -> None:
 
 @pytest.mark.parametrize("text", [
     "a bird among others of its kind", "vegetables of each color and kind", "a kind man", "a very kind smile", "a cheese grader",
-    "tater tots", "a road grader", "baby carrots", "a baby elephant", "two young black bears", "young ferns", "minor changes",
+    "tater tots", "a road grader", "baby carrots", "young ferns", "minor changes",
     "a pair of motor scooters", "a gaming machine", "an eightteen wheeler", "three men in a workshop", "a computer turned on",
-    "a 14 year old whisky", "a 6-month-old kitten", "a 10-year-old car",
+    "a 14 year old whisky", "a 10-year-old car",
 ])  # fmt: skip
 def test_what_stands_beside_a_word_makes_it_harmless(text: str) -> None:
     assert not screen.names_minor(text)
@@ -296,3 +296,9 @@ def test_no_clock_changes_what_is_dropped() -> None:
     """A prompt that is dropped this year is dropped in every other, or results would not be the same."""
     assert ages.found_in("born in 2007")
     assert not ages.found_in("born in 2006")
+
+
+@pytest.mark.parametrize("text", ["a baby elephant", "two young black bears", "a 6-month-old kitten", "a young cub"])
+def test_a_young_animal_is_dropped_in_doubt(text: str) -> None:
+    """Such words are also said of people."""
+    assert screen.names_minor(text)

@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import re
 
-_ANIMALS = (
-    r"(?:elephant|giraffe|zebra|bear|cow|calf|bull|horse|foal|pony|donkey|sheep|lamb|goat|deer|fawn|moose|elk|bison|buffalo|antelope|gazelle"
-    r"|alpaca|llama|camel|rhino|rhinoceros|hippo|hippopotamus|lion|tiger|leopard|cheetah|panda|koala|kangaroo|monkey|gorilla|chimpanzee"
-    r"|orangutan|cat|dog|spaniel|retriever|rabbit|hare|squirrel|hedgehog|raccoon|pig|piglet|bird|duck|duckling|goose|gosling|swan|cygnet"
-    r"|gull|seagull|eagle|hawk|owl|falcon|heron|penguin|flamingo|parrot|pigeon|sparrow|robin|turtle|tortoise|lizard|gecko|snake|crocodile"
-    r"|alligator|frog|fish|shark|whale|dolphin|seal|walrus|salmon|octopus)s?|calves|geese|oxen|wolves|ponies|bear\s+cubs?|wildlife"
-)
 _PLANTS = (
     r"(?:carrot|potato|tomato|beet|onion|cabbage|zucchini|artichoke|mushroom|cucumber|turnip|radish|eggplant|fern|tree|sapling|seedling"
     r"|plant|vine|shoot|sprout|olive|bamboo|birch|oak|pine|palm)(?:e?s)?|corn|spinach|kale|broccoli|lettuce|leaf|leaves|greens|arugula"
     r"|asparagus|squash|bok\s+choy|wheat|barley|grass|cheese|wine"
 )
-_LOOKS = (
-    r"(?:(?:black|brown|white|gr[ae]y|red|yellow|spotted|striped|wild|polar|grizzly|sea|african|asian|indian|fluffy|furry|fuzzy|horned)\s+)"
-)
+_LOOKS = r"(?:(?:green|red|white|brown|yellow|wild|fresh|roasted|raw)\s+)"
 _ADDED = re.compile(
-    rf"\b(?:baby|young|juvenile|newborn|immature)\s+(?={_LOOKS}{{0,2}}(?:{_ANIMALS}|{_PLANTS})\b"
+    rf"\b(?:baby|young|juvenile|immature)\s+(?={_LOOKS}{{0,2}}(?:{_PLANTS})\b"
     r"(?![\s-]+(?:named|called|like|faced)\b|[-'’]))"
 )
-"""What a young animal or plant is called besides its name."""
+"""What a young plant is called besides its name. Not an animal: "bear", "cub" and "kitten" are also said of people."""
 _AGED_THINGS = re.compile(
-    rf"(?<![\w.,])\d{{1,3}}[\s-](?:year|month|week)[\s-]old\s+(?=(?:{_ANIMALS}|kittens?|pupp(?:y|ies)|whisk(?:e)?ys?|scotch|bourbon|brandy|rum"
+    r"(?<![\w.,])\d{1,3}[\s-](?:year|month|week)[\s-]old\s+(?=(?:whisk(?:e)?ys?|scotch|bourbon|brandy|rum"
     r"|port|cognac|wine|cheese|cars?|trucks?|vans?|motorcycles?|tractors?|trees?|oaks?|buildings?|houses?|bridges?|laptops?|computers?)\b"
     r"(?![\s-]+(?:named|called|like|faced|owner|lover|trainer|rider|driver|keeper)\b|[-'’]))"
 )
-"""The age of an animal or a thing."""
+"""The age of a thing."""
 _COMPOUNDS = re.compile(
     r"(?<=\bcheese )graders?\b|(?<=\bmotor )graders?\b|(?<=\broad )graders?\b|(?<=\btater )tots?\b|(?<=\bgame )boys?\b"
     r"|\bkids?(?= goats?\b)|(?<=\bgoat )kids?\b"
@@ -43,7 +34,7 @@ _SOMEBODY = re.compile(
     r"|underwear|panties|stockings?|masks?|ears|furr(?:y|ies)|anthro\w*|kemono\w*|humanoid\w*|hair\w*|princess\w*|wives|wife|friends?|lovers?"
     r"|couples?|bed\w*|body|bodies|bath(?:s|e[sd]?|ing|tubs?)?|topless|shaved|breasts?|legs|thighs|kiss\w*|tied|bound)\b"
 )
-"""Who or what beside a "young bird" or a "baby bear" might make a person of it."""
+"""Who or what beside "baby greens" might make a person of it."""
 
 
 _HARMLESS = (_ADDED, _AGED_THINGS, _COMPOUNDS)
