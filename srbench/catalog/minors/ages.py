@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from functools import cache, lru_cache
 
-from srbench.catalog.minors import ages_disguised, ages_english, ages_other
+from srbench.catalog.minors import ages_disguised, ages_english, ages_other, ages_told
 from srbench.catalog.minors.normalise import bare, skeleton
 from srbench.catalog.minors.numbers import ROMAN, either, english_numbers, languages, unit
 from srbench.catalog.minors.wordlist import has_no_blanks
@@ -38,8 +38,8 @@ def _compiled(patterns: Iterable[str]) -> list[re.Pattern[str]]:
 def _patterns() -> dict[str, list[re.Pattern[str]]]:
     """Patterns by what a text must hold that they are tried on."""
     return {
-        "anything": _compiled([*ages_english.without_number(), *ages_other.without_number()]),
-        "number": _compiled([*ages_english.with_number(), *ages_other.in_figures()]),
+        "anything": _compiled([*ages_english.without_number(), *ages_other.without_number(), *ages_told.without_number()]),
+        "number": _compiled([*ages_english.with_number(), *ages_other.in_figures(), *ages_told.with_number()]),
         "unit": _compiled(ages_other.in_words()),
     }
 

@@ -13,18 +13,18 @@ ORDINALS = (
     "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth",
 )  # fmt: skip
 _GAP = r"[\s\-_.]*"
-_NO_MEASURE = rf"(?![\d%°:]|[.,]\d|\s*{MEASURE}(?![^\W\d_]))"
-_ENDS = (
+NO_MEASURE = rf"(?![\d%°:]|[.,]\d|\s*{MEASURE}(?![^\W\d_]))"
+ENDS = (
     r"(?=\s*(?:$|[.,;:!?)\]}\"'…|]|[-–—]\s|(?:and|or|in|on|at|with|who|wearing|wears|standing|stands|sitting|sits|holding|holds|now"
     r"|yet|but|as|for|by|next|this|today|soon|years?|yrs?|yo|old|smiling|looking|posing|portrait|dressed|playing|running|walking)\b))"
 )
 """What may follow a bare number that is an age: nothing that is counted."""
-_ENDS_BARE = r"(?=\s*(?:$|[,;!)]))"
+ENDS_BARE = r"(?=\s*(?:$|[,;!)]))"
 _TO_18 = r"(?:1[0-8]|[1-9])(?![\d.]|,\d)"
 _EIGHTEEN = r"(?:18|eighteen)(?![^\W\d_]|\d|\.\d|,\d)"
-_NTH = rf"(?<![^\W_])(?:(?:1[0-7]|[1-9])(?:st|nd|rd|th)|{'|'.join(ORDINALS)})"
+NTH = rf"(?<![^\W_])(?:(?:1[0-7]|[1-9])(?:st|nd|rd|th)|{'|'.join(ORDINALS)})"
 _GRADE_NTH = rf"(?<![^\W_])(?:(?:1[0-2]|[1-9])(?:st|nd|rd|th)|{'|'.join(ORDINALS[:12])})"
-_BORN_YEAR = (
+BORN_YEAR = (
     rf"(?:{'|'.join(str(year) for year in range(BORN_SINCE, 2010))}|20[1-9]\d|2k(?:0?[789]|[1-9]\d)|'(?:0[789]|1\d|2\d)(?!\d))"
 )
 _ONE_TO_TWELVE = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
@@ -36,7 +36,7 @@ _TENS_S = ("fives", "sixes", "sevens", "eights", "nines", "tens", "elevens", "tw
 """What teams of an age are called: under-tens."""
 
 
-def _up_to_18() -> str:
+def up_to_18() -> str:
     return rf"(?:{_TO_18}|(?:{english_numbers()}|eighteen)(?![^\W\d_]))"
 
 
@@ -78,7 +78,7 @@ def _months() -> Iterator[str]:
     count = r"(?<![\d.,])(?:\d{1,2}|1\d\d|20\d|21[0-5])"
     yield rf"{count}{_GAP}(?:months?|mos?|mths?|weeks?|wks?|days?|hours?){_GAP}(?:old|of age|young)\b"
     yield rf"{number()}{_GAP}(?:months?|weeks?|days?){_GAP}(?:old|of age|young)\b"
-    yield rf"(?:{count}|{number()}|eighteen){_GAP}months{_ENDS_BARE}"
+    yield rf"(?:{count}|{number()}|eighteen){_GAP}months{ENDS_BARE}"
     yield rf"{count}{_GAP}(?:mths|mos)\b"
     yield r"(?<![\d.,:])0\s*(?:-|–|to)\s*(?:[1-9]|1[0-7])\s*(?:months?|years?|yrs?|mos?)\b"
     yield r"\b(?:newly|new|just|recently)[\s-]+born\b|\bborn\s+(?:yesterday|today|last\s+(?:night|week|month|year))\b"
@@ -115,29 +115,29 @@ def _under_18() -> Iterator[str]:
         r"|soon\s+to\s+be|yet\s+to\s+(?:turn|be)|turned|turning|until|till|minus|lower\s+than|lt"
     )
     what = r"(?:the\s+)?(?:ages?\s+(?:of\s+)?|turning\s+|turned\s+|years\s+of\s+)?"
-    yield rf"(?:\b(?:{below})[\s-]+{what}|<\s*=?\s*|≤\s*|＜\s*){_EIGHTEEN}{_NO_MEASURE}"
+    yield rf"(?:\b(?:{below})[\s-]+{what}|<\s*=?\s*|≤\s*|＜\s*){_EIGHTEEN}{NO_MEASURE}"
     nearly = (
         r"under|below|younger\s+than|less\s+than|no\s+older\s+than|not\s+older\s+than|at\s+most|not\s+yet|not\s+even|not\s+quite|barely"
         r"|almost|nearly|just|only|still|going\s+on|soon|about\s+to\s+(?:turn|be)|approaching"
     )
-    yield rf"\b(?:{nearly})\s+(?:the\s+age\s+of\s+)?{_up_to_18()}(?:'?s\b)?{_NO_MEASURE}{_ENDS}"
-    yield rf"\b(?:under|u|sub|pre)[\s-]?(?:[6-9]|1[0-8])'?s?\b(?![.,:/]?\d|\s*{MEASURE}\b){_ENDS}"
+    yield rf"\b(?:{nearly})\s+(?:the\s+age\s+of\s+)?{up_to_18()}(?:'?s\b)?{NO_MEASURE}{ENDS}"
+    yield rf"\b(?:under|u|sub|pre)[\s-]?(?:[6-9]|1[0-8])'?s?\b(?![.,:/]?\d|\s*{MEASURE}\b){ENDS}"
     sport = (
         r"(?:teams?|squads?|sides?|players?|match(?:es)?|games?|leagues?|cups?|tournaments?|champion\w*|finals?|kits?|coach\w*|train\w+"
         r"|national|international|football\w*|soccer|rugby|hockey|basketball|netball|cricket|swim\w*|athlet\w*|goal\w*|event|category)"
     )
     yield rf"\b(?:under|u)[\s-]?(?:[6-9]|1[0-8])'?s?\s+{sport}\b"
-    yield rf"(?:<|≤)\s*=?\s*{_TO_18}{_NO_MEASURE}"
+    yield rf"(?:<|≤)\s*=?\s*{_TO_18}{NO_MEASURE}"
     yield rf"(?<![\d.,:/]){_TO_18}\s*(?:-|and|&|or|n)?\s*(?:under|unders|younger|below|less)\b|\b(?:[4-9]|1[0-8])u\b"
     yield r"\b(?:17|seventeen)\s+(?:and\s+)?(?:under|a\s+half)\b|\b(?:sub|pre)[\s-]?(?:18|eighteen)\b|\bu\s?18\b"
     most = r"(?:rising|coming\s+up\s+to|nigh\s+on|getting\s+on\s+for|not?\s+more\s+than|not\s+over|not\s+above)"
-    yield rf"\b{most}\s+{_up_to_18()}{_NO_MEASURE}{_ENDS}"
+    yield rf"\b{most}\s+{up_to_18()}{NO_MEASURE}{ENDS}"
     yield r"\bbefore\s+(?:\w+\s+)?(?:18th|eighteenth)\s+b(?:irth)?-?day|\byet\s+to\s+(?:turn|be|reach)\s+" + number()
     yield rf"{number()}\s+(?:and|or)\s+(?:under|younger|below)\b|\bunder[\s-](?:{'|'.join(_TENS_S)})\b"
     yield rf"\bnon[\s-]?18\b|(?<![\w.,:])-\s?18(?![\w.,:%°]|\s*{MEASURE})(?=\s*(?:$|[,;!)]))"
     yet = r"(?=.{0,12}yet|.{0,12}until|\s*$|[.,;!)])"
     not_yet = r"(?:is|was|isn'?t|wasn'?t|aren'?t|hasn'?t|not|won'?t)\s+(?:(?:even|be|turned|yet|quite|reached|over)\s+)*"
-    yield rf"\b{not_yet}(?:18|eighteen)\b{_NO_MEASURE}{yet}"
+    yield rf"\b{not_yet}(?:18|eighteen)\b{NO_MEASURE}{yet}"
 
 
 def _said_of_somebody() -> Iterator[str]:
@@ -145,26 +145,26 @@ def _said_of_somebody() -> Iterator[str]:
     who = r"(?:she|he|they|i|who|it|whom|you|girl|boy|daughter|son)"
     verb = r"(?:'?s|'?re|'?m|\s+is|\s+was|\s+are|\s+am|\s+were|\s+looks?|\s+looked|\s+looking|\s+seems|\s+appears)"
     about = r"(?:(?:only|just|about|around|barely|almost|now|still|maybe|like(?:\s+a)?|nearly|to\s+be|a|mere|turning)\s+)*"
-    yield rf"\b{who}{verb}\s+{about}{_up_to_18()}{_NO_MEASURE}{_ENDS}"
-    yield rf"\bturn(?:s|ed|ing)[\s-]+(?:only\s+|just\s+)?{number()}{_NO_MEASURE}"
+    yield rf"\b{who}{verb}\s+{about}{up_to_18()}{NO_MEASURE}{ENDS}"
+    yield rf"\bturn(?:s|ed|ing)[\s-]+(?:only\s+|just\s+)?{number()}{NO_MEASURE}"
     when = r"(?:year|month|week|birthday|spring|summer|autumn|fall|winter|january|may|june|july)"
     yield rf"{number()}\s+(?:(?:this|next)\s+{when}|going\s+on)\b"
-    yield rf"\bwas\s+(?:only\s+|just\s+)?(?:{english_numbers()})(?=\s*(?:$|[.,;!)]))|\bhappy\s+{_NTH}\b"
+    yield rf"\bwas\s+(?:only\s+|just\s+)?(?:{english_numbers()})(?=\s*(?:$|[.,;!)]))|\bhappy\s+{NTH}\b"
     yield r"\bat\s+1[3-7](?=\s*(?:$|[,;!)]))"
-    yield rf"\bat\s+(?:thirteen|fourteen|fifteen|sixteen|seventeen)(?![^\W_]){_NO_MEASURE}{_ENDS}"
+    yield rf"\bat\s+(?:thirteen|fourteen|fifteen|sixteen|seventeen)(?![^\W_]){NO_MEASURE}{ENDS}"
 
 
 def _birthdays() -> Iterator[str]:
-    yield rf"{_NTH}[\s-]*(?:birthdays?|bdays?|b-days?|b'days?|year\s+of\s+(?:life|age)|summer|winter)\b"
-    yield rf"\bbirthday\s+(?:number|no\.?|nr\.?|#)\s*{_up_to_18()}|\bsweet[\s-]*(?:16|sixteen|fifteen|15)\b"
-    yield rf"\bin\s+(?:her|his|their|its|the)\s+(?:{_NTH})\s+year\b"
+    yield rf"{NTH}[\s-]*(?:birthdays?|bdays?|b-days?|b'days?|year\s+of\s+(?:life|age)|summer|winter)\b"
+    yield rf"\bbirthday\s+(?:number|no\.?|nr\.?|#)\s*{up_to_18()}|\bsweet[\s-]*(?:16|sixteen|fifteen|15)\b"
+    yield rf"\bin\s+(?:her|his|their|its|the)\s+(?:{NTH})\s+year\b"
 
 
 def _years_of_birth() -> Iterator[str]:
     """born in 2015, b. 2012, dob 3 May 2014, 2015-born, class of 2030."""
     born = r"\b(?:born|birth\w*|b\.|d\.?o\.?b\.?|year\s+of\s+birth|yob|born-in)(?![a-z])[^a-z0-9]{0,4}"
     when = r"(?:(?:in|on|of|year|date|day|the|early|late|mid|around|about|after|since|is|was)\W+){0,5}"
-    yield rf"{born}{when}(?:[\w']{{1,9}}[\s,./-]+){{0,3}}?[\s\-./]*{_BORN_YEAR}"
+    yield rf"{born}{when}(?:[\w']{{1,9}}[\s,./-]+){{0,3}}?[\s\-./]*{BORN_YEAR}"
     yield r"\b(?:20[1-9]\d|200[789])[\s-]born\b|\bclass\s+of\s+(?:20(?:2[7-9]|[3-9]\d)|'(?:2[7-9]|3\d))\b"
 
 
