@@ -63,8 +63,13 @@ def _glued() -> tuple[frozenset[str], int]:
     return words, min(map(len, words))
 
 
+_INNER_MARK = re.compile(r"(?<=[а-яіїєґ])'(?=[а-яіїєґ])")
+"""The apostrophe within a Ukrainian word, which the number words are also listed without."""
+
+
 def _has_glued(text: str) -> bool:
     words, shortest = _glued()
+    text = _INNER_MARK.sub("", text)
     return any(word[:end] in words for word in re.findall(r"[^\W\d_]{6,40}", text) for end in range(shortest, len(word) + 1))
 
 
