@@ -92,7 +92,8 @@ def _without_grown_up(text: str) -> str:
 _STRICTLY_CAMERA = r"\b(?:lens|apertures?|iso|bokeh|exposure|shutter|dslr|nikon|canon|leica|depth of field)\b|\d\s?mm\b"
 _PLANES = r"\b(?:jets?|fighters?|aircraft|air\s?planes?|planes?|air\s?shows?|airbase|runway|tomcat|falcon|eagle)\b"
 _LENGTHS = (
-    r"\b(?:tall|long|high|wide|deep|length|height|width|depth|pole|tower|crane|mast|ladder|bridge|statue|boat|yacht|wall|sprint|diameter|distance|cable|rope)\b"
+    r"\b(?:tall|long|high|wide|deep|length|height|width|depth|pole|tower|crane|mast|ladder|bridge|statue|boat|yacht"
+    r"|wall|sprint|diameter|distance|cable|rope)\b"
 )
 _MEASURES = tuple((re.compile(figure), re.compile(context)) for figure, context in (
     (r"f/?\d+", _STRICTLY_CAMERA),
