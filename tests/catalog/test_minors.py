@@ -292,6 +292,38 @@ def test_every_number_word_below_18_makes_an_age(language: str, unit: str) -> No
         assert screen.names_minor(f"{word}{'' if language in ('ja', 'zh') else ' '}{unit}"), word
 
 
+@pytest.mark.parametrize("text", [
+    "not old enough to vote", "hasn't come of age", "below the voting age", "still in the single digits", "a year and a half old",
+    "half of eighteen years old", "aged 20 minus 6", "aged twice eight", "0xC years old", "5000 days of age", "12th-year-old",
+    "born 11 years ago", "*2013", '"age": 11', "age tag: 15", "yo9", "14yof", "Anna (9) reads", "F [16] cooks", "Ben, 13, paints",
+    "a 12-something", "twelve-ish", "ten at a guess", "not a day over fifteen", "somebody between 8 and 12 at a table",
+    "13-17 portrait", "looks 14", "who will be 10 in May", "at nine she paints", "turns 18 next year",
+    "a week short of her eighteenth birthday", "nine candles on his birthday cake", "twelve trips around the sun",
+    "Y7 in a blazer", "JHS 2", "Std. VII", "Primary 4 in Singapore",
+])  # fmt: skip
+def test_ages_told_in_a_roundabout_way_are_read(text: str) -> None:
+    assert screen.names_minor(text)
+
+
+@pytest.mark.parametrize("text", [
+    "geboren 2013", "née en 2013", "nacida en 2014", "född 2013", "2012 г.р.", "2013年生まれ", "2012년생", "平成25年生まれ",
+    "2012 doğumlu", "10后", "متولد ۱۳۹۲", "4º de primaria", "2 havo", "åk 7", "Klasse 5b", "ป.4", "wird neun", "fyller tio",
+    "mit 14", "unter 16", "noch keine 18", "belum 18 tahun", "chưa đủ 18 tuổi", "on beşinde", "дев'ятирічна",
+    "في الثانية عشرة من عمرها", "年方十二",
+])  # fmt: skip
+def test_ages_and_years_of_birth_abroad_are_read(text: str) -> None:
+    assert screen.names_minor(text)
+
+
+@pytest.mark.parametrize("text", [
+    "Anna (34) reads", "a woman, 25, reads", "née en 1990", "geboren 1978", "昭和60年生まれ", "90后", "a 2015 car", "mit 40",
+    "temperatures in single digits", "room 13 in a hotel", "a cake with 6 candles", "steps 1, 2, 3, 4, 5", "bus 12 in the rain",
+    "an octopus with eight arms", "a table for two, dinner at 9", "(masterpiece:1.2)", "5 pm", "24 mm", "iso 200", "f/1.8",
+])  # fmt: skip
+def test_what_is_near_an_age_told_so_is_none(text: str) -> None:
+    assert not screen.names_minor(text)
+
+
 def test_no_clock_changes_what_is_dropped() -> None:
     """A prompt that is dropped this year is dropped in every other, or results would not be the same."""
     assert ages.found_in("born in 2007")

@@ -63,8 +63,13 @@ def _glued() -> tuple[frozenset[str], int]:
     return words, min(map(len, words))
 
 
+_INNER_MARK = re.compile(r"(?<=[а-яіїєґ])'(?=[а-яіїєґ])")
+"""The apostrophe within a Ukrainian word, which the number words are also listed without."""
+
+
 def _has_glued(text: str) -> bool:
     words, shortest = _glued()
+    text = _INNER_MARK.sub("", text)
     return any(word[:end] in words for word in re.findall(r"[^\W\d_]{6,40}", text) for end in range(shortest, len(word) + 1))
 
 
@@ -87,7 +92,8 @@ def _without_grown_up(text: str) -> str:
 _STRICTLY_CAMERA = r"\b(?:lens|apertures?|iso|bokeh|exposure|shutter|dslr|nikon|canon|leica|depth of field)\b|\d\s?mm\b"
 _PLANES = r"\b(?:jets?|fighters?|aircraft|air\s?planes?|planes?|air\s?shows?|airbase|runway|tomcat|falcon|eagle)\b"
 _LENGTHS = (
-    r"\b(?:tall|long|high|wide|deep|length|height|width|depth|pole|tower|crane|mast|ladder|bridge|statue|boat|yacht|wall|sprint|diameter|distance|cable|rope)\b"
+    r"\b(?:tall|long|high|wide|deep|length|height|width|depth|pole|tower|crane|mast|ladder|bridge|statue|boat|yacht"
+    r"|wall|sprint|diameter|distance|cable|rope)\b"
 )
 _MEASURES = tuple((re.compile(figure), re.compile(context)) for figure, context in (
     (r"f/?\d+", _STRICTLY_CAMERA),

@@ -15,8 +15,10 @@ ORDINALS = (
 _GAP = r"[\s\-_.]*"
 NO_MEASURE = rf"(?![\d%°:]|[.,]\d|\s*{MEASURE}(?![^\W\d_]))"
 ENDS = (
-    r"(?=\s*(?:$|[.,;:!?)\]}\"'…|]|[-–—]\s|(?:and|or|in|on|at|with|who|wearing|wears|standing|stands|sitting|sits|holding|holds|now"
-    r"|yet|but|as|for|by|next|this|today|soon|years?|yrs?|yo|old|smiling|looking|posing|portrait|dressed|playing|running|walking)\b))"
+    r"(?=\s*(?:$|[.,;:!?)\]}\"'…|]|[-–—]\s|(?:and|or|in|on|at|with|who|wearing|wears|standing|stands|sitting|sits"
+    r"|holding|holds|now"
+    r"|yet|but|as|for|by|next|this|today|soon|years?|yrs?|yo|old|smiling|looking|posing|portrait|dressed|playing"
+    r"|running|walking)\b))"
 )
 """What may follow a bare number that is an age: nothing that is counted."""
 ENDS_BARE = r"(?=\s*(?:$|[,;!)]))"
@@ -110,21 +112,25 @@ def _aged() -> Iterator[str]:
 def _under_18() -> Iterator[str]:
     """under 18, not yet eighteen, u-16, <18, 17 and under, 12U."""
     below = (
-        r"under|below|beneath|underneath|not\s+(?:even|quite|yet)|n[o']t(?:\s+yet)?|never|younger\s+than|less\s+than|fewer\s+than|before"
+        r"under|below|beneath|underneath|not\s+(?:even|quite|yet)|n[o']t(?:\s+yet)?|never|younger\s+than|less\s+than"
+        r"|fewer\s+than|before"
         r"|sub|pre|prior\s+to|shy\s+of|short\s+of|almost|nearly|barely|close\s+to|approaching|about\s+to\s+(?:turn|be)|soon"
         r"|soon\s+to\s+be|yet\s+to\s+(?:turn|be)|turned|turning|until|till|minus|lower\s+than|lt"
     )
     what = r"(?:the\s+)?(?:ages?\s+(?:of\s+)?|turning\s+|turned\s+|years\s+of\s+)?"
     yield rf"(?:\b(?:{below})[\s-]+{what}|<\s*=?\s*|≤\s*|＜\s*){_EIGHTEEN}{NO_MEASURE}"
     nearly = (
-        r"under|below|younger\s+than|less\s+than|no\s+older\s+than|not\s+older\s+than|at\s+most|not\s+yet|not\s+even|not\s+quite|barely"
+        r"under|below|younger\s+than|less\s+than|no\s+older\s+than|not\s+older\s+than|at\s+most|not\s+yet|not\s+even"
+        r"|not\s+quite|barely"
         r"|almost|nearly|just|only|still|going\s+on|soon|about\s+to\s+(?:turn|be)|approaching"
     )
     yield rf"\b(?:{nearly})\s+(?:the\s+age\s+of\s+)?{up_to_18()}(?:'?s\b)?{NO_MEASURE}{ENDS}"
     yield rf"\b(?:under|u|sub|pre)[\s-]?(?:[6-9]|1[0-8])'?s?\b(?![.,:/]?\d|\s*{MEASURE}\b){ENDS}"
     sport = (
-        r"(?:teams?|squads?|sides?|players?|match(?:es)?|games?|leagues?|cups?|tournaments?|champion\w*|finals?|kits?|coach\w*|train\w+"
-        r"|national|international|football\w*|soccer|rugby|hockey|basketball|netball|cricket|swim\w*|athlet\w*|goal\w*|event|category)"
+        r"(?:teams?|squads?|sides?|players?|match(?:es)?|games?|leagues?|cups?|tournaments?|champion\w*|finals?|kits?"
+        r"|coach\w*|train\w+"
+        r"|national|international|football\w*|soccer|rugby|hockey|basketball|netball|cricket|swim\w*|athlet\w*|goal\w*"
+        r"|event|category)"
     )
     yield rf"\b(?:under|u)[\s-]?(?:[6-9]|1[0-8])'?s?\s+{sport}\b"
     yield rf"(?:<|≤)\s*=?\s*{_TO_18}{NO_MEASURE}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from srbench.catalog.minors.ages_english import BORN_YEAR
 from srbench.catalog.minors.normalise import bare
 from srbench.catalog.minors.numbers import DIGITS, MEASURE, ROMAN, either, languages, unit, units_written
 from srbench.catalog.minors.wordlist import has_no_blanks
@@ -44,7 +45,7 @@ def without_number() -> Iterator[str]:
     """A school year by its ordinal: in der fünften Klasse, quinta elementare; an age behind whom it is said of: ей десять."""
     yield rf"(?<![^\W_])(?:{bare(_ORDINALS)})\s+(?:{bare(_SCHOOL_YEARS)})(?![^\W_]){_CARRIAGES}"
     yield bare("کلاس (?:اول|دوم|سوم|چهارم|پنجم|ششم|هفتم|هشتم|نهم|دهم)")
-    yield bare(r"(?:classe de|en) (?:sixieme|cinquieme|quatrieme|troisieme)(?![^\W_])")
+    yield bare(r"(?:classe de|en) (?:sixieme|cinquieme|quatrieme|troisieme|seconde|terminale)(?![^\W_])")
     spoken = {
         language: either(form for each in forms for form in each if form not in ("un", "una", "um", "uma", "uno", "une"))
         for language, forms, _ in languages()
@@ -58,6 +59,7 @@ def without_number() -> Iterator[str]:
     yield rf"(?<![^\W_])alter\s+von\s+(?:{spoken['de']})(?![^\W_])"
     numbers = "ahop|yeol|yesot|yeodeol|ilgop|sem|deviat|devyat|shest|vosem|pyat|desyat|noy|nau|saat|aath|das|baarah|paanch"
     yield rf"(?<![^\W_])(?:{numbers})[\s-]*(?:sal|let|saal)(?![^\W_])"
+    yield from _said_abroad()
 
 
 def in_figures() -> Iterator[str]:
@@ -75,6 +77,88 @@ def in_figures() -> Iterator[str]:
     yield rf"(?<![^\W_])(?:{_AGED}){joint}{DIGITS}(?!\s*{MEASURE}{_LETTERS_AHEAD}|[^\W\d_])"
     yield from _under_18()
     yield from _school_years()
+    yield from _schools_abroad()
+    yield from _born_abroad()
+
+
+def _born_abroad() -> Iterator[str]:
+    """geboren 2013, née en 2013, 2012 г.р., 2013年生まれ, 平成25年, 10后, متولد ۱۳۹۲."""
+    born = (
+        "geboren|jahrgang|geb\\.|nee?s?|nacid[oa]s?|nacio|nascid[oa]s?|nasceu|nat[oai]|urodz\\w+|ur\\.|rocznik|fodd|fodt"
+        "|kelahiran|lahir"
+        "|sinh(?: nam)?|जन्म|जन्मी?|narozen\\w*|szuletett|nascuta?|syntynyt|родил\\w+|рожден\\w*|народ\\w+|مواليد|ولدت?"
+        "|متولد|dogum\\w*"
+    )
+    joint = (
+        r"[\s:.,]*(?:(?:in|im|en|em|el|nel|w|i|am|year|den|le|ano|anno|jahr|jahre|roku|tahun|nam|в|у|عام|سنة|سال"
+        r"|में)[\s.]+){0,2}"
+    )
+    yield rf"(?<![^\W_])(?:{born}){joint}(?:\d{{1,2}}[./\s-]+(?:\w+[./\s-]+)?(?:de\s+)?)?{BORN_YEAR}(?!\d)"
+    yield r"(?<![^\W_])(?:متولد|زاده)\s+(?:سال\s+)?(?:13(?:8[6-9]|9\d)|14\d\d|8[6-9]|9\d)(?!\d)"
+    behind = (
+        "года?\\s+рожд\\w+|г\\.?\\s?р(?![^\\W_])|р\\.?\\s?н(?![^\\W_])|року\\s+нар\\w+|do[gğ]umlu|년\\s?생|년\\s?출생|年(?:生"
+        "|出生|[早초]?生まれ)"
+    )
+    yield rf"(?<!\d){BORN_YEAR}[\s-]*(?:{behind})"
+    yield r"(?<!\d)(?:0[89]|1\d|2\d|一零|二零)后"
+    yield r"平成(?:19|2\d|3[01]|十九|二十[一二三四五六七八九]?|三十一?)年|令和(?:元|\d{1,2}|[一二三四五六七八九十])年生"
+
+
+def _schools_abroad() -> Iterator[str]:
+    """4º de primaria, 2º de la ESO, 2 havo, åk 7, årskurs sju, Klasse 5b, ป.4."""
+    school = "primaria|eso|secundaria|bachiller\\w*|infantil|preparatoria|basica|medio|liceo|scuola|elementare"
+    yield (
+        r"(?<![\d.,])[1-8]\s?(?:º|°|ª|o|a|ro|do|to|er|mo|vo|no)?\.?\s*(?:de|di)\s+(?:la\s+"
+        rf"|educacion\s+)?(?:{school})(?![^\W_])"
+    )
+    yield r"(?<![\d.,])[1-6]\s?(?:havo|vwo|vmbo|mavo|gymnasium|asos?)(?![^\W_])|(?<![^\W_])ak\s[1-9](?!\d)"
+    yield r"(?<![^\W_])arskurs\s+(?:ett|tva|tre|fyra|fem|sex|sju|atta|nio)(?![^\W_])"
+    yield (
+        rf"(?<![^\W_])(?:{bare('klasse|klass|klas|klasa|класс|клас|lop|kelas|sinif')})\s+(?:1[0-2]"
+        r"|[1-9])\s?[-/.]?\s?[a-hа-д](?![^\W_])"
+    )
+    yield r"[ปม]\.?\s?[1-6](?!\d)"
+
+
+_NUMBER_WORDS_FROM = 5
+"""Smaller number words are articles and parts of other words in too many languages."""
+
+
+def _said_abroad() -> Iterator[str]:
+    """wird neun, fyller tio, on beşinde, mit 14, unter 16, noch keine 18, 年方十二; Arabic ordinals."""
+    spoken = {
+        language: either(form for each in forms[_NUMBER_WORDS_FROM - 1 :] for form in each) for language, forms, _ in languages()
+    }
+    becomes = {
+        "de": "wird|wurde|werde|werden|ist|war|mit", "nl": "wordt|werd|is|was", "sv": "fyller|fyllde|ar|blir|blev",
+        "da": "fylder|fyldte|er|bliver",
+        "fr": "a|fete ses", "pl": "ma|skonczyl\\w*|konczy",
+    }  # fmt: skip
+    when = (
+        r"(?:(?:heute|gestern|morgen|bald|gerade|erst|nun|jetzt|vandaag|gisteren|pas|net|idag|imorgon|igar|snart|bara"
+        r"|i\s+dag)\s+)*"
+    )
+    for language, verbs in becomes.items():
+        yield rf"(?<![^\W_])(?:{verbs})\s+{when}(?:{spoken[language]})(?=\s*(?:$|[.,;!)]))"
+    figure = r"(?<![\d.,])(?:1[0-7]|[6-9])(?=\s*(?:$|[,;!)]))"
+    yield (
+        r"(?<![^\W_])(?:wird|wurde|wordt|werd|fyller|fyllde|fylder|blir|mit|met|unter|onder|sotto|jonger\s+dan"
+        rf"|junger\s+als)\s+{when}{figure}"
+    )
+    yield r"(?<![^\W_])seit\s+\w+\s+(?:tagen?|wochen?|monate?n?)\s+(?:" + spoken["de"] + r")(?=\s*(?:$|[.,;!)]))"
+    full = rf"(?:{_EIGHTEEN}|achtzehn|achttien)(?!\d|\s*{MEASURE}{_LETTERS_AHEAD})"
+    yield (
+        r"(?<![^\W_])(?:noch\s+(?:keine|nicht(?:\s+einmal)?)|nog\s+geen|belum|chua|annu\s+inte|pas\s+encore|todavia\s+no"
+        rf"|non\s+ancora|ещ[её]\s+нет|ще\s+нема\w*)\s+(?:\w+\s+)?{full}"
+    )
+    yield (
+        rf"(?<![^\W_])(?:{spoken['tr']})'?(?:s?inde|s?unda|s?ine|s?una)(?![^\W_])|(?<!\d)(?:1[0-7]"
+        rf"|[1-9])'?\w{{1,4}}\s+(?:basti|girdi|basacak|girecek)"
+    )
+    yield r"(?<!\d)(?:1[0-7]|[1-9])'(?:[sy]?[ıiuü]nda|[sy]?inde)(?![^\W_])"
+    ordinal = "حادية|ثانية|ثالثة|رابعة|خامسة|سادسة|سابعة|ثامنة|تاسعة|عاشرة"
+    yield rf"(?:ال)?(?:{ordinal})(?:\s+عشرة?)?\s+من\s+(?:ال)?عمر|(?:دون|تحت)\s+(?:ال)?(?:سن\s+)?(?:ال)?(?:{ordinal})(?:\s+عشرة?)?"
+    yield rf"年(?:方|仅|僅|刚|剛|满|滿)\s*(?:{DIGITS}|十?[一二三四五六七])|cumpleanos\s+(?:numero|no\.?|n\.?)\s*{DIGITS}"
 
 
 _ORDINALS = (
