@@ -19,6 +19,7 @@ DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 LOSSY = "JPEG, whose losses change scores a little"
 ORIENTATION = 0x0112
 """EXIF's tag for which side is up."""
+DAMAGED_DATA = "its data beside the pixels (EXIF, tags) are damaged"
 TURNED = "turned as its EXIF data says"
 HINT = "Make the picture again, or take it out of the folder."
 
@@ -37,13 +38,15 @@ def read(path: Path) -> Picture:
     if (kind := kind_of_path(path)) in ("fifo", "device", "socket"):  # a fifo would be waited for
         raise CellError(f"a {kind}, not a picture", HINT)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
             # Pillow warns of a size from which it refuses pictures at twice; what it accepts is read.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 _check(image)
                 image.load()
-                return _upright(image)
+                pixels, remark = _upright(image)
+        return Picture(pixels, "; ".join(filter(None, (remark, DAMAGED_DATA if heard else ""))))
     except Image.DecompressionBombError as error:
         raise CellError(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} megapixels", HINT) from error
     except Image.UnidentifiedImageError as error:
