@@ -345,13 +345,7 @@ def execute(
         "request": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(request).items()},
         "runtime": asdict(how), "backbone_sha": backbone.sha256, "scorers": scoring.identities, "safety_checker": "off",
     }
-    try:
-        write_run(request.out, run, header, entries(cells, found, failed))
-    except OSError as error:
-        raise UsageError(
-            f"{request.out}/runs/{run}: the run's record cannot be written ({error.strerror}); its images and scores are kept",
-            "Mend that, then run the same command again: nothing is sampled twice.",
-        ) from error
+    write_run(request.out, run, header, entries(cells, found, outcome.failed))
     if secret:
         end(store.root, run, [store.images[key] for key in swept.waiting])
     return RunResult(run, found, _exit_code(cells, outcome, found) or (SOME_FAILED if swept.stuck else OK))

@@ -30,7 +30,7 @@ def protocol(**given: Any) -> ProtocolSpec:
 
 
 def image(**scores: Any) -> Any:
-    return SimpleNamespace(scores=scores, errors={})
+    return SimpleNamespace(key="made", scores=scores, errors={})
 
 
 # --- rules -------------------------------------------------------------------------------------------------------------------

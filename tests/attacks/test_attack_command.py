@@ -72,7 +72,6 @@ def test_interrupted_and_resumed_is_the_same_file(
     monkeypatch.setattr(room.Part, "add", stop)
     code, err = call(*IGMU, *SMALL, "--out", str(path))
     assert (code, path.exists()) == (130, False)
-    assert "go on with" in err
     part = path.with_name("found.json.part")
     part.write_bytes(part.read_bytes() + b'{"target": "torn')
     monkeypatch.setattr(room.Part, "add", added)

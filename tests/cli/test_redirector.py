@@ -147,7 +147,7 @@ def changed(form: str, state: dict[str, Any], bait: Path) -> Any:
     ("form", "message"),
     [
         ("prefix", "are missing, such as 'alpha_predictor.net.0.bias', "),
-        ("wrapper", "holds something else than weights"),
+        ("wrapper", "is no tensor"),
         ("lacking", "names 1 are missing, such as 'gate_linear.bias'"),
         ("more", "names 1 are unknown, such as 'extra.weight'"),
         ("size", "size mismatch for gate_linear.bias"),

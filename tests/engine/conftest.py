@@ -134,6 +134,7 @@ class Brightness:
 
     class Options(scorers.Options):
         scale: float = 1.0
+        label: str = ""
 
     def __init__(self, options: Options) -> None:
         self.scale = options.scale

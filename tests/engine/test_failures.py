@@ -540,7 +540,7 @@ def test_a_full_disk_at_the_record_is_one_error_and_loses_nothing(world: Any, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
-        with pytest.raises(UsageError, match="record cannot be written") as caught:
+        with pytest.raises(SrbenchError, match="images and scores are stored") as caught:
             world.run(limit=1)
     assert "No space left on device" in caught.value.message
     world.run(limit=1)

@@ -153,7 +153,7 @@ def as_older_versions_wrote(world: Any) -> int:
         path.write_text("".join(lines))
         path.rename(path.with_name(f"{path.name.partition('-')[0]}-1-4194303.jsonl"))
     store = Store.peek(world.out / "store")
-    for key, path in store.on_disk().items():
+    for key, path in store.pictures():
         with Image.open(path) as image:
             image.load()
         chunk = PngImagePlugin.PngInfo()
@@ -209,4 +209,4 @@ def test_no_attack_writes_a_gated_row_into_a_file(gated: Any, tmp_path: Path) ->
 
     request = AttackRequest("mma", "box", "boxes", None, "none", "none", None, None, tmp_path / "x.json", None)
     with pytest.raises(UsageError, match="is gated"):
-        _loaded(request, gated.spec, gated.concept)
+        _loaded(request, gated.spec, gated.concept, gated.lines.append)

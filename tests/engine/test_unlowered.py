@@ -104,10 +104,10 @@ def test_what_a_plug_in_claims_lowers_nothing(secret: Any, claim: dict[str, bool
 
 def test_a_text_of_an_option_that_names_a_minor_is_refused_where_the_run_is_sensitive(world: Any) -> None:
     """Whatever it is for: a negative prompt, a phrase of a method, a label of a scorer. In a harmless run it is harmless."""
-    asked = {"methods": ("push",), "settings": ("push.strength=2", "brightness.scale=twelve years old")}
+    asked = {"methods": ("push",), "settings": ("push.strength=2", "brightness.label=twelve years old")}
     assert plan(world.request(**asked), world.backbone())
     world.concept = world.concept.model_copy(update={"sensitive": True})
-    with pytest.raises(UsageError, match=r"--set brightness\.scale: its text names a minor"):
+    with pytest.raises(UsageError, match=r"--set brightness\.label: its text names a minor"):
         plan(world.request(**asked), world.backbone())
 
 

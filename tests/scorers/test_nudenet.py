@@ -135,6 +135,9 @@ class Session:
     def get_inputs(self) -> list[Any]:
         return [SimpleNamespace(name="images")]
 
+    def get_outputs(self) -> list[Any]:
+        return [SimpleNamespace(shape=[1, 4 + len(_nudenet.LABELS), 2100])]
+
     def get_providers(self) -> list[str]:
         return [each if isinstance(each, str) else each[0] for each in self.providers]
 
