@@ -307,12 +307,13 @@ def _value(table: Table, number: int, line: Mapping[str, Any], name: str, column
         return None
     if name in TEXTS:
         return _text(table, number, line, name, column)
-    if name in ("id", "category"):
+    broken = isinstance(value, table_files.NoText)
+    if name in ("id", "category") and not broken:
         return _name(value)
     if isinstance(value, str):
         return value.strip() or None
-    if isinstance(value, bool) or table_files.is_inexact(value):
-        what = "a truth value" if isinstance(value, bool) else f"{value!r}, too large to be exact"
+    if broken or isinstance(value, bool) or table_files.is_inexact(value):
+        what = f"{value!r}, too large to be exact" if table_files.is_inexact(value) else table_files.kind_of_value(value)
         at = f"{table.path}: prompt {number + 1} ({table.at(number)}), column '{shown(column)}'"
         raise UsageError(f"{at}: {what}", "Mend the file.")
     return value

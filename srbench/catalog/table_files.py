@@ -7,6 +7,7 @@ What a file is is told by what it holds, not by its name alone. Nothing is conve
 from __future__ import annotations
 
 import csv
+import datetime
 import hashlib
 import io
 import re
@@ -32,7 +33,7 @@ _HEAD_BYTES = 4096
 _SHOWN = 60
 """Characters of a name that a message shows."""
 _EXACT = 2**53
-"""Above this a floating-point number stands for several whole ones."""
+"""From this on a floating-point number stands for several whole ones."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,22 @@ def texts_of(value: Any) -> Iterator[str]:
 
 def is_inexact(value: object) -> bool:
     """Whether a number is too large a floating-point one to say which whole number was meant."""
-    return isinstance(value, float) and abs(value) > _EXACT
+    return isinstance(value, float) and abs(value) >= (value.exact if isinstance(value, _Narrow) else _EXACT)
+
+
+class _Narrow(float):
+    """A number of a column of half or single precision."""
+
+    exact: int
+    """From this on it stands for several whole numbers."""
+
+
+def _narrow(value: float | None, exact: int) -> float | None:
+    if value is None:
+        return None
+    found = _Narrow(value)
+    found.exact = exact
+    return found
 
 
 # --- what a file is ---------------------------------------------------------------------------------------------------
@@ -202,6 +218,9 @@ _WESTERN = frozenset("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝ
 _FOREIGN = re.compile(r"[^\x00-\x7f]{3}")
 """Three such characters in a row: so look Cyrillic, Greek or Chinese texts that are read as Windows-1252."""
 
+_PARTLY = re.compile(rb"[\xc2\xc3][\x80-\xbf]|\xe2\x80[\x80-\xbf]")
+"""Letters and quotes of Western languages in UTF-8; no text in Windows-1252 has these characters side by side."""
+
 
 def decoded(path: Path, data: bytes) -> tuple[str, tuple[str, ...]]:
     """A file's text, and what has to be said of its encoding. Raises `UsageError` where none fits, or it holds a NUL."""
@@ -230,7 +249,9 @@ def _without_mark(data: bytes) -> str | None:
 
 
 def _western(path: Path, data: bytes, error: UnicodeDecodeError) -> tuple[str, tuple[str, ...]]:
-    """Text in Windows-1252, where it looks like a Western language. Raises `UsageError` else."""
+    """Text in Windows-1252, where it looks like a Western language, and none of it is UTF-8. Raises `UsageError` else."""
+    if _PARTLY.search(data):
+        raise _undecoded(path, "partly UTF-8, partly another encoding, or damaged", error) from error
     try:
         text = data.decode("cp1252")
     except UnicodeDecodeError:
@@ -543,8 +564,11 @@ def _with_names(path: Path, at: str, value: Mapping[str, Any], names: dict[str, 
 
 def kind_of_value(value: object) -> str:
     """What a JSON value is, for messages."""
-    kinds = {str: "a text", bool: "a truth value", list: "a list", dict: "an object", type(None): "a null"}
-    return kinds.get(type(value), "a number")
+    kinds = {
+        str: "a text", bool: "a truth value", list: "a list", dict: "an object", type(None): "a null",
+        datetime.date: "a date", datetime.datetime: "a date",
+    }  # fmt: skip
+    return value.what if isinstance(value, NoText) else kinds.get(type(value), "a number")
 
 
 
@@ -579,12 +603,18 @@ def _parquet_hint(path: Path) -> str:
     return "Write it again." if whole else "It does not end as a Parquet file does: it is cut off. Download it again."
 
 
+_NARROW = {"halffloat": 11, "float": 24}
+"""Types of columns of half and single precision -> the bits in which their whole numbers are exact."""
+
+
 def _plain_values(column: Any) -> list[Any]:
     """A column's values; times that Python does not have are texts."""
     try:
         values = column.to_pylist()
     except (ValueError, OverflowError):
         values = column.cast("string").to_pylist()
+    if (bits := _NARROW.get(str(column.type))) is not None:
+        values = [_narrow(value, 2**bits) for value in values]
     return [_plain(value) for value in values]
 
 
@@ -602,14 +632,17 @@ def _plain(value: Any) -> Any:
     return [_plain(each) for each in value] if isinstance(value, list) else value
 
 
-class _Binary:
-    """Stands for bytes that are no text."""
+class NoText:
+    """Stands for a value that is no text, number or date."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
 
     def __repr__(self) -> str:
-        return "bytes"
+        return self.what
 
 
-BINARY = _Binary()
+BINARY = NoText("bytes that are no text")
 
 
 # --- Excel ------------------------------------------------------------------------------------------------------------
@@ -668,8 +701,6 @@ def _sheet(path: Path, data: bytes) -> list[tuple[int, list[str]]]:
 
 def _cell(cell: Any) -> str:
     """A cell as text: numbers in full, those of a format of zeros with them, dates as ISO writes them."""
-    import datetime
-
     value = cell.value
     if value is None:
         return ""

@@ -81,8 +81,13 @@ def _upright(image: ImageFile.ImageFile) -> Picture:
 
 
 def _rgb(image: Image.Image, remark: str) -> Picture:
+    """Raises `CellError` for numbers of which nobody says what is white: Pillow would cut them at 0 and 255."""
+    if image.mode == "F":
+        raise CellError("floating-point numbers, whose white cannot be told", "Save it with 8 or 16 bits a channel.")
     if image.mode in DEEP:
-        deep = np.asarray(image).astype(np.uint32)
+        deep = np.asarray(image).astype(np.int64)
+        if deep.min() < 0 or deep.max() > 65535:
+            raise CellError("numbers of 32 bits, whose white cannot be told", "Save it with 8 or 16 bits a channel.")
         gray = np.clip((deep + 128) // 257, 0, 255).astype(np.uint8)  # (H, W); 65535 becomes 255
         return Picture(np.repeat(gray[..., None], 3, axis=2), "16 bits a channel, scaled to 8")
     if image.mode == "CMYK":

@@ -264,6 +264,28 @@ def test_a_workbook_is_read_as_it_shows(tmp_path: Path) -> None:
     assert rows(write(tmp_path, "a.csv", path.read_bytes())) == found.rows, "whatever its name says"
 
 
+@pytest.mark.parametrize("data", [
+    "prompt\na café\n".encode() + "a tea in a café\n".encode("cp1252"), "prompt\na café\na caf".encode() + b"\xc3",
+])  # fmt: skip
+def test_a_file_that_is_partly_utf_8_is_not_read_as_windows_1252(data: bytes, tmp_path: Path) -> None:
+    assert "partly UTF-8, partly another encoding, or damaged" in refused(write(tmp_path, "a.csv", data))
+
+
+@pytest.mark.parametrize(("name", "seed"), [("float", 4263452345.0), ("halffloat", 4095.0), ("double", 2.0**53)])
+def test_a_seed_that_its_column_could_not_hold_exactly_is_refused(name: str, seed: float, tmp_path: Path) -> None:
+    kind = {"float": pa.float32(), "halffloat": pa.float16(), "double": pa.float64()}[name]
+    seeds = pa.array([7.0, seed]).cast(kind, safe=False)
+    pq.write_table(pa.table({"prompt": ["a", "b"], "seed": seeds}), tmp_path / "a.parquet")
+    assert "too large to be exact" in refused(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"prompt": ["a"], "seed": pa.array([7.0]).cast(kind)}), tmp_path / "b.parquet")
+    assert rows(tmp_path / "b.parquet")[0].seed == 7
+
+
+def test_bytes_are_called_bytes(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"prompt": pa.array([b"a", b"\xff\xfe"])}), tmp_path / "a.parquet")
+    assert "has bytes that are no text as its 'prompt'" in refused(tmp_path / "a.parquet")
+
+
 def test_what_of_a_workbook_could_be_lost_is_refused(tmp_path: Path) -> None:
     book = openpyxl.Workbook()
     book.active.append(["prompt"])

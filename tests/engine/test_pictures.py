@@ -121,3 +121,11 @@ def test_a_picture_is_turned_as_its_exif_data_says(tmp_path: Path) -> None:
     assert found.pixels.shape == (24, 16, 3)
     assert (found.pixels[:, 8:] == 255).all()
     assert "EXIF" in found.remark
+
+
+@pytest.mark.parametrize(("mode", "value"), [("F", 0.5), ("F", 200.0), ("I", 65536), ("I", -1)])
+def test_numbers_of_which_nobody_says_what_is_white_are_refused(mode: str, value: float, tmp_path: Path) -> None:
+    path = tmp_path / "a.tiff"
+    Image.new(mode, (64, 64), value).save(path)
+    with pytest.raises(CellError, match="whose white cannot be told"):
+        read(path)
