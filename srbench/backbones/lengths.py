@@ -9,6 +9,8 @@ from typing import Any
 
 CLIP_TOKENS = 77
 """The length of CLIP's text encoders, begin and end included; of T5's longer ones the pipeline decides how much it uses."""
+LONGEST = 2**20
+"""In place of the number that transformers gives where a tokenizer says nothing of its length; opening the model refuses it."""
 NAMES = ("tokenizer", "tokenizer_2", "tokenizer_3", "tokenizer_4")
 BATCH = 1024
 
@@ -34,7 +36,7 @@ def limits(reader: Reader) -> dict[str, tuple[Any, int]]:
     """Each tokenizer with the tokens that its encoder is given at most."""
     found = {}
     for name, tokenizer in reader.tokenizers.items():
-        own = int(tokenizer.model_max_length)
+        own = min(int(tokenizer.model_max_length), LONGEST)
         # A CLIP beside a T5 keeps its own length, which is the shorter one.
         found[name] = tokenizer, own if own <= CLIP_TOKENS or reader.most is None else min(own, reader.most)
     return found

@@ -82,6 +82,14 @@ Tell = Callable[[int, int], None]
 """Pictures done, and of how many."""
 
 
+def _is_summary(path: Path) -> bool:
+    try:
+        read_run(path, _silent)
+    except UsageError:
+        return False
+    return True
+
+
 def verify(folder: Path, scores: int, seed: int, tell: Tell) -> Report:
     """Check a results folder. scores: how many to make anew, drawn by `seed`.
 
@@ -89,7 +97,8 @@ def verify(folder: Path, scores: int, seed: int, tell: Tell) -> Report:
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: not a results folder", "Give the folder that `srbench run --out` wrote to.")
-    if kind_of_path(folder / "store") == "nothing" and not local_files(folder) and not committed_files(folder):
+    has_own = kind_of_path(folder / "store") != "nothing" or local_files(folder)
+    if not has_own and not any(map(_is_summary, committed_files(folder))):
         raise UsageError(f"{folder}: holds neither a store nor runs", "Give the folder that `srbench run --out` wrote to.")
     ledgers = Line("records")
     store = _store(folder, ledgers)
