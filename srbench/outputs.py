@@ -305,7 +305,14 @@ def own_card(folder: Path, name: str = "card.json") -> tuple[dict[str, Any], str
 
 
 def _kind_there(path: Path, option: str) -> str:
-    """As `kind_of_path`; a link that leads to a file counts as a link. Raises `UsageError` for a path that can not be."""
+    """As `kind_of_path`; a link that leads to a file counts as a link. Raises `UsageError` for a path that can not be.
+
+    One that climbs out of a folder that is not there (`missing/../x`) leads nowhere until the folder is made, and then to
+    something else than was looked at.
+    """
+    for end, part in enumerate(path.parts):
+        if part == ".." and end and not os.path.isdir(above := Path(*path.parts[:end])):
+            raise UsageError(f"{path}: cannot write here ({above} is no folder)", f"Choose another {option}, without '..'.")
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):

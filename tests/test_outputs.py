@@ -210,6 +210,35 @@ def test_what_is_no_file_is_never_replaced(tmp_path: Path, kind: str) -> None:
     assert (tmp_path / "real").read_bytes() == PAGE
 
 
+@pytest.mark.parametrize("kind", ["file", "fifo", "folder", "among others"])
+def test_a_path_out_of_a_folder_that_is_not_there_is_refused(tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "missing" / ".." / "mine"
+    mine = tmp_path / "mine"
+    if kind == "fifo":
+        os.mkfifo(mine)
+    elif kind == "file":
+        mine.write_text("mine")
+    else:
+        mine.mkdir()
+        (mine / "t.md").write_text("mine")
+    before = mine.lstat()
+    write = {
+        "folder": lambda: written(out, card__json=b"{}"),
+        "among others": lambda: write_into(out, {"t.md": b"ours"}, "srbench test", "-o"),
+    }.get(kind, lambda: write_file(out, PAGE, REPORT))
+    with pytest.raises(UsageError, match="missing is no folder"):
+        write()
+    assert (mine.lstat().st_mode, mine.lstat().st_ino) == (before.st_mode, before.st_ino)
+    assert names(tmp_path) == ["mine"]
+    assert kind == "fifo" or (mine / "t.md" if mine.is_dir() else mine).read_text() == "mine"
+
+
+def test_a_path_may_climb_out_of_a_folder_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    write_file(tmp_path / "there" / ".." / "page.html", PAGE, REPORT)
+    assert names(tmp_path) == ["page.html", "there"]
+
+
 @pytest.mark.parametrize("name", ["n" * 250, "a" * 300, "a/" * 3000 + "b"])
 def test_a_name_of_any_length_is_written_or_refused_before_the_work(tmp_path: Path, name: str) -> None:
     path = tmp_path / name

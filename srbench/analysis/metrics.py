@@ -461,7 +461,7 @@ def _over_set(name: str, rule: Definition, rows: Sequence[RowRecord]) -> Metric:
             reasons.append(unscored.message)
     counts: dict[str, Any] = {"n": len(rows), "scored": len(pairs)}
     if not pairs:
-        return Metric(rule.better, reason=_most_common(reasons), **counts)
+        return Metric(rule.better, reason=most_common(reasons), **counts)
     if len({each.shape for pair in pairs for each in pair}) > 1:
         return Metric(rule.better, reason="stored vectors of several lengths: srbench verify names them", **counts)
     ours, theirs = (np.stack(each) for each in zip(*pairs, strict=True))  # (N, D)
@@ -526,7 +526,7 @@ def summarise(rule: Definition, seen: Sequence[Observation]) -> Metric:
     worst, best = _bounds(rule, scored, len(seen) - len(scored))
     counts: dict[str, Any] = {"n": len(seen), "scored": len(scored), "worst": worst, "best": best}
     if not scored:
-        return Metric(rule.better, reason=_most_common(each.why for each in seen), **counts)
+        return Metric(rule.better, reason=most_common(each.why for each in seen), **counts)
     values = [each.value for each in seen if each.value is not None]
     groups = [each.together for each in scored]
     if rule.rate and len(set(groups)) < len(groups):
@@ -544,7 +544,8 @@ def _bounds(rule: Definition, scored: Sequence[Observation], missing: int) -> tu
     return (low, high) if rule.better == "higher" else (high, low)
 
 
-def _most_common(reasons: Iterable[str]) -> str:
+def most_common(reasons: Iterable[str]) -> str:
+    """The reason of most rows; with how many it is the reason of, where others failed for another."""
     counted = Counter(reasons)
     reason, times = min(counted.items(), key=lambda item: (-item[1], item[0]))
     return reason if len(counted) == 1 else f"{reason} ({times} of {counted.total()} rows)"

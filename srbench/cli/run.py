@@ -135,7 +135,8 @@ def _header(asked: Asked, request: RunRequest, how: Runtime, cells: list[Cell]) 
     for cell in cells:
         if cell.blocked is not None:
             say(f"blocked: {cell.title}: {cell.blocked.message}")
-            say(f"hint: {cell.blocked.hint}")
+            if cell.blocked.hint:
+                say(f"hint: {cell.blocked.hint}")
     for suite, concept, loaded, excluded, flag in sorted(
         {(c.suite.name, c.concept.name, c.n_loaded, c.n_excluded, c.sensitive) for c in cells if c.n_loaded}
     ):

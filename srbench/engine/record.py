@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from srbench.analysis.attacks import made_against
 from srbench.analysis.gains import Stacked, is_stacked, stacking_gains
-from srbench.analysis.metrics import Lens, baseline_times, is_baseline, metrics_of
+from srbench.analysis.metrics import Lens, baseline_times, is_baseline, metrics_of, most_common
 from srbench.analysis.origin import SHOWN, Identity, Origin, ground_of, short
 from srbench.analysis.records import WEIGHTS, CellRecord, ImageRecord, RowRecord, Timing, label
 from srbench.analysis.results import ResultCell, result, to_dict
@@ -102,9 +102,9 @@ def _unmade(planned: Planned | None, cell: Cell, outcome: Outcome) -> ImageRecor
 def cell_record(cell: Cell, backbone: Backbone, run: str, store: Store, outcome: Outcome) -> CellRecord:
     """A planned cell with everything the store knows of its images."""
     blocked = "" if cell.blocked is None else cell.blocked.line
-    reasons = {outcome.failed[p.image.key] for p in cell.rows if p.image.key in outcome.failed}
-    if not blocked and reasons and all(p.image.key in outcome.failed for p in cell.rows):
-        blocked = sorted(reasons)[0]
+    reasons = [outcome.failed[p.image.key] for p in cell.rows if p.image.key in outcome.failed]
+    if not blocked and reasons and len(reasons) == len(cell.rows):
+        blocked = most_common(reasons)
     rows = tuple(_row(row, cell, outcome) for row in cell.rows)
     return CellRecord(
         backbone=backbone.spec.name, concept=cell.concept.name, concept_kind=cell.concept.kind, suite=cell.suite.name,

@@ -319,6 +319,18 @@ def test_a_size_that_cannot_be_drawn_costs_its_own_row(world: Any, what: str) ->
     assert again.cells[0].metrics["fsr"] == done.cells[0].metrics["fsr"]
 
 
+def test_a_cell_without_any_image_says_what_most_rows_failed_for(world: Any, evil: Any) -> None:
+    def hand(pipeline: Any, call: base.Call) -> Any:
+        raise TypeError("never")
+
+    rows = [row.model_copy(update={"width": 65, "height": 64} if row.id == "r1" else {}) for row in world.rows.rows]
+    world.rows = RowFile(meta={}, rows=tuple(rows))
+    evil(method(hand))
+    reason = cell_of(world.run(methods=("evil",))).metrics["fsr"].reason
+    assert reason.startswith("evil: TypeError: never"), "not the size of one row, which comes first by letters"
+    assert reason.endswith("(7 of 8 rows)")
+
+
 class Spoiler:
     """A weight method that does what it is told."""
 
