@@ -316,10 +316,19 @@ def command_of(folder: Path, run: str) -> str:
             data = read_json(path)
             for name in inside:
                 data = data[name]
-            return printable(str(data["command"]).replace(" --no-score", "").replace(" --keep-images", ""))
-        except (UsageError, KeyError, TypeError):
+            return printable(_here(str(data["command"]), folder))
+        except (UsageError, KeyError, TypeError, ValueError):
             continue
     return ""
+
+
+def _here(command: str, folder: Path) -> str:
+    """A command that scores, on this results folder, which may have been moved or copied since. Raises `ValueError`."""
+    kept = [each for each in shlex.split(command) if each not in ("--no-score", "--keep-images")]
+    places = [i for i, each in enumerate(kept) if each == "--out"]
+    for i in reversed(places):
+        del kept[i : i + 2]
+    return shlex.join([*(each for each in kept if not each.startswith("--out=")), "--out", str(folder)])
 
 
 def _commands(folder: Path, runs: Iterable[str]) -> str:

@@ -39,5 +39,5 @@ def test_commands_that_read_say_what_is_left_and_change_nothing(tmp_path: Path) 
     for command in (("compare", str(tmp_path)), ("show", "aaaaaaaa", "--out", str(tmp_path))):
         _, _, err = call(*command)
         assert "1 pictures of sensitive rows lie in" in err, command
-        assert "this scores and drops them: srbench run --suite i2p" in err, command
+        assert f"this scores and drops them: srbench run --suite i2p --out {tmp_path}" in err, command
     assert sorted(map(str, tmp_path.rglob("*"))) == before
