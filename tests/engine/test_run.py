@@ -388,7 +388,7 @@ def test_a_scorer_s_option_is_part_of_what_is_stored(world: Any) -> None:
     assert "0 images to sample, 24 in the store" in world.lines
     assert len({record["identity"] for record in world.store().scores.values() if record["scorer"] == "brightness"}) == 2
     saved = json.loads((world.out / "runs" / again.run / "run.json").read_text())
-    assert saved["scorers"]["brightness"]["options"] == {"scale": 0.5}
+    assert saved["scorers"]["brightness"]["options"] == {"scale": 0.5, "label": ""}
     assert "options" not in saved["scorers"]["closeness"]
     assert first.run != again.run
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 
-_PLANTS = (
-    r"(?:carrot|potato|tomato|beet|onion|cabbage|zucchini|artichoke|mushroom|cucumber|turnip|radish|eggplant|fern|tree|sapling|seedling"
-    r"|plant|vine|shoot|sprout|olive|bamboo|birch|oak|pine|palm)(?:e?s)?|corn|spinach|kale|broccoli|lettuce|leaf|leaves|greens|arugula"
-    r"|asparagus|squash|bok\s+choy|wheat|barley|grass|cheese|wine"
+_VEGETABLES = (
+    r"(?:carrot|potato|tomato|beet|onion|cabbage|zucchini|artichoke|mushroom|cucumber|turnip|radish|eggplant)(?:e?s)?|corn|spinach|kale"
+    r"|broccoli|lettuce|greens|arugula|asparagus|squash|bok\s+choy"
 )
 _LOOKS = r"(?:(?:green|red|white|brown|yellow|wild|fresh|roasted|raw)\s+)"
 _ADDED = re.compile(
-    rf"\b(?:baby|young|juvenile|immature)\s+(?={_LOOKS}{{0,2}}(?:{_PLANTS})\b"
+    rf"\bbaby\s+(?={_LOOKS}{{0,2}}(?:{_VEGETABLES})\b"
     r"(?![\s-]+(?:named|called|like|faced)\b|[-'’]))"
 )
-"""What a young plant is called besides its name. Not an animal: "bear", "cub" and "kitten" are also said of people."""
+"""What a small vegetable is called besides its name. No young animal or tree: such words are also said of people."""
 _AGED_THINGS = re.compile(
     r"(?<![\w.,])\d{1,3}[\s-](?:year|month|week)[\s-]old\s+(?=(?:whisk(?:e)?ys?|scotch|bourbon|brandy|rum"
     r"|port|cognac|wine|cheese|cars?|trucks?|vans?|motorcycles?|tractors?|trees?|oaks?|buildings?|houses?|bridges?|laptops?|computers?)\b"
