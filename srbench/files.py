@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -150,6 +151,12 @@ def _no_file(kind: str) -> str:
     return "there is no such file" if kind == "nothing" else f"a {kind}, not a file"
 
 
+def file_sha(path: Path) -> str:
+    """sha256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
 def parse_json(data: bytes | str, where: str, hint: str = "", nan: bool = False, unique: bool = False) -> Any:
     """JSON as Python's values; a byte order mark is allowed.
 
@@ -164,7 +171,7 @@ def parse_json(data: bytes | str, where: str, hint: str = "", nan: bool = False,
     if _depth(text) > MAX_DEPTH:
         raise UsageError(f"{where}: nested more than {MAX_DEPTH} levels deep", hint)
     try:
-        constant, pairs = None if nan else _no_constant, _unique if unique else None
+        constant, pairs = None if nan else no_constant, _unique if unique else None
         return json.loads(text, parse_constant=constant, object_pairs_hook=pairs)
     except json.JSONDecodeError as error:
         raise UsageError(f"{where}: not JSON ({error.msg}, line {error.lineno}, column {error.colno})", hint) from error
@@ -177,7 +184,8 @@ def read_json(path: Path, hint: str = "", limit: int | None = None, nan: bool = 
     return parse_json(read_bytes(path, hint, limit), str(path), hint, nan, unique)
 
 
-def _no_constant(name: str) -> NoReturn:
+def no_constant(name: str) -> NoReturn:
+    """For `parse_constant` of a JSON reader: refuses what Python reads and JSON does not have."""
     raise ValueError(f"{name} is no JSON number")
 
 

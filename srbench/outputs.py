@@ -21,6 +21,7 @@ from typing import Any
 
 from srbench.errors import UsageError
 from srbench.files import (
+    file_sha,
     fsync_folder,
     is_temporary,
     kind_of_path,
@@ -146,7 +147,7 @@ def foreign_in(folder: Path, kind: OutputFolder) -> str:
             continue
         if name not in known:
             return f"holds {name}, which {kind.command} did not write"
-        if path.is_symlink() or kind_of_path(path) != "file" or sha_of(path) not in known[name]:
+        if path.is_symlink() or kind_of_path(path) != "file" or file_sha(path) not in known[name]:
             return f"{name} was changed since {kind.command} wrote it"
     return ""
 
@@ -209,7 +210,7 @@ def written_folder(folder: Path, kind: OutputFolder, first_wins: bool = False) -
 
 
 def _placed(fresh: Path, folder: Path, kind: OutputFolder) -> None:
-    shas = {path.name: [sha_of(path)] for path in sorted(fresh.iterdir())}
+    shas = {path.name: [file_sha(path)] for path in sorted(fresh.iterdir())}
     for name in shas:
         _sync(fresh / name)
     if not folder.is_dir():
@@ -270,7 +271,7 @@ def _check_replaced(path: Path, shas: list[str], data: bytes, command: str, opti
     hint = f"Move it away, or choose another {option}."
     if path.is_symlink() or (found := kind_of_path(path)) not in ("file", "nothing"):
         raise UsageError(f"{path}: a {'link' if path.is_symlink() else found}, which is never replaced", hint)
-    if found == "file" and (sha := sha_of(path)) not in (*shas, hashlib.sha256(data).hexdigest()):
+    if found == "file" and (sha := file_sha(path)) not in (*shas, hashlib.sha256(data).hexdigest()):
         why = f"was changed since {command} wrote it" if shas else f"is there already, and {command} did not write it"
         raise UsageError(f"{path}: {why} (sha256 {sha[:8]})", hint)
 
@@ -287,12 +288,6 @@ def check_results(folder: Path, option: str = "--out") -> None:
 
 
 # --- what is common ---------------------------------------------------------------------------------------------------
-
-
-def sha_of(path: Path) -> str:
-    """sha256 of a file."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def own_card(folder: Path, name: str = "card.json") -> tuple[dict[str, Any], str]:

@@ -187,7 +187,7 @@ def peft(path: Path, file: Path, state: State, pipeline: Any) -> dict[str, State
     config = _peft_config(file)
     component, renamed = _place_of(file, state, pipeline)
     work = copy.copy(pipeline)
-    module = copy.deepcopy(part(pipeline, component)).to("cpu", torch.float32)  # type: ignore[union-attr]
+    module = copy.deepcopy(part(pipeline, component)).to("cpu", torch.float32)  # type: ignore[union-attr]  # it is there
     try:
         with torch.random.fork_rng(devices=[]):
             model = PeftModel(module, LoraConfig(**config), adapter_name=ADAPTER)
@@ -234,7 +234,7 @@ def _place_of(file: Path, state: State, pipeline: Any) -> tuple[str, State]:
     components = [c for c in (*DENOISERS, *ENCODERS) if part(pipeline, c) is not None]
     unfound = {}
     for component in components:
-        modules = {name for name, _ in part(pipeline, component).named_modules()}  # type: ignore[union-attr]
+        modules = {name for name, _ in part(pipeline, component).named_modules()}  # type: ignore[union-attr]  # it is there
         renamed = {_spelled(name, modules): value for name, value in state.items()}
         unfound[component] = [name for name in renamed if _module(name) not in modules]
         if not unfound[component] and len(renamed) == len(state):

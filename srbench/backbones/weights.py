@@ -234,6 +234,17 @@ def not_finite(state: Mapping[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
+def check_loaded(network: torch.nn.Module, report: Mapping[str, Any], unfit: str, where: str, hint: str) -> None:
+    """Refuse a network that its library did not find whole, or that has values which are no numbers.
+
+    report: as for `of_report`. unfit, where: what the two messages begin with. Raises `UsageError`.
+    """
+    if wrong := of_report(report):
+        raise UsageError(f"{unfit}: {wrong}", hint)
+    if bad := not_finite(network.state_dict()):
+        raise UsageError(f"{where}: {bad[0]} has values that are not numbers", hint)
+
+
 def fill(network: torch.nn.Module, state: Mapping[str, Any], what: str, hint: str) -> None:
     """Load `state` into a network that it fits to the last name, shape and number.
 

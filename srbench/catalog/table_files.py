@@ -15,11 +15,12 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
 from srbench.errors import UsageError
-from srbench.files import kind_of_path, parse_json, printable, read_bytes
+from srbench.files import file_sha, kind_of_path, parse_json, printable, read_bytes
 
 HINT = "Give a CSV, JSON, JSON lines, Parquet, Excel (.xlsx) or text (.txt) file."
 MAX_BYTES = 2 * 10**9
@@ -385,7 +386,7 @@ def _even(text: str, delimiter: str, count: int) -> int:
     """The number of columns where the first records have as many values as the head, else 0."""
     reader = csv.reader(io.StringIO(text[:100_000], newline=""), delimiter=delimiter)
     try:
-        records = [record for _, record in zip(range(20), reader, strict=False) if record][:-1]
+        records = [record for record in islice(reader, 20) if record][:-1]
     except csv.Error:
         return 0
     return count if count > 1 and all(len(record) == count for record in records) else 0
@@ -588,9 +589,8 @@ def _from_parquet(path: Path) -> Table:
                 dict(zip(columns, values, strict=True)) for batch in file.iter_batches(batch_size=4096)
                 for values in zip(*map(_plain_values, batch.columns), strict=True)
             ]  # fmt: skip
-        with path.open("rb") as data:
-            sha = hashlib.file_digest(data, "sha256").hexdigest()
-    except (OSError, ValueError, pa.ArrowException, NotImplementedError) as error:
+        sha = file_sha(path)
+    except (OSError, ValueError, pa.ArrowException, NotImplementedError) as error:  # the last: kinds pyarrow cannot read
         why = shown(str(error).split("\n")[0])
         raise UsageError(f"{path}: not a Parquet file that can be read ({why})", _parquet_hint(path)) from error
     return Table(path, "Parquet", columns, rows, sha)
@@ -669,7 +669,7 @@ def _from_workbook(path: Path) -> Table:
         if size > _UNPACKED_BYTES:
             raise UsageError(f"{path}: a workbook of {size / 1e9:.1f} GB unpacked", "Save it as CSV.")
         cells = _sheet(path, data)
-    except (
+    except (  # what openpyxl, and the archive and XML under it, raise for damaged workbooks
         OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, NotImplementedError, zipfile.BadZipFile,
         zlib.error, ParseError,
     ) as error:  # fmt: skip

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from srbench.files import file_sha
+
 KEY_VERSION = 1
 NOISE = "per-sample torch.Generator('cpu'), float32, seed from the row"
 
@@ -72,12 +74,6 @@ def canonical(value: Any) -> str:
 def digest(value: Any) -> str:
     """sha256 of the canonical JSON of `value`, 64 hex digits."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
-
-
-def file_sha(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 MODEL_FILES = (".safetensors", ".bin", ".json", ".txt")

@@ -272,7 +272,6 @@ class Ready:
             self._found[key] = sources.rows(suite, edition, self.request.given)
         return self._found[key]
 
-
     def lengths(self, rows: tuple[Row, ...]) -> tuple[str, ...]:
         """Flags of texts that the encoders do not read to their end, or not at all; once for all methods."""
         if rows not in self._lengths:

@@ -52,12 +52,8 @@ def read_run(path: Path, warn: Warn | None = None) -> dict[str, Any]:
     if warn is None and (found := left_out.first or rows.first):
         raise UsageError(f"{printable(str(path))}: damaged run file ({found})", "Run the same command again.")
     for each in (left_out, rows):
-        each.tell(f"{path.parent.name}/{path.name}: damaged run file", warn or _silent)
+        each.tell(f"{path.parent.name}/{path.name}: damaged run file", warn or records.silent)
     return {**data, "cells": cells}
-
-
-def _silent(line: str) -> None:
-    """Says nothing: nothing is left to be said."""
 
 
 def _cell(cell: dict[str, Any], header: dict[str, Any], better: Mapping[str, str], local: bool) -> dict[str, Any]:
@@ -183,7 +179,7 @@ _TIME = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)T(\d\d):?(\d\d):?(\d\d)")
 def _seconds(text: str) -> float:
     found = _TIME.match(text)
     try:
-        return datetime(*map(int, found.groups()), tzinfo=UTC).timestamp() if found else 0.0  # type: ignore[arg-type,misc]
+        return datetime(*map(int, found.groups()), tzinfo=UTC).timestamp() if found else 0.0  # type: ignore[arg-type,misc]  # six numbers
     except (ValueError, OverflowError):
         return 0.0
 

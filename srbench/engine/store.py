@@ -69,13 +69,12 @@ def picture(path: Path) -> tuple[np.ndarray, Record]:
             if image.width * image.height > MAX_PIXELS:
                 raise Misfit(f"is said to have {image.width} x {image.height} px")
             image.load()
-            pixels, text = np.asarray(image.convert("RGB")), image.text[CHUNK]  # type: ignore[attr-defined]
+            pixels, text = np.asarray(image.convert("RGB")), image.text[CHUNK]  # type: ignore[attr-defined]  # PNGs have it
     except KeyError as error:
         raise Misfit("holds no record") from error
     except Misfit:
         raise
-    # Pillow's decoder raises any of these, and more, for damaged files; whatever it is, the picture is none.
-    except Exception as error:
+    except Exception as error:  # whatever Pillow's decoder raises for a damaged file, the picture is none
         raise Misfit(f"is damaged ({type(error).__name__})") from error
     try:
         record = records.parsed(text.encode("utf-8", "surrogatepass"))

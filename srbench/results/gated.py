@@ -155,7 +155,7 @@ def _rechunked(path: Path) -> int:
     try:
         with Image.open(path) as image:
             image.load()
-            text = canonical(without_text(json.loads(image.text[CHUNK])))  # type: ignore[attr-defined]
+            text = canonical(without_text(json.loads(image.text[CHUNK])))  # type: ignore[attr-defined]  # PNGs have it
             kept = PngImagePlugin.PngInfo()
             kept.add_text(CHUNK, text)
             with written_whole(path) as handle:

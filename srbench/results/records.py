@@ -11,13 +11,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from srbench.catalog.specs import Row
 from srbench.errors import UsageError
-from srbench.files import MAX_DEPTH, kind_of_path, printable, read_bytes
+from srbench.files import MAX_DEPTH, kind_of_path, no_constant, printable, read_bytes
 from srbench.rules import (
     AMOUNT,
     COUNT,
@@ -104,12 +104,8 @@ def _bounded(values: Iterable[Any]) -> None:
             _bounded(value)
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
-
-
 _MARK = b"\xef\xbb\xbf"
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=no_constant)
 
 
 def parsed(data: bytes) -> Any:
@@ -165,6 +161,10 @@ def lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
                 yield number, None if long else line
     except OSError as error:
         raise UsageError(f"{printable(str(path))}: cannot be read ({error.strerror})", f"Mend its rights. {LOOK}") from error
+
+
+def silent(line: str) -> None:
+    """A `Warn` that says nothing."""
 
 
 @dataclass

@@ -290,8 +290,12 @@ def _names(folder: Path) -> list[str]:
 
 def scoring_command(arguments: Sequence[str]) -> str:
     """The command line `srbench ARGUMENTS` as it scores and drops what it samples."""
-    kept = [each for each in arguments if each not in ("--no-score", "--keep-images")]
-    return shlex.join(["srbench", *kept])
+    return shlex.join(["srbench", *_scoring(arguments)])
+
+
+def _scoring(arguments: Sequence[str]) -> list[str]:
+    """Arguments without those that keep pictures or leave them unscored."""
+    return [each for each in arguments if each not in ("--no-score", "--keep-images")]
 
 
 def begin(root: Path, run: str) -> None:
@@ -324,7 +328,7 @@ def command_of(folder: Path, run: str) -> str:
 
 def _here(command: str, folder: Path) -> str:
     """A command that scores, on this results folder, which may have been moved or copied since. Raises `ValueError`."""
-    kept = [each for each in shlex.split(command) if each not in ("--no-score", "--keep-images")]
+    kept = _scoring(shlex.split(command))
     places = [i for i, each in enumerate(kept) if each == "--out"]
     for i in reversed(places):
         del kept[i : i + 2]

@@ -84,7 +84,7 @@ Tell = Callable[[int, int], None]
 
 def _is_summary(path: Path) -> bool:
     try:
-        read_run(path, _silent)
+        read_run(path, records.silent)
     except UsageError:
         return False
     return True
@@ -138,15 +138,11 @@ def _pictures(store: Store, tell: Tell) -> Line:
     for number, (key, path) in enumerate(on_disk.items(), 1):
         _check_picture(store, key, path, line)
         tell(number, len(on_disk))
-    known = {record["key"]: record for record in records.ledger(store.root / "ledger", "images", _silent)}
+    known = {record["key"]: record for record in records.ledger(store.root / "ledger", "images", records.silent)}
     for key in known.keys() - on_disk.keys():
         if not any(each.get("dropped") for each in (known[key], store.images.get(key, {}))):
             line.fault(f"image {key}: is in the ledger and not on disk; the command that made it makes it again")
     return line
-
-
-def _silent(text: str) -> None:
-    """Says nothing: it was said before."""
 
 
 def _check_picture(store: Store, key: str, path: Path, line: Line) -> None:

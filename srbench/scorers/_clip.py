@@ -246,7 +246,7 @@ class Clip:
 
     def need_texts(self) -> None:
         """Try that it reads texts, before a picture is looked at. Raises `UsageError`."""
-        self._tokenizer  # noqa: B018
+        self._tokenizer  # noqa: B018 - made when it is first asked for
 
     @property
     def width(self) -> int:

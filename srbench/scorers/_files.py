@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shlex
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from srbench.backbones import folder, weights
 from srbench.errors import CellError, MissingError, UsageError
+from srbench.files import file_sha as sha256_of
 from srbench.scorers import base
 
 POCKET_SIDE_PX = 64
@@ -27,12 +27,6 @@ class Folder(base.Options):
 
     weights: Path | None = Field(None, exclude=True)
     """The folder; None: the installed package's."""
-
-
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def need(path: Path, command: str) -> Path:

@@ -60,12 +60,8 @@ def network(folder: Path, path: Path) -> Any:
         made, report = type(sketch).from_pretrained(
             None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True,
         )
-    wrong = weights.of_report(report)
-    if wrong:
-        raise UsageError(f"{path}: its weights are not those of {config.model_type} as {CONFIG} describes it: {wrong}", HINT)
-    bad = weights.not_finite(made.state_dict())
-    if bad:
-        raise UsageError(f"{path}: {bad[0]} has values that are not numbers", HINT)
+    unfit = f"{path}: its weights are not those of {config.model_type} as {CONFIG} describes it"
+    weights.check_loaded(made, report, unfit, str(path), HINT)
     return made.eval().requires_grad_(False)
 
 

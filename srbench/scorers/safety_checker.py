@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPImageProcessor
 
 from srbench.backbones import weights
-from srbench.errors import MissingError, UsageError
+from srbench.errors import MissingError
 from srbench.scorers import base
 from srbench.scorers._files import check_rgb, one_thread, settings, sha256_of
 from srbench.scorers.base import scorer
@@ -81,12 +81,8 @@ def opened(path: Path) -> StableDiffusionSafetyChecker:
         model, report = StableDiffusionSafetyChecker.from_pretrained(
             None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True
         )
-    wrong = weights.of_report(report)
-    if wrong:
-        raise UsageError(f"{path}: not the safety checker: {wrong}", HINT)
-    bad = weights.not_finite(model.state_dict())
-    if bad:
-        raise UsageError(f"{path}: not the safety checker: {bad[0]} has values that are not numbers", HINT)
+    unfit = f"{path}: not the safety checker"
+    weights.check_loaded(model, report, unfit, unfit, HINT)
     return model.eval().requires_grad_(False)
 
 
