@@ -20,6 +20,8 @@ MAX_DEPTH = 100
 """Levels of nesting that a JSON file may have; none that srbench or the libraries write has ten."""
 NAME_KEPT = 120
 """Bytes of a file's name that its temporary name has: with host and process it stays below the 255 that most disks take."""
+LFS_MARK = b"version https://git-lfs"
+"""How a git-lfs pointer begins (git-lfs, docs/spec.md)."""
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-z_-]+)-(?P<pid>\d+)-(?P<token>[0-9a-f]{8})\.tmp", re.DOTALL)
 _OLD_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.tmp", re.DOTALL)
 _HOST = re.sub(r"[^0-9a-z_-]", "-", socket.gethostname().lower())[:32] or "host"
@@ -176,12 +178,17 @@ def parse_json(data: bytes | str, where: str, hint: str = "", nan: bool = False,
     except json.JSONDecodeError as error:
         raise UsageError(f"{where}: not JSON ({error.msg}, line {error.lineno}, column {error.colno})", hint) from error
     except (ValueError, RecursionError) as error:  # an integer of more digits than Python reads; a constant
-        raise UsageError(f"{where}: not JSON that can be read ({str(error).splitlines()[0]})", hint) from error
+        why = str(error).splitlines()[0]
+        why = "a number of more digits than are read" if "integer string conversion" in why else why
+        raise UsageError(f"{where}: not JSON that can be read ({why})", hint) from error
 
 
 def read_json(path: Path, hint: str = "", limit: int | None = None, nan: bool = False, unique: bool = False) -> Any:
-    """A JSON file. Raises `UsageError` as `read_bytes` and `parse_json` do."""
-    return parse_json(read_bytes(path, hint, limit), str(path), hint, nan, unique)
+    """A JSON file. Raises `UsageError` as `read_bytes` and `parse_json` do, and for a git-lfs pointer in its place."""
+    data = read_bytes(path, hint, limit)
+    if data.startswith(LFS_MARK):
+        raise UsageError(f"{path}: a git-lfs pointer, not the file", "Run `git lfs pull` in its clone, or download the file.")
+    return parse_json(data, str(path), hint, nan, unique)
 
 
 def no_constant(name: str) -> NoReturn:

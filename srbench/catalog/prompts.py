@@ -44,9 +44,6 @@ _NAMED = 12
 """Columns that a line names before it only counts."""
 _HINT = "Give a CSV, JSON, JSON lines, Parquet or Excel file with a column 'prompt', or a .txt file with a prompt a line."
 
-LFS_MARK = b"version https://git-lfs"
-"""How a git-lfs pointer begins (git-lfs, docs/spec.md)."""
-
 Columns = Mapping[str, str]
 """Row field -> the column that holds it; an empty one where none does."""
 Meta = dict[str, str | int | float | bool | None]
@@ -104,6 +101,7 @@ def read(path: Path, columns: Columns | None = None, chosen: Columns | None = No
     if _tasks_in(table.data):
         return _of_tasks(table, chosen or {})
     fields = _fields(table, COLUMNS, columns or {}, chosen or {})
+    _refuse_some_ids(table, fields.get("id", ""))
     found = tuple(_row(table, number, fields) for number in range(len(table.rows)))
     _check(path, found, table)
     unread = _unread(table, fields)
@@ -336,6 +334,18 @@ def _name(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_name, value))
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _refuse_some_ids(table: Table, column: str) -> None:
+    """Raises `UsageError` where some rows have an id and some have none: a place that stands for one may be another's id."""
+    without = [number for number, line in enumerate(table.rows) if column and _is_empty(line.get(column))]
+    if 0 < len(without) < len(table.rows):
+        where = f"prompt {without[0] + 1} ({table.at(without[0])}) has no '{shown(column)}', others have one"
+        raise UsageError(f"{table.path}: {where}", "Mend the file; or --column id= names all by their place.")
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _check(path: Path, found: Sequence[Row], table: Table | None = None) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from srbench.errors import UsageError
-from srbench.files import file_sha, kind_of_path, parse_json, printable, read_bytes
+from srbench.files import LFS_MARK, file_sha, kind_of_path, parse_json, printable, read_bytes
 
 HINT = "Give a CSV, JSON, JSON lines, Parquet, Excel (.xlsx) or text (.txt) file."
 MAX_BYTES = 2 * 10**9
@@ -149,7 +149,7 @@ def _narrow(value: float | None, exact: int) -> float | None:
 # --- what a file is ---------------------------------------------------------------------------------------------------
 
 _OTHERS: tuple[tuple[bytes, str, str], ...] = (
-    (b"version https://git-lfs", "a git-lfs pointer, not the data", "Run `git lfs pull` in its clone, or download the file."),
+    (LFS_MARK, "a git-lfs pointer, not the data", "Run `git lfs pull` in its clone, or download the file."),
     (b"\x1f\x8b", "packed with gzip", "Unpack it first: gunzip."),
     (b"BZh", "packed with bzip2", "Unpack it first: bunzip2."),
     (b"\xfd7zXZ\x00", "packed with xz", "Unpack it first: unxz."),
@@ -277,7 +277,7 @@ def _from_text(path: Path, text: str, sha: str, heads: Sequence[str]) -> Table:
         raise UsageError(f"{path}: the file is empty", HINT)
     suffix = path.suffix.lower()
     if suffix in (".json", ".jsonl", ".ndjson") or _looks_like_json(text):
-        return _from_json(path, text, sha)
+        return _from_json(path, text, sha, heads)
     if suffix == ".txt" and not _is_table(path, text, heads):
         lines = [(number, line) for number, line in enumerate(lines_of(text), 1) if line.strip()]
         return Table(path, "text", ("",), [{"": line} for _, line in lines], sha, [number for number, _ in lines], headless=True)
@@ -411,9 +411,10 @@ def _refuse_record(path: Path, line: int, why: str) -> NoReturn:
     if "end of data" in why:
         told, hint = "the file ends inside a value that begins with a quote", "Is it cut off, or is a quote not closed?"
     elif "field limit" in why:
-        told, hint = "a value is longer than a CSV file's may be", "Is a quote not closed?"
+        told, hint = f"a value of more than {csv.field_size_limit():,} characters", "Is a quote not closed? Else give it as JSON."
     elif "expected after" in why:
-        told, hint = "a quote stands inside a value in quotes", 'Write it twice: "".'
+        told = "something stands between a closing quote and the next separator"
+        hint = 'Take it out, a blank too; a quote that belongs to the value is written twice: "".'
     else:
         told, hint = f"not CSV ({why})", "Mend the file."
     raise UsageError(f"{path}: line {line}: {told}", hint)
@@ -460,11 +461,11 @@ def _refuse_doubled(path: Path, first: str, second: str, where: str = "") -> NoR
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 
-def _from_json(path: Path, text: str, sha: str) -> Table:
+def _from_json(path: Path, text: str, sha: str, heads: Sequence[str]) -> Table:
     values, lines, raw = _values(path, text)
     if not lines:
         data = values[0]
-        found, notes = _entries(path, data)
+        found, notes = _entries(path, data, heads)
         return _of_objects(path, "JSON", found, sha, notes=notes, data=data)
     return _of_objects(path, "JSON lines", values, sha, lines, raw, data=values[0] if len(values) == 1 else None)
 
@@ -500,7 +501,7 @@ def _json_hint(text: str) -> str:
     return "Mend the file." if text.rstrip().endswith(end) else f"It does not end with {end}: is it cut off?"
 
 
-def _entries(path: Path, data: Any) -> tuple[list[Any], tuple[str, ...]]:
+def _entries(path: Path, data: Any, heads: Sequence[str]) -> tuple[list[Any], tuple[str, ...]]:
     """The entries of a JSON file: a list, one object, srbench's own rows, or a page of the hub's rows."""
     if isinstance(data, list):
         return data, ()
@@ -511,7 +512,9 @@ def _entries(path: Path, data: Any) -> tuple[list[Any], tuple[str, ...]]:
     if isinstance(data, dict) and not any(isinstance(each, list) for each in data.values()):
         return [data], ()
     what = f"an object with the keys {', '.join(shown(key) for key in list(data)[:5])}" if isinstance(data, dict) else "one value"
-    raise UsageError(f"{path}: {what}, not a list of prompts", "Give a list of texts, or of objects with a key 'prompt'.")
+    if "prompt" in heads or not heads:
+        raise UsageError(f"{path}: {what}, not a list of prompts", "Give a list of texts, or of objects with a key 'prompt'.")
+    raise UsageError(f"{path}: {what}, not a list of objects", f"Give a list of objects with the keys {', '.join(heads)}.")
 
 
 def _is_page(data: Mapping[str, Any]) -> bool:
@@ -678,7 +681,7 @@ def _from_workbook(path: Path) -> Table:
     return _of_cells(path, cells, hashlib.sha256(data).hexdigest())
 
 
-def _sheet(path: Path, data: bytes) -> list[tuple[int, list[str]]]:
+def _sheet(path: Path, data: bytes) -> list[tuple[int, list[Any]]]:
     """(row, texts) of the rows that hold anything. Raises `UsageError` for several sheets, and for a formula without a value."""
     import openpyxl
 
@@ -699,11 +702,13 @@ def _sheet(path: Path, data: bytes) -> list[tuple[int, list[str]]]:
     return [(number, cells) for number, cells in rows if any(cells)]
 
 
-def _cell(cell: Any) -> str:
-    """A cell as text: numbers in full, those of a format of zeros with them, dates as ISO writes them."""
+def _cell(cell: Any) -> str | NoText:
+    """A cell as text, or the error that a formula ended in. Numbers in full, with a format's zeros; dates as ISO writes them."""
     value = cell.value
     if value is None:
         return ""
+    if cell.data_type == "e":
+        return NoText(f"the error {value}")
     if isinstance(value, bool):
         return str(value).upper()
     if isinstance(value, int) and _ZEROS.fullmatch(cell.number_format or ""):
@@ -715,7 +720,7 @@ def _cell(cell: Any) -> str:
     return value.isoformat() if isinstance(value, datetime.date | datetime.time) else str(value)
 
 
-def _of_cells(path: Path, cells: list[tuple[int, list[str]]], sha: str) -> Table:
+def _of_cells(path: Path, cells: list[tuple[int, list[Any]]], sha: str) -> Table:
     width = max((number for _, row in cells for number, cell in enumerate(row, 1) if cell), default=0)
     (_, head), *rest = cells
     columns = _columns(path, (head + [""] * width)[:width])

@@ -181,7 +181,7 @@ def _cells(asked: Asked) -> list[ResultCell]:
         _check_names(cells, what, names)
     cells = [cell for cell in cells if asked.chosen(cell)]
     if not cells:
-        raise MissingError(f"{asked.folder}: no result fits all of these filters", "Leave one of them out.")
+        raise UsageError(f"{asked.folder}: no result fits all of these filters", "Leave one of them out.")
     return cells
 
 
@@ -293,7 +293,7 @@ def _sensitivity(asked: Asked) -> None:
     records = stored_records(asked.folder, Store.peek(asked.folder / "store", say), lambda cell: judge)
     found = list(curves([record for record in records if asked.chosen(record)], judge, list(load.protocols().values())))
     if not found:
-        raise MissingError(f"{asked.folder}: no stored run fits", "Leave some of --method, --suite and --concept out.")
+        raise UsageError(f"{asked.folder}: no stored run fits", "Leave some of --method, --suite and --concept out.")
     if asked.format == "json":
         console.write_json({"sensitivity": [_rates(curve) for curve in found]})
         return

@@ -18,7 +18,7 @@ from srbench.engine.settings import check as check_settings
 from srbench.engine.settings import overrides, parsed
 from srbench.errors import MISSING, OK, MissingError, SrbenchError
 from srbench.faults import contained
-from srbench.files import printable
+from srbench.files import is_system_name, printable
 from srbench.scorers.base import Scorer
 
 PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "open_clip_torch", "nudenet", "onnxruntime", "scipy", "pandas")
@@ -253,7 +253,7 @@ def _polarity(known: Path, settings: Sequence[str]) -> Callable[[], str]:
 
 def _label_one(head: Scorer, folder: Path) -> float:
     """Share of a folder's pictures on which label 1 is the likelier one."""
-    pixels = [read(path).pixels for path in sorted(folder.glob("*")) if path.is_file()]
+    pixels = [read(path).pixels for path in sorted(folder.glob("*")) if path.is_file() and not is_system_name(path.name)]
     if not pixels:
         raise SrbenchError(f"{folder}: no pictures", "Put known images into with/ and without/.")
     return sum(score["label"]["1"] > 0.5 for score in head.score(pixels, [{}] * len(pixels))) / len(pixels)

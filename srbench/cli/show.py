@@ -14,14 +14,12 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from srbench.backbones.loader import locate
-from srbench.catalog import load
 from srbench.cli import console
 from srbench.cli.console import say
 from srbench.engine.rejudge import rows_of
 from srbench.engine.runs import LOCAL, read_all
 from srbench.engine.store import Store, picture
-from srbench.errors import MissingError, SrbenchError, UsageError
+from srbench.errors import SrbenchError, UsageError
 from srbench.files import kind_of_path
 from srbench.outputs import SHEET, check_file
 from srbench.report.sheet import Strip, of_rows, of_run, write
@@ -157,14 +155,6 @@ def _scores(store: Store, key: str) -> Table:
     return table
 
 
-def _tokens(backbone: str, prompt: str) -> list[str]:
-    """The prompt's tokens with start and end, as the backbone's tokenizer splits it."""
-    from transformers import CLIPTokenizer
-
-    tokenizer = CLIPTokenizer.from_pretrained(locate(load.named("backbone", backbone, load.backbones())) / "tokenizer")
-    return tokenizer.convert_ids_to_tokens(tokenizer(prompt, truncation=True).input_ids)
-
-
 def _trace(run: dict[str, Any], record: dict[str, Any], role: str) -> None:
     trace = record.get("trace") or {}
     if redirects(trace):
@@ -181,12 +171,14 @@ def _trace(run: dict[str, Any], record: dict[str, Any], role: str) -> None:
         prompt = _row(run)[0].get("prompt" if role == "image" else "reference")
     if prompt is None:
         return
-    tokens = _tokens(run["cell"].backbone, prompt)
+    from srbench.report.gallery import tokens_of
+
+    tokens = tokens_of(run["cell"].backbone, prompt) or tuple(map(str, range(len(trace["mask"]))))
     table = Table(title="per token, mean over redirected steps", title_justify="left")
     for column in ("token", "mask", "alpha"):
         table.add_column(column, justify="left" if column == "token" else "right")
     for token, mask, alpha in zip(tokens, trace["mask"], trace["alpha"], strict=False):
-        table.add_row(token.removesuffix("</w>"), f"{mask:.2f}", f"{alpha:.2f}")
+        table.add_row(token, f"{mask:.2f}", f"{alpha:.2f}")
     _print(table)
 
 
@@ -205,7 +197,7 @@ def show(what: str, folder: Path, sheet: Path | None = None) -> int:
         return _written(of_rows(folder, ids, store, say), sheet)
     if not found:
         hint = "Give a row's id, six or more letters of an image key, or a PNG; with --sheet also a run."
-        raise MissingError(f"nothing in {folder} is named '{what}'", hint)
+        raise UsageError(f"nothing in {folder} is named '{what}'", hint)
     for run, entry, role, key in found:
         record = store.images.get(key)
         try:

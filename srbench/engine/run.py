@@ -280,10 +280,17 @@ def _tell_swept(swept: Swept, cells: Sequence[Cell], request: RunRequest, scorin
         reporter.line(f"{swept.dropped} images of sensitive cells were scored and dropped")
     elif swept.dropped:
         reporter.line(f"{swept.dropped} pictures of sensitive rows that were scored were dropped")
+    if request.keep_images and (gone := _dropped_before(cells, scoring.store)):
+        reporter.line(f"{gone} pictures of sensitive rows were dropped by an earlier run: only a new --out folder can have them")
     for line in swept.lines(scoring_command(sys.argv[1:])):
         reporter.line(line)
     if swept.dropped and scoring.broken:
         reporter.line(f"without {', '.join(scoring.broken)}: only a run into a new folder can have what is missing")
+
+
+def _dropped_before(cells: Sequence[Cell], store: Store) -> int:
+    """How many pictures of sensitive cells are not there any more."""
+    return sum(map(store.dropped, {image.key for cell in cells if cell.sensitive for image in cell.images()}))
 
 
 def _exit_code(cells: Sequence[Cell], outcome: Outcome, found: Sequence[ResultCell]) -> int:

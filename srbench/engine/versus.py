@@ -17,7 +17,7 @@ from srbench.catalog.specs import ProtocolSpec
 from srbench.engine.rejudge import Raws, Stored, identities, raws_of, reread, stored_cells
 from srbench.engine.runs import Identity, identity, read_run
 from srbench.engine.store import Store
-from srbench.errors import MissingError, SrbenchError, UsageError, did_you_mean
+from srbench.errors import SrbenchError, UsageError, did_you_mean
 from srbench.files import kind_of_path, printable
 
 ELSEWHERE = "elsewhere"
@@ -150,7 +150,7 @@ def _refuse_several(name: str, cells: Sequence[ResultCell]) -> None:
 
 
 def pairs(a: Side, b: Side) -> list[tuple[Entry, Entry]]:
-    """Cells of both sides in one table; of two runs those of the same method. Raises `MissingError` where there is none."""
+    """Cells of both sides in one table; of two runs those of the same method. Raises `UsageError` where there is none."""
     both = [
         (x, y) for x in a.entries for y in b.entries
         if _differ(x.cell, y.cell) and not (a.run and b.run and names_of(x.cell) != names_of(y.cell))
@@ -159,8 +159,9 @@ def pairs(a: Side, b: Side) -> list[tuple[Entry, Entry]]:
     if not found:
         what = f"no concept and suite have results of '{a.name}' and '{b.name}' on the same rows"
         near = next(((x.cell, y.cell) for x, y in both if _called_alike(x.cell, y.cell)), None)
-        hint = "Run both on the same suite: srbench run --method A,B --suite S"
-        raise MissingError(f"{what}: {_apart(*near)}" if near else what, hint)
+        if near:
+            raise UsageError(f"{what}: {_apart(*near)}", "Run both with the same of these: one command, --method A,B")
+        raise UsageError(what, "Run both on the same suite: srbench run --method A,B --suite S")
     return found
 
 

@@ -29,7 +29,7 @@ from srbench.backbones.weights import first_line
 from srbench.catalog import screen
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import CellError, MissingError, UsageError
-from srbench.files import kind_of_path, read_bytes, read_json, write_atomic
+from srbench.files import is_system_name, kind_of_path, read_bytes, read_json, write_atomic
 from srbench.methods.base import BackboneInfo, Tell, denoiser
 from srbench.methods.phrases import words_of
 from srbench.outputs import OutputFolder, check_folder, own_card, written_folder
@@ -82,10 +82,16 @@ def read_images(folder: Path, height: int, width: int) -> np.ndarray:
 
     Raises `UsageError` where there is none, or one cannot be read.
     """
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGES) if folder.is_dir() else []
+    paths = image_files(folder)
     if not paths:
         raise UsageError(f"{folder}: no images in it", f"Give a folder with {', '.join(IMAGES)} files that show the concept.")
     return np.stack([_pixels(path, height, width) for path in paths])  # (N, H, W, 3)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images in a folder, by name; none where there is no folder. Hidden and system files are not read."""
+    there = folder.glob("*") if folder.is_dir() else ()
+    return sorted(path for path in there if path.suffix.lower() in IMAGES and not is_system_name(path.name))
 
 
 def _pixels(path: Path, height: int, width: int) -> np.ndarray:
@@ -286,7 +292,7 @@ def _size(pipeline: Any) -> tuple[int, int]:
 
 def _key(backbone: BackboneInfo, concept: ConceptSpec, images: Path, settings: Settings) -> str:
     """Short digest of all that decides c*."""
-    files = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(images.glob("*"))]
+    files = [hashlib.sha256(path.read_bytes()).hexdigest() for path in image_files(images)]
     names = words_of(concept, backbone.family).names
     parts = [backbone.sha256, backbone.checkpoint_sha, files, names, settings.model_dump()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

@@ -280,14 +280,16 @@ def _plain(value: Any) -> str:
 
 @cache
 def _tokenizer(backbone: str) -> Callable[[str], Sequence[str]] | None:
-    """The backbone's tokenizer; None where it has none here."""
+    """The backbone's tokenizer; None where it has none here, or one that does not know its own words."""
     from transformers import CLIPTokenizer
 
     from srbench.backbones.loader import locate
+    from srbench.backbones.tokenizers import check_own_words
 
     try:
         folder = locate(load.named("backbone", backbone, load.backbones())) / "tokenizer"
-        tokenizer = CLIPTokenizer.from_pretrained(folder)
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        check_own_words(tokenizer, str(folder))
     except (SrbenchError, OSError, ValueError):
         return None
     return lambda prompt: tokenizer.convert_ids_to_tokens(tokenizer(prompt, truncation=True).input_ids)

@@ -20,7 +20,7 @@ from srbench.engine.keys import digest
 from srbench.engine.record import from_store
 from srbench.engine.runs import LOCAL, read_run
 from srbench.engine.store import Store
-from srbench.errors import MissingError
+from srbench.errors import MissingError, UsageError
 from srbench.files import kind_of_path, printable
 from srbench.outputs import SHEET, write_file
 from srbench.report.embed import Album
@@ -59,10 +59,10 @@ class Strip:
 
 
 def of_run(folder: Path, run: str, store: Store) -> list[Strip]:
-    """Rows of a local run, evenly spread. Raises `MissingError` where there is no such run."""
+    """Rows of a local run, evenly spread. Raises `UsageError` where there is no such run."""
     path = folder / "runs" / run / LOCAL
     if "/" in run or kind_of_path(path) == "nothing":
-        raise MissingError(f"{folder}: no run '{run}'", "Give the name of a folder under runs/.")
+        raise UsageError(f"{folder}: no run '{run}'", "Give the name of a folder under runs/.")
     data = read_run(path, store.warn)
     header = {name: value for name, value in data.items() if name != "cells"}
     return _strips([Source(entry["result"], entry, header) for entry in data["cells"]], store, lambda row: True, ROWS)

@@ -89,6 +89,7 @@ def _by_name(rows: Sequence[Row], places: Collection[Place]) -> Matching:
         return _matching(ID, found)
     if any(map(_number, exact)):
         return _as_numbers(rows, places, found)
+    _refuse_beyond(rows, places)
     return _matching(PLACE, {place: _at(rows, place) for place in places})
 
 
@@ -134,6 +135,16 @@ def _refuse_from_1(rows: Sequence[Row], places: Collection[Place]) -> None:
         )
 
 
+def _refuse_beyond(rows: Sequence[Row], places: Collection[Place]) -> None:
+    """Numbers beyond the last row, where numbers are all that there is: these pictures were made of other rows."""
+    highest = max((int(place.case) for place in places if place.case.isdecimal() and len(place.case) <= 9), default=0)
+    if highest >= len(rows):
+        raise UsageError(
+            f"the pictures' names count to {highest}, and there are {len(rows)} rows, whose ids are in no name",
+            "Give the prompts that the pictures were made of, or a column with the numbers that the names have (case_number).",
+        )
+
+
 def only_numbered(rows: Sequence[Row]) -> bool:
     """Whether ids do nothing but count the rows from 0, as they do where a file has no column of ids."""
     return all(row.id == str(place) for place, row in enumerate(rows))
@@ -167,6 +178,7 @@ def _within_categories(rows: Sequence[Row], places: Collection[Place]) -> Matchi
 
 def _by_place(rows: Sequence[Row], places: Collection[Place]) -> Matching:
     _refuse_from_1([row.model_copy(update={"id": str(place)}) for place, row in enumerate(rows)], places)
+    _refuse_beyond(rows, places)
     return _matching(f"{PLACE}, within each category", {place: _at(rows, place) for place in places})
 
 

@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from srbench.catalog import load, prompts, resolve, screen
-from srbench.catalog.prompts import read, rows
+from srbench.catalog.prompts import read, read_pairs, rows
 from srbench.catalog.specs import Row
 from srbench.catalog.table_files import lines_of, same_name
 from srbench.errors import UsageError
@@ -363,7 +363,7 @@ def test_seeds_that_are_some(value: str, seed: int | None, tmp_path: Path) -> No
 
 
 def test_texts_are_never_converted(tmp_path: Path) -> None:
-    words = ["NA", "null", "None", "nan", "true", "1e5", "2020-01-01", "0002", "-", "#N/A"]
+    words = ["NA", "null", "None", "nan", "true", "1e5", "2020-01-01", "0002", "-"]
     frame = pd.DataFrame({"prompt": words, "id": [f"00{i}" for i in range(len(words))]})
     frame.to_csv(tmp_path / "a.csv", index=False)
     frame.to_json(tmp_path / "a.json", orient="records")
@@ -707,3 +707,36 @@ def test_any_bytes_are_rows_or_one_line(tmp_path: Path, data: bytes, name: str) 
 def test_names_are_compared_once_for_all(name: str) -> None:
     assert same_name(same_name(name)) == same_name(name)
     assert same_name(f" {name}\u200b ") == same_name(name)
+
+
+def test_the_error_of_a_formula_is_no_prompt(tmp_path: Path) -> None:
+    workbook(tmp_path / "a.xlsx", ["prompt", "note"], ["a boat", "#REF!"], ["#N/A", "x"])
+    assert "prompt 2 (line 3) has the error #N/A as its 'prompt', not a text" in refused(tmp_path / "a.xlsx")
+    workbook(tmp_path / "b.xlsx", ["prompt", "note"], ["a boat", "#REF!"])
+    assert [row.prompt for row in rows(tmp_path / "b.xlsx")] == ["a boat"]
+
+
+@pytest.mark.parametrize("second", ['{"prompt": "a kite"}', '{"prompt": "a kite", "id": null}', '{"prompt": "a kite", "id": " "}'])
+def test_ids_that_some_rows_lack_are_refused(second: str, tmp_path: Path) -> None:
+    """The place of a row without one may be another row's id."""
+    path = write(tmp_path, "a.json", f'[{{"prompt": "a boat", "id": "1"}}, {second}]')
+    assert "prompt 2 (row 2) has no 'id', others have one" in refused(path)
+    assert [row.id for row in read(path, chosen={"id": ""}).rows] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "cause"),
+    [
+        ("a.csv", '"prompt" , "seed"\n"a boat", 3\n', "between a closing quote and the next separator"),
+        ("a.csv", f"prompt\n{'a' * 200_000}\n", "a value of more than 131,072 characters"),
+        ("a.json", f'[{{"prompt": "a boat", "seed": {"9" * 5000}}}]', "a number of more digits than are read"),
+    ],
+)  # fmt: skip
+def test_the_cause_that_is_named_is_the_one_that_is_there(name: str, text: str, cause: str, tmp_path: Path) -> None:
+    assert cause in refused(write(tmp_path, name, text))
+
+
+def test_pairs_by_column_are_refused_with_the_keys_of_pairs(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a list of objects") as caught:
+        read_pairs(write(tmp_path, "a.json", '{"unsafe": ["a boat"], "safe": ["a kite"]}'))
+    assert "unsafe, safe" in caught.value.hint

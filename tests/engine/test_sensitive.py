@@ -188,6 +188,13 @@ def test_what_was_kept_stays_and_is_said(secret: Any) -> None:
     assert left_line(secret.out) == ""
 
 
+def test_what_was_dropped_cannot_be_kept_and_that_is_said(secret: Any) -> None:
+    started(secret)
+    started(secret, keep_images=True)
+    assert pictures(secret.out) == []
+    assert "5 pictures of sensitive rows were dropped by an earlier run: only a new --out folder can have them" in secret.lines
+
+
 def test_a_picture_that_waits_for_an_image_which_failed_goes_at_the_second_time(compared: Any, monkeypatch: Any) -> None:
     """The first time it may be the machine's fault; the second time nothing is gained by waiting."""
     from srbench.errors import CellError

@@ -51,7 +51,6 @@ def ids(found: Matching) -> dict[str, str]:
         (("a", "b", "c"), ("0", "2"), PLACE, {"0": "a", "2": "c"}),
         # One name that is an id: numbers are then no places.
         (("a", "b", "c"), ("b", "0"), ID, {"b": "b"}),
-        (("a", "b"), ("0", "1", "2"), PLACE, {"0": "a", "1": "b"}),
         (("0", "1"), ("9" * 5000, "1"), ID, {"1": "1"}),
     ],
 )  # fmt: skip
@@ -215,3 +214,9 @@ def test_the_order_of_files_never_matters(numbers: list[int], chance: random.Ran
     assert (again.row_of, again.strangers) == (straight.row_of, straight.strangers)
     assert all(row.id == f"r{place.case}" for place, row in straight.row_of.items())
     assert list(map(matching.in_order, sorted(found, key=matching.in_order))) == sorted(map(matching.in_order, found))
+
+
+def test_more_pictures_than_rows_are_not_matched_by_place() -> None:
+    """They were made of other rows, and those that fit would be judged as strangers."""
+    with pytest.raises(UsageError, match="names count to 2, and there are 2 rows"):
+        match(rows("a", "b"), places("0", "1", "2"))
