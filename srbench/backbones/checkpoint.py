@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from srbench.backbones import weights
-from srbench.engine.keys import digest, file_sha
 from srbench.errors import UsageError
-from srbench.files import kind_of_path, read_json
+from srbench.files import file_sha, kind_of_path, read_json
+from srbench.hashing import digest
 from srbench.rules import AMOUNT, HASH, TABLE, TEXT, Misfit, Rule, check
 
 CARD = "card.json"

@@ -20,9 +20,9 @@ from srbench.backbones.checkpoint import Checkpoint, examine
 from srbench.backbones.folder import DENOISERS, INDEX, MODULES, STEMS
 from srbench.backbones.names import LDM, State
 from srbench.catalog.specs import BaselineSpec
-from srbench.engine.keys import digest, file_sha, folder_sha
 from srbench.errors import UsageError, did_you_mean
-from srbench.files import kind_of_path, printable
+from srbench.files import file_sha, kind_of_path, printable
+from srbench.hashing import digest, folder_sha
 
 HASHED = (".safetensors", ".bin", ".json", ".txt")
 """Suffixes of the files that `folder_sha` reads."""

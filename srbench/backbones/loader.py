@@ -15,8 +15,8 @@ from srbench.backbones import single
 from srbench.backbones.lengths import Reader, reader_of
 from srbench.catalog import resolve
 from srbench.catalog.specs import BackboneSpec
-from srbench.engine.keys import canonical, folder_sha
 from srbench.errors import MissingError, UsageError
+from srbench.hashing import canonical, folder_sha
 
 
 def locate(spec: BackboneSpec) -> Path:

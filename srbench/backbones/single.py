@@ -14,8 +14,9 @@ from srbench.backbones import folder as folders
 from srbench.backbones.places import WEIGHTS
 from srbench.catalog import load, resolve
 from srbench.catalog.specs import BackboneSpec
-from srbench.engine.keys import digest, file_sha
 from srbench.errors import MissingError, UsageError, did_you_mean
+from srbench.files import file_sha
+from srbench.hashing import digest
 
 MARK = "@"
 """Stands between the file and where its configuration comes from."""

@@ -26,13 +26,13 @@ from srbench.backbones.checkpoint import Checkpoint, laid_over
 from srbench.backbones.loader import Backbone
 from srbench.catalog import load, plugins, prompts, screen, sources
 from srbench.catalog.specs import BackboneSpec, ConceptSpec, Row, RowFile
-from srbench.engine.keys import canonical, digest
 from srbench.engine.plan import ENCODER_SHA, encoder_sha
 from srbench.engine.prepare import UNTOUCHED, Checkpoints, MethodOnConcept, OnConcept, check_on, is_weight, prepare_method
 from srbench.engine.settings import check
 from srbench.errors import CellError, ForeignError, SrbenchError, UsageError
 from srbench.faults import contained
 from srbench.files import kind_of_path, parse_json, read_bytes, read_json
+from srbench.hashing import canonical, digest
 from srbench.methods.base import Tell, quiet
 from srbench.outputs import CARD_LIMIT, OutputFile, check_file, write_file
 from srbench.rules import COUNT, LIST, NUMBER, TEXT, list_of, or_null

@@ -17,7 +17,6 @@ from srbench.analysis.records import CellRecord, RowRecord
 from srbench.analysis.results import to_dict
 from srbench.catalog import load, plugins, prompts, screen, sources
 from srbench.catalog.specs import ANY, ConceptSpec, LayoutSpec, ProtocolSpec, Row, SuiteSpec
-from srbench.engine.keys import digest
 from srbench.engine.layouts import Folder, ScoreRequest, folders
 from srbench.engine.marks import Hushed, texts_of
 from srbench.engine.pictures import read
@@ -29,6 +28,7 @@ from srbench.engine.score import BATCH, Scoring, Wanted, kind_named
 from srbench.engine.store import Record, Store, pixel_sha
 from srbench.errors import OK, SOME_FAILED, CellError, UsageError
 from srbench.files import printable
+from srbench.hashing import digest
 from srbench.results.gated import GATED, Hush, clean, text_sha
 from srbench.results.origins import images_sha
 from srbench.scorers.base import IMAGE, PAIR

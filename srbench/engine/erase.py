@@ -19,12 +19,13 @@ from srbench.backbones.checkpoint import CARD, examine, files_sha, is_home_made,
 from srbench.backbones.loader import Backbone
 from srbench.catalog.specs import ConceptSpec
 from srbench.engine.info import info_of
-from srbench.engine.keys import KEY_VERSION, digest, file_sha
+from srbench.engine.keys import KEY_VERSION
 from srbench.engine.provenance import machine
 from srbench.engine.untouched import kept_as_it_was
 from srbench.errors import ForeignError, UsageError
 from srbench.faults import contained, module_of, plain
-from srbench.files import write_atomic
+from srbench.files import file_sha, write_atomic
+from srbench.hashing import digest
 from srbench.methods.base import Edit, Look, Tell, blind
 from srbench.outputs import OutputFolder, check_folder, foreign_in, own_card, written_folder
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from srbench.catalog.specs import Row
-from srbench.engine.keys import digest
 from srbench.engine.plan import Cell, Planned, PlannedRow
 from srbench.engine.score import Scoring, Wanted, kind_named
+from srbench.hashing import digest
 from srbench.results.gated import Hush, text_sha
 from srbench.results.sensitive import Await, Mark
 from srbench.scorers.base import PAIR

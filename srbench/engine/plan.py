@@ -17,7 +17,7 @@ from srbench.backbones.checkpoint import Checkpoint
 from srbench.backbones.loader import Backbone
 from srbench.catalog import load, plugins, screen, sources
 from srbench.catalog.specs import ConceptSpec, Edition, ProtocolSpec, Row, SuiteSpec
-from srbench.engine.keys import ImageSpec, canonical, digest, file_sha
+from srbench.engine.keys import ImageSpec
 from srbench.engine.prepare import (
     UNTOUCHED,
     Checkpoints,
@@ -32,7 +32,8 @@ from srbench.engine.prepare import (
 from srbench.engine.score import check_scorers
 from srbench.errors import CellError, ForeignError, MissingError, SrbenchError, UsageError
 from srbench.faults import contained
-from srbench.files import printable
+from srbench.files import file_sha, printable
+from srbench.hashing import canonical, digest
 from srbench.methods.base import Artifact, Tell, quiet
 
 REFERENCE_METRICS = {"content_kept", "csdr"}

@@ -18,12 +18,13 @@ from srbench.catalog import load, plugins
 from srbench.catalog.specs import ConceptSpec
 from srbench.engine import erase
 from srbench.engine.info import info_of
-from srbench.engine.keys import IDENTITY, canonical, digest
+from srbench.engine.keys import IDENTITY
 from srbench.engine.settings import check, overrides, parsed
 from srbench.engine.untouched import kept_as_it_was
 from srbench.errors import ForeignError, SrbenchError, UsageError, did_you_mean
 from srbench.faults import contained, module_of, plain
 from srbench.files import kind_of_path
+from srbench.hashing import canonical, digest
 from srbench.methods.base import Artifact, Tell, quiet
 
 WEIGHT = "weight"

@@ -13,13 +13,13 @@ from srbench.analysis.records import CellRecord, ImageRecord, Metric, RowRecord
 from srbench.analysis.results import ResultCell
 from srbench.catalog import load, plugins, sources
 from srbench.catalog.specs import ProtocolSpec, Row
-from srbench.engine.keys import digest
 from srbench.engine.record import from_store, measured, unread
 from srbench.engine.runs import UNREAD, Identity, identity, local_cells
 from srbench.engine.score import FEATURE, fields_of, kind_named
 from srbench.engine.store import Store
 from srbench.errors import SrbenchError, UsageError
 from srbench.files import printable
+from srbench.hashing import digest
 from srbench.results.gated import fields_sha, text_sha
 from srbench.scorers.base import PAIR, SET
 

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from srbench.backbones.pipelines import Conditioning, kind_of
-from srbench.engine.keys import ImageSpec, canonical
+from srbench.engine.keys import ImageSpec
 from srbench.engine.memory import largest_px
 from srbench.errors import CellError
 from srbench.faults import plain
+from srbench.hashing import canonical
 from srbench.methods.base import Artifact, Call, Method, Options, denoiser
 
 ENCODE_BATCH = 16

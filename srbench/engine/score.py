@@ -12,11 +12,12 @@ import numpy as np
 
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import ProtocolSpec, Row
-from srbench.engine.keys import canonical, digest, score_key
+from srbench.engine.keys import score_key
 from srbench.engine.settings import overrides, parsed, split
 from srbench.engine.store import Store
 from srbench.errors import CellError, ForeignError, SrbenchError
 from srbench.faults import contained, module_of, plain
+from srbench.hashing import canonical, digest
 from srbench.results.gated import GATED, fields_kept
 from srbench.scorers.base import PAIR, SET, kind_of
 

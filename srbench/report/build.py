@@ -24,12 +24,12 @@ from srbench.analysis.sensitivity import Curve, curves
 from srbench.analysis.significance import PairedTest, corrected_together, paired
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import ProtocolSpec
-from srbench.engine.keys import digest
 from srbench.engine.rejudge import stored_cells
 from srbench.engine.runs import Identity, identity
 from srbench.engine.store import Store
 from srbench.errors import MissingError, SrbenchError, UsageError
 from srbench.files import calm
+from srbench.hashing import digest
 from srbench.report import examples, words
 from srbench.report.answers import KEPT, TESTED, TESTS, Answer, Wall, answers, failure_of
 from srbench.report.embed import Album

@@ -12,9 +12,9 @@ from srbench.analysis.records import CellRecord, ImageRecord, RowRecord
 from srbench.analysis.results import ResultCell, digits, name_of
 from srbench.catalog import load
 from srbench.catalog.specs import ProtocolSpec, Row
-from srbench.engine.keys import digest
 from srbench.engine.runs import Identity, identity
 from srbench.errors import SrbenchError, UsageError
+from srbench.hashing import digest
 from srbench.report.embed import Album
 from srbench.report.sources import Source
 from srbench.results.records import redirects

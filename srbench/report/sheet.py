@@ -16,12 +16,12 @@ from PIL.PngImagePlugin import PngInfo
 from srbench.analysis.origin import SHOWN, ground_text
 from srbench.analysis.records import ImageRecord
 from srbench.analysis.results import name_of
-from srbench.engine.keys import digest
 from srbench.engine.record import from_store
 from srbench.engine.runs import LOCAL, read_run
 from srbench.engine.store import Store
 from srbench.errors import MissingError, UsageError
 from srbench.files import kind_of_path, printable
+from srbench.hashing import digest
 from srbench.outputs import SHEET, write_file
 from srbench.report.embed import Album
 from srbench.report.gallery import REFERENCE, place_of, spread

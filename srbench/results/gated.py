@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from srbench.engine.keys import canonical
 from srbench.errors import SrbenchError
 from srbench.files import is_alive, write_atomic, written_whole
+from srbench.hashing import canonical
 
 if TYPE_CHECKING:
     from srbench.engine.store import Store

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from srbench.analysis.origin import ORIGIN, UNKNOWN, Origin, identity, names_of, short
 from srbench.analysis.results import ResultCell, told_apart
 from srbench.catalog import load, resolve
-from srbench.engine.keys import digest
 from srbench.errors import UsageError
 from srbench.files import read_json
+from srbench.hashing import digest
 
 ROLES = ("image", "reference", "floor")
 PACKAGE = "package:"

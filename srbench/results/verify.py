@@ -184,7 +184,7 @@ def _features(store: Store) -> Line:
 def _checkpoints(store: Store) -> Line:
     """Home-made checkpoints: their files against their cards."""
     from srbench.backbones.checkpoint import CARD, read_card
-    from srbench.engine.keys import file_sha
+    from srbench.files import file_sha
 
     line = Line("checkpoints")
     root = store.root / "checkpoints"
@@ -370,8 +370,8 @@ class _Scorers:
         return ""
 
     def _open(self, identity: str) -> Scoring | str:
-        from srbench.engine.keys import digest
         from srbench.engine.score import Scoring
+        from srbench.hashing import digest
 
         name, said = self.known[identity]
         scoring = Scoring(self.store)

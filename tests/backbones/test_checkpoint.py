@@ -23,8 +23,8 @@ from srbench.backbones.checkpoint import (
     open_home_made,
     read_card,
 )
-from srbench.engine.keys import file_sha
 from srbench.errors import UsageError
+from srbench.files import file_sha
 
 NAME = "conv_in.weight"
 PASSPORT = Passport("0" * 64, "safetensors", "unet", 1, 1, 1, 0.1)

@@ -24,8 +24,9 @@ from srbench.backbones import foreign
 from srbench.backbones.checkpoint import laid_over
 from srbench.backbones.foreign import guess_kind, open_baseline, open_foreign
 from srbench.catalog.specs import BaselineSpec
-from srbench.engine.keys import file_sha, folder_sha
 from srbench.errors import MissingError, UsageError
+from srbench.files import file_sha
+from srbench.hashing import folder_sha
 from tests.compvis import U_RESNET as RESNET
 from tests.compvis import unet as compvis
 

@@ -15,12 +15,12 @@ from PIL import Image, PngImagePlugin
 from srbench.catalog import load
 from srbench.catalog.specs import ANY, Edition, SourceFile, SuiteSpec
 from srbench.engine import generate, rejudge
-from srbench.engine.keys import canonical
 from srbench.engine.plan import plan
 from srbench.engine.rescore import score_runs
 from srbench.engine.run import RunResult
 from srbench.engine.store import Store
 from srbench.errors import OK, CellError, UsageError
+from srbench.hashing import canonical
 from srbench.results.gated import QUOTES, Hush, at_work, without_text
 from srbench.results.sensitive import tend
 

@@ -15,13 +15,14 @@ from srbench.analysis.results import ResultCell, boards, name_of
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load, resolve
 from srbench.catalog.specs import BackboneSpec, RowFile
-from srbench.engine.keys import file_sha, folder_sha
 from srbench.engine.plan import encoder_sha
 from srbench.engine.rejudge import rejudge
 from srbench.engine.rescore import score_runs
 from srbench.engine.runs import local_cells, newest, read_run
 from srbench.engine.versus import Reader, named
 from srbench.errors import UsageError
+from srbench.files import file_sha
+from srbench.hashing import folder_sha
 from srbench.results.origins import FIRST_NOISE, shipped_sha
 from tests.engine.conftest import ROWS, World
 from tests.engine.test_elsewhere import paint, score

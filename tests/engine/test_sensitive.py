@@ -17,12 +17,12 @@ import torch
 from PIL import Image
 
 from srbench.engine import generate
-from srbench.engine.keys import canonical
 from srbench.engine.plan import plan
 from srbench.engine.rescore import score_runs
 from srbench.engine.run import RunResult
 from srbench.engine.store import Store
 from srbench.errors import OK, SOME_FAILED
+from srbench.hashing import canonical
 from srbench.results.sensitive import left_line, tend
 from tests.engine.kills import KILLED, Deaths, forked
 

@@ -18,7 +18,8 @@ from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import Row
 from srbench.engine import keys, plan, prepare, score
-from srbench.engine.keys import ImageSpec, canonical, digest, folder_sha, score_key
+from srbench.engine.keys import ImageSpec, score_key
+from srbench.hashing import canonical, digest, folder_sha
 from srbench.methods.base import Artifact
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from srbench.catalog.specs import Row
-from srbench.engine.keys import digest
 from srbench.engine.score import fields_of
 from srbench.engine.store import Store
+from srbench.hashing import digest
 from srbench.report.build import Asked, gathered, page
 
 SCORER = {"scorer": "pocket-judge", "library": "torch", "library_version": "2", "weights_sha256": "ab" * 32}

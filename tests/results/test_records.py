@@ -13,11 +13,11 @@ import pytest
 from typer.testing import CliRunner
 
 from srbench.cli.main import app
-from srbench.engine.keys import canonical
 from srbench.engine.record import run_id, write_run
 from srbench.engine.runs import newest, next_place, read_run
 from srbench.engine.store import Store
 from srbench.errors import SrbenchError, UsageError
+from srbench.hashing import canonical
 from srbench.results import records
 from srbench.rules import Misfit, check
 from tests.report.conftest import Made, rows

@@ -22,8 +22,9 @@ import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from srbench.catalog import load, resolve
-from srbench.engine.keys import digest, file_sha, folder_sha
 from srbench.errors import MissingError, UsageError
+from srbench.files import file_sha
+from srbench.hashing import digest, folder_sha
 from srbench.pocket.build import assemble, card, checkpoints, contrastive, evaluate, inversion, judge, tokens, training, unet, vae
 from srbench.pocket.build.command import Words, guarded
 from srbench.pocket.build.scenes import Painter

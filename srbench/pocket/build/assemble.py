@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from srbench.catalog.load import CATALOG
-from srbench.engine.keys import digest
 from srbench.errors import MissingError, SrbenchError
+from srbench.hashing import digest
 from srbench.pocket.build import checkpoints, contrastive, judge, unet, vae
 from srbench.pocket.build.data import batch
 from srbench.pocket.build.scenes import Painter
