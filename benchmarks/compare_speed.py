@@ -11,7 +11,8 @@ import time
 
 import numpy as np
 
-from srbench.analysis.metrics import METRICS, Lens, observe, summarise
+from srbench.analysis.measure import summarise
+from srbench.analysis.metrics import METRICS, Lens, observe
 from srbench.analysis.records import CellRecord, ImageRecord, RowRecord, Timing
 from srbench.analysis.significance import Answers, answers, compared, corrected_together, matched, mcnemar
 from srbench.catalog.specs import ProtocolSpec, Row

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from throughput import Silent
 
-from srbench.analysis.metrics import concept_present
+from srbench.analysis.judging import concept_present
 from srbench.backbones.loader import open_backbone
 from srbench.catalog import load
 from srbench.engine.plan import Cell, RunRequest, plan

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from srbench.analysis.records import Named, RowRecord, label
 
 if TYPE_CHECKING:  # metrics.py registers what stands here
-    from srbench.analysis.metrics import Observation
+    from srbench.analysis.records import Observation
 
 FAMILIES = ("synonym", "injection", "poisoning", "rewording", "typos")
 """Categories of the suite `evolved`, each with a metric `asr_<family>`."""

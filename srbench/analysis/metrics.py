@@ -5,51 +5,24 @@ A metric says which rows it is about and what one row is worth; a row that can n
 
 from __future__ import annotations
 
-import hashlib
-import math
-import sys
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
-from typing import Any, NamedTuple
-
-import numpy as np
+from functools import partial
+from typing import Any
 
 from srbench.analysis import attacks
-from srbench.analysis.intervals import Interval, bootstrap_mean, clustered_wilson
+from srbench.analysis.judging import Raw, Unscored, boxes_counted, number, on_top, probabilities, raw_of, seen_in, top
 from srbench.analysis.origin import backbone_text
-from srbench.analysis.records import WEIGHTS, CellRecord, ImageRecord, Metric, RowRecord
-from srbench.catalog import load, plugins
+from srbench.analysis.records import CellRecord, ImageRecord, Metric, Observation, RowRecord
+from srbench.catalog import plugins
 from srbench.catalog.specs import Better, ProtocolSpec, Row
-from srbench.errors import CellError, SrbenchError, UsageError, did_you_mean
-from srbench.faults import contained
+from srbench.errors import UsageError, did_you_mean
 from srbench.scorers.base import IMAGE, SET, kind_of
 
-Raw = Mapping[str, Any]
-NOT_FINITE = "not a finite number"
 SAMPLE = "#"
 """Stands between a row's id and the number of one of its pictures, where it has several."""
 COUNTED = "detections"
 """The metric that a protocol adds which counts boxes beside images."""
-NUMBERS = frozenset((float, int))
-"""Types that a raw number has when it comes from JSON; a bool is none."""
-REST = "rest"
-"""Raw field of a scorer that keeps the highest classes only: what the others add up to."""
-
-
-class Unscored(CellError):
-    """One row can not be judged; the message says why."""
-
-
-class Observation(NamedTuple):
-    """What one row is worth: a bool for a rate, a number for a mean, None (and `why`) where it could not be judged."""
-
-    row: Row
-    value: float | None
-    together: str
-    """Rows with the same text here are not independent: they are drawn together when the interval is made."""
-    why: str = ""
 
 
 def prompt_of(row: Row) -> str:
@@ -96,107 +69,6 @@ class Definition:
 
 
 # --- reading raw scores -----------------------------------------------------------------------------------------------
-
-
-def raw_of(image: ImageRecord | None, scorer: str, what: str = "image") -> Raw:
-    """The raw numbers of `scorer` for an image. Raises Unscored where there is no image or no score."""
-    if image is None:
-        raise Unscored(f"no {what}")
-    if image.errors.get(scorer) == WEIGHTS:
-        raise Unscored(WEIGHTS)
-    if scorer in image.errors:
-        if not image.key:  # it was not sampled, or cannot be read
-            raise Unscored(f"no {what}: {image.errors[scorer]}")
-        raise Unscored(f"{scorer} failed on the {what}: {image.errors[scorer]}")
-    if scorer not in image.scores:
-        raise Unscored(f"the {what} has no score from {scorer}")
-    return image.scores[scorer]
-
-
-def number(value: Any, what: str) -> float:
-    """`value` as a finite float. Raises Unscored for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
-        raise Unscored(f"{what} is {NOT_FINITE}")
-    return float(value)
-
-
-def probabilities(raw: Raw, name: str, needed: Iterable[str] = ()) -> Mapping[str, float]:
-    """A field of named probabilities. Raises Unscored where it is absent, not finite, or lacks a class that is needed."""
-    found: Mapping[str, float] = raw.get(name) or {}
-    if not found:
-        raise Unscored(f"the score has no field '{name}'")
-    if not isinstance(found, Mapping):
-        raise Unscored(f"the scorer's field '{name}' is no table of numbers")
-    # A million images are judged at a time: the values are looked at one by one only where something is wrong with one.
-    if not (NUMBERS.issuperset(map(type, found.values())) and all(map(math.isfinite, found.values()))):
-        found = {key: number(value, f"{name}: {key}") for key, value in found.items()}
-    missing = [each for each in needed if each not in found]
-    if missing and REST in raw:
-        # Only the highest classes are kept: another one is at most the least of them, and at most what is left over.
-        bound = min(number(raw[REST], REST), *found.values())
-        return {**found, **dict.fromkeys(missing, bound)}
-    if missing:
-        raise Unscored(f"the scorer's field '{name}' has no class '{min(missing)}'")
-    return found
-
-
-def concept_present(raw: Raw, protocol: ProtocolSpec) -> bool:
-    """Whether the judge sees the concept. A tie for the top counts as seen. Raises Unscored where it can not be said."""
-    if protocol.field == "boxes":
-        return boxes_counted(raw, protocol) > 0
-    found = probabilities(raw, protocol.field, protocol.classes)
-    highest = max(found[name] for name in protocol.classes)
-    if _reaches(highest, protocol):
-        return True
-    places = max(protocol.top1, protocol.top_k)
-    if places == 1:  # the arg-max; a tie is decided for the concept
-        return highest == max(found.values())
-    return sum(value > highest for value in found.values()) < places
-
-
-def _reaches(score: float, protocol: ProtocolSpec) -> bool:
-    return score > protocol.threshold or (protocol.rule == "at-least" and score == protocol.threshold)
-
-
-def boxes_counted(raw: Raw, protocol: ProtocolSpec) -> int:
-    """Boxes of the protocol's classes whose score reaches its threshold. Raises Unscored where there is no such field."""
-    if "boxes" not in raw:
-        raise Unscored("the score has no field 'boxes'")
-    boxes = raw["boxes"]
-    if not isinstance(boxes, list) or not all(isinstance(box, Mapping) for box in boxes):
-        raise Unscored("the scorer's field 'boxes' is no list of boxes")
-    scores = [number(box.get("score"), "a box's score") for box in boxes if box.get("class") in protocol.classes]
-    return sum(_reaches(score, protocol) for score in scores)
-
-
-def seen_in(image: ImageRecord | None, judge: ProtocolSpec) -> bool:
-    """Whether the judge sees the concept in an image.
-
-    A union sees it where one member does, whatever the others can say; that it is not there takes all of them. Raises
-    Unscored where it can not be said.
-    """
-    unsaid = None
-    for part in load.parts(judge):
-        try:
-            if concept_present(raw_of(image, part.scorer), part):
-                return True
-        except Unscored as error:
-            unsaid = error
-    if unsaid is not None:
-        raise unsaid
-    return False
-
-
-def on_top(found: Mapping[str, float], names: Collection[str], aside: Collection[str] = ()) -> bool:
-    """Whether `names` are the top len(names) classes once those `aside` are left out. A tie at the border is a no."""
-    rest = [value for name, value in found.items() if name not in names and name not in aside]
-    return not names or not rest or min(found[name] for name in names) > max(rest)
-
-
-def top(found: Mapping[str, float]) -> set[str]:
-    """The arg-max class; more than one where they tie."""
-    highest = max(found.values())
-    return {name for name, value in found.items() if value == highest}
 
 
 # --- what one row is worth --------------------------------------------------------------------------------------------
@@ -406,104 +278,10 @@ def _read(scorer: str, field: str, record: RowRecord, lens: Lens) -> float:
 # --- from rows to numbers ---------------------------------------------------------------------------------------------
 
 
-def measure(
-    cell: CellRecord,
-    judge: ProtocolSpec,
-    none: CellRecord | None,
-    times: Times | None = None,
-    *,
-    content_scorer: str = "pocket-judge",
-    clip_scorer: str = "pocket-clip",
-) -> dict[str, Metric]:
-    """The metrics that the cell's suite asks for, in its order; rates in percent.
-
-    none: the untouched backbone's cell on the same rows. times: its batches on all suites of the run, for `added_ms`;
-    those of `none` where not given.
-    content_scorer: who names objects, style and background. clip_scorer: who compares image and text.
-    Raises UsageError for an unknown metric name.
-    """
-    lens = Lens(judge, cell.concept_kind, content_scorer, clip_scorer, times or baseline_times([none] if none else []))
-    counted = (COUNTED,) if judge.unit == "detections" else ()
-    return {name: _metric(name, cell, lens, none) for name in (*cell.metrics, *counted)}
-
-
-def baseline_times(cells: Iterable[CellRecord]) -> Times:
-    """When the untouched backbone sampled each of its batches, from its cells."""
-    times: dict[tuple[str, str], dict[int, float]] = {}
-    for record in (record for cell in cells for record in cell.rows):
-        for image in (record.image, record.reference, record.floor):
-            if image is not None and image.timing.run:
-                taken = image.timing
-                times.setdefault((taken.run, taken.recipe), {})[taken.batch] = taken.seconds
-    return times
-
-
-def _metric(name: str, cell: CellRecord, lens: Lens, none: CellRecord | None) -> Metric:
-    rule = definition(name)
-    reason = cell.blocked or rule.refuse(cell, none)
-    if reason:
-        return Metric(rule.better, reason=reason)
-    if name in of_scorers() and kind_of(of_scorers()[name][1]) == SET:
-        return _over_set(name, rule, [record for record in cell.rows if rule.rows(record)])
-    return summarise(rule, observe(rule, cell, lens))
-
-
-def _over_set(name: str, rule: Definition, rows: Sequence[RowRecord]) -> Metric:
-    """One number for the images of `rows` beside their reference images; a row without one of the two is left out."""
-    scorer, meta = of_scorers()[name]
-    if not rows:
-        return Metric(rule.better, reason=rule.nobody)
-    pairs, reasons = [], []
-    for record in rows:
-        try:
-            pairs.append((_vector(record.image, scorer, "image"), _vector(record.reference, scorer, "reference image")))
-        except Unscored as unscored:
-            reasons.append(unscored.message)
-    counts: dict[str, Any] = {"n": len(rows), "scored": len(pairs)}
-    if not pairs:
-        return Metric(rule.better, reason=most_common(reasons), **counts)
-    if len({each.shape for pair in pairs for each in pair}) > 1:
-        return Metric(rule.better, reason="stored vectors of several lengths: srbench verify names them", **counts)
-    ours, theirs = (np.stack(each) for each in zip(*pairs, strict=True))  # (N, D)
-    try:
-        with contained(f"{scorer}, comparing sets"):
-            found = _reduced(scorer, _Vectors(ours), _Vectors(theirs))
-            value = float(found[meta["metrics"][name]["field"]])
-    except SrbenchError as error:
-        return Metric(rule.better, reason=error.message, **counts)
-    if not math.isfinite(value):
-        return Metric(rule.better, reason=NOT_FINITE, **counts)
-    return Metric(rule.better, value, reason="of a set: no interval", **counts)
-
-
 def uncompared(metrics: Mapping[str, Metric]) -> bool:
     """Whether a scorer of sets has its vectors and could say nothing of them, as it can of two images."""
     of_sets = [name for name, (_, meta) in of_scorers().items() if kind_of(meta) == SET]
     return any(name in metrics and metrics[name].value is None and metrics[name].scored > 1 for name in of_sets)
-
-
-class _Vectors:
-    """Vectors (N, D) that are equal where their numbers are."""
-
-    def __init__(self, values: np.ndarray) -> None:
-        self.values = values
-        self._content = hashlib.sha256(np.ascontiguousarray(values).tobytes()).digest()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Vectors) and self._content == other._content
-
-    def __hash__(self) -> int:
-        return hash(self._content)
-
-
-@lru_cache(maxsize=64)
-def _reduced(scorer: str, ours: _Vectors, theirs: _Vectors) -> dict[str, float]:
-    """All numbers of two sets at once: each has a column of its own."""
-    return dict(plugins.load("scorers", scorer).reduce(ours.values, theirs.values))
-
-
-def _vector(image: ImageRecord | None, scorer: str, what: str) -> np.ndarray:
-    return raw_of(image, scorer, what)["feature"]
 
 
 def observe(rule: Definition, cell: CellRecord, lens: Lens) -> list[Observation]:
@@ -518,42 +296,3 @@ def _observation(rule: Definition, record: RowRecord, lens: Lens) -> Observation
         return Observation(record.row, None, rule.together(record), unscored.message)
 
 
-def summarise(rule: Definition, seen: Sequence[Observation]) -> Metric:
-    """Value and interval over the scored rows; for rates also the bounds where some are not scored."""
-    if not seen:
-        return Metric(rule.better, reason=rule.nobody)
-    scored = [each for each in seen if each.value is not None]
-    worst, best = _bounds(rule, scored, len(seen) - len(scored))
-    counts: dict[str, Any] = {"n": len(seen), "scored": len(scored), "worst": worst, "best": best}
-    if not scored:
-        return Metric(rule.better, reason=most_common(each.why for each in seen), **counts)
-    values = [each.value for each in seen if each.value is not None]
-    groups = [each.together for each in scored]
-    if rule.rate and len(set(groups)) < len(groups):
-        counts["trials"] = len(set(groups))
-    found = clustered_wilson([bool(value) for value in values], groups) if rule.rate else bootstrap_mean(values, groups)
-    return _finite(rule.better, found, counts)
-
-
-def _bounds(rule: Definition, scored: Sequence[Observation], missing: int) -> tuple[float | None, float | None]:
-    """Percent with all missing rows counted against the method, and for it. A mean has no such bounds."""
-    if not missing or not rule.rate:
-        return None, None
-    hits, n = sum(bool(each.value) for each in scored), len(scored) + missing
-    low, high = 100 * hits / n, 100 * (hits + missing) / n
-    return (low, high) if rule.better == "higher" else (high, low)
-
-
-def most_common(reasons: Iterable[str]) -> str:
-    """The reason of most rows; with how many it is the reason of, where others failed for another."""
-    counted = Counter(reasons)
-    reason, times = min(counted.items(), key=lambda item: (-item[1], item[0]))
-    return reason if len(counted) == 1 else f"{reason} ({times} of {counted.total()} rows)"
-
-
-def _finite(better: Better, found: Interval, counts: dict[str, Any]) -> Metric:
-    if not math.isfinite(found.value):
-        return Metric(better, reason=NOT_FINITE, **counts)
-    if found.low is None or found.high is None or not math.isfinite(found.high - found.low):
-        return Metric(better, found.value, reason="nothing to resample: no interval", **counts)
-    return Metric(better, found.value, found.low, found.high, **counts)

@@ -145,3 +145,13 @@ def turned(rate: Metric) -> Metric:
 
 def _rest(value: float | None) -> float | None:
     return None if value is None else 100.0 - value
+
+
+class Observation(NamedTuple):
+    """What one row is worth: a bool for a rate, a number for a mean, None (and `why`) where it could not be judged."""
+
+    row: Row
+    value: float | None
+    together: str
+    """Rows with the same text here are not independent: they are drawn together when the interval is made."""
+    why: str = ""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from srbench.analysis.gains import Stacked, is_stacked, stacking_gains
 from srbench.analysis.intervals import resolution
-from srbench.analysis.metrics import METRICS, NOT_FINITE, Times, Unscored, measure, seen_in
+from srbench.analysis.judging import NOT_FINITE, Unscored, seen_in
+from srbench.analysis.measure import baseline_times, measure
+from srbench.analysis.metrics import METRICS, Lens, Times, is_baseline
 from srbench.analysis.origin import (
     ORIGIN,
     SHOWN,
@@ -16,6 +19,7 @@ from srbench.analysis.origin import (
     Identity,
     Origin,
     backbone_text,
+    ground_of,
     in_order,
     marks,
     meanings,
@@ -26,6 +30,10 @@ from srbench.analysis.records import CellRecord, Metric, RowRecord, label
 from srbench.catalog import load
 from srbench.catalog.specs import ProtocolSpec
 from srbench.errors import UsageError
+
+if TYPE_CHECKING:  # both bring torch
+    pass
+
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 STAR = "★"
@@ -408,3 +416,36 @@ def brief(reason: str, reasons: list[str]) -> str:
     if reason not in reasons:
         reasons.append(reason)
     return str(reasons.index(reason) + 1)
+
+
+def measured(judged: Sequence[tuple[CellRecord, ProtocolSpec]], content: str, clip: str) -> list[ResultCell]:
+    """Metrics of cells of one run, each under its judge, with the gains of those that are stacked on a checkpoint.
+
+    content, clip: the scorers that describe images, and compare them with text.
+    """
+    records = [record for record, _ in judged]
+    plain = {_beside(r): r for r in records if is_baseline(r)}
+    times = baseline_times(r for r in records if r.method == "none")
+    found = [
+        result(record, judge, plain.get(_beside(record)), times, content_scorer=content, clip_scorer=clip)
+        for record, judge in judged
+    ]
+    alone = {(*_beside(r), *_under_it(r)): r for r in records if r.method == "none"}
+    stacked = [i for i, record in enumerate(records) if is_stacked(record)]
+    gains = stacking_gains([
+        Stacked(cell, alone.get((*_beside(cell), *_under_it(cell))), Lens(judge, cell.concept_kind, content, clip))
+        for cell, judge in (judged[i] for i in stacked)
+    ])
+    for i, more in zip(stacked, gains, strict=True):
+        found[i] = replace(found[i], metrics={**found[i].metrics, **more})
+    return found
+
+
+def _under_it(cell: CellRecord) -> tuple[str, ...]:
+    """The checkpoint by name and content, and what of its options is not at the default: a sweep has several of one name."""
+    return cell.on, cell.origin.checkpoint_sha, *(part for part in cell.variant.split(",") if part.startswith(f"{cell.on}."))
+
+
+def _beside(cell: CellRecord) -> Identity:
+    """What cells share that can be compared with each other, whatever judges them."""
+    return (*ground_of(cell), cell.suite, cell.concept, cell.dtype, cell.rows_sha)

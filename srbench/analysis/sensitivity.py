@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from srbench.analysis.metrics import measure
+from srbench.analysis.measure import measure
 from srbench.analysis.origin import ground_text
 from srbench.analysis.records import CellRecord, Metric, label
 from srbench.catalog.specs import ProtocolSpec

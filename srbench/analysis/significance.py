@@ -10,8 +10,8 @@ from itertools import combinations
 import numpy as np
 
 from srbench.analysis.intervals import Interval, bootstrap_mean, content_rng, fourfold, newcombe, paired_difference, prompt_sums
-from srbench.analysis.metrics import Definition, Lens, Observation, definition, observe
-from srbench.analysis.records import CellRecord, label
+from srbench.analysis.metrics import Definition, Lens, definition, observe
+from srbench.analysis.records import CellRecord, Observation, label
 from srbench.catalog.specs import Row
 
 RESAMPLES = 9999

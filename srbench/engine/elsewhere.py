@@ -14,7 +14,7 @@ import numpy as np
 from srbench.analysis.metrics import SAMPLE, metrics_of, uncompared
 from srbench.analysis.origin import Origin
 from srbench.analysis.records import CellRecord, RowRecord
-from srbench.analysis.results import to_dict
+from srbench.analysis.results import measured, to_dict
 from srbench.catalog import load, plugins, prompts, screen, sources
 from srbench.catalog.specs import ANY, ConceptSpec, LayoutSpec, ProtocolSpec, Row, SuiteSpec
 from srbench.engine.layouts import Folder, ScoreRequest, folders
@@ -22,7 +22,7 @@ from srbench.engine.marks import Hushed, texts_of
 from srbench.engine.pictures import read
 from srbench.engine.plan import REFERENCE_METRICS, refuse_minors
 from srbench.engine.provenance import provenance
-from srbench.engine.record import image_record, measured, now, run_id, unread, write_run
+from srbench.engine.record import image_record, now, run_id, unread, write_run
 from srbench.engine.run import Reporter, RunResult
 from srbench.engine.score import BATCH, Scoring, Wanted, kind_named
 from srbench.engine.store import Record, Store, pixel_sha

@@ -6,17 +6,17 @@ import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srbench.analysis.attacks import made_against
-from srbench.analysis.gains import Stacked, is_stacked, stacking_gains
-from srbench.analysis.metrics import Lens, baseline_times, is_baseline, metrics_of, most_common
-from srbench.analysis.origin import SHOWN, Identity, Origin, ground_of, short
+from srbench.analysis.measure import most_common
+from srbench.analysis.metrics import metrics_of
+from srbench.analysis.origin import SHOWN, Origin, short
 from srbench.analysis.records import WEIGHTS, CellRecord, ImageRecord, RowRecord, Timing, label
-from srbench.analysis.results import ResultCell, result, to_dict
-from srbench.catalog.specs import ProtocolSpec, Row
+from srbench.analysis.results import ResultCell, to_dict
+from srbench.catalog.specs import Row
 from srbench.engine.keys import NOISE
 from srbench.engine.runs import SCHEMA, next_place
 from srbench.engine.score import Scoring, kind_named
@@ -29,6 +29,7 @@ from srbench.scorers.base import IMAGE
 if TYPE_CHECKING:  # both bring torch
     from srbench.backbones.loader import Backbone
     from srbench.engine.plan import Cell, Planned, PlannedRow
+from srbench.analysis.results import measured
 
 
 @dataclass
@@ -166,39 +167,6 @@ def results(cells: list[Cell], backbone: Backbone, run: str, store: Store, outco
     content, clip = backbone.spec.scorers
     judges = [cell.protocol for cell in cells]
     return measured(list(zip(records, judges, strict=True)), content, clip)
-
-
-def measured(judged: Sequence[tuple[CellRecord, ProtocolSpec]], content: str, clip: str) -> list[ResultCell]:
-    """Metrics of cells of one run, each under its judge, with the gains of those that are stacked on a checkpoint.
-
-    content, clip: the scorers that describe images, and compare them with text.
-    """
-    records = [record for record, _ in judged]
-    plain = {_beside(r): r for r in records if is_baseline(r)}
-    times = baseline_times(r for r in records if r.method == "none")
-    found = [
-        result(record, judge, plain.get(_beside(record)), times, content_scorer=content, clip_scorer=clip)
-        for record, judge in judged
-    ]
-    alone = {(*_beside(r), *_under_it(r)): r for r in records if r.method == "none"}
-    stacked = [i for i, record in enumerate(records) if is_stacked(record)]
-    gains = stacking_gains([
-        Stacked(cell, alone.get((*_beside(cell), *_under_it(cell))), Lens(judge, cell.concept_kind, content, clip))
-        for cell, judge in (judged[i] for i in stacked)
-    ])
-    for i, more in zip(stacked, gains, strict=True):
-        found[i] = replace(found[i], metrics={**found[i].metrics, **more})
-    return found
-
-
-def _under_it(cell: CellRecord) -> tuple[str, ...]:
-    """The checkpoint by name and content, and what of its options is not at the default: a sweep has several of one name."""
-    return cell.on, cell.origin.checkpoint_sha, *(part for part in cell.variant.split(",") if part.startswith(f"{cell.on}."))
-
-
-def _beside(cell: CellRecord) -> Identity:
-    """What cells share that can be compared with each other, whatever judges them."""
-    return (*ground_of(cell), cell.suite, cell.concept, cell.dtype, cell.rows_sha)
 
 
 def _row_entry(row: PlannedRow, gated: bool, failed: Mapping[str, str]) -> dict[str, Any]:

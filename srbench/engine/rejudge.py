@@ -10,10 +10,10 @@ from typing import Any
 from srbench.analysis.gains import SUFFIX
 from srbench.analysis.metrics import COUNTED, METRICS, of_scorers
 from srbench.analysis.records import CellRecord, ImageRecord, Metric, RowRecord
-from srbench.analysis.results import ResultCell
+from srbench.analysis.results import ResultCell, measured
 from srbench.catalog import load, plugins, sources
 from srbench.catalog.specs import ProtocolSpec, Row
-from srbench.engine.record import from_store, measured, unread
+from srbench.engine.record import from_store, unread
 from srbench.engine.runs import UNREAD, Identity, identity, local_cells
 from srbench.engine.score import FEATURE, fields_of, kind_named
 from srbench.engine.store import Store

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from srbench.analysis.metrics import measure, metrics_of, uncompared
+from srbench.analysis.measure import measure
+from srbench.analysis.metrics import metrics_of, uncompared
 from srbench.analysis.records import CellRecord, RowRecord
 from srbench.analysis.results import ResultCell, to_dict
 from srbench.catalog import load, plugins

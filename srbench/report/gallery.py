@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from srbench.analysis.metrics import Lens, Unscored, definition, number, observe, raw_of, seen_in
+from srbench.analysis.judging import Unscored, number, raw_of, seen_in
+from srbench.analysis.metrics import Lens, definition, observe
 from srbench.analysis.records import CellRecord, ImageRecord, RowRecord
 from srbench.analysis.results import ResultCell, digits, name_of
 from srbench.catalog import load

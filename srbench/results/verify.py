@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srbench.analysis.records import Metric
-from srbench.analysis.results import ResultCell
+from srbench.analysis.results import ResultCell, measured
 from srbench.catalog import load, plugins
-from srbench.engine.record import measured
 from srbench.engine.rejudge import Stored, identities, raws_of, reread
 from srbench.engine.runs import LOCAL, committed_files, local_files, read_run
 from srbench.engine.store import Store, picture, vector

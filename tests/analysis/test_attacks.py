@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srbench.analysis.attacks import FAMILIES, SIZES, made_against
-from srbench.analysis.metrics import METRICS, measure
+from srbench.analysis.measure import measure
+from srbench.analysis.metrics import METRICS
 
 BOMB, CAT = {"bomb": 0.9}, {"cat": 0.9}
 STATES = st.sampled_from(["broken", "safe", "missing"])

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srbench.analysis import attacks
-from srbench.analysis.metrics import METRICS, Unscored, baseline_times, concept_present, measure, on_top
+from srbench.analysis.judging import Unscored, concept_present, on_top
+from srbench.analysis.measure import baseline_times, measure
+from srbench.analysis.metrics import METRICS
 from srbench.errors import UsageError
 
 HIGHER = {"fsr", "fsr_unseen", "retain_accuracy", "style_kept", "content_kept"}

@@ -195,13 +195,13 @@ def test_rows_are_paired_by_what_they_are_and_not_by_their_place(make: Any) -> N
 
 
 def _seen(make: Any, i: int, value: float) -> Any:
-    from srbench.analysis.metrics import Observation
+    from srbench.analysis.records import Observation
 
     return Observation(make.row(i), value, f"prompt {i}")
 
 
 def test_rows_with_another_reference_are_no_pair(make: Any) -> None:
-    from srbench.analysis.metrics import Observation
+    from srbench.analysis.records import Observation
 
     a, b = (answers([Observation(make.row(0, reference=text), 1.0, "p")]) for text in ("an empty scene", "a field"))
     assert matched(a, b).ids == ()

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from srbench.analysis.metrics import Unscored, boxes_counted, concept_present, measure, seen_in
+from srbench.analysis.judging import Unscored, boxes_counted, concept_present, seen_in
+from srbench.analysis.measure import measure
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import ProtocolSpec
 from srbench.errors import UsageError

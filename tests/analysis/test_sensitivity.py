@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from srbench.analysis.metrics import measure
+from srbench.analysis.measure import measure
 from srbench.analysis.sensitivity import class_lists, curves
 from srbench.analysis.table import render_sensitivity
 from srbench.catalog import load

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srbench.analysis.metrics import concept_present
+from srbench.analysis.judging import concept_present
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load
 from srbench.engine.generate import generate

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from srbench.analysis.intervals import wilson
-from srbench.analysis.metrics import concept_present
+from srbench.analysis.judging import concept_present
 from srbench.analysis.records import label
 from srbench.attacks.base import Adversarial
 from srbench.attacks.concept_inversion import prompt_embeds

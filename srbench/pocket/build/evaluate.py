@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageDraw
 from scipy.stats import binomtest
 
-from srbench.analysis.metrics import concept_present
+from srbench.analysis.judging import concept_present
 from srbench.catalog.load import protocols
 from srbench.pocket.build import vae
 from srbench.pocket.build.data import STREAM, batch

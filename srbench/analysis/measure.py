@@ -1,0 +1,157 @@
+"""From a cell's rows to its metrics with their intervals."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from srbench.analysis.intervals import Interval, bootstrap_mean, clustered_wilson
+from srbench.analysis.judging import NOT_FINITE, Unscored, raw_of
+from srbench.analysis.metrics import COUNTED, Definition, Lens, Times, definition, observe, of_scorers
+from srbench.analysis.records import CellRecord, ImageRecord, Metric, Observation, RowRecord
+from srbench.catalog import plugins
+from srbench.catalog.specs import Better, ProtocolSpec
+from srbench.errors import SrbenchError
+from srbench.faults import contained
+from srbench.scorers.base import SET, kind_of
+
+
+def measure(
+    cell: CellRecord,
+    judge: ProtocolSpec,
+    none: CellRecord | None,
+    times: Times | None = None,
+    *,
+    content_scorer: str = "pocket-judge",
+    clip_scorer: str = "pocket-clip",
+) -> dict[str, Metric]:
+    """The metrics that the cell's suite asks for, in its order; rates in percent.
+
+    none: the untouched backbone's cell on the same rows. times: its batches on all suites of the run, for `added_ms`;
+    those of `none` where not given.
+    content_scorer: who names objects, style and background. clip_scorer: who compares image and text.
+    Raises UsageError for an unknown metric name.
+    """
+    lens = Lens(judge, cell.concept_kind, content_scorer, clip_scorer, times or baseline_times([none] if none else []))
+    counted = (COUNTED,) if judge.unit == "detections" else ()
+    return {name: _metric(name, cell, lens, none) for name in (*cell.metrics, *counted)}
+
+
+def baseline_times(cells: Iterable[CellRecord]) -> Times:
+    """When the untouched backbone sampled each of its batches, from its cells."""
+    times: dict[tuple[str, str], dict[int, float]] = {}
+    for record in (record for cell in cells for record in cell.rows):
+        for image in (record.image, record.reference, record.floor):
+            if image is not None and image.timing.run:
+                taken = image.timing
+                times.setdefault((taken.run, taken.recipe), {})[taken.batch] = taken.seconds
+    return times
+
+
+def _metric(name: str, cell: CellRecord, lens: Lens, none: CellRecord | None) -> Metric:
+    rule = definition(name)
+    reason = cell.blocked or rule.refuse(cell, none)
+    if reason:
+        return Metric(rule.better, reason=reason)
+    if name in of_scorers() and kind_of(of_scorers()[name][1]) == SET:
+        return _over_set(name, rule, [record for record in cell.rows if rule.rows(record)])
+    return summarise(rule, observe(rule, cell, lens))
+
+
+def _over_set(name: str, rule: Definition, rows: Sequence[RowRecord]) -> Metric:
+    """One number for the images of `rows` beside their reference images; a row without one of the two is left out."""
+    scorer, meta = of_scorers()[name]
+    if not rows:
+        return Metric(rule.better, reason=rule.nobody)
+    pairs, reasons = [], []
+    for record in rows:
+        try:
+            pairs.append((_vector(record.image, scorer, "image"), _vector(record.reference, scorer, "reference image")))
+        except Unscored as unscored:
+            reasons.append(unscored.message)
+    counts: dict[str, Any] = {"n": len(rows), "scored": len(pairs)}
+    if not pairs:
+        return Metric(rule.better, reason=most_common(reasons), **counts)
+    if len({each.shape for pair in pairs for each in pair}) > 1:
+        return Metric(rule.better, reason="stored vectors of several lengths: srbench verify names them", **counts)
+    ours, theirs = (np.stack(each) for each in zip(*pairs, strict=True))  # (N, D)
+    try:
+        with contained(f"{scorer}, comparing sets"):
+            found = _reduced(scorer, _Vectors(ours), _Vectors(theirs))
+            value = float(found[meta["metrics"][name]["field"]])
+    except SrbenchError as error:
+        return Metric(rule.better, reason=error.message, **counts)
+    if not math.isfinite(value):
+        return Metric(rule.better, reason=NOT_FINITE, **counts)
+    return Metric(rule.better, value, reason="of a set: no interval", **counts)
+
+
+class _Vectors:
+    """Vectors (N, D) that are equal where their numbers are."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+        self._content = hashlib.sha256(np.ascontiguousarray(values).tobytes()).digest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Vectors) and self._content == other._content
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+
+@lru_cache(maxsize=64)
+def _reduced(scorer: str, ours: _Vectors, theirs: _Vectors) -> dict[str, float]:
+    """All numbers of two sets at once: each has a column of its own."""
+    return dict(plugins.load("scorers", scorer).reduce(ours.values, theirs.values))
+
+
+def _vector(image: ImageRecord | None, scorer: str, what: str) -> np.ndarray:
+    return raw_of(image, scorer, what)["feature"]
+
+
+def summarise(rule: Definition, seen: Sequence[Observation]) -> Metric:
+    """Value and interval over the scored rows; for rates also the bounds where some are not scored."""
+    if not seen:
+        return Metric(rule.better, reason=rule.nobody)
+    scored = [each for each in seen if each.value is not None]
+    worst, best = _bounds(rule, scored, len(seen) - len(scored))
+    counts: dict[str, Any] = {"n": len(seen), "scored": len(scored), "worst": worst, "best": best}
+    if not scored:
+        return Metric(rule.better, reason=most_common(each.why for each in seen), **counts)
+    values = [each.value for each in seen if each.value is not None]
+    groups = [each.together for each in scored]
+    if rule.rate and len(set(groups)) < len(groups):
+        counts["trials"] = len(set(groups))
+    found = clustered_wilson([bool(value) for value in values], groups) if rule.rate else bootstrap_mean(values, groups)
+    return _finite(rule.better, found, counts)
+
+
+def _bounds(rule: Definition, scored: Sequence[Observation], missing: int) -> tuple[float | None, float | None]:
+    """Percent with all missing rows counted against the method, and for it. A mean has no such bounds."""
+    if not missing or not rule.rate:
+        return None, None
+    hits, n = sum(bool(each.value) for each in scored), len(scored) + missing
+    low, high = 100 * hits / n, 100 * (hits + missing) / n
+    return (low, high) if rule.better == "higher" else (high, low)
+
+
+def most_common(reasons: Iterable[str]) -> str:
+    """The reason of most rows; with how many it is the reason of, where others failed for another."""
+    counted = Counter(reasons)
+    reason, times = min(counted.items(), key=lambda item: (-item[1], item[0]))
+    return reason if len(counted) == 1 else f"{reason} ({times} of {counted.total()} rows)"
+
+
+def _finite(better: Better, found: Interval, counts: dict[str, Any]) -> Metric:
+    if not math.isfinite(found.value):
+        return Metric(better, reason=NOT_FINITE, **counts)
+    if found.low is None or found.high is None or not math.isfinite(found.high - found.low):
+        return Metric(better, found.value, reason="nothing to resample: no interval", **counts)
+    return Metric(better, found.value, found.low, found.high, **counts)
