@@ -27,8 +27,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from srbench.backbones.loader import tuned
 from srbench.catalog.specs import ConceptSpec
 from srbench.engine.keys import ImageSpec
-from srbench.engine.sample import Active, PromptCache, sample
-from srbench.methods.base import BackboneInfo
+from srbench.engine.sample import PromptCache, sample
+from srbench.methods.base import Active, BackboneInfo
 from srbench.methods.none import NoMethod
 from srbench.methods.saferedir import CARD, WEIGHTS, SafeRedirMethod
 from srbench.methods.saferedir.module import SafeRedir, Sizes

@@ -296,3 +296,7 @@ def _observation(rule: Definition, record: RowRecord, lens: Lens) -> Observation
         return Observation(record.row, None, rule.together(record), unscored.message)
 
 
+REFERENCE_METRICS = {"content_kept", "csdr"}
+
+
+FLOOR_METRICS = {"csdr_floor"}

@@ -14,6 +14,10 @@ from srbench.catalog.specs import ConceptSpec, Row, SuiteSpec
 
 if TYPE_CHECKING:
     from srbench.catalog.minors.spelling import Speller
+from pathlib import Path
+
+from srbench.catalog import screen
+from srbench.errors import UsageError
 
 SEXUAL_WORDS = (
     "breasts", "ecchi", "erotic", "erotica", "explicit", "fetish", "genital", "genitalia", "hentai", "lewd", "lingerie", "naked",
@@ -123,3 +127,16 @@ def excluded_category(category: str) -> bool:
 def untargeted(rows: Iterable[Row]) -> int:
     """How many rows have no target: where prompts stand for hidden ones, these cannot be screened."""
     return sum(not (row.target or "").strip() for row in rows)
+
+
+def refuse_minors(settings: Iterable[str]) -> None:
+    """Refuse, in a sensitive run, an option of a method or scorer whose text names a minor: it may be encoded.
+
+    Names of files that are there are no such texts. Raises `UsageError`.
+    """
+    for setting in settings:
+        value = setting.partition("=")[2]
+        if screen.names_minor(value) and not Path(value).expanduser().exists():
+            raise UsageError(
+                f"--set {setting.partition('=')[0]}: its text names a minor, and the run is sensitive", "Take that word out."
+            )

@@ -82,8 +82,8 @@ def _check_out(method: str, folder: Path) -> None:
 def _info(asked: Asked, backbone: Backbone, concept: ConceptSpec, tell: Any) -> tuple[Any, AbstractContextManager[None]]:
     """What the method may know of the backbone, and the checkpoint to work on."""
     from srbench.backbones.checkpoint import laid_over
-    from srbench.engine.info import info_of
     from srbench.engine.prepare import Checkpoints, check_on
+    from srbench.methods.base import info_of
 
     check_on(asked.on)
     under = Checkpoints(backbone, (), Path("results") / "store" / "checkpoints", tell).get(asked.on, concept).checkpoint

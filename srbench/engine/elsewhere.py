@@ -11,27 +11,27 @@ from typing import Any, cast
 
 import numpy as np
 
-from srbench.analysis.metrics import SAMPLE, metrics_of, uncompared
+from srbench.analysis.metrics import REFERENCE_METRICS, SAMPLE, metrics_of, uncompared
 from srbench.analysis.origin import Origin
 from srbench.analysis.records import CellRecord, RowRecord
 from srbench.analysis.results import measured, to_dict
 from srbench.catalog import load, plugins, prompts, screen, sources
+from srbench.catalog.screen import refuse_minors
 from srbench.catalog.specs import ANY, ConceptSpec, LayoutSpec, ProtocolSpec, Row, SuiteSpec
 from srbench.engine.layouts import Folder, ScoreRequest, folders
-from srbench.engine.marks import Hushed, texts_of
 from srbench.engine.pictures import read
-from srbench.engine.plan import REFERENCE_METRICS, refuse_minors
 from srbench.engine.provenance import provenance
-from srbench.engine.record import image_record, now, run_id, unread, write_run
-from srbench.engine.run import Reporter, RunResult
-from srbench.engine.score import BATCH, Scoring, Wanted, kind_named
+from srbench.engine.rejudge import unread
+from srbench.engine.runs import RunResult, now, run_id, write_run
+from srbench.engine.score import BATCH, Scoring, Wanted, image_record
 from srbench.engine.store import Record, Store, pixel_sha
 from srbench.errors import OK, SOME_FAILED, CellError, UsageError
 from srbench.files import printable
 from srbench.hashing import digest
-from srbench.results.gated import GATED, Hush, clean, text_sha
+from srbench.progress import Reporter
+from srbench.results.gated import GATED, Hush, Hushed, clean, text_sha, texts_of
 from srbench.results.origins import images_sha
-from srbench.scorers.base import IMAGE, PAIR
+from srbench.scorers.base import IMAGE, PAIR, kind_named
 from srbench.scoring.matching import ID, Asked, Matching, Place, asked_for, matched, plain_numbers, unnamed
 
 BACKBONE = "elsewhere"

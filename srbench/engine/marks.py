@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from srbench.catalog.specs import Row
 from srbench.engine.plan import Cell, Planned, PlannedRow
-from srbench.engine.score import Scoring, Wanted, kind_named
+from srbench.engine.score import Scoring, Wanted
 from srbench.hashing import digest
-from srbench.results.gated import Hush, text_sha
+from srbench.results.gated import Hush, texts_of
 from srbench.results.sensitive import Await, Mark
-from srbench.scorers.base import PAIR
+from srbench.scorers.base import PAIR, kind_named
+from srbench.scoring.awaited import await_of
 
 
 def wanted_of(scoring: Scoring, cell: Cell, row: PlannedRow, planned: Planned) -> Iterator[Wanted]:
@@ -57,46 +56,8 @@ def _awaits(cells: Sequence[Cell], scoring: Scoring, keys: set[str]) -> dict[str
     return found
 
 
-def await_of(wanted: Wanted, identities: Mapping[str, str]) -> Await:
-    """A wanted score as a picture's record names it. identities: scorer -> digest of its identity, where it is open."""
-    return Await(
-        wanted.scorer, identities.get(wanted.scorer, ""), text_sha(wanted.fields), wanted.image_key, wanted.reference_key
-    )
-
-
-def given_up(scoring: Scoring, wanted: Iterable[Wanted], unmade: Iterable[str] = ()) -> set[Await]:
-    """Scores that no picture waits for any more: a scorer failed on them.
-
-    unmade: images that could not be made, time and again; the pairs that they belong to are given up, too.
-    """
-    identities = {name: digest(identity) for name, identity in scoring.identities.items()}
-    gone = set(unmade)
-    return {
-        await_of(each, identities)
-        for each in wanted
-        if each in scoring.errors or each.reference_key in gone or each.image_key in gone
-    }
-
-
-def texts_of(rows: Iterable[Row]) -> Iterator[str | None]:
-    """Every text of some rows."""
-    for row in rows:
-        yield from (row.prompt, row.negative_prompt, row.reference, row.target)
-
-
 def hush_of(cells: Sequence[Cell]) -> Hush:
     """Keeps texts of the plan's gated rows out of messages."""
     return Hush(texts_of(row for cell in cells if cell.suite.gated for row in (*cell.found.rows, *(p.row for p in cell.rows))))
 
 
-class Hushed:
-    """A reporter that quotes no gated row."""
-
-    def __init__(self, reporter: Any, hush: Hush) -> None:
-        self._reporter, self._hush = reporter, hush
-
-    def line(self, text: str) -> None:
-        self._reporter.line(self._hush(text))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reporter, name)

@@ -11,11 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from srbench.analysis.metrics import FLOOR_METRICS, REFERENCE_METRICS
 from srbench.analysis.records import label
 from srbench.backbones import lengths
 from srbench.backbones.checkpoint import Checkpoint
 from srbench.backbones.loader import Backbone
 from srbench.catalog import load, plugins, screen, sources
+from srbench.catalog.screen import refuse_minors
 from srbench.catalog.specs import ConceptSpec, Edition, ProtocolSpec, Row, SuiteSpec
 from srbench.engine.keys import ImageSpec
 from srbench.engine.prepare import (
@@ -36,8 +38,6 @@ from srbench.files import file_sha, printable
 from srbench.hashing import canonical, digest
 from srbench.methods.base import Artifact, Tell, quiet
 
-REFERENCE_METRICS = {"content_kept", "csdr"}
-FLOOR_METRICS = {"csdr_floor"}
 TEXT_FIELDS = {"prompt": "prompts", "negative_prompt": "negative prompts", "reference": "references"}
 """A row's fields that are encoded, and what many of them are called."""
 SHOWN_IDS = 5
@@ -336,19 +336,6 @@ def _screened(cell: Cell, edition: Edition, rows: Sequence[Row], settings: Seque
     cell.n_loaded, cell.n_excluded = len(rows), len(rows) - len(kept)
     cell.rows_sha = load.rows_sha(kept)
     return kept
-
-
-def refuse_minors(settings: Iterable[str]) -> None:
-    """Refuse, in a sensitive run, an option of a method or scorer whose text names a minor: it may be encoded.
-
-    Names of files that are there are no such texts. Raises `UsageError`.
-    """
-    for setting in settings:
-        value = setting.partition("=")[2]
-        if screen.names_minor(value) and not Path(value).expanduser().exists():
-            raise UsageError(
-                f"--set {setting.partition('=')[0]}: its text names a minor, and the run is sensitive", "Take that word out."
-            )
 
 
 def plan_cell(ready: Ready, preset: str, on: str, suite: SuiteSpec, concept: ConceptSpec) -> Cell:

@@ -17,7 +17,6 @@ from srbench.backbones.places import is_path, path_of
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import ConceptSpec
 from srbench.engine import erase
-from srbench.engine.info import info_of
 from srbench.engine.keys import IDENTITY
 from srbench.engine.settings import check, overrides, parsed
 from srbench.engine.untouched import kept_as_it_was
@@ -25,7 +24,7 @@ from srbench.errors import ForeignError, SrbenchError, UsageError, did_you_mean
 from srbench.faults import contained, module_of, plain
 from srbench.files import kind_of_path
 from srbench.hashing import canonical, digest
-from srbench.methods.base import Artifact, Tell, quiet
+from srbench.methods.base import Artifact, Tell, info_of, quiet
 
 WEIGHT = "weight"
 
@@ -131,7 +130,7 @@ def prepare_method(
 
     Raises `UsageError` where it does not fit the backbone, and `MissingError` with the command that makes what it lacks.
     """
-    from srbench.engine.sample import Active
+    from srbench.methods.base import Active
 
     name, _ = plugins.preset(preset)
     cls = plugins.load("methods", name)

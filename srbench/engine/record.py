@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import secrets
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srbench.analysis.attacks import made_against
 from srbench.analysis.measure import most_common
 from srbench.analysis.metrics import metrics_of
 from srbench.analysis.origin import SHOWN, Origin, short
-from srbench.analysis.records import WEIGHTS, CellRecord, ImageRecord, RowRecord, Timing, label
+from srbench.analysis.records import CellRecord, ImageRecord, RowRecord, label
 from srbench.analysis.results import ResultCell, to_dict
-from srbench.catalog.specs import Row
 from srbench.engine.keys import NOISE
-from srbench.engine.runs import SCHEMA, next_place
-from srbench.engine.score import Scoring, kind_named
-from srbench.engine.store import FULL, Store
-from srbench.errors import MissingError, SrbenchError
-from srbench.files import write_atomic
+from srbench.engine.score import Scoring
+from srbench.engine.store import Store
 from srbench.results.origins import images_sha
-from srbench.scorers.base import IMAGE
+from srbench.scorers.base import IMAGE, kind_named
 
 if TYPE_CHECKING:  # both bring torch
     from srbench.backbones.loader import Backbone
     from srbench.engine.plan import Cell, Planned, PlannedRow
 from srbench.analysis.results import measured
+from srbench.engine.rejudge import unread
+from srbench.engine.score import image_record
 
 
 @dataclass
@@ -41,50 +35,11 @@ class Outcome:
     """Image key -> why it could not be sampled."""
 
 
-def now() -> str:
-    """The time as run files state it, UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def run_id() -> str:
-    """A new run's name; those of later runs sort behind it. Two that begin in one microsecond differ in the random end."""
-    seconds, rest = divmod(time.time_ns(), 10**9)
-    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(seconds))}-{rest // 1000:06d}-{secrets.token_hex(2)}"
-
-
 def _image(planned: Planned | None, row: PlannedRow, cell: Cell, outcome: Outcome) -> ImageRecord | None:
     if planned is None or planned.key not in outcome.scoring.store.images:
         return None
     reference = row.reference.key if row.reference is not None else ""
     return image_record(planned.key, reference, row.row, cell.scorers, outcome.scoring)
-
-
-def image_record(key: str, reference: str, row: Row, scorers: Sequence[str], scoring: Scoring) -> ImageRecord:
-    """A stored image with what some scorers have said of it. reference: key of the image beside it, or empty."""
-    scores, errors = {}, {}
-    for name in scorers:
-        if name in scoring.broken:
-            error = scoring.broken[name]
-            errors[name] = WEIGHTS if isinstance(error, MissingError) else error.line
-            continue
-        wanted = scoring.want(name, key, row, reference)
-        raw = scoring.known(wanted)
-        if raw is not None:
-            scores[name] = raw
-        elif wanted in scoring.errors:
-            errors[name] = scoring.errors[wanted]
-    return from_store(key, scoring.store.images[key], scores, errors)
-
-
-def unread(why: str, scorers: Sequence[str]) -> ImageRecord:
-    """A picture that is not there, or that cannot be read: none of the scorers can say anything."""
-    return ImageRecord("", "", Timing(0.0, "", 0), {}, {}, dict.fromkeys(scorers, why))
-
-
-def from_store(key: str, record: dict[str, Any], scores: dict[str, Any], errors: dict[str, str]) -> ImageRecord:
-    """A ledger record as analysis sees it."""
-    timing = Timing(record["seconds"], record.get("run", ""), record.get("batch", 0), record.get("recipe", ""))
-    return ImageRecord(key, record["pixel_sha"], timing, record["trace"], scores, errors)
 
 
 def _row(row: PlannedRow, cell: Cell, outcome: Outcome) -> RowRecord:
@@ -210,20 +165,3 @@ def entries(cells: list[Cell], found: list[ResultCell], failed: Mapping[str, str
     ]
 
 
-def write_run(folder: Path, run: str, header: dict[str, Any], entries: list[dict[str, Any]]) -> Path:
-    """`<folder>/runs/<run>/run.json`: provenance and the cells' entries. Never takes the place of another run.
-
-    Raises `SrbenchError` where it cannot be written; what was sampled and scored is stored.
-    """
-    path = folder / "runs" / run / "run.json"
-    said = {name: value for name, value in header.items() if name not in ("order", "after")}
-    try:
-        path.parent.mkdir(parents=True)
-        data = {"schema": SCHEMA, "run": run, **next_place(folder), **said, "cells": entries}
-        text = json.dumps(data, indent=1, allow_nan=False)
-        write_atomic(path, text.encode())
-    except OSError as error:
-        mend = "Free some space" if error.errno in FULL else f"Look at {error.filename or path.parent}"
-        why = f"cannot write {path} ({error.strerror or error}); images and scores are stored"
-        raise SrbenchError(why, f"{mend}, then run the same command again.") from error
-    return path

@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from srbench.analysis.gains import SUFFIX
 from srbench.analysis.metrics import COUNTED, METRICS, of_scorers
-from srbench.analysis.records import CellRecord, ImageRecord, Metric, RowRecord
+from srbench.analysis.records import CellRecord, ImageRecord, Metric, RowRecord, Timing
 from srbench.analysis.results import ResultCell, measured
 from srbench.catalog import load, plugins, sources
 from srbench.catalog.specs import ProtocolSpec, Row
-from srbench.engine.record import from_store, unread
 from srbench.engine.runs import UNREAD, Identity, identity, local_cells
-from srbench.engine.score import FEATURE, fields_of, kind_named
 from srbench.engine.store import Store
 from srbench.errors import SrbenchError, UsageError
 from srbench.files import printable
 from srbench.hashing import digest
 from srbench.results.gated import fields_sha, text_sha
-from srbench.scorers.base import PAIR, SET
+from srbench.scorers.base import FEATURE, PAIR, SET, fields_of, kind_named
+
+if TYPE_CHECKING:  # both bring torch
+    pass
 
 Raws = dict[tuple[str, str, str, str], dict[str, Any]]
 """(scorer's identity, pixel sha, sha256 of the canonical fields, pixel sha of the reference or '') -> raw numbers.
@@ -198,3 +199,14 @@ def _reread_row(entry: dict[str, Any], row: Row, stored: Stored) -> RowRecord:
     image, reference, floor = (stored.image(entry.get(name), row, beside) for name in ("image", "reference", "floor"))
     failed = entry.get("failed")
     return RowRecord(row, unread(failed, list(stored.identities)) if failed and image is None else image, reference, floor)
+
+
+def unread(why: str, scorers: Sequence[str]) -> ImageRecord:
+    """A picture that is not there, or that cannot be read: none of the scorers can say anything."""
+    return ImageRecord("", "", Timing(0.0, "", 0), {}, {}, dict.fromkeys(scorers, why))
+
+
+def from_store(key: str, record: dict[str, Any], scores: dict[str, Any], errors: dict[str, str]) -> ImageRecord:
+    """A ledger record as analysis sees it."""
+    timing = Timing(record["seconds"], record.get("run", ""), record.get("batch", 0), record.get("recipe", ""))
+    return ImageRecord(key, record["pixel_sha"], timing, record["trace"], scores, errors)

@@ -13,21 +13,20 @@ from srbench.analysis.metrics import metrics_of, uncompared
 from srbench.analysis.records import CellRecord, RowRecord
 from srbench.analysis.results import ResultCell, to_dict
 from srbench.catalog import load, plugins
+from srbench.catalog.screen import refuse_minors
 from srbench.catalog.specs import Row
-from srbench.engine.marks import given_up, texts_of
-from srbench.engine.plan import refuse_minors
 from srbench.engine.provenance import provenance
-from srbench.engine.record import image_record, now, run_id, write_run
 from srbench.engine.rejudge import rows_of
-from srbench.engine.run import Reporter, RunResult
-from srbench.engine.runs import local_cells
-from srbench.engine.score import BATCH, Scoring, Wanted, kind_named
+from srbench.engine.runs import RunResult, local_cells, now, run_id, write_run
+from srbench.engine.score import BATCH, Scoring, Wanted, image_record
 from srbench.engine.store import Store
 from srbench.errors import OK, SOME_FAILED, MissingError, SrbenchError
 from srbench.files import printable
-from srbench.results.gated import Hush
+from srbench.progress import Reporter
+from srbench.results.gated import Hush, texts_of
 from srbench.results.sensitive import sweep, tell_swept
-from srbench.scorers.base import IMAGE, PAIR
+from srbench.scorers.base import IMAGE, PAIR, kind_named
+from srbench.scoring.awaited import given_up
 
 
 @dataclass(frozen=True)

@@ -8,50 +8,34 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from srbench.analysis.metrics import uncompared
 from srbench.analysis.results import ResultCell
 from srbench.backbones.loader import Backbone
 from srbench.engine.devices import PLAIN, Runtime, compile_blocks, deterministic
 from srbench.engine.generate import Made, generate
-from srbench.engine.marks import Hushed, given_up, hush_of, marks_of, wanted_of
+from srbench.engine.marks import hush_of, marks_of, wanted_of
 from srbench.engine.memory import batch_for, free_bytes
 from srbench.engine.plan import Cell, Planned, RunRequest
 from srbench.engine.provenance import provenance
-from srbench.engine.record import Outcome, entries, now, results, run_id, write_run
+from srbench.engine.record import Outcome, entries, results
+from srbench.engine.runs import RunResult, now, run_id, write_run
 from srbench.engine.score import Scoring, Wanted
 from srbench.engine.store import Store
 from srbench.errors import MISSING, OK, SOME_FAILED, MissingError, SrbenchError, UsageError
 from srbench.faults import contained
 from srbench.methods.base import denoiser
-from srbench.results.gated import clean
+from srbench.progress import Reporter
+from srbench.results.gated import Hushed, clean
 from srbench.results.sensitive import PLAIN as PLAIN_MARK
 from srbench.results.sensitive import TRIED, Mark, Swept, begin, end, marked, restate, scoring_command, sweep
+from srbench.scoring.awaited import given_up
 
 PENDING_BATCHES = 2
 """Batches that may wait for writing and scoring before sampling waits for them."""
 LARGEST_BATCH = 256
 """Images a call where fewer are missing: a batch is padded to its size, and a huge one would be padding alone."""
-
-
-class Reporter(Protocol):
-    """Where progress goes."""
-
-    def begin(self, cells: int, images: int) -> None:
-        """Sampling starts."""
-
-    def images(self, count: int) -> None:
-        """`count` more images are in the store."""
-
-    def cell(self, title: str) -> None:
-        """A cell has all its images, or all their scores where they were made elsewhere."""
-
-    def line(self, text: str) -> None:
-        """One plain line."""
-
-    def end(self) -> None:
-        """Sampling is over."""
 
 
 @dataclass
@@ -306,15 +290,6 @@ def _exit_code(cells: Sequence[Cell], outcome: Outcome, found: Sequence[ResultCe
 def _to_score(todo: Work, scoring: Scoring) -> list[str]:
     """Stored images whose pixels will be read, since a score of theirs is missing."""
     return [key for wanted in scoring.missing(todo.all_wanted) for key in (wanted.image_key, wanted.reference_key) if key]
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run gave: its id, its cells, and the exit code of the command."""
-
-    run: str
-    cells: list[ResultCell]
-    exit_code: int
 
 
 def execute(

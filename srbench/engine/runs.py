@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import re
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from srbench.analysis.metrics import METRICS, of_scorers
 from srbench.analysis.origin import Identity, identity
 from srbench.analysis.results import ResultCell, from_dict
+from srbench.engine.store import FULL
 from srbench.errors import SrbenchError, UsageError
-from srbench.files import kind_of_path, printable
+from srbench.files import kind_of_path, printable, write_atomic
 from srbench.results import records
 from srbench.results.origins import Stored, newest_of, with_origin
 from srbench.results.records import LeftOut, Warn
 from srbench.rules import Misfit
+
+if TYPE_CHECKING:  # both bring torch
+    pass
+
+
 
 __all__ = ["Identity", "identity"]
 SCHEMA = records.SCHEMA
@@ -236,3 +244,42 @@ def _cells(folder: Path, warn: Callable[[str], None], committed: bool = True) ->
         Stored(replace(entry["result"], source="local" if path.name == LOCAL else "committed"), entry, data)
         for path, data in read_all(folder, warn, committed) for entry in data["cells"]
     ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run gave: its id, its cells, and the exit code of the command."""
+
+    run: str
+    cells: list[ResultCell]
+    exit_code: int
+
+
+def now() -> str:
+    """The time as run files state it, UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def run_id() -> str:
+    """A new run's name; those of later runs sort behind it. Two that begin in one microsecond differ in the random end."""
+    seconds, rest = divmod(time.time_ns(), 10**9)
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(seconds))}-{rest // 1000:06d}-{secrets.token_hex(2)}"
+
+
+def write_run(folder: Path, run: str, header: dict[str, Any], entries: list[dict[str, Any]]) -> Path:
+    """`<folder>/runs/<run>/run.json`: provenance and the cells' entries. Never takes the place of another run.
+
+    Raises `SrbenchError` where it cannot be written; what was sampled and scored is stored.
+    """
+    path = folder / "runs" / run / "run.json"
+    said = {name: value for name, value in header.items() if name not in ("order", "after")}
+    try:
+        path.parent.mkdir(parents=True)
+        data = {"schema": SCHEMA, "run": run, **next_place(folder), **said, "cells": entries}
+        text = json.dumps(data, indent=1, allow_nan=False)
+        write_atomic(path, text.encode())
+    except OSError as error:
+        mend = "Free some space" if error.errno in FULL else f"Look at {error.filename or path.parent}"
+        why = f"cannot write {path} ({error.strerror or error}); images and scores are stored"
+        raise SrbenchError(why, f"{mend}, then run the same command again.") from error
+    return path

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from srbench.engine.memory import largest_px
 from srbench.errors import CellError
 from srbench.faults import plain
 from srbench.hashing import canonical
-from srbench.methods.base import Artifact, Call, Method, Options, denoiser
+from srbench.methods.base import Active, Call, denoiser
 
 ENCODE_BATCH = 16
 MOST_PX = 2**24
@@ -32,15 +31,6 @@ AS_ASKED = {"use_resolution_binning": False, "negative_prompt": None}
 
 class UnfitError(CellError):
     """Concerns a recipe as a whole: none of its images can be made."""
-
-
-@dataclass(frozen=True)
-class Active:
-    """A method ready to be applied."""
-
-    method: type[Method]
-    artifact: Artifact | None
-    options: Options
 
 
 class PromptCache:

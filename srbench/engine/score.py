@@ -6,24 +6,28 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from srbench.analysis.records import WEIGHTS, ImageRecord
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.engine.keys import score_key
 from srbench.engine.settings import overrides, parsed, split
 from srbench.engine.store import Store
-from srbench.errors import CellError, ForeignError, SrbenchError
+from srbench.errors import CellError, ForeignError, MissingError, SrbenchError
 from srbench.faults import contained, module_of, plain
 from srbench.hashing import canonical, digest
 from srbench.results.gated import GATED, fields_kept
-from srbench.scorers.base import PAIR, SET, kind_of
+from srbench.scorers.base import PAIR, SET
+
+if TYPE_CHECKING:  # both bring torch
+    pass
+from srbench.engine.rejudge import from_store
+from srbench.scorers.base import FEATURE, fields_of, kind_named
 
 BATCH = 64
-FEATURE = "feature"
-"""The raw field that holds a set scorer's vector."""
 GIVE_UP = 20
 """Images in a row on which a scorer may fail for one reason before the others are not tried any more."""
 NAMED = ("library", "library_version")
@@ -41,17 +45,6 @@ class Wanted:
     """Canonical JSON of the row fields that the scorer reads."""
     reference_key: str = ""
     """The image to compare with, for a scorer of pairs."""
-
-
-def kind_named(scorer: str) -> str:
-    """What a scorer reads: `image`, `pair` or `set`."""
-    return kind_of(plugins.plugins("scorers")[scorer].meta)
-
-
-def fields_of(scorer: str, row: Row) -> str:
-    """Canonical JSON of the row fields that a scorer declares to read."""
-    values = row.model_dump(mode="json")
-    return canonical({name: values[name] for name in plugins.plugins("scorers")[scorer].meta["reads"]})
 
 
 Readable = tuple[Wanted, list[np.ndarray]]
@@ -313,3 +306,20 @@ def _vectors(found: Any, count: int) -> np.ndarray:
     if not numbers or found.ndim != 2 or len(found) != count or not found.shape[1] or not np.isfinite(found).all():
         raise CellError(f"features of shape {found.shape} for {count} images, or numbers that are not finite", "")
     return found
+
+
+def image_record(key: str, reference: str, row: Row, scorers: Sequence[str], scoring: Scoring) -> ImageRecord:
+    """A stored image with what some scorers have said of it. reference: key of the image beside it, or empty."""
+    scores, errors = {}, {}
+    for name in scorers:
+        if name in scoring.broken:
+            error = scoring.broken[name]
+            errors[name] = WEIGHTS if isinstance(error, MissingError) else error.line
+            continue
+        wanted = scoring.want(name, key, row, reference)
+        raw = scoring.known(wanted)
+        if raw is not None:
+            scores[name] = raw
+        elif wanted in scoring.errors:
+            errors[name] = scoring.errors[wanted]
+    return from_store(key, scoring.store.images[key], scores, errors)

@@ -16,6 +16,8 @@ from typing import Any, ClassVar, Protocol
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from srbench.backbones.checkpoint import Checkpoint
+from srbench.backbones.loader import Backbone
 from srbench.backbones.pipelines import Conditioning, Layout
 from srbench.catalog.specs import ConceptSpec
 
@@ -196,3 +198,24 @@ def hooks(*handles: Any) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@dataclass(frozen=True)
+class Active:
+    """A method ready to be applied."""
+
+    method: type[Method]
+    artifact: Artifact | None
+    options: Options
+
+
+def info_of(backbone: Backbone, checkpoint: Checkpoint | None = None, *, weights: bool = True, **more: Any) -> BackboneInfo:
+    """The backbone as methods see it, with the checkpoint that lies under them; laying it over is the caller's task.
+
+    weights: off, no weights are read and the pipeline is None. more: further fields (`cache`, `tell`, `look`, `original`).
+    """
+    return BackboneInfo(
+        name=backbone.spec.name, family=backbone.spec.family, sha256=backbone.sha256,
+        pipeline=backbone.pipeline if weights else None, redirectors=backbone.redirectors, scenes=backbone.scenes,
+        checkpoint_sha=checkpoint.sha256 if checkpoint else "", **more,
+    )

@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from srbench.analysis.origin import SHOWN, ground_text
 from srbench.analysis.records import ImageRecord
 from srbench.analysis.results import name_of
-from srbench.engine.record import from_store
+from srbench.engine.rejudge import from_store
 from srbench.engine.runs import LOCAL, read_run
 from srbench.engine.store import Store
 from srbench.errors import MissingError, UsageError

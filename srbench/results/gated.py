@@ -20,6 +20,8 @@ from srbench.hashing import canonical
 if TYPE_CHECKING:
     from srbench.engine.store import Store
 
+from srbench.catalog.specs import Row
+
 Record = dict[str, Any]
 CHUNK = "srbench"
 """Name of the text in a PNG that holds its record."""
@@ -229,3 +231,22 @@ def at_work(path: Path) -> bool:
     if owner is None or int(owner["pid"]) == os.getpid():
         return False
     return is_alive(int(owner["pid"]), int(owner["began"], 16) / 1e9)
+
+
+def texts_of(rows: Iterable[Row]) -> Iterator[str | None]:
+    """Every text of some rows."""
+    for row in rows:
+        yield from (row.prompt, row.negative_prompt, row.reference, row.target)
+
+
+class Hushed:
+    """A reporter that quotes no gated row."""
+
+    def __init__(self, reporter: Any, hush: Hush) -> None:
+        self._reporter, self._hush = reporter, hush
+
+    def line(self, text: str) -> None:
+        self._reporter.line(self._hush(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reporter, name)

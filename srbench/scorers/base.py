@@ -9,10 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
+
+from srbench.catalog import plugins
+from srbench.catalog.specs import Row
+from srbench.hashing import canonical
+
+if TYPE_CHECKING:  # both bring torch
+    pass
+
 
 
 class Options(BaseModel):
@@ -88,3 +96,18 @@ def scorer(meta: dict[str, Any]) -> Callable[[type], type]:
 def package_folder(name: str) -> Path:
     """A folder of files inside the installed package, e.g. `pocket/judge`."""
     return Path(__file__).resolve().parent.parent / name
+
+
+FEATURE = "feature"
+"""The raw field that holds a set scorer's vector."""
+
+
+def kind_named(scorer: str) -> str:
+    """What a scorer reads: `image`, `pair` or `set`."""
+    return kind_of(plugins.plugins("scorers")[scorer].meta)
+
+
+def fields_of(scorer: str, row: Row) -> str:
+    """Canonical JSON of the row fields that a scorer declares to read."""
+    values = row.model_dump(mode="json")
+    return canonical({name: values[name] for name in plugins.plugins("scorers")[scorer].meta["reads"]})

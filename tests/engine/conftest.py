@@ -26,7 +26,8 @@ from srbench.catalog.specs import (
     SuiteSpec,
 )
 from srbench.engine.plan import RunRequest, plan
-from srbench.engine.run import RunResult, execute
+from srbench.engine.run import execute
+from srbench.engine.runs import RunResult
 from srbench.engine.store import Store
 from srbench.errors import CellError
 from srbench.methods import base

@@ -18,8 +18,7 @@ from srbench.engine import elsewhere
 from srbench.engine.elsewhere import score_folders
 from srbench.engine.layouts import ScoreRequest
 from srbench.engine.rejudge import rejudge
-from srbench.engine.run import RunResult
-from srbench.engine.runs import newest
+from srbench.engine.runs import RunResult, newest
 from srbench.engine.store import pixel_sha
 from srbench.errors import OK, SOME_FAILED, MissingError, UsageError
 from tests.engine.conftest import World

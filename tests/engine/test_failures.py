@@ -19,7 +19,7 @@ from srbench.catalog import plugins
 from srbench.catalog.specs import Row, RowFile
 from srbench.engine import generate, run
 from srbench.engine.plan import plan
-from srbench.engine.run import RunResult
+from srbench.engine.runs import RunResult
 from srbench.engine.store import Store
 from srbench.engine.untouched import Untouched
 from srbench.errors import OK, SOME_FAILED, SrbenchError, UsageError

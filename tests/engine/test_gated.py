@@ -17,7 +17,7 @@ from srbench.catalog.specs import ANY, Edition, SourceFile, SuiteSpec
 from srbench.engine import generate, rejudge
 from srbench.engine.plan import plan
 from srbench.engine.rescore import score_runs
-from srbench.engine.run import RunResult
+from srbench.engine.runs import RunResult
 from srbench.engine.store import Store
 from srbench.errors import OK, CellError, UsageError
 from srbench.hashing import canonical

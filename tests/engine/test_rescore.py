@@ -7,8 +7,7 @@ import json
 import pytest
 
 from srbench.engine.rescore import score_runs
-from srbench.engine.run import RunResult
-from srbench.engine.runs import newest
+from srbench.engine.runs import RunResult, newest
 from srbench.errors import OK, SOME_FAILED, MissingError, UsageError
 from tests.engine.conftest import Gap, World
 

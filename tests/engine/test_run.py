@@ -17,8 +17,8 @@ from srbench.catalog.specs import Row, RowFile
 from srbench.engine import generate, sample
 from srbench.engine.plan import plan
 from srbench.engine.prepare import prepare_method
-from srbench.engine.record import run_id
 from srbench.engine.rejudge import rejudge
+from srbench.engine.runs import run_id
 from srbench.engine.store import Store, pixel_sha
 from srbench.errors import MISSING, OK, SOME_FAILED, CellError, MissingError, SrbenchError, UsageError
 

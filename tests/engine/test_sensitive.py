@@ -19,7 +19,7 @@ from PIL import Image
 from srbench.engine import generate
 from srbench.engine.plan import plan
 from srbench.engine.rescore import score_runs
-from srbench.engine.run import RunResult
+from srbench.engine.runs import RunResult
 from srbench.engine.store import Store
 from srbench.errors import OK, SOME_FAILED
 from srbench.hashing import canonical

@@ -17,7 +17,7 @@ from srbench.catalog.specs import ANY, Edition, SourceFile, SuiteSpec
 from srbench.engine import rejudge, sample
 from srbench.engine.plan import plan
 from srbench.engine.rescore import score_runs
-from srbench.engine.run import RunResult
+from srbench.engine.runs import RunResult
 from srbench.errors import MISSING, OK, UsageError
 
 CSV = "case_number,prompt,evaluation_seed,evaluation_guidance\n0,a box,4294967295,7.5\n1,NuLL,2,255\n2,,3,1\n"

@@ -173,7 +173,7 @@ def read_cards(data: st.DataObject) -> None:
 def _info() -> Any:
     from srbench.backbones.choose import chosen
     from srbench.backbones.loader import open_backbone
-    from srbench.engine.info import info_of
+    from srbench.methods.base import info_of
 
     return info_of(open_backbone(chosen("pocket"), "fp32", "cpu"), weights=False)
 

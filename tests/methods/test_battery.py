@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 
 from srbench.catalog import plugins
-from srbench.engine.sample import Active
 from srbench.errors import CellError
 from srbench.methods import base
+from srbench.methods.base import Active
 from srbench.methods.inversion import Inversion
 from srbench.methods.saferedir import CARD, WEIGHTS
 from srbench.methods.saferedir.module import SafeRedir, Sizes

@@ -20,9 +20,10 @@ from srbench.catalog import load, plugins
 from srbench.catalog.specs import ConceptSpec, ConceptWords
 from srbench.engine.keys import ImageSpec
 from srbench.engine.prepare import prepare_method
-from srbench.engine.sample import Active, PromptCache, sample
+from srbench.engine.sample import PromptCache, sample
 from srbench.errors import CellError, UsageError
 from srbench.methods import base, safree
+from srbench.methods.base import Active
 from srbench.methods.saferedir import CARD, WEIGHTS
 from srbench.methods.saferedir.module import SafeRedir, Sizes
 from tests.families import MADE, SIDE_PX, tiny

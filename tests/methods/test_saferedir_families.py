@@ -14,9 +14,10 @@ from transformers import T5Config, T5EncoderModel
 
 from srbench.backbones.pipelines import Conditioning, prompt_width
 from srbench.catalog.specs import ConceptSpec
-from srbench.engine.sample import Active, PromptCache
+from srbench.engine.sample import PromptCache
 from srbench.errors import CellError, UsageError
 from srbench.methods import base
+from srbench.methods.base import Active
 from srbench.methods.saferedir import CARD, METHOD, WEIGHTS, Options, SafeRedirMethod
 from srbench.methods.saferedir.pairs import Pair
 from srbench.methods.saferedir.partial import FOLDER

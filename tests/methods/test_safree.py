@@ -14,9 +14,9 @@ from diffusers.utils.torch_utils import fourier_filter
 from pydantic import ValidationError
 from torch import Tensor
 
-from srbench.engine.sample import Active
 from srbench.errors import CellError, UsageError
 from srbench.methods import base, safree
+from srbench.methods.base import Active
 from srbench.methods.inversion import Inversion
 from srbench.methods.none import NoMethod
 from srbench.methods.safree import METHOD, Options, SafreeMethod

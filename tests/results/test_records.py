@@ -13,8 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from srbench.cli.main import app
-from srbench.engine.record import run_id, write_run
-from srbench.engine.runs import newest, next_place, read_run
+from srbench.engine.runs import newest, next_place, read_run, run_id, write_run
 from srbench.engine.store import Store
 from srbench.errors import SrbenchError, UsageError
 from srbench.hashing import canonical

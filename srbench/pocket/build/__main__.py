@@ -170,7 +170,7 @@ def _need_model() -> None:
 def _backbone(device: torch.device) -> Any:
     """The shipped pocket as methods see it."""
     from srbench.backbones.loader import open_backbone
-    from srbench.engine.info import info_of
+    from srbench.methods.base import info_of
 
     return info_of(open_backbone(load.named("backbone", "pocket", load.backbones()), "fp32", str(device)))
 

@@ -28,16 +28,16 @@ from srbench.backbones.checkpoint import laid_over
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load
 from srbench.catalog.specs import ConceptSpec
-from srbench.engine.info import info_of
 from srbench.engine.plan import Cell, RunRequest, plan
 from srbench.engine.prepare import Checkpoints, options_of, options_text
 from srbench.engine.provenance import provenance
-from srbench.engine.run import RunResult, execute
-from srbench.engine.runs import SCHEMA, newest, read_run
+from srbench.engine.run import execute
+from srbench.engine.runs import SCHEMA, RunResult, newest, read_run
 from srbench.engine.store import Store
 from srbench.errors import SrbenchError
 from srbench.files import write_atomic
 from srbench.methods import inversion
+from srbench.methods.base import info_of
 from srbench.methods.saferedir import CARD, train
 from srbench.pocket.build import attacked, grids, pictures, tables
 from srbench.pocket.build.__main__ import DOCS, default_cache, redirector_settings, say
