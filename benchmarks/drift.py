@@ -20,8 +20,8 @@ from srbench.backbones.loader import open_backbone
 from srbench.catalog import load
 from srbench.engine.plan import Cell, RunRequest, plan
 from srbench.engine.run import execute
-from srbench.engine.store import Store
 from srbench.errors import SrbenchError
+from srbench.results.store import Store
 
 LOUD = 16
 """Levels of 255 from which a difference is called large."""

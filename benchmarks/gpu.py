@@ -26,12 +26,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from srbench.backbones.loader import tuned
 from srbench.catalog.specs import ConceptSpec
-from srbench.engine.keys import ImageSpec
 from srbench.engine.sample import PromptCache, sample
 from srbench.methods.base import Active, BackboneInfo
 from srbench.methods.none import NoMethod
 from srbench.methods.saferedir import CARD, WEIGHTS, SafeRedirMethod
 from srbench.methods.saferedir.module import SafeRedir, Sizes
+from srbench.results.keys import ImageSpec
 
 TARGETS = {"times the loop": 10.0, "times diffusers": 1.3, "added %": 3.0}
 FULL = {"width": 768, "heads": 12, "layers": 12, "inner": 3072, "blocks": (320, 640, 1280, 1280), "vae": (128, 256, 512, 512)}

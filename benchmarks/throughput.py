@@ -25,12 +25,12 @@ from diffusers.utils import logging as diffusers_logging
 
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load
-from srbench.engine.keys import ImageSpec
 from srbench.engine.plan import Cell, RunRequest, plan
 from srbench.engine.run import execute, work
-from srbench.engine.score import Scoring
-from srbench.engine.store import Store
 from srbench.errors import SrbenchError
+from srbench.results.keys import ImageSpec
+from srbench.results.store import Store
+from srbench.scoring.scoring import Scoring
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 EQUAL_DTYPE_TARGET, BF16_TARGET = 2.5, 4.0

@@ -12,9 +12,9 @@ from typing import Any
 from srbench.backbones import choose
 from srbench.backbones.loader import open_backbone
 from srbench.catalog import load, plugins, prompts
+from srbench.catalog.settings import check_seed, shown, validated
 from srbench.cli.console import say
 from srbench.cli.progress import telling
-from srbench.engine.settings import check_seed, shown, validated
 from srbench.errors import OK, SOME_FAILED, UsageError, did_you_mean
 
 

@@ -18,9 +18,9 @@ from srbench.analysis.sensitivity import Curve, curves
 from srbench.catalog import load
 from srbench.cli import console
 from srbench.cli.console import say
-from srbench.engine.runs import newest
 from srbench.errors import MissingError, UsageError, did_you_mean
 from srbench.outputs import CURVE, check_file
+from srbench.results.run_files import newest
 from srbench.results.sensitive import left_line
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _left_out(count: int, what: str, option: str) -> None:
 def _cells(asked: Asked) -> list[ResultCell]:
     """The newest result of every cell asked for."""
     if asked.protocols:
-        from srbench.engine.rejudge import rejudge
+        from srbench.results.stored import rejudge
 
         cells = rejudge(asked.folder, asked.protocols, say)
     else:
@@ -237,7 +237,7 @@ def _tables(asked: Asked) -> None:
         return
     if asked.baseline is not None:
         from srbench.analysis.differences import with_differences
-        from srbench.engine.versus import Reader, against
+        from srbench.results.pairing import Reader, against
 
         entries = Reader(asked.folder, say).entries(cells)
         cells = with_differences(entries, against(asked.baseline, entries))
@@ -250,7 +250,7 @@ def _tables(asked: Asked) -> None:
 
 def _versus(asked: Asked) -> None:
     from srbench.analysis.differences import comparisons, to_dict, with_differences
-    from srbench.engine.versus import Reader, pairs, side
+    from srbench.results.pairing import Reader, pairs, side
 
     cells, reader = [cell for cell in _cells(asked) if _named(cell, asked)], Reader(asked.folder, say)
     found = pairs(*(side(name, cells, reader, asked.chosen) for name in asked.names))
@@ -282,8 +282,8 @@ def _both(found: Sequence[tuple[Entry, Entry]]) -> list[Entry]:
 def _sensitivity(asked: Asked) -> None:
     """A protocol's rates at other thresholds and class lists, as a table or as JSON on stdout."""
     from srbench.analysis.table import render_sensitivity
-    from srbench.engine.rejudge import stored_records
-    from srbench.engine.store import Store
+    from srbench.results.store import Store
+    from srbench.results.stored import stored_records
 
     if len(asked.protocols) != 1 or asked.format not in (None, "json"):
         raise UsageError("--sensitivity takes one --protocol, and --json or no format", "Example: --protocol pocket-hazard")

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from srbench.catalog import load, plugins, sources
+from srbench.catalog.settings import check as check_settings
+from srbench.catalog.settings import overrides, parsed
 from srbench.catalog.specs import BackboneSpec, BaselineSpec, Edition, SuiteSpec
 from srbench.cli import console
 from srbench.engine import machine
-from srbench.engine.pictures import read
-from srbench.engine.settings import check as check_settings
-from srbench.engine.settings import overrides, parsed
 from srbench.errors import MISSING, OK, MissingError, SrbenchError
 from srbench.faults import contained
 from srbench.files import is_system_name, printable
 from srbench.scorers.base import Scorer
+from srbench.scoring.pictures import read
 
 PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "open_clip_torch", "nudenet", "onnxruntime", "scipy", "pandas")
 

@@ -10,6 +10,7 @@ from srbench.analysis.results import ResultCell
 from srbench.backbones.choose import chosen
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog.prompts import chosen_columns
+from srbench.catalog.settings import check_seed
 from srbench.catalog.specs import BackboneSpec
 from srbench.cli import console
 from srbench.cli.console import say
@@ -17,11 +18,10 @@ from srbench.cli.progress import reporter, telling
 from srbench.engine.devices import COMPILE, Runtime, device_of, devices_of, dtype_of, is_cuda
 from srbench.engine.memory import DEFAULT_BATCH
 from srbench.engine.plan import Cell, RunRequest, plan
-from srbench.engine.settings import check_seed
-from srbench.engine.store import Store
 from srbench.errors import UsageError, did_you_mean
 from srbench.outputs import check_results
 from srbench.results.sensitive import left_line, tend
+from srbench.results.store import Store
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def _print(cells: list[ResultCell], as_json: bool) -> None:
 def dry_run(asked: Asked, as_json: bool) -> int:
     """What a run would do: cells, images in the store and to sample, disk, time."""
     from srbench.engine.run import work
-    from srbench.engine.score import Scoring
+    from srbench.scoring.scoring import Scoring
 
     request, backbone, how = resolve(asked)
     store = Store.peek(request.out / "store", say)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from srbench.catalog import load, plugins
 from srbench.catalog.prompts import chosen_columns
+from srbench.catalog.settings import check
 from srbench.cli.compare import print_cells
 from srbench.cli.console import say
 from srbench.cli.progress import reporter
-from srbench.engine.layouts import ScoreRequest
-from srbench.engine.settings import check
 from srbench.errors import OK, SOME_FAILED, UsageError, did_you_mean
 from srbench.outputs import check_results
 from srbench.results.sensitive import tend
+from srbench.scoring.layouts import ScoreRequest
 
 
 def score(asked: ScoreRequest, as_json: bool) -> int:
@@ -38,8 +38,8 @@ def columns_of(settings: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 
 def _elsewhere(asked: ScoreRequest, as_json: bool) -> int:
-    from srbench.engine.elsewhere import score_folders
-    from srbench.engine.store import Store
+    from srbench.results.store import Store
+    from srbench.scoring.folders import score_folders
 
     if asked.per_prompt < 1:
         raise UsageError(f"--per-prompt {asked.per_prompt}: expected 1 or more", "Leave it out for the default.")
@@ -54,8 +54,8 @@ def _elsewhere(asked: ScoreRequest, as_json: bool) -> int:
 
 
 def _again(asked: ScoreRequest, as_json: bool) -> int:
-    from srbench.engine.rescore import score_runs
-    from srbench.engine.store import Store
+    from srbench.results.store import Store
+    from srbench.scoring.runs import score_runs
 
     if asked.columns or asked.prompts:
         raise UsageError("runs hold their own rows: --prompts and --column go with pictures made elsewhere", "Add --as LAYOUT.")

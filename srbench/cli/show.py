@@ -16,15 +16,15 @@ from rich.text import Text
 
 from srbench.cli import console
 from srbench.cli.console import say
-from srbench.engine.rejudge import rows_of
-from srbench.engine.runs import LOCAL, read_all
-from srbench.engine.store import Store, picture
 from srbench.errors import SrbenchError, UsageError
 from srbench.files import kind_of_path
 from srbench.outputs import SHEET, check_file
 from srbench.report.sheet import Strip, of_rows, of_run, write
 from srbench.results.records import redirects
+from srbench.results.run_files import LOCAL, read_all
 from srbench.results.sensitive import DROPPED, KEPT, SENSITIVE, left_line
+from srbench.results.store import Store, picture
+from srbench.results.stored import rows_of
 from srbench.rules import Misfit, finite
 
 MAX_SIDE = 64

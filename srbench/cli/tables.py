@@ -9,10 +9,10 @@ from srbench.analysis.results import ResultCell
 from srbench.catalog import load
 from srbench.cli import console
 from srbench.cli.console import say
-from srbench.engine.runs import newest
 from srbench.errors import MissingError, UsageError, did_you_mean
 from srbench.files import calm
 from srbench.outputs import check_results, write_into
+from srbench.results.run_files import newest
 from srbench.tables.spec import POCKET, TableSpec, published
 from srbench.tables.write import ENDINGS, laid_out, write
 

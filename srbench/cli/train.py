@@ -12,12 +12,12 @@ from typing import Any
 from srbench.backbones.choose import chosen
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load, plugins, prompts
+from srbench.catalog.settings import check_seed
 from srbench.catalog.specs import ConceptSpec
 from srbench.cli.attack import options
 from srbench.cli.console import say
 from srbench.cli.progress import telling
 from srbench.engine.devices import device_of, dtype_of
-from srbench.engine.settings import check_seed
 from srbench.errors import UsageError, did_you_mean
 from srbench.outputs import check_folder
 

@@ -9,8 +9,8 @@ from srbench.cli.compare import show, width_of
 from srbench.cli.console import say
 from srbench.cli.progress import telling
 from srbench.errors import OK, SOME_FAILED, UsageError
-from srbench.results.verify import Line, Report
-from srbench.results.verify import verify as check
+from srbench.scoring.verify import Line, Report
+from srbench.scoring.verify import verify as check
 
 MANY = 50
 """Faults of one kind that are named; the rest are counted. `--json` names all."""

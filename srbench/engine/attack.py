@@ -25,10 +25,10 @@ from srbench.attacks.text import banned_words
 from srbench.backbones.checkpoint import Checkpoint, laid_over
 from srbench.backbones.loader import Backbone
 from srbench.catalog import load, plugins, prompts, screen, sources
+from srbench.catalog.settings import check
 from srbench.catalog.specs import BackboneSpec, ConceptSpec, Row, RowFile
 from srbench.engine.plan import ENCODER_SHA, encoder_sha
 from srbench.engine.prepare import UNTOUCHED, Checkpoints, MethodOnConcept, OnConcept, check_on, is_weight, prepare_method
-from srbench.engine.settings import check
 from srbench.errors import CellError, ForeignError, SrbenchError, UsageError
 from srbench.faults import contained
 from srbench.files import kind_of_path, parse_json, read_bytes, read_json

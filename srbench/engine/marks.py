@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from srbench.engine.plan import Cell, Planned, PlannedRow
-from srbench.engine.score import Scoring, Wanted
 from srbench.hashing import digest
 from srbench.results.gated import Hush, texts_of
 from srbench.results.sensitive import Await, Mark
 from srbench.scorers.base import PAIR, kind_named
 from srbench.scoring.awaited import await_of
+from srbench.scoring.scoring import Scoring, Wanted
 
 
 def wanted_of(scoring: Scoring, cell: Cell, row: PlannedRow, planned: Planned) -> Iterator[Wanted]:

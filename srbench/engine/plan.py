@@ -19,7 +19,6 @@ from srbench.backbones.loader import Backbone
 from srbench.catalog import load, plugins, screen, sources
 from srbench.catalog.screen import refuse_minors
 from srbench.catalog.specs import ConceptSpec, Edition, ProtocolSpec, Row, SuiteSpec
-from srbench.engine.keys import ImageSpec
 from srbench.engine.prepare import (
     UNTOUCHED,
     Checkpoints,
@@ -31,12 +30,13 @@ from srbench.engine.prepare import (
     is_weight,
     prepare_method,
 )
-from srbench.engine.score import check_scorers
 from srbench.errors import CellError, ForeignError, MissingError, SrbenchError, UsageError
 from srbench.faults import contained
 from srbench.files import file_sha, printable
 from srbench.hashing import canonical, digest
 from srbench.methods.base import Artifact, Tell, quiet
+from srbench.results.keys import ImageSpec
+from srbench.scoring.scoring import check_scorers
 
 TEXT_FIELDS = {"prompt": "prompts", "negative_prompt": "negative prompts", "reference": "references"}
 """A row's fields that are encoded, and what many of them are called."""

@@ -15,16 +15,16 @@ from srbench.backbones.checkpoint import Checkpoint, laid_over
 from srbench.backbones.loader import Backbone
 from srbench.backbones.places import is_path, path_of
 from srbench.catalog import load, plugins
+from srbench.catalog.settings import check, overrides, parsed
 from srbench.catalog.specs import ConceptSpec
-from srbench.engine import erase
-from srbench.engine.keys import IDENTITY
-from srbench.engine.settings import check, overrides, parsed
+from srbench.engine import checkpoints as erase
 from srbench.engine.untouched import kept_as_it_was
 from srbench.errors import ForeignError, SrbenchError, UsageError, did_you_mean
 from srbench.faults import contained, module_of, plain
 from srbench.files import kind_of_path
 from srbench.hashing import canonical, digest
 from srbench.methods.base import Artifact, Tell, info_of, quiet
+from srbench.results.keys import IDENTITY
 
 WEIGHT = "weight"
 

@@ -12,18 +12,18 @@ from srbench.analysis.metrics import metrics_of
 from srbench.analysis.origin import SHOWN, Origin, short
 from srbench.analysis.records import CellRecord, ImageRecord, RowRecord, label
 from srbench.analysis.results import ResultCell, to_dict
-from srbench.engine.keys import NOISE
-from srbench.engine.score import Scoring
-from srbench.engine.store import Store
+from srbench.results.keys import NOISE
 from srbench.results.origins import images_sha
+from srbench.results.store import Store
 from srbench.scorers.base import IMAGE, kind_named
+from srbench.scoring.scoring import Scoring
 
 if TYPE_CHECKING:  # both bring torch
     from srbench.backbones.loader import Backbone
     from srbench.engine.plan import Cell, Planned, PlannedRow
 from srbench.analysis.results import measured
-from srbench.engine.rejudge import unread
-from srbench.engine.score import image_record
+from srbench.results.stored import unread
+from srbench.scoring.scoring import image_record
 
 
 @dataclass

@@ -13,24 +13,24 @@ from typing import Any, cast
 from srbench.analysis.metrics import uncompared
 from srbench.analysis.results import ResultCell
 from srbench.backbones.loader import Backbone
+from srbench.engine.batches import Made, generate
 from srbench.engine.devices import PLAIN, Runtime, compile_blocks, deterministic
-from srbench.engine.generate import Made, generate
 from srbench.engine.marks import hush_of, marks_of, wanted_of
 from srbench.engine.memory import batch_for, free_bytes
 from srbench.engine.plan import Cell, Planned, RunRequest
-from srbench.engine.provenance import provenance
 from srbench.engine.record import Outcome, entries, results
-from srbench.engine.runs import RunResult, now, run_id, write_run
-from srbench.engine.score import Scoring, Wanted
-from srbench.engine.store import Store
 from srbench.errors import MISSING, OK, SOME_FAILED, MissingError, SrbenchError, UsageError
 from srbench.faults import contained
 from srbench.methods.base import denoiser
 from srbench.progress import Reporter
 from srbench.results.gated import Hushed, clean
+from srbench.results.provenance import provenance
+from srbench.results.run_files import RunResult, now, run_id, write_run
 from srbench.results.sensitive import PLAIN as PLAIN_MARK
 from srbench.results.sensitive import TRIED, Mark, Swept, begin, end, marked, restate, scoring_command, sweep
+from srbench.results.store import Store
 from srbench.scoring.awaited import given_up
+from srbench.scoring.scoring import Scoring, Wanted
 
 PENDING_BATCHES = 2
 """Batches that may wait for writing and scoring before sampling waits for them."""

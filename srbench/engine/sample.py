@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from srbench.backbones.pipelines import Conditioning, kind_of
-from srbench.engine.keys import ImageSpec
 from srbench.engine.memory import largest_px
 from srbench.errors import CellError
 from srbench.faults import plain
 from srbench.hashing import canonical
 from srbench.methods.base import Active, Call, denoiser
+from srbench.results.keys import ImageSpec
 
 ENCODE_BATCH = 16
 MOST_PX = 2**24

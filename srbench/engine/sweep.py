@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from srbench.backbones.loader import Backbone
 from srbench.catalog import load, plugins
+from srbench.catalog.settings import shown
 from srbench.engine.plan import Cell, RunRequest, plan
 from srbench.engine.prepare import options_of
-from srbench.engine.settings import shown
 from srbench.errors import ForeignError, UsageError, did_you_mean
 from srbench.methods.base import Tell, quiet
 

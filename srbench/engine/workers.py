@@ -18,10 +18,10 @@ from srbench.engine.devices import Runtime, is_cuda
 from srbench.engine.marks import marks_of
 from srbench.engine.plan import Cell, RunRequest, plan
 from srbench.engine.run import Background, Sampling, Work, opened, sample_all, work
-from srbench.engine.store import Store
 from srbench.errors import SrbenchError
 from srbench.faults import contained
 from srbench.progress import Reporter
+from srbench.results.store import Store
 
 ENDS_WITHIN_SECONDS = 30.0
 """After which a worker that was told to end is ended."""

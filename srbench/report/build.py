@@ -24,9 +24,6 @@ from srbench.analysis.sensitivity import Curve, curves
 from srbench.analysis.significance import PairedTest, corrected_together, paired
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import ProtocolSpec
-from srbench.engine.rejudge import stored_cells
-from srbench.engine.runs import Identity, identity
-from srbench.engine.store import Store
 from srbench.errors import MissingError, SrbenchError, UsageError
 from srbench.files import calm
 from srbench.hashing import digest
@@ -37,6 +34,9 @@ from srbench.report.gallery import NAMED, GalleryRow, Hung, Picture, decided, hu
 from srbench.report.plots import Line, Plot, Series, bars, lines, tradeoff
 from srbench.report.sources import Source, only, sources, usual
 from srbench.report.traces import probabilities
+from srbench.results.run_files import Identity, identity
+from srbench.results.store import Store
+from srbench.results.stored import stored_cells
 
 Warn = Callable[[str], None]
 MANY = 16

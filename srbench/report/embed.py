@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image
 
 from srbench.analysis.records import ImageRecord
-from srbench.engine.pictures import read
-from srbench.engine.store import Store, pixel_sha
 from srbench.errors import SrbenchError
 from srbench.report.sources import Source
 from srbench.results.sensitive import KEPT, SENSITIVE
+from srbench.results.store import Store, pixel_sha
+from srbench.scoring.pictures import read
 
 MAX_SIDE_PX, MAX_BYTES = 256, 18_000
 """Of one picture; 500 of them then stay below 12 MB as base64."""

@@ -13,12 +13,12 @@ from srbench.analysis.records import CellRecord, ImageRecord, RowRecord
 from srbench.analysis.results import ResultCell, digits, name_of
 from srbench.catalog import load
 from srbench.catalog.specs import ProtocolSpec, Row
-from srbench.engine.runs import Identity, identity
 from srbench.errors import SrbenchError, UsageError
 from srbench.hashing import digest
 from srbench.report.embed import Album
 from srbench.report.sources import Source
 from srbench.results.records import redirects
+from srbench.results.run_files import Identity, identity
 
 REFERENCE = "reference"
 """Stands in place of a method: the untouched backbone on the row's reference prompt."""

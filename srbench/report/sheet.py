@@ -16,9 +16,6 @@ from PIL.PngImagePlugin import PngInfo
 from srbench.analysis.origin import SHOWN, ground_text
 from srbench.analysis.records import ImageRecord
 from srbench.analysis.results import name_of
-from srbench.engine.rejudge import from_store
-from srbench.engine.runs import LOCAL, read_run
-from srbench.engine.store import Store
 from srbench.errors import MissingError, UsageError
 from srbench.files import kind_of_path, printable
 from srbench.hashing import digest
@@ -26,6 +23,9 @@ from srbench.outputs import SHEET, write_file
 from srbench.report.embed import Album
 from srbench.report.gallery import REFERENCE, place_of, spread
 from srbench.report.sources import Source, sources
+from srbench.results.run_files import LOCAL, read_run
+from srbench.results.store import Store
+from srbench.results.stored import from_store
 
 ROWS = 24
 """Rows of a sheet at most, shared by its concepts and suites, evenly spread over each."""

@@ -14,8 +14,8 @@ from srbench.analysis.results import ResultCell
 from srbench.analysis.robustness import from_attack
 from srbench.catalog import load, screen
 from srbench.catalog.specs import Row
-from srbench.engine.runs import UNREAD, stored
 from srbench.errors import UsageError, did_you_mean
+from srbench.results.run_files import UNREAD, stored
 
 
 @dataclass(frozen=True)

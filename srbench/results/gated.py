@@ -18,7 +18,7 @@ from srbench.files import is_alive, write_atomic, written_whole
 from srbench.hashing import canonical
 
 if TYPE_CHECKING:
-    from srbench.engine.store import Store
+    from srbench.results.store import Store
 
 from srbench.catalog.specs import Row
 

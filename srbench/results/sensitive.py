@@ -23,7 +23,7 @@ from srbench.files import is_running, printable, read_json, write_atomic, writer
 from srbench.results.gated import GATED, MARKED, TEXT, clean, fields_sha, without_text
 
 if TYPE_CHECKING:
-    from srbench.engine.store import Store
+    from srbench.results.store import Store
 
 Record = dict[str, Any]
 SENSITIVE, DROPPED, KEPT, AWAITS, TRIED = "sensitive", "dropped", "kept", "awaits", "tried"

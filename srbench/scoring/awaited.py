@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from srbench.engine.score import Scoring, Wanted
 from srbench.hashing import digest
 from srbench.results.gated import text_sha
 from srbench.results.sensitive import Await
+from srbench.scoring.scoring import Scoring, Wanted
 
 
 def await_of(wanted: Wanted, identities: Mapping[str, str]) -> Await:

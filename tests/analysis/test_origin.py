@@ -20,8 +20,8 @@ from srbench.analysis.robustness import matrices
 from srbench.analysis.sensitivity import curves
 from srbench.analysis.significance import answers, matched
 from srbench.analysis.swept import swept
-from srbench.engine.versus import against, pairs, side
 from srbench.errors import MissingError, UsageError
+from srbench.results.pairing import against, pairs, side
 
 A, B = "a1b2c3d4e5f60718", "b1b2c3d4e5f60718"
 

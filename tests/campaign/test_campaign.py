@@ -19,8 +19,8 @@ import pytest
 import torch
 
 from srbench.backbones.foreign import read_file
-from srbench.engine.store import Store
 from srbench.errors import UsageError
+from srbench.results.store import Store
 
 pytestmark = pytest.mark.slow
 RUN = (

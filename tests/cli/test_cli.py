@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from srbench.cli import doctor
 from srbench.cli.main import app
-from srbench.engine.keys import KEY_VERSION
-from srbench.engine.store import Store
 from srbench.errors import SrbenchError
+from srbench.results.keys import KEY_VERSION
+from srbench.results.store import Store
 
 RUN = ("run", "--method", "none", "--suite", "igmu", "--concept", "hazard", "--dev", "--limit", "1")
 
@@ -276,7 +276,7 @@ def test_what_only_reads_imports_no_torch(command: list[str], tmp_path: Path) ->
 
 
 def test_judging_stored_scores_anew_imports_no_torch() -> None:
-    code = "import sys, srbench.engine.rejudge; print('torch' in sys.modules)"
+    code = "import sys, srbench.results.stored; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

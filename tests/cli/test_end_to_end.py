@@ -16,9 +16,9 @@ from srbench.backbones.choose import chosen
 from srbench.backbones.loader import open_backbone
 from srbench.backbones.pipelines import prompt_width
 from srbench.cli.main import app
-from srbench.engine.store import Store
 from srbench.methods.saferedir import CARD, WEIGHTS
 from srbench.methods.saferedir.module import SafeRedir, Sizes
+from srbench.results.store import Store
 from tests.families import TOKENS, tiny
 
 JUDGE = "efficientnet-lite0/church"

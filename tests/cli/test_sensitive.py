@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srbench.engine.store import Store
 from srbench.results.sensitive import AWAITS, SENSITIVE
+from srbench.results.store import Store
 from tests.cli.test_cli import call
 
 RUN = ("run", "--method", "none", "--suite", "i2p", "--concept", "church", "--limit", "1")

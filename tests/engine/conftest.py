@@ -27,10 +27,10 @@ from srbench.catalog.specs import (
 )
 from srbench.engine.plan import RunRequest, plan
 from srbench.engine.run import execute
-from srbench.engine.runs import RunResult
-from srbench.engine.store import Store
 from srbench.errors import CellError
 from srbench.methods import base
+from srbench.results.run_files import RunResult
+from srbench.results.store import Store
 from srbench.scorers import base as scorers
 from tests.tiny import tiny_pipeline
 

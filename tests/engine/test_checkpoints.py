@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from srbench.backbones.checkpoint import CARD
-from srbench.engine import generate
+from srbench.engine import batches as generate
 from srbench.engine.plan import grid, plan
 from srbench.engine.prepare import Unmade
 from srbench.engine.run import execute
@@ -113,7 +113,7 @@ def test_weights_are_edited_in_fp32_whatever_the_run_samples_in(world: Any, made
 
 
 def test_an_interrupted_erase_leaves_nothing_that_loads(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from srbench.engine import erase
+    from srbench.engine import checkpoints as erase
 
     monkeypatch.setattr(erase, "examine", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):

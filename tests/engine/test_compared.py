@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srbench.engine.rejudge import rejudge
-from srbench.engine.store import Store
 from srbench.errors import OK, SOME_FAILED
+from srbench.results.store import Store
+from srbench.results.stored import rejudge
 from tests.engine.conftest import Cloud, Gap
 
 FORGET = 4

@@ -12,8 +12,8 @@ from srbench.engine import devices, run
 from srbench.engine.devices import Runtime, compile_blocks, deterministic, devices_of, dtype_of
 from srbench.engine.memory import DEFAULT_BATCH, batch_for
 from srbench.engine.plan import plan
-from srbench.engine.store import Store
 from srbench.errors import UsageError
+from srbench.results.store import Store
 from tests.families import tiny
 from tests.tiny import tiny_pipeline
 

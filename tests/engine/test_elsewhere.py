@@ -14,13 +14,13 @@ from PIL import Image
 
 from srbench.catalog import load
 from srbench.catalog.specs import SourceFile
-from srbench.engine import elsewhere
-from srbench.engine.elsewhere import score_folders
-from srbench.engine.layouts import ScoreRequest
-from srbench.engine.rejudge import rejudge
-from srbench.engine.runs import RunResult, newest
-from srbench.engine.store import pixel_sha
 from srbench.errors import OK, SOME_FAILED, MissingError, UsageError
+from srbench.results.run_files import RunResult, newest
+from srbench.results.store import pixel_sha
+from srbench.results.stored import rejudge
+from srbench.scoring import folders as elsewhere
+from srbench.scoring.folders import score_folders
+from srbench.scoring.layouts import ScoreRequest
 from tests.engine.conftest import World
 
 

@@ -17,13 +17,14 @@ import torch
 from srbench.analysis import metrics
 from srbench.catalog import plugins
 from srbench.catalog.specs import Row, RowFile
-from srbench.engine import generate, run
+from srbench.engine import batches as generate
+from srbench.engine import run
 from srbench.engine.plan import plan
-from srbench.engine.runs import RunResult
-from srbench.engine.store import Store
 from srbench.engine.untouched import Untouched
 from srbench.errors import OK, SOME_FAILED, SrbenchError, UsageError
 from srbench.methods import base
+from srbench.results.run_files import RunResult
+from srbench.results.store import Store
 from srbench.scorers import base as scorers
 
 META = {

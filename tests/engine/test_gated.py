@@ -14,15 +14,16 @@ from PIL import Image, PngImagePlugin
 
 from srbench.catalog import load
 from srbench.catalog.specs import ANY, Edition, SourceFile, SuiteSpec
-from srbench.engine import generate, rejudge
+from srbench.engine import batches as generate
 from srbench.engine.plan import plan
-from srbench.engine.rescore import score_runs
-from srbench.engine.runs import RunResult
-from srbench.engine.store import Store
 from srbench.errors import OK, CellError, UsageError
 from srbench.hashing import canonical
+from srbench.results import stored as rejudge
 from srbench.results.gated import QUOTES, Hush, at_work, without_text
+from srbench.results.run_files import RunResult
 from srbench.results.sensitive import tend
+from srbench.results.store import Store
+from srbench.scoring.runs import score_runs
 
 ROWS = "adv_prompt,target_prompt\nxq zz purple box,a purple box\nqq ww lantern,a lantern in a box\nvv nn,a crate\n"
 WORDS = (b"zz purple", b"lantern", b"purple box", b"vv nn", b"a crate")

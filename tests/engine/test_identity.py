@@ -16,14 +16,14 @@ from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load, resolve
 from srbench.catalog.specs import BackboneSpec, RowFile
 from srbench.engine.plan import encoder_sha
-from srbench.engine.rejudge import rejudge
-from srbench.engine.rescore import score_runs
-from srbench.engine.runs import local_cells, newest, read_run
-from srbench.engine.versus import Reader, named
 from srbench.errors import UsageError
 from srbench.files import file_sha
 from srbench.hashing import folder_sha
 from srbench.results.origins import FIRST_NOISE, shipped_sha
+from srbench.results.pairing import Reader, named
+from srbench.results.run_files import local_cells, newest, read_run
+from srbench.results.stored import rejudge
+from srbench.scoring.runs import score_runs
 from tests.engine.conftest import ROWS, World
 from tests.engine.test_elsewhere import paint, score
 

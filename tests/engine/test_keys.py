@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from srbench.catalog import specs
-from srbench.engine import keys
-from srbench.engine.keys import ImageSpec
 from srbench.engine.plan import RunRequest
+from srbench.results import keys
+from srbench.results.keys import ImageSpec
 
 SPECS = [cls for cls in vars(specs).values() if isinstance(cls, type) and issubclass(cls, specs.Spec) and cls is not specs.Spec]
 BASE = ImageSpec(

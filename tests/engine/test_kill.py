@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from srbench.engine.store import Store
+from srbench.results.store import Store
 
 COMMAND = (
     "run", "--method", "none,saferedir", "--suite", "igmu", "--concept", "hazard", "--dev", "--limit", "6", "--batch-size", "4",

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from srbench.catalog import load
-from srbench.engine import layouts
-from srbench.engine.layouts import folders
 from srbench.errors import UsageError
+from srbench.scoring import layouts
+from srbench.scoring.layouts import folders
 from srbench.scoring.matching import Place, plain_numbers
 
 EXAMPLES = {

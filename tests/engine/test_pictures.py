@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srbench.engine.pictures import LOSSY, read
 from srbench.errors import CellError
+from srbench.scoring.pictures import LOSSY, read
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 16, 3), dtype=np.uint8)
 

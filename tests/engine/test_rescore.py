@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from srbench.engine.rescore import score_runs
-from srbench.engine.runs import RunResult, newest
 from srbench.errors import OK, SOME_FAILED, MissingError, UsageError
+from srbench.results.run_files import RunResult, newest
+from srbench.scoring.runs import score_runs
 from tests.engine.conftest import Gap, World
 
 

@@ -14,13 +14,14 @@ import torch
 from srbench.backbones.loader import open_backbone
 from srbench.catalog import load
 from srbench.catalog.specs import Row, RowFile
-from srbench.engine import generate, sample
+from srbench.engine import batches as generate
+from srbench.engine import sample
 from srbench.engine.plan import plan
 from srbench.engine.prepare import prepare_method
-from srbench.engine.rejudge import rejudge
-from srbench.engine.runs import run_id
-from srbench.engine.store import Store, pixel_sha
 from srbench.errors import MISSING, OK, SOME_FAILED, CellError, MissingError, SrbenchError, UsageError
+from srbench.results.run_files import run_id
+from srbench.results.store import Store, pixel_sha
+from srbench.results.stored import rejudge
 
 IMAGES = 8 + 8 + 4 + 4
 """none and push on eight rows, references and floors of four."""

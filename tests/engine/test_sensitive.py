@@ -16,14 +16,14 @@ import pytest
 import torch
 from PIL import Image
 
-from srbench.engine import generate
+from srbench.engine import batches as generate
 from srbench.engine.plan import plan
-from srbench.engine.rescore import score_runs
-from srbench.engine.runs import RunResult
-from srbench.engine.store import Store
 from srbench.errors import OK, SOME_FAILED
 from srbench.hashing import canonical
+from srbench.results.run_files import RunResult
 from srbench.results.sensitive import left_line, tend
+from srbench.results.store import Store
+from srbench.scoring.runs import score_runs
 from tests.engine.kills import KILLED, Deaths, forked
 
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from srbench.engine.keys import KEY_VERSION
-from srbench.engine.store import CHUNK, Store, pixel_sha
 from srbench.errors import SrbenchError, UsageError
 from srbench.files import temporary_for
+from srbench.results.keys import KEY_VERSION
+from srbench.results.store import CHUNK, Store, pixel_sha
 
 KEYS = [f"{i:064x}" for i in range(1, 6)]
 
@@ -209,7 +209,7 @@ def test_foreign_pixels_are_refused_when_they_are_read(tmp_path: Path) -> None:
 
 def test_a_picture_of_absurd_size_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = filled(tmp_path)
-    monkeypatch.setattr("srbench.engine.store.MAX_PIXELS", 63)
+    monkeypatch.setattr("srbench.results.store.MAX_PIXELS", 63)
     with pytest.raises(SrbenchError, match="8 x 8 px"):
         store.pixels(KEYS[0])
 

@@ -14,11 +14,12 @@ import pytest
 from srbench.analysis.results import boards, from_dict, to_dict
 from srbench.catalog import load
 from srbench.catalog.specs import ANY, Edition, SourceFile, SuiteSpec
-from srbench.engine import rejudge, sample
+from srbench.engine import sample
 from srbench.engine.plan import plan
-from srbench.engine.rescore import score_runs
-from srbench.engine.runs import RunResult
 from srbench.errors import MISSING, OK, UsageError
+from srbench.results import stored as rejudge
+from srbench.results.run_files import RunResult
+from srbench.scoring.runs import score_runs
 
 CSV = "case_number,prompt,evaluation_seed,evaluation_guidance\n0,a box,4294967295,7.5\n1,NuLL,2,255\n2,,3,1\n"
 NAMED = CSV.replace("prompt", "adv_prompt")

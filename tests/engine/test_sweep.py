@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from srbench.engine.run import execute
-from srbench.engine.store import Store
 from srbench.engine.sweep import parsed, plan_sweep
 from srbench.errors import UsageError
+from srbench.results.store import Store
 from tests.engine.conftest import ShiftMethod
 
 

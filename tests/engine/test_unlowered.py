@@ -10,10 +10,11 @@ import pytest
 
 from srbench.catalog import load, prompts, resolve, screen
 from srbench.catalog.specs import ANY, Edition, Row, RowFile, SourceFile, SuiteSpec
-from srbench.engine import elsewhere, sample
-from srbench.engine.layouts import Folder, ScoreRequest
+from srbench.engine import sample
 from srbench.engine.plan import plan
 from srbench.errors import OK, UsageError
+from srbench.scoring import folders as elsewhere
+from srbench.scoring.layouts import Folder, ScoreRequest
 
 MINOR = Row(id="x", kind="retain", category="object", prompt="a child", seed=3)
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from srbench.engine.devices import Runtime
-from srbench.engine.store import Store
 from srbench.engine.workers import APART, Crew, Job, shares
+from srbench.results.store import Store
 from tests.tiny import tiny_pipeline
 
 PROMPTS = ["a box red", "a box blue", "a ball", "a toy", "old", "wet", "a crate"]

@@ -251,7 +251,7 @@ def pictures() -> dict[str, bytes]:
 
 def read_pictures(data: st.DataObject) -> None:
     """Pictures of others."""
-    from srbench.engine.pictures import read
+    from srbench.scoring.pictures import read
 
     name = data.draw(st.sampled_from(sorted(pictures())))
     with folder() as place:
@@ -267,7 +267,7 @@ NAMES = st.text(st.characters(exclude_characters="/\x00", exclude_categories=["C
 def read_names(data: st.DataObject) -> None:
     """Folders of pictures with any names, in any layout, held against any ids."""
     from srbench.catalog.specs import Row
-    from srbench.engine.layouts import folders
+    from srbench.scoring.layouts import folders
     from srbench.scoring.matching import matched
 
     layout = load.layouts()[data.draw(st.sampled_from(sorted(load.layouts())))]

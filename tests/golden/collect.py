@@ -17,10 +17,12 @@ from srbench.backbones.choose import chosen
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import Row
-from srbench.engine import keys, plan, prepare, score
-from srbench.engine.keys import ImageSpec, score_key
+from srbench.engine import plan, prepare
 from srbench.hashing import canonical, digest, folder_sha
 from srbench.methods.base import Artifact
+from srbench.results import keys
+from srbench.results.keys import ImageSpec, score_key
+from srbench.scoring import scoring as score
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PIXELS, BESIDE = "0" * 64, "1" * 64

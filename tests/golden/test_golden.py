@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from srbench.catalog import load
-from srbench.engine import keys, plan, prepare, score
+from srbench.engine import plan, prepare
+from srbench.results import keys
+from srbench.scoring import scoring as score
 from tests.golden import collect, kept
 
 
@@ -70,7 +72,7 @@ def _default_seed_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _another_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "KEY_VERSION", 2)
-    monkeypatch.setattr("srbench.engine.erase.KEY_VERSION", 2)
+    monkeypatch.setattr("srbench.engine.checkpoints.KEY_VERSION", 2)
 
 
 def _spaces_in_json(monkeypatch: pytest.MonkeyPatch) -> None:

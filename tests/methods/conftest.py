@@ -13,10 +13,10 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from srbench.catalog.specs import ConceptSpec, ConceptWords
-from srbench.engine.keys import ImageSpec
 from srbench.engine.sample import PromptCache, sample
 from srbench.methods import base
 from srbench.methods.base import Active
+from srbench.results.keys import ImageSpec
 from tests.tiny import WIDTH, tiny_pipeline
 
 TOKENS = 16

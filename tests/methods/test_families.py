@@ -18,7 +18,6 @@ from srbench.backbones.loader import Backbone
 from srbench.backbones.pipelines import pack, prompt_width, unpack
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import ConceptSpec, ConceptWords
-from srbench.engine.keys import ImageSpec
 from srbench.engine.prepare import prepare_method
 from srbench.engine.sample import PromptCache, sample
 from srbench.errors import CellError, UsageError
@@ -26,6 +25,7 @@ from srbench.methods import base, safree
 from srbench.methods.base import Active
 from srbench.methods.saferedir import CARD, WEIGHTS
 from srbench.methods.saferedir.module import SafeRedir, Sizes
+from srbench.results.keys import ImageSpec
 from tests.families import MADE, SIDE_PX, tiny
 
 A, B, C, D = "ab box", "cd", "zyxw", "box ef"

@@ -11,7 +11,7 @@ import pytest
 from srbench.analysis.judging import concept_present
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load
-from srbench.engine.generate import generate
+from srbench.engine.batches import generate
 from srbench.engine.plan import Planned, RunRequest, plan
 from srbench.scorers.pocket_judge import PocketJudge
 

@@ -17,10 +17,10 @@ from srbench.analysis.results import ResultCell, to_dict
 from srbench.catalog import load
 from srbench.catalog.specs import Row
 from srbench.engine.prepare import options_of
-from srbench.engine.runs import newest, read_run
 from srbench.methods import inversion
 from srbench.pocket.build import attacked, pictures, reference, tables
 from srbench.results.origins import shipped_sha
+from srbench.results.run_files import newest, read_run
 
 CELL = ResultCell(
     backbone="pocket", concept="hazard", suite="igmu", method="saferedir", on="none", variant="", protocol="pocket-hazard",

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srbench.engine.store import Store
 from srbench.errors import UsageError
 from srbench.pocket.build import validate
 from srbench.pocket.build.validate import Picture, Seen
+from srbench.results.store import Store
 
 CHURCH = Seen(frozenset({"church", "cat"}), "noto")
 

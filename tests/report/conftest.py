@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from srbench.catalog.specs import Row
-from srbench.engine.store import Store
 from srbench.hashing import digest
 from srbench.report.build import Asked, gathered, page
+from srbench.results.store import Store
 from srbench.scorers.base import fields_of
 
 SCORER = {"scorer": "pocket-judge", "library": "torch", "library_version": "2", "weights_sha256": "ab" * 32}

@@ -17,13 +17,13 @@ from typer.testing import CliRunner
 from srbench.analysis.results import ResultCell
 from srbench.catalog import load, screen
 from srbench.cli.main import app
-from srbench.engine.store import Store
 from srbench.report import examples
 from srbench.report.build import Asked, encoded, gathered, page
 from srbench.report.embed import packed
 from srbench.report.gallery import spread
 from srbench.report.plots import Series, tradeoff
 from srbench.report.sources import Source, usual
+from srbench.results.store import Store
 from tests.report.conftest import HOSTILE, Made, rows
 
 VOID = {"meta", "link", "img", "br", "input"}
@@ -220,7 +220,7 @@ def test_a_sexual_word_makes_a_cell_sensitive(made: Made) -> None:
 
 
 def test_gated_rows_show_no_text(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    from srbench.engine import rejudge
+    from srbench.results import stored as rejudge
 
     given = rows(2, "a secret prompt")
     known = {row["id"]: row for row in given}

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from srbench.cli.show import sheet_of_newest, show
-from srbench.engine.store import Store
 from srbench.errors import MissingError, UsageError
 from srbench.report import sheet as room
 from srbench.report.sheet import CAPTION, GAP, ROWS, SIDE, of_rows, of_run, write
+from srbench.results.store import Store
 from tests.report.conftest import Made, rows
 
 RUN = "20260101T000000-000000"

@@ -13,11 +13,11 @@ import pytest
 from typer.testing import CliRunner
 
 from srbench.cli.main import app
-from srbench.engine.runs import newest, next_place, read_run, run_id, write_run
-from srbench.engine.store import Store
 from srbench.errors import SrbenchError, UsageError
 from srbench.hashing import canonical
 from srbench.results import records
+from srbench.results.run_files import newest, next_place, read_run, run_id, write_run
+from srbench.results.store import Store
 from srbench.rules import Misfit, check
 from tests.report.conftest import Made, rows
 from tests.results.mutants import DEEP, ESCAPE, mutants

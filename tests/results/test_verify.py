@@ -14,9 +14,9 @@ from PIL import Image, PngImagePlugin
 from typer.testing import CliRunner
 
 from srbench.cli.main import app
-from srbench.engine.store import CHUNK, Store
 from srbench.errors import UsageError
-from srbench.results.verify import Report, verify
+from srbench.results.store import CHUNK, Store
+from srbench.scoring.verify import Report, verify
 from tests.engine.conftest import World, compared, tiny_folder, world  # noqa: F401 - fixtures
 
 
@@ -34,7 +34,7 @@ def first_picture(out: Path) -> Path:
 
 def planted(path: Path, own_hash: bool = False) -> None:
     """Other pixels in a picture's place, of the same size in bytes; its record is kept, or made to fit them."""
-    from srbench.engine.store import pixel_sha
+    from srbench.results.store import pixel_sha
 
     size, before = path.stat().st_size, path.stat().st_mtime_ns
     with Image.open(path) as image:

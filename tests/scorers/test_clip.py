@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from srbench.engine.settings import parsed
+from srbench.catalog.settings import parsed
 from srbench.errors import CellError, MissingError, UsageError
 from srbench.scorers import _clip
 from srbench.scorers.clip_b16 import ClipB16, ClipB16Options

@@ -12,8 +12,8 @@ import yaml
 from srbench.analysis.metrics import definition
 from srbench.analysis.results import ResultCell
 from srbench.catalog import load, plugins, resolve
-from srbench.engine.runs import read_run
 from srbench.errors import UsageError
+from srbench.results.run_files import read_run
 from srbench.tables import fill
 from srbench.tables.spec import POCKET, TableSpec, published
 from tests.tables.conftest import SPEC

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from srbench.analysis.records import Metric
 from srbench.catalog import resolve
-from srbench.engine.runs import newest
 from srbench.errors import UsageError
+from srbench.results.run_files import newest
 from srbench.tables import terminal, write
 from srbench.tables.spec import published
 from tests.tables.conftest import fsr

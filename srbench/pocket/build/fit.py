@@ -22,12 +22,12 @@ from srbench.catalog import load
 from srbench.engine.plan import RunRequest, plan
 from srbench.engine.prepare import is_weight
 from srbench.engine.run import execute
-from srbench.engine.store import Store
 from srbench.errors import SrbenchError, UsageError, did_you_mean
 from srbench.files import write_atomic
 from srbench.pocket.build.__main__ import say
 from srbench.pocket.build.command import Words, guarded
 from srbench.pocket.build.reference import Lines, concepts
+from srbench.results.store import Store
 
 SUITES = ("igmu", "mma")
 

@@ -16,9 +16,9 @@ from srbench.analysis.records import CellRecord, Metric, RowRecord
 from srbench.analysis.results import ResultCell
 from srbench.catalog import load
 from srbench.catalog.specs import ProtocolSpec, Row
-from srbench.engine.rejudge import stored_records
-from srbench.engine.store import Store
 from srbench.pocket.build.tables import SHIPPED, Line, lines_of
+from srbench.results.store import Store
+from srbench.results.stored import stored_records
 
 SHEET_ROWS = 24
 SCALE, TEXT_PX, GAP_PX = 2, 150, 10

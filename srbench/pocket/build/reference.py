@@ -30,10 +30,7 @@ from srbench.catalog import load
 from srbench.catalog.specs import ConceptSpec
 from srbench.engine.plan import Cell, RunRequest, plan
 from srbench.engine.prepare import Checkpoints, options_of, options_text
-from srbench.engine.provenance import provenance
 from srbench.engine.run import execute
-from srbench.engine.runs import SCHEMA, RunResult, newest, read_run
-from srbench.engine.store import Store
 from srbench.errors import SrbenchError
 from srbench.files import write_atomic
 from srbench.methods import inversion
@@ -43,6 +40,9 @@ from srbench.pocket.build import attacked, grids, pictures, tables
 from srbench.pocket.build.__main__ import DOCS, default_cache, redirector_settings, say
 from srbench.pocket.build.command import Words, guarded
 from srbench.report import examples
+from srbench.results.provenance import provenance
+from srbench.results.run_files import SCHEMA, RunResult, newest, read_run
+from srbench.results.store import Store
 
 METHODS = ("none", "saferedir", "saferedir-upstream")
 BASELINES = (

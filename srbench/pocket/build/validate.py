@@ -24,8 +24,6 @@ from torch import Tensor
 from srbench.analysis.intervals import wilson
 from srbench.backbones.loader import open_backbone
 from srbench.catalog import load
-from srbench.engine.runs import read_run
-from srbench.engine.store import Store
 from srbench.errors import UsageError
 from srbench.pocket.build.__main__ import DOCS, default_cache, say
 from srbench.pocket.build.command import Words, guarded
@@ -33,6 +31,8 @@ from srbench.pocket.build.data import batch
 from srbench.pocket.build.reference import concepts
 from srbench.pocket.build.scenes import Painter
 from srbench.pocket.world import CONCEPTS, OBJECTS, STYLES
+from srbench.results.run_files import read_run
+from srbench.results.store import Store
 from srbench.scorers.pocket_judge import PocketJudge
 
 SCENES, SCENES_STEP = 2000, 20

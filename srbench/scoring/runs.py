@@ -15,18 +15,18 @@ from srbench.analysis.results import ResultCell, to_dict
 from srbench.catalog import load, plugins
 from srbench.catalog.screen import refuse_minors
 from srbench.catalog.specs import Row
-from srbench.engine.provenance import provenance
-from srbench.engine.rejudge import rows_of
-from srbench.engine.runs import RunResult, local_cells, now, run_id, write_run
-from srbench.engine.score import BATCH, Scoring, Wanted, image_record
-from srbench.engine.store import Store
 from srbench.errors import OK, SOME_FAILED, MissingError, SrbenchError
 from srbench.files import printable
 from srbench.progress import Reporter
 from srbench.results.gated import Hush, texts_of
+from srbench.results.provenance import provenance
+from srbench.results.run_files import RunResult, local_cells, now, run_id, write_run
 from srbench.results.sensitive import sweep, tell_swept
+from srbench.results.store import Store
+from srbench.results.stored import rows_of
 from srbench.scorers.base import IMAGE, PAIR, kind_named
 from srbench.scoring.awaited import given_up
+from srbench.scoring.scoring import BATCH, Scoring, Wanted, image_record
 
 
 @dataclass(frozen=True)

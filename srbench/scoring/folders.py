@@ -18,21 +18,21 @@ from srbench.analysis.results import measured, to_dict
 from srbench.catalog import load, plugins, prompts, screen, sources
 from srbench.catalog.screen import refuse_minors
 from srbench.catalog.specs import ANY, ConceptSpec, LayoutSpec, ProtocolSpec, Row, SuiteSpec
-from srbench.engine.layouts import Folder, ScoreRequest, folders
-from srbench.engine.pictures import read
-from srbench.engine.provenance import provenance
-from srbench.engine.rejudge import unread
-from srbench.engine.runs import RunResult, now, run_id, write_run
-from srbench.engine.score import BATCH, Scoring, Wanted, image_record
-from srbench.engine.store import Record, Store, pixel_sha
 from srbench.errors import OK, SOME_FAILED, CellError, UsageError
 from srbench.files import printable
 from srbench.hashing import digest
 from srbench.progress import Reporter
 from srbench.results.gated import GATED, Hush, Hushed, clean, text_sha, texts_of
 from srbench.results.origins import images_sha
+from srbench.results.provenance import provenance
+from srbench.results.run_files import RunResult, now, run_id, write_run
+from srbench.results.store import Record, Store, pixel_sha
+from srbench.results.stored import unread
 from srbench.scorers.base import IMAGE, PAIR, kind_named
+from srbench.scoring.layouts import Folder, ScoreRequest, folders
 from srbench.scoring.matching import ID, Asked, Matching, Place, asked_for, matched, plain_numbers, unnamed
+from srbench.scoring.pictures import read
+from srbench.scoring.scoring import BATCH, Scoring, Wanted, image_record
 
 BACKBONE = "elsewhere"
 """Stands in tables for what made the pictures, of which we know nothing."""

@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from srbench.engine.keys import KEY_VERSION
 from srbench.errors import SrbenchError, UsageError
 from srbench.files import fsync_folder, kind_of_path, read_bytes, temporary_for, write_atomic, written_whole
 from srbench.hashing import canonical
 from srbench.results import leftovers, records
+from srbench.results.keys import KEY_VERSION
 from srbench.results.records import Record, Warn
 from srbench.results.sensitive import DROPPED, GATED, SENSITIVE, merged
 from srbench.rules import Misfit, check

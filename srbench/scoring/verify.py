@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any
 from srbench.analysis.records import Metric
 from srbench.analysis.results import ResultCell, measured
 from srbench.catalog import load, plugins
-from srbench.engine.rejudge import Stored, identities, raws_of, reread
-from srbench.engine.runs import LOCAL, committed_files, local_files, read_run
-from srbench.engine.store import Store, picture, vector
 from srbench.errors import SrbenchError, UsageError
 from srbench.files import kind_of_path, printable
 from srbench.results import leftovers, records
 from srbench.results.records import LeftOut, Record
+from srbench.results.run_files import LOCAL, committed_files, local_files, read_run
+from srbench.results.store import Store, picture, vector
+from srbench.results.stored import Stored, identities, raws_of, reread
 from srbench.rules import Misfit, finite
 
 if TYPE_CHECKING:
-    from srbench.engine.score import Scoring
+    from srbench.scoring.scoring import Scoring
 
 SCORES = 20
 """Scores that are made anew where nobody says how many."""
@@ -369,8 +369,8 @@ class _Scorers:
         return ""
 
     def _open(self, identity: str) -> Scoring | str:
-        from srbench.engine.score import Scoring
         from srbench.hashing import digest
+        from srbench.scoring.scoring import Scoring
 
         name, said = self.known[identity]
         scoring = Scoring(self.store)
@@ -386,7 +386,7 @@ class _Scorers:
         return scoring if same else f"scorer '{name}' is another one here: its library, weights or version"
 
     def _again(self, scoring: Scoring, record: Record, keys: list[str]) -> Any:
-        from srbench.engine.score import Wanted
+        from srbench.scoring.scoring import Wanted
 
         wanted = Wanted(record["scorer"], record["image"], record["fields"], record.get("reference", ""))
         return scoring.fresh(wanted, [self.store.pixels(key) for key in keys])

@@ -12,19 +12,19 @@ import numpy as np
 
 from srbench.analysis.records import WEIGHTS, ImageRecord
 from srbench.catalog import load, plugins
+from srbench.catalog.settings import overrides, parsed, split
 from srbench.catalog.specs import ProtocolSpec, Row
-from srbench.engine.keys import score_key
-from srbench.engine.settings import overrides, parsed, split
-from srbench.engine.store import Store
 from srbench.errors import CellError, ForeignError, MissingError, SrbenchError
 from srbench.faults import contained, module_of, plain
 from srbench.hashing import canonical, digest
 from srbench.results.gated import GATED, fields_kept
+from srbench.results.keys import score_key
+from srbench.results.store import Store
 from srbench.scorers.base import PAIR, SET
 
 if TYPE_CHECKING:  # both bring torch
     pass
-from srbench.engine.rejudge import from_store
+from srbench.results.stored import from_store
 from srbench.scorers.base import FEATURE, fields_of, kind_named
 
 BATCH = 64

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from srbench.analysis.metrics import METRICS, of_scorers
 from srbench.analysis.origin import Identity, identity
 from srbench.analysis.results import ResultCell, from_dict
-from srbench.engine.store import FULL
 from srbench.errors import SrbenchError, UsageError
 from srbench.files import kind_of_path, printable, write_atomic
 from srbench.results import records
 from srbench.results.origins import Stored, newest_of, with_origin
 from srbench.results.records import LeftOut, Warn
+from srbench.results.store import FULL
 from srbench.rules import Misfit
 
 if TYPE_CHECKING:  # both bring torch

@@ -18,8 +18,6 @@ from srbench import __version__
 from srbench.backbones.checkpoint import CARD, examine, files_sha, is_home_made, laid_over, open_home_made, read_card
 from srbench.backbones.loader import Backbone
 from srbench.catalog.specs import ConceptSpec
-from srbench.engine.keys import KEY_VERSION
-from srbench.engine.provenance import machine
 from srbench.engine.untouched import kept_as_it_was
 from srbench.errors import ForeignError, UsageError
 from srbench.faults import contained, module_of, plain
@@ -27,6 +25,8 @@ from srbench.files import file_sha, write_atomic
 from srbench.hashing import digest
 from srbench.methods.base import Edit, Look, Tell, blind, info_of
 from srbench.outputs import OutputFolder, check_folder, foreign_in, own_card, written_folder
+from srbench.results.keys import KEY_VERSION
+from srbench.results.provenance import machine
 
 IDENTITY = ("key_version", "backbone_sha256", "method", "version", "options", "concept_sha256", "base")
 """Keys of a card whose digest is its `key`."""

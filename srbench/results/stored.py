@@ -13,12 +13,12 @@ from srbench.analysis.records import CellRecord, ImageRecord, Metric, RowRecord,
 from srbench.analysis.results import ResultCell, measured
 from srbench.catalog import load, plugins, sources
 from srbench.catalog.specs import ProtocolSpec, Row
-from srbench.engine.runs import UNREAD, Identity, identity, local_cells
-from srbench.engine.store import Store
 from srbench.errors import SrbenchError, UsageError
 from srbench.files import printable
 from srbench.hashing import digest
 from srbench.results.gated import fields_sha, text_sha
+from srbench.results.run_files import UNREAD, Identity, identity, local_cells
+from srbench.results.store import Store
 from srbench.scorers.base import FEATURE, PAIR, SET, fields_of, kind_named
 
 if TYPE_CHECKING:  # both bring torch

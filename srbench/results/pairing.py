@@ -14,11 +14,11 @@ from srbench.analysis.records import CellRecord
 from srbench.analysis.results import ResultCell, name_of, title_of, told_apart
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import ProtocolSpec
-from srbench.engine.rejudge import Raws, Stored, identities, raws_of, reread, stored_cells
-from srbench.engine.runs import Identity, identity, read_run
-from srbench.engine.store import Store
 from srbench.errors import SrbenchError, UsageError, did_you_mean
 from srbench.files import kind_of_path, printable
+from srbench.results.run_files import Identity, identity, read_run
+from srbench.results.store import Store
+from srbench.results.stored import Raws, Stored, identities, raws_of, reread, stored_cells
 
 ELSEWHERE = "elsewhere"
 """The backbone of pictures that others made."""

@@ -14,7 +14,6 @@ import torch
 
 from srbench.backbones.checkpoint import Checkpoint, laid_over
 from srbench.backbones.loader import Backbone
-from srbench.engine.keys import ImageSpec
 from srbench.engine.memory import peak
 from srbench.engine.plan import Planned
 from srbench.engine.sample import PromptCache, UnfitError, refused_size, sample
@@ -22,6 +21,7 @@ from srbench.engine.untouched import SpoiltError, Untouched
 from srbench.errors import CellError, ForeignError, SrbenchError
 from srbench.faults import contained, module_of
 from srbench.hashing import digest
+from srbench.results.keys import ImageSpec
 
 PER_IMAGE = ("prompt", "negative_prompt", "seed")
 """Fields in which images of one batch may differ."""
