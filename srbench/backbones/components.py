@@ -192,7 +192,8 @@ def quiet() -> Iterator[None]:
     from transformers.utils import logging as transformers_logging
 
     # The missing safety checker is what a benchmark of unlearning wants; `srbench run` says so in its header.
-    diffusers_logging.set_verbosity_error()
+    # It calls a folder with .bin files alone an error, and reads it.
+    diffusers_logging.set_verbosity(diffusers_logging.CRITICAL)
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     before = transformers_logging.get_verbosity()
@@ -200,4 +201,5 @@ def quiet() -> Iterator[None]:
     try:
         yield
     finally:
+        diffusers_logging.set_verbosity_error()
         transformers_logging.set_verbosity(before)

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from srbench.backbones.folder import LFS_PULL, TEXTS
 from srbench.errors import SrbenchError, UsageError
 from srbench.files import kind_of_path, printable
 
@@ -32,7 +33,6 @@ COUNTER = "num_batches_tracked"
 """Of a normalisation in training; files from before torch 0.4.1 lack it, and no number depends on it."""
 _MOST_HEADER = 100_000_000
 """Bytes of a safetensors header, the format's own limit."""
-_TEXTS = {b"<!doctype": "a web page", b"<html": "a web page", b"<?xml": "XML", b"version https://git-lfs": "a git-lfs pointer"}
 _OTHERS = {
     b"GGUF": "a GGUF file", b"\x89PNG": "a picture", b"\xff\xd8\xff": "a picture", b"\x89HDF": "an HDF5 file",
     b"\x1f\x8b": "a gzip archive", b"7z\xbc\xaf": "a 7-zip archive", b"Rar!": "a rar archive", b"\xfd7zXZ": "an xz archive",
@@ -89,7 +89,7 @@ def form_of(path: Path) -> str:
         raise UsageError(f"{path}: cannot be read ({error.strerror})", "Check its permissions.") from error
     other = _other(head)
     if other:
-        hint = "Run `git lfs pull` in its clone, or download the file itself." if "git-lfs" in other else AGAIN
+        hint = LFS_PULL if "git-lfs" in other else AGAIN
         raise _refusal(path, other, hint)
     if head.startswith(b"PK"):
         _check_zip(path)
@@ -106,7 +106,7 @@ def _other(head: bytes) -> str:
     if not head:
         return "an empty file"
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    text = next((what for mark, what in _TEXTS.items() if start.startswith(mark)), "")
+    text = next((what for mark, what in TEXTS.items() if start.startswith(mark)), "")
     if text:
         return text
     other = next((what for mark, what in _OTHERS.items() if head.startswith(mark)), "")

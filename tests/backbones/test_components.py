@@ -218,10 +218,11 @@ def pickled(folder: Path, part: str) -> None:
     old.unlink()
 
 
-def test_pickles_of_tensors_are_read(model: Path) -> None:
+def test_pickles_of_tensors_are_read(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for part in ("unet", "text_encoder", "vae"):
         pickled(model, part)
     pipeline = opened(model).pipeline
+    assert "error" not in capfd.readouterr().err.lower()
     own = pipeline.unet.state_dict()
     assert all(torch.equal(own[name], value) for name, value in load_file(MODEL / UNET / WEIGHTS).items())
 
@@ -271,6 +272,7 @@ def test_a_configuration_of_any_content_is_one_line(model: Path, file: str, cont
     with pytest.raises(UsageError) as error:
         opened(model).pipeline  # noqa: B018
     assert "\n" not in error.value.line
+    assert content[:7] != b"version" or "a git-lfs pointer" in error.value.message
 
 
 @pytest.mark.parametrize(("file", "values"), [
@@ -398,3 +400,10 @@ def test_a_tokenizer_of_another_model_is_refused(model: Path, tmp_path: Path) ->
         replaced(model / "tokenizer" / file.name, file.read_bytes())
     assert "knows 56 words" in refusal(model).message
     assert json.loads((MODEL / "tokenizer/tokenizer_config.json").read_text())["model_max_length"] == 77
+
+
+@pytest.mark.parametrize(("setting", "said"), [("padding_side", "fills texts up"), ("truncation_side", "cuts texts")])
+def test_a_tokenizer_that_fills_up_or_cuts_at_the_beginning_is_refused(model: Path, setting: str, said: str) -> None:
+    """Pictures would be those of other prompts: fsr was 100 where the whole model has 0."""
+    edited(model / "tokenizer/tokenizer_config.json", lambda config: config.update({setting: "left"}))
+    assert said in refusal(model).message
