@@ -557,7 +557,11 @@ def main() -> None:
         console.silence()
         code = 0
     except BaseException as error:  # noqa: BLE001 - also an interrupt before the command has begun
-        code = _ended("srbench", error, "--debug" in sys.argv)
+        if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):  # click's, of `--help | head -1`
+            console.silence()
+            code = 0
+        else:
+            code = _ended("srbench", error, "--debug" in sys.argv)
     if code == INTERRUPTED and not _told:
         _interrupted()  # before the command had begun
     signals.leave()

@@ -17,6 +17,7 @@ from srbench.engine.settings import overrides, parsed, split
 from srbench.engine.store import Store
 from srbench.errors import CellError, ForeignError, SrbenchError
 from srbench.faults import contained, module_of, plain
+from srbench.results import records
 from srbench.results.gated import GATED, fields_kept
 from srbench.scorers.base import PAIR, SET, kind_of
 
@@ -270,7 +271,7 @@ def _identity(name: str, scorer: Any) -> dict[str, Any]:
     if lacking:
         raise CellError(f"scorer {name}: its identity does not say {' and '.join(lacking)}", COMPLETE)
     try:
-        said = plain(found)
+        said = records.storable(found)
     except (ValueError, RecursionError) as error:
         raise CellError(f"scorer {name}: its identity cannot be stored: {error}", COMPLETE) from error
     if said != plain(scorer.identity()):
@@ -292,7 +293,7 @@ def _raw(name: str, raw: Any) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise CellError(f"{name}: it returned {type(raw).__name__} for an image, not a dict", "")
     try:
-        said = dict(plain(raw))
+        said = dict(records.storable(raw))
     except (ValueError, RecursionError) as error:
         raise CellError(f"{name}: its numbers cannot be stored: {error}", "") from error
     lacking = [field for field in meta.get("fields", ()) if field not in said]

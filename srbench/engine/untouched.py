@@ -44,7 +44,8 @@ class Untouched:
         self.hooks = {name: _hooks(module) for name, module in self.modules.items()}
         self.marks = {name: _marks(module) for name, module in self.modules.items()}
         self.classes = _classes(pipeline, self.modules.values())
-        self.patched = _patched(pipeline)
+        owners = {"": pipeline, "image_processor": getattr(pipeline, "image_processor", None), **self.components, **self.modules}
+        self.patched = [(owner, of, _patched(owner, of)) for of, owner in owners.items() if hasattr(owner, "__dict__")]
         self.configs = {name: getattr(each, "_internal_dict", None) for name, each in self.components.items()}
         self.tensors = dict(_tensors(self.modules))
         self.sums = _sums(self.tensors)
@@ -89,12 +90,13 @@ class Untouched:
                 yield f"{cls.__name__}.{name}"
 
     def _functions(self) -> Iterator[str]:
-        """Functions that were set on the pipeline object itself."""
-        now = _patched(self.pipeline)
-        for name in sorted(now.keys() | self.patched.keys()):
-            if now.get(name, ABSENT) is not self.patched.get(name, ABSENT):
-                _restore(self.pipeline, name, self.patched.get(name, ABSENT))
-                yield f"the pipeline's {name}"
+        """Functions that were set on the pipeline itself, on a component or on a module (`scheduler.step`, `vae.decode`)."""
+        for owner, of, before in self.patched:
+            now = _patched(owner, of)
+            for name in sorted(now.keys() | before.keys()):
+                if now.get(name, ABSENT) is not before.get(name, ABSENT):
+                    _restore(owner, name, before.get(name, ABSENT))
+                    yield f"{of or 'the pipeline'}'s {name}"
 
     def _module(self, name: str) -> Iterator[str]:
         module = self.modules[name]
@@ -171,9 +173,10 @@ def _classes(pipeline: Any, modules: Any) -> dict[tuple[type, str], Any]:
     return {(cls, name): cls.__dict__.get(name, ABSENT) for cls in kinds for name in CALLED if cls.__module__ != "builtins"}
 
 
-def _patched(pipeline: Any) -> dict[str, Any]:
-    """Functions in the pipeline object's own dict; its components are not among them."""
-    return {name: each for name, each in vars(pipeline).items() if callable(each) and name not in pipeline.components}
+def _patched(owner: Any, of: str) -> dict[str, Any]:
+    """Functions in an object's own dict, but for the pipeline's components (`of` is empty) and what `_marks` has."""
+    aside = owner.components if not of else ("forward", "processor")
+    return {name: each for name, each in vars(owner).items() if callable(each) and name not in aside}
 
 
 def _restore(owner: Any, name: str, before: Any) -> None:

@@ -89,6 +89,8 @@ def test_a_full_disk_and_closed_streams(tmp_path: Path) -> None:
     assert (silent.returncode, silent.stdout) == (2, "")  # what goes to stderr does not appear on stdout
     piped = shell(f"{python} list 2>&1 | head -1; echo ${{PIPESTATUS[0]}}")
     assert piped.stdout.splitlines()[1:] == ["0"]
+    helped = shell(f"{python} run --help | true; echo ${{PIPESTATUS[0]}}")
+    assert (helped.stdout.split(), helped.stderr) == (["0"], "")
 
 
 # --- text from files --------------------------------------------------------------------------------------------------
