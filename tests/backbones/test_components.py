@@ -130,6 +130,24 @@ def test_names_of_other_versions_of_the_library_are_no_fault(model: Path) -> Non
     assert all(torch.equal(kept[name.removeprefix("text_model.")], value) for name, value in own.items())
 
 
+@pytest.mark.parametrize("share", [0.0, 0.6, 0.97])
+def test_a_download_that_reserved_its_space_and_broke_off_is_refused(model: Path, share: float) -> None:
+    """The file has its size and its list of tensors; what was not fetched is zeros. share: of the file that came."""
+    path = model / UNET / WEIGHTS
+    data = path.read_bytes()
+    begin = 8 + int.from_bytes(data[:8], "little")
+    came = begin + int((len(data) - begin) * share)
+    replaced(path, data[:came] + bytes(len(data) - came))
+    assert "zeros" in refusal(model).line
+
+
+def test_a_hole_in_a_download_is_refused(model: Path) -> None:
+    """Of one that several connections fetched a piece may be missing in the middle."""
+    name = "mid_block.resnets.0.conv1.weight"
+    retensored(model / UNET / WEIGHTS, lambda state: {**state, name: torch.zeros_like(state[name])})
+    assert f"{name} holds nothing but zeros" in refusal(model).line
+
+
 def test_one_tensor_under_two_names_is_refused(model: Path) -> None:
     def change(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         name = min(state)
@@ -292,7 +310,8 @@ def test_a_configuration_of_any_content_is_one_line(model: Path, file: str, cont
     ("vae/config.json", {"scaling_factor": float("nan")}), ("vae/config.json", {"scaling_factor": 0.0}),
     ("scheduler/scheduler_config.json", {"beta_schedule": "os.system"}),
     ("tokenizer/tokenizer_config.json", {"model_max_length": 10**30}),
-    ("tokenizer/tokenizer_config.json", {"model_max_length": 7}),
+    ("tokenizer/tokenizer_config.json", {"model_max_length": 7}), ("vae/config.json", {"scaling_factor": None}),
+    ("scheduler/scheduler_config.json", {"prediction_type": "nonsense"}),
 ])  # fmt: skip
 def test_a_number_that_no_model_has_is_one_line(model: Path, file: str, values: dict[str, object]) -> None:
     edited(model / file, lambda config: config.update(values))

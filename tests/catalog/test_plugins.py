@@ -258,5 +258,5 @@ def test_a_broken_plug_in_costs_no_command(install: Install, tmp_path: Path) -> 
     assert done.returncode == 0
     assert "saferedir" in done.stdout
     assert done.stderr.strip().splitlines() == [
-        f"left out: plug-in 'x': METHOD in {path}: key 'version': is missing See srbench.catalog.contracts."
+        f"left out: plug-in 'x': METHOD in {path}: key 'version': is missing. See srbench.catalog.contracts."
     ]

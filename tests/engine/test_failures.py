@@ -190,6 +190,11 @@ METHODS: dict[str, tuple[Hand, str]] = {
     "leaves a forward": (left(lambda p: setattr(p.unet.conv_in, "forward", p.unet.conv_in.forward)), "it left something behind"),
     "leaves a decode": (left(lambda p: setattr(p.vae, "decode", p.vae.decode)), "vae's decode"),
     "leaves a step": (left(lambda p: setattr(p.scheduler, "step", p.scheduler.step)), "scheduler's step"),
+    "leaves a value": (left(lambda p: setattr(p.tokenizer, "padding_side", "left")), "tokenizer's padding_side"),
+    "leaves a stride": (left(lambda p: setattr(p.unet.conv_in, "padding_mode", "circular")), "unet.conv_in's padding_mode"),
+    "changes the schedule": (left(lambda p: p.scheduler.alphas_cumprod.mul_(0.5)), "scheduler.alphas_cumprod"),
+    "goes elsewhere": (left(lambda p: os.chdir("/")), "another working directory"),
+    "GeneratorExit": (raising(GeneratorExit()), "GeneratorExit"),
     "leaves a processor": (left(lambda p: p.unet.set_default_attn_processor()), "it left something behind"),
     "zeroes weights": (left(lambda p: p.unet.conv_in.weight.data.zero_()), "it changed the model's weights"),
     "adds to a weight": (left(lambda p: p.vae.decoder.conv_in.weight.data.mul_(1.5)), "it changed the model's weights"),
@@ -202,6 +207,7 @@ METHODS: dict[str, tuple[Hand, str]] = {
 @pytest.mark.parametrize("what", METHODS)
 def test_a_method_may_do_anything_and_costs_its_own_cell(world: Any, evil: Any, what: str) -> None:
     hand, message = METHODS[what]
+    working_folder = os.getcwd()
     evil(method(hand))
     done = world.run(methods=("none", "evil"), limit=2)
     unharmed(world, done)
@@ -212,6 +218,7 @@ def test_a_method_may_do_anything_and_costs_its_own_cell(world: Any, evil: Any, 
     assert "\n" not in reason
     assert "\x1b" not in reason
     assert torch.get_default_dtype() == torch.float32
+    assert os.getcwd() == working_folder
 
 
 def test_afterwards_the_pipeline_is_what_it_was_bit_for_bit(world: Any, evil: Any) -> None:
