@@ -20,8 +20,8 @@ class SrbenchError(Exception):
 
     @property
     def line(self) -> str:
-        """Message and hint together."""
-        return f"{self.message} {self.hint}".strip()
+        """Message and hint together, as two sentences."""
+        return f"{self.message}{_stop(self.message)} {self.hint}" if self.hint else self.message
 
 
 class UsageError(SrbenchError):
@@ -42,6 +42,11 @@ class MissingError(SrbenchError):
 
 class CellError(SrbenchError):
     """One cell can not be computed; the rest of the grid goes on (exit code 1)."""
+
+
+def _stop(text: str) -> str:
+    """The full stop that a sentence lacks before the next one."""
+    return "" if not text or text[-1] in ".!?:;" else "."
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

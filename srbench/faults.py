@@ -12,8 +12,6 @@ from typing import Any
 from srbench.errors import ForeignError, SrbenchError
 from srbench.files import printable
 
-PASSED_ON = (KeyboardInterrupt, GeneratorExit)
-"""Never taken for a fault: the user's interrupt, and a generator that is closed."""
 LONGEST = 300
 """Characters of a message that are shown."""
 
@@ -25,8 +23,12 @@ def reason(error: BaseException, module: str = "") -> str:
     """
     if isinstance(error, SrbenchError):
         return error.message
-    text = f"{type(error).__name__}: {_text(error)}".strip().removesuffix(":")
-    return text + _place(error, module)
+    return said_by(error) + _place(error, module)
+
+
+def said_by(error: BaseException) -> str:
+    """`TypeError: what it says`, on one line."""
+    return f"{type(error).__name__}: {_text(error)}".strip().removesuffix(":")
 
 
 def _text(error: BaseException) -> str:
@@ -53,12 +55,18 @@ def contained(doing: str, module: str = "", let: Callable[[BaseException], bool]
     """
     try:
         yield
-    except (*PASSED_ON, SrbenchError):
+    except (KeyboardInterrupt, SrbenchError):
         raise
     except BaseException as error:  # foreign code may raise anything
-        if let(error):
+        if let(error) or (isinstance(error, GeneratorExit) and _is_ours(error)):
             raise
         raise ForeignError(f"{doing}: {reason(error, module)}") from error
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether it was raised in srbench itself, as where one of its generators is closed."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__", "")).split(".")[0] == __name__.split(".")[0]
 
 
 def module_of(cls: Any) -> str:

@@ -25,8 +25,10 @@ from srbench.errors import UsageError
 
 NUMBERS_A_BYTE = 2
 """At most, in weights of four bits."""
-POSITIONS = "position_ids"
-"""transformers before 4.31 stored 0, 1, 2, ... under this name; it is no weight, and now nowhere in a state dict."""
+PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
+"""What a denoiser may predict, as diffusers' schedulers call it."""
+NUMBERS = ("scaling_factor", "sample_size")
+"""Of those in a configuration: what may not be null."""
 
 
 def opened(folder: Path, family: str, dtype: torch.dtype, left_out: Mapping[str, Any]) -> Any:
@@ -91,7 +93,10 @@ def _made(component: Component, dtype: torch.dtype | None) -> Any:
     with one_line(f"{component.folder}: cannot be loaded as {component.cls}"):
         _check_types(cls, component)
         if not issubclass(cls, torch.nn.Module):
-            return cls.from_pretrained(component.folder, local_files_only=True)
+            made = cls.from_pretrained(component.folder, local_files_only=True)
+            if component.name == "scheduler":
+                _check_prediction(made, component)
+            return made
         _check_twins(cls, component)  # which reads the names: a file that is none of weights is said first
         _check_bulk(cls, component)
         variant = {"variant": component.variant} if component.variant else {}
@@ -110,8 +115,16 @@ def _check_types(cls: Any, component: Component) -> None:
     config = cls.load_config(component.folder, local_files_only=True)
     for name, parameter in inspect.signature(cls.__init__).parameters.items():
         number = isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool)
-        if number and isinstance(config.get(name), str | dict):
+        none = name in NUMBERS and config.get(name, 0) is None
+        if number and (none or isinstance(config.get(name), str | dict)):
             raise UsageError(f"{component.folder}: its configuration's '{name}' is no number but {config[name]!r:.60}", FETCH)
+
+
+def _check_prediction(made: Any, component: Component) -> None:
+    """A scheduler that predicts something it does not know fails at its first step. Raises `UsageError`."""
+    said = made.config.get("prediction_type")
+    if said is not None and said not in PREDICTIONS:
+        raise UsageError(f"{component.folder}: its prediction_type is {said!r:.60}, not one of {', '.join(PREDICTIONS)}", FETCH)
 
 
 def _check_twins(cls: Any, component: Component) -> None:
@@ -162,6 +175,9 @@ def check_whole(network: torch.nn.Module, report: Mapping[str, Any], where: str)
     bad = weights.not_finite(state)
     if bad:
         raise UsageError(f"{where}: values of {min(bad)} are not numbers ({len(bad)} such tensors)", FETCH)
+    zero = weights.all_zero(state)
+    if zero:
+        raise UsageError(f"{where}: {min(zero)} holds nothing but zeros{weights.BROKEN_OFF} ({len(zero)} such tensors)", FETCH)
 
 
 def _class(component: Component) -> Any:
@@ -192,7 +208,8 @@ def quiet() -> Iterator[None]:
     from transformers.utils import logging as transformers_logging
 
     # The missing safety checker is what a benchmark of unlearning wants; `srbench run` says so in its header.
-    diffusers_logging.set_verbosity_error()
+    # It calls a folder with .bin files alone an error, and reads it.
+    diffusers_logging.set_verbosity(diffusers_logging.CRITICAL)
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     before = transformers_logging.get_verbosity()
@@ -200,4 +217,5 @@ def quiet() -> Iterator[None]:
     try:
         yield
     finally:
+        diffusers_logging.set_verbosity_error()
         transformers_logging.set_verbosity(before)

@@ -44,6 +44,9 @@ NEEDED: dict[str, tuple[str, ...]] = {
 """Family -> components without which its prompts are not read or no picture is made; only SD3's third encoder may be left out."""
 STEMS = {"diffusers": ("diffusion_pytorch_model",), "transformers": ("model", "pytorch_model")}
 """Library -> what it calls a component's file of weights, for .safetensors and for .bin."""
+TEXTS = {b"<!doctype": "a web page", b"<html": "a web page", b"<?xml": "XML", b"version https://git-lfs": "a git-lfs pointer"}
+"""How a file begins, in small letters -> what it is, where a download gave something else."""
+LFS_PULL = "Run `git lfs pull` in its clone, or download the file itself."
 VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("spiece.model",), ("tokenizer.model",), ("vocab.txt",))
 """Any one of these sets of files is a whole vocabulary."""
 
@@ -306,6 +309,9 @@ def configuration(path: Path, limit: int = MAX_BYTES, sane: bool = True) -> dict
     if kind_of_path(path) == "file" and read_head(path, 3) == b"\xef\xbb\xbf":
         what = "begins with a byte order mark, which diffusers and transformers do not read"
         raise UsageError(f"{path}: {what}", "Save it without.")
+    head = read_head(path, 100).lstrip().lower() if kind_of_path(path) == "file" else b""
+    if text := next((what for mark, what in TEXTS.items() if head.startswith(mark)), ""):
+        raise UsageError(f"{path}: {text}, not a configuration", LFS_PULL if "git-lfs" in text else FETCH)
     found = read_json(path, FETCH, limit, nan=True)  # schedulers have infinities
     if not isinstance(found, dict):
         raise UsageError(f"{path}: holds no configuration but a {type(found).__name__}", FETCH)

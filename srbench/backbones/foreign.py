@@ -158,7 +158,7 @@ def guess_kind(path: Path, pipeline: Any) -> str:
     if path.is_dir():
         return _one_of(path, _folder_kinds(path, pipeline), _why_folder(path))
     state, _ = read_file(path)
-    return _one_of(path, _file_kinds(state, pipeline), names.foreign_kind(state) or _why_file(state, pipeline))
+    return _one_of(path, _file_kinds(path, state, pipeline), names.foreign_kind(state) or _why_file(state, pipeline))
 
 
 def _one_of(path: Path, found: list[str], why: str) -> str:
@@ -197,7 +197,7 @@ def _folder_kinds(path: Path, pipeline: Any) -> list[str]:
     return [kind for kind, holds in signs.items() if holds]
 
 
-def _file_kinds(state: State, pipeline: Any) -> list[str]:
+def _file_kinds(path: Path, state: State, pipeline: Any) -> list[str]:
     if any("lora" in name for name in state):
         return ["lora"]
     unet, encoder = (own(pipeline, c) for c in (_denoiser(pipeline), "text_encoder"))
@@ -205,7 +205,7 @@ def _file_kinds(state: State, pipeline: Any) -> list[str]:
     signs = {
         "unet": names.is_ldm(bare_unet) or not unet.keys().isdisjoint(bare_unet),
         "text_encoder": not encoder.keys().isdisjoint(names.prefixed(encoder, name) for name in bare_encoder)
-        or names.twice_named(state, encoder) is not None,
+        or names.twice_named(path, state, encoder) is not None,
     }
     return [kind for kind, holds in signs.items() if holds]
 
@@ -241,7 +241,7 @@ def _read_text_encoder(path: Path, pipeline: Any) -> Read:
     ours = own(pipeline, "text_encoder")
     state, form = _read_folder(path) if path.is_dir() else read_file(path)
     state = names.bare(state, ours)
-    copy = None if names.fits(state, ours) else names.twice_named(state, ours)
+    copy = None if names.fits(state, ours) else names.twice_named(path, state, ours)
     return {"text_encoder": names.fitted(state, ours) if copy is None else copy}, {form}
 
 

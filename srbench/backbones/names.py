@@ -84,7 +84,7 @@ def is_ldm(names: Iterable[str]) -> bool:
     return any(name.startswith((LDM + "input_blocks.", LDM + "out.", "input_blocks.")) for name in names)
 
 
-def twice_named(given: State, own: State) -> State | None:
+def twice_named(path: Path, given: State, own: State) -> State | None:
     """The one copy of a component in a file that holds the same tensors under several names, else None.
 
     Trainers that wrap an encoder save it as a part, and its parts once more beside it. The copy must be whole, and every other
@@ -95,9 +95,19 @@ def twice_named(given: State, own: State) -> State | None:
         inside = {name.removeprefix(head): value for name, value in given.items() if name.startswith(head)}
         copy = fitted(inside, own)
         beside = {name: value for name, value in given.items() if not name.startswith(head)}
-        if beside and copy.keys() == own.keys() and _all_known(beside, copy):
-            return copy
+        if beside and copy.keys() == own.keys():
+            _refuse_other_copies(path, inside, beside)
+            if _all_known(beside, copy):
+                return copy
     return None
+
+
+def _refuse_other_copies(path: Path, inside: State, beside: State) -> None:
+    """Raises `UsageError` where a tensor stands in both copies under one name and is not the same."""
+    for name, value in beside.items():
+        twin = next((each for own, each in inside.items() if own == name or own.endswith(f".{name}")), None)
+        if twin is not None and value.shape == twin.shape and _print(value) != _print(twin):
+            raise UsageError(f"{path}: two copies of one component, whose '{printable(name)}' differ", "Save the right one.")
 
 
 def _all_known(state: State, copy: State) -> bool:

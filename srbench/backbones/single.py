@@ -12,6 +12,7 @@ from typing import Any
 
 from srbench.backbones import folder as folders
 from srbench.backbones.places import WEIGHTS
+from srbench.backbones.weights import all_zero, not_finite
 from srbench.catalog import load, resolve
 from srbench.catalog.specs import BackboneSpec
 from srbench.errors import MissingError, UsageError, did_you_mean
@@ -170,6 +171,10 @@ def _check_whole(pipeline: Any, state: Mapping[str, Any], file: Path, folder: Pa
         lacking = [key for key, value in part.state_dict().items() if value.is_meta] if isinstance(part, torch.nn.Module) else []
         if lacking:
             raise _unfit(file, folder, [f"{len(lacking)} tensors of {name} are missing: {lacking[0]}, ..."])
+        state_of = part.state_dict() if isinstance(part, torch.nn.Module) else {}
+        for what, found in (("has values that are not numbers", not_finite(state_of)), ("holds only zeros", all_zero(state_of))):
+            if found:
+                raise UsageError(f"{file}: {found[0]} of {name} {what}", "Fetch the file again.")
     for name, prefix in PREFIXES.items():
         part = getattr(pipeline, name, None)
         given = [v for n, v in state.items() if n.startswith(prefix) and not any(mark in n for mark in NOT_WEIGHTS)]

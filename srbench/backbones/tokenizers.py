@@ -29,6 +29,7 @@ def check(tokenizer: Any, encoder: Any, where: str) -> None:
     _check_words(tokenizer, where)
     check_own_words(tokenizer, where)
     _check_ends(tokenizer, encoder, where)
+    _check_sides(tokenizer, where)
 
 
 def _refuse(where: str, what: str) -> NoReturn:
@@ -96,3 +97,16 @@ def _check_ends(tokenizer: Any, encoder: Any, where: str) -> None:
     legacy = looked_at == LEGACY_END and end == max(ids)
     if isinstance(looked_at, int) and looked_at != end and not legacy:
         _refuse(where, f"ends texts with number {end}, where its text encoder looks for {looked_at}")
+
+
+def _check_sides(tokenizer: Any, where: str) -> None:
+    """Texts begin where the encoder begins to read: they are filled up, and cut where they are too long, at their end."""
+    ids = tokenizer(SENTENCES[0]).input_ids
+    cut = tokenizer(SENTENCES[0], truncation=True, max_length=len(ids) - 2).input_ids
+    if cut[:3] != ids[:3]:
+        _refuse(where, "cuts texts that are too long at their beginning (truncation_side)")
+    if tokenizer.pad_token_id is None:
+        return
+    filled = tokenizer(SENTENCES[0], padding="max_length", truncation=True, max_length=len(ids) + 4).input_ids
+    if filled[: len(ids)] != ids:
+        _refuse(where, "fills texts up at their beginning (padding_side), and its text encoder reads them from there")

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from srbench.backbones.folder import LFS_PULL, TEXTS
 from srbench.errors import SrbenchError, UsageError
 from srbench.files import kind_of_path, printable
 
@@ -30,9 +31,11 @@ POSITIONS = "position_ids"
 """transformers before 4.31 stored 0, 1, 2, ... under this name; it is no weight, and now nowhere in a state dict."""
 COUNTER = "num_batches_tracked"
 """Of a normalisation in training; files from before torch 0.4.1 lack it, and no number depends on it."""
+FEW = 256
+"""Numbers of a matrix below which zeros may be meant."""
+BROKEN_OFF = " (a download that broke off?)"
 _MOST_HEADER = 100_000_000
 """Bytes of a safetensors header, the format's own limit."""
-_TEXTS = {b"<!doctype": "a web page", b"<html": "a web page", b"<?xml": "XML", b"version https://git-lfs": "a git-lfs pointer"}
 _OTHERS = {
     b"GGUF": "a GGUF file", b"\x89PNG": "a picture", b"\xff\xd8\xff": "a picture", b"\x89HDF": "an HDF5 file",
     b"\x1f\x8b": "a gzip archive", b"7z\xbc\xaf": "a 7-zip archive", b"Rar!": "a rar archive", b"\xfd7zXZ": "an xz archive",
@@ -89,7 +92,7 @@ def form_of(path: Path) -> str:
         raise UsageError(f"{path}: cannot be read ({error.strerror})", "Check its permissions.") from error
     other = _other(head)
     if other:
-        hint = "Run `git lfs pull` in its clone, or download the file itself." if "git-lfs" in other else AGAIN
+        hint = LFS_PULL if "git-lfs" in other else AGAIN
         raise _refusal(path, other, hint)
     if head.startswith(b"PK"):
         _check_zip(path)
@@ -106,7 +109,7 @@ def _other(head: bytes) -> str:
     if not head:
         return "an empty file"
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    text = next((what for mark, what in _TEXTS.items() if start.startswith(mark)), "")
+    text = next((what for mark, what in TEXTS.items() if start.startswith(mark)), "")
     if text:
         return text
     other = next((what for mark, what in _OTHERS.items() if head.startswith(mark)), "")
@@ -138,7 +141,23 @@ def _is_safetensors(path: Path, head: bytes, size: int) -> bool:
     if size != end:
         what = "cut off" if size < end else "longer than its list of tensors says"
         raise _refusal(path, f"{what}, {end} bytes are expected and {size} are there")
+    _check_end(path, length)
     return True
+
+
+def _check_end(path: Path, length: int) -> None:
+    """Raises `UsageError` where the second half of the last matrix and all behind it are zeros, but for an adapter's."""
+    matrices = {
+        name: entry["data_offsets"] for name, entry in _header(path, length).items()
+        if name != "__metadata__" and len(entry.get("shape") or ()) > 1
+    }  # fmt: skip
+    name, (start, end) = max(matrices.items(), key=lambda item: item[1][1], default=("", (0, 0)))
+    if end - start < FEW or "lora" in name.lower():
+        return
+    with path.open("rb") as file:
+        file.seek(8 + length + (start + end) // 2)
+        if not any(each.strip(b"\0") for each in iter(lambda: file.read(1 << 20), b"")):
+            raise _refusal(path, f"zeros from {printable(name)[:100]} on{BROKEN_OFF}")
 
 
 def _last_byte(path: Path, length: int) -> int:
@@ -234,6 +253,14 @@ def not_finite(state: Mapping[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
+def all_zero(state: Mapping[str, Any]) -> list[str]:
+    """Names of matrices that hold nothing but zeros: what downloads leave that reserve their space and then break off."""
+    return [
+        name for name, value in state.items()
+        if isinstance(value, Tensor) and value.dim() > 1 and value.numel() >= FEW and not bool(value.any())
+    ]  # fmt: skip
+
+
 def check_loaded(network: torch.nn.Module, report: Mapping[str, Any], unfit: str, where: str, hint: str) -> None:
     """Refuse a network that its library did not find whole, or that has values which are no numbers.
 
@@ -243,6 +270,8 @@ def check_loaded(network: torch.nn.Module, report: Mapping[str, Any], unfit: str
         raise UsageError(f"{unfit}: {wrong}", hint)
     if bad := not_finite(network.state_dict()):
         raise UsageError(f"{where}: {bad[0]} has values that are not numbers", hint)
+    if zero := all_zero(network.state_dict()):
+        raise UsageError(f"{where}: {zero[0]} holds nothing but zeros{BROKEN_OFF}", hint)
 
 
 def fill(network: torch.nn.Module, state: Mapping[str, Any], what: str, hint: str) -> None:
@@ -260,13 +289,18 @@ def fill(network: torch.nn.Module, state: Mapping[str, Any], what: str, hint: st
     bad = not_finite(state)
     if bad:
         raise UsageError(f"{what}: values of {_some(sorted(bad))} are not numbers", hint)
+    zero = all_zero(state)
+    if zero:
+        raise UsageError(f"{what}: {_some(sorted(zero))} holds nothing but zeros{BROKEN_OFF}", hint)
     network.load_state_dict({**{name: value for name, value in own.items() if name.endswith(COUNTER)}, **state})
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a library's message, short."""
-    text = str(error).strip()
-    return printable(text.splitlines()[0])[:120] if text else type(error).__name__
+    """The first line of a library's message, short; with the next one where it only announces it (torch's `Error(s) in ...:`)."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return printable(" ".join(lines[: 2 if lines[0].endswith(":") else 1]))[:200]
 
 
 @contextmanager

@@ -110,7 +110,9 @@ def _own_files(kind: str) -> dict[str, Path]:
 
 def _foreign_entries(kind: str) -> list[tuple[str, str]]:
     """(entry point, module) of every plug-in that was installed; an entry that stands twice in one environment comes once."""
-    return sorted({(entry.name, entry.module) for entry in importlib.metadata.entry_points(group=f"srbench.{kind}")})
+    found = importlib.metadata.entry_points(group=f"srbench.{kind}")
+    # Not `entry.module`, which raises where the value is not well-formed: one such package would end every command.
+    return sorted({(entry.name, entry.value.split(":")[0].split("[")[0].strip()) for entry in found})
 
 
 def _file_of(module: str) -> Path:

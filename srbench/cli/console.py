@@ -11,7 +11,8 @@ import json
 import os
 import re
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from srbench.files import ACTING, calm, printable
@@ -99,6 +100,27 @@ def _takes(text: str, stream: TextIO) -> bool:
     return True
 
 
+_ours: list[TextIO] = []
+"""The process's stdout while a command runs: nothing but its documents goes there."""
+
+
+def out() -> TextIO:
+    """The stream for documents."""
+    return _ours[-1] if _ours else sys.stdout
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """What libraries and plug-ins print goes to stderr meanwhile, and never into a table or into JSON."""
+    _ours.append(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+            _ours[-1].flush()
+    finally:
+        _ours.pop()
+
+
 # --- documents on stdout ----------------------------------------------------------------------------------------------
 
 
@@ -109,7 +131,7 @@ def line(text: str) -> None:
 
 def write(text: str) -> None:
     """Text on stdout, as it is where its encoding takes it."""
-    sys.stdout.write(_fits(text, sys.stdout))
+    out().write(_fits(text, out()))
 
 
 def write_json(value: Any) -> None:
@@ -120,8 +142,8 @@ def write_json(value: Any) -> None:
 def write_document(text: str, format: str) -> None:
     """A document on stdout, valid whatever the encoding. format: `json`, `html`, or any other, which is plain text."""
     if format == "json":
-        text = escaped_json(text, not _takes(text, sys.stdout))
-    elif format == "html" and codecs.lookup(_encoding(sys.stdout)).name != "utf-8":  # which is what the page says of itself
+        text = escaped_json(text, not _takes(text, out()))
+    elif format == "html" and codecs.lookup(_encoding(out())).name != "utf-8":  # which is what the page says of itself
         text = text.encode("ascii", "xmlcharrefreplace").decode()
     write(calm(text))
 
@@ -143,7 +165,7 @@ def console(width: int | None = None, stderr: bool = False, plain: bool = False)
     from rich.console import Console
 
     more: dict[str, Any] = {"force_terminal": False, "color_system": None} if plain else {}
-    return Console(width=width, stderr=stderr, markup=False, emoji=False, highlight=False, **more)
+    return Console(file=sys.stderr if stderr else out(), width=width, markup=False, emoji=False, highlight=False, **more)
 
 
 def calmed(made: RenderableType) -> RenderableType:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -336,7 +335,7 @@ def doctor(asked: Asked, out: Path, known: Path | None, as_json: bool) -> int:
         report[name] = {"ok": ok, "needed": name in checks.needed, "detail": detail}
         if not as_json:
             console.line(f"{'ok ' if ok else 'BAD' if name in checks.needed else '-  '}  {name}: {detail}")
-            sys.stdout.flush()
+            console.out().flush()
     if as_json:
         console.write_json(report)
     return MISSING if any(each["needed"] and not each["ok"] for each in report.values()) else OK

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 import srbench
+from srbench import faults
 from srbench.cli import console, signals
 from srbench.cli.console import say
 from srbench.errors import INTERRUPTED, SOME_FAILED, USAGE, SrbenchError, UsageError
@@ -50,8 +51,8 @@ def guarded(command: Callable[..., int | None]) -> Callable[..., None]:
     def wrapper(*args: Any, **kwargs: Any) -> None:
         name = command.__name__.rstrip("_")
         try:
-            code = command(*args, **_checked(name, kwargs)) or 0
-            sys.stdout.flush()
+            with console.alone():
+                code = command(*args, **_checked(name, kwargs)) or 0
         except typer.Exit:
             raise
         except BrokenPipeError:
@@ -111,8 +112,7 @@ def _reason(error: BaseException) -> str:
         return f"a library or plug-in tried to end the process (SystemExit: {error.code})"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}{f': {error.filename}' if error.filename is not None else ''}"
-    first = next(iter(str(error).strip().splitlines()), "")
-    return f"{type(error).__name__}{f': {first[:300]}' if first else ''}"
+    return faults.said_by(error)
 
 
 def _where(error: BaseException) -> str:
@@ -557,7 +557,11 @@ def main() -> None:
         console.silence()
         code = 0
     except BaseException as error:  # noqa: BLE001 - also an interrupt before the command has begun
-        code = _ended("srbench", error, "--debug" in sys.argv)
+        if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):  # click's, of `--help | head -1`
+            console.silence()
+            code = 0
+        else:
+            code = _ended("srbench", error, "--debug" in sys.argv)
     if code == INTERRUPTED and not _told:
         _interrupted()  # before the command had begun
     signals.leave()

@@ -15,9 +15,9 @@ from torch import Tensor
 from srbench.backbones.pipelines import Conditioning, kind_of
 from srbench.engine.memory import largest_px
 from srbench.errors import CellError
-from srbench.faults import plain
 from srbench.hashing import canonical
 from srbench.methods.base import Active, Call, denoiser
+from srbench.results import records
 from srbench.results.keys import ImageSpec
 
 ENCODE_BATCH = 16
@@ -169,7 +169,7 @@ def _traces(method: str, found: Any, count: int) -> list[dict[str, Any]]:
         number = len(found) if isinstance(found, list | tuple) else type(found).__name__
         raise CellError(f"{method}: its trace is {number} for {count} images", _CONTRACT)
     try:
-        traces = [plain(each) for each in found]
+        traces = [records.storable(each) for each in found]
     except (ValueError, RecursionError) as error:
         raise CellError(f"{method}: its trace cannot be stored: {error}", _CONTRACT) from error
     if not all(isinstance(each, dict) for each in traces):

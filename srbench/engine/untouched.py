@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,10 @@ CALLED = ("forward", "__call__")
 """What is called of a module, a pipeline or a scheduler, and may be overridden on the object or on its class."""
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Bytes of an element -> whole numbers of that size, which add up exactly."""
+SCHEDULE = ("betas", "alphas", "alphas_cumprod", "final_alpha_cumprod")
+"""Tensors of a scheduler that sampling reads and never sets."""
+PLAIN = (bool, int, float, str, type(None))
+"""Values of objects that are compared; what begins with an underscore belongs to the libraries, which change it as they go."""
 ABSENT = object()
 
 
@@ -44,20 +49,26 @@ class Untouched:
         self.hooks = {name: _hooks(module) for name, module in self.modules.items()}
         self.marks = {name: _marks(module) for name, module in self.modules.items()}
         self.classes = _classes(pipeline, self.modules.values())
-        self.patched = _patched(pipeline)
+        owners = {"": pipeline, "image_processor": getattr(pipeline, "image_processor", None), **self.components, **self.modules}
+        self.patched = [(owner, of, _patched(owner, of)) for of, owner in owners.items() if hasattr(owner, "__dict__")]
+        of_value = {of: owner for of, owner in owners.items() if of != "scheduler" and hasattr(owner, "__dict__")}
+        self.values = [(owner, of, _values(owner)) for of, owner in of_value.items()]
         self.configs = {name: getattr(each, "_internal_dict", None) for name, each in self.components.items()}
-        self.tensors = dict(_tensors(self.modules))
+        self.tensors = dict(_tensors(pipeline, self.modules))
         self.sums = _sums(self.tensors)
         self.torch = (torch.get_default_dtype(), torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled())
+        self.folder = _working_folder()
 
     def check(self, whose: str) -> None:
         """Put back what can be. Raises `ForeignError` naming what was left, `SpoiltError` where weights are others now."""
-        left = [*self._components(), *self._classes(), *self._functions(), *self._torch()]
+        left = [
+            *self._components(), *self._classes(), *self._functions(), *self._values(), *self._torch(), *self._folder(),
+        ]  # fmt: skip
         now = dict(_modules(self.pipeline))
         kept = {name for name, module in self.modules.items() if now.get(name) is module}
         for name in sorted(kept):
             left += self._module(name)
-        tensors = dict(_tensors(now))
+        tensors = dict(_tensors(self.pipeline, now))
         spoilt = sorted((self.modules.keys() | now.keys()) - kept) or self._changed(tensors)
         if spoilt:
             raise SpoiltError(f"{whose}: it changed the model's weights or modules ({_few(spoilt)}) and left them so", _HINT)
@@ -89,12 +100,28 @@ class Untouched:
                 yield f"{cls.__name__}.{name}"
 
     def _functions(self) -> Iterator[str]:
-        """Functions that were set on the pipeline object itself."""
-        now = _patched(self.pipeline)
-        for name in sorted(now.keys() | self.patched.keys()):
-            if now.get(name, ABSENT) is not self.patched.get(name, ABSENT):
-                _restore(self.pipeline, name, self.patched.get(name, ABSENT))
-                yield f"the pipeline's {name}"
+        """Functions that were set on the pipeline itself, on a component or on a module (`scheduler.step`, `vae.decode`)."""
+        for owner, of, before in self.patched:
+            now = _patched(owner, of)
+            for name in sorted(now.keys() | before.keys()):
+                if now.get(name, ABSENT) is not before.get(name, ABSENT):
+                    _restore(owner, name, before.get(name, ABSENT))
+                    yield f"{of or 'the pipeline'}'s {name}"
+
+    def _values(self) -> Iterator[str]:
+        """Numbers and texts on objects (`tokenizer.model_max_length`, a convolution's `padding_mode`)."""
+        for owner, of, before in self.values:
+            now = _values(owner)
+            for name in sorted(now.keys() | before.keys()):
+                if now.get(name, ABSENT) != before.get(name, ABSENT):
+                    _restore(owner, name, before.get(name, ABSENT))
+                    yield f"{of or 'the pipeline'}'s {name}"
+
+    def _folder(self) -> Iterator[str]:
+        """The working directory, on which every path depends that is not absolute."""
+        if self.folder is not None and _working_folder() != self.folder:
+            os.chdir(self.folder)
+            yield "another working directory"
 
     def _module(self, name: str) -> Iterator[str]:
         module = self.modules[name]
@@ -171,9 +198,28 @@ def _classes(pipeline: Any, modules: Any) -> dict[tuple[type, str], Any]:
     return {(cls, name): cls.__dict__.get(name, ABSENT) for cls in kinds for name in CALLED if cls.__module__ != "builtins"}
 
 
-def _patched(pipeline: Any) -> dict[str, Any]:
-    """Functions in the pipeline object's own dict; its components are not among them."""
-    return {name: each for name, each in vars(pipeline).items() if callable(each) and name not in pipeline.components}
+def _patched(owner: Any, of: str) -> dict[str, Any]:
+    """Functions in an object's own dict, but for the pipeline's components (`of` is empty) and what `_marks` has."""
+    aside = owner.components if not of else ("forward", "processor")
+    return {name: each for name, each in vars(owner).items() if callable(each) and name not in aside}
+
+
+def _values(owner: Any) -> dict[str, Any]:
+    """Plain values in an object's own dict, and tuples of them."""
+    own = ((name, each) for name, each in vars(owner).items() if not name.startswith("_") and name != "training")
+    return {name: each for name, each in own if _is_plain(each)}
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, PLAIN) or (isinstance(value, tuple) and all(isinstance(each, PLAIN) for each in value))
+
+
+def _working_folder() -> str | None:
+    """None where it was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
 
 
 def _restore(owner: Any, name: str, before: Any) -> None:
@@ -183,7 +229,11 @@ def _restore(owner: Any, name: str, before: Any) -> None:
         delattr(owner, name)
 
 
-def _tensors(modules: dict[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:
+def _tensors(pipeline: Any, modules: dict[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:
+    """Weights and buffers of modules, and the scheduler's tables of noise."""
+    for own in SCHEDULE:
+        if isinstance(value := getattr(pipeline.components.get("scheduler"), own, None), Tensor):
+            yield f"scheduler.{own}", value
     for name, module in modules.items():
         for own, value in (*module._parameters.items(), *module._buffers.items()):
             if value is not None:

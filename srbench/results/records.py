@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from srbench.catalog.specs import Row
 from srbench.errors import UsageError
+from srbench.faults import plain
 from srbench.files import MAX_DEPTH, kind_of_path, no_constant, printable, read_bytes
 from srbench.rules import (
     AMOUNT,
@@ -125,6 +126,19 @@ def parsed(data: bytes) -> Any:
         raise Misfit(f"not JSON ({error.msg}, {where}column {error.colno})") from error
     except ValueError as error:
         raise Misfit(str(error).splitlines()[0]) from error
+
+
+def storable(value: Any) -> Any:
+    """As `plain`. Raises `ValueError` where a line of a ledger that holds it would be left out when it is read again."""
+    said = plain(value)
+    line = json.dumps({"in": {"a line": said}}).encode()
+    if len(line) > MAX_LINE // 2:
+        raise ValueError(f"it has {len(line)} bytes")
+    try:
+        parsed(line)
+    except Misfit as error:
+        raise ValueError(str(error)) from error
+    return said
 
 
 _DEEP = f"nested more than {MAX_DEPTH} levels deep"

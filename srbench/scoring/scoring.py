@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,15 +17,12 @@ from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.errors import CellError, ForeignError, MissingError, SrbenchError
 from srbench.faults import contained, module_of, plain
 from srbench.hashing import canonical, digest
+from srbench.results import records
 from srbench.results.gated import GATED, fields_kept
 from srbench.results.keys import score_key
 from srbench.results.store import Store
-from srbench.scorers.base import PAIR, SET
-
-if TYPE_CHECKING:  # both bring torch
-    pass
 from srbench.results.stored import from_store
-from srbench.scorers.base import FEATURE, fields_of, kind_named
+from srbench.scorers.base import FEATURE, PAIR, SET, fields_of, kind_named
 
 BATCH = 64
 GIVE_UP = 20
@@ -264,7 +261,7 @@ def _identity(name: str, scorer: Any) -> dict[str, Any]:
     if lacking:
         raise CellError(f"scorer {name}: its identity does not say {' and '.join(lacking)}", COMPLETE)
     try:
-        said = plain(found)
+        said = records.storable(found)
     except (ValueError, RecursionError) as error:
         raise CellError(f"scorer {name}: its identity cannot be stored: {error}", COMPLETE) from error
     if said != plain(scorer.identity()):
@@ -286,7 +283,7 @@ def _raw(name: str, raw: Any) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise CellError(f"{name}: it returned {type(raw).__name__} for an image, not a dict", "")
     try:
-        said = dict(plain(raw))
+        said = dict(records.storable(raw))
     except (ValueError, RecursionError) as error:
         raise CellError(f"{name}: its numbers cannot be stored: {error}", "") from error
     lacking = [field for field in meta.get("fields", ()) if field not in said]

@@ -130,6 +130,24 @@ def test_names_of_other_versions_of_the_library_are_no_fault(model: Path) -> Non
     assert all(torch.equal(kept[name.removeprefix("text_model.")], value) for name, value in own.items())
 
 
+@pytest.mark.parametrize("share", [0.0, 0.6, 0.97])
+def test_a_download_that_reserved_its_space_and_broke_off_is_refused(model: Path, share: float) -> None:
+    """The file has its size and its list of tensors; what was not fetched is zeros. share: of the file that came."""
+    path = model / UNET / WEIGHTS
+    data = path.read_bytes()
+    begin = 8 + int.from_bytes(data[:8], "little")
+    came = begin + int((len(data) - begin) * share)
+    replaced(path, data[:came] + bytes(len(data) - came))
+    assert "zeros" in refusal(model).line
+
+
+def test_a_hole_in_a_download_is_refused(model: Path) -> None:
+    """Of one that several connections fetched a piece may be missing in the middle."""
+    name = "mid_block.resnets.0.conv1.weight"
+    retensored(model / UNET / WEIGHTS, lambda state: {**state, name: torch.zeros_like(state[name])})
+    assert f"{name} holds nothing but zeros" in refusal(model).line
+
+
 def test_one_tensor_under_two_names_is_refused(model: Path) -> None:
     def change(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         name = min(state)
@@ -218,10 +236,11 @@ def pickled(folder: Path, part: str) -> None:
     old.unlink()
 
 
-def test_pickles_of_tensors_are_read(model: Path) -> None:
+def test_pickles_of_tensors_are_read(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for part in ("unet", "text_encoder", "vae"):
         pickled(model, part)
     pipeline = opened(model).pipeline
+    assert "error" not in capfd.readouterr().err.lower()
     own = pipeline.unet.state_dict()
     assert all(torch.equal(own[name], value) for name, value in load_file(MODEL / UNET / WEIGHTS).items())
 
@@ -271,6 +290,7 @@ def test_a_configuration_of_any_content_is_one_line(model: Path, file: str, cont
     with pytest.raises(UsageError) as error:
         opened(model).pipeline  # noqa: B018
     assert "\n" not in error.value.line
+    assert content[:7] != b"version" or "a git-lfs pointer" in error.value.message
 
 
 @pytest.mark.parametrize(("file", "values"), [
@@ -290,7 +310,8 @@ def test_a_configuration_of_any_content_is_one_line(model: Path, file: str, cont
     ("vae/config.json", {"scaling_factor": float("nan")}), ("vae/config.json", {"scaling_factor": 0.0}),
     ("scheduler/scheduler_config.json", {"beta_schedule": "os.system"}),
     ("tokenizer/tokenizer_config.json", {"model_max_length": 10**30}),
-    ("tokenizer/tokenizer_config.json", {"model_max_length": 7}),
+    ("tokenizer/tokenizer_config.json", {"model_max_length": 7}), ("vae/config.json", {"scaling_factor": None}),
+    ("scheduler/scheduler_config.json", {"prediction_type": "nonsense"}),
 ])  # fmt: skip
 def test_a_number_that_no_model_has_is_one_line(model: Path, file: str, values: dict[str, object]) -> None:
     edited(model / file, lambda config: config.update(values))
@@ -398,3 +419,10 @@ def test_a_tokenizer_of_another_model_is_refused(model: Path, tmp_path: Path) ->
         replaced(model / "tokenizer" / file.name, file.read_bytes())
     assert "knows 56 words" in refusal(model).message
     assert json.loads((MODEL / "tokenizer/tokenizer_config.json").read_text())["model_max_length"] == 77
+
+
+@pytest.mark.parametrize(("setting", "said"), [("padding_side", "fills texts up"), ("truncation_side", "cuts texts")])
+def test_a_tokenizer_that_fills_up_or_cuts_at_the_beginning_is_refused(model: Path, setting: str, said: str) -> None:
+    """Pictures would be those of other prompts: fsr was 100 where the whole model has 0."""
+    edited(model / "tokenizer/tokenizer_config.json", lambda config: config.update({setting: "left"}))
+    assert said in refusal(model).message

@@ -666,8 +666,9 @@ def test_an_encoder_saved_with_its_parts_beside_it(pipeline: Any, other: Any, tm
 def test_parts_that_differ_from_the_encoder_are_refused(pipeline: Any, other: Any, tmp_path: Path) -> None:
     tensors = wrapped_encoder(other)
     tensors["final_layer_norm.weight"] = tensors["final_layer_norm.weight"] + 1e-3
-    refusal(saved(tensors, tmp_path / "TextEncoder.pt"), pipeline)
-    refusal(saved(tensors, tmp_path / "TextEncoder.pt"), pipeline, kind="text_encoder")
+    for kind in (None, "text_encoder"):
+        said = refusal(saved(tensors, tmp_path / "TextEncoder.pt"), pipeline, kind=kind)
+        assert "two copies of one component, whose 'final_layer_norm.weight' differ" in said
 
 
 # --- folders -----------------------------------------------------------------------------------------------------------------
@@ -835,3 +836,10 @@ def test_matrices_of_old_attention_processors(pipeline: Any, tmp_path: Path) -> 
 ])  # fmt: skip
 def test_adapters_of_other_kinds_are_named(pipeline: Any, tmp_path: Path, name: str, said: str) -> None:
     assert said in refusal(saved({name: torch.ones(2, 2)}, tmp_path / "other.safetensors"), pipeline)
+
+
+def test_a_checkpoint_that_broke_off_is_refused(pipeline: Any, other: Any, tmp_path: Path) -> None:
+    path = saved(state(other), tmp_path / "unet.safetensors")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+    assert "zeros from" in refusal(path, pipeline)

@@ -207,6 +207,17 @@ def test_a_module_that_is_not_there_is_left_out(install: Install) -> None:
     assert "module gone cannot be found" in line
 
 
+@pytest.mark.parametrize("value", ["no-such-file", "a b", "1+2:X", ":", "-", "x:y:z [e] !"])
+def test_an_entry_point_that_is_not_well_formed_is_left_out(install: Install, tmp_path: Path, value: str) -> None:
+    install("methods", "unused", declared("methods"))
+    for entry in tmp_path.glob("*.dist-info/entry_points.txt"):
+        entry.write_text(f"[srbench.methods]\nx = {value}\n")
+    forget()
+    assert "none" in plugins.plugins("methods")
+    (line,) = plugins.left_out()
+    assert line.startswith("left out: plug-in 'x': ")
+
+
 def test_looking_for_a_module_imports_nothing(install: Install, tmp_path: Path) -> None:
     package = tmp_path / "outer"
     package.mkdir()
@@ -247,5 +258,5 @@ def test_a_broken_plug_in_costs_no_command(install: Install, tmp_path: Path) -> 
     assert done.returncode == 0
     assert "saferedir" in done.stdout
     assert done.stderr.strip().splitlines() == [
-        f"left out: plug-in 'x': METHOD in {path}: key 'version': is missing See srbench.catalog.contracts."
+        f"left out: plug-in 'x': METHOD in {path}: key 'version': is missing. See srbench.catalog.contracts."
     ]

@@ -89,6 +89,8 @@ def test_a_full_disk_and_closed_streams(tmp_path: Path) -> None:
     assert (silent.returncode, silent.stdout) == (2, "")  # what goes to stderr does not appear on stdout
     piped = shell(f"{python} list 2>&1 | head -1; echo ${{PIPESTATUS[0]}}")
     assert piped.stdout.splitlines()[1:] == ["0"]
+    helped = shell(f"{python} run --help | true; echo ${{PIPESTATUS[0]}}")
+    assert (helped.stdout.split(), helped.stderr) == (["0"], "")
 
 
 # --- text from files --------------------------------------------------------------------------------------------------
@@ -320,3 +322,13 @@ def test_a_suite_of_the_working_directory_leaves_no_folder_and_prints_no_foreign
     with pytest.raises(UsageError) as error:
         load.parse_yaml(path, SuiteSpec)
     assert str(path) in error.value.message
+
+
+def test_what_a_plug_in_prints_stays_out_of_documents(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.alone():
+        print("noise of a plug-in")
+        console.write_json({"a": 1})
+        console.console(width=40).print("table")
+    found = capsys.readouterr()
+    assert found.out.replace(" ", "") == '{\n"a":1\n}\ntable\n'
+    assert found.err == "noise of a plug-in\n"

@@ -98,6 +98,13 @@ def cell_of(done: RunResult) -> Any:
     return next(each for each in done.cells if each.method == "evil")
 
 
+def nested(levels: int) -> Any:
+    value: Any = 0
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 # --- methods ----------------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +178,8 @@ METHODS: dict[str, tuple[Hand, str]] = {
     "trace too long": (lambda p, c: Says([{}] * 9), "its trace is 9 for 4 images"),
     "trace a text": (lambda p, c: Says("abcd"), "its trace is str for 4 images"),
     "trace NaN": (lambda p, c: Says([{"a": float("nan")}] * 4), "its trace cannot be stored: nan"),
+    "trace too large": (lambda p, c: Says([{"a": 1e30}] * 4), "its trace cannot be stored: a number is not finite, or too large"),
+    "trace too deep": (lambda p, c: Says([{"a": nested(200)}] * 4), "its trace cannot be stored: nested more than 100"),
     "trace of objects": (lambda p, c: Says([{"a": object()}] * 4), "its trace cannot be stored: object is not JSON"),
     "trace of numbers": (lambda p, c: Says([1] * 4), "not a dict for each image"),
     "prompts NaN": (lambda p, c: Says(change=lambda e: e * float("nan")), "prompt embeddings that are not numbers"),
@@ -180,6 +189,13 @@ METHODS: dict[str, tuple[Hand, str]] = {
     "leaves a hook": (hooked(lambda out: out), "it left something behind on the pipeline (a hook on unet)"),
     "leaves training mode": (left(lambda p: p.unet.train()), "it left something behind"),
     "leaves a forward": (left(lambda p: setattr(p.unet.conv_in, "forward", p.unet.conv_in.forward)), "it left something behind"),
+    "leaves a decode": (left(lambda p: setattr(p.vae, "decode", p.vae.decode)), "vae's decode"),
+    "leaves a step": (left(lambda p: setattr(p.scheduler, "step", p.scheduler.step)), "scheduler's step"),
+    "leaves a value": (left(lambda p: setattr(p.tokenizer, "padding_side", "left")), "tokenizer's padding_side"),
+    "leaves a stride": (left(lambda p: setattr(p.unet.conv_in, "padding_mode", "circular")), "unet.conv_in's padding_mode"),
+    "changes the schedule": (left(lambda p: p.scheduler.alphas_cumprod.mul_(0.5)), "scheduler.alphas_cumprod"),
+    "goes elsewhere": (left(lambda p: os.chdir("/")), "another working directory"),
+    "GeneratorExit": (raising(GeneratorExit()), "GeneratorExit"),
     "leaves a processor": (left(lambda p: p.unet.set_default_attn_processor()), "it left something behind"),
     "zeroes weights": (left(lambda p: p.unet.conv_in.weight.data.zero_()), "it changed the model's weights"),
     "adds to a weight": (left(lambda p: p.vae.decoder.conv_in.weight.data.mul_(1.5)), "it changed the model's weights"),
@@ -192,6 +208,7 @@ METHODS: dict[str, tuple[Hand, str]] = {
 @pytest.mark.parametrize("what", METHODS)
 def test_a_method_may_do_anything_and_costs_its_own_cell(world: Any, evil: Any, what: str) -> None:
     hand, message = METHODS[what]
+    working_folder = os.getcwd()
     evil(method(hand))
     done = world.run(methods=("none", "evil"), limit=2)
     unharmed(world, done)
@@ -202,6 +219,7 @@ def test_a_method_may_do_anything_and_costs_its_own_cell(world: Any, evil: Any, 
     assert "\n" not in reason
     assert "\x1b" not in reason
     assert torch.get_default_dtype() == torch.float32
+    assert os.getcwd() == working_folder
 
 
 def test_afterwards_the_pipeline_is_what_it_was_bit_for_bit(world: Any, evil: Any) -> None:
@@ -450,6 +468,10 @@ SCORERS: dict[str, tuple[type, str]] = {
     "a text": (scorer(each({"value": "1.0"})), "'value' is str, not a number"),
     "a truth": (scorer(each({"value": True})), "'value' is bool, not a number"),
     "an array": (scorer(each({"value": np.ones(3)})), "ndarray is not JSON"),
+    "more than a record holds": (scorer(each({"value": 10**30})), "not finite, or too large"),
+    "more digits than Python writes": (scorer(each({"value": 10**5000})), "digits"),
+    "deeper than a record is": (scorer(each({"value": 1.0, "a": nested(200)})), "nested more than 100 levels"),
+    "longer than a line is": (scorer(each({"value": 1.0, "a": "a" * 2**24})), "bytes"),
     "a set": (scorer(each({"value": {1}})), "set is not JSON"),
     "keys of numbers": (scorer(each({1: 1.0, "value": 1.0})), "a key is of type int"),
     "half a character": (scorer(each({"value": 1.0, "a": "\ud800"})), "half a character"),
