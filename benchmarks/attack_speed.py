@@ -14,22 +14,22 @@ from typing import Any
 
 import torch
 
+from srbench.attacks import search, targets
 from srbench.attacks.base import Adversarial
 from srbench.backbones.loader import open_backbone
 from srbench.catalog import load, plugins
-from srbench.engine import attack as room
 
 CONCEPT, SUITE = "hazard", "igmu"
 FULL = 100
 """Targets of a test edition."""
 
 
-def requested(name: str, count: int) -> room.AttackRequest:
+def requested(name: str, count: int) -> targets.AttackRequest:
     """The attack under its smaller budget, all targets at once."""
     plugin, cls = plugins.plugins("attacks")[name].meta, plugins.load("attacks", name)
     values: dict[str, Any] = {"budget": "pocket"} if "budgets" in plugin else {}
     method = "none" if plugin["needs"] == "text_encoder" else "saferedir"
-    return room.AttackRequest(
+    return targets.AttackRequest(
         name=name, concept=CONCEPT, suite=SUITE, targets=None, method=method, on="none", pairs=None, limit=count,
         out=Path("unused.json"), settings=cls.Settings(**values, parallel=count), part="dev",
     )  # fmt: skip
@@ -39,9 +39,9 @@ def searched(name: str, count: int) -> tuple[list[Adversarial], float, float]:
     """What the attack found, its seconds and the processor's."""
     request, spec = requested(name, count), load.backbones()["pocket"]
     concept = load.concepts()[CONCEPT]
-    rows, _, _ = room.targets_of(request, spec, concept)
-    made = room.prepared(request, open_backbone(spec, "fp32", "cpu"), concept, room.pairs_of(request, spec, concept))
-    with room.victim_of(made) as victim:
+    rows, _, _ = targets.targets_of(request, spec, concept)
+    made = search.prepared(request, open_backbone(spec, "fp32", "cpu"), concept, targets.pairs_of(request, spec, concept))
+    with search.victim_of(made) as victim:
         wall, processor = time.perf_counter(), time.process_time()
         found = list(plugins.load("attacks", name).attack(victim, rows, request.settings))
         return found, time.perf_counter() - wall, time.process_time() - processor

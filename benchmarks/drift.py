@@ -18,7 +18,8 @@ from throughput import Silent
 from srbench.analysis.judging import concept_present
 from srbench.backbones.loader import open_backbone
 from srbench.catalog import load
-from srbench.engine.plan import Cell, RunRequest, plan
+from srbench.engine.plan import plan
+from srbench.engine.request import Cell, RunRequest
 from srbench.engine.run import execute
 from srbench.errors import SrbenchError
 from srbench.results.store import Store

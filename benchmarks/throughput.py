@@ -25,8 +25,10 @@ from diffusers.utils import logging as diffusers_logging
 
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load
-from srbench.engine.plan import Cell, RunRequest, plan
-from srbench.engine.run import execute, work
+from srbench.engine.plan import plan
+from srbench.engine.request import Cell, RunRequest
+from srbench.engine.run import execute
+from srbench.engine.sampling import work
 from srbench.errors import SrbenchError
 from srbench.results.keys import ImageSpec
 from srbench.results.store import Store

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from srbench.analysis.gains import Stacked, is_stacked, stacking_gains
 from srbench.analysis.intervals import resolution
@@ -30,10 +30,6 @@ from srbench.analysis.records import CellRecord, Metric, RowRecord, label
 from srbench.catalog import load
 from srbench.catalog.specs import ProtocolSpec
 from srbench.errors import UsageError
-
-if TYPE_CHECKING:  # both bring torch
-    pass
-
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 STAR = "★"

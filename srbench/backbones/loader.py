@@ -16,7 +16,8 @@ from srbench.backbones.lengths import Reader, reader_of
 from srbench.catalog import resolve
 from srbench.catalog.specs import BackboneSpec
 from srbench.errors import MissingError, UsageError
-from srbench.hashing import canonical, folder_sha
+from srbench.files import file_sha
+from srbench.hashing import canonical, digest, folder_sha
 
 
 def locate(spec: BackboneSpec) -> Path:
@@ -209,3 +210,26 @@ def open_backbone(spec: BackboneSpec, dtype: str, device: str) -> Backbone:
         with fetchable(hub_id_of(spec), spec.revision, spec.name):
             folders.anatomy(folder, folders.family_of(folder))
     return Backbone(spec, folder, dtype, device)
+
+
+OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
+"""Endings of weights that count where there are none in safetensors, which libraries read first."""
+
+
+ENCODER_SHA = "text_encoder_sha256"
+"""Key in a row file's `meta`: the text encoder that its prompts were made against."""
+
+
+def encoder_sha(backbone: Backbone) -> str:
+    """sha256 of the backbone's text encoder weights, as adversarial row files state it.
+
+    Raises `UsageError` where it has none: they would pass for those of any other such backbone.
+    """
+    if backbone.file is not None:  # a backbone in one file: its own hash
+        return backbone.sha256
+    folder = backbone.folder / "text_encoder"
+    by_ending = (sorted(folder.glob(f"*{ending}")) for ending in (".safetensors", *OTHER_WEIGHTS))
+    files = next(filter(None, by_ending), None)
+    if files is None:
+        raise UsageError(f"{folder}: no weights of a text encoder", f"They end in .safetensors or {', '.join(OTHER_WEIGHTS)}.")
+    return file_sha(files[0]) if len(files) == 1 else digest([file_sha(path) for path in files])

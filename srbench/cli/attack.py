@@ -57,32 +57,32 @@ def options(cls: Any, settings: Sequence[str], **fixed: Any) -> Any:
 
 def attack(asked: Asked) -> int:
     """Attack every target and write the file."""
+    from srbench.attacks import search, targets
     from srbench.cli.run import device_of
-    from srbench.engine import attack as room
 
     if asked.limit is not None and asked.limit < 1:
         raise UsageError(f"--limit {asked.limit}: expected 1 or more", "Leave it out for all targets.")
     check_seed(asked.seed)
     spec = choose.chosen(asked.backbone)
     (concept,) = load.concepts_of(spec, [asked.concept])
-    room.refuse_sensitive(spec, concept)
+    targets.refuse_sensitive(spec, concept)
     cls, device = plugins.load("attacks", asked.name), device_of(asked.device)
-    room.check_out(asked.name, asked.out)
+    search.check_out(asked.name, asked.out)
     own = [setting for setting in asked.settings if "." not in setting.partition("=")[0]]
     fixed = {"seed": asked.seed} | ({"device": device} if "device" in cls.Settings.model_fields else {})
-    request = room.AttackRequest(
+    request = targets.AttackRequest(
         asked.name, concept.name, asked.suite, asked.targets, asked.method, asked.on, asked.pairs, asked.limit, asked.out,
         options(cls.Settings, own, **fixed), tuple(s for s in asked.settings if s not in own), "dev" if asked.dev else "test",
         asked.with_targets, columns=tuple(prompts.chosen_columns(asked.columns, (*prompts.COLUMNS, *prompts.PAIR)).items()),
     )  # fmt: skip
-    rows, source, excluded = room.targets_of(request, spec, concept, say)
+    rows, source, excluded = targets.targets_of(request, spec, concept, say)
     say(f"{source}: {len(rows)} targets to attack, {excluded} excluded")
-    pairs = room.pairs_of(request, spec, concept, say)
+    pairs = targets.pairs_of(request, spec, concept, say)
     with telling(f"{asked.name}/{concept.name}") as tell:
-        made = room.prepared(request, open_backbone(spec, "fp32", device), concept, pairs, tell)
+        made = search.prepared(request, open_backbone(spec, "fp32", device), concept, pairs, tell)
         if made.on.checkpoint:
             say(f"checkpoint {made.on.name}: {made.on.checkpoint.passport.line()}")
-        found = room.search(request, made, rows, source, lambda done, total: tell("search", done, total, ""))
+        found = search.search(request, made, rows, source, lambda done, total: tell("search", done, total, ""))
     _report(asked, cls.meta, found)
     return SOME_FAILED if found.failed else OK
 

@@ -14,8 +14,8 @@ from srbench.backbones.loader import open_backbone
 from srbench.catalog import load, screen
 from srbench.cli.console import say
 from srbench.cli.progress import telling
-from srbench.engine.checkpoints import CHECKPOINT, make
-from srbench.engine.prepare import is_weight, job_of, weight_presets
+from srbench.engine.checkpoints import CHECKPOINT, job_of, make
+from srbench.engine.prepare import is_weight, weight_presets
 from srbench.engine.preview import Preview
 from srbench.errors import UsageError, did_you_mean
 from srbench.methods.base import blind

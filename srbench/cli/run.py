@@ -17,7 +17,8 @@ from srbench.cli.console import say
 from srbench.cli.progress import reporter, telling
 from srbench.engine.devices import COMPILE, Runtime, device_of, devices_of, dtype_of, is_cuda
 from srbench.engine.memory import DEFAULT_BATCH
-from srbench.engine.plan import Cell, RunRequest, plan
+from srbench.engine.plan import plan
+from srbench.engine.request import Cell, RunRequest
 from srbench.errors import UsageError, did_you_mean
 from srbench.outputs import check_results
 from srbench.results.sensitive import left_line, tend
@@ -185,7 +186,7 @@ def _print(cells: list[ResultCell], as_json: bool) -> None:
 
 def dry_run(asked: Asked, as_json: bool) -> int:
     """What a run would do: cells, images in the store and to sample, disk, time."""
-    from srbench.engine.run import work
+    from srbench.engine.sampling import work
     from srbench.scoring.scoring import Scoring
 
     request, backbone, how = resolve(asked)

@@ -82,7 +82,7 @@ def _check_out(method: str, folder: Path) -> None:
 def _info(asked: Asked, backbone: Backbone, concept: ConceptSpec, tell: Any) -> tuple[Any, AbstractContextManager[None]]:
     """What the method may know of the backbone, and the checkpoint to work on."""
     from srbench.backbones.checkpoint import laid_over
-    from srbench.engine.prepare import Checkpoints, check_on
+    from srbench.engine.checkpoints import Checkpoints, check_on
     from srbench.methods.base import info_of
 
     check_on(asked.on)

@@ -15,7 +15,7 @@ import torch
 from srbench.backbones.checkpoint import Checkpoint, laid_over
 from srbench.backbones.loader import Backbone
 from srbench.engine.memory import peak
-from srbench.engine.plan import Planned
+from srbench.engine.request import Planned
 from srbench.engine.sample import PromptCache, UnfitError, refused_size, sample
 from srbench.engine.untouched import SpoiltError, Untouched
 from srbench.errors import CellError, ForeignError, SrbenchError

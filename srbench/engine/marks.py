@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from srbench.engine.plan import Cell, Planned, PlannedRow
+from srbench.engine.request import Cell, Planned, PlannedRow
 from srbench.hashing import digest
 from srbench.results.gated import Hush, texts_of
 from srbench.results.sensitive import Await, Mark

@@ -4,36 +4,25 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from srbench.analysis.metrics import FLOOR_METRICS, REFERENCE_METRICS
-from srbench.analysis.records import label
 from srbench.backbones import lengths
-from srbench.backbones.checkpoint import Checkpoint
-from srbench.backbones.loader import Backbone
+from srbench.backbones.loader import ENCODER_SHA, Backbone, encoder_sha
 from srbench.catalog import load, plugins, screen, sources
 from srbench.catalog.screen import refuse_minors
-from srbench.catalog.specs import ConceptSpec, Edition, ProtocolSpec, Row, SuiteSpec
-from srbench.engine.prepare import (
-    UNTOUCHED,
-    Checkpoints,
-    MethodOnConcept,
-    OnConcept,
-    check_on,
-    check_options,
-    check_settings,
-    is_weight,
-    prepare_method,
-)
+from srbench.catalog.specs import ConceptSpec, Edition, Row, SuiteSpec
+from srbench.engine.checkpoints import UNTOUCHED, Checkpoints, OnConcept, check_on
+from srbench.engine.prepare import MethodOnConcept, check_options, check_settings, is_weight, prepare_method
+from srbench.engine.request import Cell, Planned, PlannedRow, RunRequest
+from srbench.engine.sweep import check_values, is_of, parsed
 from srbench.errors import CellError, ForeignError, MissingError, SrbenchError, UsageError
 from srbench.faults import contained
-from srbench.files import file_sha, printable
-from srbench.hashing import canonical, digest
+from srbench.files import printable
+from srbench.hashing import canonical
 from srbench.methods.base import Artifact, Tell, quiet
 from srbench.results.keys import ImageSpec
 from srbench.scoring.scoring import check_scorers
@@ -41,116 +30,8 @@ from srbench.scoring.scoring import check_scorers
 TEXT_FIELDS = {"prompt": "prompts", "negative_prompt": "negative prompts", "reference": "references"}
 """A row's fields that are encoded, and what many of them are called."""
 SHOWN_IDS = 5
-OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
-"""Endings of weights that count where there are none in safetensors, which libraries read first."""
-ENCODER_SHA = "text_encoder_sha256"
-"""Key in a row file's `meta`: the text encoder that its prompts were made against."""
 FLOOR_SEED_OFFSET = 1_000_003
 """Added to a row's seed for its floor image."""
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """What a user asked for. Everything here is resolved before planning; none of it enters a key as such."""
-
-    backbone: str
-    methods: tuple[str, ...]
-    on: tuple[str, ...]
-    suites: tuple[str, ...]
-    concepts: tuple[str, ...]
-    part: str
-    limit: int | None
-    seed: int
-    batch_size: int
-    dtype: str
-    settings: tuple[str, ...]
-    """`NAME.OPTION=VALUE` of methods and scorers."""
-    protocol: str | None
-    scorers: tuple[str, ...]
-    out: Path
-    score: bool = True
-    keep_images: bool = False
-    device: str = "cpu"
-    prompts: Path | None = None
-    """The user's copy of the one suite; the suite itself where none is named."""
-    accept_prompts: bool = False
-    categories: tuple[str, ...] = ()
-    columns: tuple[tuple[str, str], ...] = ()
-    """(row field, column of `prompts` that holds it)."""
-    sweep: str | None = None
-    """`METHOD.OPTION=V1,V2,...`: a variant for each value."""
-
-    @property
-    def given(self) -> sources.Given:
-        """What is asked of the suites' rows."""
-        return sources.Given(self.prompts, self.accept_prompts, self.categories, self.columns)
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One image to have: what it is, and the method that makes it."""
-
-    spec: ImageSpec
-    method: MethodOnConcept
-    checkpoint: Checkpoint | None = None
-
-    @cached_property
-    def key(self) -> str:
-        """The image key."""
-        return self.spec.key()
-
-
-@dataclass(frozen=True)
-class PlannedRow:
-    """A row and its images."""
-
-    row: Row
-    image: Planned
-    reference: Planned | None = None
-    floor: Planned | None = None
-
-
-@dataclass
-class Cell:
-    """One cell of the grid, planned. `blocked` holds the error where it can not run."""
-
-    method: str
-    on: str
-    suite: SuiteSpec
-    concept: ConceptSpec
-    protocol: ProtocolSpec
-    variant: str
-    family: str = ""
-    """The backbone's."""
-    found: sources.Found = field(default_factory=lambda: sources.Found(()))
-    """Rows as they were read, and what has to be said of them."""
-    prompts: Path | None = None
-    """The user's copy that they were read from."""
-    columns: tuple[tuple[str, str], ...] = ()
-    """(row field, its column) where the user named one."""
-    n_loaded: int = 0
-    n_excluded: int = 0
-    rows: list[PlannedRow] = field(default_factory=list)
-    scorers: tuple[str, ...] = ()
-    sensitive: bool = False
-    rows_sha: str = ""
-    blocked: SrbenchError | None = None
-    decides: bool = False
-    applied: MethodOnConcept | None = None
-    """The method; None where the cell is blocked."""
-    checkpoint: Checkpoint | None = None
-
-    @property
-    def title(self) -> str:
-        """Short name for progress lines."""
-        return f"{self.suite.name}/{self.concept.name}/{label(self)}"
-
-    def images(self) -> Iterable[Planned]:
-        """Every image the cell needs, rows first."""
-        for planned in self.rows:
-            yield planned.image
-        for planned in self.rows:
-            yield from (s for s in (planned.reference, planned.floor) if s is not None)
 
 
 def limited(rows: Sequence[Row], limit: int | None) -> list[Row]:
@@ -194,21 +75,6 @@ def _planned(
     reference = _image(same, plain, UNTOUCHED, backbone, seed) if (REFERENCE_METRICS | FLOOR_METRICS) & wanted else None
     floor = _image(other, plain, UNTOUCHED, backbone, seed) if FLOOR_METRICS & wanted else None
     return PlannedRow(row, image, reference, floor)
-
-
-def encoder_sha(backbone: Backbone) -> str:
-    """sha256 of the backbone's text encoder weights, as adversarial row files state it.
-
-    Raises `UsageError` where it has none: they would pass for those of any other such backbone.
-    """
-    if backbone.file is not None:  # a backbone in one file: its own hash
-        return backbone.sha256
-    folder = backbone.folder / "text_encoder"
-    by_ending = (sorted(folder.glob(f"*{ending}")) for ending in (".safetensors", *OTHER_WEIGHTS))
-    files = next(filter(None, by_ending), None)
-    if files is None:
-        raise UsageError(f"{folder}: no weights of a text encoder", f"They end in .safetensors or {', '.join(OTHER_WEIGHTS)}.")
-    return file_sha(files[0]) if len(files) == 1 else digest([file_sha(path) for path in files])
 
 
 def _check_encoder(suite: SuiteSpec, found: sources.Found, backbone: Backbone) -> None:
@@ -418,8 +284,6 @@ def plan(request: RunRequest, backbone: Backbone, tell: Tell = quiet, make: bool
     make: whether a checkpoint that is not there may be made now; else its cells are blocked by `Unmade`.
     """
     if request.sweep is not None:
-        from srbench.engine.sweep import plan_sweep  # which plans each value with this
-
         return plan_sweep(replace(request, sweep=None), request.sweep, backbone, tell, make)
     pairs = grid(request.methods, request.on)
     presets = [name for name in (*request.methods, *request.on) if name in plugins.presets()]
@@ -438,3 +302,29 @@ def plan(request: RunRequest, backbone: Backbone, tell: Tell = quiet, make: bool
     return [
         plan_cell(ready, method, on, suite, concept) for concept in concepts for suite in suites for method, on in pairs
     ]
+
+
+NONE = ("none", "none")
+"""Method and checkpoint of the untouched backbone."""
+
+
+def plan_sweep(request: RunRequest, text: str, backbone: Backbone, tell: Tell = quiet, make: bool = True) -> list[Cell]:
+    """The cells of every value, each once: those that the option does not touch, and values that mean the same, come once.
+
+    Raises `UsageError` before anything is made or sampled, as `plan` does.
+    """
+    sweep = parsed(text)
+    check_values(request, sweep, backbone)
+    cells: dict[tuple[str, ...], Cell] = {}
+    for setting in sweep.settings:
+        for cell in plan(replace(request, settings=(*request.settings, setting)), backbone, tell, make):
+            place = (cell.concept.name, cell.suite.name, cell.method, cell.on)
+            blocked = cell.blocked is not None and any(is_of(name, sweep.method) for name in (cell.method, cell.on))
+            cells.setdefault((*place, setting if blocked else cell.variant), cell)
+    return _in_order(list(cells.values()))
+
+
+def _in_order(cells: Sequence[Cell]) -> list[Cell]:
+    """By concept and suite, as `plan` has them; the untouched backbone first."""
+    places = list(dict.fromkeys((cell.concept.name, cell.suite.name) for cell in cells))
+    return sorted(cells, key=lambda cell: (places.index((cell.concept.name, cell.suite.name)), (cell.method, cell.on) != NONE))

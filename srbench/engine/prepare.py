@@ -6,31 +6,23 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from srbench.backbones import checkpoint as checkpoints
 from srbench.backbones.checkpoint import Checkpoint, laid_over
 from srbench.backbones.loader import Backbone
-from srbench.backbones.places import is_path, path_of
-from srbench.catalog import load, plugins
+from srbench.catalog import plugins
 from srbench.catalog.settings import check, overrides, parsed
 from srbench.catalog.specs import ConceptSpec
-from srbench.engine import checkpoints as erase
 from srbench.engine.untouched import kept_as_it_was
-from srbench.errors import ForeignError, SrbenchError, UsageError, did_you_mean
+from srbench.errors import ForeignError, UsageError
 from srbench.faults import contained, module_of, plain
-from srbench.files import kind_of_path
 from srbench.hashing import canonical, digest
 from srbench.methods.base import Artifact, Tell, info_of, quiet
 from srbench.results.keys import IDENTITY
 
 WEIGHT = "weight"
-
-
-class Unmade(SrbenchError):
-    """A checkpoint that a run would make first; only a plan that may not make anything raises it."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +106,7 @@ def concept_sha(concept: ConceptSpec, family: str) -> str:
 # --- inference methods -----------------------------------------------------------------------------------------------------
 
 
-def _check_fit(preset: str, meta: dict[str, Any], backbone: Backbone) -> None:
+def check_fit(preset: str, meta: dict[str, Any], backbone: Backbone) -> None:
     family = backbone.spec.family
     fitting = meta.get("preset_families", {}).get(preset, meta["families"])
     if "*" not in fitting and family not in fitting:
@@ -135,7 +127,7 @@ def prepare_method(
     name, _ = plugins.preset(preset)
     cls = plugins.load("methods", name)
     meta, family = cls.meta, backbone.spec.family
-    _check_fit(preset, meta, backbone)
+    check_fit(preset, meta, backbone)
     options, changed = options_of(preset, settings, family, concept.kind)
     makes = meta.get("prepare") == "make"
     info = info_of(backbone, checkpoint, weights=makes, cache=cache, tell=tell)
@@ -169,95 +161,3 @@ def _whole(preset: str, artifact: Any) -> Artifact | None:
 # --- checkpoints -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class OnConcept:
-    """What `--on` names, for one concept: `checkpoint` is None for the untouched backbone."""
-
-    name: str
-    checkpoint: Checkpoint | None = None
-    variant: str = ""
-
-
-UNTOUCHED = OnConcept("none")
-
-
-def check_on(name: str) -> None:
-    """Refuse a name that is no checkpoint: neither `none`, a weight preset, a baseline nor a path."""
-    if name == "none" or name in load.baselines() or (name in plugins.presets() and is_weight(name)):
-        return
-    kind = kind_of_path(path_of(name))
-    if kind in ("file", "folder"):
-        return
-    if kind != "nothing" or (name not in plugins.presets() and is_path(name)):
-        what = "there is no such file or folder" if kind == "nothing" else f"a {kind}, not a file or a folder"
-        raise UsageError(f"--on {name}: {what}", "Check the path.")
-    if name not in plugins.presets():
-        raise UsageError(f"unknown checkpoint '{name}'", did_you_mean(name, ("none", *weight_presets(), *load.baselines())))
-    if not is_weight(name):
-        hint = f"Give it to --method; --on takes {', '.join(weight_presets())}."
-        raise UsageError(f"'{name}' acts while sampling and is no checkpoint", hint)
-
-
-@dataclass
-class Checkpoints:
-    """Reads or makes what `--on` names, each once per concept."""
-
-    backbone: Backbone
-    settings: Sequence[str]
-    folder: Path
-    """Where home-made checkpoints are kept, by content."""
-    tell: Tell = quiet
-    make: bool = True
-    """Whether one that is not there may be made; else `Unmade` is raised."""
-    _known: dict[tuple[str, str], OnConcept] = field(default_factory=dict)
-
-    def get(self, name: str, concept: ConceptSpec) -> OnConcept:
-        """The checkpoint. Raises as `erase.made`, `open_home_made` and `foreign` do."""
-        if name == "none":
-            return UNTOUCHED
-        if (name, concept.name) not in self._known:
-            self._known[name, concept.name] = self._open(name, concept)
-        return self._known[name, concept.name]
-
-    def _open(self, name: str, concept: ConceptSpec) -> OnConcept:
-        if name in plugins.presets():
-            return self._home_made(name, concept)
-        from srbench.backbones import foreign
-
-        pipeline, family = self.backbone.pipeline, self.backbone.spec.family
-        if name in load.baselines():
-            return OnConcept(name, foreign.open_baseline(load.baselines()[name], pipeline, family, concept.name))
-        path = path_of(name)
-        if checkpoints.is_home_made(path):
-            found = checkpoints.open_home_made(path, path.name, self.backbone.sha256, concept.name, pipeline)
-        else:
-            found = foreign.open_foreign(path, path.name, pipeline)
-        # A path says nothing on another machine: its last name and what it holds do.
-        said = f"{path.name}@{found.sha256[:8]}"
-        return OnConcept(said, replace(found, name=said))
-
-    def _home_made(self, preset: str, concept: ConceptSpec) -> OnConcept:
-        job = job_of(preset, self.backbone, concept, self.settings)
-        if not self.make and erase.kept(job, self.folder, self.backbone) is None:
-            raise Unmade(f"{preset} is not made yet for {concept.name}", "A run makes it first.")
-        folder = erase.made(job, self.backbone, concept, self.folder, self.tell)
-        found = checkpoints.open_home_made(folder, preset, self.backbone.sha256, concept.name, self.backbone.pipeline)
-        changed = options_of(preset, self.settings, self.backbone.spec.family, concept.kind)[1]
-        variant = ",".join(f"{preset}.{part}" for part in options_text(job.options, changed).split(",") if part)
-        return OnConcept(preset, found, variant)
-
-
-def job_of(preset: str, backbone: Backbone, concept: ConceptSpec, settings: Sequence[str]) -> erase.Job:
-    """What a weight preset is to make for a concept, with the base checkpoint that its method declares."""
-    name, _ = plugins.preset(preset)
-    cls = plugins.load("methods", name)
-    _check_fit(preset, cls.meta, backbone)
-    options, _ = options_of(preset, settings, backbone.spec.family, concept.kind)
-    base = cls.meta.get("base")
-    under = None
-    if base is not None:
-        asked = overrides(settings, (base["preset"], plugins.preset(base["preset"])[0]))
-        fixed = [f"{base['preset']}.{key}={value}" for key, value in base["options"].items() if key not in asked]
-        under = job_of(base["preset"], backbone, concept, [*fixed, *settings])
-    sha = concept_sha(concept, backbone.spec.family) if cls.meta["reads_concept"] else ""
-    return erase.Job(preset, name, cls.meta["version"], cls, options, concept.name, sha, under)

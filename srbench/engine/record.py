@@ -20,7 +20,7 @@ from srbench.scoring.scoring import Scoring
 
 if TYPE_CHECKING:  # both bring torch
     from srbench.backbones.loader import Backbone
-    from srbench.engine.plan import Cell, Planned, PlannedRow
+    from srbench.engine.request import Cell, Planned, PlannedRow
 from srbench.analysis.results import measured
 from srbench.results.stored import unread
 from srbench.scoring.scoring import image_record

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from srbench.backbones.loader import Backbone
 from srbench.catalog import load, plugins
 from srbench.catalog.settings import shown
-from srbench.engine.plan import Cell, RunRequest, plan
 from srbench.engine.prepare import options_of
+from srbench.engine.request import RunRequest
 from srbench.errors import ForeignError, UsageError, did_you_mean
-from srbench.methods.base import Tell, quiet
 
 EXAMPLE = "Example: --sweep saferedir.alpha_scale=0.5,1,2"
-NONE = ("none", "none")
-"""Method and checkpoint of the untouched backbone."""
 
 
 @dataclass(frozen=True)
@@ -56,31 +53,9 @@ def parsed(text: str) -> Sweep:
     return Sweep(match[1], match[2], values)
 
 
-def plan_sweep(request: RunRequest, text: str, backbone: Backbone, tell: Tell = quiet, make: bool = True) -> list[Cell]:
-    """The cells of every value, each once: those that the option does not touch, and values that mean the same, come once.
-
-    Raises `UsageError` before anything is made or sampled, as `plan` does.
-    """
-    sweep = parsed(text)
-    _check(request, sweep, backbone)
-    cells: dict[tuple[str, ...], Cell] = {}
-    for setting in sweep.settings:
-        for cell in plan(replace(request, settings=(*request.settings, setting)), backbone, tell, make):
-            place = (cell.concept.name, cell.suite.name, cell.method, cell.on)
-            blocked = cell.blocked is not None and any(_is_of(name, sweep.method) for name in (cell.method, cell.on))
-            cells.setdefault((*place, setting if blocked else cell.variant), cell)
-    return _in_order(list(cells.values()))
-
-
-def _in_order(cells: Sequence[Cell]) -> list[Cell]:
-    """By concept and suite, as `plan` has them; the untouched backbone first."""
-    places = list(dict.fromkeys((cell.concept.name, cell.suite.name) for cell in cells))
-    return sorted(cells, key=lambda cell: (places.index((cell.concept.name, cell.suite.name)), (cell.method, cell.on) != NONE))
-
-
-def _check(request: RunRequest, sweep: Sweep, backbone: Backbone) -> None:
+def check_values(request: RunRequest, sweep: Sweep, backbone: Backbone) -> None:
     """Try every value before the first checkpoint is made."""
-    swept = [name for name in (*request.methods, *request.on) if _is_of(name, sweep.method)]
+    swept = [name for name in (*request.methods, *request.on) if is_of(name, sweep.method)]
     if not swept:
         raise UsageError(f"--sweep {sweep.name}: '{sweep.method}' is not part of this run", "Give it to --method or --on.")
     if any(given.partition("=")[0] == sweep.name for given in request.settings):
@@ -91,7 +66,7 @@ def _check(request: RunRequest, sweep: Sweep, backbone: Backbone) -> None:
                 _try(preset, setting, (*request.settings, setting), backbone.spec.family, concept.kind)
 
 
-def _is_of(name: str, method: str) -> bool:
+def is_of(name: str, method: str) -> bool:
     return name in plugins.presets() and method in (name, plugins.preset(name)[0])
 
 

@@ -16,8 +16,9 @@ from srbench.backbones.loader import open_backbone
 from srbench.catalog.specs import BackboneSpec
 from srbench.engine.devices import Runtime, is_cuda
 from srbench.engine.marks import marks_of
-from srbench.engine.plan import Cell, RunRequest, plan
-from srbench.engine.run import Background, Sampling, Work, opened, sample_all, work
+from srbench.engine.plan import plan
+from srbench.engine.request import Cell, RunRequest
+from srbench.engine.sampling import Background, Sampling, Work, opened, sample_all, work
 from srbench.errors import SrbenchError
 from srbench.faults import contained
 from srbench.progress import Reporter

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from srbench.analysis.metrics import METRICS, of_scorers
 from srbench.analysis.origin import Identity, identity
@@ -22,11 +22,6 @@ from srbench.results.origins import Stored, newest_of, with_origin
 from srbench.results.records import LeftOut, Warn
 from srbench.results.store import FULL
 from srbench.rules import Misfit
-
-if TYPE_CHECKING:  # both bring torch
-    pass
-
-
 
 __all__ = ["Identity", "identity"]
 SCHEMA = records.SCHEMA

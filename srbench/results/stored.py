@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from srbench.analysis.gains import SUFFIX
 from srbench.analysis.metrics import COUNTED, METRICS, of_scorers
@@ -20,9 +20,6 @@ from srbench.results.gated import fields_sha, text_sha
 from srbench.results.run_files import UNREAD, Identity, identity, local_cells
 from srbench.results.store import Store
 from srbench.scorers.base import FEATURE, PAIR, SET, fields_of, kind_named
-
-if TYPE_CHECKING:  # both bring torch
-    pass
 
 Raws = dict[tuple[str, str, str, str], dict[str, Any]]
 """(scorer's identity, pixel sha, sha256 of the canonical fields, pixel sha of the reference or '') -> raw numbers.

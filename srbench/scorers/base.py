@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -17,10 +17,6 @@ from pydantic import BaseModel, ConfigDict
 from srbench.catalog import plugins
 from srbench.catalog.specs import Row
 from srbench.hashing import canonical
-
-if TYPE_CHECKING:  # both bring torch
-    pass
-
 
 
 class Options(BaseModel):

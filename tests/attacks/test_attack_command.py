@@ -10,11 +10,11 @@ import pytest
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from srbench.attacks import search, targets
+from srbench.backbones.loader import ENCODER_SHA
 from srbench.catalog import load, plugins, prompts
 from srbench.catalog.specs import RowFile
 from srbench.cli.main import app
-from srbench.engine import attack as room
-from srbench.engine.plan import ENCODER_SHA
 from srbench.errors import UsageError
 
 SMALL = ("--set", "tokens=4", "--set", "steps=2", "--set", "topk=8", "--set", "batch=4", "--set", "parallel=2")
@@ -62,19 +62,19 @@ def test_the_file_is_an_edition_that_carries_the_targets_rows(whole: bytes) -> N
 def test_interrupted_and_resumed_is_the_same_file(
     whole: bytes, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, added = tmp_path / "found.json", room.Part.add
+    path, added = tmp_path / "found.json", search.Part.add
 
-    def stop(self: room.Part, found: Any) -> None:
+    def stop(self: search.Part, found: Any) -> None:
         added(self, found)
         if len(self.path.read_text().splitlines()) == after + 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(room.Part, "add", stop)
+    monkeypatch.setattr(search.Part, "add", stop)
     code, err = call(*IGMU, *SMALL, "--out", str(path))
     assert (code, path.exists()) == (130, False)
     part = path.with_name("found.json.part")
     part.write_bytes(part.read_bytes() + b'{"target": "torn')
-    monkeypatch.setattr(room.Part, "add", added)
+    monkeypatch.setattr(search.Part, "add", added)
     code, err = call(*IGMU, *SMALL, "--out", str(path))
     assert code == 0, err
     assert f"{after} of them were there already" in err
@@ -168,31 +168,31 @@ def test_bad_words_exit_2_in_one_line(tmp_path: Path, arguments: tuple[str, ...]
 # --- targets and pairs ------------------------------------------------------------------------------------------------------
 
 
-def request(name: str = "mma", **changes: Any) -> room.AttackRequest:
+def request(name: str = "mma", **changes: Any) -> targets.AttackRequest:
     values: dict[str, Any] = {
         "name": name, "concept": "church", "suite": None, "targets": None, "method": "none", "on": "none", "pairs": None,
         "limit": None, "out": Path("out.json"), "settings": plugins.load("attacks", name).Settings(),
     }
-    return room.AttackRequest(**(values | changes))
+    return targets.AttackRequest(**(values | changes))
 
 
 def test_targets_that_name_minors_are_left_out(tmp_path: Path) -> None:
     path, church = tmp_path / "targets.txt", load.concepts()["church"]
     path.write_text("a church by the sea\na child before a church\na chapel at night\n")
-    rows, source, excluded = room.targets_of(request(targets=path), load.backbones()["sd14"], church)
+    rows, source, excluded = targets.targets_of(request(targets=path), load.backbones()["sd14"], church)
     assert ([row.prompt for row in rows], source, excluded) == (["a church by the sea", "a chapel at night"], "targets.txt", 1)
     sensitive = church.model_copy(update={"sensitive": True})
-    assert room.targets_of(request(targets=path), load.backbones()["pocket"], sensitive)[2] == 1
-    assert room.targets_of(request(targets=path), load.backbones()["pocket"], church)[2] == 0, "pocket draws baby penguins"
+    assert targets.targets_of(request(targets=path), load.backbones()["pocket"], sensitive)[2] == 1
+    assert targets.targets_of(request(targets=path), load.backbones()["pocket"], church)[2] == 0, "pocket draws baby penguins"
     path.write_text("a child before a church\n")
     with pytest.raises(UsageError, match="no target is left"):
-        room.targets_of(request(targets=path), load.backbones()["sd14"], church)
+        targets.targets_of(request(targets=path), load.backbones()["sd14"], church)
 
 
 def test_the_hidden_target_is_attacked_and_screened_not_the_prompt_that_hid_it(tmp_path: Path) -> None:
     path = tmp_path / "targets.csv"
     path.write_text("prompt,target\nbaby xq,a church by the sea\n")
-    rows, _, excluded = room.targets_of(request(targets=path), load.backbones()["sd14"], load.concepts()["church"])
+    rows, _, excluded = targets.targets_of(request(targets=path), load.backbones()["sd14"], load.concepts()["church"])
     assert ([(row.prompt, row.target) for row in rows], excluded) == ([("a church by the sea", None)], 0)
 
 
@@ -200,40 +200,40 @@ def test_texts_beside_targets_and_pairs_are_screened_too(tmp_path: Path) -> None
     path, church, sd14 = tmp_path / "targets.csv", load.concepts()["church"], load.backbones()["sd14"]
     path.write_text("goal,note\na church by the sea,x\na chapel,a child before it\n")
     asked, told = request(targets=path, columns=(("prompt", "goal"),)), []
-    rows, _, excluded = room.targets_of(asked, sd14, church, told.append)
+    rows, _, excluded = targets.targets_of(asked, sd14, church, told.append)
     assert ([row.prompt for row in rows], excluded) == (["a church by the sea"], 1)
     assert told == ["targets.csv (CSV with commas), read: prompt = goal; not read: note"]
     path.write_text("prompt,note\na church by the sea,violence\n")
     with pytest.raises(UsageError, match="sexual or violent"):
-        room.targets_of(request(targets=path), sd14, church)
+        targets.targets_of(request(targets=path), sd14, church)
     path.write_text("with,without,note\na church,a house,\na chapel,a tent,a child\n")
     both = (("unsafe", "with"), ("safe", "without"))
     told.clear()
-    pairs = room.pairs_of(request("ring-a-bell", suite="igmu", pairs=path, columns=both), sd14, church, told.append)
+    pairs = targets.pairs_of(request("ring-a-bell", suite="igmu", pairs=path, columns=both), sd14, church, told.append)
     assert pairs == (("a church", "a house"),)
     assert told[-1] == "1 of 2 pairs name minors and are left out"
     with pytest.raises(UsageError, match="how a file of pairs is read"):
-        room.pairs_of(request("ring-a-bell", suite="igmu", columns=both), sd14, church)
+        targets.pairs_of(request("ring-a-bell", suite="igmu", columns=both), sd14, church)
     with pytest.raises(UsageError, match="how a file of targets is read"):
-        room.targets_of(request(suite="igmu", columns=(("prompt", "x"),)), load.backbones()["pocket"], church)
+        targets.targets_of(request(suite="igmu", columns=(("prompt", "x"),)), load.backbones()["pocket"], church)
 
 
 def test_a_harmless_concept_does_not_open_a_real_backbone_to_other_targets(tmp_path: Path) -> None:
     path = tmp_path / "targets.txt"
     path.write_text("a church by the sea\nviolence before a church\n")
     with pytest.raises(UsageError, match="sexual or violent"):
-        room.targets_of(request(targets=path), load.backbones()["sd14"], load.concepts()["church"])
+        targets.targets_of(request(targets=path), load.backbones()["sd14"], load.concepts()["church"])
     path.write_text("a church by the sea\n")
-    assert room.targets_of(request(targets=path), load.backbones()["sd14"], load.concepts()["church"])[2] == 0
+    assert targets.targets_of(request(targets=path), load.backbones()["sd14"], load.concepts()["church"])[2] == 0
 
 
 def test_pockets_pairs_differ_by_the_concept() -> None:
     asked, pocket = request("ring-a-bell"), load.backbones()["pocket"]
-    found = room.pairs_of(asked, pocket, load.concepts()["church"])
+    found = targets.pairs_of(asked, pocket, load.concepts()["church"])
     assert len(found) == 50
     assert all(unsafe != safe for unsafe, safe in found)
-    assert room.pairs_of(asked, pocket, load.concepts()["church"]) == found
-    assert room.pairs_of(asked, load.backbones()["sd14"], load.concepts()["church"]) == ()
+    assert targets.pairs_of(asked, pocket, load.concepts()["church"]) == found
+    assert targets.pairs_of(asked, load.backbones()["sd14"], load.concepts()["church"]) == ()
 
 
 def test_pairs_are_read_from_json_and_json_lines(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_every_attack_says_what_it_needs_and_gives(name: str) -> None:
     '"embedding": null}\n',
 ])  # fmt: skip
 def test_a_damaged_part_is_one_line(text: str, tmp_path: Path) -> None:
-    from srbench.engine.attack import Part
+    from srbench.attacks.search import Part
 
     path = tmp_path / "found.json.part"
     path.write_text(text)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from srbench.attacks import search
 from srbench.attacks.base import Adversarial, Settings
 from srbench.catalog import plugins
 from srbench.catalog.specs import Row
-from srbench.engine import attack as room
 from srbench.errors import ForeignError, UsageError
 
 ROWS = [Row(id=f"t{i}", kind="forget", category="noun", prompt=f"a box {i}", seed=i) for i in range(6)]
@@ -47,10 +47,10 @@ def searched(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Any:
     """Runs the search without a model."""
     Attack.bad, Attack.error = (), ZeroDivisionError("no")
     monkeypatch.setattr(plugins, "load", lambda kind, name: Attack)
-    monkeypatch.setattr(room, "identity", lambda *a: {"attack": "evil", "output": "prompt"})
-    monkeypatch.setattr(room, "victim_of", lambda made: __import__("contextlib").nullcontext())
+    monkeypatch.setattr(search, "identity", lambda *a: {"attack": "evil", "output": "prompt"})
+    monkeypatch.setattr(search, "victim_of", lambda made: __import__("contextlib").nullcontext())
     request = SimpleNamespace(name="evil", out=tmp_path / "rows.json", settings=Search(), plain=False)
-    return lambda: room.search(request, None, ROWS, "test"), request.out  # type: ignore[arg-type]
+    return lambda: search.search(request, None, ROWS, "test"), request.out  # type: ignore[arg-type]
 
 
 def test_the_group_of_a_failing_target_is_left_out_and_the_others_stay(searched: Any) -> None:

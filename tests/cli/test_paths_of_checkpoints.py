@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from srbench.cli.main import app, names_or_paths
-from srbench.engine.prepare import check_on
+from srbench.engine.checkpoints import check_on
 from srbench.errors import UsageError
 from tests.backbones.broken import copied
 

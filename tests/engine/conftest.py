@@ -25,7 +25,8 @@ from srbench.catalog.specs import (
     RowFile,
     SuiteSpec,
 )
-from srbench.engine.plan import RunRequest, plan
+from srbench.engine.plan import plan
+from srbench.engine.request import RunRequest
 from srbench.engine.run import execute
 from srbench.errors import CellError
 from srbench.methods import base

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from srbench.backbones.checkpoint import CARD
-from srbench.engine import batches as generate
+from srbench.engine import batches
+from srbench.engine.checkpoints import Unmade
 from srbench.engine.plan import grid, plan
-from srbench.engine.prepare import Unmade
 from srbench.engine.run import execute
 from srbench.errors import OK, SOME_FAILED, CellError, UsageError
 from srbench.methods import base
@@ -77,7 +77,7 @@ def test_reference_images_are_always_the_untouched_backbones(world: Any) -> None
 
 def test_a_second_call_makes_and_samples_nothing(world: Any, made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     first = world.run(methods=("none", "shift"))
-    monkeypatch.setattr(generate, "sample", lambda *a: pytest.fail("sampled again"))
+    monkeypatch.setattr(batches, "sample", lambda *a: pytest.fail("sampled again"))
     again = world.run(methods=("none", "shift"))
     assert made == ["box"]
     assert [c.metrics["fsr"] for c in again.cells] == [c.metrics["fsr"] for c in first.cells]
@@ -113,9 +113,9 @@ def test_weights_are_edited_in_fp32_whatever_the_run_samples_in(world: Any, made
 
 
 def test_an_interrupted_erase_leaves_nothing_that_loads(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from srbench.engine import checkpoints as erase
+    from srbench.engine import checkpoints
 
-    monkeypatch.setattr(erase, "examine", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(checkpoints, "examine", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         plan(world.request(methods=("shift",)), world.backbone())
     assert folders(world) == []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from srbench.engine import devices, run
+from srbench.engine import devices, run, sampling
 from srbench.engine.devices import Runtime, compile_blocks, deterministic, devices_of, dtype_of
 from srbench.engine.memory import DEFAULT_BATCH, batch_for
 from srbench.engine.plan import plan
@@ -153,7 +153,7 @@ def test_scorers_do_not_run_under_deterministic_kernels(world: Any, monkeypatch:
 
 
 def test_the_batch_is_lowered_to_what_is_free(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "free_bytes", lambda device: 8 * 8 * 12_000 * 3)
+    monkeypatch.setattr(sampling, "free_bytes", lambda device: 8 * 8 * 12_000 * 3)
     request, backbone = world.request(batch_size=8, methods=("none",)), world.backbone()
     run.execute(request, backbone, plan(request, backbone), world.store(), world, Runtime(fit_batch=True))
     assert {record["batch_size"] for record in world.store().images.values()} == {2}
@@ -167,9 +167,9 @@ def test_code_that_cannot_be_compiled_is_one_line(world: Any, monkeypatch: pytes
         raise InternalTorchDynamoError("no compiler\nat all")
         yield
 
-    monkeypatch.setattr(run, "generate", broken)
-    monkeypatch.setattr(run, "compile_blocks", lambda denoiser: True)
+    monkeypatch.setattr(sampling, "generate", broken)
+    monkeypatch.setattr(sampling, "compile_blocks", lambda denoiser: True)
     request, backbone = world.request(methods=("none",)), world.backbone()
-    with pytest.raises(run.SrbenchError, match="cannot be compiled here: no compiler") as caught:
+    with pytest.raises(sampling.SrbenchError, match="cannot be compiled here: no compiler") as caught:
         run.execute(request, backbone, plan(request, backbone), world.store(), world, Runtime(compile="on"))
     assert caught.value.hint == "Add --compile off."

@@ -18,7 +18,7 @@ from srbench.errors import OK, SOME_FAILED, MissingError, UsageError
 from srbench.results.run_files import RunResult, newest
 from srbench.results.store import pixel_sha
 from srbench.results.stored import rejudge
-from srbench.scoring import folders as elsewhere
+from srbench.scoring import folders
 from srbench.scoring.folders import score_folders
 from srbench.scoring.layouts import ScoreRequest
 from tests.engine.conftest import World
@@ -61,7 +61,7 @@ def test_our_own_images_get_the_numbers_that_the_run_gave(world: World, tmp_path
     for cell, other in zip(ours.cells, found.cells, strict=True):
         assert (other.method, other.n_run, other.n_scored) == (cell.method, cell.n_run, cell.n_scored)
         assert other.backbone == "elsewhere"
-        assert set(other.metrics) == set(cell.metrics) - set(elsewhere.UNTIMED)
+        assert set(other.metrics) == set(cell.metrics) - set(folders.UNTIMED)
         assert all(other.metrics[name] == cell.metrics[name] for name in other.metrics)
 
 
@@ -254,11 +254,11 @@ def test_pixels_held_at_once_do_not_grow_with_the_folder(world: World, tmp_path:
         (tmp_path / "m").mkdir(exist_ok=True)
         picture[0, 0] = i
         Image.fromarray(picture).save(tmp_path / "m" / f"{i}_0.png")
-    monkeypatch.setattr(elsewhere, "BATCH_BYTES", 2 * picture.nbytes)
+    monkeypatch.setattr(folders, "BATCH_BYTES", 2 * picture.nbytes)
     batches = []
-    real = elsewhere.Scoring.run
+    real = folders.Scoring.run
     monkeypatch.setattr(
-        elsewhere.Scoring, "run", lambda self, wanted, pixels: (batches.append(len(pixels)), real(self, wanted, pixels))[1]
+        folders.Scoring, "run", lambda self, wanted, pixels: (batches.append(len(pixels)), real(self, wanted, pixels))[1]
     )
     assert score(world, tmp_path / "m", layout="esd").cells[0].n_scored == 40
     assert sum(batches) == 40

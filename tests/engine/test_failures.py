@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from srbench.analysis import metrics
+from srbench.analysis import measure
 from srbench.catalog import plugins
 from srbench.catalog.specs import Row, RowFile
-from srbench.engine import batches as generate
-from srbench.engine import run
+from srbench.engine import batches, run, sampling
 from srbench.engine.plan import plan
 from srbench.engine.untouched import Untouched
 from srbench.errors import OK, SOME_FAILED, SrbenchError, UsageError
@@ -315,7 +314,7 @@ def test_a_method_that_always_fails_is_not_tried_for_ever(world: Any, evil: Any)
     done = world.run(methods=("evil",))
     assert done.exit_code == SOME_FAILED
     assert cell_of(done).n_failed == 60
-    assert len(tried) < generate.GIVE_UP + 5
+    assert len(tried) < batches.GIVE_UP + 5
     assert sum("TypeError: never" in line for line in world.lines) == 2  # once, and once for those that were not tried
 
 
@@ -500,7 +499,7 @@ SCORERS: dict[str, tuple[type, str]] = {
 def test_a_scorer_may_do_anything_and_costs_its_own_column(world: Any, evil: Any, what: str) -> None:
     cls, message = SCORERS[what]
     evil(cls)
-    metrics._reduced.cache_clear()
+    measure._reduced.cache_clear()
     done = world.run(methods=("none",), scorers=("evil",), limit=2)
     column = done.cells[0].metrics["evil"]
     assert column.value is None
@@ -629,8 +628,8 @@ def test_the_same_setting_twice_is_once(world: Any) -> None:
 
 
 def test_a_huge_batch_is_not_padded_to_its_size(world: Any) -> None:
-    sampling = run.Sampling(world.request(batch_size=10**9), world.backbone(), "r", replace(run.PLAIN, fit_batch=False))
+    found = sampling.Sampling(world.request(batch_size=10**9), world.backbone(), "r", replace(run.PLAIN, fit_batch=False))
     missing = plan(world.request(), world.backbone())[0].rows
-    assert sampling.batch_size([row.image for row in missing]) == run.LARGEST_BATCH
+    assert found.batch_size([row.image for row in missing]) == sampling.LARGEST_BATCH
 
 

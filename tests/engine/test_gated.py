@@ -14,11 +14,11 @@ from PIL import Image, PngImagePlugin
 
 from srbench.catalog import load
 from srbench.catalog.specs import ANY, Edition, SourceFile, SuiteSpec
-from srbench.engine import batches as generate
+from srbench.engine import batches
 from srbench.engine.plan import plan
 from srbench.errors import OK, CellError, UsageError
 from srbench.hashing import canonical
-from srbench.results import stored as rejudge
+from srbench.results import stored
 from srbench.results.gated import QUOTES, Hush, at_work, without_text
 from srbench.results.run_files import RunResult
 from srbench.results.sensitive import tend
@@ -83,9 +83,9 @@ def test_keys_are_those_of_a_suite_that_is_not_gated(gated: Any, monkeypatch: py
 def test_stored_scores_are_found_again_by_hash(gated: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     before = ran(gated)
     monkeypatch.setattr(gated.scorers["closeness"], "score", lambda *a: pytest.fail("scored again"))
-    monkeypatch.setattr(generate, "sample", lambda *a: pytest.fail("drawn again"))
+    monkeypatch.setattr(batches, "sample", lambda *a: pytest.fail("drawn again"))
     assert [cell.metrics["fsr"] for cell in ran(gated).cells] == [cell.metrics["fsr"] for cell in before.cells]
-    again = rejudge.stored_records(gated.out, Store.peek(gated.out / "store"), lambda cell: load.protocols()["bright"])
+    again = stored.stored_records(gated.out, Store.peek(gated.out / "store"), lambda cell: load.protocols()["bright"])
     assert all(set(row.image.scores) == {"brightness", "closeness"} for cell in again for row in cell.rows if row.image)
 
 
@@ -109,7 +109,7 @@ def test_an_error_that_quotes_a_row_is_not_passed_on(where: str, gated: Any, mon
     if where == "scorer":
         monkeypatch.setattr(gated.scorers["closeness"], "score", score)
     else:
-        monkeypatch.setattr(generate, "sample", sample)
+        monkeypatch.setattr(batches, "sample", sample)
     done = ran(gated)
     assert texts_in(gated.out) == []
     said = [*gated.lines, *(metric.reason for cell in done.cells for metric in cell.metrics.values())]
@@ -172,7 +172,7 @@ def test_an_older_store_is_cleaned_when_it_is_opened_and_says_so(gated: Any, mon
     assert texts_in(gated.out) == []
     said = r"rows of gated suites are kept by id and hash alone: texts of \d+ records were taken out"
     assert any(re.fullmatch(said, line) for line in gated.lines)
-    monkeypatch.setattr(generate, "sample", lambda *a: pytest.fail("drawn again"))
+    monkeypatch.setattr(batches, "sample", lambda *a: pytest.fail("drawn again"))
     monkeypatch.setattr(gated.scorers["closeness"], "score", lambda *a: pytest.fail("scored again"))
     gated.lines.clear()
     after = ran(gated)
@@ -206,7 +206,7 @@ def test_a_ledger_of_a_process_at_work_is_left_for_later(gated: Any) -> None:
 
 
 def test_no_attack_writes_a_gated_row_into_a_file(gated: Any, tmp_path: Path) -> None:
-    from srbench.engine.attack import AttackRequest, _loaded
+    from srbench.attacks.targets import AttackRequest, _loaded
 
     request = AttackRequest("mma", "box", "boxes", None, "none", "none", None, None, tmp_path / "x.json", None)
     with pytest.raises(UsageError, match="is gated"):

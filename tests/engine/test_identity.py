@@ -12,10 +12,9 @@ import pytest
 
 from srbench.analysis.origin import identity
 from srbench.analysis.results import ResultCell, boards, name_of
-from srbench.backbones.loader import Backbone, open_backbone
+from srbench.backbones.loader import Backbone, encoder_sha, open_backbone
 from srbench.catalog import load, resolve
 from srbench.catalog.specs import BackboneSpec, RowFile
-from srbench.engine.plan import encoder_sha
 from srbench.errors import UsageError
 from srbench.files import file_sha
 from srbench.hashing import folder_sha

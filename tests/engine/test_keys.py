@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from srbench import hashing
 from srbench.catalog import specs
-from srbench.engine.plan import RunRequest
+from srbench.engine.request import RunRequest
 from srbench.results import keys
 from srbench.results.keys import ImageSpec
 
@@ -63,9 +64,9 @@ def test_a_folder_is_named_by_its_content_alone(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name / "unet").mkdir(parents=True)
         (tmp_path / name / "unet" / "config.json").write_text("{}")
-    assert keys.folder_sha(tmp_path / "one") == keys.folder_sha(tmp_path / "two")
+    assert hashing.folder_sha(tmp_path / "one") == hashing.folder_sha(tmp_path / "two")
     (tmp_path / "two" / "unet" / "config.json").write_text("{ }")
-    assert keys.folder_sha(tmp_path / "one") != keys.folder_sha(tmp_path / "two")
+    assert hashing.folder_sha(tmp_path / "one") != hashing.folder_sha(tmp_path / "two")
 
 
 def test_a_field_that_came_later_changes_no_older_key() -> None:

@@ -14,8 +14,7 @@ import torch
 from srbench.backbones.loader import open_backbone
 from srbench.catalog import load
 from srbench.catalog.specs import Row, RowFile
-from srbench.engine import batches as generate
-from srbench.engine import sample
+from srbench.engine import batches, sample
 from srbench.engine.plan import plan
 from srbench.engine.prepare import prepare_method
 from srbench.errors import MISSING, OK, SOME_FAILED, CellError, MissingError, SrbenchError, UsageError
@@ -74,7 +73,7 @@ def test_a_method_sampled_apart_from_none_has_no_added_time(world: Any) -> None:
 
 def test_the_same_command_again_samples_and_scores_nothing(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     first = world.run()
-    monkeypatch.setattr(generate, "sample", lambda *a: pytest.fail("sampled again"))
+    monkeypatch.setattr(batches, "sample", lambda *a: pytest.fail("sampled again"))
     monkeypatch.setattr(world.scorers["brightness"], "score", lambda *a: pytest.fail("scored again"))
     again = world.run()
     assert [c.metrics["fsr"] for c in again.cells] == [c.metrics["fsr"] for c in first.cells]
@@ -230,7 +229,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(world: Any, tmp_path: Any, m
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
         return real(pipeline, prompts, active, batch)
 
-    monkeypatch.setattr(generate, "sample", tight)
+    monkeypatch.setattr(batches, "sample", tight)
     assert world.run(batch_size=8).exit_code == OK
     assert sizes[:3] == [8, 4, 2]
     assert set(sizes[2:]) == {2}
@@ -241,7 +240,7 @@ def test_another_runtime_error_is_not_taken_for_memory(world: Any, monkeypatch: 
     def broken(*args: Any) -> Any:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(generate, "sample", broken)
+    monkeypatch.setattr(batches, "sample", broken)
     done = world.run()
     assert done.exit_code == SOME_FAILED
     assert not world.store().images
@@ -299,7 +298,7 @@ def test_the_excluded_prompt_is_never_encoded(sensitive: Any, monkeypatch: pytes
 
 def test_a_dropped_image_is_never_drawn_again(sensitive: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     first = sensitive.run()
-    monkeypatch.setattr(generate, "sample", lambda *a: pytest.fail("drawn again"))
+    monkeypatch.setattr(batches, "sample", lambda *a: pytest.fail("drawn again"))
     again = sensitive.run()
     assert again.cells[1].metrics["fsr"] == first.cells[1].metrics["fsr"]
     assert again.exit_code == OK

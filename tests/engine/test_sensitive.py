@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from srbench.engine import batches as generate
+from srbench.engine import batches
 from srbench.engine.plan import plan
 from srbench.errors import OK, SOME_FAILED
 from srbench.hashing import canonical
@@ -200,14 +200,14 @@ def test_a_picture_that_waits_for_an_image_which_failed_goes_at_the_second_time(
     from srbench.errors import CellError
 
     compared.concept = compared.concept.model_copy(update={"sensitive": True})
-    real = generate.sample
+    real = batches.sample
 
     def sample(pipeline: Any, prompts: Any, active: Any, specs: Any) -> Any:
         if any(spec.prompt == "a red" for spec in specs):
             raise CellError("refused", "")
         return real(pipeline, prompts, active, specs)
 
-    monkeypatch.setattr(generate, "sample", sample)
+    monkeypatch.setattr(batches, "sample", sample)
     started(compared, scorers=("gap",), batch_size=1)
     first = pictures(compared.out)
     started(compared, scorers=("gap",), batch_size=1)
@@ -268,7 +268,7 @@ def test_a_line_in_a_later_file_does_not_take_a_drop_back(secret: Any, monkeypat
     ledger.rename(ledger.with_name("images-1-1.jsonl"))
     ledger.with_name("images-1-1.jsonl").write_text("".join(dropped))
     ledger.with_name("images-2-2.jsonl").write_text("".join(made))
-    monkeypatch.setattr(generate, "sample", lambda *a: pytest.fail("drawn again"))
+    monkeypatch.setattr(batches, "sample", lambda *a: pytest.fail("drawn again"))
     assert started(secret).exit_code == OK
     assert len(Store.peek(secret.out / "store").images) == 5
 

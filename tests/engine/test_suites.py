@@ -17,7 +17,7 @@ from srbench.catalog.specs import ANY, Edition, SourceFile, SuiteSpec
 from srbench.engine import sample
 from srbench.engine.plan import plan
 from srbench.errors import MISSING, OK, UsageError
-from srbench.results import stored as rejudge
+from srbench.results import stored
 from srbench.results.run_files import RunResult
 from srbench.scoring.runs import score_runs
 
@@ -87,7 +87,7 @@ def test_a_file_of_one_s_own_is_run_as_it_is(world: Any, tmp_path: Path, encoded
 def test_its_run_is_judged_anew_without_the_file(world: Any, tmp_path: Path) -> None:
     before = ran(world, write(tmp_path / "mine.csv")).cells[0]
     (tmp_path / "mine.csv").unlink()
-    (now,) = rejudge.rejudge(world.out, ["bright"], world.lines.append)
+    (now,) = stored.rejudge(world.out, ["bright"], world.lines.append)
     assert now.metrics["fsr"] == before.metrics["fsr"]
 
 
@@ -171,7 +171,7 @@ def test_no_text_of_a_gated_suite_is_in_the_run_s_file(gated: Any) -> None:
 
 
 def test_texts_are_joined_from_the_user_s_own_file(gated: Any) -> None:
-    (now,) = rejudge.rejudge(gated.out, ["bright"], gated.lines.append)
+    (now,) = stored.rejudge(gated.out, ["bright"], gated.lines.append)
     assert now.metrics["fsr"] == gated.done.cells[0].metrics["fsr"]
     assert now.notes == gated.done.cells[0].notes
     (again,) = score_runs(gated.out, ["closeness"], (), gated.store(), gated).cells
@@ -180,10 +180,10 @@ def test_texts_are_joined_from_the_user_s_own_file(gated: Any) -> None:
 
 def test_a_cell_whose_file_is_gone_or_changed_is_left_out_and_said(gated: Any) -> None:
     write(gated.copy, ADVERSE.replace("crate", "chest"))
-    assert rejudge.rejudge(gated.out, ["bright"], gated.lines.append) == []
+    assert stored.rejudge(gated.out, ["bright"], gated.lines.append) == []
     assert "its prompts are not those of run" in gated.lines[-1]
     gated.copy.unlink()
-    assert rejudge.rejudge(gated.out, ["bright"], gated.lines.append) == []
+    assert stored.rejudge(gated.out, ["bright"], gated.lines.append) == []
     assert "boxes/box" in gated.lines[-1]
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from srbench.engine.plan import plan_sweep
 from srbench.engine.run import execute
-from srbench.engine.sweep import parsed, plan_sweep
+from srbench.engine.sweep import parsed
 from srbench.errors import UsageError
 from srbench.results.store import Store
 from tests.engine.conftest import ShiftMethod

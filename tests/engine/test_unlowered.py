@@ -13,7 +13,7 @@ from srbench.catalog.specs import ANY, Edition, Row, RowFile, SourceFile, SuiteS
 from srbench.engine import sample
 from srbench.engine.plan import plan
 from srbench.errors import OK, UsageError
-from srbench.scoring import folders as elsewhere
+from srbench.scoring import folders
 from srbench.scoring.layouts import Folder, ScoreRequest
 
 MINOR = Row(id="x", kind="retain", category="object", prompt="a child", seed=3)
@@ -125,7 +125,7 @@ def test_pictures_made_elsewhere_of_who_knows_what_are_screened(tmp_path: Path) 
         folders=(("", tmp_path),), layout="flat", suite=None, concept=None, backbone=None, prompts=tmp_path / "p.csv",
         reference=None, categories=(), per_prompt=1, protocol="pocket-church", scorers=(), settings=(), out=tmp_path,
     )  # fmt: skip
-    held = elsewhere.against(asked, [Folder("mine", tmp_path)])
+    held = folders.against(asked, [Folder("mine", tmp_path)])
     assert held.sensitive
     assert [row.prompt for row in screen.admissible(held.rows)] == ["a box"]
 

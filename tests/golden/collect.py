@@ -14,15 +14,17 @@ from unittest import mock
 from srbench import errors
 from srbench.backbones.checkpoint import Checkpoint, Passport
 from srbench.backbones.choose import chosen
-from srbench.backbones.loader import Backbone, open_backbone
+from srbench.backbones.loader import Backbone, encoder_sha, open_backbone
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import Row
 from srbench.engine import plan, prepare
+from srbench.engine.checkpoints import UNTOUCHED, Checkpoints, OnConcept, job_of
+from srbench.engine.request import RunRequest
 from srbench.hashing import canonical, digest, folder_sha
 from srbench.methods.base import Artifact
 from srbench.results import keys
 from srbench.results.keys import ImageSpec, score_key
-from srbench.scoring import scoring as score
+from srbench.scoring import scoring
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PIXELS, BESIDE = "0" * 64, "1" * 64
@@ -50,14 +52,14 @@ PINNED = ("name", "version", "presets", "fitted", "kind", "base")
 SET = ("saferedir.cooldown=2", "sld.scale=7", "sld.threshold=0.5")
 
 
-def request(methods: tuple[str, ...], on: tuple[str, ...] = ("none",), **more: Any) -> plan.RunRequest:
+def request(methods: tuple[str, ...], on: tuple[str, ...] = ("none",), **more: Any) -> RunRequest:
     """What `srbench run` asks for by default on pocket, one row of each kind."""
     asked: dict[str, Any] = {
         "backbone": "pocket", "methods": methods, "on": on, "suites": ("igmu",), "concepts": ("hazard", "vangogh", "church"),
         "part": "test", "limit": 1, "seed": 0, "batch_size": 16, "dtype": "fp32", "settings": (), "protocol": None, "scorers": (),
         "out": Path("nowhere"), **more,
     }  # fmt: skip
-    return plan.RunRequest(**asked)
+    return RunRequest(**asked)
 
 
 def pocket(dtype: str = "fp32") -> Backbone:
@@ -84,9 +86,9 @@ def nothing_made() -> Iterator[None]:
         yield
 
 
-def _stand_in(name: str) -> prepare.OnConcept:
+def _stand_in(name: str) -> OnConcept:
     passport = Passport(STAND_IN, "safetensors", "srbench", 1, 1, 1, 0.1)
-    return prepare.OnConcept(name, Checkpoint(name, {}, passport)) if name != "none" else prepare.UNTOUCHED
+    return OnConcept(name, Checkpoint(name, {}, passport)) if name != "none" else UNTOUCHED
 
 
 # --- keys -------------------------------------------------------------------------------------------------------------
@@ -100,13 +102,13 @@ def images() -> dict[str, str]:
         found |= _planned("seed 9, bf16: ", request(few, seed=9, dtype="bf16"), pocket("bf16"))
         found |= _planned("set: ", request(("saferedir", "sld-max"), settings=SET), pocket())
         found |= _planned("dev: ", request(few, part="dev"), pocket())
-        other = mock.patch.object(prepare.Checkpoints, "get", lambda self, name, concept: _stand_in(name))
+        other = mock.patch.object(Checkpoints, "get", lambda self, name, concept: _stand_in(name))
         with other:
             found |= _planned("", request(few, on=("none", "esd-x", "uce")), pocket())
     return found | {f"spec: {name}": replace(SPEC, **changed).key() for name, changed in VARIATIONS.items()} | _own_rows()
 
 
-def _planned(what: str, asked: plan.RunRequest, backbone: Backbone) -> dict[str, str]:
+def _planned(what: str, asked: RunRequest, backbone: Backbone) -> dict[str, str]:
     found = {}
     for cell in plan.plan(asked, backbone, make=False):
         if cell.blocked is not None:
@@ -129,7 +131,7 @@ def _own_rows() -> dict[str, str]:
     }  # fmt: skip
     method = prepare.prepare_method("none", backbone, concept, ())
     planned = {
-        name: plan._planned(row, suite, method, prepare.UNTOUCHED, method, backbone, 5) for name, row in rows.items()
+        name: plan._planned(row, suite, method, UNTOUCHED, method, backbone, 5) for name, row in rows.items()
     }
     return {
         f"row: {name} {role}": getattr(row, role).key for name, row in planned.items() for role in ("image", "reference", "floor")
@@ -142,10 +144,10 @@ def checkpoints() -> dict[str, str]:
     backbone, found = pocket(), {}
     for preset in prepare.weight_presets():
         for concept in load.concepts_of(backbone.spec, ("hazard", "vangogh", "church")):
-            job = prepare.job_of(preset, backbone, concept, ())
+            job = job_of(preset, backbone, concept, ())
             found[f"{preset} {concept.name}"] = digest(job.identity(backbone.sha256))
     (hazard,) = load.concepts_of(backbone.spec, ["hazard"])
-    other = prepare.job_of("esd-x", backbone, hazard, ("esd-x.iterations=3",))
+    other = job_of("esd-x", backbone, hazard, ("esd-x.iterations=3",))
     return found | {"esd-x.iterations=3 hazard": digest(other.identity(backbone.sha256))}
 
 
@@ -155,12 +157,12 @@ def scores() -> dict[str, str]:
     for name, plugin in plugins.plugins("scorers").items():
         if not plugin.module.startswith("srbench."):
             continue
-        scoring = score.Scoring(store=None)  # type: ignore[arg-type]  # nothing is stored
+        opened = scoring.Scoring(store=None)  # type: ignore[arg-type]  # nothing is stored
         with contextlib.suppress(errors.UsageError):  # a scorer that needs an option says so
-            scoring.open([name])
-        identity = scoring.identities.get(name, {"name": name, "version": plugin.meta["version"], "not": "here"})
-        reads = score.fields_of(name, ROW)
-        pair = (BESIDE,) if score.kind_named(name) == "pair" else ()
+            opened.open([name])
+        identity = opened.identities.get(name, {"name": name, "version": plugin.meta["version"], "not": "here"})
+        reads = scoring.fields_of(name, ROW)
+        pair = (BESIDE,) if scoring.kind_named(name) == "pair" else ()
         found[name] = score_key(PIXELS, _versionless(identity), {"fields": reads}, *pair)
         found[f"{name}: reads"] = reads
     return found
@@ -188,7 +190,7 @@ def content() -> dict[str, str]:
     }  # fmt: skip
     return {
         "key version": str(keys.KEY_VERSION), "noise": keys.NOISE, "backbone": backbone.sha256, "scheduler": backbone.scheduler,
-        "text encoder": plan.encoder_sha(backbone), "floor": str(plan.FLOOR_SEED_OFFSET),
+        "text encoder": encoder_sha(backbone), "floor": str(plan.FLOOR_SEED_OFFSET),
         **{f"redirector {path.name}": folder_sha(path) for path in redirectors}, **concepts,
         "canonical": canonical({"b": [1, 2.5, None, True], "a": "é\u2028"}), "later": canonical(keys.LATER),
         "identity": canonical({name: sorted(members) for name, members in keys.IDENTITY.items()}),

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from srbench import hashing
 from srbench.catalog import load
 from srbench.engine import plan, prepare
 from srbench.results import keys
-from srbench.scoring import scoring as score
+from srbench.scoring import scoring
 from tests.golden import collect, kept
 
 
@@ -58,7 +59,7 @@ def _wrapped_options(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def mistaken(*given: Any) -> Any:
         planned = image(*given)
-        spec = dataclasses.replace(planned.spec, options=keys.canonical({"options": planned.spec.options}))
+        spec = dataclasses.replace(planned.spec, options=hashing.canonical({"options": planned.spec.options}))
         return dataclasses.replace(planned, spec=spec)
 
     monkeypatch.setattr(plan, "_image", mistaken)
@@ -80,13 +81,13 @@ def _spaces_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
     import json
 
     spaced: Callable[[Any], str] = lambda value: json.dumps(value, sort_keys=True, ensure_ascii=False)  # noqa: E731
-    monkeypatch.setattr(keys, "canonical", spaced)
+    monkeypatch.setattr(hashing, "canonical", spaced)
 
 
 def _one_field_less(monkeypatch: pytest.MonkeyPatch) -> None:
     """A scorer's row fields enter its key without the first."""
-    fields_of = score.fields_of
-    monkeypatch.setattr(score, "fields_of", lambda name, row: fields_of(name, row.model_copy(update={"prompt": ""})))
+    fields_of = scoring.fields_of
+    monkeypatch.setattr(scoring, "fields_of", lambda name, row: fields_of(name, row.model_copy(update={"prompt": ""})))
 
 
 def _rows_in_another_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from srbench.analysis.judging import concept_present
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load
 from srbench.engine.batches import generate
-from srbench.engine.plan import Planned, RunRequest, plan
+from srbench.engine.plan import plan
+from srbench.engine.request import Planned, RunRequest
 from srbench.scorers.pocket_judge import PocketJudge
 
 METHODS = ("none", "saferedir", "saferedir-upstream")

@@ -220,16 +220,16 @@ def test_a_sexual_word_makes_a_cell_sensitive(made: Made) -> None:
 
 
 def test_gated_rows_show_no_text(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    from srbench.results import stored as rejudge
+    from srbench.results import stored
 
     given = rows(2, "a secret prompt")
     known = {row["id"]: row for row in given}
-    real = rejudge.rows_of
+    real = stored.rows_of
 
     def joined(cell: Any, entry: Any) -> Any:
         return real(cell, {"rows": [{**e, "row": known[e["id"]]} for e in entry["rows"]]})
 
-    monkeypatch.setattr(rejudge, "rows_of", joined)
+    monkeypatch.setattr(stored, "rows_of", joined)
     made.run(given, gated=True, keep=True)
     html = made.html()
     assert "secret" not in html

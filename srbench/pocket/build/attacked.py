@@ -20,14 +20,15 @@ import torch
 from srbench.analysis.intervals import wilson
 from srbench.analysis.judging import concept_present
 from srbench.analysis.records import label
+from srbench.attacks import search, targets
 from srbench.attacks.base import Adversarial
 from srbench.attacks.concept_inversion import prompt_embeds
 from srbench.backbones.checkpoint import laid_over
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import Row
-from srbench.engine import attack as engine
-from srbench.engine.plan import RunRequest, plan
+from srbench.engine.plan import plan
+from srbench.engine.request import RunRequest
 from srbench.engine.sample import PromptCache, sample
 from srbench.files import write_atomic
 from srbench.pocket.build.__main__ import default_cache, say
@@ -79,10 +80,10 @@ def searches(concept: str) -> Iterator[tuple[str, Victim]]:
 
 def request_of(
     name: str, victim: Victim, folder: Path, checkpoints: Path, concept: str = CONCEPT
-) -> engine.AttackRequest:
+) -> targets.AttackRequest:
     """A search with the budget named `pocket`, its targets written beside what it found."""
     settings = plugins.load("attacks", name).Settings(budget="pocket")
-    return engine.AttackRequest(
+    return targets.AttackRequest(
         name, concept, SUITE, None, victim.method, victim.on, None, COUNT, folder / f"{called(name, victim)}.json", settings,
         plain=name != INVERTED, checkpoints=checkpoints,
     )
@@ -93,13 +94,13 @@ def called(name: str, victim: Victim) -> str:
     return f"{name}-{victim.name}"
 
 
-def attacked(request: engine.AttackRequest, backbone: Backbone) -> Sequence[Adversarial]:
+def attacked(request: targets.AttackRequest, backbone: Backbone) -> Sequence[Adversarial]:
     """Search, and write the file; one that is there is left alone, and nothing is returned."""
     concept = load.concepts()[request.concept]
-    rows, source, _ = engine.targets_of(request, backbone.spec, concept)
+    rows, source, _ = targets.targets_of(request, backbone.spec, concept)
     if request.out.is_file():
         return ()
-    made = engine.prepared(request, backbone, concept, engine.pairs_of(request, backbone.spec, concept))
+    made = search.prepared(request, backbone, concept, targets.pairs_of(request, backbone.spec, concept))
     said = 0
 
     def progress(done: int, total: int) -> None:
@@ -108,7 +109,7 @@ def attacked(request: engine.AttackRequest, backbone: Backbone) -> Sequence[Adve
             said = done * 10 // total
             say(f"    {done}/{total} iterations")
 
-    return engine.search(request, made, rows, source, progress).found
+    return search.search(request, made, rows, source, progress).found
 
 
 # --- embeddings ---------------------------------------------------------------------------------------------------------------
@@ -130,7 +131,7 @@ class Spoken(PromptCache):
 
 
 def drawn_from(
-    found: Sequence[Adversarial], request: engine.AttackRequest, rows: Sequence[Row], backbone: Backbone
+    found: Sequence[Adversarial], request: targets.AttackRequest, rows: Sequence[Row], backbone: Backbone
 ) -> list[bool]:
     """Whether the concept is seen in what the victim draws from each embedding, at the target's seed."""
     run = RunRequest(
@@ -141,8 +142,8 @@ def drawn_from(
     (cell,) = plan(run, backbone)
     planned = {row.row.id: row.image for row in cell.rows}
     scorer, seen = plugins.load("scorers", cell.protocol.scorer)(), []
-    made = engine.prepared(request, backbone, cell.concept, ())
-    with engine.victim_of(made) as victim:
+    made = search.prepared(request, backbone, cell.concept, ())
+    with search.victim_of(made) as victim:
         spoken = Spoken(backbone.pipeline, {
             each.target: prompt_embeds(victim, each.embedding) for each in found if each.embedding is not None
         })  # fmt: skip
@@ -155,11 +156,11 @@ def drawn_from(
     return seen
 
 
-def inverted(request: engine.AttackRequest, backbone: Backbone) -> dict[str, Any]:
+def inverted(request: targets.AttackRequest, backbone: Backbone) -> dict[str, Any]:
     """How often the embeddings that `concept-inversion` finds make their victim draw the concept; kept beside `request.out`."""
     kept = request.out.with_suffix(".rate.json")
     if not kept.is_file():
-        rows, _, _ = engine.targets_of(request, backbone.spec, load.concepts()[request.concept])
+        rows, _, _ = targets.targets_of(request, backbone.spec, load.concepts()[request.concept])
         request.out.unlink(missing_ok=True)  # without a rate the search was cut off after it had been written
         seen = drawn_from(attacked(request, backbone), request, rows, backbone)
         value, low, high = wilson(sum(seen), len(seen))

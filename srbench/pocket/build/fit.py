@@ -19,8 +19,9 @@ from statistics import fmean, harmonic_mean
 from srbench.analysis.results import ResultCell
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load
-from srbench.engine.plan import RunRequest, plan
+from srbench.engine.plan import plan
 from srbench.engine.prepare import is_weight
+from srbench.engine.request import RunRequest
 from srbench.engine.run import execute
 from srbench.errors import SrbenchError, UsageError, did_you_mean
 from srbench.files import write_atomic

@@ -19,9 +19,9 @@ import torch
 from srbench.analysis.records import Metric
 from srbench.analysis.results import metric_to_dict
 from srbench.attacks.base import Settings
+from srbench.attacks.targets import AttackRequest
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load, plugins, screen
-from srbench.engine.attack import AttackRequest
 from srbench.files import write_atomic
 from srbench.methods.saferedir.pairs import pocket_pairs
 from srbench.pocket.build import attacked, reference

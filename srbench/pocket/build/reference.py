@@ -28,8 +28,10 @@ from srbench.backbones.checkpoint import laid_over
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load
 from srbench.catalog.specs import ConceptSpec
-from srbench.engine.plan import Cell, RunRequest, plan
-from srbench.engine.prepare import Checkpoints, options_of, options_text
+from srbench.engine.checkpoints import Checkpoints
+from srbench.engine.plan import plan
+from srbench.engine.prepare import options_of, options_text
+from srbench.engine.request import Cell, RunRequest
 from srbench.engine.run import execute
 from srbench.errors import SrbenchError
 from srbench.files import write_atomic

@@ -165,8 +165,7 @@ def _meta(module: str, forms: tuple[str, ...], reference_form: str) -> dict[str,
 
 def _search(folder: Path) -> None:
     """Make the editions of `ring-a-bell` against the shipped pocket."""
-    from srbench.backbones.loader import open_backbone
-    from srbench.engine.plan import encoder_sha
+    from srbench.backbones.loader import encoder_sha, open_backbone
 
     backbone = open_backbone(load.backbones()["pocket"], "fp32", "cpu")
     write_ring_a_bell(folder, backbone.pipeline, text_encoder_sha=encoder_sha(backbone), progress=_say)

@@ -1,6 +1,0 @@
-"""What a method is told of an opened backbone."""
-
-from __future__ import annotations
-
-
-

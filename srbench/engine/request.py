@@ -1,0 +1,120 @@
+"""What was asked for, and what a plan makes of it: cells, their rows, and the images that they need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from srbench.analysis.records import label
+from srbench.backbones.checkpoint import Checkpoint
+from srbench.catalog import sources
+from srbench.catalog.specs import ConceptSpec, ProtocolSpec, Row, SuiteSpec
+from srbench.engine.prepare import MethodOnConcept
+from srbench.errors import SrbenchError
+from srbench.results.keys import ImageSpec
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What a user asked for. Everything here is resolved before planning; none of it enters a key as such."""
+
+    backbone: str
+    methods: tuple[str, ...]
+    on: tuple[str, ...]
+    suites: tuple[str, ...]
+    concepts: tuple[str, ...]
+    part: str
+    limit: int | None
+    seed: int
+    batch_size: int
+    dtype: str
+    settings: tuple[str, ...]
+    """`NAME.OPTION=VALUE` of methods and scorers."""
+    protocol: str | None
+    scorers: tuple[str, ...]
+    out: Path
+    score: bool = True
+    keep_images: bool = False
+    device: str = "cpu"
+    prompts: Path | None = None
+    """The user's copy of the one suite; the suite itself where none is named."""
+    accept_prompts: bool = False
+    categories: tuple[str, ...] = ()
+    columns: tuple[tuple[str, str], ...] = ()
+    """(row field, column of `prompts` that holds it)."""
+    sweep: str | None = None
+    """`METHOD.OPTION=V1,V2,...`: a variant for each value."""
+
+    @property
+    def given(self) -> sources.Given:
+        """What is asked of the suites' rows."""
+        return sources.Given(self.prompts, self.accept_prompts, self.categories, self.columns)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One image to have: what it is, and the method that makes it."""
+
+    spec: ImageSpec
+    method: MethodOnConcept
+    checkpoint: Checkpoint | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """The image key."""
+        return self.spec.key()
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """A row and its images."""
+
+    row: Row
+    image: Planned
+    reference: Planned | None = None
+    floor: Planned | None = None
+
+
+@dataclass
+class Cell:
+    """One cell of the grid, planned. `blocked` holds the error where it can not run."""
+
+    method: str
+    on: str
+    suite: SuiteSpec
+    concept: ConceptSpec
+    protocol: ProtocolSpec
+    variant: str
+    family: str = ""
+    """The backbone's."""
+    found: sources.Found = field(default_factory=lambda: sources.Found(()))
+    """Rows as they were read, and what has to be said of them."""
+    prompts: Path | None = None
+    """The user's copy that they were read from."""
+    columns: tuple[tuple[str, str], ...] = ()
+    """(row field, its column) where the user named one."""
+    n_loaded: int = 0
+    n_excluded: int = 0
+    rows: list[PlannedRow] = field(default_factory=list)
+    scorers: tuple[str, ...] = ()
+    sensitive: bool = False
+    rows_sha: str = ""
+    blocked: SrbenchError | None = None
+    decides: bool = False
+    applied: MethodOnConcept | None = None
+    """The method; None where the cell is blocked."""
+    checkpoint: Checkpoint | None = None
+
+    @property
+    def title(self) -> str:
+        """Short name for progress lines."""
+        return f"{self.suite.name}/{self.concept.name}/{label(self)}"
+
+    def images(self) -> Iterable[Planned]:
+        """Every image the cell needs, rows first."""
+        for planned in self.rows:
+            yield planned.image
+        for planned in self.rows:
+            yield from (s for s in (planned.reference, planned.floor) if s is not None)

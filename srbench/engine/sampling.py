@@ -1,0 +1,226 @@
+"""Has every missing image sampled, written and scored, a batch behind the other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from srbench.backbones.loader import Backbone
+from srbench.engine.batches import Made, generate
+from srbench.engine.devices import PLAIN, Runtime, compile_blocks, deterministic
+from srbench.engine.marks import wanted_of
+from srbench.engine.memory import batch_for, free_bytes
+from srbench.engine.request import Cell, Planned, RunRequest
+from srbench.errors import SrbenchError, UsageError
+from srbench.faults import contained
+from srbench.methods.base import denoiser
+from srbench.progress import Reporter
+from srbench.results.sensitive import PLAIN as PLAIN_MARK
+from srbench.results.sensitive import Mark, marked
+from srbench.results.store import Store
+from srbench.scoring.scoring import Scoring, Wanted
+
+PENDING_BATCHES = 2
+"""Batches that may wait for writing and scoring before sampling waits for them."""
+
+
+LARGEST_BATCH = 256
+"""Images a call where fewer are missing: a batch is padded to its size, and a huge one would be padding alone."""
+
+
+@dataclass
+class Work:
+    """What a plan still needs."""
+
+    missing: list[Planned]
+    cached: int
+    wanted: dict[str, list[Wanted]] = field(default_factory=dict)
+    """Image key -> scores to have."""
+
+    @property
+    def all_wanted(self) -> list[Wanted]:
+        """Every score to have, each once."""
+        return [w for each in self.wanted.values() for w in each]
+
+
+def work(cells: Sequence[Cell], store: Store, scoring: Scoring, score: bool) -> Work:
+    """Images not in the store, each once, and the scores every image should have."""
+    needed: dict[str, Planned] = {}
+    wanted: dict[str, dict[Wanted, None]] = {}
+    for cell in cells:
+        for row in cell.rows:
+            for planned in (p for p in (row.image, row.reference, row.floor) if p is not None):
+                needed.setdefault(planned.key, planned)
+                if score:
+                    wanted.setdefault(planned.key, {}).update(dict.fromkeys(wanted_of(scoring, cell, row, planned)))
+    missing = [planned for key, planned in needed.items() if key not in store.images]
+    return Work(missing, len(needed) - len(missing), {key: list(each) for key, each in wanted.items()})
+
+
+class Background:
+    """One thread that writes and scores batches while the next one is sampled; its errors surface at `submit`."""
+
+    def __init__(
+        self, store: Store, scoring: Scoring, todo: Work, reporter: Reporter, marks: Mapping[str, Mark] | None = None
+    ) -> None:
+        self.store, self.scoring, self.todo, self.reporter, self.marks = store, scoring, todo, reporter, marks or {}
+        self._pool = ThreadPoolExecutor(1)
+        self._pending: list[Future[None]] = []
+
+    def submit(self, made: list[Made]) -> None:
+        """Queue a batch; waits while too many are pending."""
+        self._pending.append(self._pool.submit(self._keep, made))
+        while len(self._pending) > PENDING_BATCHES:
+            self._pending.pop(0).result()
+
+    def finish(self) -> None:
+        """Wait for everything queued."""
+        try:
+            while self._pending:
+                self._pending.pop(0).result()
+        finally:
+            self._pool.shutdown(wait=True)
+
+    def _keep(self, made: list[Made]) -> None:
+        with contained("writing and scoring images"):
+            self._kept(made)
+
+    def _kept(self, made: list[Made]) -> None:
+        self.store.put_images([
+            (m.planned.key, m.pixels, marked(m.record, self.marks.get(m.planned.key, PLAIN_MARK))) for m in made
+        ])  # fmt: skip
+        self.reporter.images(len(made))
+        wanted = [w for m in made for w in self.todo.wanted.get(m.planned.key, [])]
+        self.scoring.run(wanted, {m.planned.key: m.pixels for m in made})
+
+
+class CellsDone:
+    """Tells the reporter when a cell has the last of its images."""
+
+    def __init__(self, cells: Sequence[Cell], missing: Sequence[Planned], reporter: Reporter) -> None:
+        todo = {planned.key for planned in missing}
+        self.reporter = reporter
+        self.left = [(cell.title, {p.key for p in cell.images()} & todo) for cell in cells if cell.blocked is None]
+        self._tell()
+
+    def done(self, keys: set[str]) -> None:
+        """These images are no longer awaited."""
+        for _, waiting in self.left:
+            waiting -= keys
+        self._tell()
+
+    def _tell(self) -> None:
+        for title, waiting in self.left:
+            if not waiting:
+                self.reporter.cell(title)
+        self.left = [(title, waiting) for title, waiting in self.left if waiting]
+
+
+def opened(request: RunRequest, cells: Sequence[Cell], store: Store, reporter: Reporter) -> Scoring:
+    """The scorers that the cells need; cells whose judge is not at hand are blocked."""
+    scoring = Scoring(store)
+    if request.score:
+        needed = dict.fromkeys(name for cell in cells if cell.blocked is None for name in cell.scorers)
+        scoring.open(list(needed), request.settings)
+        for error in scoring.broken.values():
+            reporter.line(error.line)
+        _block(cells, scoring)
+    return scoring
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What sampling needs beside the images: whose run it is, and how it is carried out."""
+
+    request: RunRequest
+    backbone: Backbone
+    run: str
+    how: Runtime = PLAIN
+    first: int = 0
+    """Number of its first batch; workers count apart from each other."""
+
+    def batch_size(self, missing: Sequence[Planned]) -> int:
+        """As asked for, or less where the device's free memory does not hold it."""
+        asked = min(self.request.batch_size, max(LARGEST_BATCH, 1 << (len(missing) - 1).bit_length()))
+        free = free_bytes(self.backbone.pipeline.device) if self.how.fit_batch else None
+        if free is None:
+            return asked
+        sizes = {(planned.spec.width, planned.spec.height) for planned in missing}
+        return min(batch_for(free, size, self.backbone.dtype, asked) for size in sizes)
+
+    def marks(self, missing: Sequence[Planned], tell: Callable[[str], None]) -> dict[str, Any]:
+        """Compiles the denoiser where that is asked for; what is recorded with each image."""
+        compiles = self.how.compiles(self.request.device, len(missing))
+        compiled = compiles and compile_blocks(denoiser(self.backbone.pipeline))
+        if compiles and not compiled:
+            tell("this denoiser names no repeated blocks: it is not compiled")
+        return ({"compiled": True} if compiled else {}) | ({"deterministic": True} if self.how.reference else {})
+
+
+def sample_all(sampling: Sampling, todo: Work, cells: Sequence[Cell], background: Background) -> dict[str, str]:
+    """Sample and hand over every missing image; image key -> reason for those that failed."""
+    failed: dict[str, str] = {}
+    seen: Counter[tuple[str, str]] = Counter()
+    reporter = background.reporter
+    if not todo.missing:
+        return failed
+    reporter.begin(len(cells), len(todo.missing))
+    progress = CellsDone(cells, todo.missing, reporter)
+
+    def fail(images: Sequence[Planned], error: SrbenchError) -> None:
+        failed.update({planned.key: error.message for planned in images})
+        seen[images[0].method.preset, error.message] += len(images)
+        if seen[images[0].method.preset, error.message] == len(images):  # each reason once; how many there were, at the end
+            reporter.line(_failure(images, error))
+        progress.done({planned.key for planned in images})
+
+    try:
+        with deterministic(sampling.how.reference):
+            for made in _generated(sampling, todo.missing, fail, reporter.line):
+                background.submit(made)
+                progress.done({m.planned.key for m in made})
+    finally:
+        try:
+            background.finish()
+        finally:
+            reporter.end()
+    for (preset, _), count in seen.items():
+        if count > 1:
+            reporter.line(f"{preset}: {count} images in all failed for one reason")
+    return failed
+
+
+def _failure(images: Sequence[Planned], error: SrbenchError) -> str:
+    """Which images failed, and why; by key, since a prompt's text may not be shown."""
+    preset = images[0].method.preset
+    which = f"{len(images)} images" if len(images) > 1 else f"image {images[0].key[:12]}"
+    return f"{preset}: {which}: {error.line.removeprefix(f'{preset}: ')}"
+
+
+def _generated(
+    sampling: Sampling, missing: Sequence[Planned], fail: Callable[[Sequence[Planned], SrbenchError], None],
+    tell: Callable[[str], None],
+) -> Iterator[list[Made]]:
+    """Batches of images. Raises `UsageError` where the denoiser cannot be compiled: that shows in its first call."""
+    size = sampling.batch_size(missing)
+    if size < sampling.request.batch_size:
+        tell(f"batch size {size}: {'what the free memory holds' if size < LARGEST_BATCH else 'more are not missing'}")
+    marks = sampling.marks(missing, tell)
+    try:
+        yield from generate(sampling.backbone, missing, size, sampling.run, fail, tell, sampling.first, marks)
+    except RuntimeError as error:
+        if not (marks.get("compiled") and type(error).__module__.startswith("torch._dynamo")):
+            raise
+        why = str(error).strip().splitlines()[:1]
+        raise UsageError(f"the denoiser cannot be compiled here: {''.join(why)}", "Add --compile off.") from error
+
+
+def _block(cells: Sequence[Cell], scoring: Scoring) -> None:
+    """Cells whose judge is not at hand are not sampled: their images could not be judged."""
+    for cell in cells:
+        if cell.blocked is None:
+            cell.blocked = scoring.blocked(cell.protocol)
+            cell.rows = [] if cell.blocked else cell.rows
