@@ -11,7 +11,7 @@ import pytest
 
 from srbench import hashing
 from srbench.catalog import load
-from srbench.engine import plan, prepare
+from srbench.engine import checkpoints, plan
 from srbench.results import keys
 from srbench.scoring import scoring
 from tests.golden import collect, kept
@@ -97,13 +97,13 @@ def _rows_in_another_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _another_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """A weight method's default changes."""
-    options_of = prepare.options_of
+    options_of = checkpoints.options_of
 
     def mistaken(preset: str, settings: Any, *rest: Any) -> Any:
         more = ["esd.iterations=11"] if preset.startswith("esd") and not settings else []
         return options_of(preset, [*more, *settings], *rest)
 
-    monkeypatch.setattr(prepare, "options_of", mistaken)
+    monkeypatch.setattr(checkpoints, "options_of", mistaken)
 
 
 @pytest.mark.parametrize(
