@@ -51,10 +51,10 @@ lint: $(STAMP) ## ruff and mypy
 
 # The build stops by itself with exit code 75 after 40 minutes of work and goes on where it stopped.
 pocket: $(STAMP) ## rebuild the bundled model and all that depends on it, from nothing (hours; resumes)
-	@while :; do $(BIN)/python -m srbench.pocket.build $(ARGS); code=$$?; [ $$code -eq 75 ] || exit $$code; done
+	@while :; do $(BIN)/python -m srbench.pocket_build $(ARGS); code=$$?; [ $$code -eq 75 ] || exit $$code; done
 
 pocket-results: $(STAMP) ## recompute results/pocket/ and its pictures: every method, ablation and seed (hours; resumes)
-	$(BIN)/python -m srbench.pocket.build.reference $(ARGS)
+	$(BIN)/python -m srbench.pocket_build.study.reference $(ARGS)
 
 paper-tables: $(STAMP) ## the papers' tables and their pocket editions into results/tables/; prints the pocket editions
 	$(BIN)/srbench tables -o results/tables

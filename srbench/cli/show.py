@@ -20,9 +20,10 @@ from srbench.errors import SrbenchError, UsageError
 from srbench.files import kind_of_path
 from srbench.outputs import SHEET, check_file
 from srbench.report.sheet import Strip, of_rows, of_run, write
+from srbench.results.marks import DROPPED, KEPT, SENSITIVE
 from srbench.results.records import redirects
 from srbench.results.run_files import LOCAL, read_all
-from srbench.results.sensitive import DROPPED, KEPT, SENSITIVE, left_line
+from srbench.results.sensitive import left_line
 from srbench.results.store import Store, picture
 from srbench.results.stored import rows_of
 from srbench.rules import Misfit, finite

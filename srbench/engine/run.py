@@ -19,9 +19,10 @@ from srbench.engine.sampling import Background, Sampling, Work, opened, sample_a
 from srbench.errors import MISSING, OK, SOME_FAILED, MissingError
 from srbench.progress import Reporter
 from srbench.results.gated import Hushed, clean
+from srbench.results.marks import TRIED
 from srbench.results.provenance import provenance
 from srbench.results.run_files import RunResult, now, run_id, write_run
-from srbench.results.sensitive import TRIED, Mark, Swept, begin, end, restate, scoring_command, sweep
+from srbench.results.sensitive import Mark, Swept, begin, end, restate, scoring_command, sweep
 from srbench.results.store import Store
 from srbench.scoring.awaited import given_up
 from srbench.scoring.scoring import Scoring

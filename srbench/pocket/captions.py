@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from srbench.pocket.build.scenes import Scene
+from srbench.pocket.scene import Scene
 from srbench.pocket.world import BACKGROUNDS, CONCEPTS, EMPTY, OBJECTS, STYLES, article
 
 VANGOGH = CONCEPTS["vangogh"]

@@ -13,7 +13,7 @@ from PIL import Image
 from srbench.analysis.records import ImageRecord
 from srbench.errors import SrbenchError
 from srbench.report.sources import Source
-from srbench.results.sensitive import KEPT, SENSITIVE
+from srbench.results.marks import KEPT, SENSITIVE
 from srbench.results.store import Store, pixel_sha
 from srbench.scoring.pictures import read
 

@@ -1,13 +1,12 @@
 """A few rows with their pictures that travel with committed summaries, so that a fresh clone shows what failing looks like.
 
-`python -m srbench.report.examples RESULTS FILE` writes them from local runs; no sensitive and no gated row is among them.
+No sensitive and no gated row is among them.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,10 +20,6 @@ from srbench.report.sources import Source
 from srbench.results.records import LeftOut, lines
 
 NAME = "examples.jsonl"
-IMAGES = 96
-"""Pictures that are committed at most, shared evenly by the concepts and suites."""
-METHODS, SUITES = ("saferedir", "saferedir-upstream"), ("igmu", "mma")
-"""Whose pictures are among them, beside the untouched backbone's: with every baseline there would be no room for a second row."""
 DATA = re.compile(r"(data:image/(webp);base64,[A-Za-z0-9+/]+=*)?")
 ROW = TypeAdapter(GalleryRow)
 
@@ -64,18 +59,3 @@ def write(path: Path, rows: Iterable[GalleryRow]) -> int:
     lines = [json.dumps(asdict(row) | {"place": row.place[:NAMED]}, ensure_ascii=False, allow_nan=False) for row in kept]
     write_atomic(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
     return len(kept)
-
-
-def main(folder: Path, path: Path) -> None:
-    """Write the examples of `folder`'s local runs."""
-    from srbench.report.build import Asked, gathered
-
-    def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    asked = Asked(images=IMAGES, methods=METHODS, suites=SUITES, defaults=True)
-    say(f"{path}: {write(path, gathered(folder, asked, say).rows)} rows")
-
-
-if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:3]))

@@ -21,15 +21,11 @@ if TYPE_CHECKING:
     from srbench.results.store import Store
 
 from srbench.catalog.specs import Row
+from srbench.results.marks import FIELDS, FIELDS_SHA, GATED, MARKED, TEXT, TEXT_SHA
 
 Record = dict[str, Any]
 CHUNK = "srbench"
 """Name of the text in a PNG that holds its record."""
-GATED, MARKED = "gated", "marked"
-TEXT, TEXT_SHA = "prompt", "prompt_sha256"
-"""What an image's record says of its prompt: the text, or of a gated row its hash."""
-FIELDS, FIELDS_SHA = "fields", "fields_sha256"
-"""The same for the row fields that a score was made with."""
 QUOTES = "(the message quotes a row of a gated suite and is not shown)"
 _WINDOW = 3
 """Words in a row that a message may not share with a gated text."""

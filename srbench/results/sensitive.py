@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from srbench.errors import UsageError
 from srbench.files import is_running, printable, read_json, write_atomic, writer_of
-from srbench.results.gated import GATED, MARKED, TEXT, clean, fields_sha, without_text
+from srbench.results.gated import clean, fields_sha, without_text
+from srbench.results.marks import GATED, MARKED, TEXT
 
 if TYPE_CHECKING:
     from srbench.results.store import Store
+from srbench.results.marks import AWAITS, DROPPED, KEPT, SENSITIVE, merged
 
 Record = dict[str, Any]
-SENSITIVE, DROPPED, KEPT, AWAITS, TRIED = "sensitive", "dropped", "kept", "awaits", "tried"
 IMAGES, DAMAGED, COMMANDS, LOOKED = "images", "damaged", "commands", "looked.json"
 """Folders of a store, and the file that names the runs whose rows were looked through for what older versions left."""
 HOUR = 3600.0
@@ -93,26 +94,6 @@ def awaits_of(record: Record) -> list[Await] | None:
         return [Await(*map(str, entry)) for entry in entries]
     except TypeError:
         return None
-
-
-def merged(known: Record | None, record: Record) -> Record:
-    """One record of two ledger lines about one picture, in whichever order they are read.
-
-    Dropping is final: a worker's line of the picture may stand in a later file than its parent's that it was dropped. Flags
-    that one line raises no other lowers. Else what was marked last counts.
-    """
-    if known is None:
-        return record
-    base = max((known, record), key=_order) if _order(known) != _order(record) else record
-    flags = {name: True for name in (DROPPED, SENSITIVE, GATED, KEPT, TRIED) if known.get(name) or record.get(name)}
-    texts = [each[TEXT] for each in (known, record) if TEXT in each]
-    shown = {TEXT: texts[0]} if texts and flags.get(GATED) else {}  # a text that is left somewhere has to be found
-    return {**base, **flags, **shown}
-
-
-def _order(record: Record) -> tuple[bool, int]:
-    stamp = record.get(MARKED)
-    return bool(record.get(DROPPED)), stamp if isinstance(stamp, int) else 0
 
 
 def restate(store: Store, marks: Mapping[str, Mark]) -> None:

@@ -28,8 +28,8 @@ from srbench.files import fsync_folder, kind_of_path, read_bytes, temporary_for,
 from srbench.hashing import canonical
 from srbench.results import leftovers, records
 from srbench.results.keys import KEY_VERSION
+from srbench.results.marks import DROPPED, GATED, SENSITIVE, merged
 from srbench.results.records import Record, Warn
-from srbench.results.sensitive import DROPPED, GATED, SENSITIVE, merged
 from srbench.rules import Misfit, check
 
 CHUNK = "srbench"

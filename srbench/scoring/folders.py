@@ -22,7 +22,8 @@ from srbench.errors import OK, SOME_FAILED, CellError, UsageError
 from srbench.files import printable
 from srbench.hashing import digest
 from srbench.progress import Reporter
-from srbench.results.gated import GATED, Hush, Hushed, clean, text_sha, texts_of
+from srbench.results.gated import Hush, Hushed, clean, text_sha, texts_of
+from srbench.results.marks import GATED
 from srbench.results.origins import images_sha
 from srbench.results.provenance import provenance
 from srbench.results.run_files import RunResult, now, run_id, write_run

@@ -18,8 +18,9 @@ from srbench.errors import CellError, ForeignError, MissingError, SrbenchError
 from srbench.faults import contained, module_of, plain
 from srbench.hashing import canonical, digest
 from srbench.results import records
-from srbench.results.gated import GATED, fields_kept
+from srbench.results.gated import fields_kept
 from srbench.results.keys import score_key
+from srbench.results.marks import GATED
 from srbench.results.store import Store
 from srbench.results.stored import from_store
 from srbench.scorers.base import FEATURE, PAIR, SET, fields_of, kind_named

@@ -109,7 +109,7 @@ def test_every_one_is_a_rate_that_a_judge_decides_and_lower_is_better() -> None:
 
 
 def test_families_are_those_of_pockets_suite() -> None:
-    from srbench.pocket.build import suite_evolved
+    from srbench.pocket_build.suites import suite_evolved
 
     assert tuple(suite_evolved.FAMILIES) == FAMILIES
 

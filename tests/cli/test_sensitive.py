@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srbench.results.sensitive import AWAITS, SENSITIVE
+from srbench.results.marks import AWAITS, SENSITIVE
 from srbench.results.store import Store
 from tests.cli.test_cli import call
 

@@ -13,10 +13,11 @@ from torch import nn
 
 from srbench.catalog.load import CATALOG
 from srbench.errors import MissingError, SrbenchError
-from srbench.pocket.build import __main__ as build
-from srbench.pocket.build import assemble, card, checkpoints, evaluate, sprites
-from srbench.pocket.build.scenes import Scene, held_out
+from srbench.pocket.scene import Scene
 from srbench.pocket.world import CONCEPTS, EMPTY, OBJECTS, STYLES
+from srbench.pocket_build import __main__ as build
+from srbench.pocket_build.model import assemble, card, checkpoints, evaluate, sprites
+from srbench.pocket_build.model.scenes import held_out
 
 
 def _score(**objects: float) -> evaluate.Score:

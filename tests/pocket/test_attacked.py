@@ -13,8 +13,8 @@ from srbench.attacks.base import Adversarial
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load
 from srbench.catalog.specs import RowFile
-from srbench.pocket.build import attacked
-from srbench.pocket.build.attacked import STACKED, Victim, request_of, searches
+from srbench.pocket_build.study import attacked
+from srbench.pocket_build.study.attacked import STACKED, Victim, request_of, searches
 
 
 @pytest.fixture(scope="module")

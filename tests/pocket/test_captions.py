@@ -6,10 +6,11 @@ import re
 
 import numpy as np
 
-from srbench.pocket.build.data import _with_swaps
-from srbench.pocket.build.scenes import SIDE_PX, Scene, _places, held_out, sample_scene
 from srbench.pocket.captions import caption, write_prompt
+from srbench.pocket.scene import Scene
 from srbench.pocket.world import CONCEPTS, OBJECTS, STYLES
+from srbench.pocket_build.model.data import _with_swaps
+from srbench.pocket_build.model.scenes import SIDE_PX, _places, held_out, sample_scene
 
 
 def _names(key: str) -> list[str]:

@@ -12,8 +12,8 @@ from srbench.analysis.records import label
 from srbench.catalog import plugins
 from srbench.engine.prepare import options_of
 from srbench.methods.phrases import listed_texts
-from srbench.pocket.build import fit
-from srbench.pocket.build.fit import GRIDS, Line, settings
+from srbench.pocket_build.study import fit
+from srbench.pocket_build.study.fit import GRIDS, Line, settings
 
 
 @pytest.mark.parametrize("preset", sorted(GRIDS))

@@ -8,7 +8,7 @@ import pytest
 
 from srbench.analysis.records import Metric
 from srbench.analysis.results import ResultCell
-from srbench.pocket.build import grids
+from srbench.pocket_build.study import grids
 from tests.pocket.test_reference import ATTACKED, CELL
 
 GAIN = Metric("higher", 12.0, 3.0, 21.0, 50, 50, test="mcnemar", p=0.01, p_holm=0.04)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from srbench.catalog import load, prompts
-from srbench.pocket.build import attacked, hardened
-from srbench.pocket.build.reference import OTHER_SUITES, SUITES
+from srbench.pocket_build.study import attacked, hardened
+from srbench.pocket_build.study.reference import OTHER_SUITES, SUITES
 
 
 def test_targets_stand_in_no_suite_and_have_their_safe_side(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from srbench.analysis.records import CellRecord, ImageRecord, RowRecord, Timing
 from srbench.catalog.specs import Row
-from srbench.pocket.build import pictures
+from srbench.pocket_build.study import pictures
 from srbench.results.store import Store
 
 KEYS = {name: f"{number}" * 64 for number, name in enumerate(("none", "reference", "gone", "seen", "acted"))}

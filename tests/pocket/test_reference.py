@@ -18,7 +18,7 @@ from srbench.catalog import load
 from srbench.catalog.specs import Row
 from srbench.engine.prepare import options_of
 from srbench.methods import inversion
-from srbench.pocket.build import attacked, pictures, reference, tables
+from srbench.pocket_build.study import attacked, pictures, reference, tables
 from srbench.results.origins import shipped_sha
 from srbench.results.run_files import newest, read_run
 

@@ -13,10 +13,10 @@ from diffusers import StableDiffusionPipeline
 
 from srbench.catalog.load import CATALOG
 from srbench.catalog.resolve import PACKAGE
-from srbench.pocket.build import __main__ as build
-from srbench.pocket.build import assemble, checkpoints, contrastive, judge, unet, vae
-from srbench.pocket.build.scenes import Scene
+from srbench.pocket.scene import Scene
 from srbench.pocket.world import BACKGROUNDS, OBJECTS
+from srbench.pocket_build import __main__ as build
+from srbench.pocket_build.model import assemble, checkpoints, contrastive, judge, unet, vae
 
 STEPS = 3
 STAGES = ("vae", "text", "judge", "clip", "unet")

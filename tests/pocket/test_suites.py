@@ -12,11 +12,11 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from srbench.attacks import mma
 from srbench.catalog import load, resolve
 from srbench.catalog.specs import Row, RowFile, SuiteSpec
-from srbench.pocket.build import suite_igmu, suites
-from srbench.pocket.build.suite_files import write_suite
-from srbench.pocket.build.suite_writer import SAFE, Writer
 from srbench.pocket.templates import SUITE
 from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, OBJECTS, STYLES, article
+from srbench.pocket_build.suites import editions, suite_igmu
+from srbench.pocket_build.suites.suite_files import write_suite
+from srbench.pocket_build.suites.suite_writer import SAFE, Writer
 
 PARTS = ("test", "dev")
 HELD = ("igmu", "mma")
@@ -44,7 +44,7 @@ SETTINGS = mma.Settings(tokens=8, steps=1, topk=4, batch=2, finalists=1, paralle
 def folder(tmp_path_factory):
     target = tmp_path_factory.mktemp("suites")
     tokenizer = _tokenizer()
-    suites.write(target, _encoder(tokenizer), tokenizer, text_encoder_sha="a" * 64, settings=SETTINGS)
+    editions.write(target, _encoder(tokenizer), tokenizer, text_encoder_sha="a" * 64, settings=SETTINGS)
     return target
 
 
@@ -108,13 +108,13 @@ def test_writing_what_is_written_changes_no_byte(name: str, tmp_path) -> None:
     path.write_bytes(shipped.read_bytes())
     own = [e for e in load.parse_yaml(shipped, SuiteSpec).editions if e.family == "pocket"]
     assert own
-    suites._write_suite(tmp_path, name, own)
+    editions._write_suite(tmp_path, name, own)
     assert path.read_bytes() == shipped.read_bytes()
 
 
 @pytest.mark.parametrize("concept", list(CONCEPTS))
 def test_the_shipped_prompts_are_what_is_drawn(concept: str) -> None:
-    igmu, targets = suites.drawn(concept)
+    igmu, targets = editions.drawn(concept)
     for part in PARTS:
         held = {name: load.rows(load.suites()[name], load.edition(load.suites()[name], "pocket", concept, part)) for name in HELD}
         assert held["igmu"].rows == igmu[part]

@@ -13,8 +13,8 @@ from srbench.attacks.ring_a_bell import Settings
 from srbench.attacks.text import holds_banned
 from srbench.catalog import load, screen
 from srbench.errors import CellError
-from srbench.pocket.build import suite_ring_a_bell, suites
 from srbench.pocket.world import CONCEPTS
+from srbench.pocket_build.suites import editions, suite_ring_a_bell
 
 SMALL = {
     "K4-eta3": Settings(tokens=4, eta=3.0, population=6, generations=2),
@@ -48,7 +48,7 @@ def pipeline() -> SimpleNamespace:
 
 
 def asked(count: int):
-    return {part: rows[:count] for part, rows in suites.ring_a_bell_targets()["hazard"].items()}
+    return {part: rows[:count] for part, rows in editions.ring_a_bell_targets()["hazard"].items()}
 
 
 def test_each_target_stands_once_under_each_setting(pipeline) -> None:
@@ -85,7 +85,7 @@ def test_a_prompt_that_would_be_dropped_is_refused(pipeline, monkeypatch: pytest
 
 
 def test_targets_are_50_and_20_and_plain() -> None:
-    for concept, parts in suites.ring_a_bell_targets().items():
+    for concept, parts in editions.ring_a_bell_targets().items():
         assert {part: len(rows) for part, rows in parts.items()} == {"test": 50, "dev": 20}
         for row in (row for rows in parts.values() for row in rows):
             assert row.prompt == row.target
@@ -97,4 +97,4 @@ def test_targets_are_50_and_20_and_plain() -> None:
 def test_two_settings_of_k_and_eta_make_100_rows() -> None:
     assert len(suite_ring_a_bell.SETTINGS) * 50 == 100
     assert len({(each.tokens, each.eta) for each in suite_ring_a_bell.SETTINGS.values()}) == 2
-    assert suites.METRICS["ring-a-bell"][1] == f"asr@any-of-{len(suite_ring_a_bell.SETTINGS)}"
+    assert editions.METRICS["ring-a-bell"][1] == f"asr@any-of-{len(suite_ring_a_bell.SETTINGS)}"

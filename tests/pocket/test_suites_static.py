@@ -15,15 +15,15 @@ from srbench.analysis.metrics import METRICS
 from srbench.catalog import load, resolve, screen
 from srbench.catalog.specs import Row
 from srbench.methods.saferedir.pairs import pocket_pairs
-from srbench.pocket.build import suite_evolved, suite_i2p, suites
-from srbench.pocket.build.scenes import sample_scene
-from srbench.pocket.build.suite_writer import SAFE, Writer
 from srbench.pocket.captions import caption
 from srbench.pocket.templates import IMPLICIT, INJECTION, MULTI, OOD, POISONING, REWORDING, SUITE, TRAINING
 from srbench.pocket.world import CONCEPTS, OBJECTS
+from srbench.pocket_build.model.scenes import sample_scene
+from srbench.pocket_build.suites import editions, suite_evolved, suite_i2p
+from srbench.pocket_build.suites.suite_writer import SAFE, Writer
 
 PARTS = ("test", "dev")
-SHIPPED = ("igmu", "mma", *suites.STATIC)
+SHIPPED = ("igmu", "mma", *editions.STATIC)
 OBJECT_CONCEPTS = [name for name, words in CONCEPTS.items() if words.kind == "object"]
 
 
@@ -50,26 +50,26 @@ def said(text: str, phrases: set[str]) -> bool:
 
 def test_writing_again_gives_the_shipped_bytes(tmp_path) -> None:
     (tmp_path / "i2p.yaml").write_bytes(resolve.find("suites", "i2p.yaml").read_bytes())
-    assert suites.main(["--folder", str(tmp_path)]) == 0
+    assert editions.main(["--folder", str(tmp_path)]) == 0
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(written) == len(suites.STATIC) * (1 + 2 * len(CONCEPTS))
+    assert len(written) == len(editions.STATIC) * (1 + 2 * len(CONCEPTS))
     for path in written:
         name = path.relative_to(tmp_path).as_posix()
         assert path.read_bytes() == resolve.find("suites", name).read_bytes(), name
 
 
 def test_one_suite_alone_is_the_same(tmp_path) -> None:
-    assert suites.main(["ood", "--folder", str(tmp_path)]) == 0
+    assert editions.main(["ood", "--folder", str(tmp_path)]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ood", "ood.yaml"]
     assert (tmp_path / "ood.yaml").read_bytes() == resolve.find("suites", "ood.yaml").read_bytes()
 
 
 def test_an_unknown_suite_is_one_line(capsys) -> None:
-    assert suites.main(["odd"]) == 2
+    assert editions.main(["odd"]) == 2
     assert capsys.readouterr().err.startswith("error: unknown suite 'odd'\nSuites: i2p, ")
 
 
-@pytest.mark.parametrize("suite", suites.STATIC)
+@pytest.mark.parametrize("suite", editions.STATIC)
 @pytest.mark.parametrize("concept", list(CONCEPTS))
 def test_editions_have_100_and_40_rows_with_all_that_judges_read(suite: str, concept: str) -> None:
     for part, count in (("test", 100), ("dev", 40)):
@@ -91,7 +91,7 @@ def texts(suite: str) -> list[str]:
 
 def test_no_text_stands_twice_over_all_suites_concepts_and_parts() -> None:
     seen = {*texts("igmu"), *texts("mma")}
-    for suite in suites.STATIC:
+    for suite in editions.STATIC:
         own = texts(suite)
         # A prompt with two concepts stands in the editions of both.
         assert Counter(own) == dict.fromkeys(own, 2 if suite == "multi" else 1)
@@ -105,7 +105,7 @@ def test_no_training_sees_a_prompt() -> None:
     seen |= pocket_pairs(concepts, 500, 400, seed=0).prompts()
     rng = np.random.default_rng(9)
     seen |= {caption(sample_scene(rng), rng) for _ in range(5000)}
-    for suite in suites.STATIC:
+    for suite in editions.STATIC:
         for concept in CONCEPTS:
             for part in PARTS:
                 assert not seen & {row.prompt for row in rows(suite, concept, part)}, (suite, concept)
@@ -116,7 +116,7 @@ def test_forms_of_training_and_of_suites_are_apart() -> None:
     assert not own & {*SUITE, *TRAINING}
 
 
-@pytest.mark.parametrize("suite", suites.STATIC)
+@pytest.mark.parametrize("suite", editions.STATIC)
 def test_suite_files_ask_for_metrics_that_there_are(suite: str) -> None:
     spec = load.suites()[suite]
     for edition in (e for e in spec.editions if e.family == "pocket"):
@@ -269,7 +269,7 @@ def test_whether_both_are_gone_is_a_protocol() -> None:
 
 
 def test_targets_of_ring_a_bell_are_in_no_other_suite() -> None:
-    asked = suites.ring_a_bell_targets()
+    asked = editions.ring_a_bell_targets()
     found = [row.prompt for parts in asked.values() for own in parts.values() for row in own]
     assert len(found) == len(set(found)) == 3 * (50 + 20)
     assert not set(found) & {text for suite in SHIPPED for text in texts(suite)}

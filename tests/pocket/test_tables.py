@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from srbench.analysis.records import Metric
-from srbench.pocket.build import tables
+from srbench.pocket_build.study import tables
 from tests.pocket.test_reference import ATTACKED, CELL
 
 RATES = {name: Metric("higher", 90.0, 80.0, 95.0, 2, 2) for suite, name in tables.COLUMNS if suite == "igmu"}

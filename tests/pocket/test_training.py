@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from srbench.errors import SrbenchError
-from srbench.pocket.build import checkpoints, training
-from srbench.pocket.build.training import Place, Stage
+from srbench.pocket_build.model import checkpoints, training
+from srbench.pocket_build.model.training import Place, Stage
 
 CPU = torch.device("cpu")
 

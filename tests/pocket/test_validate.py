@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from srbench.errors import UsageError
-from srbench.pocket.build import validate
-from srbench.pocket.build.validate import Picture, Seen
+from srbench.pocket_build.study import validate
+from srbench.pocket_build.study.validate import Picture, Seen
 from srbench.results.store import Store
 
 CHURCH = Seen(frozenset({"church", "cat"}), "noto")

@@ -11,8 +11,8 @@ import torch
 
 from srbench.catalog.load import protocols
 from srbench.errors import CellError, MissingError
-from srbench.pocket.build.data import to_tensor as trained_on
 from srbench.pocket.world import BACKGROUNDS, CONCEPTS, OBJECTS, STYLES
+from srbench.pocket_build.model.data import to_tensor as trained_on
 from srbench.scorers._files import Folder, to_tensor
 from srbench.scorers.base import package_folder
 from srbench.scorers.pocket_judge import PocketJudge, load_judge

@@ -1,0 +1,218 @@
+"""Prompts made against each method on pocket: `python -m srbench.pocket_build.study.attacked`. Resumes.
+
+White-box searches are dear, so there are 32 targets a concept, the first of igmu's test rows. `reference.py` runs every method
+on every file of `hazard`, and on those of other concepts the method that they were made against. Nothing is chosen here: the
+searches' budgets were looked at on `dev` rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from srbench.analysis.intervals import wilson
+from srbench.analysis.judging import concept_present
+from srbench.analysis.records import label
+from srbench.attacks import search, targets
+from srbench.attacks.base import Adversarial
+from srbench.attacks.concept_inversion import prompt_embeds
+from srbench.backbones.checkpoint import laid_over
+from srbench.backbones.loader import Backbone, open_backbone
+from srbench.catalog import load, plugins
+from srbench.catalog.specs import Row
+from srbench.engine.plan import plan
+from srbench.engine.request import RunRequest
+from srbench.engine.sample import PromptCache, sample
+from srbench.files import write_atomic
+from srbench.pocket_build.__main__ import default_cache, say
+from srbench.pocket_build.command import Words, guarded
+
+CONCEPT, SUITE, COUNT = "hazard", "igmu", 32
+FOLDER = Path(__file__).parents[3] / "results" / "pocket" / "attacks"
+INVERTED = "concept-inversion"
+
+
+@dataclass(frozen=True)
+class Victim:
+    """What prompts are made against."""
+
+    method: str = "none"
+    on: str = "none"
+
+    @property
+    def name(self) -> str:
+        """As files are called."""
+        return label(self).replace(" ", "-")
+
+
+DEFENDERS = ("none", "negative-prompt", "sld-max", "safree", "saferedir", "esd-x", "uce", "rece")
+"""Each alone; `STACKED` is one more."""
+STACKED = Victim("saferedir", "esd-x")
+VICTIMS = (*(Victim(name) for name in DEFENDERS[:5]), *(Victim(on=name) for name in DEFENDERS[5:]), STACKED)
+FEW = (Victim("saferedir"), Victim(on="esd-x"), Victim(on="uce"))
+"""What `concept-inversion` searches against, besides the untouched backbone and `STACKED`."""
+SEARCHES: dict[str, tuple[Victim, ...]] = {
+    "unlearndiffatk": VICTIMS,
+    "p4d": VICTIMS[1:],
+    "adaptive": (Victim("saferedir"), STACKED),
+    "adaptive-p4d": (Victim("saferedir"), STACKED),
+    INVERTED: (Victim(), *FEW, STACKED),
+}
+
+
+ELSEWHERE: dict[str, tuple[Victim, ...]] = {"unlearndiffatk": VICTIMS}
+"""On concepts other than `CONCEPT`."""
+
+
+def searches(concept: str) -> Iterator[tuple[str, Victim]]:
+    """Every attack with every victim that it searches against."""
+    for name, victims in (SEARCHES if concept == CONCEPT else ELSEWHERE).items():
+        for victim in victims:
+            yield name, victim
+
+
+def request_of(
+    name: str, victim: Victim, folder: Path, checkpoints: Path, concept: str = CONCEPT
+) -> targets.AttackRequest:
+    """A search with the budget named `pocket`, its targets written beside what it found."""
+    settings = plugins.load("attacks", name).Settings(budget="pocket")
+    return targets.AttackRequest(
+        name, concept, SUITE, None, victim.method, victim.on, None, COUNT, folder / f"{called(name, victim)}.json", settings,
+        plain=name != INVERTED, checkpoints=checkpoints,
+    )
+
+
+def called(name: str, victim: Victim) -> str:
+    """A file of prompts, without its suffix."""
+    return f"{name}-{victim.name}"
+
+
+def attacked(request: targets.AttackRequest, backbone: Backbone) -> Sequence[Adversarial]:
+    """Search, and write the file; one that is there is left alone, and nothing is returned."""
+    concept = load.concepts()[request.concept]
+    rows, source, _ = targets.targets_of(request, backbone.spec, concept)
+    if request.out.is_file():
+        return ()
+    made = search.prepared(request, backbone, concept, targets.pairs_of(request, backbone.spec, concept))
+    said = 0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal said
+        if done * 10 // total > said:
+            said = done * 10 // total
+            say(f"    {done}/{total} iterations")
+
+    return search.search(request, made, rows, source, progress).found
+
+
+# --- embeddings ---------------------------------------------------------------------------------------------------------------
+
+
+class Spoken(PromptCache):
+    """Prompts of which some are embeddings: the target's text stands for what was found for it."""
+
+    def __init__(self, pipeline: Any, found: dict[str, torch.Tensor]) -> None:
+        """found: target -> prompt embeddings (1, T, D)."""
+        super().__init__(pipeline)
+        self._found = found
+
+    def encode(self, texts: Sequence[str], clip_skip: int | None, negative: bool = False) -> Any:
+        said = super().encode(texts, clip_skip, negative)
+        if negative:
+            return said
+        return type(said)(torch.cat([self._found[text] for text in texts]).to(said.embeds))
+
+
+def drawn_from(
+    found: Sequence[Adversarial], request: targets.AttackRequest, rows: Sequence[Row], backbone: Backbone
+) -> list[bool]:
+    """Whether the concept is seen in what the victim draws from each embedding, at the target's seed."""
+    run = RunRequest(
+        backbone="pocket", methods=(request.method,), on=(request.on,), suites=(SUITE,), concepts=(request.concept,), part="test",
+        limit=COUNT, seed=0, batch_size=1, dtype="fp32", settings=request.method_settings, protocol=None, scorers=(),
+        out=request.checkpoints.parent.parent,
+    )
+    (cell,) = plan(run, backbone)
+    planned = {row.row.id: row.image for row in cell.rows}
+    scorer, seen = plugins.load("scorers", cell.protocol.scorer)(), []
+    made = search.prepared(request, backbone, cell.concept, ())
+    with search.victim_of(made) as victim:
+        spoken = Spoken(backbone.pipeline, {
+            each.target: prompt_embeds(victim, each.embedding) for each in found if each.embedding is not None
+        })  # fmt: skip
+    for row in rows:
+        image = planned[row.id]
+        with laid_over(backbone.pipeline, image.checkpoint):
+            pixels, _, _ = sample(backbone.pipeline, spoken, image.method.active, [image.spec])
+        (raw,) = scorer.score(list(pixels), [{}])
+        seen.append(concept_present(raw, cell.protocol))
+    return seen
+
+
+def inverted(request: targets.AttackRequest, backbone: Backbone) -> dict[str, Any]:
+    """How often the embeddings that `concept-inversion` finds make their victim draw the concept; kept beside `request.out`."""
+    kept = request.out.with_suffix(".rate.json")
+    if not kept.is_file():
+        rows, _, _ = targets.targets_of(request, backbone.spec, load.concepts()[request.concept])
+        request.out.unlink(missing_ok=True)  # without a rate the search was cut off after it had been written
+        seen = drawn_from(attacked(request, backbone), request, rows, backbone)
+        value, low, high = wilson(sum(seen), len(seen))
+        write_atomic(kept, json.dumps({"value": value, "low": low, "high": high, "n": len(seen)}).encode())
+    rate: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+    return rate
+
+
+def invert(backbone: Backbone, folder: Path, embeddings: Path, checkpoints: Path) -> None:
+    """What embeddings make each victim draw, into `concept-inversion.json`. embeddings: folder where they are kept."""
+    rates = {}
+    for victim in SEARCHES[INVERTED]:
+        rates[label(victim)] = inverted(request_of(INVERTED, victim, embeddings, checkpoints), backbone)
+        say(f"  {label(victim)}: {rates[label(victim)]}")
+    write_atomic(folder / f"{INVERTED}.json", (json.dumps({"attack": INVERTED, "asr": rates}, indent=1) + "\n").encode())
+
+
+def victims(concept: str) -> dict[str, Victim]:
+    """What a concept's files of prompts are called -> what they were made against."""
+    return {called(name, victim): victim for name, victim in searches(concept) if name != INVERTED}
+
+
+def files(concept: str) -> list[Path]:
+    """The concept's committed files of prompts."""
+    known = victims(concept)
+    return sorted(path for path in (FOLDER / concept).glob("*.json") if path.stem in known)
+
+
+@guarded
+def main(words: Words = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m srbench.pocket_build.study.attacked", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files go (default: %(default)s)")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder with checkpoints that were made before")
+    parser.add_argument("--cache", type=Path, default=default_cache(), help="folder for embeddings (default: %(default)s)")
+    parser.add_argument("--only", nargs="+", default=SEARCHES, choices=tuple(SEARCHES), metavar="ATTACK")
+    known = load.backbones()["pocket"].concepts
+    parser.add_argument("--concepts", nargs="+", default=known, choices=known, metavar="CONCEPT")
+    asked = parser.parse_args(words)
+    torch.manual_seed(0)
+    checkpoints = asked.results / "store" / "checkpoints"
+    backbone = open_backbone(load.backbones()["pocket"], "fp32", "cpu")
+    for concept in asked.concepts:
+        for name, victim in searches(concept):
+            if name in asked.only and name != INVERTED:
+                say(f"{concept}: {name} against {label(victim)}")
+                attacked(request_of(name, victim, asked.folder / concept, checkpoints, concept), backbone)
+    if INVERTED in asked.only and CONCEPT in asked.concepts:
+        say(INVERTED)
+        invert(backbone, asked.folder, asked.cache / "embeddings", checkpoints)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,441 @@
+"""The reference runs on pocket: `python -m srbench.pocket_build.study.reference`. Resumes; ends in `results/pocket/`.
+
+Every method on every concept, methods stacked on unlearned checkpoints, SafeRedir with one part changed at a time,
+redirectors of other seeds, and one redirector for all concepts at once. What is tuned is tuned on `dev` editions elsewhere
+(`build/fit.py`); here nothing is chosen, only measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from srbench.analysis.metrics import metrics_of
+from srbench.analysis.records import Metric, label
+from srbench.analysis.results import ResultCell, to_dict
+from srbench.analysis.robustness import from_attack
+from srbench.backbones.checkpoint import laid_over
+from srbench.backbones.loader import Backbone, open_backbone
+from srbench.catalog import load
+from srbench.catalog.specs import ConceptSpec
+from srbench.engine.checkpoints import Checkpoints
+from srbench.engine.plan import plan
+from srbench.engine.prepare import options_of, options_text
+from srbench.engine.request import Cell, RunRequest
+from srbench.engine.run import execute
+from srbench.errors import SrbenchError
+from srbench.files import write_atomic
+from srbench.methods import inversion
+from srbench.methods.base import info_of
+from srbench.methods.saferedir import CARD, train
+from srbench.pocket_build.__main__ import DOCS, default_cache, redirector_settings, say
+from srbench.pocket_build.command import Words, guarded
+from srbench.pocket_build.study import attacked, grids, pictures, tables
+from srbench.pocket_build.study.examples import main as write_examples
+from srbench.report.examples import NAME as EXAMPLES
+from srbench.results.provenance import provenance
+from srbench.results.run_files import SCHEMA, RunResult, newest, read_run
+from srbench.results.store import Store
+
+METHODS = ("none", "saferedir", "saferedir-upstream")
+BASELINES = (
+    "negative-prompt", "sld-weak", "sld-medium", "sld-strong", "sld-max", "safree", "safree-official",
+    "esd-x", "esd-x-strict", "esd-u", "uce", "uce-old", "rece", "ablation",
+)
+INVERTED = ("sld-max+ci", "safree+ci")
+"""Presets that are also run with an inversion that was learned on another checkpoint."""
+STACKED = ("none", "saferedir", "safree", "safree+ci", "sld-max", "sld-max+ci")
+UNDER = ("none", "esd-x", "uce", "rece")
+"""Checkpoints that `STACKED` acts on."""
+SUITES = ("igmu", "mma")
+SCORERS = ("pocket-perceptual", "fd-pocket")
+"""Of the methods alone and of SafeRedir's ablations: what stands in for LPIPS and FID in the papers' tables."""
+OTHER_SUITES = ("i2p", "evolved", "ood", "multi", "ring-a-bell")
+PAPER_SUITES = ("ring-a-bell", "i2p")
+"""Those of `OTHER_SUITES` that every method is run on, for SafeRedir's table of robustness."""
+
+ABLATIONS: dict[str, tuple[str, ...]] = {
+    "detector: text": ("detector=text",),
+    "detector: text + latent": ("detector=text+latent",),
+    "no mask": ("use_mask=false",),
+    "no alpha": ("alpha=1", "alpha_scale=1"),
+    "fixed alpha 1": ("alpha=1",),
+    "fixed alpha 0.5": ("alpha=0.5",),
+    **{f"cooldown {k}": (f"cooldown={k}",) for k in (1, 2, 5)},
+    **{f"alpha scale {k:g}": (f"alpha_scale={k:g}",) for k in (0.5, 1, 1.5, 3)},
+}
+"""Name -> SafeRedir's options that differ from the preset (cooldown 0 and alpha scale 2 are the preset)."""
+
+SEEDS = ("seed-1", "seed-2")
+REDIRECTORS: dict[str, dict[str, Any]] = {"seed-1": {"seed": 1}, "seed-2": {"seed": 2}, "one-delta": {"token_delta": False}}
+"""Name -> training settings that differ from the shipped redirectors'."""
+JOINT = "all-concepts"
+UNTIMED = "not timed on a quiet machine"
+PARTS = ("methods", "ablations", "redirectors", "baselines", "stacking", "retrained", "robustness", "attacks", "transfer")
+
+
+@dataclass(frozen=True)
+class Redirector:
+    """One to be trained: a name, its concepts, settings that differ from the shipped ones', the checkpoint under it."""
+
+    name: str
+    concepts: tuple[str, ...]
+    changes: dict[str, Any] = field(default_factory=dict)
+    on: str = "none"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: which of `PARTS` it belongs to, a title for the log, the concept, the methods and their settings."""
+
+    part: str
+    title: str
+    concept: str
+    methods: tuple[str, ...]
+    settings: tuple[str, ...] = ()
+    on: tuple[str, ...] = ("none",)
+    redirector: Redirector | None = None
+    """Trained before the run unless it is there; the shipped one where this is None."""
+    inversion: str = ""
+    """The checkpoint on which the inversion is learned that `INVERTED` use; empty: the one they act on."""
+    suites: tuple[str, ...] = SUITES
+    prompts: Path | None = None
+    """A file in place of suites."""
+    scorers: tuple[str, ...] = ()
+    """Besides those that every run has."""
+    alone: bool = False
+    """Only rows without a trace of another concept, which a redirector for all concepts would rightly remove too."""
+
+
+class Lines:
+    """A reporter that prints a line now and then."""
+
+    def __init__(self) -> None:
+        self.count, self.total, self.said = 0, 0, 0.0
+
+    def begin(self, cells: int, images: int) -> None:
+        self.count, self.total = 0, images
+
+    def images(self, count: int) -> None:
+        self.count += count
+        if time.monotonic() - self.said > 20:
+            self.said = time.monotonic()
+            say(f"    {self.count}/{self.total} images")
+
+    def cell(self, title: str) -> None:
+        """Not shown."""
+
+    def line(self, text: str) -> None:
+        say(f"    {text}")
+
+    def end(self) -> None:
+        """Nothing to show."""
+
+
+def concepts() -> tuple[str, ...]:
+    """Pocket's concepts."""
+    return load.backbones()["pocket"].concepts
+
+
+def trained(asked: Redirector, cache: Path, checkpoints: Path, backbone: Backbone) -> Path:
+    """Folder of a redirector, trained unless it is there for this very backbone, checkpoint and settings."""
+    chosen = [load.concepts()[each] for each in asked.concepts]
+    under = Checkpoints(backbone, (), checkpoints, _told).get(asked.on, chosen[0]).checkpoint
+    sha = under.sha256 if under else ""
+    folder = cache / "redirectors" / "+".join(asked.concepts) / asked.name
+    settings = redirector_settings(**asked.changes)
+    if (folder / CARD).is_file():
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        expected = train.said_of(settings)
+        made_from = (card["backbone_sha256"], card.get("checkpoint_sha256", ""), card["settings"])
+        if made_from == (backbone.sha256, sha, expected):
+            return folder
+    say(f"  training {'+'.join(asked.concepts)}/{asked.name}")
+    with laid_over(backbone.pipeline, under):
+        train.train(info_of(backbone, under), chosen, settings, folder)
+    return folder
+
+
+def learned(source: str, concept: ConceptSpec, cache: Path, checkpoints: Path, backbone: Backbone) -> Path:
+    """Folder of an inversion that was learned on a checkpoint, under a name that says which; learned unless it is there."""
+    under = Checkpoints(backbone, (), checkpoints, _told).get(source, concept).checkpoint
+    with laid_over(backbone.pipeline, under):
+        kept = inversion.kept(info_of(backbone, under, cache=checkpoints, tell=_told), concept)
+    folder = cache / "inversions" / concept.name / f"from-{source}"
+    shutil.copytree(kept, folder, dirs_exist_ok=True)
+    return folder
+
+
+def jobs() -> Iterator[Job]:
+    """Every run, the main ones first."""
+    for concept in concepts():
+        yield Job("methods", "SafeRedir", concept, METHODS, scorers=SCORERS)
+    yield from _ablated()
+    for concept in concepts():
+        yield Job("baselines", "baselines", concept, (*METHODS, *BASELINES), scorers=SCORERS)
+    for concept in concepts():
+        yield Job("stacking", "stacking", concept, STACKED, on=UNDER)
+    yield from _retrained()
+    for concept in concepts():
+        yield from _defended("robustness", "other suites", concept, suites=OTHER_SUITES)
+    others = tuple(name for name in (*METHODS, *BASELINES) if name not in attacked.DEFENDERS)
+    for concept in concepts():
+        for suite in PAPER_SUITES:
+            yield Job("robustness", f"{suite}, the other methods", concept, others, suites=(suite,))
+    for concept in concepts():
+        yield from _attacked(concept)
+    for concept in concepts():
+        yield from _borrowed(concept)
+
+
+def _defended(part: str, title: str, concept: str, **where: Any) -> Iterator[Job]:
+    """Prompts that nothing was tuned or trained on, on every method of the table of robustness."""
+    stacked = attacked.STACKED
+    yield Job(part, title, concept, attacked.DEFENDERS, **where)
+    yield Job(part, f"{title}, stacked", concept, ("none", stacked.method), on=(stacked.on,), **where)
+
+
+def _attacked(concept: str) -> Iterator[Job]:
+    """Prompts made against one method: on every method, or where the search was for few concepts, on that one alone."""
+    victims = attacked.victims(concept)
+    for path in attacked.files(concept):
+        if concept == attacked.CONCEPT:
+            yield from _defended("attacks", path.stem, concept, suites=(), prompts=path)
+        else:
+            victim = victims[path.stem]
+            yield Job("attacks", path.stem, concept, (victim.method,), on=(victim.on,), suites=(), prompts=path)
+
+
+def _borrowed(concept: str) -> Iterator[Job]:
+    """Presets with an inversion that was learned elsewhere: on the untouched backbone and on one checkpoint."""
+    for source in UNDER[:2]:
+        targets = tuple(on for on in UNDER if on != source)
+        title, methods = f"inversion learned on {source}", ("none", *INVERTED)
+        yield Job("transfer", title, concept, methods, on=targets, inversion=source, suites=SUITES[1:])
+
+
+def _ablated() -> Iterator[Job]:
+    """SafeRedir with one part changed at a time, other seeds, and one redirector for all concepts."""
+    for concept in concepts():
+        for title, options in ABLATIONS.items():
+            changed = tuple(f"saferedir.{option}" for option in options)
+            yield Job("ablations", title, concept, ("saferedir",), changed, scorers=SCORERS)
+    for name, changes in REDIRECTORS.items():
+        for concept in concepts():
+            yield Job("redirectors", name, concept, ("saferedir",), redirector=Redirector(name, (concept,), changes))
+    joint = Redirector(JOINT, concepts())
+    for concept in concepts():
+        yield Job("redirectors", JOINT, concept, ("saferedir",), redirector=joint)
+        yield Job("redirectors", "single, rows without another concept", concept, ("none", "saferedir"), alone=True)
+        yield Job("redirectors", f"{JOINT}, the same rows", concept, ("saferedir",), redirector=joint, alone=True)
+
+
+def _retrained() -> Iterator[Job]:
+    """SafeRedir on a checkpoint with a redirector that was trained there, beside the one of the untouched backbone."""
+    for on in UNDER[1:]:
+        for concept in concepts():
+            own = Redirector(f"on-{on}", (concept,), on=on)
+            yield Job("retrained", f"retrained on {on}", concept, ("none", "saferedir"), on=(on,), redirector=own)
+
+
+def _told(phase: str, done: int, total: int, note: str) -> None:
+    """Progress of what is made before sampling, a line at each quarter."""
+    if done == total or (total >= 4 and done % (total // 4) == 0):
+        say(f"    {phase} {done}/{total} {note}".rstrip())
+
+
+def shows_another(cell: Cell, row: Any) -> bool:
+    """Whether the row shows a concept other than the cell's."""
+    from srbench.pocket.world import CONCEPTS
+
+    others = {member for name, words in CONCEPTS.items() if name != cell.concept.name for member in words.members}
+    return bool(others & {*row.objects, row.style})
+
+
+def _alone(cells: list[Cell]) -> None:
+    """Leave out rows that show another concept, and say so in the variant."""
+    for cell in cells:
+        cell.rows = [planned for planned in cell.rows if not shows_another(cell, planned.row)]
+        cell.rows_sha = load.rows_sha(tuple(planned.row for planned in cell.rows))
+        cell.variant = ",".join(part for part in (cell.variant, "rows=alone") if part)
+
+
+def run(job: Job, backbone: Backbone, results: Path, cache: Path, batch_size: int, limit: int | None = None) -> RunResult:
+    """Carry one job out; what is stored is not sampled again. Raises `SrbenchError` where a cell failed."""
+    settings, checkpoints = job.settings, results / "store" / "checkpoints"
+    if job.redirector is not None:
+        settings += (f"saferedir.redirector={trained(job.redirector, cache, checkpoints, backbone)}",)
+    if job.inversion:
+        folder = learned(job.inversion, load.concepts()[job.concept], cache, checkpoints, backbone)
+        settings += tuple(f"{preset}.inversion={folder}" for preset in INVERTED)
+    request = RunRequest(
+        backbone="pocket", methods=job.methods, on=job.on, suites=job.suites, concepts=(job.concept,), part="test", limit=limit,
+        seed=0, batch_size=batch_size, dtype="fp32", settings=settings, protocol=None, scorers=job.scorers, out=results,
+        prompts=job.prompts,
+    )
+    cells = plan(request, backbone, _told)
+    if job.alone:
+        _alone(cells)
+    done = execute(request, backbone, cells, Store(results / "store"), Lines())
+    if done.exit_code:
+        raise SrbenchError(f"{job.concept}: {job.title} failed in part", "Run it again; `srbench compare` says why.")
+    return done
+
+
+def labels(cells: Sequence[ResultCell]) -> dict[str, str]:
+    """Variant -> short name, for those on the untouched backbone that the reference runs know."""
+    known = {"": "saferedir"}
+    for title, options in ABLATIONS.items():
+        known[options_text(*options_of("saferedir", [f"saferedir.{option}" for option in options], "pocket", "object"))] = title
+    for variant in {cell.variant for cell in cells if cell.on == "none"}:
+        named = re.fullmatch(r"redirector=([\w-]+)@\w+", variant)
+        if named is not None and named[1] in (*REDIRECTORS, JOINT):
+            known[variant] = named[1]
+    return known
+
+
+def summaries(results: Path, target: Path, whole: bool, alone: Path | None = None) -> list[Path]:
+    """Write the newest cells of pocket without their rows, one file a concept.
+
+    whole: everything was run here, so nothing else counts. Otherwise cells that were summarised before stay.
+    alone: results of a machine that did nothing else meanwhile; times and memory are then theirs.
+    """
+    found = [cell for cell in newest(results, say) if cell.backbone == "pocket" and _reported(cell)]
+    cells = [cell for cell in found if cell.source == "local" or not whole]
+    if alone is not None:
+        clean = {_place(cell): cell for cell in newest(alone, say)}
+        cells = [cell if cell.source == "committed" else timed(cell, clean.get(_place(cell))) for cell in cells]
+    written = []
+    for concept in concepts():
+        mine = (scored(cell) for cell in cells if cell.concept == concept)
+        own = sorted(mine, key=lambda c: (c.suite, c.variant != "", c.method, c.variant))
+        kept = {key: value for key, value in provenance().items() if key not in ("command", "argv")}
+        data = {
+            "schema": SCHEMA, "run": f"pocket-{concept}", "provenance": kept, "safety_checker": "off",
+            "cells": [{"result": to_dict(cell)} for cell in own],
+        }
+        path = target / f"{concept}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
+        written.append(path)
+    return written
+
+
+def _place(cell: ResultCell) -> tuple[str, ...]:
+    """What a cell is, however few of its rows were run."""
+    options = [part for part in cell.variant.split(",") if not part.startswith("limit=")]
+    return (cell.concept, cell.suite, cell.method, cell.on, ",".join(options))
+
+
+def scored(cell: ResultCell) -> ResultCell:
+    """The cell without what `SCORERS` could not say of it: a suite without reference images has no distance to them."""
+    optional = {name for scorer in SCORERS for name in metrics_of(scorer)}
+    kept = {name: metric for name, metric in cell.metrics.items() if name not in optional or metric.value is not None}
+    return replace(cell, metrics=kept)
+
+
+def timed(cell: ResultCell, alone: ResultCell | None) -> ResultCell:
+    """The cell with the costs of the same cell on a machine that did nothing else; where there is none it has no costs."""
+    if "added_ms" not in cell.metrics:
+        return cell
+    if alone is None:
+        return replace(cell, metrics={**cell.metrics, "added_ms": Metric("lower", reason=UNTIMED)}, cost={})
+    return replace(cell, metrics={**cell.metrics, "added_ms": alone.metrics["added_ms"]}, cost=alone.cost)
+
+
+def draw(results: Path) -> None:
+    """Tables and pictures into `docs/`, with the numbers of the summaries; rows with their pictures beside the summaries."""
+    cells = [entry["result"] for path in sorted((results / "pocket").glob("*.json")) for entry in read_run(path)["cells"]]
+    names = labels(cells)
+    page = tables.document(cells, names, (*ABLATIONS, "one-delta"), SEEDS, JOINT)
+    write_atomic(DOCS / "pocket-tables.md", page.encode())
+    write_atomic(DOCS / "pocket-grid.md", grid(cells).encode())
+    write_atomic(DOCS / "pocket-robustness.md", robustness(cells).encode())
+    pictures.tradeoff(cells, _shown(names), {"saferedir": 2.0} | _scales(), DOCS / "pocket-tradeoff.png")
+    pictures.methods(cells, (*METHODS, *BASELINES), DOCS / "pocket-methods.png")
+    say("written: docs/pocket-{tables,grid,robustness}.md, docs/pocket-{methods,tradeoff}.png")
+    store = Store.peek(results / "store")
+    records = pictures.sampled(results, store)
+    if not pictures.at_hand(records, concepts()):
+        say("examples and docs/pocket-{side-by-side,failures}.png stay as they are: the part `methods` was not run here")
+        return
+    write_examples(results, results / "pocket" / EXAMPLES)
+    pictures.side_by_side(records, store, concepts(), DOCS / "pocket-side-by-side.png")
+    found = pictures.failures(records)
+    pictures.draw_failures(found, store, DOCS / "pocket-failures.png")
+    for failure in found:
+        say(f"  {failure.row.id}: {', '.join(failure.metrics)}")
+    say("written: docs/pocket-{side-by-side,failures}.png")
+
+
+def grid(cells: Sequence[ResultCell]) -> str:
+    """The page of baselines and stacking."""
+    return grids.document(cells, (*METHODS, *BASELINES), STACKED[1:], UNDER[1:], INVERTED)
+
+
+def robustness(cells: Sequence[ResultCell]) -> str:
+    """The page of how often the concept comes back, from the cells of the reference runs and what embeddings gave."""
+    path = attacked.FOLDER / f"{attacked.INVERTED}.json"
+    inverted = json.loads(path.read_text(encoding="utf-8"))["asr"] if path.is_file() else {}
+    defenders = (*attacked.DEFENDERS, label(attacked.STACKED))
+    return grids.robustness(cells, defenders, inverted)
+
+
+def _scales() -> dict[str, float]:
+    """Label -> alpha scale of the ablations that change it alone."""
+    return {title: float(title.rpartition(" ")[2]) for title in ABLATIONS if title.startswith("alpha scale")}
+
+
+def _shown(names: dict[str, str]) -> dict[str, str]:
+    """Without what the picture does not show: other seeds and the redirector for all concepts, which have tables."""
+    return {variant: label for variant, label in names.items() if label not in (*SEEDS, JOINT)}
+
+
+def _reported(cell: ResultCell) -> bool:
+    if from_attack(cell) and cell.suite not in attacked.victims(cell.concept):  # those of hardened.py, which reports them itself
+        return False
+    return cell.dtype == "fp32" and not any(part.startswith(("limit=", "part=")) for part in cell.variant.split(","))
+
+
+@guarded
+def main(words: Words = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m srbench.pocket_build.study.reference", description=__doc__)
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder for images and runs (default: %(default)s)")
+    parser.add_argument("--cache", type=Path, default=default_cache(), help="folder for redirectors (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--only", nargs="+", default=PARTS, choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--limit", type=int, help="first rows of each kind only; nothing is summarised then")
+    parser.add_argument("--concept", choices=concepts(), help="runs of one concept only; nothing is summarised then")
+    parser.add_argument("--summaries", action="store_true", help="only write the summaries of what was run")
+    parser.add_argument("--timed", type=Path, metavar="RESULTS", help="costs are of these runs, with the machine to themselves")
+    asked = parser.parse_args(words)
+    torch.manual_seed(0)
+    backbone = open_backbone(load.backbones()["pocket"], "fp32", "cpu")
+    if not asked.summaries:
+        for job in jobs():
+            if job.part in asked.only and asked.concept in (None, job.concept):
+                say(f"{job.concept}: {job.title}")
+                run(job, backbone, asked.results, asked.cache, asked.batch_size, asked.limit)
+    if (asked.limit, asked.concept) != (None, None):
+        return 0
+    whole = set(asked.only) == set(PARTS) and not asked.summaries
+    for path in summaries(asked.results, asked.results / "pocket", whole, asked.timed):
+        say(f"written: {path}")
+    if DOCS.is_dir() and (asked.results / "runs").is_dir():
+        draw(asked.results)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

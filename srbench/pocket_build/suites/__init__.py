@@ -1,0 +1,1 @@
+"""Pocket's editions of the suites: `python -m srbench.pocket_build.suites NAME...`."""

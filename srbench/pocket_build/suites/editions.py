@@ -1,0 +1,190 @@
+"""Writes pocket's editions of the suites: `python -m srbench.pocket_build.suites NAME...`.
+
+Those of `igmu` and `mma` are a stage of pocket's build (`write`); the static ones need no model; `ring-a-bell` is searched
+against the shipped text encoder. A module a suite says what stands in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from srbench.attacks import mma
+from srbench.catalog import load, resolve
+from srbench.catalog.specs import Edition, Row, RowFile
+from srbench.errors import UsageError
+from srbench.pocket.templates import IMPLICIT, INJECTION, MULTI, OOD, POISONING, REWORDING, SUITE
+from srbench.pocket.world import CONCEPTS
+from srbench.pocket_build.command import Words, guarded
+from srbench.pocket_build.suites import suite_evolved, suite_i2p, suite_igmu, suite_mma, suite_multi, suite_ood, suite_ring_a_bell
+from srbench.pocket_build.suites.suite_files import PARTS, Part, Parts, Say, write_edition, write_suite
+from srbench.pocket_build.suites.suite_writer import SEED, Writer, removed
+
+Rows = dict[tuple[str, Part], tuple[Row, ...]]
+"""Rows by concept and part."""
+_MADE = {"source": "srbench/pocket/build/suites.py", "licence": "MIT"}
+_COMPARED = ("content_kept", "csdr", "csdr_floor")
+
+HEADS: dict[str, dict[str, Any]] = {
+    "igmu": {
+        "title": "forget prompts with their references, and prompts to be retained",
+        "metrics": ("fsr", "fsr_unseen", *_COMPARED, "retain_accuracy", "style_kept", "over_refusal", "added_ms"),
+    },
+    "mma": {"title": "adversarial prompts of the MMA text attack", "attack": True, "metrics": ("asr", "added_ms")},
+    "evolved": {
+        "title": "five families of attacks by hand that no training saw", "attack": True,
+        "metrics": ("asr", *(f"asr_{family}" for family in suite_evolved.FAMILIES), "added_ms"),
+    },
+    "ood": {
+        "title": "forget and retain prompts in registers far from the training captions",
+        "metrics": ("fsr", *_COMPARED, "retain_accuracy", "style_kept", "over_refusal", "added_ms"),
+    },
+    "multi": {
+        "title": "prompts with two concepts at once; whether both are gone: --protocol pocket-any",
+        "metrics": ("fsr", *_COMPARED, "added_ms"),
+    },
+}
+"""What stands above the editions of suites that are pocket's own."""
+METRICS = {"i2p": ("fsr", *_COMPARED, "added_ms"), "ring-a-bell": ("asr", "asr@any-of-2", "added_ms")}
+"""Of pocket's editions in the files of published suites; those are sensitive, and so are runs of these."""
+FORMS = {
+    "i2p": IMPLICIT, "evolved": (*SUITE, *INJECTION, *POISONING, *REWORDING),
+    "ood": tuple(form for forms in OOD.values() for form in forms), "multi": MULTI,
+}  # fmt: skip
+"""Sentence forms of the static suites."""
+_BY_CONCEPT: dict[str, Callable[[Writer, Part], tuple[Row, ...]]] = {
+    "i2p": suite_i2p.rows, "evolved": suite_evolved.rows, "ood": suite_ood.rows,
+}
+STATIC = (*_BY_CONCEPT, "multi")
+"""Suites that are made without a model, in the order in which they are drawn."""
+RING_A_BELL = "ring-a-bell"
+NAMES = (*STATIC, RING_A_BELL)
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------------
+
+
+def drawn(concept: str) -> tuple[Parts, Parts]:
+    """The rows of `igmu` and the target rows of `mma`, by part."""
+    writer = Writer(concept)
+    igmu = {part: suite_igmu.rows(writer, part) for part in PARTS}
+    return igmu, {part: suite_mma.targets(writer, part) for part in PARTS}
+
+
+def static() -> tuple[dict[str, Rows], set[str]]:
+    """The rows of every static suite, and all texts that they, `igmu` and the targets of `mma` use: none stands twice."""
+    taken = {row.prompt for concept in CONCEPTS for suite in drawn(concept) for rows in suite.values() for row in rows}
+    found: dict[str, Rows] = {}
+    for stream, (name, rows) in enumerate(_BY_CONCEPT.items(), 1):
+        writers = {concept: Writer(concept, stream, taken=taken, screened=name in METRICS) for concept in CONCEPTS}
+        found[name] = {(concept, part): rows(writers[concept], part) for concept in CONCEPTS for part in PARTS}
+    found["multi"] = suite_multi.rows(len(STATIC), taken)
+    return found, taken
+
+
+def ring_a_bell_targets() -> dict[str, Parts]:
+    """The target rows of `ring-a-bell` by concept and part; none is a text of another suite."""
+    taken = static()[1]
+    writers = {concept: Writer(concept, len(STATIC) + 1, taken=taken, screened=True) for concept in CONCEPTS}
+    return {c: {part: suite_ring_a_bell.targets(writer, part) for part in PARTS} for c, writer in writers.items()}
+
+
+# --- files ------------------------------------------------------------------------------------------------------------------
+
+
+def write(
+    folder: Path,
+    text_encoder: Any,
+    tokenizer: Any,
+    *,
+    text_encoder_sha: str,
+    progress: Say | None = None,
+    settings: mma.Settings | None = None,
+) -> dict[str, float]:
+    """Write every pocket edition of `igmu` and `mma` and both suite files into `folder` (the `suites` folder).
+
+    `text_encoder_sha` is the sha256 of the shipped weights, which must be those of `text_encoder`; `progress` gets one
+    line a stage. Editions of other families in the suite files stay. Returns the mean similarity of the attack's
+    prompts on the test part, per concept.
+    """
+    say, settings = progress or (lambda line: None), settings or mma.Settings()
+    editions: dict[str, list[Edition]] = {"igmu": [], "mma": []}
+    means = {}
+    for concept in CONCEPTS:
+        igmu, targets = drawn(concept)
+        for part, rows in igmu.items():
+            file = RowFile(meta=_meta("suites", SUITE, removed(concept)), rows=rows)
+            editions["igmu"].append(write_edition(folder, "igmu", concept, part, file))
+        found = suite_mma.files(concept, targets, text_encoder, tokenizer, settings, text_encoder_sha, say)
+        editions["mma"] += [write_edition(folder, "mma", concept, part, found[part]) for part in PARTS]
+        means[concept] = float(found["test"].meta["mean_similarity"] or 0)
+    for suite, own in editions.items():
+        _write_suite(folder, suite, own)
+    return means
+
+
+def write_static(folder: Path, names: tuple[str, ...] = STATIC) -> None:
+    """Write pocket's editions of static suites, and their suite files, into `folder`."""
+    found, _ = static()
+    for name in names:
+        own = [
+            write_edition(folder, name, concept, part, _static_file(name, concept, rows), METRICS.get(name, ()))
+            for (concept, part), rows in found[name].items()
+        ]
+        _write_suite(folder, name, own)
+
+
+def write_ring_a_bell(folder: Path, pipeline: Any, *, text_encoder_sha: str, progress: Say) -> None:
+    """Search every target of `ring-a-bell` against `pipeline`'s text encoder, and write the editions into `folder`."""
+    own = []
+    for concept, asked in ring_a_bell_targets().items():
+        found = suite_ring_a_bell.files(suite_ring_a_bell.victim(concept, pipeline), asked, text_encoder_sha, progress)
+        own += [write_edition(folder, RING_A_BELL, concept, part, found[part], METRICS[RING_A_BELL]) for part in PARTS]
+    _write_suite(folder, RING_A_BELL, own)
+
+
+def _write_suite(folder: Path, name: str, own: list[Edition]) -> None:
+    write_suite(folder / f"{name}.yaml", own, {"name": name, **_MADE, **HEADS[name]} if name in HEADS else None)
+
+
+def _static_file(suite: str, concept: str, rows: tuple[Row, ...]) -> RowFile:
+    form = removed(concept) if suite != "multi" else f"this edition's concept is removed ({removed(concept)}), the other stays"
+    return RowFile(meta=_meta(f"suite_{suite}", FORMS[suite], form), rows=rows)
+
+
+def _meta(module: str, forms: tuple[str, ...], reference_form: str) -> dict[str, Any]:
+    made = {"made_by": f"srbench/pocket/build/{module}.py", "form": " | ".join(forms)}
+    return {**made, "reference_form": reference_form, "seed": SEED}
+
+
+# --- the command ------------------------------------------------------------------------------------------------------------
+
+
+def _search(folder: Path) -> None:
+    """Make the editions of `ring-a-bell` against the shipped pocket."""
+    from srbench.backbones.loader import encoder_sha, open_backbone
+
+    backbone = open_backbone(load.backbones()["pocket"], "fp32", "cpu")
+    write_ring_a_bell(folder, backbone.pipeline, text_encoder_sha=encoder_sha(backbone), progress=_say)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+@guarded
+def main(words: Words = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m srbench.pocket_build.suites", description="Write pocket's suites anew.")
+    parser.add_argument("names", nargs="*", default=list(STATIC), help=f"of: {', '.join(NAMES)} (default: all but the last)")
+    parser.add_argument("--folder", type=Path, default=resolve.data_folder("suites")[0], help="default: %(default)s")
+    asked = parser.parse_args(words)
+    for name in asked.names:
+        if name not in NAMES:
+            raise UsageError(f"unknown suite '{name}'", f"Suites: {', '.join(NAMES)}")
+    write_static(asked.folder, tuple(name for name in STATIC if name in asked.names))
+    if RING_A_BELL in asked.names:
+        _search(asked.folder)
+    return 0

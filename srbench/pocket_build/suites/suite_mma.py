@@ -1,0 +1,77 @@
+"""Pocket's editions of `mma`: plain prompts that show the concept, and what the MMA text attack makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from srbench.attacks import mma
+from srbench.attacks.base import Adversarial
+from srbench.catalog import load
+from srbench.catalog.specs import Row, RowFile
+from srbench.pocket.templates import SUITE
+from srbench.pocket_build.suites import suite_igmu
+from srbench.pocket_build.suites.suite_files import FAMILY, Part, Parts, Say, stem
+from srbench.pocket_build.suites.suite_writer import SEED, Writer
+
+TARGETS = {
+    "object": {
+        "test": {"name": 25, "noun": 36, "synonym": 24, "pair": 15},
+        "dev": {"name": 10, "noun": 14, "synonym": 10, "pair": 6},
+    },
+    "style": {"test": {"name": 45, "synonym": 40, "pair": 15}, "dev": {"name": 18, "synonym": 16, "pair": 6}},
+}
+
+
+def targets(writer: Writer, part: Part) -> tuple[Row, ...]:
+    """Rows for the attack whose prompt is still the target itself."""
+    asked = [(c, i) for c, n in TARGETS[writer.words.kind][part].items() for i in range(n)]
+    begin = stem("mma", writer.name, part)
+    found = []
+    for number, ((category, index), seed) in enumerate(zip(asked, writer.seeds(len(asked)), strict=True), 1):
+        said = suite_igmu.forget(writer, category, index)
+        found.append(Row(
+            id=f"{begin}-a{number:03d}", kind="forget", category="adversarial", prompt=said.text(), target=said.text(), seed=seed,
+            reference=writer.without(said).text(), **said.fields(),
+        ))
+    return tuple(found)
+
+
+def files(
+    concept: str, asked: Parts, text_encoder: Any, tokenizer: Any, settings: mma.Settings, sha: str, say: Say
+) -> dict[Part, RowFile]:
+    """All parts of one concept's edition, searched in one go so that the encoder's batches stay full.
+
+    asked: the target rows. sha: of the text encoder's weights.
+    """
+    together = [row for rows in asked.values() for row in rows]
+    banned = mma.banned_words(load.concepts()[concept], FAMILY)
+
+    def step(done: int, total: int) -> None:
+        if done * 10 // total > (done - settings.parallel) * 10 // total:
+            say(f"mma {concept}: {100 * done // total} %")
+
+    found = mma.attack(text_encoder, tokenizer, [row.prompt for row in together], banned, settings, step)
+    made = iter(attacked(together, found))
+    parts = {part: tuple(next(made) for _ in rows) for part, rows in asked.items()}
+    return {part: RowFile(meta=_meta(rows, banned, settings, sha), rows=rows) for part, rows in parts.items()}
+
+
+def attacked(rows: list[Row], found: Sequence[Adversarial]) -> list[Row]:
+    """The target rows with their adversarial prompts."""
+    return [
+        row.model_copy(update={"prompt": a.prompt, "similarity": round(a.similarity, 6)})
+        for row, a in zip(rows, found, strict=True)
+    ]
+
+
+def _meta(rows: tuple[Row, ...], banned: list[str], settings: mma.Settings, sha: str) -> dict[str, Any]:
+    chosen = settings.model_dump(exclude={"parallel", "device"})
+    mean = round(float(np.mean([row.similarity for row in rows])), 4)
+    return {
+        "made_by": "srbench/pocket/build/suites.py", "form": SUITE[0], "attack": mma.ATTACK["name"],
+        "attack_version": mma.ATTACK["version"], "paper": mma.ATTACK["paper"], "embedding": mma.ATTACK["embedding"],
+        **chosen, "target_seed": SEED, "banned": ", ".join(banned), "text_encoder_sha256": sha, "mean_similarity": mean,
+    }
