@@ -18,6 +18,8 @@ os.environ.pop("FORCE_COLOR", None)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+pytest_plugins = ("tests.worlds",)
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -11,7 +11,7 @@ import pytest
 from srbench.errors import OK, SOME_FAILED
 from srbench.results.store import Store
 from srbench.results.stored import rejudge
-from tests.engine.conftest import Cloud, Gap
+from tests.worlds import Cloud, Gap
 
 FORGET = 4
 """Forget rows with a reference in the toy suite."""

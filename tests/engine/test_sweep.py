@@ -12,7 +12,7 @@ from srbench.engine.run import execute
 from srbench.engine.sweep import parsed
 from srbench.errors import UsageError
 from srbench.results.store import Store
-from tests.engine.conftest import ShiftMethod
+from tests.worlds import ShiftMethod
 
 
 def planned(world: Any, sweep: str, **changes: Any) -> list[Any]:

@@ -17,7 +17,7 @@ from srbench.cli.main import app
 from srbench.errors import UsageError
 from srbench.results.store import CHUNK, Store
 from srbench.scoring.verify import Report, verify
-from tests.engine.conftest import World, compared, tiny_folder, world  # noqa: F401 - fixtures
+from tests.worlds import World
 
 
 def checked(out: Path, scores: int = 1000) -> Report:
@@ -50,7 +50,7 @@ def planted(path: Path, own_hash: bool = False) -> None:
     os.utime(path, ns=(before, before))
 
 
-def test_a_sound_folder_is_sound_and_stays_as_it_is(compared: World) -> None:  # noqa: F811
+def test_a_sound_folder_is_sound_and_stays_as_it_is(compared: World) -> None:
     compared.run(scorers=("gap", "cloud"), on=("none", "shift"))
     before = sorted((path, path.stat().st_mtime_ns) for path in compared.out.rglob("*"))
     found = checked(compared.out)
@@ -63,7 +63,7 @@ def test_a_sound_folder_is_sound_and_stays_as_it_is(compared: World) -> None:  #
     assert sorted((path, path.stat().st_mtime_ns) for path in compared.out.rglob("*")) == before
 
 
-def test_every_fault_is_named(compared: World) -> None:  # noqa: F811
+def test_every_fault_is_named(compared: World) -> None:
     compared.run(scorers=("gap", "cloud"), on=("none", "shift"))
     store = compared.out / "store"
     pictures = sorted((store / "images").glob("*/*.png"))
@@ -87,7 +87,7 @@ def test_every_fault_is_named(compared: World) -> None:  # noqa: F811
         assert what in faults
 
 
-def test_a_score_that_was_changed_is_found(world: World) -> None:  # noqa: F811
+def test_a_score_that_was_changed_is_found(world: World) -> None:
     world.run()
     ledger = next((world.out / "store" / "ledger").glob("scores-*"))
     lines = [json.loads(each) for each in ledger.read_text().splitlines()]
@@ -99,7 +99,7 @@ def test_a_score_that_was_changed_is_found(world: World) -> None:  # noqa: F811
     assert line(checked(world.out, 0), "scores").faults == []
 
 
-def test_a_scorer_that_is_another_one_here_is_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_scorer_that_is_another_one_here_is_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.run()
     identity = {"library": "none", "library_version": "1", "weights_sha256": ""}
     monkeypatch.setattr(world.scorers["closeness"], "identity", lambda self: identity)
@@ -108,7 +108,7 @@ def test_a_scorer_that_is_another_one_here_is_said(world: World, monkeypatch: py
     assert any("closeness' is another one here" in why for why in found.unsaid)
 
 
-def test_the_command_and_its_exit_codes(world: World, tmp_path: Path) -> None:  # noqa: F811
+def test_the_command_and_its_exit_codes(world: World, tmp_path: Path) -> None:
     world.run()
     done = CliRunner().invoke(app, ["verify", str(world.out), "--json"])
     assert done.exit_code == 0
@@ -127,7 +127,7 @@ def test_the_command_and_its_exit_codes(world: World, tmp_path: Path) -> None:  
 
 
 @pytest.mark.parametrize("spoil", ["pixels", "pixels and hash", "zeros", "cut", "gone", "another's", "a folder"])
-def test_a_spoilt_picture_is_said_and_made_again(spoil: str, world: World) -> None:  # noqa: F811
+def test_a_spoilt_picture_is_said_and_made_again(spoil: str, world: World) -> None:
     first = world.run()
     path = first_picture(world.out)
     good = path.read_bytes()
@@ -152,7 +152,7 @@ def test_a_spoilt_picture_is_said_and_made_again(spoil: str, world: World) -> No
     assert line(checked(world.out), "scores").faults == []
 
 
-def test_planted_pixels_are_never_scored(world: World) -> None:  # noqa: F811
+def test_planted_pixels_are_never_scored(world: World) -> None:
     first = world.run(score=False)
     path = first_picture(world.out)
     planted(path)  # no younger and no larger than it was: only its pixels tell

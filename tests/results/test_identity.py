@@ -23,8 +23,8 @@ from srbench.results.pairing import Reader, named
 from srbench.results.run_files import local_cells, newest, read_run
 from srbench.results.stored import rejudge
 from srbench.scoring.runs import score_runs
-from tests.engine.conftest import ROWS, World
-from tests.engine.test_elsewhere import paint, score
+from tests.scoring.test_folders import paint, score
+from tests.worlds import ROWS, World
 
 
 def shown(world: World) -> list[ResultCell]:

@@ -24,7 +24,7 @@ from srbench.results.run_files import RunResult
 from srbench.results.sensitive import left_line, tend
 from srbench.results.store import Store
 from srbench.scoring.runs import score_runs
-from tests.engine.kills import KILLED, Deaths, forked
+from tests.results.kills import KILLED, Deaths, forked
 
 PNG = b"\x89PNG\r\n\x1a\n"
 SMALL = {"methods": ("none",), "limit": 1, "batch_size": 2}

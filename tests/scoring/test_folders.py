@@ -21,7 +21,7 @@ from srbench.results.stored import rejudge
 from srbench.scoring import folders
 from srbench.scoring.folders import score_folders
 from srbench.scoring.layouts import ScoreRequest
-from tests.engine.conftest import World
+from tests.worlds import World
 
 
 def paint(path: Path, level: int = 255, side: int = 16) -> Path:

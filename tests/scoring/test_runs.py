@@ -9,7 +9,7 @@ import pytest
 from srbench.errors import OK, SOME_FAILED, MissingError, UsageError
 from srbench.results.run_files import RunResult, newest
 from srbench.scoring.runs import score_runs
-from tests.engine.conftest import Gap, World
+from tests.worlds import Gap, World
 
 
 def again(world: World, *scorers: str) -> RunResult:
