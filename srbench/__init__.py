@@ -1,3 +1,30 @@
-"""srbench: the benchmark for concept unlearning in text-to-image models."""
+"""srbench: the benchmark for concept unlearning in text-to-image models.
+
+From Python: `run`, `evaluate`, `score`, `results`, `compare`, and the decorators `method`, `scorer` and `attack_method`; see
+`docs/python.md`. They are imported when they are first used, so that `import srbench` costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_API = ("Results", "attack_method", "compare", "evaluate", "method", "results", "run", "score", "scorer")
+
+if TYPE_CHECKING:
+    from srbench.api import Results, attack_method, compare, evaluate, method, results, run, score, scorer
+
+__all__ = ["Results", "__version__", "attack_method", "compare", "evaluate", "method", "results", "run", "score", "scorer"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _API:
+        from srbench import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'srbench' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

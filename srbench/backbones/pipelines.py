@@ -155,8 +155,8 @@ KINDS = {
 
 
 def kind_of(pipeline: Any) -> Kind:
-    """The family of a pipeline. Raises `UsageError` for a class that srbench does not know."""
-    name = type(pipeline).__name__
-    if name not in KINDS:
-        raise UsageError(f"srbench does not know how to sample with {name}", f"It knows: {', '.join(KINDS)}.")
-    return KINDS[name]
+    """The family of a pipeline, by its class or one above it. Raises `UsageError` where srbench knows none."""
+    for cls in type(pipeline).__mro__:
+        if cls.__name__ in KINDS:
+            return KINDS[cls.__name__]
+    raise UsageError(f"srbench does not know how to sample with {type(pipeline).__name__}", f"It knows: {', '.join(KINDS)}.")

@@ -56,11 +56,14 @@ class MethodMeta(Meta):
     """`METHOD`."""
 
     kind: Literal["inference", "weight"]
-    paper: str
-    families: list[str] = Field(min_length=1)
-    presets: dict[Name, Values] = Field(min_length=1)
-    decides: Flag
-    reads_concept: Flag
+    paper: str = ""
+    families: list[str] = Field(default=["*"], min_length=1)
+    presets: dict[Name, Values] = Field(default_factory=dict)
+    """Name on the command line -> option values; where none is given, the method's own name with its defaults."""
+    decides: Flag = False
+    """Whether `trace` says for each image whether the method acted (`redirected_steps`)."""
+    reads_concept: Flag = True
+    """Whether the concept's words change what it does; they are part of the image key then."""
     prepare: Literal["make"] | None = None
     fitted: dict[str, dict[str, dict[str, Values]]] = Field(default_factory=dict)
     """Backbone family -> preset -> kind of concept -> option values."""
@@ -80,11 +83,11 @@ class Column(BaseModel):
 class ScorerMeta(Meta):
     """`SCORER`."""
 
-    kind: Literal["image", "pair", "set"]
-    reads: list[str]
+    kind: Literal["image", "pair", "set"] = "image"
+    reads: list[str] = Field(default_factory=list)
     """Fields of a row."""
     fields: list[Text] = Field(min_length=1)
-    families: list[str]
+    families: list[str] = Field(default=["*"])
     metrics: dict[Name, Column] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -106,7 +109,7 @@ class ScorerMeta(Meta):
 class AttackMeta(Meta):
     """`ATTACK`."""
 
-    paper: str
+    paper: str = ""
     needs: Literal["text_encoder", "defended pipeline"]
     output: Literal["prompt", "embedding"]
     objective: Text
@@ -117,11 +120,13 @@ class AttackMeta(Meta):
     reads_pairs: Flag = False
 
 
+DEFAULTS = ("kind", "paper", "families", "decides", "reads_concept", "reads")
+"""Keys that are read of every plug-in and may be left out."""
 CONTRACTS: dict[str, type[Meta]] = {"methods": MethodMeta, "scorers": ScorerMeta, "attacks": AttackMeta}
 
 
 def check(kind: str, meta: Any, where: str) -> dict[str, Any]:
-    """The metadata as it stands in the file. Raises `UsageError` naming the file and the first key that is wrong.
+    """The metadata with the defaults of what it leaves out. Raises `UsageError` naming the file and the first key that is wrong.
 
     kind: `methods`, `scorers` or `attacks`. where: variable and file, for messages.
     """
@@ -129,11 +134,15 @@ def check(kind: str, meta: Any, where: str) -> dict[str, Any]:
     if not isinstance(meta, dict):
         raise UsageError(f"{where}: a {type(meta).__name__}, not a dict", "See srbench.catalog.contracts.")
     try:
-        model.model_validate(meta)
+        found = model.model_validate(meta)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         hint = did_you_mean(key, model.model_fields) if first["type"] == "extra_forbidden" else "See srbench.catalog.contracts."
         said = {"missing": "is missing", "extra_forbidden": "is not known"}.get(first["type"], first["msg"])
         raise UsageError(f"{where}: key '{key}': {said}" if key else f"{where}: {said}", hint) from error
-    return dict(meta)
+    return {**{name: getattr(found, name) for name in DEFAULTS if name in model.model_fields}, **_presets(kind, meta), **meta}
+
+
+def _presets(kind: str, meta: dict[str, Any]) -> dict[str, Any]:
+    return {"presets": {meta["name"]: {}}} if kind == "methods" and not meta.get("presets") else {}

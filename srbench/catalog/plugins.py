@@ -58,6 +58,9 @@ class Read:
     left_out: tuple[LeftOut, ...]
 
 
+SESSION = "this session"
+"""In place of a module: of what was registered in this process, as in a notebook's cell."""
+_SESSION: dict[str, dict[str, tuple[Plugin, type]]] = {kind: {} for kind in KINDS}
 _LEFT_OUT: list[LeftOut] = []
 """Of every kind that was read so far."""
 
@@ -152,8 +155,41 @@ def read(kind: str) -> Read:
             _add(found, plugin, kind)
         else:
             left_out.append(plugin)
+    for plugin, _ in _SESSION[kind].values():
+        _add(found, plugin, kind)
     _LEFT_OUT.extend(left_out)
     return Read(dict(sorted(found.items())), tuple(left_out))
+
+
+def register(kind: str, cls: type) -> None:
+    """Make a class of this process known under `cls.meta`, as an installed plug-in's is; for as long as the process lives.
+
+    One that was registered so before gives way to a new one of its name. Raises `UsageError` where the metadata or the class
+    lack something, or where another plug-in has its name, a preset or a metric.
+    """
+    where = f"{KINDS[kind]} of {cls.__qualname__}"
+    meta = check(kind, getattr(cls, "meta", None), where)
+    plugin = Plugin(SESSION, meta)
+    _check_parts(kind, plugin, cls)
+    before = _SESSION[kind].pop(meta["name"], None)
+    _forget()
+    try:
+        _add(dict(plugins(kind)), plugin, kind)
+    except UsageError:
+        if before is not None:
+            _SESSION[kind][meta["name"]] = before
+            _forget()
+        raise
+    cls.meta = meta  # type: ignore[attr-defined]
+    _SESSION[kind][meta["name"]] = (plugin, cls)
+    _forget()
+
+
+def _forget() -> None:
+    """What is cached of plug-ins is read again."""
+    _LEFT_OUT.clear()
+    read.cache_clear()
+    presets.cache_clear()
 
 
 def _add(found: dict[str, Plugin], new: Plugin, kind: str) -> None:
@@ -248,18 +284,25 @@ def load(kind: str, name: str) -> Any:
     else than its file declares.
     """
     plugin = known(kind, name)
+    if plugin.module == SESSION:
+        return _SESSION[kind][name][1]
     with contained(f"{kind.removesuffix('s')} '{name}': module {plugin.module} cannot be imported", plugin.module):
         importlib.import_module(plugin.module)
     cls = importlib.import_module(f"srbench.{kind}.base").REGISTRY.get(name)
     if cls is None or not _within(str(cls.__module__), plugin.module):
         by = "nothing" if cls is None else f"a class of {cls.__module__}"
         raise ForeignError(f"'{name}' of {plugin.module}: {by} is registered under its name", "Mend or remove the plug-in.")
-    if cls.meta != plugin.meta:
+    if check(kind, cls.meta, plugin.module) != plugin.meta:
         raise ForeignError(f"{plugin.module}: what it registers as '{name}' is not what its file declares", "Mend the plug-in.")
+    cls.meta = plugin.meta
+    _check_parts(kind, plugin, cls)
+    return cls
+
+
+def _check_parts(kind: str, plugin: Plugin, cls: Any) -> None:
     lacking = [each for each in PARTS[plugin.meta.get("kind", kind)] if not callable(getattr(cls, each, None))]
     if lacking:
-        raise ForeignError(f"{plugin.module}: '{name}' has no {lacking[0]}", f"See srbench.{kind}.base.")
-    return cls
+        raise ForeignError(f"{plugin.module}: '{plugin.meta['name']}' has no {lacking[0]}", f"See srbench.{kind}.base.")
 
 
 def _within(module: str, declared: str) -> bool:

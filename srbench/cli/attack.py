@@ -58,7 +58,7 @@ def options(cls: Any, settings: Sequence[str], **fixed: Any) -> Any:
 def attack(asked: Asked) -> int:
     """Attack every target and write the file."""
     from srbench.attacks import search, targets
-    from srbench.cli.run import device_of
+    from srbench.engine.devices import device_of
 
     if asked.limit is not None and asked.limit < 1:
         raise UsageError(f"--limit {asked.limit}: expected 1 or more", "Leave it out for all targets.")

@@ -257,8 +257,9 @@ def run(
 ) -> int:
     """Sample the suites under the methods, score the images, print the table."""
     from srbench.cli import run as room
+    from srbench.engine.options import RunOptions
 
-    asked = room.Asked(
+    options = RunOptions(
         backbone=backbone, methods=words(method), on=names_or_paths(on), suites=words(suite) or (() if prompts else ("igmu",)),
         concepts=words(concept), dev=dev, limit=limit, seed=seed, batch_size=batch_size, dtype=dtype, device=device,
         settings=tuple(set_ or ()), protocol=protocol, scorers=words(scorers), out=out, score=not no_score,
@@ -270,8 +271,8 @@ def run(
 
         check_file(sheet, SHEET)
     if dry_run:
-        return room.dry_run(asked, json)
-    code = room.run(asked, json)
+        return room.dry_run(options, json)
+    code = room.run(options, json)
     if sheet is not None:
         from srbench.cli.show import sheet_of_newest
 
@@ -505,7 +506,7 @@ def erase(
 ) -> int:
     """Make an unlearned checkpoint and write it with its card."""
     from srbench.cli import erase as room
-    from srbench.cli.run import device_of
+    from srbench.engine.devices import device_of
 
     return room.erase(method, backbone, concept, out, device_of(device), tuple(set_ or ()))
 

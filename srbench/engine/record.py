@@ -67,9 +67,16 @@ def cell_record(cell: Cell, backbone: Backbone, run: str, store: Store, outcome:
         attack=cell.suite.attack, method=cell.method, on=cell.on, variant=cell.variant, protocol=cell.protocol.name,
         dtype=backbone.dtype, rows_sha=cell.rows_sha, run=run, source="local", n_loaded=cell.n_loaded,
         n_excluded=cell.n_excluded, metrics=_metrics(cell), decides=cell.decides, blocked=blocked,
-        rows=rows, cost=_cost(cell, store), notes=cell.found.notes, made_against=_made_against(cell, backbone),
-        origin=_origin(cell, backbone),
+        rows=rows, cost=_cost(cell, store), notes=(*cell.found.notes, *_said_by(cell)),
+        made_against=_made_against(cell, backbone), origin=_origin(cell, backbone),
     )
+
+
+def _said_by(cell: Cell) -> tuple[str, ...]:
+    """What the method's artifact has to say below every table of its results."""
+    artifact = cell.applied.active.artifact if cell.applied else None
+    note = artifact.card.get("note") if artifact else None
+    return (f"{cell.method}: {note}",) if isinstance(note, str) and note else ()
 
 
 def _made_against(cell: Cell, backbone: Backbone) -> str:

@@ -125,7 +125,7 @@ def sample(
     guided = (recipe.guidance if kind.layout == "doubled" else recipe.true_guidance) > 1
     call = Call(
         len(batch), recipe.steps, guided, tuple(s.prompt for s in batch), kind.layout, shape if kind.packed else None,
-        kind.timesteps,
+        kind.timesteps, tuple(s.negative_prompt for s in batch), recipe.clip_skip,
     )
     with (
         torch.inference_mode(),

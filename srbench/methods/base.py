@@ -97,6 +97,10 @@ class Call:
     """(C, h, w) of latents that the denoiser is given as (B, h/2 * w/2, 4 C); None where it is given them as they are."""
     timesteps: float = 1.0
     """What the denoiser's timesteps are multiplied with to run from 0 to 1000."""
+    negatives: tuple[str, ...] = ()
+    """The batch's negative texts."""
+    clip_skip: int | None = None
+    """Layers of the text encoder that are left out at its end."""
 
     @property
     def doubled(self) -> bool:

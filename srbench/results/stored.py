@@ -142,10 +142,17 @@ def reread(cell: ResultCell, entry: dict[str, Any], judge: ProtocolSpec, stored:
         method=cell.method, on=cell.on, variant=cell.variant, protocol=judge.name, dtype=cell.dtype, rows_sha=cell.rows_sha,
         run=cell.run, source="local", n_loaded=cell.n_loaded, n_excluded=cell.n_excluded,
         metrics=(*asked, *more), notes=cell.notes, made_against=cell.made_against,
-        decides=not made and bool(plugins.plugins("methods")[plugins.preset(cell.method)[0]].meta["decides"]),
+        decides=not made and _decides(cell.method, entry),
         rows=tuple(_reread_row(each, row, stored) for each, row in rows_of(cell, entry)), cost=cell.cost,
         origin=cell.origin, mark=cell.mark,
     )
+
+
+def _decides(preset: str, entry: dict[str, Any]) -> bool:
+    """Whether the method says of each image that it acted. A pipeline of the user's own, which is no plug-in, never does."""
+    if "pipeline" in entry.get("artifact", {}).get("card", {}):
+        return False
+    return bool(plugins.plugins("methods")[plugins.preset(preset)[0]].meta["decides"])
 
 
 def _of_suite(cell: ResultCell, entry: dict[str, Any]) -> tuple[bool, tuple[str, ...]]:

@@ -1,0 +1,115 @@
+"""A run from what was asked for to its result, and what it would do: `srbench run` and `--dry-run` for Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from srbench.backbones.loader import Backbone
+from srbench.engine.devices import Runtime
+from srbench.engine.options import RunOptions, Say, resolve
+from srbench.engine.plan import plan
+from srbench.engine.request import Cell, RunRequest
+from srbench.engine.run import execute
+from srbench.engine.sampling import work
+from srbench.errors import UsageError
+from srbench.methods.base import Tell
+from srbench.outputs import check_results
+from srbench.progress import Reporter
+from srbench.results.run_files import RunResult
+from srbench.results.sensitive import left_line, tend
+from srbench.results.store import Store
+from srbench.scoring.scoring import Scoring
+
+Telling = Callable[[str], AbstractContextManager[Tell]]
+"""What to call something that takes a while -> where it says how far it is."""
+
+
+def run(options: RunOptions, say: Say, reporter: Callable[[], Reporter], telling: Telling) -> RunResult:
+    """Plan, sample, score and write. The result's exit code says whether everything that was asked for is there.
+
+    Raises `SrbenchError` before anything is sampled where the request is wrong or something is missing.
+    """
+    check_results(options.out)
+    request, backbone, how = resolve(options, say)
+    return carried_out(options, request, backbone, how, say, reporter, telling)
+
+
+def carried_out(
+    options: RunOptions, request: RunRequest, backbone: Backbone, how: Runtime, say: Say, reporter: Callable[[], Reporter],
+    telling: Telling,
+) -> RunResult:
+    """As `run`, for a request that is resolved."""
+    store = Store(request.out / "store", say)
+    tend(store, say)
+    with telling("making ready") as tell:
+        cells = plan(request, backbone, tell)
+    _refuse_sheet(options, cells, say)
+    _header(options, request, how, cells, say)
+    done = execute(request, backbone, cells, store, reporter(), how)
+    say(f"run {done.run}: {request.out}/runs/{done.run}/run.json")
+    return done
+
+
+def forecast(options: RunOptions, say: Say) -> dict[str, Any]:
+    """What a run would do: its cells, images in the store and to sample, disk in MB, seconds. Nothing is made."""
+    request, backbone, how = resolve(options, say)
+    store = Store.peek(request.out / "store", say)
+    cells = plan(request, backbone, make=False)
+    _refuse_sheet(options, cells, say)
+    if left := left_line(request.out):
+        say(left)
+    _header(options, request, how, cells, say)
+    todo = work(cells, store, Scoring(store), score=False)
+    known = [r for r in store.images.values() if r.get("dtype") == request.dtype]
+    seconds = sum(r["seconds"] for r in known) / len(known) if known else None
+    size = sum(r["bytes"] for r in known) / len(known) if known else None
+    return {
+        "cells": [_of_cell(cell, store) for cell in cells], "to_sample": len(todo.missing), "cached": todo.cached,
+        "disk_mb": None if size is None else round(size * len(todo.missing) / 1e6, 1),
+        "eta_seconds": None if seconds is None else round(seconds * len(todo.missing)),
+    }
+
+
+def _of_cell(cell: Cell, store: Store) -> dict[str, Any]:
+    keys = {planned.key for planned in cell.images()}
+    cached = sum(key in store.images for key in keys)
+    return {"cell": cell.title, "images": len(keys), "cached": cached, "blocked": cell.blocked is not None}
+
+
+def _header(options: RunOptions, request: RunRequest, how: Runtime, cells: list[Cell], say: Say) -> None:
+    """What will be run, on what, and what there is to say of the rows."""
+    why = "" if options.concepts else " (the backbone's first; --concept chooses)"
+    say(
+        f"backbone {request.backbone} on {', '.join(how.devices) or request.device}, {request.dtype}, batch {request.batch_size}"
+        f"{', reference' if how.reference else ''}; "
+        f"concept {', '.join(request.concepts)}{why}; safety checker off"
+    )
+    for line in dict.fromkeys(f"checkpoint {cell.on}: {cell.checkpoint.passport.line()}" for cell in cells if cell.checkpoint):
+        say(line)
+    for cell in cells:
+        if cell.blocked is not None:
+            say(f"blocked: {cell.title}: {cell.blocked.message}")
+            if cell.blocked.hint:
+                say(f"hint: {cell.blocked.hint}")
+    for suite, concept, loaded, excluded, flag in sorted(
+        {(c.suite.name, c.concept.name, c.n_loaded, c.n_excluded, c.sensitive) for c in cells if c.n_loaded}
+    ):
+        note = ", sensitive: images are dropped once scored" if flag and not request.keep_images else ""
+        say(f"{suite}/{concept}: {loaded} rows loaded, {excluded} excluded, {loaded - excluded} to run{note}")
+    for line in dict.fromkeys(f"{cell.suite.name}: {told}" for cell in cells for told in cell.found.told):
+        say(line)
+    for line in dict.fromkeys(f"{cell.suite.name}: {flag}; kept as they are" for cell in cells for flag in cell.found.flags):
+        say(line)
+
+
+def _refuse_sheet(options: RunOptions, cells: list[Cell], say: Say) -> None:
+    """A contact sheet keeps pictures: of sensitive cells there is one only where they are kept. Raises `UsageError`."""
+    sensitive = list(dict.fromkeys(f"{cell.suite.name}/{cell.concept.name}" for cell in cells if cell.sensitive))
+    if not options.sheet or options.keep_images or not sensitive:
+        return
+    named = ", ".join(sensitive)
+    if all(cell.sensitive for cell in cells):
+        raise UsageError(f"--sheet keeps pictures, and {named} is sensitive", "Add --keep-images, or leave --sheet out.")
+    say(f"--sheet: the pictures of {named} are not on it (sensitive; only with --keep-images)")

@@ -1,0 +1,128 @@
+"""What a run is asked for, in the command line's words, and what `auto` and options that are left out become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from srbench.backbones.choose import chosen
+from srbench.backbones.loader import Backbone, open_backbone
+from srbench.catalog.prompts import chosen_columns
+from srbench.catalog.settings import check_seed
+from srbench.catalog.specs import BackboneSpec
+from srbench.engine.devices import COMPILE, Runtime, device_of, devices_of, dtype_of, is_cuda
+from srbench.engine.memory import DEFAULT_BATCH
+from srbench.engine.request import RunRequest
+from srbench.errors import UsageError, did_you_mean
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run is asked for, in the command line's words."""
+
+    backbone: str = "pocket"
+    """A name, a folder, a file of weights, a hub id, or `auto`."""
+    methods: tuple[str, ...] = ("none", "saferedir")
+    on: tuple[str, ...] = ("none",)
+    """Checkpoints below the methods; `none` is the untouched backbone."""
+    suites: tuple[str, ...] = ("igmu",)
+    """Empty where `prompts` is a suite of its own."""
+    concepts: tuple[str, ...] = ()
+    """Empty: the backbone's first."""
+    dev: bool = False
+    limit: int | None = None
+    """Rows a kind."""
+    seed: int = 0
+    batch_size: int | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+    settings: tuple[str, ...] = ()
+    """`NAME.OPTION=VALUE` of methods and scorers."""
+    protocol: str | None = None
+    """None: the concept's."""
+    scorers: tuple[str, ...] = ()
+    out: Path = Path("results")
+    score: bool = True
+    keep_images: bool = False
+    prompts: Path | None = None
+    accept_prompts: bool = False
+    categories: tuple[str, ...] = ()
+    reference: bool = False
+    compile: str = "auto"
+    gpus: str | None = None
+    sheet: bool = False
+    sweep: str | None = None
+    columns: tuple[str, ...] = ()
+    """`FIELD=COLUMN` each."""
+
+
+REFERENCE = {"dtype": "fp32", "batch_size": 1, "compile": "off"}
+"""What `--reference` stands for, beside deterministic kernels."""
+
+
+def _referenced(options: RunOptions) -> RunOptions:
+    """With the options that `--reference` stands for. Raises `UsageError` where another value was asked for."""
+    if not options.reference:
+        return options
+    for name, value in REFERENCE.items():
+        if getattr(options, name) not in (None, "auto", value):
+            raise UsageError(f"--reference is {value} in --{name.replace('_', '-')}", "Leave one of the two out.")
+    return replace(options, dtype="fp32", batch_size=1, compile="off")
+
+
+def _runtime(options: RunOptions, devices: tuple[str, ...], device: str) -> Runtime:
+    if options.compile not in COMPILE:
+        raise UsageError(f"unknown --compile '{options.compile}'", did_you_mean(options.compile, COMPILE))
+    if options.compile == "on" and not is_cuda(device):
+        raise UsageError("--compile on: only CUDA devices compile here", "Leave it out.")
+    return Runtime(devices, options.compile, options.reference, fit_batch=options.batch_size is None)
+
+
+def _named(options: RunOptions, say: Say) -> BackboneSpec:
+    """The backbone's spec; of `auto` the one that can carry the run, with what there is to say of it."""
+    from srbench.engine import auto
+
+    if options.backbone != auto.AUTO:
+        return chosen(options.backbone)
+    cuda = is_cuda(device_of(options.device))
+    choice = auto.choose(auto.Asked(
+        options.methods, options.suites, options.concepts, "dev" if options.dev else "test", options.settings, options.prompts,
+        cuda,
+    ))  # fmt: skip
+    for line in choice.lines:
+        say(line)
+    return chosen(choice.name)
+
+
+def resolve(options: RunOptions, say: Say) -> tuple[RunRequest, Backbone, Runtime]:
+    """Check the plain options and resolve what is `auto` or left out."""
+    options = _referenced(options)
+    for name, value in (("--limit", options.limit), ("--batch-size", options.batch_size)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name} {value}: expected 1 or more", "Leave it out for the default.")
+    check_seed(options.seed)
+    if options.gpus is not None and options.device != "auto":
+        raise UsageError("--gpus and --device both say what to run on", "Give one of them.")
+    if options.columns and options.prompts is None:
+        raise UsageError("--column says how a file of yours is read", "Add --prompts FILE.")
+    devices = devices_of(options.gpus) if options.gpus is not None else ()
+    device = devices[0] if devices else device_of(options.device)
+    how = _runtime(options, devices, device)
+    spec = _named(options, say)
+    dtype = dtype_of(options.dtype, device)
+    request = RunRequest(
+        backbone=spec.name, methods=options.methods, on=options.on, suites=options.suites,
+        concepts=options.concepts or spec.concepts[:1], part="dev" if options.dev else "test", limit=options.limit,
+        seed=options.seed,
+        batch_size=DEFAULT_BATCH if options.batch_size is None else options.batch_size, dtype=dtype, settings=options.settings,
+        protocol=options.protocol, scorers=options.scorers, out=options.out, score=options.score, keep_images=options.keep_images,
+        device=device, prompts=options.prompts, accept_prompts=options.accept_prompts, categories=options.categories,
+        sweep=options.sweep, columns=tuple(chosen_columns(options.columns).items()),
+    )
+    backbone = open_backbone(spec, dtype, device)
+    if backbone.variants:
+        say(f"weights of a variant, read as {dtype}: {backbone.variants}")
+    return request, backbone, how
