@@ -119,3 +119,16 @@ def test_what_cannot_be_drawn_is_one_line(made: Made, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot write here"):
         write(strips(made), tmp_path / "file" / "s.png")
     assert of_rows(made.folder, ["f9"], Store.peek(made.folder / "store"), print) == []
+
+
+def test_a_run_of_ones_own_prompts_is_on_it(made: Made) -> None:
+    path = made.run(rows(1), suite="mine")
+    said = json.loads(path.read_text())
+    for cell in said["cells"]:
+        cell["suite"] = {"prompts": "/a/mine.csv", "sensitive": False}
+    path.write_text(json.dumps(said))
+    assert all(tile.data for strip in strips(made) for tile in strip.tiles.values())
+    for cell in said["cells"]:
+        cell["suite"]["sensitive"] = True
+    path.write_text(json.dumps(said))
+    assert not any(tile.data for strip in strips(made) for tile in strip.tiles.values())
