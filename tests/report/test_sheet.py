@@ -96,7 +96,7 @@ def test_show_draws_a_run_or_a_row(made: Made, tmp_path: Path, capsys: pytest.Ca
     with Image.open(tmp_path / "row.png") as row, Image.open(tmp_path / "run.png") as run:
         assert row.width == run.width
         assert row.height < run.height
-    with pytest.raises(MissingError, match="nothing in"):
+    with pytest.raises(UsageError, match="nothing in"):
         show("f9", made.folder, tmp_path / "none.png")
 
 
@@ -113,7 +113,7 @@ def test_the_newest_run_is_drawn(made: Made, tmp_path: Path) -> None:
 
 def test_what_cannot_be_drawn_is_one_line(made: Made, tmp_path: Path) -> None:
     made.run(rows(1))
-    with pytest.raises(MissingError, match="no run 'absent'"):
+    with pytest.raises(UsageError, match="no run 'absent'"):
         of_run(made.folder, "absent", Store.peek(made.folder / "store"))
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot write here"):
