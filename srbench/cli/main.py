@@ -37,8 +37,8 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 LEAST = {"limit": 1, "batch_size": 1, "per_prompt": 1, "images": 0, "seed": 0}
 """Option that is a number -> its lowest value."""
 MOST, MOST_SEED = 2**63 - 1, 2**64 - 1
-TRAINED_SEED = 2**63 - 1
-"""`train` and `attack` count on from their seed."""
+COUNTED_SEED = {"train": 2**63 - 1, "attack": (2**63 - 1) // 1_000_003 - 1}
+"""`train` counts on from its seed; an attack has a stride of seeds (`attacks.base.SEED_STRIDE`) from each of its own."""
 
 
 def guarded(command: Callable[..., int | None]) -> Callable[..., None]:
@@ -158,7 +158,7 @@ def _check_text(name: str, text: str) -> None:
 
 
 def _check_number(command: str, name: str, value: int) -> None:
-    most = MOST if name != "seed" else TRAINED_SEED if command in ("train", "attack") else MOST_SEED
+    most = MOST if name != "seed" else COUNTED_SEED.get(command, MOST_SEED)
     if value < LEAST[name]:
         raise UsageError(f"{_said(name)} {value}: expected {LEAST[name]} or more", "Leave it out for the default.")
     if value > most:

@@ -180,7 +180,7 @@ def _records(folder: Path, store: Store, wanted: set[Identity], warn: Warn) -> d
     def judge_of(suite: str | None) -> Callable[[ResultCell], ProtocolSpec | None]:
         def judge(cell: ResultCell) -> ProtocolSpec | None:
             found = load.protocols().get(cell.protocol)
-            ours = cell.suite in load.suites() and cell.concept in load.concepts() and cell.method in plugins.presets()
+            ours = cell.concept in load.concepts() and cell.method in plugins.presets()
             known = ours or cell.backbone == "elsewhere"
             fits = identity(cell) in wanted and suite in (None, cell.suite)
             return found if found is not None and not found.cannot and known and fits else None

@@ -34,7 +34,8 @@ class Source:
         rows = self.entry.get("rows", [])
         if UNREAD in self.entry or any(self.entry.get(part, {}).get("sensitive") for part in ("suite", "elsewhere")):
             return True  # what a run was, it stays; also by a text beside its rows, which the run's file does not hold
-        if concept is None or (suite is None and "elsewhere" not in self.entry) or not all("row" in each for each in rows):
+        own = "elsewhere" in self.entry or bool(self.entry.get("suite", {}).get("prompts"))  # a file of prompts is in no catalog
+        if concept is None or (suite is None and not own) or not all("row" in each for each in rows):
             return True
         try:
             known = [Row.model_validate(each["row"]) for each in rows]

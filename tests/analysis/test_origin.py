@@ -20,7 +20,7 @@ from srbench.analysis.robustness import matrices
 from srbench.analysis.sensitivity import curves
 from srbench.analysis.significance import answers, matched
 from srbench.analysis.swept import swept
-from srbench.errors import MissingError, UsageError
+from srbench.errors import UsageError
 from srbench.results.pairing import against, pairs, side
 
 A, B = "a1b2c3d4e5f60718", "b1b2c3d4e5f60718"
@@ -244,7 +244,7 @@ def test_a_name_of_two_makings_is_compared_twice_each_under_its_own_title() -> N
 
 
 def test_what_is_not_in_one_table_is_no_pair_and_the_reason_is_said() -> None:
-    with pytest.raises(MissingError, match=r"differ in backbone: mine@a1b2c3d4, mine@b1b2c3d4; seed: 1, 2"):
+    with pytest.raises(UsageError, match=r"differ in backbone: mine@a1b2c3d4, mine@b1b2c3d4; seed: 1, 2"):
         pairs(*_sides([cell("none", backbone_sha=A, seed=1), cell(backbone_sha=B, seed=2)], "none", "saferedir"))
 
 

@@ -372,3 +372,12 @@ def test_backbone_auto_says_which_and_why_and_changes_no_key(tmp_path: Path) -> 
     assert call(*RUN, "--no-score", "--out", str(tmp_path))[0] == 0
     code, out, _ = call(*RUN, "--backbone", "auto", "--out", str(tmp_path), "--dry-run", "--json")
     assert json.loads(out)["to_sample"] == 0
+
+
+def test_the_highest_seed_of_an_attack_still_gives_seeds_that_are_counts() -> None:
+    from srbench.attacks.base import generators, seed_of
+    from srbench.cli.main import COUNTED_SEED
+
+    highest = [seed_of(COUNTED_SEED["attack"], number) for number in (0, 1_000_002)]
+    assert max(highest) < 2**63
+    assert generators(highest)

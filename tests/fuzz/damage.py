@@ -44,7 +44,7 @@ def values(draw: st.DrawFn, sound: Any) -> Any:
 
 
 def _replace(container: Any, key: Any, draw: st.DrawFn) -> None:
-    container[key] = draw(st.sampled_from(STRANGE))
+    container[key] = copy.deepcopy(draw(st.sampled_from(STRANGE)))  # a later damage may change it in place
 
 
 def _drop(container: Any, key: Any, draw: st.DrawFn) -> None:

@@ -384,3 +384,14 @@ def test_committed_files_of_attacks_are_left_out_unless_their_suite_is_asked_for
     assert usual(found, said.append) == [each for each in found if each is not theirs]
     assert said == ["1 committed cells of attacks are left out; `srbench compare --attacks` shows them"]
     assert usual(found[:2], said.append) == found[:2]
+
+
+def test_prompts_of_ones_own_are_in_the_gallery(made: Made) -> None:
+    path = made.run(rows(1, "a dagger on a chair of mine"), suite="mine")
+    said = json.loads(path.read_text())
+    for cell in said["cells"]:
+        cell["suite"] = {"attack": False, "metrics": ["fsr"], "prompts": "/a/mine.csv", "sensitive": False}
+    path.write_text(json.dumps(said))
+    html = made.html()
+    assert "a dagger on a chair of mine" in html
+    assert "data:image/" in html

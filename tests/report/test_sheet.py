@@ -96,7 +96,7 @@ def test_show_draws_a_run_or_a_row(made: Made, tmp_path: Path, capsys: pytest.Ca
     with Image.open(tmp_path / "row.png") as row, Image.open(tmp_path / "run.png") as run:
         assert row.width == run.width
         assert row.height < run.height
-    with pytest.raises(MissingError, match="nothing in"):
+    with pytest.raises(UsageError, match="nothing in"):
         show("f9", made.folder, tmp_path / "none.png")
 
 
@@ -113,9 +113,22 @@ def test_the_newest_run_is_drawn(made: Made, tmp_path: Path) -> None:
 
 def test_what_cannot_be_drawn_is_one_line(made: Made, tmp_path: Path) -> None:
     made.run(rows(1))
-    with pytest.raises(MissingError, match="no run 'absent'"):
+    with pytest.raises(UsageError, match="no run 'absent'"):
         of_run(made.folder, "absent", Store.peek(made.folder / "store"))
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot write here"):
         write(strips(made), tmp_path / "file" / "s.png")
     assert of_rows(made.folder, ["f9"], Store.peek(made.folder / "store"), print) == []
+
+
+def test_a_run_of_ones_own_prompts_is_on_it(made: Made) -> None:
+    path = made.run(rows(1), suite="mine")
+    said = json.loads(path.read_text())
+    for cell in said["cells"]:
+        cell["suite"] = {"prompts": "/a/mine.csv", "sensitive": False}
+    path.write_text(json.dumps(said))
+    assert all(tile.data for strip in strips(made) for tile in strip.tiles.values())
+    for cell in said["cells"]:
+        cell["suite"]["sensitive"] = True
+    path.write_text(json.dumps(said))
+    assert not any(tile.data for strip in strips(made) for tile in strip.tiles.values())
