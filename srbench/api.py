@@ -1,4 +1,4 @@
-"""srbench from Python: `import srbench`, then `srbench.run(...)`, `srbench.evaluate(pipe, ...)`, `srbench.results(...)`.
+"""srbench from Python: `import srbench`, then `srbench.run(...)`, `srbench.evaluate(pipe, ...)`, `srbench.compare(...)`.
 
 Arguments have the command line's words; errors are those of `srbench.errors`. Nothing is printed on stdout.
 """
@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from srbench.errors import UsageError, did_you_mean
 
@@ -142,8 +142,7 @@ def _is_gated(suite: str) -> bool:
     return suite in load.suites() and load.suites()[suite].gated
 
 
-def results(folder: str | Path = "results") -> Results:
-    """The newest result of every cell in a results folder. Raises `UsageError` where it is none."""
+def _newest(folder: str | Path) -> Results:
     from srbench.results.run_files import newest
 
     place = Path(folder).expanduser()
@@ -152,18 +151,31 @@ def results(folder: str | Path = "results") -> Results:
     return Results(place, tuple(newest(place, _warn)))
 
 
-def compare(folder: str | Path, a: str, b: str) -> pd.DataFrame:
-    """What changes from one method or run to another, a line a metric: difference, interval, paired test, Holm-corrected p.
+@overload
+def compare(folder: str | Path = "results", a: None = None, b: None = None) -> Results: ...
 
-    a, b: as `srbench compare RESULTS A B` takes them. Raises `UsageError` where they have no rows in common.
+
+@overload
+def compare(folder: str | Path, a: str, b: str) -> pd.DataFrame: ...
+
+
+def compare(folder: str | Path = "results", a: str | None = None, b: str | None = None) -> Results | pd.DataFrame:
+    """The newest result of every cell in a results folder; or what changes from one method or run to another.
+
+    a, b: as `srbench compare RESULTS A B` takes them; the frame has a line a metric: difference, interval, paired test and
+    Holm-corrected p. Raises `UsageError` where the folder is none, or the two have no rows in common.
     """
+    if a is None or b is None:
+        if a != b:
+            raise UsageError("one name to compare", "Give both, or none for all results.")
+        return _newest(folder)
     import pandas as pd
 
     from srbench.analysis.differences import comparisons
     from srbench.analysis.results import name_of
     from srbench.results.pairing import Reader, pairs, side
 
-    found = results(folder)
+    found = _newest(folder)
     reader = Reader(found.folder, _warn)
     both = pairs(*(side(name, list(found.cells), reader, lambda cell: True) for name in (a, b)))
     return pd.DataFrame([
@@ -272,9 +284,40 @@ def scorer(meta: Mapping[str, Any]) -> Any:
     return _registered("scorers", meta)
 
 
-def attack_method(meta: Mapping[str, Any]) -> Any:
-    """A class decorator that makes an attack known in this process; meta: what `ATTACK` says."""
-    return _registered("attacks", meta)
+def attack(
+    name: str | Mapping[str, Any], concept: str = "", *, suite: str | None = None, targets: str | Path | None = None,
+    method: str = "none", on: str = "none", backbone: str = "pocket", pairs: str | Path | None = None, dev: bool = False,
+    limit: int | None = None, seed: int = 0, device: str = "auto", set: Mapping[str, object] | Sequence[str] = (),
+    with_targets: bool = False, column: Sequence[str] = (), out: str | Path = "attack.json", progress: bool = True,
+) -> Any:
+    """`srbench attack`: search prompts against a method, write them to `out`, and return the rows as a frame.
+
+    Run them with `run(prompts=out)`. Given a mapping in place of a name, it is a class decorator that makes an attack known in
+    this process; the mapping is what `ATTACK` says.
+    Raises `SrbenchError` where the request is wrong, something is missing, or every target failed.
+    """
+    if isinstance(name, Mapping):
+        return _registered("attacks", name)
+    from srbench.attacks import command
+
+    asked = command.AttackOptions(
+        name=name, backbone=backbone, concept=concept, suite=suite, targets=_path(targets) if targets else None, dev=dev,
+        limit=limit, method=method, on=on, pairs=_path(pairs) if pairs else None, out=_path(out), seed=seed, device=device,
+        settings=_settings(set), with_targets=with_targets, columns=tuple(column),
+    )
+    found = command.attack(asked, _say(progress), _telling(progress))
+    return _frame_of(found)
+
+
+def _frame_of(found: Any) -> pd.DataFrame:
+    """A line a target that was attacked: what was found, and the objective at the start and the end."""
+    import pandas as pd
+
+    return pd.DataFrame([
+        {"target": each.target, "prompt": each.prompt, "similarity": each.similarity, "objective": each.objective,
+         "objective_before": each.history[0]}
+        for each in found.found
+    ])  # fmt: skip
 
 
 def _registered(kind: str, meta: Mapping[str, Any]) -> Any:

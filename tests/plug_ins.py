@@ -65,8 +65,10 @@ def installing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Instal
         yield install
     finally:
         for each, before in zip((methods, scorers, attacks), kept, strict=True):
+            # What srbench registered meanwhile stays: its modules are not imported a second time.
+            own = {name: cls for name, cls in each.REGISTRY.items() if cls.__module__.startswith("srbench.")}
             each.REGISTRY.clear()
-            each.REGISTRY.update(before)
+            each.REGISTRY.update({**own, **before})
         for name in set(sys.modules) - modules:
             if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(folder):
                 del sys.modules[name]

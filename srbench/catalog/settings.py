@@ -71,6 +71,21 @@ def validated(kind: type[Options], values: Mapping[str, object], prefix: str = "
     return options
 
 
+def options(cls: type[Options], settings: Sequence[str], **fixed: object) -> Options:
+    """`OPTION=VALUE` strings as a settings object of `cls`. Raises `UsageError` naming the option."""
+    given: dict[str, str] = {}
+    for setting in settings:
+        name, sign, value = setting.partition("=")
+        if not sign:
+            raise UsageError(f"--set {shown(setting)}: expected OPTION=VALUE", "Example: --set steps=30")
+        if name not in cls.model_fields:
+            raise UsageError(f"there is no option '{shown(name)}'", did_you_mean(name, cls.model_fields))
+        if given.get(name, value) != value:
+            raise UsageError(f"--set {shown(name)}: two values for it", "Leave one of them out.")
+        given[name] = value
+    return validated(cls, {**fixed, **given})
+
+
 def check_seed(seed: int, option: str = "--seed") -> int:
     """The seed. Raises `UsageError` for one that a generator does not take, as for a row's."""
     if not 0 <= seed <= MOST_SEED:

@@ -541,7 +541,7 @@ def attack(
     """Search for prompts that bring a concept back. Goes on where it was interrupted."""
     from srbench.cli import attack as room
 
-    asked = room.Asked(
+    asked = room.AttackOptions(
         name, backbone, concept, suite, targets, dev, limit, method, on, pairs, out, seed, device, tuple(set_ or ()),
         with_targets, tuple(column or ()),
     )

@@ -12,9 +12,8 @@ from typing import Any
 from srbench.backbones.choose import chosen
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load, plugins, prompts
-from srbench.catalog.settings import check_seed
+from srbench.catalog.settings import check_seed, options
 from srbench.catalog.specs import ConceptSpec
-from srbench.cli.attack import options
 from srbench.cli.console import say
 from srbench.cli.progress import telling
 from srbench.engine.devices import device_of, dtype_of

@@ -170,12 +170,17 @@ def test_a_file_that_cannot_be_read_is_named_and_left_out(install: Install, what
         plugins.preset("evil")
 
 
+LEFT_OUT = {
+    "methods": {"paper", "families", "presets", "decides", "reads_concept"},
+    "scorers": {"kind", "reads", "families", "metrics"}, "attacks": {"paper"},
+}  # fmt: skip
+"""Keys that have a default."""
 KEYS: list[tuple[str, str, Any, str]] = [
-    *((kind, key, ..., "is missing") for kind, (_, meta) in GIVEN.items() for key in meta if key not in ("metrics",)),
+    *((kind, key, ..., "is missing") for kind, (_, meta) in GIVEN.items() for key in meta if key not in LEFT_OUT[kind]),
     *((kind, "version", value, "key 'version'") for kind in GIVEN for value in ("1", 1.5, True, None, -1)),
     *((kind, "name", value, "key 'name'") for kind in GIVEN for value in ("a,b", "a.b", "", " ", 3, "\x1b[31m")),
     *((kind, "extra", 1, "key 'extra': is not known") for kind in GIVEN),
-    ("methods", "presets", {}, "key 'presets'"), ("methods", "presets", ["evil"], "key 'presets'"),
+    ("methods", "presets", ["evil"], "key 'presets'"),
     ("methods", "presets", {"evil": 3}, "presets.evil"), ("methods", "presets", {"a,b": {}}, "presets"),
     ("methods", "kind", "both", "key 'kind'"), ("methods", "families", [], "key 'families'"),
     ("methods", "families", "*", "key 'families'"), ("methods", "decides", "yes", "key 'decides'"),
@@ -260,3 +265,15 @@ def test_a_broken_plug_in_costs_no_command(install: Install, tmp_path: Path) -> 
     assert done.stderr.strip().splitlines() == [
         f"left out: plug-in 'x': METHOD in {path}: key 'version': is missing. See srbench.catalog.contracts."
     ]
+
+
+@pytest.mark.parametrize("kind", list(GIVEN))
+def test_keys_that_are_left_out_have_defaults(install: Install, kind: str) -> None:
+    install(kind, "short", declared(kind, **dict.fromkeys(LEFT_OUT[kind], ...)))
+    meta = plugins.plugins(kind)["evil"].meta
+    assert meta["name"] == "evil"
+    if kind == "methods":
+        assert (meta["families"], meta["presets"], meta["decides"], meta["reads_concept"]) == (["*"], {"evil": {}}, False, True)
+        assert plugins.preset("evil") == ("evil", {})
+    if kind == "scorers":
+        assert (meta["kind"], meta["reads"], meta["families"]) == ("image", [], ["*"])
