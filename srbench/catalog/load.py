@@ -101,9 +101,10 @@ def _validate(path: Path, data: Any, model: type[S]) -> S:
         raise _explain(path, model, error) from error
 
 
-def _all(paths: list[Path], model: type[S]) -> dict[str, S]:
+def _all(paths: Iterable[Path], model: type[S]) -> dict[str, S]:
+    """Specs by name. paths: in order; what comes later may not take a name that is there."""
     found: dict[str, S] = {}
-    for path in sorted(paths):
+    for path in paths:
         spec = parse_yaml(path, model)
         name: str = spec.name  # type: ignore[attr-defined]
         if name in found:
@@ -112,16 +113,21 @@ def _all(paths: list[Path], model: type[S]) -> dict[str, S]:
     return dict(sorted(found.items()))
 
 
+def _shipped_and_own(kind: str) -> list[Path]:
+    """srbench's own spec files, those of installed packages, and those of the working directory."""
+    return [*sorted((CATALOG / kind).glob("*.yaml")), *resolve.own_files(kind)]
+
+
 @cache
 def concepts() -> dict[str, ConceptSpec]:
     """Concepts by name."""
-    return _all(list((CATALOG / "concepts").glob("*.yaml")), ConceptSpec)
+    return _all(_shipped_and_own("concepts"), ConceptSpec)
 
 
 @cache
 def protocols() -> dict[str, ProtocolSpec]:
     """Protocols by name."""
-    return _all(list((CATALOG / "protocols").glob("*.yaml")), ProtocolSpec)
+    return _all(_shipped_and_own("protocols"), ProtocolSpec)
 
 
 def protocol(name: str) -> ProtocolSpec:
@@ -140,25 +146,25 @@ def parts(judge: ProtocolSpec) -> tuple[ProtocolSpec, ...]:
 @cache
 def backbones() -> dict[str, BackboneSpec]:
     """Backbones by name."""
-    return _all(list((CATALOG / "backbones").glob("*.yaml")), BackboneSpec)
+    return _all(_shipped_and_own("backbones"), BackboneSpec)
 
 
 @cache
 def suites() -> dict[str, SuiteSpec]:
     """Suites by name."""
-    return _all(list(resolve.files("suites", "*.yaml").values()), SuiteSpec)
+    return _all(sorted(resolve.files("suites", "*.yaml").values()), SuiteSpec)
 
 
 @cache
 def baselines() -> dict[str, BaselineSpec]:
     """Baselines by name."""
-    return _all(list(resolve.files("baselines", "*.yaml").values()), BaselineSpec)
+    return _all(sorted(resolve.files("baselines", "*.yaml").values()), BaselineSpec)
 
 
 @cache
 def layouts() -> dict[str, LayoutSpec]:
     """Layouts of folders that other tools write, by name."""
-    return _all(list((CATALOG / "layouts").glob("*.yaml")), LayoutSpec)
+    return _all(_shipped_and_own("layouts"), LayoutSpec)
 
 
 def named(kind: str, name: str, known: dict[str, T]) -> T:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import filecmp
+import importlib.metadata
+import importlib.util
 from pathlib import Path, PurePosixPath
 
 from srbench.errors import UsageError, did_you_mean
 
 KINDS = ("suites", "baselines", "results/published")
 """Data that travels with srbench and that a folder of the same name in the working directory adds to."""
+OWN_KINDS = ("concepts", "protocols", "layouts", "backbones")
+"""Specs that are part of the package; folders of these names, in the working directory or in a package, add to them."""
+GROUP = "srbench.data"
+"""Entry points that name packages with such folders, `suites` and `baselines` among them."""
 
 PACKAGE = Path(__file__).resolve().parent.parent
 _SCHEME = "package:"
@@ -21,8 +27,31 @@ def data_folder(kind: str) -> list[Path]:
     """
     if kind not in KINDS:
         raise UsageError(f"There is no data of kind '{kind}'", did_you_mean(kind, KINDS))
-    folders = [folder.resolve() for folder in (_shipped(kind), _local(kind)) if folder and folder.is_dir()]
+    found = (_shipped(kind), *_packaged(kind), _local(kind))
+    folders = [folder.resolve() for folder in found if folder and folder.is_dir()]
     return list(dict.fromkeys(folders))
+
+
+def own_files(kind: str) -> list[Path]:
+    """Spec files that installed packages and the working directory add to those that are part of srbench, each once, in order."""
+    folders = dict.fromkeys(folder.resolve() for folder in (*_packaged(kind), _local(kind)) if folder and folder.is_dir())
+    return [path for folder in folders for path in sorted(folder.glob("*.yaml"))]
+
+
+def _packaged(kind: str) -> list[Path]:
+    """The folder `kind` of every package that an entry point of the group names; the package is not imported."""
+    found = []
+    for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda each: (each.name, each.value)):
+        name = entry.value.split(":")[0].strip()
+        try:
+            spec = importlib.util.find_spec(name.partition(".")[0])
+        except (ImportError, ValueError):
+            spec = None
+        places = (spec.submodule_search_locations or ()) if spec is not None else ()
+        if not places:
+            raise UsageError(f"entry point '{entry.name}' of {GROUP}: no package '{name}'", "Reinstall or remove it.")
+        found += [Path(place, *name.split(".")[1:]) / kind for place in places]
+    return found
 
 
 def files(kind: str, pattern: str = "*.yaml") -> dict[str, Path]:

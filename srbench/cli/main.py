@@ -23,7 +23,23 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Benchmark of concept unlearning in text-to-image models.",
     epilog="Example: srbench run --method none,saferedir --suite igmu,mma",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        console.line(f"srbench {srbench.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _of_all(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Benchmark of concept unlearning in text-to-image models."""
 
 Out = Annotated[Path, typer.Option("--out", help="Results folder.")]
 Backbone = Annotated[str, typer.Option(help="Backbone: a name from `srbench list`, a folder, a file of weights, or a hub id.")]

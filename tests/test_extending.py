@@ -1,0 +1,143 @@
+"""docs/extending.md: every example runs as it stands there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import srbench
+from srbench.catalog import load, plugins, resolve
+from srbench.errors import UsageError
+from tests.plug_ins import Install, installing
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "extending.md"
+BLOCK = re.compile(r"^```\w+\n# (?P<name>[\w./-]+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+KINDS = {"METHOD": "methods", "SCORER": "scorers", "ATTACK": "attacks"}
+CACHED = (load.concepts, load.protocols, load.backbones, load.layouts, load.suites, load.baselines)
+EXAMPLES = {found["name"]: found["text"] for found in BLOCK.finditer(PAGE.read_text(encoding="utf-8"))}
+ASKED: dict[str, Any] = {"concept": "church", "limit": 1, "progress": False}
+
+
+@pytest.fixture
+def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Installs the example of that file's name."""
+    with installing(tmp_path, monkeypatch) as install:
+
+        def named(name: str) -> Path:
+            text = EXAMPLES[name]
+            kind = next(kind for variable, kind in KINDS.items() if f"\n{variable} = " in text)
+            return install(kind, name.removesuffix(".py"), text)
+
+        yield named
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory whose specs are read."""
+    monkeypatch.chdir(tmp_path)
+    for each in CACHED:
+        each.cache_clear()
+    yield tmp_path
+    for each in CACHED:
+        each.cache_clear()
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    for each in CACHED:
+        each.cache_clear()
+
+
+def value(found: srbench.Results, method: str, metric: str, on: str = "none") -> float:
+    table = found.metrics()
+    return float(table[(table.method == method) & (table.on == on) & (table.metric == metric)].iloc[0].value)
+
+
+def test_a_method_that_acts_while_sampling(example: Any, tmp_path: Path) -> None:
+    example("quiet_text.py")
+    found = srbench.run("none,quiet-text", set={"quiet-text.factor": 0.0}, out=tmp_path / "r", **ASKED)
+    keys = found.rows()
+    store = srbench.Results._store.func(found)  # type: ignore[attr-defined]
+    shas = {method: {store.images[key]["pixel_sha"] for key in keys[keys.method == method].key} for method in ("none", "quiet-text")}
+    assert not shas["none"] & shas["quiet-text"]
+    with pytest.raises(UsageError, match=r"quiet-text\.factor"):
+        srbench.run("quiet-text", set={"quiet-text.factor": -1}, out=tmp_path / "r", **ASKED)
+
+
+def test_a_method_that_changes_weights(example: Any, tmp_path: Path) -> None:
+    example("forgetful.py")
+    found = srbench.run("none", on="none,forgetful", out=tmp_path / "r", **ASKED)
+    assert found.exit_code == 0
+    assert set(found.metrics().on) == {"none", "forgetful"}
+
+
+def test_a_scorer(example: Any, tmp_path: Path) -> None:
+    example("redness.py")
+    found = srbench.run("none", scorers="redness", out=tmp_path / "r", **ASKED)
+    assert 0 < value(found, "none", "redness") < 255
+
+
+def test_an_attack(example: Any, tmp_path: Path) -> None:
+    example("shouting.py")
+    found = srbench.attack("shouting", "church", suite="mma", limit=1, out=tmp_path / "a.json", progress=False)
+    assert list(found.prompt) == [found.target[0].upper()]
+    done = srbench.run("none", concept="church", prompts=tmp_path / "a.json", out=tmp_path / "r", progress=False)
+    assert set(done.rows().prompt) == set(found.prompt)
+
+
+def test_a_concept(folder: Path) -> None:
+    for name in ("concepts/sailboat.yaml", "protocols/sailboat-seen.yaml"):
+        write(folder, name, EXAMPLES[name])
+    (folder / "prompts.csv").write_text(EXAMPLES["prompts.csv"])
+    found = srbench.run("none", concept="sailboat", on="none,uce", prompts="prompts.csv", out="r", progress=False)
+    assert found.exit_code == 0
+    assert {cell.protocol for cell in found.cells} == {"sailboat-seen"}
+    assert value(found, "none", "fsr", "uce") >= value(found, "none", "fsr")
+
+
+@pytest.mark.parametrize(("kind", "name"), [("concepts", "church"), ("protocols", "pocket-church"), ("backbones", "pocket")])
+def test_the_name_of_a_shipped_spec_cannot_be_taken(folder: Path, kind: str, name: str) -> None:
+    """Else a file beside the prompts could make a sensitive concept a harmless one."""
+    write(folder, f"{kind}/mine.yaml", (load.CATALOG / kind / f"{name}.yaml").read_text())
+    with pytest.raises(UsageError, match=f"mine.yaml: the name '{name}' is taken"):
+        getattr(load, kind)()
+
+
+def test_a_spec_that_is_wrong_is_one_line_with_its_file(folder: Path) -> None:
+    write(folder, "concepts/a.yaml", EXAMPLES["concepts/sailboat.yaml"].replace("kind: object", "kind: thing"))
+    with pytest.raises(UsageError, match=r"concepts/a\.yaml: key 'kind'"):
+        load.concepts()
+
+
+def test_a_package_brings_specs_and_is_not_imported(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write(tmp_path, "site/mine/concepts/sailboat.yaml", EXAMPLES["concepts/sailboat.yaml"])
+    (tmp_path / "site/mine/__init__.py").write_text("raise RuntimeError('imported')\n")
+    info = tmp_path / "site" / "mine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{resolve.GROUP}]\nmine = mine\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    load.concepts.cache_clear()
+    assert load.concepts()["sailboat"].title == "sailing boats"
+
+
+def test_a_concept_with_sexual_words_is_sensitive_whatever_its_file_says(folder: Path) -> None:
+    from srbench.catalog import screen
+
+    nudity = (load.CATALOG / "concepts" / "nudity.yaml").read_text()
+    write(folder, "concepts/mine.yaml", nudity.replace("name: nudity", "name: mine").replace("sensitive: true", "sensitive: false"))
+    assert not load.concepts()["mine"].sensitive
+    assert screen.sensitive_concept(load.concepts()["mine"])
+
+
+def test_every_example_is_tried_here() -> None:
+    tried = Path(__file__).read_text(encoding="utf-8")
+    assert len(EXAMPLES) == 7
+    assert all(name in tried for name in EXAMPLES)
+    assert plugins.plugins("methods")
