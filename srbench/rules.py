@@ -65,6 +65,11 @@ def list_of(rule: Rule) -> Rule:
     return Rule(lambda value: type(value) is list and all(map(rule.fits, value)), f"a list of {rule.what}")
 
 
+def pair_of(rule: Rule) -> Rule:
+    """A list of two."""
+    return Rule(lambda value: type(value) is list and len(value) == 2 and all(map(rule.fits, value)), f"two: {rule.what}")
+
+
 def table_of(rule: Rule) -> Rule:
     """An object in which every value fits."""
     return Rule(lambda value: type(value) is dict and all(map(rule.fits, value.values())), f"an object with {rule.what} each")

@@ -64,7 +64,8 @@ def test_a_method_that_acts_while_sampling(example: Any, tmp_path: Path) -> None
     found = srbench.run("none,quiet-text", set={"quiet-text.factor": 0.0}, out=tmp_path / "r", **ASKED)
     keys = found.rows()
     store = srbench.Results._store.func(found)  # type: ignore[attr-defined]
-    shas = {method: {store.images[key]["pixel_sha"] for key in keys[keys.method == method].key} for method in ("none", "quiet-text")}
+    names = ("none", "quiet-text")
+    shas = {name: {store.images[key]["pixel_sha"] for key in keys[keys.method == name].key} for name in names}
     assert not shas["none"] & shas["quiet-text"]
     with pytest.raises(UsageError, match=r"quiet-text\.factor"):
         srbench.run("quiet-text", set={"quiet-text.factor": -1}, out=tmp_path / "r", **ASKED)
@@ -130,8 +131,9 @@ def test_a_package_brings_specs_and_is_not_imported(folder: Path, monkeypatch: p
 def test_a_concept_with_sexual_words_is_sensitive_whatever_its_file_says(folder: Path) -> None:
     from srbench.catalog import screen
 
-    nudity = (load.CATALOG / "concepts" / "nudity.yaml").read_text()
-    write(folder, "concepts/mine.yaml", nudity.replace("name: nudity", "name: mine").replace("sensitive: true", "sensitive: false"))
+    shipped = (load.CATALOG / "concepts" / "nudity.yaml").read_text()
+    text = shipped.replace("name: nudity", "name: mine").replace("sensitive: true", "sensitive: false")
+    write(folder, "concepts/mine.yaml", text)
     assert not load.concepts()["mine"].sensitive
     assert screen.sensitive_concept(load.concepts()["mine"])
 

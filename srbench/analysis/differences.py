@@ -11,7 +11,7 @@ import numpy as np
 
 from srbench.analysis.gains import SUFFIX
 from srbench.analysis.intervals import LEVEL, Interval, unpaired_difference
-from srbench.analysis.metrics import METRICS, Lens, definition, observe, of_scorers
+from srbench.analysis.metrics import METRICS, definition, lens_of, observe, of_scorers
 from srbench.analysis.origin import place_of
 from srbench.analysis.records import CellRecord, Metric
 from srbench.analysis.results import DIFFERENCE, ResultCell, metric_to_dict, name_of, title_of
@@ -24,7 +24,6 @@ ALPHA = 1 - LEVEL
 UNPAIRED = "intervals"
 """In place of a test: no rows were at hand, and the difference is made of two intervals."""
 NO_ROWS = "Rows of committed results are not here: a difference is made of both intervals, as if rows were independent, untested."
-CONTENT, CLIP = "pocket-judge", "pocket-clip"
 
 
 class Entry(NamedTuple):
@@ -82,13 +81,6 @@ class Comparison:
 # --- which metrics, and how they are looked at ------------------------------------------------------------------------
 
 
-def lens_of(record: CellRecord) -> Lens:
-    """How a cell is looked at: by its own protocol and its backbone's scorers. Raises UsageError without such a protocol."""
-    spec = load.backbones().get(record.backbone)
-    content, clip = (*(spec.scorers if spec else ()), CONTENT, CLIP)[:2]
-    return Lens(load.protocol(record.protocol), record.concept_kind, content, clip)
-
-
 def has_rows(metric: str) -> bool:
     """Whether a metric is something of each row that another method has, too: no number of a set, no gain, no time."""
     scorers = of_scorers()
@@ -108,7 +100,8 @@ class Known:
         """One metric of a record, which has to outlive this."""
         place = id(record), metric
         if place not in self._answers:
-            found = answers(observe(definition(metric), record, lens_of(record)), record.origin.seed)
+            lens = lens_of(record, load.protocol(record.protocol))
+            found = answers(observe(definition(metric), record, lens), record.origin.seed)
             self._answers[place] = replace(found, keys=self._keys.setdefault(found.keys, found.keys))
         return self._answers[place]
 

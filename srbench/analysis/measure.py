@@ -13,7 +13,7 @@ import numpy as np
 
 from srbench.analysis.intervals import Interval, bootstrap_mean, clustered_wilson
 from srbench.analysis.judging import NOT_FINITE, Unscored, raw_of
-from srbench.analysis.metrics import COUNTED, Definition, Lens, Times, definition, observe, of_scorers
+from srbench.analysis.metrics import COUNTED, Definition, Lens, Times, definition, lens_of, observe, of_scorers
 from srbench.analysis.records import CellRecord, ImageRecord, Metric, Observation, RowRecord
 from srbench.catalog import plugins
 from srbench.catalog.specs import Better, ProtocolSpec
@@ -27,18 +27,14 @@ def measure(
     judge: ProtocolSpec,
     none: CellRecord | None,
     times: Times | None = None,
-    *,
-    content_scorer: str = "pocket-judge",
-    clip_scorer: str = "pocket-clip",
 ) -> dict[str, Metric]:
     """The metrics that the cell's suite asks for, in its order; rates in percent.
 
     none: the untouched backbone's cell on the same rows. times: its batches on all suites of the run, for `added_ms`;
     those of `none` where not given.
-    content_scorer: who names objects, style and background. clip_scorer: who compares image and text.
     Raises UsageError for an unknown metric name.
     """
-    lens = Lens(judge, cell.concept_kind, content_scorer, clip_scorer, times or baseline_times([none] if none else []))
+    lens = lens_of(cell, judge, times or baseline_times([none] if none else []))
     counted = (COUNTED,) if judge.unit == "detections" else ()
     return {name: _metric(name, cell, lens, none) for name in (*cell.metrics, *counted)}
 

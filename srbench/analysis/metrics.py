@@ -45,6 +45,12 @@ class Lens:
     baseline: Times = field(default_factory=dict)
 
 
+def lens_of(cell: CellRecord, judge: ProtocolSpec, times: Times | None = None) -> Lens:
+    """How a cell is looked at under a judge: with the scorers that describe its images."""
+    content, clip = cell.described_by
+    return Lens(judge, cell.concept_kind, content, clip, times or {})
+
+
 @dataclass(frozen=True)
 class Definition:
     """A metric: the rows it is about, what each is worth, and which direction is better."""

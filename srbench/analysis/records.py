@@ -108,6 +108,8 @@ class CellRecord:
     """What made it, beside its names."""
     mark: str = ""
     """What tells it from others of its name, where there are some."""
+    described_by: tuple[str, str] = ("", "")
+    """The scorers that name objects, style and background, and that compare image and text; empty where there are none."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from srbench.analysis.gains import Stacked, is_stacked, stacking_gains
 from srbench.analysis.intervals import resolution
 from srbench.analysis.judging import NOT_FINITE, Unscored, seen_in
 from srbench.analysis.measure import baseline_times, measure
-from srbench.analysis.metrics import METRICS, Lens, Times, is_baseline
+from srbench.analysis.metrics import METRICS, Times, is_baseline, lens_of
 from srbench.analysis.origin import (
     ORIGIN,
     SHOWN,
@@ -97,12 +97,9 @@ def result(
     judge: ProtocolSpec,
     none: CellRecord | None = None,
     times: Times | None = None,
-    *,
-    content_scorer: str = "pocket-judge",
-    clip_scorer: str = "pocket-clip",
 ) -> ResultCell:
     """Measure a cell; the arguments are those of `measure`."""
-    metrics = measure(cell, judge, none, times, content_scorer=content_scorer, clip_scorer=clip_scorer)
+    metrics = measure(cell, judge, none, times)
     return ResultCell(
         **{name: getattr(cell, name) for name in (*IDENTITY, "source", "n_loaded", "n_excluded")},
         n_run=len(cell.rows),
@@ -414,22 +411,20 @@ def brief(reason: str, reasons: list[str]) -> str:
     return str(reasons.index(reason) + 1)
 
 
-def measured(judged: Sequence[tuple[CellRecord, ProtocolSpec]], content: str, clip: str) -> list[ResultCell]:
+def measured(judged: Sequence[tuple[CellRecord, ProtocolSpec]]) -> list[ResultCell]:
     """Metrics of cells of one run, each under its judge, with the gains of those that are stacked on a checkpoint.
-
-    content, clip: the scorers that describe images, and compare them with text.
     """
     records = [record for record, _ in judged]
     plain = {_beside(r): r for r in records if is_baseline(r)}
     times = baseline_times(r for r in records if r.method == "none")
     found = [
-        result(record, judge, plain.get(_beside(record)), times, content_scorer=content, clip_scorer=clip)
+        result(record, judge, plain.get(_beside(record)), times)
         for record, judge in judged
     ]
     alone = {(*_beside(r), *_under_it(r)): r for r in records if r.method == "none"}
     stacked = [i for i, record in enumerate(records) if is_stacked(record)]
     gains = stacking_gains([
-        Stacked(cell, alone.get((*_beside(cell), *_under_it(cell))), Lens(judge, cell.concept_kind, content, clip))
+        Stacked(cell, alone.get((*_beside(cell), *_under_it(cell))), lens_of(cell, judge))
         for cell, judge in (judged[i] for i in stacked)
     ])
     for i, more in zip(stacked, gains, strict=True):

@@ -68,7 +68,7 @@ def cell_record(cell: Cell, backbone: Backbone, run: str, store: Store, outcome:
         dtype=backbone.dtype, rows_sha=cell.rows_sha, run=run, source="local", n_loaded=cell.n_loaded,
         n_excluded=cell.n_excluded, metrics=_metrics(cell), decides=cell.decides, blocked=blocked,
         rows=rows, cost=_cost(cell, store), notes=(*cell.found.notes, *_said_by(cell)),
-        made_against=_made_against(cell, backbone), origin=_origin(cell, backbone),
+        made_against=_made_against(cell, backbone), origin=_origin(cell, backbone), described_by=backbone.spec.scorers,
     )
 
 
@@ -126,9 +126,8 @@ def _cost(cell: Cell, store: Store) -> dict[str, float]:
 def results(cells: list[Cell], backbone: Backbone, run: str, store: Store, outcome: Outcome) -> list[ResultCell]:
     """Metrics of every cell; `none` on the same suite and concept is the one to compare with."""
     records = [cell_record(cell, backbone, run, store, outcome) for cell in cells]
-    content, clip = backbone.spec.scorers
     judges = [cell.protocol for cell in cells]
-    return measured(list(zip(records, judges, strict=True)), content, clip)
+    return measured(list(zip(records, judges, strict=True)))
 
 
 def _row_entry(row: PlannedRow, gated: bool, failed: Mapping[str, str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 import srbench
 from srbench.analysis.costs import Cost, costs
+from srbench.analysis.metrics import lens_of
 from srbench.analysis.origin import ground_text
 from srbench.analysis.records import CellRecord, Metric, turned
 from srbench.analysis.results import ARROWS, Board, ResultCell, boards, coverage, name_of, p_text, shown
@@ -30,7 +31,7 @@ from srbench.hashing import digest
 from srbench.report import examples, words
 from srbench.report.answers import KEPT, TESTED, TESTS, Answer, Wall, answers, failure_of
 from srbench.report.embed import Album
-from srbench.report.gallery import NAMED, GalleryRow, Hung, Picture, decided, hung, lens_of, place_of, rows_of
+from srbench.report.gallery import NAMED, GalleryRow, Hung, Picture, decided, hung, place_of, rows_of
 from srbench.report.plots import Line, Plot, Series, bars, lines, tradeoff
 from srbench.report.sources import Source, only, sources, usual
 from srbench.report.traces import probabilities
@@ -207,7 +208,7 @@ def _tests(cells: Sequence[Hung]) -> Iterator[PairedTest]:
     for metric in TESTED:
         family = []
         for a, b in combinations([cell for cell in cells if metric in cell.record.metrics], 2):
-            family.append(replace(paired(a.record, b.record, metric, lens_of(a)), a=a.name, b=b.name))
+            family.append(replace(paired(a.record, b.record, metric, lens_of(a.record, a.judge)), a=a.name, b=b.name))
         yield from corrected_together(family)
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from srbench.analysis.judging import Unscored, number, raw_of, seen_in
-from srbench.analysis.metrics import Lens, definition, observe
+from srbench.analysis.metrics import definition, lens_of, observe
 from srbench.analysis.records import CellRecord, ImageRecord, RowRecord
 from srbench.analysis.results import ResultCell, digits, name_of
 from srbench.catalog import load
@@ -24,7 +24,6 @@ REFERENCE = "reference"
 """Stands in place of a method: the untouched backbone on the row's reference prompt."""
 KEPT = {"retain_accuracy": "the object", "style_kept": "the style", "content_kept": "background, companions or style"}
 """Metric -> what is lost where it says no."""
-CONTENT, CLIP = "pocket-judge", "pocket-clip"
 
 
 NAMED = 5
@@ -192,16 +191,9 @@ def _row(cell: Hung, record: RowRecord, gated: bool, pictures: Sequence[Picture]
 # --- what the judge says ------------------------------------------------------------------------------------------------------
 
 
-def lens_of(cell: Hung) -> Lens:
-    """How the cell is looked at."""
-    spec = load.backbones().get(cell.record.backbone)
-    content, clip = (*(spec.scorers if spec else ()), CONTENT, CLIP)[:2]
-    return Lens(cell.judge, cell.record.concept_kind, content, clip)
-
-
 def _lost(cell: Hung) -> dict[str, tuple[str, ...]]:
     """Row's id -> what is not kept there."""
-    lens, found = lens_of(cell), dict[str, tuple[str, ...]]()
+    lens, found = lens_of(cell.record, cell.judge), dict[str, tuple[str, ...]]()
     for metric, what in KEPT.items():
         if metric in cell.record.metrics:
             for each in observe(definition(metric), cell.record, lens):

@@ -37,6 +37,7 @@ from srbench.rules import (
     list_of,
     one_of,
     or_null,
+    pair_of,
     said,
     table_of,
 )
@@ -289,7 +290,9 @@ MORE_OF_SUITE: dict[str, Rule] = {
     "flags": list_of(TEXT), "prompts": TEXT,
 }  # fmt: skip
 OF_ELSEWHERE: dict[str, Rule] = {"folder": TEXT, "attack": FLAG, "concept_kind": one_of("object", "style", "content")}
-MORE_OF_ELSEWHERE: dict[str, Rule] = dict.fromkeys(("failed", "left_out", "changed"), table_of(COUNT))
+MORE_OF_ELSEWHERE: dict[str, Rule] = {
+    **dict.fromkeys(("failed", "left_out", "changed"), table_of(COUNT)), "described_by": pair_of(TEXT),
+}  # fmt: skip
 OF_RUN: dict[str, Rule] = {"schema": COUNT, "run": NAME, "cells": LIST}
 MORE_OF_RUN: dict[str, Rule] = {
     "started": TEXT, "finished": TEXT, "order": COUNT, "after": or_null(NAME), "provenance": TABLE, "request": TABLE,

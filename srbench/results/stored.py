@@ -37,7 +37,7 @@ def rejudge(folder: Path, protocols: Sequence[str], warn: Callable[[str], None])
     found = []
     for judge in judges:
         asked = [(_asked(record, judge), judge) for _, record in cells]
-        for (before, _), now in zip(cells, measured(asked, "pocket-judge", "pocket-clip"), strict=True):
+        for (before, _), now in zip(cells, measured(asked), strict=True):
             found.append(replace(now, metrics=_together(before.metrics, now.metrics)))
     return found
 
@@ -144,8 +144,20 @@ def reread(cell: ResultCell, entry: dict[str, Any], judge: ProtocolSpec, stored:
         metrics=(*asked, *more), notes=cell.notes, made_against=cell.made_against,
         decides=not made and _decides(cell.method, entry),
         rows=tuple(_reread_row(each, row, stored) for each, row in rows_of(cell, entry)), cost=cell.cost,
-        origin=cell.origin, mark=cell.mark,
+        origin=cell.origin, mark=cell.mark, described_by=_describing(cell, entry),
     )
+
+
+def _describing(cell: ResultCell, entry: dict[str, Any]) -> tuple[str, str]:
+    """Who describes the cell's images: its backbone's scorers, or its family's for a model by path or hub id."""
+    if made := entry.get("elsewhere"):
+        content, clip = made.get("described_by", ("", ""))
+        return content, clip
+    known = load.backbones()
+    if cell.backbone in known:
+        return known[cell.backbone].scorers
+    family = entry.get("suite", {}).get("family")
+    return next((spec.scorers for spec in known.values() if spec.family == family), ("", ""))
 
 
 def _decides(preset: str, entry: dict[str, Any]) -> bool:

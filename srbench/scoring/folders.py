@@ -440,7 +440,7 @@ def _written(
 ) -> RunResult:
     run = run_id()
     records = [_cell_record(cell, held, scoring, run, *counts) for cell in cells]
-    found = measured([(record, held.judge) for record in records], *held.described_by)
+    found = measured([(record, held.judge) for record in records])
     entries = [
         {
             "result": to_dict(value), "elsewhere": _facts(cell, held), **({"suite": held.read} if held.read else {}),
@@ -469,6 +469,7 @@ def _facts(cell: Cell, held: Against) -> dict[str, Any]:
     counts = {"failed": dict(cell.failures), "left_out": dict(cell.folder.left_out), "changed": dict(cell.remarks)}
     known = {
         "attack": held.attack, "concept_kind": held.concept_kind, "sensitive": held.sensitive, "matched": cell.matched,
+        "described_by": list(held.described_by),
     }  # fmt: skip
     told = {"read": list(held.told)} if held.told else {}
     return {"folder": str(cell.folder.root), **known, **told, **counts}
@@ -488,6 +489,7 @@ def _cell_record(cell: Cell, held: Against, scoring: Scoring, run: str, n_loaded
         rows_sha=load.rows_sha(tuple(item.asked.row for item in cell.items)), run=run, source="local", n_loaded=n_loaded,
         n_excluded=n_excluded, metrics=held.metrics, decides=False, blocked="" if cell.items else "no picture", notes=held.notes,
         rows=tuple(_row_record(item, held, scoring) for item in cell.items), origin=_origin(cell),
+        described_by=held.described_by,
     )
 
 

@@ -270,10 +270,8 @@ def _of_run(run: str, data: Record, stored: Stored, line: Line) -> None:
             line.unsaid[reason] += len(cell.metrics)
     if not judged:
         return
-    spec = load.backbones().get(before[0].backbone)
-    content, clip = spec.scorers if spec else ("", "")
-    for cell, now in zip(before, measured(judged, content, clip), strict=True):
-        _compare(f"runs/{run}, {_title(cell)}", cell, now, bool(spec), line)
+    for cell, (record, _), now in zip(before, judged, measured(judged), strict=True):
+        _compare(f"runs/{run}, {_title(cell)}", cell, now, any(record.described_by), line)
 
 
 def _cannot(cell: ResultCell, data: Record) -> str:

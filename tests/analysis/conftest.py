@@ -70,7 +70,7 @@ def cell(*rows: RowRecord, **fields: Any) -> CellRecord:
         "backbone": "pocket", "concept": "hazard", "concept_kind": "object", "suite": "igmu", "attack": False,
         "method": "saferedir", "on": "none", "variant": "", "protocol": "pocket-hazard", "dtype": "fp32",
         "rows_sha": "0123456789abcdef", "run": "r1", "source": "local", "n_loaded": len(rows), "n_excluded": 0,
-        "metrics": ALL, "decides": True, "rows": rows,
+        "metrics": ALL, "decides": True, "rows": rows, "described_by": ("pocket-judge", "pocket-clip"),
     }  # fmt: skip
     return CellRecord(**{**given, **fields})
 

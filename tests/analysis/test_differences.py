@@ -10,9 +10,10 @@ import pytest
 from rich.console import Console
 
 from srbench.analysis import changes
-from srbench.analysis.differences import Entry, comparisons, lens_of, to_dict, with_differences
+from srbench.analysis.differences import Entry, comparisons, to_dict, with_differences
 from srbench.analysis.formats import write
 from srbench.analysis.intervals import unpaired_difference, wilson
+from srbench.analysis.metrics import lens_of
 from srbench.analysis.records import Metric
 from srbench.analysis.results import boards, result
 from srbench.analysis.significance import holm, mcnemar
@@ -98,8 +99,8 @@ def test_gains_and_floors_are_no_metrics_of_a_method(make) -> None:
 
 
 def test_the_lens_is_the_cell_s_own(make) -> None:
-    lens = lens_of(make.cell(backbone="elsewhere"))
-    assert (lens.judge.name, lens.content_scorer) == ("pocket-hazard", "pocket-judge")
+    lens = lens_of(make.cell(backbone="elsewhere", described_by=("clip-b16", "clip-l14")), make.hazard)
+    assert (lens.judge.name, lens.content_scorer, lens.clip_scorer) == ("pocket-hazard", "clip-b16", "clip-l14")
 
 
 # --- as columns -------------------------------------------------------------------------------------------------------

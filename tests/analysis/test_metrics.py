@@ -320,7 +320,7 @@ def test_other_scorers_can_feed_the_content(make) -> None:
     other = {"pocket-judge": scores["pocket-judge"], "judge-2": make.raw({"key": 0.9})["pocket-judge"]}
     cell = make.cell(make.retain(0, make.image(other)), metrics=("retain_accuracy",))
     assert measure(cell, make.hazard, None)["retain_accuracy"].value == 100
-    assert measure(cell, make.hazard, None, content_scorer="judge-2")["retain_accuracy"].value == 0
+    assert measure(make.replace(cell, described_by=("judge-2", "pocket-clip")), make.hazard, None)["retain_accuracy"].value == 0
 
 
 # --- what holds for every cell ----------------------------------------------------------------------------------------

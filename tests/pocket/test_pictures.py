@@ -27,7 +27,7 @@ def _cell(method: str, *rows: RowRecord) -> CellRecord:
     return CellRecord(
         backbone="pocket", concept="vangogh", concept_kind="style", suite="igmu", attack=False, method=method, on="none",
         variant="", protocol="pocket-vangogh", dtype="fp32", rows_sha="r", run="1", source="local", n_loaded=len(rows),
-        n_excluded=0, metrics=("fsr", "over_refusal"), decides=True, rows=rows,
+        n_excluded=0, metrics=("fsr", "over_refusal"), decides=True, rows=rows, described_by=("pocket-judge", "pocket-clip"),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from srbench.analysis.metrics import METRICS, Lens, observe
+from srbench.analysis.metrics import METRICS, lens_of, observe
 from srbench.analysis.records import CellRecord, Metric, RowRecord
 from srbench.analysis.results import ResultCell
 from srbench.catalog import load
@@ -169,7 +169,7 @@ def failures(records: Sequence[CellRecord]) -> list[Failure]:
     plain = {(r.concept, row.row.id): row for r in records if r.method == "none" for row in r.rows}
     found: list[Failure] = []
     for record in sorted((r for r in records if r.method == SHIPPED), key=lambda r: (r.concept, r.suite)):
-        lens = Lens(load.protocols()[record.protocol], record.concept_kind, "pocket-judge", "pocket-clip")
+        lens = lens_of(record, load.protocols()[record.protocol])
         wrong: dict[str, list[str]] = defaultdict(list)
         for name in (name for name in WATCHED if name in record.metrics):
             for seen in observe(METRICS[name], record, lens):
