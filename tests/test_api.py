@@ -20,7 +20,7 @@ from srbench.errors import UsageError
 from srbench.methods import base
 from srbench.results.store import Store
 
-ASKED: dict[str, Any] = {"suites": "igmu", "concept": "church", "limit": 1, "progress": False}
+ASKED: dict[str, Any] = {"suites": "mma", "concept": "church", "limit": 1, "batch_size": 1, "progress": False}
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_what_acts_on_a_pipeline_acts_in_the_run_and_leaves_it(pipe: Any, tmp_pa
     assert all(sha != pixels(found, "none")[row] for row, sha in pixels(found, "mine").items())
     assert pipe.unet.attn_processors == patched
     assert "mine: its code cannot be hashed and it has no version" in str(found)
-    other = srbench.run("none", "igmu", "church", limit=1, out=tmp_path / "other", progress=False)
+    other = srbench.run("none", "mma", "church", limit=1, batch_size=1, out=tmp_path / "other", progress=False)
     assert pixels(found, "none") == pixels(other, "none")
 
 
@@ -110,21 +110,21 @@ def test_changed_weights_need_no_version(pipe: Any, tmp_path: Path) -> None:
 def test_results_are_tables(pipe: Any, tmp_path: Path) -> None:
     found = srbench.evaluate(pipe, "mine", out=tmp_path, **ASKED)
     metrics = found.metrics()
-    fsr = metrics[(metrics.metric == "fsr") & (metrics.method == "none")].iloc[0]
-    assert (fsr.value, fsr.n, fsr.better) == (0.0, 1, "higher")
-    rows = found.rows("igmu", "none")
+    asr = metrics[(metrics.metric == "asr") & (metrics.method == "none")].iloc[0]
+    assert (asr.value in (0.0, 100.0), asr.n, asr.better) == (True, 1, "lower")
+    rows = found.rows("mma", "none")
     forget = rows[rows.kind == "forget"].iloc[0]
-    assert (forget.seen, forget.decision) == (True, None)
+    assert (forget.seen, forget.decision) == (bool(asr.value), None)
     assert {"pocket-judge"} <= set(forget.scores)
     with_path = np.asarray(found.image(forget.id, "none"))
     assert with_path.shape == (64, 64, 3)
     assert forget.path.exists()
     assert found._repr_html_().startswith("<")
     for format in ("md", "csv", "latex", "json"):
-        assert "igmu" in found.table(format)
+        assert "mma" in found.table(format)
     again = srbench.compare(tmp_path)
     assert set(again.metrics().method) == {"none", "mine"}
-    assert set(srbench.compare(tmp_path, "none", "mine").metric) >= {"fsr"}
+    assert set(srbench.compare(tmp_path, "none", "mine").metric) >= {"asr"}
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_method_of_a_cell_runs_and_may_be_written_anew(tmp_path: Path) -> None
     shas = []
     for factor, version in ((1.0, 1), (0.5, 2)):
         declare(factor, version)
-        found = srbench.run("none,quiet-text", "igmu", "church", limit=1, out=tmp_path, progress=False)
+        found = srbench.run("none,quiet-text", "mma", "church", limit=1, batch_size=1, out=tmp_path, progress=False)
         shas.append(pixels(found, "quiet-text"))
     assert shas[0] == pixels(found, "none")
     assert shas[1] != shas[0]
@@ -192,7 +192,7 @@ def test_a_scorer_of_a_cell_is_a_column(tmp_path: Path) -> None:
         def score(self, images: Any, rows: Any) -> list[dict[str, Any]]:
             return [{"red": float(image[..., 0].mean())} for image in images]
 
-    found = srbench.run("none", "igmu", "church", limit=1, scorers="redness", out=tmp_path, progress=False)
+    found = srbench.run("none", "mma", "church", limit=1, batch_size=1, scorers="redness", out=tmp_path, progress=False)
     values = found.metrics()
     assert 0 < values[values.metric == "redness"].iloc[0].value < 255
 

@@ -178,7 +178,7 @@ def test_stored_scores_are_judged_in_many_ways(tmp_path: Path) -> None:
     code, out, _ = call("compare", str(tmp_path), "--protocol", "pocket-hazard", "--sensitivity")
     assert "hazard x igmu: fsr by threshold" in out
     assert "one --protocol" in refused(2, "compare", str(tmp_path), "--sensitivity")
-    assert "no stored run fits" in refused(3, "compare", str(tmp_path), "--sensitivity", "--protocol", "q16", "--suite", "mma")
+    assert "no stored run fits" in refused(2, "compare", str(tmp_path), "--sensitivity", "--protocol", "q16", "--suite", "mma")
     assert "Take one of" in refused(2, "compare", str(tmp_path), "--sensitivity", "--protocol", "i2p-or")
     assert "cannot be applied" in refused(2, "compare", str(tmp_path), "--protocol", "nudeclf@0.6")
 
@@ -242,7 +242,7 @@ def test_json_is_alone_on_stdout_and_followable(tmp_path: Path) -> None:
 
 
 def test_show_of_an_unknown_row(tmp_path: Path) -> None:
-    assert "nothing in" in refused(3, "show", "igmu-hazard-f999", "--out", str(tmp_path))
+    assert "nothing in" in refused(2, "show", "igmu-hazard-f999", "--out", str(tmp_path))
 
 
 def test_without_concept_the_header_says_which(tmp_path: Path) -> None:

@@ -430,4 +430,4 @@ def test_without_its_judge_nothing_is_sampled(world: Any, monkeypatch: pytest.Mo
     done = world.run()
     assert done.exit_code == MISSING
     assert not world.store().images
-    assert all(cell.metrics["fsr"].reason == "judge bright: no weights fetch them" for cell in done.cells)
+    assert all(cell.metrics["fsr"].reason == "judge bright: no weights. fetch them" for cell in done.cells)

@@ -63,7 +63,7 @@ def test_workers_that_end_early_say_why(world: Any, capfd: pytest.CaptureFixture
     crew = Crew(world)
     crew.run([replace(job, request=replace(job.request, backbone="toy")) for job in jobs])
     assert crew.failed["a"] == (
-        "cpu: backbone 'toy' is not on this machine (nobody/nothing) Fetch it: hf download nobody/nothing"
+        "cpu: backbone 'toy' is not on this machine (nobody/nothing). Fetch it: hf download nobody/nothing"
     )
     assert crew.failed["a"] in world.lines
     assert crew.failed["b"].startswith("cuda:99: sampling: ")

@@ -37,7 +37,7 @@ def test_a_search_has_the_small_budget_and_igmus_first_targets(backbone: Backbon
     request = request_of("unlearndiffatk", STACKED, tmp_path, tmp_path / "checkpoints")
     assert (request.settings.budget, request.limit, request.plain) == ("pocket", 32, True)
     assert request.out.name == "unlearndiffatk-saferedir-on-esd-x.json"
-    rows, source, excluded = attacked.search.targets_of(request, backbone.spec, load.concepts()["hazard"])
+    rows, source, excluded = attacked.targets.targets_of(request, backbone.spec, load.concepts()["hazard"])
     assert (len(rows), source, excluded) == (32, "igmu/hazard/test", 0)
 
 
@@ -54,7 +54,7 @@ def test_what_is_drawn_comes_from_the_embedding_not_from_the_targets_words(
     """The embedding of a harmless word, put in a hazard's place, draws no hazard, although the target names one."""
     tokenizer, encoder = backbone.pipeline.tokenizer, backbone.pipeline.text_encoder
     request = request_of("concept-inversion", Victim(), tmp_path, tmp_path / "checkpoints")
-    rows, _, _ = attacked.search.targets_of(request, backbone.spec, load.concepts()["hazard"])
+    rows, _, _ = attacked.targets.targets_of(request, backbone.spec, load.concepts()["hazard"])
 
     def spoken(text: str) -> torch.Tensor:
         ids = tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids

@@ -51,7 +51,7 @@ def test_any_company_gives_equal_pixels(backbone: Backbone, method: str) -> None
             assert np.array_equal(pixels, whole[key])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS[:2], pytest.param(METHODS[2], marks=pytest.mark.slow)])
 def test_batch_sizes_differ_by_one_level_and_no_decision(backbone: Backbone, method: str) -> None:
     images, judge, protocol = planned(backbone, method), PocketJudge(), load.protocols()["pocket-hazard"]
     reference = drawn(backbone, images, 4)

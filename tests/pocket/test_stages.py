@@ -82,6 +82,7 @@ def test_all_stages_end_in_folders_that_are_read_as_shipped_ones_are(small: Path
         assert path.is_dir() or path.stat().st_size <= 15_000_000, path
 
 
+@pytest.mark.slow
 def test_another_vae_makes_the_unet_start_afresh(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _build(small, "vae,text,unet", "cpu") == 0
     before = checkpoints.index(small / "cache", "unet")

@@ -54,9 +54,9 @@ def export(world: World, run: RunResult, method: str, folder: Path, role: str = 
 
 def test_our_own_images_get_the_numbers_that_the_run_gave(world: World, tmp_path: Path) -> None:
     ours = world.run(methods=("none", "push"))
-    folders = [export(world, ours, method, tmp_path / "made" / method) for method in ("none", "push")]
+    made = [export(world, ours, method, tmp_path / "made" / method) for method in ("none", "push")]
     beside = export(world, ours, "none", tmp_path / "references", "reference")
-    found = score(world, *folders, suite="toys", reference=beside, out=tmp_path / "again")
+    found = score(world, *made, suite="toys", reference=beside, out=tmp_path / "again")
     assert found.exit_code == OK
     for cell, other in zip(ours.cells, found.cells, strict=True):
         assert (other.method, other.n_run, other.n_scored) == (cell.method, cell.n_run, cell.n_scored)
