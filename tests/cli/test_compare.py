@@ -139,7 +139,7 @@ def test_two_names_in_every_format(made: Made, form: str) -> None:
 @pytest.mark.parametrize(("words", "code", "message"), [
     (("none",), 2, "1 names: expected two"),
     (("none", "saferedr"), 2, "Did you mean 'saferedir'?"),
-    (("none", "none"), 3, "no concept and suite have results of"),
+    (("none", "none"), 2, "no concept and suite have results of"),
     (("none", "saferedir", "--baseline", "none"), 2, "two names stand alone"),
     (("--baseline", "sld"), 2, "no result is of 'sld'"),
     (("--sort", "frs"), 2, "Did you mean 'fsr'?"),

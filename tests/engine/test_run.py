@@ -194,7 +194,7 @@ def test_a_scorer_without_weights_blocks_its_numbers_not_the_run(world: Any, mon
     assert done.exit_code == SOME_FAILED
     assert done.cells[0].metrics["fsr"].value is not None
     assert (done.cells[0].metrics["csdr"].value, done.cells[0].metrics["csdr"].reason) == (None, "weights")
-    assert "no weights fetch them" in world.lines
+    assert "no weights. fetch them" in world.lines
 
 
 def test_a_method_whose_hook_never_ran_is_an_error(world: Any) -> None:
