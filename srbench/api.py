@@ -326,9 +326,10 @@ def _registered(kind: str, meta: Mapping[str, Any]) -> Any:
     from srbench.catalog import plugins
 
     def register(cls: type) -> type:
-        cls.meta = dict(meta)  # type: ignore[attr-defined]
+        cls.meta = dict(meta)  # type: ignore[attr-defined]  # any class of the user's
         if kind != "attacks" and not hasattr(cls, "Options"):
-            cls.Options = import_module(f"srbench.{kind}.base").Options  # type: ignore[attr-defined]
+            options = import_module(f"srbench.{kind}.base").Options
+            cls.Options = options  # type: ignore[attr-defined]  # any class of the user's
         plugins.register(kind, cls)
         return cls
 

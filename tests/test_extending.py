@@ -63,7 +63,7 @@ def test_a_method_that_acts_while_sampling(example: Any, tmp_path: Path) -> None
     example("quiet_text.py")
     found = srbench.run("none,quiet-text", set={"quiet-text.factor": 0.0}, out=tmp_path / "r", **ASKED)
     keys = found.rows()
-    store = srbench.Results._store.func(found)  # type: ignore[attr-defined]
+    store = found._store
     names = ("none", "quiet-text")
     shas = {name: {store.images[key]["pixel_sha"] for key in keys[keys.method == name].key} for name in names}
     assert not shas["none"] & shas["quiet-text"]

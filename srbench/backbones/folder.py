@@ -15,7 +15,7 @@ from typing import Any
 
 from srbench.backbones.places import WEIGHTS
 from srbench.errors import UsageError
-from srbench.files import kind_of_path, printable, read_json
+from srbench.files import LFS_MARK, kind_of_path, printable, read_json
 
 INDEX = "model_index.json"
 CONFIG = "config.json"
@@ -44,7 +44,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
 """Family -> components without which its prompts are not read or no picture is made; only SD3's third encoder may be left out."""
 STEMS = {"diffusers": ("diffusion_pytorch_model",), "transformers": ("model", "pytorch_model")}
 """Library -> what it calls a component's file of weights, for .safetensors and for .bin."""
-TEXTS = {b"<!doctype": "a web page", b"<html": "a web page", b"<?xml": "XML", b"version https://git-lfs": "a git-lfs pointer"}
+TEXTS = {b"<!doctype": "a web page", b"<html": "a web page", b"<?xml": "XML", LFS_MARK: "a git-lfs pointer"}
 """How a file begins, in small letters -> what it is, where a download gave something else."""
 LFS_PULL = "Run `git lfs pull` in its clone, or download the file itself."
 VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("spiece.model",), ("tokenizer.model",), ("vocab.txt",))

@@ -180,7 +180,7 @@ def register(kind: str, cls: type) -> None:
             _SESSION[kind][meta["name"]] = before
             _forget()
         raise
-    cls.meta = meta  # type: ignore[attr-defined]
+    cls.meta = meta  # type: ignore[attr-defined]  # any class that is registered
     _SESSION[kind][meta["name"]] = (plugin, cls)
     _forget()
 

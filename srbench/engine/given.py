@@ -71,7 +71,7 @@ def method_of(pipeline: Any, name: str, version: str | None) -> type:
             with worn(ours, pipeline):
                 yield Given(call, artifact.payload)
 
-    Method.meta = meta  # type: ignore[attr-defined]
+    Method.meta = meta  # type: ignore[attr-defined]  # as a decorator sets it
     Method.__module__ = __name__
     return Method
 
