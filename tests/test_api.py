@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -220,3 +221,53 @@ def test_an_attack_gives_its_prompts_as_a_frame(tmp_path: Path) -> None:
     assert out.exists()
     done = srbench.run("none", concept="church", prompts=out, out=tmp_path / "r", progress=False)
     assert set(done.rows().prompt) == set(found.prompt)
+
+
+DRAWS = """
+import srbench
+from contextlib import contextmanager
+from srbench.methods import base
+
+@srbench.method({{"name": "quiet-text", "version": {version}, "kind": "inference", "title": "t", "reads_concept": False}})
+class Quiet:
+    class Options(base.Options):
+        pass
+
+    @staticmethod
+    def prepare(backbone, concept, options):
+        return None
+
+    @staticmethod
+    @contextmanager
+    def applied(pipeline, artifact, options, call):
+        class Scaled(base.Applied):
+            def prompts(self, positive, negative):
+                return {factor} * positive, negative
+        yield Scaled()
+"""
+
+
+def cell(text: str, number: int) -> None:
+    """Run a text as a notebook runs a cell: `inspect` finds its lines."""
+    name = f"<cell {number}>"
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    exec(compile(text, name, "exec"), {"__name__": "__main__"})
+
+
+def test_pictures_of_code_that_was_changed_since_are_served_and_said_until_the_version_is_raised(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def sampled(number: int, **code: float) -> str:
+        cell(DRAWS.format(**code), number)
+        srbench.run("quiet-text", "mma", "church", limit=1, batch_size=1, out=tmp_path)
+        return capsys.readouterr().err
+
+    said = "quiet-text: the code was changed since it made"
+    assert said not in sampled(1, version=1, factor=0.5)
+    assert said not in sampled(2, version=1, factor=0.5)
+    changed = sampled(3, version=1, factor=0.9)
+    assert f"{said} 1 stored image, and its version (1) was not" in changed
+    assert "0 images to sample" in changed
+    raised = sampled(4, version=2, factor=0.9)
+    assert said not in raised
+    assert "0 images to sample" not in raised

@@ -25,7 +25,7 @@ from srbench.attacks.targets import AttackRequest
 from srbench.attacks.text import banned_words
 from srbench.backbones.checkpoint import Checkpoint, laid_over
 from srbench.backbones.loader import ENCODER_SHA, Backbone, encoder_sha
-from srbench.catalog import load, plugins
+from srbench.catalog import code, load, plugins
 from srbench.catalog.settings import check
 from srbench.catalog.specs import ConceptSpec, Row, RowFile
 from srbench.engine.checkpoints import UNTOUCHED, Checkpoints, OnConcept, check_on
@@ -171,7 +171,7 @@ def search(
     Raises `UsageError` where `FILE.part` belongs to another search, the file cannot be written, or the attack failed on all.
     """
     said = identity(request, made, rows, source)
-    part = Part(part_of(request.out), digest(said))
+    part = Part(part_of(request.out), digest(said), code.source_of("attacks", request.name))
     done = part.read(len(rows))
     resumed = len(done)
     if resumed < len(rows):
@@ -233,8 +233,8 @@ def _checked(found: Any, row: Row) -> Adversarial:
 class Part:
     """Finished targets of a search that goes on: a head with its digest, then a line for each."""
 
-    def __init__(self, path: Path, search: str) -> None:
-        self.path, self.search = path, search
+    def __init__(self, path: Path, search: str, source: str) -> None:
+        self.path, self.search, self.source = path, search, source
 
     def read(self, count: int) -> list[Result]:
         """What is finished; a torn last line is not. Raises `UsageError` where the file belongs to another search."""
@@ -249,7 +249,7 @@ class Part:
             value = parse_json(line, f"{self.path}: damaged (line {number})", again, unique=True)
             try:
                 if number == 1:
-                    check_form(value, {"search": TEXT}, {})
+                    check_form(value, {"search": TEXT}, {"source": TEXT})
                     head = value
                 else:
                     found.append(_entry(value))
@@ -257,11 +257,13 @@ class Part:
                 raise UsageError(f"{self.path}: damaged (line {number}: {error})", again) from error
         if (lines and head.get("search") != self.search) or len(found) > count:
             raise UsageError(f"{self.path}: belongs to another search", "Remove it, or choose another --out.")
+        if head.get("source", self.source) != self.source:
+            raise UsageError(f"{self.path}: the attack's code was changed since this search began", again)
         return found
 
     def begin(self, done: Sequence[Result]) -> None:
         """Write head and finished lines anew, without a torn one."""
-        lines = [canonical({"search": self.search}), *map(_line, done)]
+        lines = [canonical({"search": self.search, "source": self.source}), *map(_line, done)]
         write_file(self.path, "".join(f"{line}\n" for line in lines).encode(), PART)
 
     def add(self, found: Result) -> None:
@@ -342,7 +344,7 @@ def _is_vectors(path: Path) -> bool:
 def _is_part(path: Path) -> bool:
     with path.open("rb") as file:
         head = json.loads(file.readline(CARD_LIMIT) or b"null")
-    return isinstance(head, dict) and set(head) == {"search"}
+    return isinstance(head, dict) and {"search"} <= set(head) <= {"search", "source"}
 
 
 ROWS = OutputFile(MAKER, "--out", is_own=_is_rows)
@@ -378,7 +380,8 @@ def write(request: AttackRequest, said: dict[str, Scalar], rows: Sequence[Row], 
     """
     made = [_row(request, row, each) for row, each in zip(rows, found, strict=True)]
     meta = said | {
-        "search": digest(said), "mean_objective": _mean([each.objective for each in found]),
+        "search": digest(said), "source_code": code.source_of("attacks", request.name),
+        "mean_objective": _mean([each.objective for each in found]),
         "mean_similarity": _mean([each.similarity for each in found]),
         "objectives": " ".join(f"{each.objective:.6g}" for each in found),
         "histories": "; ".join(" ".join(f"{value:.4g}" for value in each.history) for each in found),

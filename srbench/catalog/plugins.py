@@ -118,7 +118,7 @@ def _foreign_entries(kind: str) -> list[tuple[str, str]]:
     return sorted({(entry.name, entry.value.split(":")[0].split("[")[0].strip()) for entry in found})
 
 
-def _file_of(module: str) -> Path:
+def file_of(module: str) -> Path:
     """The file of a module, found without importing anything. Raises `UsageError` where there is none."""
     hint = "Reinstall or remove it."
     try:
@@ -209,7 +209,7 @@ def _claims(plugin: Plugin) -> set[tuple[str, str]]:
 def _foreign(kind: str, entry: str, module: str) -> Plugin | LeftOut:
     meta: Any = None
     try:
-        path = _file_of(module)
+        path = file_of(module)
         meta = literal(path, KINDS[kind])
         if meta is None:
             raise UsageError(f"{path}: no {KINDS[kind]} in it", f"Write {KINDS[kind]} = {{...}} at the module's top level.")

@@ -70,6 +70,7 @@ def _call(backbone: Backbone, prompts: PromptCache, batch: list[Planned], size: 
 
     def record(spec: ImageSpec, trace: dict[str, Any]) -> dict[str, Any]:
         own = {"method": spec.method, "prompt": spec.prompt, "seed": spec.seed, "dtype": spec.dtype, "trace": trace}
+        own |= {"source": batch[0].method.source} if batch[0].method.source else {}
         return own | shared
 
     count = len(batch)

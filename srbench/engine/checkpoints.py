@@ -19,7 +19,7 @@ from srbench.backbones import checkpoint as checkpoints
 from srbench.backbones.checkpoint import CARD, Checkpoint, examine, files_sha, is_home_made, laid_over, open_home_made, read_card
 from srbench.backbones.loader import Backbone
 from srbench.backbones.places import is_path, path_of
-from srbench.catalog import load, plugins
+from srbench.catalog import code, load, plugins
 from srbench.catalog.settings import overrides
 from srbench.catalog.specs import ConceptSpec
 from srbench.engine.prepare import check_fit, concept_sha, is_weight, options_of, options_text, weight_presets
@@ -172,6 +172,7 @@ def _write(job: Job, backbone: Backbone, edit: Edit, seconds: float, folder: Pat
     card = {
         "srbench": __version__, "preset": job.preset, "concept": job.concept, "backbone": backbone.spec.name,
         **job.identity(backbone.sha256), "key": digest(job.identity(backbone.sha256)), "seconds": round(seconds, 1),
+        "source": code.source_of("methods", job.method),
         "machine": machine(), "files": files, "passport": asdict(passport), "measured": edit.card,
     }
     write_atomic(folder / CARD, _json(card))

@@ -13,6 +13,7 @@ from srbench.engine.plan import plan
 from srbench.engine.request import Cell, RunRequest
 from srbench.engine.run import execute
 from srbench.engine.sampling import work
+from srbench.engine.stale import stale
 from srbench.errors import UsageError
 from srbench.methods.base import Tell
 from srbench.outputs import check_results
@@ -62,6 +63,8 @@ def forecast(options: RunOptions, say: Say) -> dict[str, Any]:
         say(left)
     _header(options, request, how, cells, say)
     todo = work(cells, store, Scoring(store), score=False)
+    for line in stale(cells, store):
+        say(line)
     known = [r for r in store.images.values() if r.get("dtype") == request.dtype]
     seconds = sum(r["seconds"] for r in known) / len(known) if known else None
     size = sum(r["bytes"] for r in known) / len(known) if known else None

@@ -12,7 +12,7 @@ from typing import Any
 
 from srbench.backbones.checkpoint import Checkpoint, laid_over
 from srbench.backbones.loader import Backbone
-from srbench.catalog import plugins
+from srbench.catalog import code, plugins
 from srbench.catalog.settings import check, overrides, parsed
 from srbench.catalog.specs import ConceptSpec
 from srbench.engine.untouched import kept_as_it_was
@@ -40,6 +40,8 @@ class MethodOnConcept:
     decides: bool
     prepare_seconds: float = 0.0
     parameters: int = 0
+    source: str = ""
+    """Hash of the method's code; it stands beside its images, not in their keys."""
 
 
 def is_weight(preset: str) -> bool:
@@ -143,6 +145,7 @@ def prepare_method(
         artifact_sha=sha, variant=options_text(options, changed, sha), decides=bool(meta["decides"]),
         concept_sha=concept_sha(concept, family) if meta["reads_concept"] else "",
         prepare_seconds=artifact.prepare_seconds if artifact else 0.0, parameters=artifact.parameters if artifact else 0,
+        source=code.source_of("methods", name),
     )
 
 

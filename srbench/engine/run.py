@@ -16,6 +16,7 @@ from srbench.engine.marks import hush_of, marks_of
 from srbench.engine.record import Outcome, entries, results
 from srbench.engine.request import Cell, RunRequest
 from srbench.engine.sampling import Background, Sampling, Work, opened, sample_all, work
+from srbench.engine.stale import stale
 from srbench.errors import MISSING, OK, SOME_FAILED, MissingError
 from srbench.progress import Reporter
 from srbench.results.gated import Hushed, clean
@@ -105,6 +106,8 @@ def execute(
     todo = work(cells, store, scoring, request.score)
     if store.check(_to_score(todo, scoring)):  # what is not the picture that was made is sampled again, now
         todo = work(cells, store, scoring, request.score)
+    for line in (*stale(cells, store), *scoring.stale(todo.all_wanted)):
+        reporter.line(line)
     reporter.line(f"{len(todo.missing)} images to sample, {todo.cached} in the store")
     failed = _made(Sampling(request, backbone, run, how), todo, cells, scoring, reporter, marks)
     if request.score:

@@ -64,11 +64,12 @@ MORE_OF_IMAGE: dict[str, Rule] = {
     "run": TEXT, "batch": COUNT, "batch_size": COUNT, "recipe": TEXT, "dropped": FLAG, "elsewhere": TEXT, "method": TEXT,
     "prompt": TEXT, "seed": COUNT, "dtype": TEXT, "peak_mb": AMOUNT, "compiled": FLAG, "deterministic": FLAG,
     "prompt_sha256": HASH, "gated": FLAG, "sensitive": FLAG, "kept": FLAG, "tried": FLAG, "awaits": LIST, "marked": COUNT,
+    "source": TEXT,
 }  # fmt: skip
 OF_SCORE: dict[str, Rule] = {
     "score_key": HASH, "image": HASH, "scorer": TEXT, "identity": HASH, "raw": TABLE,
 }  # fmt: skip
-MORE_OF_SCORE: dict[str, Rule] = {"reference": HASH, "fields": TEXT, "fields_sha256": HASH}
+MORE_OF_SCORE: dict[str, Rule] = {"reference": HASH, "fields": TEXT, "fields_sha256": HASH, "source": TEXT}
 """The fields that a score was made with stand in it; of a row of a gated suite their hash does."""
 OF_TRACE: dict[str, Rule] = {"unsafe": list_of(NUMBER), "redirected_steps": COUNT}
 """What SafeRedir says of an image. A plug-in's trace may hold anything, also under these names."""

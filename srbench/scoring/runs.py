@@ -59,6 +59,8 @@ def score_runs(folder: Path, scorers: Sequence[str], settings: Sequence[str], st
     for error in scoring.broken.values():
         reporter.line(error.line)
     wanted = [w for _, cells in runs for again in cells for w in _wanted(again, scorers, scoring)]
+    for line in scoring.stale(wanted):
+        reporter.line(line)
     _score(wanted, scoring, reporter)
     hush = Hush(texts_of(row for _, cells in runs for again in cells for each, row in again.rows if "row" not in each))
     scoring.errors = {each: hush(why) for each, why in scoring.errors.items()}

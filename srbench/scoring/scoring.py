@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from srbench.analysis.records import WEIGHTS, ImageRecord
-from srbench.catalog import load, plugins
+from srbench.catalog import code, load, plugins
 from srbench.catalog.settings import overrides, parsed, split
 from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.errors import CellError, ForeignError, MissingError, SrbenchError
@@ -148,6 +149,15 @@ class Scoring:
         """Those that have no numbers yet and could get them."""
         return [w for w in dict.fromkeys(wanted) if self.key(w) is not None and self.known(w) is None]
 
+    def stale(self, wanted: Sequence[Wanted]) -> list[str]:
+        """A line for each scorer some of whose stored scores were made by other code than it has now."""
+        counts: Counter[str] = Counter()
+        for each in dict.fromkeys(wanted):
+            record = self.store.scores.get(self.key(each) or "")
+            if record is not None and code.differs("scorers", each.scorer, record.get("source")):
+                counts[each.scorer] += 1
+        return [code.changed("scorers", name, count, "score") for name, count in counts.items()]
+
     def run(self, wanted: Sequence[Wanted], pixels: dict[str, np.ndarray]) -> None:
         """Score what is missing; images not in `pixels` (uint8 RGB (H, W, 3) by key) are read from the store.
 
@@ -180,6 +190,8 @@ class Scoring:
             "identity": digest(self.identities[wanted.scorer]), "raw": raw,
             **fields_kept(wanted.fields, bool(self.store.images[wanted.image_key].get(GATED))),
         }
+        source = code.source_of("scorers", wanted.scorer)
+        record |= {"source": source} if source else {}
         return record | ({"reference": wanted.reference_key} if wanted.reference_key else {})
 
     def _pixels(self, key: str) -> np.ndarray:

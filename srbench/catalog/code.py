@@ -1,0 +1,138 @@
+"""What a plug-in's source code is, as a hash: it shows that code was changed while its version was not.
+
+The hash stands beside images, checkpoints and scores, and never in a key: a comment more must not have them made again.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import io
+import textwrap
+import tokenize
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from srbench.catalog import plugins
+from srbench.errors import SrbenchError, UsageError
+
+DIGITS = 16
+"""Hex digits of a source's hash."""
+UNKNOWN = ""
+"""In place of a hash where the code cannot be read, as of a class that was typed at a prompt."""
+
+
+def source_of(kind: str, name: str) -> str:
+    """Hash of the code of a plug-in: its module, and what that imports from its own package. Empty where it cannot be read.
+
+    kind: `methods`, `scorers` or `attacks`. Comments, docstrings and empty lines do not count. Of srbench's own plug-ins the
+    files of their own folder count, without the contract in `base`. Raises `UsageError` for a name that is not known.
+    """
+    plugin = plugins.known(kind, name)
+    if plugin.module != plugins.SESSION:
+        return _of_module(kind, plugin.module)
+    try:
+        return _hashed(_of_class(plugins.load(kind, name)))
+    except (OSError, TypeError, SyntaxError):
+        return UNKNOWN
+
+
+def _of_class(cls: type) -> dict[str, str]:
+    """The code of a class of this process; in a notebook it is found through the class's functions alone.
+
+    Raises `OSError` or `TypeError` where there is none.
+    """
+    try:
+        return {cls.__name__: inspect.getsource(cls)}
+    except (OSError, TypeError):
+        functions = {name: inspect.unwrap(getattr(cls, name)) for name in vars(cls) if inspect.isroutine(getattr(cls, name))}
+        return {name: inspect.getsource(each) for name, each in functions.items() if inspect.isfunction(each)}
+
+
+@cache
+def _of_module(kind: str, module: str) -> str:
+    home = f"srbench.{kind}" if module.startswith("srbench.") else module.partition(".")[0]
+    try:
+        return _hashed({each: path.read_text(encoding="utf-8") for each, path in _closure(module, home, f"{home}.base").items()})
+    except (OSError, ValueError, SyntaxError, SrbenchError):
+        return UNKNOWN
+
+
+def _closure(module: str, home: str, without: str) -> dict[str, Path]:
+    """Dotted name -> file of a module and of what it imports below `home`, one through the other and inside of functions."""
+    files: dict[str, Path] = {}
+    todo = [module]
+    while todo:
+        name = todo.pop()
+        if name in files or name == without:
+            continue
+        with suppress(UsageError):  # a function or class that is imported from a module
+            files[name] = plugins.file_of(name)
+            todo += [each for each in _imported(name, files[name]) if each == home or each.startswith(f"{home}.")]
+    return files
+
+
+def _imported(module: str, path: Path) -> Iterator[str]:
+    """Names that a file imports, each also with what is taken from it, since that may be a module itself."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            start = ".".join([*above, *([node.module] if node.module else [])])
+            yield start
+            yield from (f"{start}.{alias.name}" for alias in node.names)
+
+
+def differs(kind: str, name: str, stored: object) -> bool:
+    """Whether something was made by other code than a plug-in has now; not where either is not known."""
+    now = source_of(kind, name)
+    return isinstance(stored, str) and stored != UNKNOWN and now not in (UNKNOWN, stored)
+
+
+def changed(kind: str, name: str, count: int, what: str) -> str:
+    """What to say of `count` stored things (`what`: one of them) that other code of a plug-in made and that are used as they are."""
+    plugin = plugins.known(kind, name)
+    where = "its metadata" if plugin.module == plugins.SESSION else f"{plugins.KINDS[kind]} of {plugin.module}"
+    things = f"{count} stored {what}{'s' if count != 1 else ''}"
+    return (
+        f"{name}: the code was changed since it made {things}, and its version ({plugin.meta['version']}) was not; they are used "
+        f"as they are. If the change alters results, raise the version in {where}: then they are made anew"
+    )
+
+
+# --- what counts ------------------------------------------------------------------------------------------------------
+
+
+def _hashed(texts: dict[str, str]) -> str:
+    whole = hashlib.sha256()
+    for name, text in sorted(texts.items()):
+        whole.update(f"{name}\n{_without_prose(text)}\n".encode())
+    return whole.hexdigest()[:DIGITS]
+
+
+def _without_prose(text: str) -> str:
+    """Python without comments, docstrings, empty lines and blanks at the ends of lines. Raises `SyntaxError` for what is none."""
+    text = textwrap.dedent(text)
+    tree, lines = ast.parse(text), text.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and _is_alone(node, lines):
+            lines[node.lineno - 1 : node.end_lineno] = [""] * (1 + (node.end_lineno or node.lineno) - node.lineno)
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+def _is_alone(node: ast.Expr, lines: list[str]) -> bool:
+    """Whether a statement is a text that nobody reads, a docstring or one below an attribute, and has its lines for itself."""
+    if not (isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)):
+        return False
+    before = lines[node.lineno - 1].encode()[: node.col_offset]
+    behind = lines[(node.end_lineno or node.lineno) - 1].encode()[node.end_col_offset :]
+    return not before.strip() and not behind.strip()
