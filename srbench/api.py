@@ -357,7 +357,7 @@ def _options(
     method: Words, suite: Words, concept: Words, on: Words, settings: Any, scorers: Words, category: Words,
     column: Sequence[str], out: str | Path, prompts: str | Path | None, more: Mapping[str, Any],
 ) -> Any:
-    from srbench.engine.options import RunOptions
+    from srbench.engine.request import RunOptions
 
     known = {field.name for field in fields(RunOptions)}
     for name in more:

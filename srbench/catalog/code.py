@@ -95,7 +95,7 @@ def differs(kind: str, name: str, stored: object) -> bool:
 
 
 def changed(kind: str, name: str, count: int, what: str) -> str:
-    """What to say of `count` stored things (`what`: one of them) that other code of a plug-in made and that are used as they are."""
+    """The warning that `count` stored things are used which earlier code of a plug-in made. what: the word for one of them."""
     plugin = plugins.known(kind, name)
     where = "its metadata" if plugin.module == plugins.SESSION else f"{plugins.KINDS[kind]} of {plugin.module}"
     things = f"{count} stored {what}{'s' if count != 1 else ''}"

@@ -273,7 +273,7 @@ def run(
 ) -> int:
     """Sample the suites under the methods, score the images, print the table."""
     from srbench.cli import run as room
-    from srbench.engine.options import RunOptions
+    from srbench.engine.request import RunOptions
 
     options = RunOptions(
         backbone=backbone, methods=words(method), on=names_or_paths(on), suites=words(suite) or (() if prompts else ("igmu",)),
@@ -466,8 +466,10 @@ def doctor(
     """Check that everything a run needs is there and works, and say what fetches the rest."""
     from srbench.cli import doctor as room
 
-    asked = room.Asked(backbone, words(method), words(suite), words(concept), tuple(set_ or ()), all_)
-    return room.doctor(asked, out, known, json)
+    settings = tuple(set_ or ())
+    return room.doctor(
+        room.DoctorOptions(backbone, words(method), words(suite), words(concept), settings, all_, out, known), json
+    )
 
 
 @app.command()

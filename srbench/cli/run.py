@@ -8,7 +8,7 @@ from srbench.cli import console
 from srbench.cli.console import say
 from srbench.cli.progress import reporter, telling
 from srbench.engine import command
-from srbench.engine.options import RunOptions
+from srbench.engine.request import RunOptions
 
 
 def run(options: RunOptions, as_json: bool) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from srbench.backbones.loader import locate
 from srbench.catalog import load, plugins, resolve, sources
 from srbench.catalog.specs import BackboneSpec, ConceptSpec, SuiteSpec
 from srbench.engine.prepare import is_weight, options_of
+from srbench.engine.request import RunOptions
 from srbench.errors import ForeignError, MissingError, SrbenchError, UsageError
 from srbench.faults import contained, module_of
 from srbench.methods.base import BackboneInfo
@@ -25,26 +25,10 @@ class Choice:
     lines: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What of a run decides whether Stable Diffusion can carry it."""
-
-    methods: tuple[str, ...]
-    suites: tuple[str, ...]
-    """Empty where the user's own file is the suite."""
-    concepts: tuple[str, ...]
-    part: str
-    settings: tuple[str, ...]
-    prompts: Path | None
-    cuda: bool
-    sha256: str = ""
-    """Of the backbone, where it was taken: what belongs to another one is then missing too. For gigabytes it takes long."""
-
-
-def choose(asked: Asked) -> Choice:
+def choose(options: RunOptions, cuda: bool) -> Choice:
     """The backbone for a run. Raises `UsageError` for an unknown method, suite or concept."""
     spec = load.backbones()[WANTED]
-    missing = list(lacking(asked, spec))
+    missing = list(lacking(options, spec, cuda))
     if not missing:
         return Choice(WANTED, (f"backbone auto: {WANTED}: a CUDA device, its weights, the prompts and the redirector are here",))
     why = "; ".join(error.message for error in missing)
@@ -52,33 +36,37 @@ def choose(asked: Asked) -> Choice:
     return Choice(ELSE, (f"backbone auto: {ELSE}, since {WANTED} cannot run here: {why}", *hints))
 
 
-def lacking(asked: Asked, spec: BackboneSpec) -> Iterator[SrbenchError]:
-    """What keeps the backbone from this run, each with what mends it."""
-    if not asked.cuda:
+def lacking(options: RunOptions, spec: BackboneSpec, cuda: bool = True, sha256: str = "") -> Iterator[SrbenchError]:
+    """What keeps the backbone from this run, each with what mends it.
+
+    cuda: whether a CUDA device is there. sha256: of the backbone, where it was taken; then what belongs to another backbone is
+    missing too. Raises `UsageError` for an unknown method, suite or concept.
+    """
+    if not cuda:
         yield MissingError("no CUDA device", f"Name it to run it on a CPU, for hours: --backbone {WANTED}")
     try:
         locate(spec)
     except MissingError as error:
         yield error
     try:
-        concepts = load.concepts_of(spec, asked.concepts or spec.concepts[:1])
+        concepts = load.concepts_of(spec, options.concepts or spec.concepts[:1])
     except UsageError as error:
-        if any(name not in load.concepts() for name in asked.concepts):
+        if any(name not in load.concepts() for name in options.concepts):
             raise
         yield UsageError(error.message)
         return
-    suites = [load.named("suite", name, load.suites()) for name in asked.suites]
+    suites = [load.named("suite", name, load.suites()) for name in options.suites]
     for concept in concepts:
         for suite in suites:
-            yield from _prompts(suite, concept, spec, asked)
-        for method in asked.methods:
-            yield from _made_ready(method, concept, spec, asked)
+            yield from _prompts(suite, concept, spec, options)
+        for method in options.methods:
+            yield from _made_ready(method, concept, spec, options, sha256)
 
 
-def _prompts(suite: SuiteSpec, concept: ConceptSpec, spec: BackboneSpec, asked: Asked) -> Iterator[SrbenchError]:
+def _prompts(suite: SuiteSpec, concept: ConceptSpec, spec: BackboneSpec, options: RunOptions) -> Iterator[SrbenchError]:
     try:
-        edition = load.edition(suite, spec.family, concept.name, asked.part)
-        for file in () if asked.prompts or edition.file else edition.files:
+        edition = load.edition(suite, spec.family, concept.name, "dev" if options.dev else "test")
+        for file in () if options.prompts or edition.file else edition.files:
             sources.locate(suite, edition, file)
     except UsageError as error:
         yield UsageError(error.message)
@@ -86,24 +74,26 @@ def _prompts(suite: SuiteSpec, concept: ConceptSpec, spec: BackboneSpec, asked: 
         yield error
 
 
-def _made_ready(preset: str, concept: ConceptSpec, spec: BackboneSpec, asked: Asked) -> Iterator[SrbenchError]:
+def _made_ready(
+    preset: str, concept: ConceptSpec, spec: BackboneSpec, options: RunOptions, sha256: str
+) -> Iterator[SrbenchError]:
     """What a method that acts while sampling needs and cannot make by itself, such as a redirector."""
     name, _ = plugins.preset(preset)
     if is_weight(preset) or plugins.plugins("methods")[name].meta.get("prepare") == "make":
         return
     try:
         cls = plugins.load("methods", name)
-        options, _ = options_of(preset, asked.settings, spec.family, concept.kind)
+        chosen, _ = options_of(preset, options.settings, spec.family, concept.kind)
     except ForeignError as error:
         yield error
         return
     shipped = resolve.package_path(spec.redirectors) if spec.redirectors else None
-    info = BackboneInfo(name=spec.name, family=spec.family, sha256=asked.sha256, pipeline=None, redirectors=shipped)
+    info = BackboneInfo(name=spec.name, family=spec.family, sha256=sha256, pipeline=None, redirectors=shipped)
     try:
         with contained(preset, module_of(cls)):
-            cls.prepare(info, concept, options)
+            cls.prepare(info, concept, chosen)
     except (MissingError, ForeignError) as error:
         yield error
     except UsageError as error:
-        if asked.sha256:  # else it only says that the redirector is of a backbone with a hash; the run compares them
+        if sha256:  # else it only says that the redirector is of a backbone with a hash; the run compares them
             yield error

@@ -8,9 +8,9 @@ from typing import Any
 
 from srbench.backbones.loader import Backbone
 from srbench.engine.devices import Runtime
-from srbench.engine.options import RunOptions, Say, resolve
+from srbench.engine.options import Say, resolve
 from srbench.engine.plan import plan
-from srbench.engine.request import Cell, RunRequest
+from srbench.engine.request import Cell, RunOptions, RunRequest
 from srbench.engine.run import execute
 from srbench.engine.sampling import work
 from srbench.engine.stale import stale

@@ -3,60 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from srbench.backbones.choose import chosen
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog.prompts import chosen_columns
 from srbench.catalog.settings import check_seed
 from srbench.catalog.specs import BackboneSpec
+from srbench.engine import auto
 from srbench.engine.devices import COMPILE, Runtime, device_of, devices_of, dtype_of, is_cuda
 from srbench.engine.memory import DEFAULT_BATCH
-from srbench.engine.request import RunRequest
+from srbench.engine.request import RunOptions, RunRequest
 from srbench.errors import UsageError, did_you_mean
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What a run is asked for, in the command line's words."""
-
-    backbone: str = "pocket"
-    """A name, a folder, a file of weights, a hub id, or `auto`."""
-    methods: tuple[str, ...] = ("none", "saferedir")
-    on: tuple[str, ...] = ("none",)
-    """Checkpoints below the methods; `none` is the untouched backbone."""
-    suites: tuple[str, ...] = ("igmu",)
-    """Empty where `prompts` is a suite of its own."""
-    concepts: tuple[str, ...] = ()
-    """Empty: the backbone's first."""
-    dev: bool = False
-    limit: int | None = None
-    """Rows a kind."""
-    seed: int = 0
-    batch_size: int | None = None
-    dtype: str = "auto"
-    device: str = "auto"
-    settings: tuple[str, ...] = ()
-    """`NAME.OPTION=VALUE` of methods and scorers."""
-    protocol: str | None = None
-    """None: the concept's."""
-    scorers: tuple[str, ...] = ()
-    out: Path = Path("results")
-    score: bool = True
-    keep_images: bool = False
-    prompts: Path | None = None
-    accept_prompts: bool = False
-    categories: tuple[str, ...] = ()
-    reference: bool = False
-    compile: str = "auto"
-    gpus: str | None = None
-    sheet: bool = False
-    sweep: str | None = None
-    columns: tuple[str, ...] = ()
-    """`FIELD=COLUMN` each."""
 
 
 REFERENCE = {"dtype": "fp32", "batch_size": 1, "compile": "off"}
@@ -83,15 +43,10 @@ def _runtime(options: RunOptions, devices: tuple[str, ...], device: str) -> Runt
 
 def _named(options: RunOptions, say: Say) -> BackboneSpec:
     """The backbone's spec; of `auto` the one that can carry the run, with what there is to say of it."""
-    from srbench.engine import auto
-
     if options.backbone != auto.AUTO:
         return chosen(options.backbone)
     cuda = is_cuda(device_of(options.device))
-    choice = auto.choose(auto.Asked(
-        options.methods, options.suites, options.concepts, "dev" if options.dev else "test", options.settings, options.prompts,
-        cuda,
-    ))  # fmt: skip
+    choice = auto.choose(options, cuda)
     for line in choice.lines:
         say(line)
     return chosen(choice.name)

@@ -17,6 +17,46 @@ from srbench.results.keys import ImageSpec
 
 
 @dataclass(frozen=True)
+class RunOptions:
+    """What a run is asked for, in the command line's words."""
+
+    backbone: str = "pocket"
+    """A name, a folder, a file of weights, a hub id, or `auto`."""
+    methods: tuple[str, ...] = ("none", "saferedir")
+    on: tuple[str, ...] = ("none",)
+    """Checkpoints below the methods; `none` is the untouched backbone."""
+    suites: tuple[str, ...] = ("igmu",)
+    """Empty where `prompts` is a suite of its own."""
+    concepts: tuple[str, ...] = ()
+    """Empty: the backbone's first."""
+    dev: bool = False
+    limit: int | None = None
+    """Rows a kind."""
+    seed: int = 0
+    batch_size: int | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+    settings: tuple[str, ...] = ()
+    """`NAME.OPTION=VALUE` of methods and scorers."""
+    protocol: str | None = None
+    """None: the concept's."""
+    scorers: tuple[str, ...] = ()
+    out: Path = Path("results")
+    score: bool = True
+    keep_images: bool = False
+    prompts: Path | None = None
+    accept_prompts: bool = False
+    categories: tuple[str, ...] = ()
+    reference: bool = False
+    compile: str = "auto"
+    gpus: str | None = None
+    sheet: bool = False
+    sweep: str | None = None
+    columns: tuple[str, ...] = ()
+    """`FIELD=COLUMN` each."""
+
+
+@dataclass(frozen=True)
 class RunRequest:
     """What a user asked for. Everything here is resolved before planning; none of it enters a key as such."""
 

@@ -31,7 +31,7 @@ from srbench.results.store import Record, Store, pixel_sha
 from srbench.results.stored import unread
 from srbench.scorers.base import IMAGE, PAIR, kind_named
 from srbench.scoring.layouts import Folder, ScoreRequest, folders
-from srbench.scoring.matching import ID, Asked, Matching, Place, asked_for, matched, plain_numbers, unnamed
+from srbench.scoring.matching import ID, Matching, Place, RowAndPlace, asked_for, matched, plain_numbers, unnamed
 from srbench.scoring.pictures import read
 from srbench.scoring.scoring import BATCH, Scoring, Wanted, image_record
 
@@ -80,7 +80,7 @@ class Against:
 class Item:
     """One row of one method: its picture, what it is compared with, and how reading them went."""
 
-    asked: Asked
+    asked: RowAndPlace
     image: str = ""
     """Key; empty where the picture is not there or cannot be read."""
     reference: str = ""
@@ -313,7 +313,7 @@ def _kept(rows: list[Row], held: Against) -> set[Row]:
     return {row for row in screen.admissible(rows) if not {row.id, row.id.rpartition(SAMPLE)[0]} & barred}
 
 
-def _item(asked: Asked, folder: Folder) -> Item:
+def _item(asked: RowAndPlace, folder: Folder) -> Item:
     if asked.place in folder.doubled:
         return Item(asked, why=f"several files for one picture: {folder.doubled[asked.place]}")
     return Item(asked, why="" if asked.place in folder.pictures else "no picture")

@@ -34,7 +34,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Asked:
+class RowAndPlace:
     """A row and the place of its picture."""
 
     row: Row
@@ -231,7 +231,7 @@ def _composed(text: str) -> str:
 # --- rows with their pictures -----------------------------------------------------------------------------------------
 
 
-def unnamed(places: Collection[Place], layout: LayoutSpec) -> list[Asked]:
+def unnamed(places: Collection[Place], layout: LayoutSpec) -> list[RowAndPlace]:
     """Rows for pictures of which nothing is known but their names: each counts as one of a prompt to be forgotten."""
     by_prompt = layout.named == "prompt"
 
@@ -239,7 +239,7 @@ def unnamed(places: Collection[Place], layout: LayoutSpec) -> list[Asked]:
         prompt = place.case if by_prompt else ""
         return Row(id=_id(place), kind="forget", category=place.category, prompt=prompt)
 
-    return [Asked(_sampled(row(place), place.sample), place) for place in sorted(places, key=in_order)]
+    return [RowAndPlace(_sampled(row(place), place.sample), place) for place in sorted(places, key=in_order)]
 
 
 def plain_numbers(places: Collection[Place]) -> Callable[[Place], Place]:
@@ -249,7 +249,7 @@ def plain_numbers(places: Collection[Place]) -> Callable[[Place], Place]:
     return lambda place: place._replace(case=place.case.lstrip("0") or "0")
 
 
-def asked_for(rows: Sequence[Row], places: Iterable[Place]) -> list[Asked]:
+def asked_for(rows: Sequence[Row], places: Iterable[Place]) -> list[RowAndPlace]:
     """Every row with its pictures' places, which are under the rows' ids; a row with several pictures once for each."""
     mine: dict[str, list[Place]] = {row.id: [] for row in rows}
     for place in sorted(set(places), key=in_order):
@@ -257,7 +257,8 @@ def asked_for(rows: Sequence[Row], places: Iterable[Place]) -> list[Asked]:
     several = any(len(own) > 1 for own in mine.values())
     asked = []
     for row in rows:
-        asked += [Asked(_sampled(row, place.sample if several else ""), place) for place in mine[row.id]] or [Asked(row, None)]
+        pictures = [RowAndPlace(_sampled(row, place.sample if several else ""), place) for place in mine[row.id]]
+        asked += pictures or [RowAndPlace(row, None)]
     return asked
 
 

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from srbench.cli import doctor
 from srbench.cli.main import app
+from srbench.engine import doctor
 from srbench.errors import SrbenchError
 from srbench.results.keys import KEY_VERSION
 from srbench.results.store import Store

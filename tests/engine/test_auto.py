@@ -9,16 +9,16 @@ import pytest
 
 from srbench.catalog import plugins, sources
 from srbench.engine import auto
-from srbench.engine.auto import Asked, choose
+from srbench.engine.auto import choose
+from srbench.engine.request import RunOptions
 from srbench.errors import MissingError, UsageError
 
 
-def asked(**changes: Any) -> Asked:
-    values: dict[str, Any] = {
-        "methods": ("none", "saferedir"), "suites": ("igmu", "unlearndiffatk"), "concepts": ("church",), "part": "test",
-        "settings": (), "prompts": None, "cuda": True,
+def options(**changes: Any) -> RunOptions:
+    chosen: dict[str, Any] = {
+        "methods": ("none", "saferedir"), "suites": ("igmu", "unlearndiffatk"), "concepts": ("church",),
     }
-    return Asked(**(values | changes))
+    return RunOptions(**(chosen | changes))
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def lacks(message: str) -> Any:
 
 @pytest.mark.parametrize("concepts", [("church",), ()])
 def test_with_everything_at_hand_it_is_stable_diffusion(everything: Any, concepts: tuple[str, ...]) -> None:
-    choice = choose(asked(concepts=concepts))
+    choice = choose(options(concepts=concepts), cuda=True)
     assert choice.name == "sd14"
     assert len(choice.lines) == 1
 
@@ -54,7 +54,7 @@ def test_one_thing_missing_is_enough_for_pocket(everything: Any) -> None:
                 patched.setattr(sources, "locate", lacks(reason))
             if thing == "redirector":
                 patched.setattr(plugins.load("methods", "saferedir"), "prepare", staticmethod(lacks(reason)))
-            choice = choose(asked(cuda=thing != "cuda"))
+            choice = choose(options(), cuda=thing != "cuda")
         assert choice.name == "pocket", thing
         others = set(reasons.values()) - {reason}
         assert reason in choice.lines[0]
@@ -64,13 +64,13 @@ def test_one_thing_missing_is_enough_for_pocket(everything: Any) -> None:
 
 def test_the_user_s_own_copy_is_enough_for_a_suite(everything: Any) -> None:
     everything.setattr(sources, "locate", lacks("no prompts"))
-    assert choose(asked(suites=("i2p",), prompts=Path("mine.csv"))).name == "sd14"
+    assert choose(options(suites=("i2p",), prompts=Path("mine.csv")), cuda=True).name == "sd14"
 
 
 def test_on_a_bare_machine_every_reason_has_its_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    choice = choose(asked(cuda=False))
+    choice = choose(options(), cuda=False)
     said = "\n".join(choice.lines)
     assert choice.name == "pocket"
     for part in (
@@ -81,7 +81,7 @@ def test_on_a_bare_machine_every_reason_has_its_command(monkeypatch: pytest.Monk
 
 
 def test_a_concept_of_pocket_alone_is_a_reason(everything: Any) -> None:
-    choice = choose(asked(concepts=("hazard",)))
+    choice = choose(options(concepts=("hazard",)), cuda=True)
     assert (choice.name, "does not know concept 'hazard'" in choice.lines[0]) == ("pocket", True)
 
 
@@ -91,4 +91,4 @@ def test_a_concept_of_pocket_alone_is_a_reason(everything: Any) -> None:
 ])  # fmt: skip
 def test_unknown_names_are_refused(everything: Any, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        choose(asked(**changes))
+        choose(options(**changes), cuda=True)
