@@ -243,17 +243,19 @@ def evaluate(
 
 
 def score(
-    folder: str | Path | Mapping[str, str | Path], layout: str, *, suite: str | None = None, concept: str | None = None,
-    backbone: str | None = None, prompts: str | Path | None = None, reference: str | Path | None = None, category: Words = (),
-    per_prompt: int = 1, protocol: str | None = None, scorers: Words = (), set: Mapping[str, object] | Sequence[str] = (),
-    accept_prompts: bool = False, column: Sequence[str] = (), out: str | Path = "results", progress: bool = True,
+    folder: str | Path | Mapping[str, str | Path], layout: str | None = None, *, suite: str | None = None,
+    concept: str | None = None, backbone: str | None = None, prompts: str | Path | None = None,
+    reference: str | Path | None = None, category: Words = (), per_prompt: int = 1, protocol: str | None = None,
+    scorers: Words = (), set: Mapping[str, object] | Sequence[str] = (), accept_prompts: bool = False,
+    column: Sequence[str] = (), out: str | Path = "results", progress: bool = True,
 ) -> Results:
-    """`srbench score`: pictures that were made elsewhere. folder: one of them, or method -> folder."""
+    """`srbench score`: pictures that were made elsewhere, or with more `scorers` the images of existing runs.
+
+    folder: of the pictures, or method -> folder; without a layout a results folder, and the results are written there.
+    Raises `SrbenchError` where the request is wrong or something is missing; what could not be scored is in the result.
+    """
     from srbench.catalog.prompts import chosen_columns
-    from srbench.outputs import check_results
-    from srbench.results.sensitive import tend
-    from srbench.results.store import Store
-    from srbench.scoring.folders import score_folders
+    from srbench.scoring import command
     from srbench.scoring.layouts import ScoreRequest
 
     named = folder.items() if isinstance(folder, Mapping) else [("", folder)]
@@ -263,12 +265,9 @@ def score(
         categories=_words(category), per_prompt=per_prompt, protocol=protocol, scorers=_words(scorers), settings=_settings(set),
         out=_path(out), accept_prompts=accept_prompts, columns=tuple(chosen_columns(column).items()),
     )
-    check_results(request.out)
-    say = _say(progress)
-    store = Store(request.out / "store", say)
-    tend(store, say)
-    done = score_folders(request, store, _reporter(progress)())
-    return Results(request.out, tuple(done.cells), done.run, done.exit_code)
+    done = command.score(request, _say(progress), _reporter(progress))
+    written = request.folders[0][1] if layout is None else request.out
+    return Results(written, tuple(done.cells), done.run, done.exit_code)
 
 
 # --- plug-ins of this process -----------------------------------------------------------------------------------------

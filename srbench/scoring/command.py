@@ -1,0 +1,55 @@
+"""Scoring from what was asked for to its result: `srbench score` for Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from srbench.catalog import load, plugins
+from srbench.catalog.settings import check
+from srbench.errors import OK, SOME_FAILED, UsageError, did_you_mean
+from srbench.outputs import check_results
+from srbench.progress import Reporter
+from srbench.results.run_files import RunResult
+from srbench.results.sensitive import tend
+from srbench.results.store import Store
+from srbench.scoring.folders import score_folders
+from srbench.scoring.layouts import ScoreRequest
+from srbench.scoring.runs import score_runs
+
+Say = Callable[[str], None]
+
+
+def score(request: ScoreRequest, say: Say, reporter: Callable[[], Reporter]) -> RunResult:
+    """Score pictures made elsewhere where a layout is given, else the images of existing runs with more scorers.
+
+    Raises `SrbenchError` where the request is wrong or something is missing.
+    """
+    return _runs(request, say, reporter) if request.layout is None else _pictures(request, say, reporter)
+
+
+def _pictures(request: ScoreRequest, say: Say, reporter: Callable[[], Reporter]) -> RunResult:
+    if request.per_prompt < 1:
+        raise UsageError(f"--per-prompt {request.per_prompt}: expected 1 or more", "Leave it out for the default.")
+    check(request.settings, plugins.plugins("scorers"))
+    check_results(request.out)
+    store = Store(request.out / "store", say)
+    swept = tend(store, say)
+    done = score_folders(request, store, reporter())
+    say(f"run {done.run}: {request.out}/runs/{done.run}/run.json")
+    return replace(done, exit_code=done.exit_code or (SOME_FAILED if swept.stuck else OK))
+
+
+def _runs(request: ScoreRequest, say: Say, reporter: Callable[[], Reporter]) -> RunResult:
+    if request.columns or request.prompts:
+        raise UsageError("runs hold their own rows: --prompts and --column go with pictures made elsewhere", "Add --as LAYOUT.")
+    _, folder = request.folders[0]
+    if len(request.folders) > 1 or not (folder / "runs").is_dir():
+        hint = f"Add --as LAYOUT. {did_you_mean('', load.layouts())}"
+        raise UsageError(f"{folder}: holds no runs; which layout have the pictures?", hint)
+    if not request.scorers:
+        raise UsageError("which scorer?", "Add --scorer; `srbench list scorers` shows them.")
+    check(request.settings, plugins.plugins("scorers"))
+    store = Store(folder / "store", say)
+    tend(store, say)
+    return score_runs(folder, request.scorers, request.settings, store, reporter())
