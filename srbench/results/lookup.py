@@ -1,0 +1,97 @@
+"""Which stored images a name stands for, with their rows and scores: what `srbench show` shows, for Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from srbench.analysis.results import ResultCell
+from srbench.errors import SrbenchError, UsageError
+from srbench.files import kind_of_path
+from srbench.results.marks import DROPPED, KEPT, SENSITIVE
+from srbench.results.run_files import read_all
+from srbench.results.store import Store, picture
+from srbench.results.stored import rows_of
+from srbench.rules import Misfit
+
+LEAST = 6
+"""Characters of an image key's start that stand for it."""
+ROLES = ("image", "reference", "floor")
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An image as a run names it."""
+
+    key: str
+    role: str
+    """`image`, `reference` (the untouched backbone on the reference prompt) or `floor` (the same with another seed)."""
+    row_id: str
+    run: str
+    cell: ResultCell
+    entry: dict[str, Any]
+    """The cell of the run file, with this row alone."""
+
+    def row(self) -> tuple[dict[str, Any], str]:
+        """The row's fields; of a gated suite from the user's own file, or empty with the reason why they cannot be had."""
+        try:
+            ((_, row),) = rows_of(self.cell, self.entry)
+        except SrbenchError as error:
+            return {}, error.message
+        return row.model_dump(mode="json", exclude_defaults=True), ""
+
+
+def looked_up(what: str, folder: Path, warn: Callable[[str], None]) -> list[StoredImage]:
+    """The images of local runs, the newest first, that `what` stands for, each once a method.
+
+    what: a row's id, the start of an image key (`LEAST` characters or more), or a PNG of a store. Raises `UsageError` for a PNG
+    that is none of a store.
+    """
+    path = Path(what)
+    key = _key_of_file(path) if path.suffix == ".png" and kind_of_path(path) != "nothing" else what
+    images: dict[tuple[str, str, str, str], StoredImage] = {}
+    for image in _stored(folder, warn):
+        by_key = len(key) >= LEAST and image.key.startswith(key)
+        if by_key or (image.row_id == key and image.role == "image"):
+            images.setdefault((image.key, image.row_id, image.role, image.cell.label), image)
+    return list(images.values())
+
+
+def _stored(folder: Path, warn: Callable[[str], None]) -> Iterator[StoredImage]:
+    """Every image of every local run, the newest run first."""
+    for _, run in read_all(folder, warn, committed=False):
+        for cell in run["cells"]:
+            for row in cell["rows"]:
+                for role in ROLES:
+                    if role in row:
+                        yield StoredImage(row[role], role, row["id"], run["run"], cell["result"], {**cell, "rows": [row]})
+
+
+def _key_of_file(path: Path) -> str:
+    try:
+        return str(picture(path)[1]["key"])
+    except Misfit as error:
+        hint = "Give a PNG under results/store/images."
+        raise UsageError(f"{path}: not an image of a srbench store: it {error}", hint) from error
+
+
+def waits(store: Store, key: str) -> bool:
+    """Whether a picture is of a sensitive row, and its user did not ask to keep it: it must not be shown."""
+    record = store.images.get(key, {})
+    return bool(record.get(SENSITIVE) and not record.get(KEPT) and not record.get(DROPPED))
+
+
+def why_not_there(store: Store, key: str) -> str:
+    """Why an image has no picture in the store."""
+    if store.images.get(key, {}).get("elsewhere"):
+        return f"made elsewhere: {store.images[key]['elsewhere']}"
+    return "the image was scored and dropped" if store.dropped(key) else "the image is not in the store"
+
+
+def scores_of(store: Store, key: str) -> list[tuple[str, dict[str, Any]]]:
+    """(scorer, raw numbers) of an image. Images with equal pixels share scores, which are stored under the first of them."""
+    sha = store.images[key]["pixel_sha"] if key in store.images else ""
+    same = {other for other, image in store.images.items() if image["pixel_sha"] == sha}
+    return [(record["scorer"], record["raw"]) for record in store.scores.values() if record["image"] in same]
