@@ -47,7 +47,7 @@ PAGE_WIDTH = 100
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
     """Measured cells of a results folder: all of the newest, or those of one run."""
 
@@ -107,7 +107,7 @@ class Results:
             raise UsageError(f"{what} of a row '{row}'", "Name its method= and suite=; `rows()` lists them.")
         return Pictures.fromarray(self._store.pixels(keys[0]))
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.table()
 
     def _repr_html_(self) -> str:
@@ -378,7 +378,7 @@ def _texts(given: Iterable[str]) -> tuple[str, ...]:
     texts = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else (given,)
     for each in texts:
         if not isinstance(each, str):
-            raise UsageError(f"a {type(each).__name__} in place of a name: {each!r:.60}", "Give a text, or a list of texts.")
+            raise UsageError(f"expected a name, got {each!r:.60} ({type(each).__name__})", "Give a text, or a list of texts.")
     return texts
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -125,14 +126,13 @@ class _State:
     note: str = ""
     began: float = field(default_factory=time.monotonic)
 
-    def text(self) -> str:
-        """How far it is, on one line; empty where nothing is under way."""
+    def text(self, ended: bool = False) -> str:
+        """How far it is, on one line; empty where nothing is under way. ended: it goes no further."""
         if not self.total:
             return ""
         seconds = max(time.monotonic() - self.began, 1e-9)
-        rate = self.done / seconds
-        left = f"{(self.total - self.done) / rate:.0f} s left" if 0 < self.done < self.total else ""
-        pace = left or (f"in {seconds:.0f} s" if self.done else "")
+        left = f"{(self.total - self.done) * seconds / self.done:.0f} s left" if self.done else ""
+        pace = f"in {seconds:.0f} s" if ended or self.done == self.total else left
         return ", ".join(filter(None, [f"{self.what} {self.done}/{self.total}", pace, printable(self.note)]))
 
 
@@ -166,7 +166,8 @@ class Page(Quiet):
 
     def end(self) -> None:
         if self._state.total:
-            self._lines.append(self._state.text())
+            self._state.note = "" if self._state.done == self._state.total else "stopped"
+            self._lines.append(self._state.text(ended=True))
         self._state = _State("", 0)
         self._draw()
 
@@ -211,7 +212,17 @@ def reporter(progress: bool) -> Quiet:
     """For calls from Python. progress: whether anything is said."""
     if not progress:
         return Quiet()
-    return Page() if _in_notebook() else Bars()
+    if not _in_notebook():
+        return Bars()
+    _let_tqdm_complain()
+    return Page()
+
+
+def _let_tqdm_complain() -> None:
+    """It warns once, when a library imports it, that a notebook has no widgets. Nothing here needs them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import tqdm.auto  # noqa: F401  # for the warning
 
 
 def _in_notebook() -> bool:

@@ -105,7 +105,8 @@ def known(method: type) -> Iterator[None]:
     Raises `UsageError` where its name is taken.
     """
     name = method.meta["name"]  # type: ignore[attr-defined]  # `method_of` sets it
-    if (taken := plugins.plugins("methods").get(name)) is not None:
+    owner, _ = plugins.presets().get(name, (name, {}))
+    if (taken := plugins.plugins("methods").get(owner)) is not None:
         raise UsageError(f"methods: name '{name}' is declared by {taken.module}", "Choose another name=.")
     plugins.register("methods", method)
     try:
