@@ -42,6 +42,13 @@ ROW_COLUMNS = (
 )
 PAGE_WIDTH = 100
 """Characters of a printed table."""
+PAGE_STYLE = """div.srbench h2 { font-size: 1em; margin: .8em 0 .2em } div.srbench section { overflow-x: auto }
+div.srbench table { border-collapse: collapse; margin: 0; color: inherit }
+div.srbench caption { text-align: left; color: inherit; opacity: .7; padding: 0; white-space: nowrap }
+div.srbench th, div.srbench td { padding: .25em .5em; border: 0; border-bottom: 1px solid #8886; vertical-align: top }
+div.srbench th, div.srbench td { text-align: right } div.srbench th:first-child { text-align: left; white-space: nowrap }
+div.srbench small { display: block; opacity: .7; white-space: nowrap } div.srbench ul { font-size: smaller; opacity: .8 }"""
+"""Of tables in a notebook: it touches nothing but them, and has no colour of its own, for light pages and for dark ones."""
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
@@ -111,9 +118,8 @@ class Results:
         return self.table()
 
     def _repr_html_(self) -> str:
-        from srbench.analysis import formats
-
-        return formats.html_fragment(self.cells)
+        body = self.table("html").partition("<body>")[2].partition("</body>")[0] if self.cells else "<p>no results</p>"
+        return f'<div class="srbench">\n<style>\n{PAGE_STYLE}\n</style>\n{body}\n</div>'
 
     @cached_property
     def _store(self) -> Any:

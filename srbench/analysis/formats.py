@@ -254,21 +254,6 @@ def as_html(cells: Sequence[ResultCell], notes: Notes | None = None, sort: str |
     return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{sections}\n</body>\n</html>\n'
 
 
-FRAGMENT_STYLE = """div.srbench h2 { font-size: 1em; margin: .8em 0 .2em } div.srbench section { overflow-x: auto }
-div.srbench table { border-collapse: collapse; margin: 0; color: inherit }
-div.srbench caption { text-align: left; color: inherit; opacity: .7; padding: 0; white-space: nowrap }
-div.srbench th, div.srbench td { padding: .25em .5em; border: 0; border-bottom: 1px solid #8886; vertical-align: top }
-div.srbench th, div.srbench td { text-align: right } div.srbench th:first-child { text-align: left; white-space: nowrap }
-div.srbench small { display: block; opacity: .7; white-space: nowrap } div.srbench ul { font-size: smaller; opacity: .8 }"""
-"""Touches nothing but the fragment, and has no colour of its own: it is shown on light pages and on dark ones."""
-
-
-def html_fragment(cells: Sequence[ResultCell], notes: Notes | None = None) -> str:
-    """The same tables as a part of another page, such as a notebook's."""
-    sections = "\n".join(_html_board(board) for board in boards(cells, notes)) if cells else "<p>no results</p>"
-    return f'<div class="srbench">\n<style>\n{FRAGMENT_STYLE}\n</style>\n{sections}\n</div>'
-
-
 def _html_board(board: Board) -> str:
     texts = ["method", *map(board.header, board.metrics), "coverage", "source"]
     header = "".join(f'<th scope="col">{escape(text)}</th>' for text in texts)
