@@ -5,9 +5,10 @@ Arguments have the command line's words; errors are those of `srbench.errors`. N
 
 from __future__ import annotations
 
+import operator
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,16 +22,39 @@ if TYPE_CHECKING:
 
     from srbench.analysis.records import CellRecord
     from srbench.analysis.results import ResultCell
+    from srbench.engine.request import RunOptions
+    from srbench.progress import Quiet
 
 Words = str | Sequence[str]
+IGMU: Words = ("igmu",)
+"""The suite that is run where none is named."""
+WORDS = ("on", "set", "scorers", "category", "column", "prompts")
+"""Arguments of `run` that `RunOptions` calls by another name or keeps in another form."""
+WHOLE = ("limit", "seed", "batch_size")
+"""Arguments that are whole numbers."""
+METRIC_COLUMNS = (
+    *("backbone", "concept", "suite", "method", "on", "variant", "metric", "value", "low", "high", "better", "n", "scored"),
+    *("reason", "run", "source"),
+)
+ROW_COLUMNS = (
+    *("concept", "suite", "method", "on", "id", "kind", "category", "prompt", "seed", "key", "seen", "decision", "scores"),
+    "path",
+)
 PAGE_WIDTH = 100
 """Characters of a printed table."""
+PAGE_STYLE = """div.srbench h2 { font-size: 1em; margin: .8em 0 .2em } div.srbench section { overflow-x: auto }
+div.srbench table { border-collapse: collapse; margin: 0; color: inherit }
+div.srbench caption { text-align: left; color: inherit; opacity: .7; padding: 0; white-space: nowrap }
+div.srbench th, div.srbench td { padding: .25em .5em; border: 0; border-bottom: 1px solid #8886; vertical-align: top }
+div.srbench th, div.srbench td { text-align: right } div.srbench th:first-child { text-align: left; white-space: nowrap }
+div.srbench small { display: block; opacity: .7; white-space: nowrap } div.srbench ul { font-size: smaller; opacity: .8 }"""
+"""Of tables in a notebook: it touches nothing but them, and has no colour of its own, for light pages and for dark ones."""
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
     """Measured cells of a results folder: all of the newest, or those of one run."""
 
@@ -66,7 +90,7 @@ class Results:
                 "source": cell.source,
             }
             for cell in self.cells for name, metric in cell.metrics.items()
-        ])  # fmt: skip
+        ], columns=METRIC_COLUMNS)  # fmt: skip
 
     def rows(self, suite: str | None = None, method: str | None = None) -> pd.DataFrame:
         """A line a prompt and method: id, kind, seed, image key, what the judge sees, raw scores, path of the picture.
@@ -77,25 +101,25 @@ class Results:
         import pandas as pd
 
         known = [record for record in self._records if suite in (None, record.suite) and method in (None, record.method)]
-        return pd.DataFrame([line for record in known for line in self._lines(record)])
+        return pd.DataFrame([line for record in known for line in self._lines(record)], columns=ROW_COLUMNS)
 
     def image(self, row: str, method: str | None = None, suite: str | None = None) -> Image:
         """The picture of a row, by the row's id. Raises `UsageError` where there is none, or several."""
         from PIL import Image as Pictures
 
         table = self.rows(suite, method)
-        fits = table[table["id"] == row] if len(table) else table
-        keys = sorted(set(fits["key"].dropna())) if len(fits) else []
+        keys = sorted(set(table[table["id"] == row]["key"].dropna()))
         if len(keys) != 1:
             what = "no picture" if not keys else f"{len(keys)} pictures"
             raise UsageError(f"{what} of a row '{row}'", "Name its method= and suite=; `rows()` lists them.")
         return Pictures.fromarray(self._store.pixels(keys[0]))
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.table()
 
     def _repr_html_(self) -> str:
-        return self.table("html")
+        body = self.table("html").partition("<body>")[2].partition("</body>")[0] if self.cells else "<p>no results</p>"
+        return f'<div class="srbench">\n<style>\n{PAGE_STYLE}\n</style>\n{body}\n</div>'
 
     @cached_property
     def _store(self) -> Any:
@@ -117,7 +141,7 @@ class Results:
         from srbench.analysis.judging import seen_in
         from srbench.catalog import load
 
-        judge, gated = load.protocol(record.protocol), _is_gated(record.suite)
+        judge, gated = load.protocol(record.protocol), _is_gated(record.suite, record.concept)
         for each in record.rows:
             image = each.image
             key = image.key if image is not None and image.key else None
@@ -136,10 +160,12 @@ class Results:
             }  # fmt: skip
 
 
-def _is_gated(suite: str) -> bool:
+def _is_gated(suite: str, concept: str) -> bool:
+    """Whether a suite, or an edition of it for the concept, may not be shown."""
     from srbench.catalog import load
 
-    return suite in load.suites() and load.suites()[suite].gated
+    spec = load.suites().get(suite)
+    return spec is not None and any(spec.of(each).gated for each in spec.editions if each.concept in ("any", concept))
 
 
 def _newest(folder: str | Path) -> Results:
@@ -195,7 +221,7 @@ def compare(folder: str | Path = "results", a: str | None = None, b: str | None 
 
 
 def run(
-    method: Words = ("none", "saferedir"), suite: Words = ("igmu",), concept: Words = (), *, on: Words = ("none",),
+    method: Words = ("none", "saferedir"), suite: Words = IGMU, concept: Words = (), *, on: Words = ("none",),
     set: Mapping[str, object] | Sequence[str] = (), scorers: Words = (), category: Words = (), column: Sequence[str] = (),
     out: str | Path = "results", prompts: str | Path | None = None, progress: bool = True, **more: Any,
 ) -> Results:
@@ -208,37 +234,45 @@ def run(
     """
     from srbench.engine import command
 
-    options = _options(method, suite, concept, on, set, scorers, category, column, out, prompts, more)
-    say = _say(progress)
-    done = command.run(options, say, _reporter(progress), _telling(progress))
+    words = {"on": on, "set": set, "scorers": scorers, "category": category, "column": column, "prompts": prompts}
+    options = _options(method, suite, concept, out, {**words, **more})
+    shown = _reporter(progress)
+    done = command.run(options, shown.line, lambda: shown, shown.telling)
     return Results(options.out, tuple(done.cells), done.run, done.exit_code)
 
 
 def evaluate(
-    pipe: Any, name: str = "mine", version: str | None = None, suites: Words = ("igmu",), concept: str | None = None, *,
+    pipe: Any, name: str = "mine", version: str | None = None, suites: Words = IGMU, concept: Words | None = None, *,
     beside: Words = ("none",), backbone: str | None = None, limit: int | None = None, out: str | Path = "results",
     progress: bool = True, **more: Any,
 ) -> Results:
     """Run a diffusers pipeline of your own through the suites, in one table with the methods in `beside`.
 
     pipe: however it is patched: changed weights, hooks, attention processors, adapters. Its family must be the backbone's, and
-    its scheduler too, so that noise and sampler are the same for all.
-    name: its line in tables. version: what you call the state of the code that acts on it. Weights are hashed; hooks and
-    processors of your own cannot be, and without a version nothing of such a pipeline is served from the store, and every table
-    says so. backbone: the untouched model, where it cannot be told from the pipeline. more: as for `run`.
+    its scheduler too, so that noise and sampler are the same for all. It is run where it is, in its number format.
+    name: its line in tables, for this call. version: what you call the state of the code that acts on it. Weights are hashed;
+    hooks and processors of your own cannot be, and without a version nothing of such a pipeline is served from the store, and
+    every table says so. backbone: the untouched model, where it cannot be told from the pipeline. more: as for `run`, but for
+    `on` and `gpus`.
     Raises `UsageError` where the pipeline does not fit, or the name is taken.
     """
-    from srbench.catalog import plugins
     from srbench.engine import command, given
     from srbench.engine.options import resolve
+    from srbench.outputs import check_results
 
-    plugins.register("methods", given.method_of(pipe, name, version))
-    more = {"backbone": given.backbone_of(pipe, backbone), "limit": limit, "dtype": _dtype_of(pipe), **more}
-    options = _options((*_words(beside), name), suites, concept or (), ("none",), (), (), (), (), out, None, more)
-    say = _say(progress)
-    request, opened, how = resolve(options, say)
-    given.check_fits(pipe, opened)
-    done = command.carried_out(options, request, opened, how, say, _reporter(progress), _telling(progress))
+    for each in ("on", "gpus"):
+        if each in more:
+            raise UsageError(f"{each}= does not go with a pipeline of yours", "It is run as it is, in this process.")
+    made = given.method_of(pipe, name, version)
+    more = {"dtype": given.dtype_of(pipe), "device": pipe.device.type, **more}
+    more = {"backbone": given.backbone_of(pipe, backbone), "limit": limit, **more}
+    options = _options((*_words(beside), name), suites, () if concept is None else concept, out, more)
+    check_results(options.out)
+    shown = _reporter(progress)
+    with given.known(made):
+        request, opened, how = resolve(options, shown.line)
+        given.check_fits(pipe, opened)
+        done = command.carried_out(options, request, opened, how, shown.line, lambda: shown, shown.telling)
     return Results(options.out, tuple(done.cells), done.run, done.exit_code)
 
 
@@ -263,9 +297,10 @@ def score(
         folders=tuple((name, _path(place)) for name, place in named), layout=layout, suite=suite, concept=concept,
         backbone=backbone, prompts=_path(prompts) if prompts else None, reference=_path(reference) if reference else None,
         categories=_words(category), per_prompt=per_prompt, protocol=protocol, scorers=_words(scorers), settings=_settings(set),
-        out=_path(out), accept_prompts=accept_prompts, columns=tuple(chosen_columns(column).items()),
+        out=_path(out), accept_prompts=accept_prompts, columns=tuple(chosen_columns(_texts(column)).items()),
     )
-    done = command.score(request, _say(progress), _reporter(progress))
+    shown = _reporter(progress)
+    done = command.score(request, shown.line, lambda: shown)
     written = request.folders[0][1] if layout is None else request.out
     return Results(written, tuple(done.cells), done.run, done.exit_code)
 
@@ -302,9 +337,10 @@ def attack(
     asked = command.AttackOptions(
         name=name, backbone=backbone, concept=concept, suite=suite, targets=_path(targets) if targets else None, dev=dev,
         limit=limit, method=method, on=on, pairs=_path(pairs) if pairs else None, out=_path(out), seed=seed, device=device,
-        settings=_settings(set), with_targets=with_targets, columns=tuple(column),
+        settings=_settings(set), with_targets=with_targets, columns=_texts(column),
     )
-    found = command.attack(asked, _say(progress), _telling(progress))
+    shown = _reporter(progress)
+    found = command.attack(asked, shown.line, shown.telling)
     return _frame_of(found)
 
 
@@ -339,48 +375,59 @@ def _registered(kind: str, meta: Mapping[str, Any]) -> Any:
 
 
 def _words(given: Words) -> tuple[str, ...]:
-    """Names in one text with commas, or in a list."""
-    names: Iterable[str] = given.split(",") if isinstance(given, str) else given
-    return tuple(name.strip() for name in names if name.strip())
+    """Names in one text with commas, or in a list. Raises `UsageError` for anything else."""
+    return tuple(name.strip() for name in (given.split(",") if isinstance(given, str) else _texts(given)) if name.strip())
+
+
+def _texts(given: Iterable[str]) -> tuple[str, ...]:
+    """One text, or several. Raises `UsageError` for anything else."""
+    texts = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else (given,)
+    for each in texts:
+        if not isinstance(each, str):
+            raise UsageError(f"expected a name, got {each!r:.60} ({type(each).__name__})", "Give a text, or a list of texts.")
+    return texts
 
 
 def _settings(given: Mapping[str, object] | Sequence[str]) -> tuple[str, ...]:
-    return tuple(f"{name}={value}" for name, value in given.items()) if isinstance(given, Mapping) else tuple(given)
+    return tuple(f"{name}={value}" for name, value in given.items()) if isinstance(given, Mapping) else _texts(given)
 
 
 def _path(given: str | Path) -> Path:
+    if not isinstance(given, str | os.PathLike):
+        raise UsageError(f"a {type(given).__name__} in place of a path", "Give a file's or folder's: data has to be in a file.")
     return Path(given).expanduser()
 
 
-def _options(
-    method: Words, suite: Words, concept: Words, on: Words, settings: Any, scorers: Words, category: Words,
-    column: Sequence[str], out: str | Path, prompts: str | Path | None, more: Mapping[str, Any],
-) -> Any:
+def _whole(name: str, value: Any) -> int:
+    """A whole number, also numpy's and pandas'. Raises `UsageError` for anything else."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise UsageError(f"{name}={value!r:.60}: expected a whole number", "Leave it out for the default.") from None
+
+
+def _options(method: Words, suite: Words, concept: Words, out: str | Path, more: Mapping[str, Any]) -> RunOptions:
+    """What a run is asked for. more: arguments of `run` beside these. Raises `UsageError` for one that is not known."""
     from srbench.engine.request import RunOptions
 
-    known = {field.name for field in fields(RunOptions)}
+    named = ("methods", "suites", "concepts", "settings", "categories", "columns", "out", "sheet")
+    known = {*WORDS, *(field.name for field in fields(RunOptions) if field.name not in named)}
     for name in more:
         if name not in known:
             raise UsageError(f"there is no argument '{name}'", did_you_mean(name, known))
-    suites = () if prompts is not None and suite == ("igmu",) else _words(suite)
+    prompts = more.get("prompts")
+    plain = {name: value for name, value in more.items() if name not in WORDS}
+    plain |= {name: _whole(name, plain[name]) for name in WHOLE if plain.get(name) is not None}
     return replace(
         RunOptions(
-            methods=_words(method), on=_words(on), suites=suites, concepts=_words(concept), settings=_settings(settings),
-            scorers=_words(scorers), out=_path(out), prompts=_path(prompts) if prompts is not None else None,
-            categories=_words(category), columns=tuple(column),
+            methods=_words(method), on=_words(more.get("on", ("none",))), concepts=_words(concept), out=_path(out),
+            suites=() if prompts is not None and suite is IGMU else _words(suite),
+            settings=_settings(more.get("set", ())), scorers=_words(more.get("scorers", ())),
+            prompts=_path(prompts) if prompts is not None else None, categories=_words(more.get("category", ())),
+            columns=_texts(more.get("column", ())),
         ),
-        **more,
+        **plain,
     )
-
-
-def _dtype_of(pipe: Any) -> str:
-    """The number format of a pipeline, as `--dtype` calls it."""
-    import torch
-
-    names = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
-    if pipe.dtype not in names:
-        raise UsageError(f"a pipeline in {pipe.dtype}", f"Convert it: {', '.join(map(str, names))}.")
-    return names[pipe.dtype]
 
 
 # --- what is said -----------------------------------------------------------------------------------------------------
@@ -390,30 +437,7 @@ def _warn(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _silent(text: str) -> None:
-    """Nothing."""
+def _reporter(progress: bool) -> Quiet:
+    from srbench.progress import reporter
 
-
-def _say(progress: bool) -> Any:
-    return _warn if progress else _silent
-
-
-def _reporter(progress: bool) -> Any:
-    from srbench.progress import Bar, Quiet
-
-    return Bar if progress else Quiet
-
-
-def _telling(progress: bool) -> Any:
-    @contextmanager
-    def silent(what: str) -> Iterator[Any]:
-        from srbench.methods.base import quiet
-
-        yield quiet
-
-    def bars(what: str) -> AbstractContextManager[Any]:
-        from srbench.progress import telling
-
-        return telling(what)
-
-    return bars if progress else silent
+    return reporter(progress)

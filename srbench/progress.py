@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import sys
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from html import escape
 from typing import Any, Protocol
+
+from srbench.files import printable
+
+LOG_EVERY_SECONDS = 10.0
+"""Between two states of a bar that is no terminal's: there every state is a line of its own."""
+PAGE_EVERY_SECONDS = 0.2
+"""Between two states of a notebook's bar."""
 
 
 class Reporter(Protocol):
@@ -45,17 +56,20 @@ class Quiet:
     def end(self) -> None:
         """Nothing."""
 
+    @contextmanager
+    def telling(self, what: str) -> Iterator[Callable[[str, int, int, str], None]]:
+        """Nothing."""
+        yield lambda phase, done, total, note: None
 
-class Bar(Quiet):
-    """One bar over images, in a terminal or a notebook; lines above it."""
+
+class Bars(Quiet):
+    """Bars of tqdm on stderr, with lines above them: for scripts."""
 
     def __init__(self) -> None:
         self._bar: Any = None
 
     def begin(self, cells: int, images: int) -> None:
-        from tqdm.auto import tqdm
-
-        self._bar = tqdm(total=images, unit="images", file=sys.stderr)
+        self._bar = _bar(total=images, unit="images")
 
     def images(self, count: int) -> None:
         if self._bar is not None:
@@ -63,32 +77,155 @@ class Bar(Quiet):
 
     def cell(self, title: str) -> None:
         if self._bar is not None:
-            self._bar.set_postfix_str(title)
+            self._bar.set_postfix_str(title, refresh=False)
 
     def line(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        if self._bar is None:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            self._bar.write(text, file=sys.stderr)
 
     def end(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
+    @contextmanager
+    def telling(self, what: str) -> Iterator[Callable[[str, int, int, str], None]]:
+        """A bar for each phase of something that takes a while, one after the other. what: it, in words."""
+        bars: dict[str, Any] = {}
 
-@contextmanager
-def telling(what: str) -> Iterator[Callable[[str, int, int, str], None]]:
-    """A bar for each phase of something that takes a while. what: it, in words."""
-    from tqdm.auto import tqdm
+        def tell(phase: str, done: int, total: int, note: str) -> None:
+            if phase not in bars:
+                for other in bars.values():
+                    other.close()
+                bars[phase] = _bar(total=total, desc=f"{what}: {phase}", leave=False)
+            bars[phase].set_postfix_str(note, refresh=False)
+            bars[phase].update(done - bars[phase].n)
 
-    bars: dict[str, Any] = {}
+        try:
+            yield tell
+        finally:
+            for bar in bars.values():
+                bar.close()
 
-    def tell(phase: str, done: int, total: int, note: str) -> None:
-        if phase not in bars:
-            bars[phase] = tqdm(total=total, desc=f"{what}: {phase}", file=sys.stderr, leave=False)
-        bars[phase].update(done - bars[phase].n)
-        bars[phase].set_postfix_str(note)
 
-    try:
-        yield tell
-    finally:
-        for bar in bars.values():
-            bar.close()
+def _bar(**more: Any) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(file=sys.stderr, mininterval=0.1 if sys.stderr.isatty() else LOG_EVERY_SECONDS, **more)
+
+
+@dataclass
+class _State:
+    """What is under way: what it is (`images`, or a phase), and how far."""
+
+    what: str
+    total: int
+    done: int = 0
+    note: str = ""
+    began: float = field(default_factory=time.monotonic)
+
+    def text(self, ended: bool = False) -> str:
+        """How far it is, on one line; empty where nothing is under way. ended: it goes no further."""
+        if not self.total:
+            return ""
+        seconds = max(time.monotonic() - self.began, 1e-9)
+        left = f"{(self.total - self.done) * seconds / self.done:.0f} s left" if self.done else ""
+        pace = f"in {seconds:.0f} s" if ended or self.done == self.total else left
+        return ", ".join(filter(None, [f"{self.what} {self.done}/{self.total}", pace, printable(self.note)]))
+
+
+class Page(Quiet):
+    """One output of a notebook's cell, drawn anew in place: lines, and a bar below them while something is under way.
+
+    It is plain HTML and needs no widgets, so that it looks the same in every notebook, and in one that was stored.
+    """
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._display: Any = None
+        self._state = _State("", 0)
+        self._drawn = 0.0
+
+    def begin(self, cells: int, images: int) -> None:
+        self._state = _State("images", images)
+        self._draw()
+
+    def images(self, count: int) -> None:
+        self._state.done += count
+        self._draw(at_once=self._state.done == self._state.total)
+
+    def cell(self, title: str) -> None:
+        self._state.note = title
+        self._draw()
+
+    def line(self, text: str) -> None:
+        self._lines.append(printable(text))
+        self._draw()
+
+    def end(self) -> None:
+        if self._state.total:
+            self._state.note = "" if self._state.done == self._state.total else "stopped"
+            self._lines.append(self._state.text(ended=True))
+        self._state = _State("", 0)
+        self._draw()
+
+    @contextmanager
+    def telling(self, what: str) -> Iterator[Callable[[str, int, int, str], None]]:
+        """A bar for the phase that is under way. what: the whole, in words."""
+
+        def tell(phase: str, done: int, total: int, note: str) -> None:
+            began = self._state.began if self._state.what == f"{what}: {phase}" else time.monotonic()
+            self._state = _State(f"{what}: {phase}", total, done, note, began)
+            self._draw(at_once=done in (0, total))
+
+        try:
+            yield tell
+        finally:
+            self._state = _State("", 0)
+            if self._display is not None:
+                self._draw()
+
+    def _draw(self, at_once: bool = True) -> None:
+        now = time.monotonic()
+        if not at_once and now - self._drawn < PAGE_EVERY_SECONDS:
+            return
+        self._drawn = now
+        bundle = {"text/plain": "\n".join(filter(None, [*self._lines, self._state.text()])), "text/html": self._html()}
+        if self._display is None:
+            from IPython.display import display
+
+            self._display = display(bundle, raw=True, display_id=True)
+        else:
+            self._display.update(bundle, raw=True)
+
+    def _html(self) -> str:
+        lines = escape("\n".join(self._lines))
+        style = "white-space: pre-wrap; opacity: .75; font-size: smaller; margin: 0"
+        state = self._state
+        bar = f'<progress value="{state.done}" max="{state.total}"></progress> {escape(state.text())}' if state.total else ""
+        return f'<div style="{style}">{lines}</div>{bar}'
+
+
+def reporter(progress: bool) -> Quiet:
+    """For calls from Python. progress: whether anything is said."""
+    if not progress:
+        return Quiet()
+    if not _in_notebook():
+        return Bars()
+    _let_tqdm_complain()
+    return Page()
+
+
+def _let_tqdm_complain() -> None:
+    """It warns once, when a library imports it, that a notebook has no widgets. Nothing here needs them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import tqdm.auto  # noqa: F401  # for the warning
+
+
+def _in_notebook() -> bool:
+    """Whether this process is a notebook's: its IPython shell has a kernel then."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import linecache
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
-from diffusers import DiffusionPipeline, EulerDiscreteScheduler
+import torch
+from diffusers import DDIMScheduler, DiffusionPipeline, EulerDiscreteScheduler
+from peft import LoraConfig
 
 import srbench
-from srbench.catalog import plugins
+from srbench import api
+from srbench.catalog import load, plugins
 from srbench.catalog.resolve import PACKAGE
+from srbench.engine import given
 from srbench.errors import UsageError
 from srbench.methods import base
 from srbench.results.store import Store
+from tests.families import tiny
 
 ASKED: dict[str, Any] = {"suites": "mma", "concept": "church", "limit": 1, "batch_size": 1, "progress": False}
 
@@ -142,10 +151,11 @@ def test_a_pipeline_that_does_not_fit_is_refused(pipe: Any, tmp_path: Path, chan
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("name", ["uce", "none", "saferedir-upstream"])
+@pytest.mark.parametrize("name", ["uce", "none", "saferedir-upstream", "esd"])
 def test_a_name_that_is_taken_is_refused(pipe: Any, name: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"'{name}' is declared by"):
+    with pytest.raises(UsageError, match=f"'{name}' is declared by") as raised:
         srbench.evaluate(pipe, name, out=tmp_path, **ASKED)
+    assert "name=" in raised.value.hint
 
 
 def test_arguments_that_are_not_there_are_named(tmp_path: Path) -> None:
@@ -271,3 +281,236 @@ def test_pictures_of_code_that_was_changed_since_are_served_and_said_until_the_v
     raised = sampled(4, version=2, factor=0.9)
     assert said not in raised
     assert "0 images to sample" not in raised
+
+
+# --- what a pipeline is told apart by ---------------------------------------------------------------------------------
+
+
+def sha(pipe: Any, version: str | None = None) -> str:
+    return given.identity(pipe, version)[0]
+
+
+def with_lora(pipe: Any) -> None:
+    torch.manual_seed(0)
+    pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_k", "to_v"], init_lora_weights=False), "one")
+
+
+def test_an_adapter_needs_no_version_and_its_strength_counts(pipe: Any) -> None:
+    with_lora(pipe)
+    assert given.patches(pipe) == []
+    shas = [sha(pipe)]
+    pipe.unet.set_adapters(["one"], [0.5])
+    shas.append(sha(pipe))
+    pipe.unet.disable_adapters()
+    shas.append(sha(pipe))
+    assert len(set(shas)) == 3
+    pipe.unet.enable_adapters()
+    assert sha(pipe) == shas[1]
+
+
+def test_settings_that_are_no_weights_count(pipe: Any) -> None:
+    plain = sha(pipe)
+    pipe.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4)
+    free = sha(pipe)
+    pipe.unet.train()
+    assert len({plain, free, sha(pipe)}) == 3
+
+
+def test_where_a_pipeline_lies_does_not_count(pipe: Any, tmp_path: Path) -> None:
+    pipe.save_pretrained(tmp_path / "copy")
+    assert sha(DiffusionPipeline.from_pretrained(tmp_path / "copy")) == sha(pipe)
+
+
+def test_sampling_changes_nothing_that_counts(pipe: Any) -> None:
+    before = sha(pipe)
+    pipe("a church", num_inference_steps=1)
+    assert sha(pipe) == before
+
+
+class Stranger(DDIMScheduler):
+    """A scheduler of a user's own."""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda pipe, patch: pipe.unet.register_forward_hook(lambda module, given, out: out),
+        lambda pipe, patch: patch.setattr(pipe.unet, "forward", lambda *given, **more: None),
+        lambda pipe, patch: patch.setattr(type(pipe.unet), "forward", lambda *given, **more: None),
+        lambda pipe, patch: patch.setattr(type(pipe), "__call__", lambda *given, **more: None),
+        lambda pipe, patch: patch.setattr(pipe.scheduler, "step", lambda *given, **more: None),
+        lambda pipe, patch: patch.setattr(pipe, "encode_prompt", lambda *given, **more: None),
+        lambda pipe, patch: setattr(pipe, "scheduler", Stranger.from_config(pipe.scheduler.config)),
+        lambda pipe, patch: globals()["patch"](pipe, 0.5),
+    ],
+)
+def test_code_that_has_no_hash_is_found(pipe: Any, monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
+    assert given.patches(pipe) == []
+    change(pipe, monkeypatch)
+    assert given.patches(pipe) != []
+    assert sha(pipe) != sha(pipe)
+    assert sha(pipe, "1") == sha(pipe, "1")
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a b", "", "a,b", "-a", "ü", "<b>", "../x", "a" * 65, None, 3, "a\n"])
+def test_a_name_that_no_table_can_have_is_refused(pipe: Any, name: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^name=.*: not a name"):
+        srbench.evaluate(pipe, name, out=tmp_path, **ASKED)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"version": ""}, "version='' says nothing"),
+        ({"on": "uce"}, "on= does not go with"),
+        ({"gpus": "all"}, "gpus= does not go with"),
+        ({"limit": 1.5}, "limit=1.5: expected a whole number"),
+        ({"limit": "3"}, "limit='3': expected a whole number"),
+        ({"limit": 0}, "limit 0: expected 1 or more"),
+        ({"suites": ["mma", 3]}, "expected a name, got 3"),
+        ({"suites": 3}, "expected a name, got 3"),
+        ({"concept": Path("church")}, "expected a name, got"),
+        ({"prompts": pd.DataFrame({"prompt": ["a cat"]})}, "a DataFrame in place of a path"),
+        ({"methods": "uce"}, "there is no argument 'methods'"),
+        ({"settings": "uce"}, "there is no argument 'settings'"),
+        ({"suite": "mma"}, "there is no argument 'suite'"),
+        ({"beside": "nobody"}, "nobody"),
+    ],
+)
+def test_an_argument_that_is_wrong_is_named_and_the_name_stays_free(
+    pipe: Any, tmp_path: Path, changed: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        srbench.evaluate(pipe, "mine", out=tmp_path / "out", **{**ASKED, **changed})
+    assert not (tmp_path / "out" / "runs").exists()
+    assert "mine" not in plugins.presets()
+
+
+@pytest.mark.parametrize("thing", ["a/path", None, 3, DiffusionPipeline])
+def test_what_is_no_pipeline_is_refused(thing: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a diffusers pipeline"):
+        srbench.evaluate(thing, "mine", out=tmp_path, **ASKED)
+
+
+def test_a_pipeline_of_another_family_or_format_is_refused(pipe: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"not a pipeline of pocket"):
+        srbench.evaluate(tiny("sdxl"), "mine", backbone="pocket", out=tmp_path, **ASKED)
+    with pytest.raises(UsageError, match="fp16 does not work on a CPU"):
+        srbench.evaluate(pipe.to(torch.float16), "mine", out=tmp_path, **ASKED)
+    pipe.unet.to(torch.float32)
+    with pytest.raises(UsageError, match="its parts differ in number format"):
+        srbench.evaluate(pipe, "mine", out=tmp_path, **ASKED)
+    with pytest.raises(UsageError, match=r"a pipeline in torch\.float64"):
+        srbench.evaluate(pipe.to(torch.float64), "mine", out=tmp_path, **ASKED)
+
+
+def test_results_in_place_of_which_a_file_lies_are_refused_before_anything_is_loaded(pipe: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(UsageError, match="in the way of the results folder"):
+        srbench.evaluate(pipe, "mine", out=tmp_path / "file", **ASKED)
+    assert (tmp_path / "file").read_text() == "kept"
+    with pytest.raises(UsageError, match="not a results folder"):
+        srbench.compare(tmp_path / "file")
+
+
+def test_a_name_of_a_cell_s_method_is_taken(pipe: Any, tmp_path: Path) -> None:
+    @srbench.method({"name": "mine", "version": 1, "kind": "inference", "title": "t"})
+    class Mine:
+        prepare = staticmethod(lambda backbone, concept, options: None)
+        applied = staticmethod(lambda pipeline, artifact, options, call: None)
+
+    with pytest.raises(UsageError, match="'mine' is declared by this session"):
+        srbench.evaluate(pipe, "mine", out=tmp_path, **ASKED)
+    assert plugins.load("methods", "mine") is Mine
+
+
+# --- as notebooks use it ----------------------------------------------------------------------------------------------
+
+
+def test_an_interrupt_leaves_everything_as_it_was_and_the_next_call_resumes(
+    pipe: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[int] = []
+
+    def stop(module: Any, given: Any) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    hook = pipe.unet.register_forward_pre_hook(stop)
+    more = {**ASKED, "progress": True}
+    with pytest.raises(KeyboardInterrupt):
+        srbench.evaluate(pipe, "mine", "1", out=tmp_path, **more)
+    assert "mine" not in plugins.presets()
+    assert pipe.unet._forward_pre_hooks == {hook.id: stop}
+    capsys.readouterr()
+    done = srbench.evaluate(pipe, "mine", "1", out=tmp_path, **more)
+    assert "1 images to sample, 1 in the store" in capsys.readouterr().err
+    assert done.exit_code == 0
+
+
+def test_a_call_in_a_thread_and_in_a_running_event_loop(tmp_path: Path) -> None:
+    more = {"limit": 1, "batch_size": 1, "out": tmp_path, "progress": False}
+
+    async def cell() -> list[int]:
+        here = srbench.run("none", "mma", "church", **more)
+        there = await asyncio.to_thread(srbench.run, "none", "mma", "church", **more)
+        return [here.exit_code, there.exit_code]
+
+    assert asyncio.run(cell()) == [0, 0]
+
+
+def test_pandas_and_numpy_values_are_taken(tmp_path: Path) -> None:
+    suites, limit = pd.Series(["mma"]), pd.Series([1]).iloc[0]
+    done = srbench.run(np.array(["none"]), suites, pd.Index(["church"]), limit=limit, batch_size=np.int64(1), out=tmp_path,
+                       progress=False)  # fmt: skip
+    assert done.exit_code == 0
+    assert len(done.rows("mma")) == 1
+
+
+def test_settings_are_a_text_or_several() -> None:
+    texts = [api._options("none", "mma", (), "r", {"set": each}).settings for each in ("a.b=1", ["a.b=1"], {"a.b": 1})]
+    assert texts == [("a.b=1",)] * 3
+
+
+def test_prompts_of_one_s_own_take_the_place_of_the_suite_that_is_run_otherwise() -> None:
+    def suites(suite: Any) -> tuple[str, ...]:
+        return api._options("none", suite, (), "r", {"prompts": "p.csv"}).suites
+
+    assert suites(api.IGMU) == ()
+    assert suites("igmu") == ("igmu",)
+
+
+def test_no_rows_are_a_frame_with_columns(tmp_path: Path) -> None:
+    empty = srbench.Results(tmp_path, ())
+    assert list(empty.rows().columns) == list(api.ROW_COLUMNS)
+    assert list(empty.metrics().columns) == list(api.METRIC_COLUMNS)
+    assert "no results" in empty._repr_html_()
+    with pytest.raises(UsageError, match="no picture of a row 'x'"):
+        empty.image("x")
+
+
+def test_a_gated_edition_s_texts_stay_out_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = load.suites()["mma"]
+    gated = [each.model_copy(update={"gated": each.concept == "church"}) for each in suite.editions]
+    monkeypatch.setattr(load, "suites", lambda: {"mma": suite.model_copy(update={"editions": tuple(gated)})})
+    assert api._is_gated("mma", "church")
+    assert not api._is_gated("mma", "hazard")
+    assert not api._is_gated("a-file", "church")
+
+
+def test_a_table_in_a_notebook_is_a_part_of_its_page_and_escapes_everything(repository: Path) -> None:
+    cell = srbench.compare(repository / "results").cells[0]
+    hostile = replace(cell, method="<script>x</script>", notes=("<img src=x>",))
+    shown = srbench.Results(Path("r"), (hostile,))._repr_html_()
+    assert "<script" not in shown
+    assert "<img" not in shown
+    assert "&lt;script&gt;" in shown
+    assert not re.search(r"<(html|body|head|!doctype|title)", shown)
+    rules = shown.partition("<style>")[2].partition("</style>")[0]
+    selectors = [each for rule in re.findall(r"([^{}]+)\{", rules) for each in rule.split(",")]
+    assert all(each.strip().startswith("div.srbench ") for each in selectors)
+    assert not re.search(r"(?<!-)\b(color|background)\s*:(?!\s*inherit)", rules)

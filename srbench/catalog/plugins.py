@@ -185,6 +185,12 @@ def register(kind: str, cls: type) -> None:
     _forget()
 
 
+def unregister(kind: str, name: str) -> None:
+    """What was registered in this process under a name is no longer known."""
+    _SESSION[kind].pop(name, None)
+    _forget()
+
+
 def _forget() -> None:
     """What is cached of plug-ins is read again."""
     _LEFT_OUT.clear()

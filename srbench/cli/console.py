@@ -165,7 +165,8 @@ def console(width: int | None = None, stderr: bool = False, plain: bool = False)
     from rich.console import Console
 
     more: dict[str, Any] = {"force_terminal": False, "color_system": None} if plain else {}
-    return Console(file=sys.stderr if stderr else out(), width=width, markup=False, emoji=False, highlight=False, **more)
+    return Console(file=sys.stderr if stderr else out(), width=width, markup=False, emoji=False, highlight=False,
+                   force_jupyter=False, **more)  # fmt: skip  # a notebook's would display each text, also one that is captured
 
 
 def calmed(made: RenderableType) -> RenderableType:

@@ -12,23 +12,32 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from srbench.backbones.loader import locate
 from srbench.backbones.pipelines import Conditioning, kind_of
-from srbench.catalog import load
+from srbench.catalog import load, plugins
+from srbench.catalog.contracts import Name
 from srbench.catalog.specs import BackboneSpec
 from srbench.engine.sample import PromptCache
-from srbench.engine.untouched import HOOKS
+from srbench.engine.untouched import CALLED, HOOKS, PLAIN
 from srbench.errors import SrbenchError, UsageError
 from srbench.hashing import digest
 from srbench.methods import base
 
 LIBRARIES = ("torch", "diffusers", "transformers", "peft")
 """Whose classes say by their name and settings what they do; a class from elsewhere does not."""
+DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+"""Number formats, as `--dtype` calls them."""
+TORCHS_OWN = frozenset(vars(nn.Module())) - {"training"}
+"""Attributes of every module that are no settings of it: its parts, hooks and the like."""
+ORIGIN = ("_internal_dict", "name_or_path")
+"""Attributes that say where something came from: the same model may lie anywhere."""
 UNHASHED = "its code cannot be hashed and it has no version: its images are sampled anew in each call"
 """Below every table of a pipeline that is patched and was given no `version`."""
 
@@ -37,10 +46,15 @@ def method_of(pipeline: Any, name: str, version: str | None) -> type:
     """A method class that samples with `pipeline`, for `plugins.register`.
 
     version: what the user calls the state of code that acts on it; None where there is none.
-    Raises `UsageError` for what is no diffusers pipeline.
+    Raises `UsageError` for what is no diffusers pipeline, and for a name that no command line can have.
     """
-    if not hasattr(pipeline, "components") or not hasattr(pipeline, "vae"):
-        raise UsageError(f"{type(pipeline).__name__}: not a diffusers pipeline", "Give one that draws pictures from texts.")
+    if isinstance(pipeline, type) or not hasattr(pipeline, "components") or not hasattr(pipeline, "vae"):
+        what = pipeline.__name__ if isinstance(pipeline, type) else type(pipeline).__name__
+        raise UsageError(f"{what}: not a diffusers pipeline", "Give one that draws pictures from texts.")
+    _check_name(name)
+    version = None if version is None else str(version)
+    if version == "":
+        raise UsageError("version='' says nothing", "Name the state of your code, or leave version= out.")
     sha, note = identity(pipeline, version)
     meta = {"name": name, "version": 1, "kind": "inference", "title": f"a pipeline of yours ({type(pipeline).__name__})",
             "reads_concept": False}  # fmt: skip
@@ -76,6 +90,31 @@ def method_of(pipeline: Any, name: str, version: str | None) -> type:
     return Method
 
 
+def _check_name(name: Any) -> None:
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError as error:
+        hint = "Use letters, digits, `_`, `+` and `-`, 64 at most, and begin with a letter, a digit or `_`."
+        raise UsageError(f"name={name!r:.80}: not a name that a table or a command can have", hint) from error
+
+
+@contextmanager
+def known(method: type) -> Iterator[None]:
+    """The method is known inside, and gone after: a pipeline may be changed then, and what was hashed is no longer what it is.
+
+    Raises `UsageError` where its name is taken.
+    """
+    name = method.meta["name"]  # type: ignore[attr-defined]  # `method_of` sets it
+    owner, _ = plugins.presets().get(name, (name, {}))
+    if (taken := plugins.plugins("methods").get(owner)) is not None:
+        raise UsageError(f"methods: name '{name}' is declared by {taken.module}", "Choose another name=.")
+    plugins.register("methods", method)
+    try:
+        yield
+    finally:
+        plugins.unregister("methods", name)
+
+
 @contextmanager
 def worn(ours: Any, theirs: Any) -> Iterator[None]:
     """`ours` has the class and the attributes of `theirs` inside; what is set on it meanwhile goes with them."""
@@ -106,13 +145,14 @@ def identity(pipeline: Any, version: str | None) -> tuple[str, str]:
 def patches(pipeline: Any) -> list[str]:
     """What acts on a pipeline beside its weights, in words; empty for one as diffusers makes it."""
     found = [] if _is_known(pipeline) else [f"class {type(pipeline).__name__}"]
-    found += [f"its {name}" for name, value in vars(pipeline).items() if callable(value) and name not in pipeline.components]
+    found += [f"its {name}" for name in _functions(pipeline) if name not in pipeline.components]
     for component, whole in pipeline.components.items():
         if isinstance(whole, nn.Module):
             for name, module in whole.named_modules():
                 found += [f"{what} on {component}.{name}".removesuffix(".") for what in _patches_of(module)]
-        elif whole is not None and not _is_known(whole):
-            found.append(f"class {type(whole).__name__}")
+        elif whole is not None:
+            found += [] if _is_known(whole) else [f"class {type(whole).__name__}"]
+            found += [f"its own {name} on {component}" for name in _functions(whole)]
     return list(dict.fromkeys(found))
 
 
@@ -124,26 +164,55 @@ def _patches_of(module: nn.Module) -> Iterator[str]:
     processor = getattr(module, "processor", None)
     if processor is not None and not _is_known(processor):
         yield f"processor {type(processor).__name__}"
-    yield from (f"its own {name}" for name, value in vars(module).items() if callable(value) and name != "processor")
+    yield from (f"its own {name}" for name in _functions(module) if name != "processor")
+
+
+def _functions(owner: Any) -> list[str]:
+    """Attributes of an object's own that can be called."""
+    return [name for name, value in vars(owner).items() if callable(value)] if hasattr(owner, "__dict__") else []
 
 
 def _is_known(value: Any) -> bool:
-    return type(value).__module__.split(".")[0] in LIBRARIES
+    """Whether a library's class is behind a value, and nobody has given that class another function to be called by."""
+    called = (getattr(type(value), name, None) for name in CALLED)
+    codes = [each for each in called if isinstance(each, FunctionType)]
+    return all(_library(each.__module__) for each in (type(value), *codes))
+
+
+def _library(module: str) -> bool:
+    return module.split(".")[0] in LIBRARIES
 
 
 def _content(pipeline: Any) -> dict[str, Any]:
-    """Component -> what it is: tensors by content, the printed structure with its settings, a tokenizer's words."""
+    """Component -> what it is: tensors by content, the printed structure, modules' settings, a tokenizer's words."""
     found: dict[str, Any] = {}
     for name, whole in sorted(pipeline.components.items()):
         if isinstance(whole, nn.Module) and name != "safety_checker":
             tensors = {**dict(whole.named_parameters()), **dict(whole.named_buffers())}
-            processors = sorted(f"{n}: {type(m.processor).__name__}" for n, m in whole.named_modules() if hasattr(m, "processor"))
-            found[name] = [str(whole), processors, {n: _sha(value) for n, value in sorted(tensors.items())}]
+            settings = {n: told for n, module in whole.named_modules() if (told := _settings(module))}
+            found[name] = [str(whole), settings, {n: _sha(value) for n, value in sorted(tensors.items())}]
         elif hasattr(whole, "get_vocab"):
             plain = ((each, value) for each, value in sorted(whole.init_kwargs.items()) if isinstance(value, str | int | bool))
-            settings = {each: str(value) for each, value in plain if "path" not in each}
-            found[name] = [type(whole).__name__, digest(whole.get_vocab()), settings]
+            kept = {each: str(value) for each, value in plain if "path" not in each}
+            found[name] = [type(whole).__name__, digest(whole.get_vocab()), kept]
     return found
+
+
+def _settings(module: nn.Module) -> dict[str, str]:
+    """What a module is set to beside its tensors: an adapter's strength, a factor of FreeU, its processor with its own."""
+    told = {name: value for name, value in vars(module).items() if name not in TORCHS_OWN and name not in ORIGIN}
+    processor = getattr(module, "processor", None)
+    if processor is not None:
+        of_processor = vars(processor) if hasattr(processor, "__dict__") else {}
+        told |= {"processor": type(processor).__name__, **{f"processor.{name}": value for name, value in of_processor.items()}}
+    return {name: repr(value) for name, value in sorted(told.items()) if _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    """Numbers and texts, and lists and dicts of them. A set is none: its order is another one in each process."""
+    if isinstance(value, dict):
+        return all(map(_is_plain, [*value.keys(), *value.values()]))
+    return all(map(_is_plain, value)) if isinstance(value, list | tuple) else isinstance(value, PLAIN)
 
 
 def _sha(value: torch.Tensor) -> str:
@@ -152,6 +221,20 @@ def _sha(value: torch.Tensor) -> str:
 
 
 # --- where it belongs -------------------------------------------------------------------------------------------------
+
+
+def dtype_of(pipeline: Any) -> str:
+    """The number format of a pipeline, as `--dtype` calls it. Raises `UsageError` for another one, and where parts differ."""
+    parts = ((name, each) for name, each in pipeline.components.items() if name != "safety_checker")
+    wholes: dict[str, Any] = {name: each for name, each in parts if isinstance(each, nn.Module)}
+    found = {name: str(DTYPES.get(each.dtype, each.dtype)) for name, each in wholes.items()}
+    hint = f"Convert all of it, as by pipe.to(torch.float32); possible: {', '.join(DTYPES.values())}."
+    if len(set(found.values())) > 1:
+        raise UsageError(f"its parts differ in number format ({', '.join(f'{n} {v}' for n, v in found.items())})", hint)
+    (dtype,) = set(found.values())
+    if dtype not in DTYPES.values():
+        raise UsageError(f"a pipeline in {dtype}", hint)
+    return dtype
 
 
 def backbone_of(pipeline: Any, said: str | None) -> str:
