@@ -8,8 +8,8 @@ from pathlib import Path
 from srbench.catalog import load, plugins
 from srbench.catalog.prompts import chosen_columns
 from srbench.catalog.settings import check
-from srbench.cli.compare import print_cells
 from srbench.cli.console import say
+from srbench.cli.output import print_cells
 from srbench.cli.progress import reporter
 from srbench.errors import OK, SOME_FAILED, UsageError, did_you_mean
 from srbench.outputs import check_results
@@ -49,7 +49,7 @@ def _elsewhere(asked: ScoreRequest, as_json: bool) -> int:
     swept = tend(store, say)
     done = score_folders(asked, store, reporter())
     say(f"run {done.run}: {asked.out}/runs/{done.run}/run.json")
-    print_cells(done.cells, "json" if as_json else None)
+    print_cells(done.cells, as_json)
     return done.exit_code or (SOME_FAILED if swept.stuck else OK)
 
 
@@ -69,5 +69,5 @@ def _again(asked: ScoreRequest, as_json: bool) -> int:
     store = Store(folder / "store", say)
     tend(store, say)
     done = score_runs(folder, asked.scorers, asked.settings, store, reporter())
-    print_cells(done.cells, "json" if as_json else None)
+    print_cells(done.cells, as_json)
     return done.exit_code

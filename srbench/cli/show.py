@@ -27,6 +27,7 @@ from srbench.results.sensitive import left_line
 from srbench.results.store import Store, picture
 from srbench.results.stored import rows_of
 from srbench.rules import Misfit, finite
+from srbench.tables.terminal import Calmed
 
 MAX_SIDE = 64
 """Characters across at most."""
@@ -95,7 +96,7 @@ def _row(run: dict[str, Any]) -> tuple[dict[str, Any], str]:
 
 
 def _print(made: RenderableType) -> None:
-    console.console().print(console.calmed(made))
+    console.console().print(Calmed(made))
 
 
 def _row_table(run: dict[str, Any], entry: dict[str, Any], role: str, key: str) -> Table:

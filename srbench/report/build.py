@@ -20,7 +20,7 @@ from srbench.analysis.costs import Cost, costs
 from srbench.analysis.metrics import lens_of
 from srbench.analysis.origin import ground_text
 from srbench.analysis.records import CellRecord, Metric, turned
-from srbench.analysis.results import ARROWS, Board, ResultCell, boards, coverage, name_of, p_text, shown
+from srbench.analysis.results import ResultCell, name_of
 from srbench.analysis.sensitivity import Curve, curves
 from srbench.analysis.significance import PairedTest, corrected_together, paired
 from srbench.catalog import load, plugins
@@ -38,6 +38,8 @@ from srbench.report.traces import probabilities
 from srbench.results.run_files import Identity, identity
 from srbench.results.store import Store
 from srbench.results.stored import stored_cells
+from srbench.tables.boards import Board, boards, coverage
+from srbench.tables.numbers import ARROWS, p_text, shown
 
 Warn = Callable[[str], None]
 MANY = 16

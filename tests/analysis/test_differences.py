@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from srbench.analysis import changes
 from srbench.analysis.differences import Entry, comparisons, to_dict, with_differences
-from srbench.analysis.formats import write
 from srbench.analysis.intervals import unpaired_difference, wilson
 from srbench.analysis.metrics import lens_of
 from srbench.analysis.records import Metric
-from srbench.analysis.results import boards, result
+from srbench.analysis.results import result
 from srbench.analysis.significance import holm, mcnemar
 from srbench.catalog import load
+from srbench.tables import changes, formats, terminal
+from srbench.tables.boards import boards, tables
 
 
 def entry(make, bombs: range, rows: bool = True, **fields) -> Entry:
@@ -123,10 +123,10 @@ def test_a_column_of_differences_stands_beside_its_metric(make) -> None:
 
 def test_differences_survive_every_format_with_sign_and_p(make) -> None:
     cells = columns(make)
-    assert "+37.5" in write(cells, "md")
-    assert "p &lt; 0.001" in write(cells, "html")
-    assert "mcnemar" in write(cells, "csv")
-    found = json.loads(write(cells, "json"))["cells"][1]["metrics"]["fsr_diff"]
+    assert "+37.5" in formats.write(tables(cells), "md")
+    assert "p &lt; 0.001" in formats.write(tables(cells), "html")
+    assert "mcnemar" in formats.write(tables(cells), "csv")
+    found = json.loads(formats.write(tables(cells), "json"))["cells"][1]["metrics"]["fsr_diff"]
     assert (found["test"], found["p"]) == ("mcnemar", pytest.approx(2 * 0.5**15))
 
 
@@ -134,7 +134,7 @@ def test_differences_of_committed_results_say_that_they_are_untested(make) -> No
     cells = columns(make, rows=False)
     assert cells[1].metrics["fsr_diff"].p is None
     assert any("untested" in note for note in cells[1].notes)
-    assert "+37.5" in write(cells, "md")
+    assert "+37.5" in formats.write(tables(cells), "md")
 
 
 # --- in the terminal --------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def test_differences_of_committed_results_say_that_they_are_untested(make) -> No
 
 def text(found, width: int = 100, plain: bool = False, folder: str = "results") -> str:
     console = Console(width=width, file=io.StringIO(), color_system=None)
-    console.print(changes.render(found, Path(folder), width, plain))
+    console.print(terminal.render(changes.tables(found, Path(folder)), width, plain))
     return console.file.getvalue()
 
 

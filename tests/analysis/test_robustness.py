@@ -7,13 +7,12 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from srbench.analysis.formats import matrices_markdown
 from srbench.analysis.records import Metric, turned
 from srbench.analysis.results import ResultCell, from_dict, to_dict
 from srbench.analysis.robustness import Matrix, matrices, rate_of
 from srbench.analysis.robustness import to_dict as matrix_to_dict
-from srbench.analysis.table import render_matrices
 from srbench.catalog.specs import Better
+from srbench.tables import attacks, formats, terminal
 
 
 def rate(value: float, better: Better = "lower") -> Metric:
@@ -92,8 +91,8 @@ def test_every_form_says_value_interval_and_whose_attack_it_is() -> None:
     found = matrices([cell("uda-1", asr=rate(40), made=uda), cell("uda-1", "sld-max", asr=none, made=uda)])
     console = Console(width=100, force_terminal=False, color_system=None)
     with console.capture() as captured:
-        console.print(render_matrices(found, 100, plain=True))
-    for text, marks in ((captured.get(), ("own", "n/a")), (matrices_markdown(found), ("(own)", "n/a"))):
+        console.print(terminal.render(attacks.tables(found), 100, plain=True))
+    for text, marks in ((captured.get(), ("own", "n/a")), (formats.write(attacks.tables(found), "md"), ("(own)", "n/a"))):
         for part in ("40.0", "[35.0, 45.0]", "sld-max", *marks):
             assert part in text
     data = matrix_to_dict(found[0])

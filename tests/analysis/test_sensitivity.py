@@ -10,8 +10,8 @@ from rich.console import Console
 
 from srbench.analysis.measure import measure
 from srbench.analysis.sensitivity import class_lists, curves
-from srbench.analysis.table import render_sensitivity
 from srbench.catalog import load
+from srbench.tables import sensitivity, terminal
 
 
 def boxed(make: SimpleNamespace, *scores: float, name: str = "FACE") -> list:
@@ -61,7 +61,8 @@ def test_what_can_not_be_judged_shows_no_rate(make: SimpleNamespace) -> None:
 @pytest.mark.parametrize("width", [60, 160])
 def test_it_fits_a_terminal(make: SimpleNamespace, width: int) -> None:
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(render_sensitivity(list(curves([make.cell(*boxed(make, 0.3, 0.95))], make.boxes, [make.boxes]))))
+    made = curves([make.cell(*boxed(make, 0.3, 0.95))], make.boxes, [make.boxes])
+    console.print(terminal.render(sensitivity.tables(list(made)), width))
     text = console.export_text()
     assert "hazard x igmu: fsr by threshold" in text
     assert "50.0" in text

@@ -6,35 +6,31 @@
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
-from rich.console import Console, RenderableType
+from rich.console import Console
 
-from srbench.analysis import changes, differences, formats, robustness, table
-from srbench.cli import compare
-from srbench.tables import terminal, write
-from srbench.tables.spec import TableSpec
+from srbench.tables import attacks, boards, changes, costs, formats, sensitivity, terminal
+from srbench.tables.papers import sheets
+from srbench.tables.papers.spec import TableSpec
+from srbench.tables.sheet import Tables
 from tests.tables import inputs
 from tests.tables.conftest import SPEC
 
 HERE = Path(__file__).parent / "pinned"
 PAPER = TableSpec.model_validate(SPEC)
-TABLES: dict[str, Callable[[int, bool], RenderableType]] = {
-    "boards": lambda width, plain: table.render(inputs.cells(), None, width, None, plain),
-    "boards-sorted": lambda width, plain: table.render(inputs.cells(), {"igmu": "a footnote"}, width, "fsr", plain),
-    "changes": lambda width, plain: changes.render(inputs.comparisons(), Path("results"), width, plain),
-    "changes-elsewhere": lambda width, plain: changes.render(inputs.comparisons(), Path("my results"), width, plain),
-    "attacks": lambda width, plain: table.render_matrices(inputs.matrices(), width, plain),
-    "costs": lambda width, plain: table.render_costs(inputs.costs(), plain),
-    "costs-of-one-backbone": lambda width, plain: table.render_costs(inputs.costs()[1:], plain),
-    "sensitivity": lambda width, plain: table.render_sensitivity(inputs.curves(), width, plain),
-    "papers": lambda width, plain: terminal.render(write.laid_out([PAPER], inputs.cells_of_papers(), pocket=False)),
-    "papers-pocket": lambda width, plain: terminal.render(write.laid_out([PAPER], inputs.cells_of_papers(), pocket=True)),
+TABLES: dict[str, Tables] = {
+    "boards": boards.tables(inputs.cells()),
+    "boards-sorted": boards.tables(inputs.cells(), {"igmu": "a footnote"}, "fsr"),
+    "changes": changes.tables(inputs.comparisons(), Path("results")),
+    "changes-elsewhere": changes.tables(inputs.comparisons(), Path("my results")),
+    "attacks": attacks.tables(inputs.matrices()),
+    "costs": costs.tables(inputs.costs()),
+    "costs-of-one-backbone": costs.tables(inputs.costs()[1:]),
+    "sensitivity": sensitivity.tables(inputs.curves()),
+    "papers": sheets.tables([PAPER], inputs.cells_of_papers(), pocket=False),
+    "papers-pocket": sheets.tables([PAPER], inputs.cells_of_papers(), pocket=True),
 }
 FORMS = {"colour-120": (120, False), "plain-100": (100, True), "plain-60": (60, True)}
 
@@ -46,30 +42,17 @@ def shown(name: str, form: str) -> str:
         width=width, file=io.StringIO(), force_terminal=not plain, color_system=None if plain else "standard",
         legacy_windows=False, markup=False, emoji=False, highlight=False,
     )  # fmt: skip
-    console.print(TABLES[name](width, plain))
+    tables = TABLES[name]
+    console.print(terminal.render(tables, width, plain and not tables.layout.paper))
     return console.file.getvalue()
 
 
-TEXTS: dict[str, Callable[[], str]] = {
-    **{f"boards.{form}": lambda form=form: formats.write(inputs.cells(), form) for form in formats.FORMATS},
-    **{f"evil.{form}": lambda form=form: formats.write(inputs.evil_cells(), form) for form in formats.FORMATS},
-    **{
-        f"papers{'-pocket' * pocket}.{form}": lambda form=form, pocket=pocket: write.write(
-            [PAPER], inputs.cells_of_papers(), form, pocket
-        )
-        for form in write.ENDINGS for pocket in (False, True)
-    },
-    "attacks.md": lambda: formats.matrices_markdown([*inputs.matrices(), *inputs.matrices(inputs.HOSTILE)]),
-    "attacks.json": lambda: dumped({"attacks": [robustness.to_dict(matrix) for matrix in inputs.matrices()]}),
-    "costs.json": lambda: dumped({"costs": [asdict(cost) for cost in inputs.costs()]}),
-    "sensitivity.json": lambda: dumped({"sensitivity": [compare._rates(curve) for curve in inputs.curves()]}),
-    "changes.json": lambda: dumped({"comparisons": [differences.to_dict(each) for each in inputs.comparisons()]}),
+WRITTEN: dict[str, Tables] = {
+    **{f"{name}.{form}": TABLES[name] for name in ("boards", "papers", "papers-pocket") for form in formats.FORMATS},
+    **{f"evil.{form}": boards.tables(inputs.evil_cells()) for form in formats.FORMATS},
+    "attacks.md": attacks.tables([*inputs.matrices(), *inputs.matrices(inputs.HOSTILE)]),
+    **{f"{name}.json": TABLES[name] for name in ("attacks", "costs", "sensitivity", "changes")},
 }
-
-
-def dumped(value: Any) -> str:
-    """As `console.write_json` writes it, without what it escapes for the terminal."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def same(path: Path, text: str, request: pytest.FixtureRequest) -> None:
@@ -78,9 +61,10 @@ def same(path: Path, text: str, request: pytest.FixtureRequest) -> None:
     assert text.encode("utf-8", "surrogatepass") == path.read_bytes()
 
 
-@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("name", WRITTEN)
 def test_a_format_writes_what_it_wrote(name: str, request: pytest.FixtureRequest) -> None:
-    same(HERE / name, TEXTS[name](), request)
+    text = formats.write(WRITTEN[name], name.rpartition(".")[2])
+    same(HERE / name, text.rstrip("\n") if name.endswith(".json") else text, request)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -10,15 +10,21 @@ import re
 
 import pytest
 
-from srbench.analysis.formats import FORMATS, write
 from srbench.analysis.records import Metric
-from srbench.analysis.table import from_dict, result, to_dict
+from srbench.analysis.results import ResultCell, from_dict, result, to_dict
 from srbench.errors import UsageError
+from srbench.tables import boards, formats
+from srbench.tables.formats import FORMATS
 
 KEYS = [
     *("backbone", "concept", "suite", "method", "on", "variant", "protocol", "dtype", "rows_sha", "run"),
     *("n_loaded", "n_excluded", "n_run", "n_scored", "n_failed", "metrics"),
 ]
+
+
+def write(cells: list[ResultCell], format: str, sort: str | None = None) -> str:
+    """The boards of the cells in a format."""
+    return formats.write(boards.tables(cells, sort=sort), format)
 
 
 @pytest.fixture(scope="module")

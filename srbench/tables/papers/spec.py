@@ -182,7 +182,8 @@ class PocketEdition(Spec):
         given = (bool(self.concepts), bool(self.columns), bool(self.rows))
         if any(given) == bool(self.cannot) or any(given) != all(given):
             raise ValueError("give concepts, columns and rows, or cannot")
-        strangers = set(self.only) - set(self.columns) | {each for own in self.only.values() for each in own} - set(self.concepts)
+        named = {concept for concepts in self.only.values() for concept in concepts}
+        strangers = set(self.only) - set(self.columns) | named - set(self.concepts)
         if strangers:
             raise ValueError(f"only: the edition has no column or concept '{min(strangers)}'")
         borrowed = {column.rpartition(".")[2] for column in self.columns} & set(UNDER_PUBLISHED_NAMES)
@@ -192,8 +193,8 @@ class PocketEdition(Spec):
 
     def columns_of(self, concept: str) -> tuple[PocketColumn, ...]:
         """The concept's columns as suite and metric."""
-        own = (column for column in self.columns if concept in self.only.get(column, self.concepts))
-        return tuple(PocketColumn(*column.split(".")) for column in own)
+        chosen = (column for column in self.columns if concept in self.only.get(column, self.concepts))
+        return tuple(PocketColumn(*column.split(".")) for column in chosen)
 
 
 class TableSpec(Spec):
@@ -233,10 +234,10 @@ class TableSpec(Spec):
 @cache
 def published() -> dict[str, TableSpec]:
     """Every published table by name. Raises `UsageError` that names file and key, or a name that is not the file's."""
-    found = {}
+    specs = {}
     for file, path in resolve.files(KIND).items():
         spec = load.parse_yaml(path, TableSpec)
         if f"{spec.name}.yaml" != file:
             raise UsageError(f"{path}: its name is '{spec.name}'", f"Name the file {spec.name}.yaml.")
-        found[spec.name] = spec
-    return dict(sorted(found.items()))
+        specs[spec.name] = spec
+    return dict(sorted(specs.items()))

@@ -17,8 +17,8 @@ from srbench.catalog import load
 from srbench.catalog.specs import Better
 from srbench.errors import UsageError
 from srbench.results.origins import shipped_sha
-from srbench.tables import check
-from srbench.tables.spec import POCKET, CellOf, Column, Figure, PocketColumn, PocketRow, PublishedRow, TableSpec
+from srbench.tables.papers import check
+from srbench.tables.papers.spec import POCKET, CellOf, Column, Figure, PocketColumn, PocketRow, PublishedRow, TableSpec
 
 NOT_RUN = "not run"
 AGREES, HIGHER, LOWER, NO_INTERVAL, NO_VALUE = "agrees", "higher", "lower", "no interval", "n/a"
@@ -60,9 +60,9 @@ class Line:
             return NO_VALUE
         if self.figure is None:
             return ""
-        found = compared(self.figure, self.metric)
+        outcome = compared(self.figure, self.metric)
         differs = self.n is not None and self.metric.scored != self.n
-        return found + (f"; n differs: {self.n} published, {self.metric.scored} measured" if differs else "")
+        return outcome + (f"; n differs: {self.n} published, {self.metric.scored} measured" if differs else "")
 
 
 def compared(figure: Figure, metric: Metric) -> str:
@@ -86,15 +86,15 @@ def compared(figure: Figure, metric: Metric) -> str:
 def lines(table: TableSpec, cells: Sequence[ResultCell]) -> list[Line]:
     """Every figure of the table, in the order of its rows."""
     common = {column.name: _common(table, column) for column in table.columns if column.rate}
-    found = []
+    filled = []
     for row in table.rows:
-        own = {attack: fitting(row.run, cells, attack) for attack in {column.attack for column in table.columns}}
+        fits_of = {attack: fitting(row.run, cells, attack) for attack in {column.attack for column in table.columns}}
         known = [(table.column(figure.column), figure) for figure in row.figures]
         for column, figure in [*known, *((table.column(name), None) for name in row.unknown)]:
-            cell, others = next(iter(own[column.attack]), None), tuple(own[column.attack][1:])
+            cell, others = next(iter(fits_of[column.attack]), None), tuple(fits_of[column.attack][1:])
             fits = _fits(figure, column, common.get(column.name)) if figure else ""
-            found.append(Line(row, column, figure, fits, cell, _measured(column, cell), others))
-    return found
+            filled.append(Line(row, column, figure, fits, cell, _measured(column, cell), others))
+    return filled
 
 
 def _full(column: Column) -> int:
@@ -108,8 +108,8 @@ def _common(table: TableSpec, column: Column) -> int | None:
 
 
 def _sizes(figure: Figure, column: Column) -> tuple[int, ...]:
-    own = (figure.n or column.n,)
-    return (*(n for n in own if n), *(figure.candidates or column.candidates))
+    n = figure.n or column.n
+    return (*([n] if n else []), *(figure.candidates or column.candidates))
 
 
 def _fits(figure: Figure, column: Column, common: int | None) -> str:
@@ -128,13 +128,13 @@ def fitting(run: CellOf | None, cells: Iterable[ResultCell], attack: str = "") -
     """
     if run is None:
         return []
-    found = []
-    asked = (run.backbone, run.concept, run.method, run.on, run.variant)
+    fits = []
+    wanted = (run.backbone, run.concept, run.method, run.on, run.variant)
     for cell in cells:
-        same = (cell.backbone, cell.concept, cell.method, cell.on, without_dtype(cell.variant)) == asked
+        same = (cell.backbone, cell.concept, cell.method, cell.on, without_dtype(cell.variant)) == wanted
         if same and run.protocol in ("", cell.protocol) and _asks(cell, run.suite, attack):
-            found.append(cell)
-    return sorted(found, key=lambda cell: cell.source != "local")
+            fits.append(cell)
+    return sorted(fits, key=lambda cell: cell.source != "local")
 
 
 def stands_for(run: CellOf | None, cells: Iterable[ResultCell], attack: str = "") -> ResultCell | None:
@@ -142,11 +142,11 @@ def stands_for(run: CellOf | None, cells: Iterable[ResultCell], attack: str = ""
     return next(iter(fitting(run, cells, attack)), None)
 
 
-def makings(found: Sequence[Line]) -> Iterator[str]:
-    """What has to be said of what was measured: rows that several results fit, and cells that are not of one making."""
-    for line in {line.row.label: line for line in found if line.others}.values():
+def makings(filled: Sequence[Line]) -> Iterator[str]:
+    """Remarks on what was measured: rows that several results fit, and cells that are not of one making."""
+    for line in {line.row.label: line for line in filled if line.others}.values():
         yield f"{line.row.label}: {len(line.others) + 1} results fit, of other makings; shown is {_told(line.cell)}"
-    yield from mixed([line.cell for line in found if line.cell is not None])
+    yield from mixed([line.cell for line in filled if line.cell is not None])
 
 
 def mixed(cells: Sequence[ResultCell]) -> Iterator[str]:
@@ -154,9 +154,9 @@ def mixed(cells: Sequence[ResultCell]) -> Iterator[str]:
     places: dict[tuple[str, ...], dict[Identity, ResultCell]] = {}
     for cell in cells:
         if cell.variant in ("", *(part for part in cell.variant.split(",") if part.startswith(DTYPE))):
-            asked = (cell.backbone, cell.concept, cell.made_against or cell.suite)
+            place = (cell.backbone, cell.concept, cell.made_against or cell.suite)
             rows = "" if cell.made_against else cell.rows_sha
-            places.setdefault(asked, {}).setdefault((*ground_of(cell), rows), cell)
+            places.setdefault(place, {}).setdefault((*ground_of(cell), rows), cell)
     for (_, concept, suite), kinds in places.items():
         if len(kinds) > 1:
             yield f"{concept} × {suite}: not of one making, and not to be compared: {'; '.join(map(_told, kinds.values()))}"
@@ -238,10 +238,10 @@ def _whole_suite(suite: str, concept: str) -> str:
 
 
 def _pocket_line(row: PocketRow, columns: Sequence[PocketColumn], cells: Sequence[ResultCell]) -> PocketLine:
-    found = [_pocket_cell(row, column, cells) for column in columns]
-    metrics = [cell.metrics.get(column.metric) if cell else None for cell, column in zip(found, columns, strict=True)]
+    of_columns = [_pocket_cell(row, column, cells) for column in columns]
+    metrics = [cell.metrics.get(column.metric) if cell else None for cell, column in zip(of_columns, columns, strict=True)]
     alone = row.method == "none" or row.on == "none"
-    return PocketLine(row, tuple(found), tuple(metrics), tuple(alone and c.metric.endswith(SUFFIX) for c in columns))
+    return PocketLine(row, tuple(of_columns), tuple(metrics), tuple(alone and c.metric.endswith(SUFFIX) for c in columns))
 
 
 def _pocket_cell(row: PocketRow, column: PocketColumn, cells: Iterable[ResultCell]) -> ResultCell | None:
@@ -254,8 +254,8 @@ def _pocket_cell(row: PocketRow, column: PocketColumn, cells: Iterable[ResultCel
 
 def _fits_variant(variant: str, pattern: str) -> bool:
     """Option by option: `*` stands for anything in one option, never for a further option such as a limit."""
-    given, asked = variant.split(","), pattern.split(",")
-    return len(given) == len(asked) and all(map(fnmatchcase, given, asked))
+    given, wanted = variant.split(","), pattern.split(",")
+    return len(given) == len(wanted) and all(map(fnmatchcase, given, wanted))
 
 
 def better_of(metric: str) -> Better:

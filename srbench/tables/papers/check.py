@@ -51,11 +51,11 @@ def verdict(printed: str, n: int | None, candidates: Iterable[int] = (), full: i
     tried = {size: counts(printed, size, full) for size in sizes}
     if n and tried[n][0]:
         return f"fits n = {n} {_ks(*tried[n])}"
-    fitting = [f"{size} {_ks(*found)}" for size, found in tried.items() if found[0]]
+    fitting = [f"{size} {_ks(*fit)}" for size, fit in tried.items() if fit[0]]
     failing = [str(size) for size, (ks, _) in tried.items() if not ks]
-    said = [f"n = {', '.join(fitting)}"] if fitting else []
-    said += [f"no k of {', '.join(failing)}"] if failing else []
-    return f"fits {'; '.join(said)}" if said else ""
+    parts = [f"n = {', '.join(fitting)}"] if fitting else []
+    parts += [f"no k of {', '.join(failing)}"] if failing else []
+    return f"fits {'; '.join(parts)}" if parts else ""
 
 
 def smallest_common(printed: Iterable[str], full: int = 100) -> int | None:

@@ -9,8 +9,11 @@ import pytest
 from rich.console import Console
 
 from srbench.analysis.records import Metric
-from srbench.analysis.results import DASH, STAR, Shown, boards, brief, digits, shown
-from srbench.analysis.table import ResultCell, from_dict, render, result, to_dict
+from srbench.analysis.results import ResultCell, from_dict, result, to_dict
+from srbench.tables import terminal
+from srbench.tables.boards import boards, tables
+from srbench.tables.numbers import DASH, STAR, Shown, digits, shown
+from srbench.tables.sheet import Reasons
 
 
 def cell(method: str = "saferedir", **fields) -> ResultCell:
@@ -33,10 +36,12 @@ def low(value: float) -> Metric:
     return fsr(value, better="lower")
 
 
-def text(cells: list[ResultCell], width: int = 100, **options) -> str:
+def text(
+    cells: list[ResultCell], width: int = 100, notes: dict[str, str] | None = None, sort: str | None = None, plain: bool = False
+) -> str:
     """What the terminal shows."""
     console = Console(width=width, file=io.StringIO(), color_system=None)
-    console.print(render(cells, width=width, **options))
+    console.print(terminal.render(tables(cells, notes, sort), width, plain))
     return console.file.getvalue()
 
 
@@ -203,14 +208,9 @@ def test_a_value_without_an_interval_shows_none() -> None:
 
 
 def test_a_long_reason_is_said_once() -> None:
-    reasons: list[str] = []
-    assert [brief("x" * 40, reasons), brief("short", reasons), brief("y" * 40, reasons), brief("x" * 40, reasons)] == [
-        "1",
-        "short",
-        "2",
-        "1",
-    ]
-    assert len(reasons) == 2
+    reasons = Reasons()
+    assert [reasons.brief(each) for each in ("x" * 40, "short", "y" * 40, "x" * 40)] == ["1", "short", "2", "1"]
+    assert reasons.notes() == [f"n/a (1): {'x' * 40}", f"n/a (2): {'y' * 40}"]
 
 
 def test_result_counts_rows(make) -> None:
