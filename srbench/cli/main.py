@@ -364,9 +364,9 @@ def report(
 ) -> int:
     """One HTML file with everything that a results folder says; needs no network."""
     from srbench.cli import report as room
-    from srbench.report.build import Asked
+    from srbench.report.gather import ReportOptions
 
-    return room.report(results, out, Asked(words(method), words(suite), words(concept), images))
+    return room.report(results, out, ReportOptions(words(method), words(suite), words(concept), images))
 
 
 @app.command()
