@@ -16,7 +16,7 @@ from diffusers import DiffusionPipeline, EulerDiscreteScheduler
 import srbench
 from srbench.catalog import plugins
 from srbench.catalog.resolve import PACKAGE
-from srbench.errors import UsageError
+from srbench.errors import MissingError, UsageError
 from srbench.methods import base
 from srbench.results.store import Store
 
@@ -220,3 +220,26 @@ def test_an_attack_gives_its_prompts_as_a_frame(tmp_path: Path) -> None:
     assert out.exists()
     done = srbench.run("none", concept="church", prompts=out, out=tmp_path / "r", progress=False)
     assert set(done.rows().prompt) == set(found.prompt)
+
+
+def test_committed_results_as_tables(repository: Path) -> None:
+    results = srbench.compare(repository / "results", concept="church", suite="mma", on="none", method="none,saferedir")
+    assert {(cell.method, cell.concept, cell.suite, cell.on) for cell in results.cells} == {
+        (method, "church", "mma", "none") for method in ("none", "saferedir")
+    }
+    assert str(results) == results.table("text") != ""
+    assert "church on pocket" in results.attacks()
+    assert results.attacks("csv").startswith("table,method,prompts")
+    assert "What methods cost" in results.costs("html")
+    with pytest.raises(UsageError, match="there is no format 'htm'"):
+        results.costs("htm")
+
+
+def test_a_folder_without_results_is_refused_with_a_command(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="no results yet") as caught:
+        srbench.compare(tmp_path)
+    assert caught.value.hint.startswith("srbench run ")
+    with pytest.raises(UsageError, match="not a results folder"):
+        srbench.compare(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="not a results folder"):
+        srbench.compare(tmp_path / "nowhere", "none", "saferedir")

@@ -131,27 +131,27 @@ def to_dict(cell: ResultCell) -> dict[str, Any]:
     """JSON-ready; every number in it is finite or None."""
     metrics = {name: metric_to_dict(metric) for name, metric in cell.metrics.items()}
     more: dict[str, Any] = {"cost": dict(cell.cost), "notes": list(cell.notes), "made_against": cell.made_against}
-    found = {name: value for name, value in more.items() if value}
+    present = {name: value for name, value in more.items() if value}
     named = {name: getattr(cell, name) for name in IDENTITY}
-    return {**named, **cell.origin.to_dict(), **{name: getattr(cell, name) for name in COUNTS}, "metrics": metrics, **found}
+    return {**named, **cell.origin.to_dict(), **{name: getattr(cell, name) for name in COUNTS}, "metrics": metrics, **present}
 
 
 def metric_to_dict(metric: Metric) -> dict[str, Any]:
     value, low, high = (_finite(each) for each in (metric.value, metric.low, metric.high))
-    found: dict[str, Any] = {"value": value, "low": low, "high": high, "n": metric.n, "better": metric.better}
+    data: dict[str, Any] = {"value": value, "low": low, "high": high, "n": metric.n, "better": metric.better}
     reason = metric.reason or (NOT_FINITE if None in (value, low, high) else "")
     if reason:
-        found["reason"] = reason
+        data["reason"] = reason
     if metric.scored < metric.n:
         bounds = {"worst": _finite(metric.worst), "best": _finite(metric.best)}
-        found |= {"scored": metric.scored, **{name: bound for name, bound in bounds.items() if bound is not None}}
+        data |= {"scored": metric.scored, **{name: bound for name, bound in bounds.items() if bound is not None}}
     if metric.test:
-        found["test"] = metric.test
+        data["test"] = metric.test
     if metric.p is not None:
-        found |= {"p": metric.p, "p_holm": metric.p_holm}
+        data |= {"p": metric.p, "p_holm": metric.p_holm}
     if metric.trials:
-        found["trials"] = metric.trials
-    return found
+        data["trials"] = metric.trials
+    return data
 
 
 def _finite(value: float | None) -> float | None:
@@ -183,7 +183,7 @@ def measured(judged: Sequence[tuple[CellRecord, ProtocolSpec]]) -> list[ResultCe
     records = [record for record, _ in judged]
     plain = {_beside(r): r for r in records if is_baseline(r)}
     times = baseline_times(r for r in records if r.method == "none")
-    found = [
+    cells = [
         result(record, judge, plain.get(_beside(record)), times)
         for record, judge in judged
     ]
@@ -194,8 +194,8 @@ def measured(judged: Sequence[tuple[CellRecord, ProtocolSpec]]) -> list[ResultCe
         for cell, judge in (judged[i] for i in stacked)
     ])
     for i, more in zip(stacked, gains, strict=True):
-        found[i] = replace(found[i], metrics={**found[i].metrics, **more})
-    return found
+        cells[i] = replace(cells[i], metrics={**cells[i].metrics, **more})
+    return cells
 
 
 def _under_it(cell: CellRecord) -> tuple[str, ...]:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from types import SimpleNamespace
-
-import pytest
-from rich.console import Console
 
 from srbench.analysis.measure import measure
 from srbench.analysis.sensitivity import class_lists, curves
 from srbench.catalog import load
-from srbench.tables import sensitivity, terminal
 
 
 def boxed(make: SimpleNamespace, *scores: float, name: str = "FACE") -> list:
@@ -56,14 +51,3 @@ def test_what_can_not_be_judged_shows_no_rate(make: SimpleNamespace) -> None:
     (curve,) = curves([make.cell(make.forget(0, make.image({})))], make.boxes, [make.boxes], (0.5,))
     assert curve.rates[0][1].value is None
     assert "no score" in curve.rates[0][1].reason
-
-
-@pytest.mark.parametrize("width", [60, 160])
-def test_it_fits_a_terminal(make: SimpleNamespace, width: int) -> None:
-    console = Console(width=width, record=True, file=io.StringIO())
-    made = curves([make.cell(*boxed(make, 0.3, 0.95))], make.boxes, [make.boxes])
-    console.print(terminal.render(sensitivity.tables(list(made)), width))
-    text = console.export_text()
-    assert "hazard x igmu: fsr by threshold" in text
-    assert "50.0" in text
-    assert max(map(len, text.splitlines())) <= width

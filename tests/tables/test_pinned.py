@@ -1,4 +1,4 @@
-"""Tables as they are, byte for byte: on a terminal in colour, plain and narrow, and in the formats that had them first.
+"""Tables as they are, byte for byte: on a terminal in colour, plain and narrow, and in every format.
 
 `--write-golden texts` writes them anew: read the diff.
 """
@@ -48,10 +48,9 @@ def shown(name: str, form: str) -> str:
 
 
 WRITTEN: dict[str, Tables] = {
-    **{f"{name}.{form}": TABLES[name] for name in ("boards", "papers", "papers-pocket") for form in formats.FORMATS},
+    **{f"{name}.{form}": tables for name, tables in TABLES.items() for form in formats.FORMATS},
     **{f"evil.{form}": boards.tables(inputs.evil_cells()) for form in formats.FORMATS},
-    "attacks.md": attacks.tables([*inputs.matrices(), *inputs.matrices(inputs.HOSTILE)]),
-    **{f"{name}.json": TABLES[name] for name in ("attacks", "costs", "sensitivity", "changes")},
+    "attacks-evil.md": attacks.tables([*inputs.matrices(), *inputs.matrices(inputs.HOSTILE)]),
 }
 
 
