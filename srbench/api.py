@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from srbench.analysis.results import ResultCell
     from srbench.engine.request import RunOptions
     from srbench.progress import Quiet
+    from srbench.tables.sheet import Tables
 
 Words = str | Sequence[str]
 IGMU: Words = ("igmu",)
@@ -66,17 +67,29 @@ class Results:
     """0: everything that was asked for is there; 1: some cells failed, and their metrics say why."""
 
     def table(self, format: str = "text", sort: str | None = None) -> str:
-        """The tables of `srbench compare`. format: `text`, `md`, `csv`, `latex`, `html` or `json`."""
-        from srbench.analysis import formats, table
-        from srbench.cli.console import console
+        """The tables of `srbench compare`. format: `text`, `md`, `csv`, `latex`, `html` or `json`.
 
-        if format == "text":
-            with (printer := console(width=PAGE_WIDTH, plain=True)).capture() as captured:
-                printer.print(table.render(self.cells, width=PAGE_WIDTH, sort=sort, plain=True))
-            return captured.get()
-        if format not in formats.FORMATS:
-            raise UsageError(f"there is no format '{format}'", did_you_mean(format, ("text", *formats.FORMATS)))
-        return formats.write(self.cells, format, sort=sort)
+        sort: the metric whose best value comes first. Raises `UsageError` for an unknown format.
+        """
+        from srbench.tables import boards
+
+        return _written(boards.tables(self.cells, sort=sort), format)
+
+    def attacks(self, format: str = "text") -> str:
+        """How often the concept comes back, by suite and by what prompts were made against, in percent; as `--attacks`.
+
+        Raises `MissingError` where no cell has attack or forget rows, `UsageError` for an unknown format.
+        """
+        from srbench.tables.compare import attacks_of
+
+        return _written(attacks_of(self.cells), format)
+
+    def costs(self, format: str = "text") -> str:
+        """What the methods cost: seconds of making, milliseconds an image, parameters, megabytes; as `--costs`."""
+        from srbench.analysis.costs import costs
+        from srbench.tables import costs as tables
+
+        return _written(tables.tables(costs(self.cells)), format)
 
     def metrics(self) -> pd.DataFrame:
         """A line a cell and metric: value and 95 % interval (rates in percent), n, and why there is no value."""
@@ -168,53 +181,57 @@ def _is_gated(suite: str, concept: str) -> bool:
     return spec is not None and any(spec.of(each).gated for each in spec.editions if each.concept in ("any", concept))
 
 
-def _newest(folder: str | Path) -> Results:
-    from srbench.results.run_files import newest
+def _written(tables: Tables, format: str) -> str:
+    """Tables in a format; `text`: as a terminal of `PAGE_WIDTH` characters shows them."""
+    from srbench.tables import formats, terminal
 
-    place = Path(folder).expanduser()
-    if not place.is_dir():
-        raise UsageError(f"{place}: not a results folder", "Give the folder that a run wrote to (out=).")
-    return Results(place, tuple(newest(place, _warn)))
-
-
-@overload
-def compare(folder: str | Path = "results", a: None = None, b: None = None) -> Results: ...
+    if format == "text":
+        return terminal.plain_text(terminal.render(tables, PAGE_WIDTH, plain=True), PAGE_WIDTH)
+    return formats.write(tables, format)
 
 
 @overload
-def compare(folder: str | Path, a: str, b: str) -> pd.DataFrame: ...
+def compare(
+    folder: str | Path = "results", a: None = None, b: None = None, *, method: Words = (), suite: Words = (),
+    concept: Words = (), on: Words = (), backbone: Words = (),
+) -> Results: ...
 
 
-def compare(folder: str | Path = "results", a: str | None = None, b: str | None = None) -> Results | pd.DataFrame:
+@overload
+def compare(
+    folder: str | Path, a: str, b: str, *, method: Words = (), suite: Words = (), concept: Words = (), on: Words = (),
+    backbone: Words = (),
+) -> pd.DataFrame: ...
+
+
+def compare(
+    folder: str | Path = "results", a: str | None = None, b: str | None = None, *, method: Words = (), suite: Words = (),
+    concept: Words = (), on: Words = (), backbone: Words = (),
+) -> Results | pd.DataFrame:
     """The newest result of every cell in a results folder; or what changes from one method or run to another.
 
     a, b: as `srbench compare RESULTS A B` takes them; the frame has a line a metric: difference, interval, paired test and
-    Holm-corrected p. Raises `UsageError` where the folder is none, or the two have no rows in common.
+    Holm-corrected p. method, suite, concept, on, backbone: only these names. All committed variants are there (`--all`).
+    Raises `UsageError` where the folder is none, no result has one of the names, or the two have no rows in common, and
+    `MissingError` where the folder has no results.
     """
+    from srbench.tables import compare as comparing
+
+    options = comparing.CompareOptions(
+        folder=_path(folder), methods=_words(method), suites=_words(suite), concepts=_words(concept), on=_words(on),
+        backbones=_words(backbone), everything=True,
+    )
     if a is None or b is None:
         if a != b:
             raise UsageError("one name to compare", "Give both, or none for all results.")
-        return _newest(folder)
+        comparing.check(options, _warn)
+        return Results(options.folder, tuple(comparing.chosen(options, _warn)))
     import pandas as pd
 
-    from srbench.analysis.differences import comparisons
-    from srbench.analysis.results import name_of
-    from srbench.results.pairing import Reader, pairs, side
+    from srbench.tables import changes
 
-    found = _newest(folder)
-    reader = Reader(found.folder, _warn)
-    both = pairs(*(side(name, list(found.cells), reader, lambda cell: True) for name in (a, b)))
-    return pd.DataFrame([
-        {
-            "concept": each.b.cell.concept, "suite": each.b.cell.suite, "a": name_of(each.a.cell), "b": name_of(each.b.cell),
-            "metric": change.metric, "before": change.before.value if change.before else None,
-            "after": change.after.value if change.after else None, "difference": change.difference.value,
-            "low": change.difference.low, "high": change.difference.high, "better": change.difference.better,
-            "test": change.difference.test, "p": change.difference.p, "p_holm": change.difference.p_holm,
-            "verdict": change.verdict,
-        }
-        for each in comparisons(both) for change in each.changes
-    ])  # fmt: skip
+    made = comparing.changed(replace(options, names=(a, b)), _warn)
+    return pd.DataFrame(list(changes.records(made)), columns=list(changes.FIELDS))
 
 
 # --- running ----------------------------------------------------------------------------------------------------------

@@ -259,6 +259,15 @@ def calm(text: str) -> str:
     return ACTING.sub(lambda found: _escaped(found[0]), text)
 
 
+NOT_ASCII = re.compile(r"[^\n -~]")
+
+
+def escaped_json(text: str, ascii_only: bool = False) -> str:
+    """JSON with what acts on a terminal escaped, or all that is not ASCII: either stands in strings alone."""
+    pattern = NOT_ASCII if ascii_only else ACTING
+    return pattern.sub(lambda match: json.dumps(match[0])[1:-1], text)
+
+
 def _escaped(character: str) -> str:
     if 0xD800 <= ord(character) < 0xE000:  # half a surrogate pair, which no codec takes
         return f"\\u{ord(character):x}"

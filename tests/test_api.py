@@ -25,7 +25,7 @@ from srbench import api
 from srbench.catalog import load, plugins
 from srbench.catalog.resolve import PACKAGE
 from srbench.engine import given
-from srbench.errors import UsageError
+from srbench.errors import MissingError, UsageError
 from srbench.methods import base
 from srbench.results.store import Store
 from tests.families import tiny
@@ -514,3 +514,26 @@ def test_a_table_in_a_notebook_is_a_part_of_its_page_and_escapes_everything(repo
     selectors = [each for rule in re.findall(r"([^{}]+)\{", rules) for each in rule.split(",")]
     assert all(each.strip().startswith("div.srbench ") for each in selectors)
     assert not re.search(r"(?<!-)\b(color|background)\s*:(?!\s*inherit)", rules)
+
+
+def test_committed_results_as_tables(repository: Path) -> None:
+    results = srbench.compare(repository / "results", concept="church", suite="mma", on="none", method="none,saferedir")
+    assert {(cell.method, cell.concept, cell.suite, cell.on) for cell in results.cells} == {
+        (method, "church", "mma", "none") for method in ("none", "saferedir")
+    }
+    assert str(results) == results.table("text") != ""
+    assert "church on pocket" in results.attacks()
+    assert results.attacks("csv").startswith("table,method,prompts")
+    assert "What methods cost" in results.costs("html")
+    with pytest.raises(UsageError, match="there is no format 'htm'"):
+        results.costs("htm")
+
+
+def test_a_folder_without_results_is_refused_with_a_command(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="no results yet") as caught:
+        srbench.compare(tmp_path)
+    assert caught.value.hint.startswith("srbench run ")
+    with pytest.raises(UsageError, match="not a results folder"):
+        srbench.compare(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="not a results folder"):
+        srbench.compare(tmp_path / "nowhere", "none", "saferedir")

@@ -69,6 +69,24 @@ def test_imports_point_from_later_rooms_to_earlier_ones() -> None:
     assert not up
 
 
+def test_analysis_holds_numbers_and_no_text_of_tables() -> None:
+    texts = [
+        f"{name} imports {other}"
+        for name, path in MODULES.items() if room(name) == "analysis"
+        for other in imported(path, MODULES) if other.split(".")[0] == "rich" or other.startswith("srbench.tables")
+    ]  # fmt: skip
+    assert not texts
+
+
+def test_tables_are_written_in_one_place_a_format() -> None:
+    """Markdown's, LaTeX's and HTML's lines of a table; the report's page is a template, and its figures are SVG."""
+    written = {"md": '"---"', "latex": r"\begin{table}", "html": "<tbody>", "csv": "DictWriter(", "rich": "Table("}
+    rooms = [path for name, path in MODULES.items() if room(name) in ("analysis", "tables")]
+    for format, text in written.items():
+        places = {path.name for path in rooms if text in path.read_text(encoding="utf-8")}
+        assert places == {"terminal.py" if format == "rich" else "formats.py"}, text
+
+
 def test_no_light_room_imports_torch_at_its_top() -> None:
     heavy = [
         f"{name} imports {other}"

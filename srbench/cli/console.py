@@ -9,23 +9,21 @@ from __future__ import annotations
 import codecs
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
-from srbench.files import ACTING, calm, printable
+from srbench.files import calm, escaped_json, printable
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console
 
 SIGNS = {
     "★": "*", "↑": "^", "↓": "v", "→": ">", "×": "x", "·": ",", "–": "-", "—": "-", "≈": "~", "±": "~", "─": "-", "╌": "-",
     "━": "-", "▀": "#", "’": "'", "…": ".", "α": "a", "β": "b", "τ": "t",
 }  # fmt: skip
 """Signs of ours -> what stands for them, as wide, where an encoding does not have them."""
-NOT_ASCII = re.compile(r"[^\n -~]")
 ERRORS = "srbench"
 """Name of the handler for characters that an encoding does not have."""
 
@@ -148,34 +146,11 @@ def write_document(text: str, format: str) -> None:
     write(calm(text))
 
 
-def escaped_json(text: str, ascii_only: bool = False) -> str:
-    """JSON with what acts on a terminal escaped, or all that is not ASCII: either stands in strings alone."""
-    pattern = NOT_ASCII if ascii_only else ACTING
-    return pattern.sub(lambda found: json.dumps(found[0])[1:-1], text)
-
-
 # --- rich -------------------------------------------------------------------------------------------------------------
 
 
 def console(width: int | None = None, stderr: bool = False, plain: bool = False) -> Console:
-    """A console that prints text as it is: no markup, no emoji codes, no colouring of what looks like a number.
+    """A console on stdout or stderr that prints text as it is. plain: without escapes."""
+    from srbench.tables import terminal
 
-    plain: without escapes.
-    """
-    from rich.console import Console
-
-    more: dict[str, Any] = {"force_terminal": False, "color_system": None} if plain else {}
-    return Console(file=sys.stderr if stderr else out(), width=width, markup=False, emoji=False, highlight=False,
-                   force_jupyter=False, **more)  # fmt: skip  # a notebook's would display each text, also one that is captured
-
-
-def calmed(made: RenderableType) -> RenderableType:
-    """The same, with what would act on a terminal written out in every text of it."""
-    from rich.segment import Segment
-
-    class Calmed:
-        def __rich_console__(self, console: Any, options: Any) -> Any:
-            for segment in console.render(made, options):
-                yield segment if segment.control else Segment(calm(segment.text), segment.style)
-
-    return Calmed()
+    return terminal.console(sys.stderr if stderr else out(), width, plain)

@@ -325,19 +325,19 @@ def compare(
     """Tables of the newest result of every cell, or what changes from one method to another."""
     from srbench.cli import compare as room
 
-    asked = room.Asked(
+    options = room.CompareOptions(
         results, tuple(names or ()), words(method), words(suite), words(concept), words(on), words(backbone), words(protocol),
         format="json" if json else format, sort=sort, baseline=baseline, everything=all_, costs=costs, attacks=attacks,
-        sensitivity=sensitivity, plain=plain, curve=curve, out=out,
+        sensitivity=sensitivity, curve=curve, out=out,
     )
-    return room.compare(asked)
+    return room.compare(options, plain)
 
 
 @app.command()
 @guarded
 def tables(
     name: Annotated[list[str] | None, typer.Argument(help="Tables by name; all where left out.")] = None,
-    format: Annotated[str | None, typer.Option("--format", help="md, csv, latex or html. [default: a table]")] = None,
+    format: Annotated[str | None, typer.Option("--format", help="md, csv, latex, html or json. [default: a table]")] = None,
     pocket: Annotated[bool, typer.Option("--pocket", help="Pocket's edition: what its reference runs give.")] = False,
     folder: Annotated[
         Path | None, typer.Option("-o", "--folder", help="Write them there, one file a table and format, in place of printing.")
@@ -348,7 +348,7 @@ def tables(
     """Tables of the papers: published figures beside those measured here."""
     from srbench.cli import tables as room
 
-    return room.tables(tuple(name or ()), format, pocket, folder, results)
+    return room.tables(room.TablesOptions(tuple(name or ()), pocket, results, format), folder)
 
 
 @app.command()
@@ -364,9 +364,9 @@ def report(
 ) -> int:
     """One HTML file with everything that a results folder says; needs no network."""
     from srbench.cli import report as room
-    from srbench.report.build import Asked
+    from srbench.report.gather import ReportOptions
 
-    return room.report(results, out, Asked(words(method), words(suite), words(concept), images))
+    return room.report(results, out, ReportOptions(words(method), words(suite), words(concept), images))
 
 
 @app.command()

@@ -6,6 +6,7 @@ from typing import Any
 
 from srbench.cli import console
 from srbench.cli.console import say
+from srbench.cli.output import print_cells
 from srbench.cli.progress import reporter, telling
 from srbench.engine import command
 from srbench.engine.request import RunOptions
@@ -13,10 +14,8 @@ from srbench.engine.request import RunOptions
 
 def run(options: RunOptions, as_json: bool) -> int:
     """Carry the run out and print its table. The exit code says whether everything asked for exists."""
-    from srbench.cli.compare import print_cells
-
     done = command.run(options, say, reporter, telling)
-    print_cells(done.cells, "json" if as_json else None)
+    print_cells(done.cells, as_json)
     return done.exit_code
 
 

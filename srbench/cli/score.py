@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from srbench.catalog.prompts import chosen_columns
-from srbench.cli.compare import print_cells
 from srbench.cli.console import say
+from srbench.cli.output import print_cells
 from srbench.cli.progress import reporter
 from srbench.errors import UsageError
 from srbench.scoring import command
@@ -17,7 +17,7 @@ from srbench.scoring.layouts import ScoreRequest
 def score(request: ScoreRequest, as_json: bool) -> int:
     """Score, and print the cells."""
     done = command.score(request, say, reporter)
-    print_cells(done.cells, "json" if as_json else None)
+    print_cells(done.cells, as_json)
     return done.exit_code
 
 

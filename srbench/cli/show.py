@@ -25,6 +25,7 @@ from srbench.results.run_files import LOCAL, read_all
 from srbench.results.sensitive import left_line
 from srbench.results.store import Store
 from srbench.rules import finite
+from srbench.tables.terminal import Calmed
 
 MAX_SIDE = 64
 """Characters across at most."""
@@ -51,7 +52,7 @@ def half_blocks(pixels: np.ndarray) -> Text:
 
 
 def _print(made: RenderableType) -> None:
-    console.console().print(console.calmed(made))
+    console.console().print(Calmed(made))
 
 
 def _row_table(image: StoredImage) -> Table:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from srbench.cli import console
-from srbench.cli.compare import show, width_of
 from srbench.cli.console import say
+from srbench.cli.output import show, width_of
 from srbench.cli.progress import telling
 from srbench.errors import OK, SOME_FAILED, UsageError
 from srbench.scoring.verify import Line, Report

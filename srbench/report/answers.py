@@ -9,9 +9,11 @@ from statistics import fmean
 
 from srbench.analysis.costs import Cost, costs
 from srbench.analysis.records import Metric
-from srbench.analysis.results import Board, ResultCell, name_of, p_text, shown
+from srbench.analysis.results import ResultCell, name_of
 from srbench.analysis.significance import PairedTest
 from srbench.report.gallery import GalleryRow, Picture
+from srbench.tables.boards import Board
+from srbench.tables.numbers import p_text, shown
 
 LEVEL = 0.05
 """Of a test, after Holm's correction."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srbench.analysis.records import Metric
-from srbench.analysis.swept import KEPT, Point, Swept
+from srbench.analysis.swept import KEPT, Point, Swept, swept
 from srbench.errors import UsageError
-from srbench.outputs import CURVE, CURVE_MARK, write_file
+from srbench.outputs import CURVE, CURVE_MARK, check_file, write_file
+from srbench.tables import compare
+from srbench.tables.compare import CompareOptions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,6 +31,20 @@ TITLES = {
     "content_kept": "content kept (content_kept)", "retain_accuracy": "objects kept (retain_accuracy)",
     "style_kept": "styles kept (style_kept)",
 }  # fmt: skip
+
+
+def curve(options: CompareOptions, say: Callable[[str], None]) -> None:
+    """Draw what the values of `options.curve` trade into `options.out`, and say what is in the picture."""
+    compare.check(options, say)
+    if options.curve is None or options.out is None:
+        raise UsageError("no option to draw", "Example: --curve saferedir.alpha_scale -o curve.png")
+    form_of(options.out)
+    check_file(options.out, CURVE)
+    lines = swept(compare.chosen(options, say), options.curve)
+    draw(lines, options.curve, options.out)
+    values = sorted({point.said for line in lines for point in line.points})
+    panels = len({line.panel for line in lines})
+    say(f"{options.out}: {options.curve} at {', '.join(values)}; {panels} {'panel' if panels == 1 else 'panels'}")
 
 
 def draw(found: Sequence[Swept], option: str, path: Path) -> None:

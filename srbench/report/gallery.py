@@ -10,7 +10,7 @@ from typing import Any
 from srbench.analysis.judging import Unscored, number, raw_of, seen_in
 from srbench.analysis.metrics import definition, lens_of, observe
 from srbench.analysis.records import CellRecord, ImageRecord, RowRecord
-from srbench.analysis.results import ResultCell, digits, name_of
+from srbench.analysis.results import ResultCell, name_of
 from srbench.catalog import load
 from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.errors import SrbenchError, UsageError
@@ -19,6 +19,7 @@ from srbench.report.embed import Album
 from srbench.report.sources import Source
 from srbench.results.records import redirects
 from srbench.results.run_files import Identity, identity
+from srbench.tables.numbers import digits
 
 REFERENCE = "reference"
 """Stands in place of a method: the untouched backbone on the row's reference prompt."""

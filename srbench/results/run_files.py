@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from typing import Any
 from srbench.analysis.metrics import METRICS, of_scorers
 from srbench.analysis.origin import Identity, identity
 from srbench.analysis.results import ResultCell, from_dict
-from srbench.errors import SrbenchError, UsageError
+from srbench.errors import MissingError, SrbenchError, UsageError
 from srbench.files import kind_of_path, printable, write_atomic
 from srbench.results import records
 from srbench.results.origins import Stored, newest_of, with_origin
@@ -31,6 +32,23 @@ UNREAD = "unread"
 """Key of a cell whose numbers are sound and whose rows are not: why."""
 TOLERANCE_SECONDS = 300
 """By how much clocks may differ before it is said."""
+
+
+# --- a folder ---------------------------------------------------------------------------------------------------------
+
+NOT_A_FOLDER = "not a results folder"
+
+
+def check_folder(folder: Path, more: str = "") -> None:
+    """Raise `UsageError` where there is no such folder. more: follows its hint."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: {NOT_A_FOLDER}", f"Give the folder that `srbench run --out` wrote to.{more}")
+
+
+def no_results(folder: Path) -> MissingError:
+    """The error of a folder without results, with a command that makes some."""
+    command = f"srbench run --method none,saferedir --suite igmu,mma --out {shlex.quote(str(folder))}"
+    return MissingError(f"{folder}: no results yet", command)
 
 
 # --- one file ---------------------------------------------------------------------------------------------------------

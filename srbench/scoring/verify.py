@@ -21,7 +21,7 @@ from srbench.errors import SrbenchError, UsageError
 from srbench.files import kind_of_path, printable
 from srbench.results import leftovers, records
 from srbench.results.records import LeftOut, Record
-from srbench.results.run_files import LOCAL, committed_files, local_files, read_run
+from srbench.results.run_files import LOCAL, check_folder, committed_files, local_files, read_run
 from srbench.results.store import Store, picture, vector
 from srbench.results.stored import Stored, identities, raws_of, reread
 from srbench.rules import Misfit, finite
@@ -94,8 +94,7 @@ def verify(folder: Path, scores: int, seed: int, tell: Tell) -> Report:
 
     Raises `UsageError` where it is no results folder.
     """
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: not a results folder", "Give the folder that `srbench run --out` wrote to.")
+    check_folder(folder)
     has_own = kind_of_path(folder / "store") != "nothing" or local_files(folder)
     if not has_own and not any(map(_is_summary, committed_files(folder))):
         raise UsageError(f"{folder}: holds neither a store nor runs", "Give the folder that `srbench run --out` wrote to.")

@@ -1,1 +1,1 @@
-"""Published tables: what papers report, what was measured here beside it, and pocket's edition of each."""
+"""Text of tables: one model of a table (`sheet`), a builder for each kind of numbers, and one writer for each format."""

@@ -6,8 +6,9 @@ import pytest
 
 from srbench.analysis.gains import Stacked, stacking_gains
 from srbench.analysis.metrics import Lens
-from srbench.analysis.results import from_dict, result, shown, to_dict
+from srbench.analysis.results import from_dict, result, to_dict
 from srbench.analysis.significance import holm, mcnemar
+from srbench.tables.numbers import shown
 
 
 def cell(make, bombs: range, **fields):

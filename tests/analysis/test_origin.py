@@ -10,18 +10,19 @@ import pytest
 
 from srbench.analysis.costs import costs
 from srbench.analysis.differences import Entry, comparisons, with_differences
-from srbench.analysis.formats import as_csv
 from srbench.analysis.gains import Stacked, stacking_gains
 from srbench.analysis.metrics import Lens
 from srbench.analysis.origin import ORIGIN, Origin, folders_text, identity, place_of
 from srbench.analysis.records import Metric
-from srbench.analysis.results import ResultCell, boards, from_dict, name_of, to_dict, told_apart
+from srbench.analysis.results import ResultCell, from_dict, name_of, to_dict, told_apart
 from srbench.analysis.robustness import matrices
 from srbench.analysis.sensitivity import curves
 from srbench.analysis.significance import answers, matched
 from srbench.analysis.swept import swept
 from srbench.errors import UsageError
 from srbench.results.pairing import against, pairs, side
+from srbench.tables.boards import boards, tables
+from srbench.tables.formats import as_csv
 
 A, B = "a1b2c3d4e5f60718", "b1b2c3d4e5f60718"
 
@@ -83,7 +84,7 @@ def test_an_origin_of_another_type_is_refused(field: str, value: Any) -> None:
 
 
 def test_csv_has_what_tells_cells_apart() -> None:
-    lines = list(csv.DictReader(io.StringIO(as_csv([cell(backbone_sha=A, seed=1), cell(backbone_sha=B, seed=2)]))))
+    lines = list(csv.DictReader(io.StringIO(as_csv(tables([cell(backbone_sha=A, seed=1), cell(backbone_sha=B, seed=2)])))))
     assert [(line["backbone_sha"], line["seed"]) for line in lines] == [(A, "1"), (B, "2")]
 
 

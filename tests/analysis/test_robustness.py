@@ -5,14 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
 
-from srbench.analysis.formats import matrices_markdown
 from srbench.analysis.records import Metric, turned
 from srbench.analysis.results import ResultCell, from_dict, to_dict
 from srbench.analysis.robustness import Matrix, matrices, rate_of
-from srbench.analysis.robustness import to_dict as matrix_to_dict
-from srbench.analysis.table import render_matrices
 from srbench.catalog.specs import Better
 
 
@@ -84,21 +80,6 @@ def test_an_attack_on_a_stacked_method_is_no_attack_on_the_method_alone() -> Non
     matrix = Matrix("", "", (), {})
     assert matrix.own("saferedir on esd-x", "p4d against saferedir on esd-x")
     assert not matrix.own("esd-x", "p4d against saferedir on esd-x")
-
-
-def test_every_form_says_value_interval_and_whose_attack_it_is() -> None:
-    uda = "unlearndiffatk against saferedir"
-    none = Metric("lower", reason="no rows")
-    found = matrices([cell("uda-1", asr=rate(40), made=uda), cell("uda-1", "sld-max", asr=none, made=uda)])
-    console = Console(width=100, force_terminal=False, color_system=None)
-    with console.capture() as captured:
-        console.print(render_matrices(found, 100, plain=True))
-    for text, marks in ((captured.get(), ("own", "n/a")), (matrices_markdown(found), ("(own)", "n/a"))):
-        for part in ("40.0", "[35.0, 45.0]", "sld-max", *marks):
-            assert part in text
-    data = matrix_to_dict(found[0])
-    assert data["rows"]["saferedir"][uda]["value"] == 40
-    assert data["rows"]["sld-max"][uda]["reason"] == "no rows"
 
 
 def test_what_prompts_were_made_against_survives_a_summary() -> None:

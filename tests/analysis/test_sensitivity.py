@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from types import SimpleNamespace
-
-import pytest
-from rich.console import Console
 
 from srbench.analysis.measure import measure
 from srbench.analysis.sensitivity import class_lists, curves
-from srbench.analysis.table import render_sensitivity
 from srbench.catalog import load
 
 
@@ -56,13 +51,3 @@ def test_what_can_not_be_judged_shows_no_rate(make: SimpleNamespace) -> None:
     (curve,) = curves([make.cell(make.forget(0, make.image({})))], make.boxes, [make.boxes], (0.5,))
     assert curve.rates[0][1].value is None
     assert "no score" in curve.rates[0][1].reason
-
-
-@pytest.mark.parametrize("width", [60, 160])
-def test_it_fits_a_terminal(make: SimpleNamespace, width: int) -> None:
-    console = Console(width=width, record=True, file=io.StringIO())
-    console.print(render_sensitivity(list(curves([make.cell(*boxed(make, 0.3, 0.95))], make.boxes, [make.boxes]))))
-    text = console.export_text()
-    assert "hazard x igmu: fsr by threshold" in text
-    assert "50.0" in text
-    assert max(map(len, text.splitlines())) <= width

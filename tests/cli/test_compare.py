@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from srbench.tables.formats import FORMATS
 from tests.cli.test_cli import call, refused
 from tests.report.conftest import Made, rows
 
@@ -136,7 +137,21 @@ def test_two_names_in_every_format(made: Made, form: str) -> None:
     assert "diff" in out
 
 
+@pytest.mark.parametrize("form", [None, *FORMATS])
+@pytest.mark.parametrize("words", [
+    (), ("none", "saferedir"), ("--baseline", "none"), ("--attacks",), ("--costs",),
+    ("--sensitivity", "--protocol", "pocket-hazard"),
+])  # fmt: skip
+def test_every_table_is_there_in_every_format(made: Made, words: tuple[str, ...], form: str | None) -> None:
+    code, out, err = call("compare", str(made.folder), *words, *(("--format", form) if form else ()))
+    assert code == 0, err
+    assert "saferedir" in out
+    if form == "json":
+        assert json.loads(out)
+
+
 @pytest.mark.parametrize(("words", "code", "message"), [
+    (("--sensitivity",), 2, "takes one --protocol"),
     (("none",), 2, "1 names: expected two"),
     (("none", "saferedr"), 2, "Did you mean 'saferedir'?"),
     (("none", "none"), 2, "no concept and suite have results of"),

@@ -16,13 +16,13 @@ import pytest
 from rich.table import Table
 from typer.testing import CliRunner
 
-from srbench.analysis import formats
 from srbench.analysis.records import Metric
 from srbench.analysis.results import ResultCell
-from srbench.cli import compare as room
-from srbench.cli import console, listing
+from srbench.cli import console, listing, output
 from srbench.cli.main import app
 from srbench.files import calm
+from srbench.tables import formats
+from srbench.tables.boards import tables
 
 ROOT = Path(__file__).parents[2]
 EVIL = ("[red]x", "[/foo]", "\x1b[31mx", "a\x9b2Jb", "a|b", "<script>", "=1+1", "&lt;b&gt;", "\\", ":smile:", "a\nb", "![x](http://h/)",
@@ -97,7 +97,7 @@ def test_a_full_disk_and_closed_streams(tmp_path: Path) -> None:
 
 
 def test_names_are_shown_as_they_are_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    room.print_cells(cells(), None)
+    output.print_cells(cells(), as_json=False)
     out = capsys.readouterr().out
     for text in ("[red]x", "[/foo]", "\\x1b[31mx", "a\\x9b2Jb", ":smile:", "\\u202egnp"):
         assert text in out
@@ -106,7 +106,7 @@ def test_names_are_shown_as_they_are_on_a_terminal(capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize("name", sorted(formats.FORMATS))
 def test_no_format_has_what_acts_on_a_terminal(capsys: pytest.CaptureFixture[str], name: str) -> None:
-    room.print_cells(cells(), name)
+    output.print_tables(tables(cells()), name)
     out = capsys.readouterr().out
     assert calm(out) == out
     out.encode()
@@ -115,7 +115,7 @@ def test_no_format_has_what_acts_on_a_terminal(capsys: pytest.CaptureFixture[str
 
 
 def test_a_spreadsheet_carries_nothing_out() -> None:
-    rows = list(csv.DictReader(io.StringIO(formats.as_csv(cells()))))
+    rows = list(csv.DictReader(io.StringIO(formats.as_csv(tables(cells())))))
     assert [row["method"] for row in rows if row["method"].startswith(("=", "+", "-", "@"))] == []
     assert {"'=1+1", "'@SUM(1)", "'-2+3"} <= {row["method"] for row in rows}
     assert {row["value"] for row in rows} == {"50.0"}
@@ -126,7 +126,7 @@ def test_a_spreadsheet_carries_nothing_out() -> None:
 
 
 def test_markdown_has_no_markup_of_a_name() -> None:
-    table = formats.as_markdown(cells())
+    table = formats.as_markdown(tables(cells()))
     lines = [line for line in table.splitlines() if line.startswith("|")]
     assert len({len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in lines}) == 1  # every line has the same columns
     assert "](" not in table
@@ -136,7 +136,7 @@ def test_markdown_has_no_markup_of_a_name() -> None:
 
 
 def test_latex_reads_no_option_and_no_command_from_a_name() -> None:
-    table = formats.as_latex(cells())
+    table = formats.as_latex(tables(cells()))
     rows = [line for line in table.splitlines() if line.endswith(r"\\")]
     assert not [row for row in rows if row.startswith(("[", "*"))]
     assert r"\$x\_1\$ 5\%" in table
@@ -146,7 +146,7 @@ def test_tables_of_rich_take_no_markup(capsys: pytest.CaptureFixture[str]) -> No
     table = Table(title="[b]title")
     table.add_column("[/foo]")
     table.add_row("[red]x :smile: \x1b[31m")
-    room.show(table, 80, plain=True)
+    output.show(table, 80, plain=True)
     out = capsys.readouterr().out
     for text in ("[b]title", "[/foo]", "[red]x :smile: \\x1b[31m"):
         assert text in out
@@ -155,7 +155,7 @@ def test_tables_of_rich_take_no_markup(capsys: pytest.CaptureFixture[str]) -> No
 def test_only_one_place_makes_consoles() -> None:
     made = re.compile(r"\bConsole\(|\bprint\(json|sys\.stdout\.write")
     places = {path.name for path in (ROOT / "srbench").rglob("*.py") if made.search(path.read_text(encoding="utf-8"))}
-    assert places <= {"console.py"}
+    assert places <= {"console.py", "terminal.py"}
 
 
 def test_json_stays_json_in_every_encoding(monkeypatch: pytest.MonkeyPatch) -> None:

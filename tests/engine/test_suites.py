@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from srbench.analysis.results import boards, from_dict, to_dict
+from srbench.analysis.results import from_dict, to_dict
 from srbench.catalog import load
 from srbench.catalog.specs import ANY, Edition, SourceFile, SuiteSpec
 from srbench.engine import sample
@@ -20,6 +20,7 @@ from srbench.errors import MISSING, OK, UsageError
 from srbench.results import stored
 from srbench.results.run_files import RunResult
 from srbench.scoring.runs import score_runs
+from srbench.tables.boards import boards
 
 CSV = "case_number,prompt,evaluation_seed,evaluation_guidance\n0,a box,4294967295,7.5\n1,NuLL,2,255\n2,,3,1\n"
 NAMED = CSV.replace("prompt", "adv_prompt")

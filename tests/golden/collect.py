@@ -232,6 +232,13 @@ TEXTS: dict[str, list[str]] = {
     "compare-costs": ["compare", "results", "--costs"],
     "compare-two": ["compare", "results", "none", "saferedir"], "compare-sorted": ["compare", "results", "--sort", "fsr"],
     "compare-baseline": ["compare", "results", "--baseline", "none", "--suite", "mma"],
+    **{
+        f"compare-two-{form}": ["compare", "results", "none", "saferedir", "--suite", "igmu", "--format", form]
+        for form in ("md", "csv", "latex", "html", "json")
+    },
+    "compare-baseline-md": ["compare", "results", "--baseline", "none", "--suite", "mma", "--format", "md"],
+    "compare-attacks-json": ["compare", "results", "--attacks", "--json"],
+    "compare-costs-json": ["compare", "results", "--costs", "--json"],
     "tables": ["tables"], "tables-pocket": ["tables", "--pocket"],
     **{f"tables-{form}": ["tables", "--format", form] for form in ("md", "csv", "latex", "html")},
     **{f"tables-pocket-{form}": ["tables", "--pocket", "--format", form] for form in ("md", "csv", "latex", "html")},

@@ -12,7 +12,8 @@ import pytest
 
 from srbench.catalog.specs import Row
 from srbench.hashing import digest
-from srbench.report.build import Asked, gathered, page
+from srbench.report.build import page
+from srbench.report.gather import ReportOptions, gathered
 from srbench.results.store import Store
 from srbench.scorers.base import fields_of
 
@@ -58,7 +59,7 @@ class Made:
 
     def html(self, **asked: Any) -> str:
         """The report."""
-        return page(gathered(self.folder, Asked(**asked), self.lines.append))
+        return page(gathered(self.folder, ReportOptions(**asked), self.lines.append))
 
     def run(
         self, given: list[dict[str, Any]], *, concept: str = "hazard", suite: str = "igmu", keep: bool = False, size: int = 64,

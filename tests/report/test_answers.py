@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from srbench.analysis.records import Metric
-from srbench.analysis.results import ResultCell, boards
+from srbench.analysis.results import ResultCell
 from srbench.report.answers import Wall, answers
+from srbench.tables.boards import boards
 
 
 def cell(suite: str, method: str, **rates: float) -> ResultCell:

@@ -18,9 +18,10 @@ from srbench.analysis.results import ResultCell
 from srbench.catalog import load, screen
 from srbench.cli.main import app
 from srbench.report import examples
-from srbench.report.build import Asked, encoded, gathered, page
+from srbench.report.build import encoded, page
 from srbench.report.embed import packed
 from srbench.report.gallery import spread
+from srbench.report.gather import ReportOptions, gathered
 from srbench.report.plots import Series, tradeoff
 from srbench.report.sources import Source, usual
 from srbench.results.store import Store
@@ -140,7 +141,7 @@ def test_a_damaged_row_costs_its_cells_pictures_and_nothing_else(made: Made) -> 
     data = json.loads(path.read_text())
     data["cells"][1]["rows"][0]["row"]["kind"] = "foreign"
     path.write_text(json.dumps(data))
-    page = gathered(made.folder, Asked(), made.lines.append)
+    page = gathered(made.folder, ReportOptions(), made.lines.append)
     assert {picture.method for row in page.rows for picture in row.pictures} == {"none", "reference"}
     assert {source.cell.method for source in page.sources} == {"none", "saferedir"}
     assert any("1 list of rows is damaged" in line and "cells[1]" in line for line in made.lines)
@@ -209,7 +210,7 @@ def test_kept_sensitive_pictures_are_veiled(made: Made) -> None:
 
 def test_what_cannot_be_told_is_sensitive(made: Made) -> None:
     made.run(rows(), suite="gone-suite")
-    found = gathered(made.folder, Asked(), made.lines.append)
+    found = gathered(made.folder, ReportOptions(), made.lines.append)
     assert all(source.sensitive for source in found.sources)
     assert "data:image" not in page(found)
 
@@ -257,7 +258,7 @@ def test_summaries_alone(repository: Path, tmp_path: Path) -> None:
     """As in a fresh clone, whatever was run in this one."""
     shutil.copytree(repository / "results" / "pocket", tmp_path / "pocket")
     lines: list[str] = []
-    found = gathered(tmp_path, Asked(concepts=("hazard",), images=0), lines.append)
+    found = gathered(tmp_path, ReportOptions(concepts=("hazard",), images=0), lines.append)
     html = page(found)
     Outline(html)
     text = _text(html)
@@ -268,7 +269,7 @@ def test_summaries_alone(repository: Path, tmp_path: Path) -> None:
 
 def test_examples_travel_with_summaries(made: Made, tmp_path: Path) -> None:
     made.run(rows())
-    found = gathered(made.folder, Asked(), made.lines.append)
+    found = gathered(made.folder, ReportOptions(), made.lines.append)
     folder = tmp_path / "fresh" / "pocket"
     folder.mkdir(parents=True)
     path = next(made.folder.glob("runs/*/run.json"))
@@ -301,30 +302,30 @@ def test_examples_are_of_methods_as_they_are(made: Made, tmp_path: Path) -> None
     run["cells"][1]["result"]["variant"] = run["cells"][1]["variant"] = "cooldown=2"
     path.write_text(json.dumps(run))
 
-    def drawn(asked: Asked) -> set[str]:
-        return {each.method for row in gathered(made.folder, asked, made.lines.append).rows for each in row.pictures}
+    def drawn(options: ReportOptions) -> set[str]:
+        return {each.method for row in gathered(made.folder, options, made.lines.append).rows for each in row.pictures}
 
-    assert {"saferedir (cooldown=2)", "saferedir-upstream"} <= drawn(Asked())
-    assert drawn(Asked(defaults=True)) == drawn(Asked()) - {"saferedir (cooldown=2)"}
+    assert {"saferedir (cooldown=2)", "saferedir-upstream"} <= drawn(ReportOptions())
+    assert drawn(ReportOptions(defaults=True)) == drawn(ReportOptions()) - {"saferedir (cooldown=2)"}
 
 
 @pytest.mark.usefixtures("sensitive")
 def test_no_sensitive_row_becomes_an_example(made: Made, tmp_path: Path) -> None:
     made.run(rows(), keep=True)
-    found = gathered(made.folder, Asked(), made.lines.append)
+    found = gathered(made.folder, ReportOptions(), made.lines.append)
     assert examples.write(tmp_path / "examples.jsonl", found.rows) == 0
 
 
 def test_filters_and_choice_of_rows(made: Made) -> None:
     made.run(rows(30), slips=5)
-    found = gathered(made.folder, Asked(images=60), made.lines.append)
+    found = gathered(made.folder, ReportOptions(images=60), made.lines.append)
     assert sum(row.embedded for row in found.rows) <= 60 + 3
     assert sum(row.failed for row in found.rows) == 5
     assert any(row.kind == "retain" for row in found.rows)
     flipped = [int(row.id[1:]) for row in found.rows if row.flipped]
     assert flipped == sorted(flipped)
     assert len({picture.method for row in found.rows for picture in row.pictures}) == 3
-    only = gathered(made.folder, Asked(methods=("saferedir",)), made.lines.append)
+    only = gathered(made.folder, ReportOptions(methods=("saferedir",)), made.lines.append)
     assert {source.cell.method for source in only.sources} == {"none", "saferedir"}
     assert spread(range(10), 3) == [1, 5, 8]
     assert spread([1], 3) == [1]

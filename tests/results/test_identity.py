@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from srbench.analysis.origin import identity
-from srbench.analysis.results import ResultCell, boards, name_of
+from srbench.analysis.results import ResultCell, name_of
 from srbench.backbones.loader import Backbone, encoder_sha, open_backbone
 from srbench.catalog import load, resolve
 from srbench.catalog.specs import BackboneSpec, RowFile
@@ -23,6 +23,7 @@ from srbench.results.pairing import Reader, named
 from srbench.results.run_files import local_cells, newest, read_run
 from srbench.results.stored import rejudge
 from srbench.scoring.runs import score_runs
+from srbench.tables.boards import boards
 from tests.scoring.test_folders import paint, score
 from tests.worlds import ROWS, World
 

@@ -9,7 +9,10 @@ import pytest
 
 from srbench.analysis.records import Metric
 from srbench.analysis.results import ResultCell
-from srbench.tables.spec import TableSpec
+from srbench.tables.papers.spec import TableSpec
+from tests.analysis.conftest import make
+
+__all__ = ["make"]
 
 RUN = {"backbone": "sd14", "concept": "church", "suite": "igmu", "method": "saferedir", "protocol": "igmu-church"}
 SPEC: dict[str, Any] = {

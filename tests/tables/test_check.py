@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from srbench.tables.check import CUT, ROUNDED, counts, smallest_common, verdict
+from srbench.tables.papers.check import CUT, ROUNDED, counts, smallest_common, verdict
 
 
 @pytest.mark.parametrize(("printed", "n", "full", "expected"), [

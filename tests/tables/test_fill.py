@@ -7,8 +7,8 @@ import copy
 import pytest
 
 from srbench.analysis.records import Metric
-from srbench.tables import fill
-from srbench.tables.spec import CellOf, Figure, TableSpec
+from srbench.tables.papers import fill
+from srbench.tables.papers.spec import CellOf, Figure, TableSpec
 from tests.tables.conftest import RUN, SPEC, fsr
 
 

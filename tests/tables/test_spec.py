@@ -14,8 +14,8 @@ from srbench.analysis.results import ResultCell
 from srbench.catalog import load, plugins, resolve
 from srbench.errors import UsageError
 from srbench.results.run_files import read_run
-from srbench.tables import fill
-from srbench.tables.spec import POCKET, TableSpec, published
+from srbench.tables.papers import fill
+from srbench.tables.papers.spec import POCKET, TableSpec, published
 from tests.tables.conftest import SPEC
 
 TABLES = published()

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from srbench.cli.main import app
 from srbench.outputs import MARKER
-from srbench.tables.spec import published
-from srbench.tables.write import ENDINGS
+from srbench.tables.formats import ENDINGS
+from srbench.tables.papers.spec import published
 
 SLOW_IMPORTS = ("torch", "transformers", "diffusers", "pandas", "scipy", "onnxruntime")
 

@@ -17,13 +17,13 @@ METHODS, SUITES = ("saferedir", "saferedir-upstream"), ("igmu", "mma")
 
 def main(folder: Path, path: Path) -> None:
     """Write the examples of `folder`'s local runs."""
-    from srbench.report.build import Asked, gathered
+    from srbench.report.gather import ReportOptions, gathered
 
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    asked = Asked(images=IMAGES, methods=METHODS, suites=SUITES, defaults=True)
-    say(f"{path}: {write(path, gathered(folder, asked, say).rows)} rows")
+    options = ReportOptions(images=IMAGES, methods=METHODS, suites=SUITES, defaults=True)
+    say(f"{path}: {write(path, gathered(folder, options, say).rows)} rows")
 
 
 if __name__ == "__main__":

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from srbench.analysis.costs import Cost, costs
-from srbench.analysis.formats import matrices_markdown
 from srbench.analysis.gains import SUFFIX
-from srbench.analysis.results import DASH, ResultCell, digits
+from srbench.analysis.results import ResultCell
 from srbench.analysis.robustness import matrices
 from srbench.pocket_build.study.tables import Line, section, table
+from srbench.tables import attacks, formats
+from srbench.tables.numbers import DASH, digits
 
 RATES = (("igmu", "fsr"), ("mma", "asr"), ("igmu", "retain_accuracy"), ("igmu", "content_kept"))
 GAINS = tuple((suite, name) for suite, rate in RATES for name in (rate, rate + SUFFIX))
@@ -85,7 +86,7 @@ def robustness(cells: Sequence[ResultCell], defenders: Sequence[str], inverted: 
         "Written by `make pocket-results`; `srbench compare results/ --attacks` prints the same. Share of rows in which the",
         "concept is seen, in percent, lower is better; in brackets the 95 % interval. Of suites without attacks it is what `fsr`",
         "leaves over. Prompts made against a method attack igmu's first 32 forget rows; `(own)`: on the method attacked.",
-        "", matrices_markdown(matrices(kept)).rstrip(),
+        "", formats.write(attacks.tables(matrices(kept)), "md").rstrip(),
     ]  # fmt: skip
     return "\n".join([*page, *_embeddings(inverted)]) + "\n"
 

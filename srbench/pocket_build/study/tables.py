@@ -8,7 +8,8 @@ from statistics import fmean, stdev
 from srbench.analysis.gains import SUFFIX
 from srbench.analysis.metrics import METRICS
 from srbench.analysis.records import Metric
-from srbench.analysis.results import ARROWS, DASH, ResultCell, digits, p_text, shown
+from srbench.analysis.results import ResultCell
+from srbench.tables.numbers import ARROWS, DASH, digits, p_text, shown
 
 COLUMNS = (
     ("igmu", "fsr"), ("igmu", "fsr_unseen"), ("mma", "asr"), ("igmu", "retain_accuracy"), ("igmu", "style_kept"),

@@ -1,0 +1,52 @@
+"""Tables on stdout: for people as wide as their terminal is, or one of the formats."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from srbench.cli import console
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from srbench.analysis.results import ResultCell
+    from srbench.tables.sheet import Tables
+
+
+def print_tables(tables: Tables, format: str | None, plain: bool = False) -> None:
+    """Tables for people, or in one of the formats. plain: without escapes and box characters, as in a pipe."""
+    if format is not None:
+        from srbench.tables import formats
+
+        console.write_document(formats.write(tables, format), format)
+        return
+    from srbench.tables.terminal import render
+
+    width, plain = width_of(plain, tables.layout.width)
+    show(render(tables, width, plain), width, plain)
+
+
+def print_cells(cells: Sequence[ResultCell], as_json: bool) -> None:
+    """The results of a run, as tables or as JSON."""
+    from srbench.tables import boards
+
+    print_tables(boards.tables(cells), "json" if as_json else None)
+
+
+def width_of(plain: bool, wide: int = 100) -> tuple[int, bool]:
+    """Characters of a line, `wide` where nothing says how many; and whether to write plain text: by request, or into a pipe."""
+    there = console.console()
+    known = there.is_terminal or os.environ.get("COLUMNS", "").isdigit()
+    return (there.width if known else wide), plain or not there.is_terminal
+
+
+def show(made: RenderableType, width: int, plain: bool) -> None:
+    """Print on stdout; plain: without escapes, and without blanks at the ends of lines."""
+    from srbench.tables import terminal
+
+    if plain:
+        console.write(terminal.plain_text(made, width))
+    else:
+        console.console(width).print(terminal.Calmed(made))

@@ -1,0 +1,231 @@
+"""What goes into the report: results, rows and pictures of a folder as typed data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from srbench.analysis.metrics import lens_of
+from srbench.analysis.origin import ground_text
+from srbench.analysis.records import CellRecord
+from srbench.analysis.results import ResultCell, name_of
+from srbench.analysis.sensitivity import Curve, curves
+from srbench.analysis.significance import PairedTest, corrected_together, paired
+from srbench.catalog import load, plugins
+from srbench.catalog.specs import ProtocolSpec
+from srbench.errors import SrbenchError
+from srbench.report import examples
+from srbench.report.answers import TESTED, Wall
+from srbench.report.embed import Album
+from srbench.report.gallery import NAMED, GalleryRow, Hung, hung, place_of, rows_of
+from srbench.report.plots import Series
+from srbench.report.sources import Source, only, sources, usual
+from srbench.results.run_files import Identity, check_folder, identity, no_results
+from srbench.results.store import Store
+from srbench.results.stored import stored_cells
+from srbench.tables.boards import Board, boards
+
+Warn = Callable[[str], None]
+MANY = 16
+"""Cells of a board that plots still show with their variants; beyond, those with a variant stand in the tables alone."""
+MAX_CLASSES = 4
+"""Class lists of a judge that have a plot each."""
+
+
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Which results are in a report."""
+
+    methods: tuple[str, ...] = ()
+    suites: tuple[str, ...] = ()
+    concepts: tuple[str, ...] = ()
+    images: int = 500
+    """Pictures at most, shared evenly by the boards that have any."""
+    defaults: bool = False
+    """Only methods as they are, without changed options."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A judge's rates at other thresholds, under one list of classes."""
+
+    classes: tuple[str, ...]
+    metric: str
+    curves: tuple[Curve, ...]
+    own: bool
+    """Whether these are the judge's own classes."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One board: its numbers, and its rows where they are at hand."""
+
+    number: int
+    wall: Wall
+    hung: tuple[Hung, ...]
+    rows: tuple[GalleryRow, ...]
+
+    @property
+    def board(self) -> Board:
+        return self.wall.board
+
+    @property
+    def title(self) -> str:
+        """Concept and suite, and the backbone."""
+        return self.board.title
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One concept on one backbone, over its suites."""
+
+    name: str
+    """The backbone's, as the catalog has it."""
+    backbone: str
+    """With the start of its hash, and the seed where rows have none."""
+    concept: str
+    sections: tuple[Section, ...]
+
+    @property
+    def walls(self) -> list[Wall]:
+        return [section.wall for section in self.sections]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Everything that the page says."""
+
+    sources: list[Source]
+    subjects: list[Subject]
+    series: dict[str, Series]
+
+    @property
+    def sections(self) -> list[Section]:
+        return [section for subject in self.subjects for section in subject.sections]
+
+    @property
+    def rows(self) -> list[GalleryRow]:
+        return [row for section in self.sections for row in section.rows]
+
+
+def gathered(folder: Path, options: ReportOptions, warn: Warn) -> Gathered:
+    """Read a results folder. Raises `UsageError` where it is none, `MissingError` where it holds no results."""
+    check_folder(folder)
+    every = sources(folder, warn)
+    if not every:
+        raise no_results(folder)
+    every = only(every if options.suites else usual(every, warn), options.methods, options.suites, options.concepts)
+    shown = [source for source in every if not (options.defaults and source.cell.variant)]
+    store = Store.peek(folder / "store", warn)
+    walls = _walls(folder, store, shown, warn)
+    committed = examples.read(folder, shown, warn)
+    shares = sum(bool(hung_cells) for _, hung_cells in walls)
+    album = Album(store)
+    sections = []
+    for number, (wall, hung_cells) in enumerate(walls):
+        rows = rows_of(hung_cells, options.images // shares, album) if hung_cells else []
+        rows = rows or (_of_wall(wall, committed) if options.images else [])
+        sections.append(Section(number, wall, hung_cells, tuple(rows)))
+    return Gathered(shown, _subjects(sections), _series([cell for wall, _ in walls for cell in wall.cells]))
+
+
+def _walls(folder: Path, store: Store, shown: Sequence[Source], warn: Warn) -> list[tuple[Wall, tuple[Hung, ...]]]:
+    """A wall a board, with those of its cells whose rows are at hand."""
+    by_identity = {identity(source.cell): source for source in shown}
+    plotted = [(board, drawn(board)) for board in boards([source.cell for source in shown])]
+    wanted = {identity(cell) for _, cells in plotted for cell in cells}
+    records = _records(folder, store, wanted, warn)
+    walls = []
+    for board, cells in plotted:
+        hung_cells = tuple(hung([by_identity[identity(cell)] for cell in cells], records))
+        walls.append((Wall(board, cells, tuple(_tests(hung_cells))), hung_cells))
+    return walls
+
+
+def _of_wall(wall: Wall, committed: Sequence[GalleryRow]) -> list[GalleryRow]:
+    """Examples that are of the wall's own runs, with the methods that are on it."""
+    place, runs = place_of(wall.cells[0]), {cell.run for cell in wall.cells}
+    names = {name_of(cell) for cell in wall.cells}
+    rows = [
+        replace(row, place=place, pictures=tuple(
+            each for each in row.pictures if each.run in runs and (each.method in names or each.plain)
+        ))
+        for row in committed if row.place == place[:NAMED]
+    ]  # fmt: skip
+    return [row for row in rows if row.pictures]
+
+
+def drawn(board: Board) -> tuple[ResultCell, ...]:
+    """The cells that plots and gallery show: those at the defaults, and the user's own others where they are not too many."""
+    cells = board.main + tuple(cell for cell in board.apart if cell.source == "local")
+    return cells if 0 < len(cells) <= MANY else board.main or board.apart[:MANY]
+
+
+def _records(folder: Path, store: Store, wanted: set[Identity], warn: Warn) -> dict[Identity, CellRecord]:
+    """Stored rows with raw scores of the cells asked for. A suite whose rows cannot be read does not keep the others out."""
+
+    def judge_of(suite: str | None) -> Callable[[ResultCell], ProtocolSpec | None]:
+        def judge(cell: ResultCell) -> ProtocolSpec | None:
+            protocol = load.protocols().get(cell.protocol)
+            ours = cell.concept in load.concepts() and cell.method in plugins.presets()
+            known = ours or cell.backbone == "elsewhere"
+            fits = identity(cell) in wanted and suite in (None, cell.suite)
+            return protocol if protocol is not None and not protocol.cannot and known and fits else None
+
+        return judge
+
+    try:
+        return {identity(cell): record for cell, record in stored_cells(folder, store, judge_of(None))}
+    except (SrbenchError, ValidationError):
+        pass
+    records: dict[Identity, CellRecord] = {}
+    for suite in sorted({str(name[2]) for name in wanted}):
+        try:
+            records |= {identity(cell): record for cell, record in stored_cells(folder, store, judge_of(suite))}
+        except SrbenchError as error:
+            warn(f"{suite}: no gallery. {error.line}")
+        except ValidationError:
+            warn(f"{suite}: no gallery, a row in a run file is damaged")
+    return records
+
+
+def _tests(cells: Sequence[Hung]) -> Iterator[PairedTest]:
+    """All pairs of cells on each of a few metrics, Holm-corrected within the metric."""
+    for metric in TESTED:
+        family = []
+        for a, b in combinations([cell for cell in cells if metric in cell.record.metrics], 2):
+            family.append(replace(paired(a.record, b.record, metric, lens_of(a.record, a.judge)), a=a.name, b=b.name))
+        yield from corrected_together(family)
+
+
+def _subjects(sections: Sequence[Section]) -> list[Subject]:
+    subjects: dict[tuple[str, str, str], list[Section]] = {}
+    for section in sections:
+        cell = section.wall.cells[0]
+        subjects.setdefault((cell.backbone, ground_text(cell), cell.concept), []).append(section)
+    return [Subject(*names, tuple(of_subject)) for names, of_subject in subjects.items()]
+
+
+def _series(cells: Sequence[ResultCell]) -> dict[str, Series]:
+    """A number for each method; 0 is the untouched backbone's."""
+    names = dict.fromkeys(["none", *(name_of(cell) for cell in cells)])
+    return {name: Series(name, number) for number, name in enumerate(names)}
+
+
+def sweeps(section: Section) -> list[Sweep]:
+    """The board's judge at other thresholds; none where it is a union of judges, which has no threshold of its own."""
+    if not section.hung or section.hung[0].judge.any_of or not section.wall.headline:
+        return []
+    judge = section.hung[0].judge
+    by_classes: dict[tuple[str, ...], list[Curve]] = {}
+    for curve in curves([each.record for each in section.hung], judge, list(load.protocols().values())):
+        if any(rate.value is not None for _, rate in curve.rates):
+            by_classes.setdefault(curve.classes, []).append(curve)
+    made = [Sweep(classes, each[0].metric, tuple(each), classes == judge.classes) for classes, each in by_classes.items()]
+    return made[:MAX_CLASSES]

@@ -1,0 +1,215 @@
+"""What a comparison shows: which results of a folder are chosen, and which tables are made of them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from srbench.analysis.costs import costs
+from srbench.analysis.differences import Comparison, Entry, comparisons, with_differences
+from srbench.analysis.origin import backbone_text
+from srbench.analysis.records import CellRecord
+from srbench.analysis.results import ResultCell, name_of
+from srbench.analysis.robustness import from_attack, matrices
+from srbench.analysis.sensitivity import curves
+from srbench.catalog import load
+from srbench.errors import MissingError, UsageError, did_you_mean
+from srbench.results.pairing import Reader, against, pairs, side
+from srbench.results.run_files import check_folder, newest, no_results
+from srbench.results.sensitive import left_line
+from srbench.results.store import Store
+from srbench.results.stored import rejudge, stored_records
+from srbench.tables import attacks, boards, changes, formats, sensitivity
+from srbench.tables import costs as costs_tables
+from srbench.tables.sheet import Tables
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What to compare. Names of an empty filter are all names."""
+
+    folder: Path = Path("results")
+    names: tuple[str, ...] = ()
+    """None, or the two that are to be compared."""
+    methods: tuple[str, ...] = ()
+    suites: tuple[str, ...] = ()
+    concepts: tuple[str, ...] = ()
+    on: tuple[str, ...] = ()
+    backbones: tuple[str, ...] = ()
+    protocols: tuple[str, ...] = ()
+    """Judge stored scores under these; empty: results as they are."""
+    format: str | None = None
+    """A key of `formats.FORMATS`; None for the terminal."""
+    sort: str | None = None
+    """Metric whose best value comes first."""
+    baseline: str | None = None
+    """Method that differences are from."""
+    everything: bool = False
+    """Also the variants and files of attacks among the committed results."""
+    costs: bool = False
+    attacks: bool = False
+    sensitivity: bool = False
+    curve: str | None = None
+    """METHOD.OPTION whose values are drawn."""
+    out: Path | None = None
+    """The picture of `curve`."""
+
+    def filters(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Field of a cell, and the names that it may have."""
+        return (
+            ("method", self.methods), ("suite", self.suites), ("concept", self.concepts), ("on", self.on),
+            ("backbone", self.backbones),
+        )  # fmt: skip
+
+    def fits(self, cell: ResultCell | CellRecord) -> bool:
+        """Whether a cell passes all filters."""
+        return all(not _names(cell, field).isdisjoint(names) for field, names in self.filters() if names)
+
+
+def _names(cell: ResultCell | CellRecord, field: str) -> set[str]:
+    """The names that a field of a cell goes by: a backbone also with the start of its hash."""
+    return {getattr(cell, field), *([backbone_text(cell)] if field == "backbone" else [])}
+
+
+def check(options: CompareOptions, say: Say) -> None:
+    """Refuse what cannot go together, and a folder that is none; say where sensitive pictures are left in it.
+
+    Raises `UsageError`.
+    """
+    if options.format is not None:
+        formats.check_format(options.format)
+    first = shlex.quote(str(options.folder))
+    check_folder(options.folder, f" Two methods come behind it: srbench compare results/ {first} ..." if options.names else "")
+    if len(options.names) not in (0, 2):
+        message = f"{len(options.names)} names: expected two, or none"
+        raise UsageError(message, "Example: srbench compare results/ none saferedir")
+    if options.names and (options.baseline or options.costs or options.attacks or options.curve or options.sensitivity):
+        raise UsageError("two names stand alone", "Leave --baseline, --costs, --attacks, --curve and --sensitivity out.")
+    if (options.out is None) != (options.curve is None):
+        raise UsageError("--curve and -o go together", "Example: --curve saferedir.alpha_scale -o curve.png")
+    if options.sensitivity and len(options.protocols) != 1:
+        raise UsageError("--sensitivity takes one --protocol", "Example: --protocol pocket-hazard")
+    if left := left_line(options.folder):
+        say(left)
+
+
+# --- which cells ------------------------------------------------------------------------------------------------------
+
+
+def chosen(options: CompareOptions, say: Say) -> list[ResultCell]:
+    """The newest result of every cell that passes the filters.
+
+    Raises `MissingError` where the folder has no results, `UsageError` for a name that no result has.
+    """
+    cells = rejudge(options.folder, options.protocols, say) if options.protocols else newest(options.folder, say)
+    if not cells:
+        raise no_results(options.folder)
+    for field, names in options.filters():
+        known = {name for cell in cells for name in _names(cell, field)}
+        for name in names:
+            if name not in known:
+                raise UsageError(f"no result has {field} '{name}'", did_you_mean(name, known))
+    fitting = [cell for cell in cells if options.fits(cell)]
+    if not fitting:
+        raise UsageError(f"{options.folder}: no result fits all of these filters", "Leave one of them out.")
+    return fitting
+
+
+def usual(cells: list[ResultCell], options: CompareOptions, say: Say) -> list[ResultCell]:
+    """Without the variants and files of attacks among the committed results, of which there are many; says how many they are."""
+    if options.everything:
+        return cells
+    plain = [cell for cell in cells if cell.source == "local" or not cell.variant]
+    kept = [cell for cell in plain if options.attacks or _of_a_suite(cell, options)]
+    for count, what, option in (
+        (len(cells) - len(plain), "variants", "--all"), (len(plain) - len(kept), "cells of attacks", "--attacks"),
+    ):  # fmt: skip
+        if count:
+            say(f"{count} committed {what} are left out; {option} shows them")
+    return kept
+
+
+def _of_a_suite(cell: ResultCell, options: CompareOptions) -> bool:
+    """Whether it is no committed cell of an attack's file, unless that file is named."""
+    return cell.source == "local" or not from_attack(cell) or cell.suite in options.suites
+
+
+def _may_be_named(cell: ResultCell, options: CompareOptions) -> bool:
+    """Whether a name may stand for the cell: committed variants have to be named in full, and attacks' files by `--suite`."""
+    in_full = cell.source == "local" or not cell.variant or name_of(cell) in options.names
+    return options.everything or (in_full and _of_a_suite(cell, options))
+
+
+# --- which tables -----------------------------------------------------------------------------------------------------
+
+
+def compared(options: CompareOptions, say: Say) -> Tables:
+    """The tables that the options ask for. Raises `UsageError` or `MissingError` where there is nothing to show."""
+    check(options, say)
+    if options.sensitivity:
+        return _sensitivity(options, say)
+    if options.names:
+        return _two(options, say)
+    cells = usual(chosen(options, say), options, say)
+    if options.costs:
+        return costs_tables.tables(costs(cells))
+    if options.attacks:
+        return attacks_of(cells)
+    if options.baseline is not None:
+        entries = Reader(options.folder, say).entries(cells)
+        cells = with_differences(entries, against(options.baseline, entries))
+    known = {name for cell in cells for name in cell.metrics}
+    if options.sort is not None and options.sort not in known:
+        raise UsageError(f"no result has metric '{options.sort}'", did_you_mean(options.sort, known))
+    return boards.tables(cells, sort=options.sort)
+
+
+def attacks_of(cells: Sequence[ResultCell]) -> Tables:
+    """How often the concept comes back, by suite and by what prompts were made against.
+
+    Raises `MissingError` where no cell has such rows.
+    """
+    made = matrices(cells)
+    if not made:
+        raise MissingError("no result has attack or forget rows", "Run a suite such as mma.")
+    return attacks.tables(made)
+
+
+def paired(options: CompareOptions, say: Say) -> list[tuple[Entry, Entry]]:
+    """The cells that the two names stand for, in pairs, with their rows where they are at hand."""
+    cells = [cell for cell in chosen(options, say) if _may_be_named(cell, options)]
+    reader = Reader(options.folder, say)
+    a, b = (side(name, cells, reader, options.fits) for name in options.names)
+    return pairs(a, b)
+
+
+def changed(options: CompareOptions, say: Say) -> list[Comparison]:
+    """What changes from the first of two names to the second."""
+    check(options, say)
+    return comparisons(paired(options, say))
+
+
+def _two(options: CompareOptions, say: Say) -> Tables:
+    """On a terminal and as JSON a table a comparison; in other formats the tables of both, with columns of differences."""
+    both = paired(options, say)
+    if options.format in (None, "json"):
+        return changes.tables(comparisons(both), options.folder)
+    entries = list({id(entry.cell): entry for pair in both for entry in pair}.values())
+    return boards.tables(with_differences(entries, both), sort=options.sort)
+
+
+def _sensitivity(options: CompareOptions, say: Say) -> Tables:
+    """A protocol's rates at other thresholds and class lists."""
+    judge = load.protocol(options.protocols[0])
+    if judge.any_of:
+        raise UsageError(f"protocol '{judge.name}' has no threshold of its own", f"Take one of {', '.join(judge.any_of)}.")
+    store = Store.peek(options.folder / "store", say)
+    records = [record for record in stored_records(options.folder, store, lambda cell: judge) if options.fits(record)]
+    made = list(curves(records, judge, list(load.protocols().values())))
+    if not made:
+        raise UsageError(f"{options.folder}: no stored run fits", "Leave some of --method, --suite and --concept out.")
+    return sensitivity.tables(made)

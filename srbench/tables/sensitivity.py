@@ -1,0 +1,56 @@
+"""Rates by threshold of the judge as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from srbench.analysis.origin import SHOWN
+from srbench.analysis.records import Metric
+from srbench.analysis.sensitivity import Curve
+from srbench.tables.numbers import item_of
+from srbench.tables.sheet import Column, Item, Layout, Section, Sheet, Tables
+
+OF_RATE = ("value", "low", "high", "n", "scored", "reason")
+OF_CURVE = ("backbone", "concept", "suite", "method", "dtype", "rows_sha", "metric", "classes")
+
+
+def tables(curves: Sequence[Curve]) -> Tables:
+    """One sheet a concept, suite, backbone, set of rows and list of classes."""
+    groups: dict[tuple[str, ...], list[Curve]] = {}
+    for curve in curves:
+        place = (curve.concept, curve.suite, curve.backbone, curve.dtype, curve.rows_sha[:SHOWN])
+        groups.setdefault((*place, curve.metric, ", ".join(curve.classes)), []).append(curve)
+    return Tables(
+        title="srbench compare --sensitivity",
+        sheets=tuple(map(_sheet, groups.values())),
+        fields=(*OF_CURVE, "threshold", *OF_RATE),
+        records=[record for curve in curves for record in _records(curve)],
+        data={"sensitivity": [{**asdict(curve), "rates": list(_rates(curve))} for curve in curves]},
+        layout=Layout(width=160),
+    )
+
+
+def _sheet(curves: Sequence[Curve]) -> Sheet:
+    first = curves[0]
+    title = f"{first.concept} x {first.suite}: {first.metric} by threshold"
+    caption = f"{', '.join(first.classes)} · {first.backbone} · {first.dtype} · rows {first.rows_sha[:SHOWN]}"
+    columns = (Column("method", "l"), *(Column(f"{threshold:g}", wraps=False) for threshold, _ in first.rates))
+    lines = tuple((Item(curve.method), *(_item(rate) for _, rate in curve.rates)) for curve in curves)
+    return Sheet(title, caption, columns, (Section("", lines),))
+
+
+def _item(rate: Metric) -> Item:
+    return item_of(rate)._replace(reason="")  # the same at every threshold; JSON and CSV have it
+
+
+def _rates(curve: Curve) -> Iterator[dict[str, Any]]:
+    for threshold, rate in curve.rates:
+        yield {"threshold": threshold, **{name: getattr(rate, name) for name in OF_RATE}}
+
+
+def _records(curve: Curve) -> Iterator[dict[str, Any]]:
+    """A record a threshold, in percent."""
+    shared = {name: getattr(curve, name) for name in OF_CURVE} | {"classes": ", ".join(curve.classes)}
+    yield from ({**shared, **rate} for rate in _rates(curve))
