@@ -15,7 +15,7 @@ import typer
 
 import srbench
 from srbench import faults
-from srbench.cli import console, signals
+from srbench.cli import console, new, signals
 from srbench.cli.console import say
 from srbench.errors import INTERRUPTED, SOME_FAILED, USAGE, SrbenchError, UsageError
 
@@ -562,6 +562,12 @@ def attack(
         with_targets, tuple(column or ()),
     )
     return room.attack(asked)
+
+
+for _command in new.app.registered_commands:
+    if _command.callback is not None:
+        _command.callback = guarded(_command.callback)
+app.add_typer(new.app, name="new")
 
 
 def main() -> None:

@@ -1,0 +1,78 @@
+"""`srbench new`: write a method, scorer, attack or suite to begin from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from srbench.cli.console import line
+
+app = typer.Typer(
+    help="Write a method, scorer, attack or suite to begin from.", context_settings={"help_option_names": ["-h", "--help"]}
+)
+Name = Annotated[str, typer.Argument(help="Its name: lower-case letters, digits, '-' and '_'.")]
+Folder = Annotated[Path | None, typer.Option("--out", help="Folder of the package. [default: its name]")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def said(paths: list[Path], commands: list[str]) -> None:
+    """Print what was written and which commands come next."""
+    line(f"written: {', '.join(map(str, paths))}")
+    line("next:")
+    for command in commands:
+        line(f"  {command}")
+
+
+@app.command()
+def method(
+    name: Name,
+    weights: Annotated[bool, typer.Option("--weights", help="A method that changes weights.")] = False,
+    out: Folder = None,
+    debug: Debug = False,
+) -> None:
+    """A package with a method."""
+    from srbench.scaffold import method as scaffold
+    from srbench.scaffold.package import check
+
+    check("methods", name)
+    _package(name, scaffold.files(name, weights), out, [
+        f"srbench run --method none --on none,{name} --suite igmu --concept church --limit 2" if weights
+        else f"srbench run --method none,{name} --suite igmu --concept church --limit 2"
+    ])  # fmt: skip
+
+
+@app.command()
+def scorer(name: Name, out: Folder = None, debug: Debug = False) -> None:
+    """A package with a scorer."""
+    from srbench.scaffold import scorer as scaffold
+    from srbench.scaffold.package import check
+
+    check("scorers", name)
+    run = f"srbench run --method none --suite igmu --concept church --limit 2 --scorers {name}"
+    _package(name, scaffold.files(name), out, [run])
+
+
+@app.command()
+def attack(name: Name, out: Folder = None, debug: Debug = False) -> None:
+    """A package with an attack."""
+    from srbench.scaffold import attack as scaffold
+    from srbench.scaffold.package import check
+
+    check("attacks", name)
+    _package(name, scaffold.files(name), out, [
+        f"srbench attack {name} --suite mma --concept church --limit 2 --out {name}.json",
+        f"srbench run --method none,saferedir --concept church --prompts {name}.json",
+    ])  # fmt: skip
+
+
+def _package(name: str, files: dict[str, str], out: Path | None, commands: list[str]) -> None:
+    import shlex
+
+    from srbench.scaffold.write import write_package
+
+    folder = out or Path(name)
+    paths = write_package(folder, files)
+    place = shlex.quote(f"./{folder}[test]" if not folder.is_absolute() else f"{folder}[test]")
+    said(paths, [f"pip install -e {place}", f"pytest {shlex.quote(str(folder))}", *commands])
