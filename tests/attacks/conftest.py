@@ -9,8 +9,8 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from srbench.attacks.base import Victim
+from srbench.testing.tiny import tiny_pipeline
 from tests.attacks import victims
-from tests.tiny import tiny_pipeline
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
