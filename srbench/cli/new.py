@@ -67,6 +67,25 @@ def attack(name: Name, out: Folder = None, debug: Debug = False) -> None:
     ])  # fmt: skip
 
 
+@app.command()
+def suite(
+    name: Name,
+    concept: Annotated[str, typer.Option(help="Concept that its prompts ask for: `srbench list concepts`.")] = "church",
+    debug: Debug = False,
+) -> None:
+    """A suite in the folder suites/ of the working directory."""
+    from srbench.catalog import load
+    from srbench.scaffold import suite as scaffold
+    from srbench.scaffold.write import check_name, write
+
+    check_name("suite", name, load.suites())
+    files = scaffold.files(name, load.named("concept", concept, load.concepts()))
+    said(write(Path(), files), [
+        f"srbench run --suite {name} --concept {concept} --method none,saferedir --dry-run",
+        f"srbench run --suite {name} --concept {concept} --method none,saferedir",
+    ])  # fmt: skip
+
+
 def _package(name: str, files: dict[str, str], out: Path | None, commands: list[str]) -> None:
     import shlex
 

@@ -43,7 +43,8 @@ class $cls:
 
     def score(self, images: Sequence[np.ndarray], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """One dict of numbers per image. images: uint8 RGB, (H, W, 3) each."""
-        return [{"red": float(image[..., 0].mean())} for image, _ in zip(images, rows, strict=True)]
+        checked = [base.check_rgb(image, "$name") for image, _ in zip(images, rows, strict=True)]
+        return [{"red": float(image[..., 0].mean())} for image in checked]
 '''
 TEST = '''\
 """What srbench asks of every scorer; `srbench.testing` says what each test means. Add your own below."""
