@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from srbench.catalog import load, plugins, sources
+from srbench.catalog.judges import with_settings
 from srbench.catalog.settings import check as check_settings
 from srbench.catalog.settings import overrides, parsed
 from srbench.catalog.specs import BackboneSpec, BaselineSpec, Edition, SuiteSpec
@@ -219,9 +220,10 @@ def _lacking(asked: Asked, spec: BackboneSpec) -> Iterator[SrbenchError]:
     for concept in load.concepts_of(spec, asked.concepts or spec.concepts[:1]):
         for suite in suites:
             edition = load.edition(load.suites()[suite], spec.family, concept.name)
-            for part in load.parts(load.protocol(edition.protocol or concept.families[spec.family].protocol)):
+            judge = load.protocol(edition.protocol or concept.families[spec.family].protocol)
+            for part in load.parts(judge):
                 try:
-                    _opened(part.scorer, asked.settings)
+                    _opened(part.scorer, with_settings(asked.settings, [judge]))
                 except MissingError as error:
                     yield MissingError(f"judge {part.name}: {error.message}", error.hint)
 
