@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
+from srbench.errors import UsageError
 from srbench.files import ACTING, calm, printable
 
 if TYPE_CHECKING:
@@ -178,3 +179,13 @@ def calmed(made: RenderableType) -> RenderableType:
                 yield segment if segment.control else Segment(calm(segment.text), segment.style)
 
     return Calmed()
+
+
+def words(text: str | None) -> tuple[str, ...]:
+    """Comma list to words, each once. Raises `UsageError` on an empty word."""
+    if text is None:
+        return ()
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise UsageError(f"'{text}': an empty name in the list", "Write names with commas between them, without spaces.")
+    return tuple(dict.fromkeys(parts))

@@ -1,4 +1,4 @@
-"""`srbench new`: write a method, scorer, attack or suite to begin from."""
+"""`srbench new`: write a method, scorer, attack, suite or concept to begin from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import typer
 from srbench.cli.console import line
 
 app = typer.Typer(
-    help="Write a method, scorer, attack or suite to begin from.", context_settings={"help_option_names": ["-h", "--help"]}
+    help="Write a method, scorer, attack, suite or concept to begin from.",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 Name = Annotated[str, typer.Argument(help="Its name: lower-case letters, digits, '-' and '_'.")]
 Folder = Annotated[Path | None, typer.Option("--out", help="Folder of the package. [default: its name]")]
@@ -84,6 +85,42 @@ def suite(
         f"srbench run --suite {name} --concept {concept} --method none,saferedir --dry-run",
         f"srbench run --suite {name} --concept {concept} --method none,saferedir",
     ])  # fmt: skip
+
+
+@app.command()
+def concept(
+    name: Name,
+    words: Annotated[str, typer.Option(help="Every way to say it, with commas, without article.")],
+    neighbours: Annotated[str, typer.Option(help="Things near it that must stay, with commas.")],
+    anchor: Annotated[str | None, typer.Option(help="What takes its place. [default: the first neighbour]")] = None,
+    unseen: Annotated[str | None, typer.Option(help="Ways to say it that no method is told, with commas.")] = None,
+    kind: Annotated[str, typer.Option(help="object, style or content.")] = "object",
+    backbone: Annotated[str, typer.Option(help="Backbones or their families, with commas.")] = "pocket",
+    judge: Annotated[
+        str | None, typer.Option(help="A scorer, or zero-shot. [default: zero-shot CLIP; on pocket the pocket judge]")
+    ] = None,
+    classes: Annotated[str | None, typer.Option(help="Classes of --judge that are the concept, with commas.")] = None,
+    field: Annotated[str | None, typer.Option(help="Field of --judge to read. [default: its first]")] = None,
+    threshold: Annotated[float, typer.Option(help="Seen above this score of --judge.", min=0, max=1)] = 0.5,
+    title: Annotated[str | None, typer.Option(help="What tables and lists call it. [default: its name]")] = None,
+    sensitive: Annotated[bool, typer.Option("--sensitive", help="Its images are dropped once they are scored.")] = False,
+    debug: Debug = False,
+) -> None:
+    """A concept of yours: its words, judge, prompts, and training pairs. Written into this folder."""
+    from srbench.cli.console import say
+    from srbench.cli.console import words as listed
+    from srbench.scaffold import concept as scaffold
+    from srbench.scaffold.judge import JudgeRequest
+    from srbench.scaffold.write import write
+
+    request = scaffold.ConceptRequest(
+        name, listed(words), listed(neighbours), listed(backbone), kind, anchor, listed(unseen), title,
+        sensitive, JudgeRequest(judge, field, listed(classes), threshold),
+    )
+    paths = write(Path(), scaffold.files(request))
+    for each in scaffold.told(request):
+        say(each)
+    said(paths, scaffold.next_commands(request))
 
 
 def _package(name: str, files: dict[str, str], out: Path | None, commands: list[str]) -> None:
