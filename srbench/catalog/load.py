@@ -194,9 +194,11 @@ def edition(suite: SuiteSpec, family: str, concept: str, part: str = "test", cop
     for found in sorted(fitting, key=lambda each: copy and bool(each.file)):
         return found
     known = sorted({e.concept for e in suite.editions if e.family in (family, ANY)})
+    having = [each.name for each in suites().values() if any((e.family, e.concept) == (family, concept) for e in each.editions)]
+    elsewhere = f" Suites of {concept}: {', '.join(having)}" if having else ""
     raise UsageError(
         f"suite '{suite.name}' has no {part} edition for {concept} on {family}",
-        f"It has: {', '.join(known)}" if known else f"It has none for {family}.",
+        (f"It has: {', '.join(known)}." if known else f"It has none for {family}.") + elsewhere,
     )
 
 
