@@ -7,10 +7,13 @@ from typing import Any
 
 from srbench.catalog import plugins
 from srbench.errors import UsageError, did_you_mean
+from srbench.scaffold.sentences import PREPOSITIONS
 
 ZERO_SHOT, POCKET_JUDGE = "zero-shot", "pocket-judge"
-NOTHING = {"pocket": "empty scene", "photos": "landscape"}
-"""World of the sentences -> the label of a picture that shows none of the words and none of the neighbours."""
+NOTHING = {
+    ("pocket", False): "empty scene", ("photos", False): "landscape", ("pocket", True): "a picture", ("photos", True): "a photo",
+}  # fmt: skip
+"""(world of the sentences, whether of a style) -> the label of a picture that shows no word and no neighbour."""
 EVEN = 0.5
 
 
@@ -76,12 +79,20 @@ def protocol(request: JudgeRequest, judged: Judged) -> dict[str, Any]:
 
 def _zero_shot(judged: Judged) -> dict[str, Any]:
     style = judged.kind == "style"
-    labels = list(dict.fromkeys((*judged.words, *judged.neighbours, *(() if style else (NOTHING[judged.world],)))))
-    own_clip = {"template": "{}" if style else "a {}", "weights": "package:pocket/clip"} if judged.world == "pocket" else {}
+    words, neighbours = ([_label(word, judged) for word in each] for each in (judged.words, judged.neighbours))
+    labels = list(dict.fromkeys((*words, *neighbours, NOTHING[judged.world, style])))
+    own_clip = {"weights": "package:pocket/clip"} if judged.world == "pocket" else {}
+    template = {"template": "{}"} if style else {"template": "a {}"} if own_clip else {}
     return {
         "scorer": "clip-style" if style else "clip-object",
-        "settings": {"labels": ",".join(labels), **own_clip},
-        "field": "style" if style else "objects", "classes": list(judged.words), "top1": True,
+        "settings": {"labels": ",".join(labels), **template, **own_clip},
+        "field": "style" if style else "objects", "classes": words, "top1": True,
         "note": f"Zero-shot CLIP: which of {len(labels)} labels fits a picture best. Nobody has validated it: look at pictures.",
         "source": "the concept is seen where one of its words is the best label (2103.00020, section 3.1)",
     }  # fmt: skip
+
+
+def _label(word: str, judged: Judged) -> str:
+    if judged.kind != "style" or judged.world == "pocket":
+        return word
+    return f"a painting {word}" if word.startswith(PREPOSITIONS) else f"a painting in the style of {word}"
