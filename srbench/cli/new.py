@@ -116,7 +116,7 @@ def concept(
     request = scaffold.ConceptRequest(
         name, listed(words), listed(neighbours), listed(backbone), kind, anchor, listed(unseen), title,
         sensitive, JudgeRequest(judge, field, listed(classes), threshold),
-    )
+    )  # fmt: skip
     paths = write(Path(), scaffold.files(request))
     for each in scaffold.told(request):
         say(each)
