@@ -1,7 +1,8 @@
 """srbench: the benchmark for concept unlearning in text-to-image models.
 
 From Python: `run`, `evaluate`, `score`, `attack`, `compare`, and the decorators `method`, `scorer` and `attack`; see
-`docs/python.md`. They are imported when they are first used, so that `import srbench` costs nothing.
+`docs/python.md`. `srbench.testing` tries what you have written. They are imported when they are first used, so that
+`import srbench` costs nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ def __getattr__(name: str) -> Any:
         from srbench import api
 
         return getattr(api, name)
+    if name == "testing":
+        from importlib import import_module
+
+        return import_module("srbench.testing")
     raise AttributeError(f"module 'srbench' has no attribute '{name}'")
 
 

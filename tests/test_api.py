@@ -19,6 +19,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline, EulerDiscreteScheduler
 from peft import LoraConfig
+from tests.families import tiny
 
 import srbench
 from srbench import api
@@ -28,7 +29,6 @@ from srbench.engine import given
 from srbench.errors import MissingError, UsageError
 from srbench.methods import base
 from srbench.results.store import Store
-from tests.families import tiny
 
 ASKED: dict[str, Any] = {"suites": "mma", "concept": "church", "limit": 1, "batch_size": 1, "progress": False}
 

@@ -13,11 +13,14 @@ PACKAGE = Path(__file__).resolve().parent.parent / "srbench"
 ORDER = (
     "errors", "files", "faults", "rules", "hashing", "progress", "outputs",
     "catalog", "pocket", "backbones", "methods", "scorers", "analysis", "results", "tables", "scoring", "engine", "attacks",
-    "report", "cli", "api", "pocket_build", "__main__", "__init__",
+    "testing", "report", "scaffold", "cli", "api", "pocket_build", "__main__", "__init__",
 )  # fmt: skip
 """Files of the ground floor and rooms, lowest first. `srbench/__init__` has the version, which every room may read."""
 TORCH = ("torch", "diffusers", "transformers", "open_clip")
-LIGHT = ("errors", "files", "faults", "rules", "hashing", "outputs", "catalog", "analysis", "tables", "results", "report", "cli")
+LIGHT = (
+    "errors", "files", "faults", "rules", "hashing", "outputs", "catalog", "analysis", "tables", "results", "report", "scaffold",
+    "cli",
+)  # fmt: skip
 """Rooms that a table, a list or a help text needs: no import of theirs at the top of a file brings torch."""
 
 

@@ -33,7 +33,7 @@ from srbench.methods import base
 from srbench.results.run_files import RunResult
 from srbench.results.store import Store
 from srbench.scorers import base as scorers
-from tests.tiny import tiny_pipeline
+from srbench.testing.tiny import tiny_pipeline
 
 
 @pytest.fixture(scope="session")

@@ -194,9 +194,11 @@ def edition(suite: SuiteSpec, family: str, concept: str, part: str = "test", cop
     for found in sorted(fitting, key=lambda each: copy and bool(each.file)):
         return found
     known = sorted({e.concept for e in suite.editions if e.family in (family, ANY)})
+    having = [each.name for each in suites().values() if any((e.family, e.concept) == (family, concept) for e in each.editions)]
+    elsewhere = f" Suites of {concept}: {', '.join(having)}" if having else ""
     raise UsageError(
         f"suite '{suite.name}' has no {part} edition for {concept} on {family}",
-        f"It has: {', '.join(known)}" if known else f"It has none for {family}.",
+        (f"It has: {', '.join(known)}." if known else f"It has none for {family}.") + elsewhere,
     )
 
 
@@ -209,7 +211,8 @@ def rows(suite: SuiteSpec, which: Edition) -> RowFile:
         raise UsageError(f"{path}: expected sha256 {which.sha256[:12]}..., found {found[:12]}...", "Restore the file.")
     file = _validate(path, parse_json(raw, str(path), "Restore the file.", unique=True), RowFile)
     if len(file.rows) != which.rows:
-        raise UsageError(f"{path}: expected {which.rows} rows, found {len(file.rows)}", "Restore the file.")
+        hint = f"Restore the file, or write `rows: {len(file.rows)}` into the suite's file." if which.sha256 == UNVERIFIED else ""
+        raise UsageError(f"{path}: expected {which.rows} rows, found {len(file.rows)}", hint or "Restore the file.")
     return file
 
 

@@ -170,7 +170,7 @@ def register(kind: str, cls: type) -> None:
     where = f"{KINDS[kind]} of {cls.__qualname__}"
     meta = check(kind, getattr(cls, "meta", None), where)
     plugin = Plugin(SESSION, meta)
-    _check_parts(kind, plugin, cls)
+    check_parts(kind, plugin, cls)
     before = _SESSION[kind].pop(meta["name"], None)
     _forget()
     try:
@@ -301,11 +301,12 @@ def load(kind: str, name: str) -> Any:
     if check(kind, cls.meta, plugin.module) != plugin.meta:
         raise ForeignError(f"{plugin.module}: what it registers as '{name}' is not what its file declares", "Mend the plug-in.")
     cls.meta = plugin.meta
-    _check_parts(kind, plugin, cls)
+    check_parts(kind, plugin, cls)
     return cls
 
 
-def _check_parts(kind: str, plugin: Plugin, cls: Any) -> None:
+def check_parts(kind: str, plugin: Plugin, cls: Any) -> None:
+    """Raises `ForeignError` where a class lacks a part that its contract names."""
     lacking = [each for each in PARTS[plugin.meta.get("kind", kind)] if not callable(getattr(cls, each, None))]
     if lacking:
         raise ForeignError(f"{plugin.module}: '{plugin.meta['name']}' has no {lacking[0]}", f"See srbench.{kind}.base.")

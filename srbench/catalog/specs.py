@@ -124,6 +124,8 @@ class ProtocolSpec(Spec):
     name: str
     title: str
     scorer: str = ""
+    settings: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    """Options of the scorer that belong to the rule, such as a zero-shot scorer's labels; `package:` begins a path in srbench."""
     field: str = ""
     """The raw field that is read: `objects`, `style`, `boxes`."""
     classes: tuple[str, ...] = ()
@@ -151,6 +153,8 @@ class ProtocolSpec(Spec):
         own = bool(self.scorer and self.field and self.classes)
         if own + bool(self.any_of) + bool(self.cannot) != 1:
             raise ValueError("give a scorer with field and classes, or any_of, or cannot: one of the three")
+        if self.settings and not own:
+            raise ValueError("settings are those of a scorer, and there is none")
         if own and not (self.top1 or self.top_k) and "threshold" not in self.model_fields_set:
             raise ValueError("a threshold is missing")
         if self.unit == "detections" and self.field != "boxes":

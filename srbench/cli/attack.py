@@ -33,5 +33,10 @@ def _report(asked: AttackOptions, meta: dict[str, Any], found: Any) -> None:
         say(f"{len(found.found)} embeddings: {asked.out.with_suffix('.safetensors')}; what they are: {asked.out}")
         return
     say(f"{len(found.found)} prompts, mean similarity to their targets {mean:.3f}: {asked.out}")
-    run = ("srbench", "run", "--backbone", asked.backbone, "--concept", asked.concept, "--prompts", str(asked.out))
+    run = ["srbench", "run", "--backbone", asked.backbone, "--concept", asked.concept, "--prompts", str(asked.out)]
+    own = [setting for setting in asked.settings if "." in setting.partition("=")[0]]
+    if own:  # without them it would be another victim, or none
+        methods = dict.fromkeys(("none", asked.method))
+        run += ["--method", ",".join(methods), *(["--on", asked.on] if asked.on != "none" else [])]
+        run += [word for setting in own for word in ("--set", setting)]
     say(f"run them: {shlex.join(run)}")

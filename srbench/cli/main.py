@@ -15,8 +15,8 @@ import typer
 
 import srbench
 from srbench import faults
-from srbench.cli import console, signals
-from srbench.cli.console import say
+from srbench.cli import console, new, signals
+from srbench.cli.console import say, words
 from srbench.errors import INTERRUPTED, SOME_FAILED, USAGE, SrbenchError, UsageError
 
 app = typer.Typer(
@@ -202,16 +202,6 @@ def _expanded(text: str) -> str:
     if equals and value.startswith("~") and not name.startswith("~"):
         return f"{name}={os.path.expanduser(value)}"
     return os.path.expanduser(text)
-
-
-def words(text: str | None) -> tuple[str, ...]:
-    """Comma list to words, each once. Raises `UsageError` on an empty word."""
-    if text is None:
-        return ()
-    parts = [part.strip() for part in text.split(",")]
-    if not all(parts):
-        raise UsageError(f"'{text}': an empty name in the list", "Write names with commas between them, without spaces.")
-    return tuple(dict.fromkeys(parts))
 
 
 def names_or_paths(text: str) -> tuple[str, ...]:
@@ -564,6 +554,12 @@ def attack(
         with_targets, tuple(column or ()),
     )
     return room.attack(asked)
+
+
+for _command in new.app.registered_commands:
+    if _command.callback is not None:
+        _command.callback = guarded(_command.callback)
+app.add_typer(new.app, name="new")
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from srbench.backbones.choose import chosen
 from srbench.catalog import load, plugins, sources
+from srbench.catalog.judges import with_settings
 from srbench.catalog.settings import check as check_settings
 from srbench.catalog.settings import overrides, parsed
 from srbench.catalog.specs import BackboneSpec, BaselineSpec, Edition, SuiteSpec
@@ -235,9 +236,10 @@ def _lacking(options: DoctorOptions, spec: BackboneSpec) -> Iterator[SrbenchErro
     for concept in load.concepts_of(spec, options.concepts or spec.concepts[:1]):
         for suite in suites:
             edition = load.edition(load.suites()[suite], spec.family, concept.name)
-            for part in load.parts(load.protocol(edition.protocol or concept.families[spec.family].protocol)):
+            judge = load.protocol(edition.protocol or concept.families[spec.family].protocol)
+            for part in load.parts(judge):
                 try:
-                    _opened(part.scorer, options.settings)
+                    _opened(part.scorer, with_settings(options.settings, [judge]))
                 except MissingError as error:
                     yield MissingError(f"judge {part.name}: {error.message}", error.hint)
 

@@ -13,8 +13,9 @@ from srbench.analysis.metrics import FLOOR_METRICS, REFERENCE_METRICS
 from srbench.backbones import lengths
 from srbench.backbones.loader import ENCODER_SHA, Backbone, encoder_sha
 from srbench.catalog import load, plugins, screen, sources
+from srbench.catalog.judges import with_settings
 from srbench.catalog.screen import refuse_minors
-from srbench.catalog.specs import ConceptSpec, Edition, Row, SuiteSpec
+from srbench.catalog.specs import ConceptSpec, Edition, ProtocolSpec, Row, SuiteSpec
 from srbench.engine.checkpoints import UNTOUCHED, Checkpoints, OnConcept, check_on
 from srbench.engine.prepare import MethodOnConcept, check_options, check_settings, is_weight, prepare_method
 from srbench.engine.request import Cell, Planned, PlannedRow, RunRequest
@@ -204,12 +205,22 @@ def _screened(cell: Cell, edition: Edition, rows: Sequence[Row], settings: Seque
     return kept
 
 
+def edition_of(request: RunRequest, suite: SuiteSpec, family: str, concept: ConceptSpec) -> Edition:
+    """The suite's rows for the concept. Raises `UsageError` where there are none."""
+    return load.edition(suite, family, concept.name, request.part, copy=request.prompts is not None)
+
+
+def judge_of(request: RunRequest, edition: Edition, family: str, concept: ConceptSpec) -> ProtocolSpec:
+    """Who decides: the judge that was asked for, else the edition's, else the concept's. Raises `UsageError`."""
+    return load.protocol(request.protocol or edition.protocol or concept.families[family].protocol)
+
+
 def plan_cell(ready: Ready, preset: str, on: str, suite: SuiteSpec, concept: ConceptSpec) -> Cell:
     """One cell with its rows. A missing prerequisite leaves it blocked; a usage error is raised."""
     request, backbone, family = ready.request, ready.backbone, ready.backbone.spec.family
-    edition = load.edition(suite, family, concept.name, request.part, copy=request.prompts is not None)
+    edition = edition_of(request, suite, family, concept)
     suite = suite.of(edition)
-    protocol = load.protocol(request.protocol or edition.protocol or concept.families[family].protocol)
+    protocol = judge_of(request, edition, family, concept)
     cell = Cell(preset, on, suite, concept, protocol, "", family, prompts=request.prompts, columns=request.columns)
     cell.sensitive = screen.sensitive(concept, suite, ())
     judges = [part.scorer for part in load.parts(protocol)]
@@ -293,10 +304,10 @@ def plan(request: RunRequest, backbone: Backbone, tell: Tell = quiet, make: bool
     for name in request.scorers:
         plugins.known("scorers", name)
     check_options(presets, request.settings, backbone.spec.family, [concept.kind for concept in concepts])
-    check_scorers(request.settings)
-    for suite in suites:
-        for concept in concepts:
-            load.edition(suite, backbone.spec.family, concept.name, request.part)
+    family = backbone.spec.family
+    chosen = [(edition_of(request, suite, family, concept), concept) for suite in suites for concept in concepts]
+    judges = [judge_of(request, edition, family, concept) for edition, concept in chosen]
+    check_scorers(with_settings(request.settings, judges))
     kept = Checkpoints(backbone, request.settings, request.out / "store" / "checkpoints", tell, make)
     ready = Ready(request, backbone, kept, tell)
     return [

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from srbench.backbones.loader import Backbone
+from srbench.catalog.judges import with_settings
 from srbench.engine.batches import Made, generate
 from srbench.engine.devices import PLAIN, Runtime, compile_blocks, deterministic
 from srbench.engine.marks import wanted_of
@@ -124,7 +125,8 @@ def opened(request: RunRequest, cells: Sequence[Cell], store: Store, reporter: R
     scoring = Scoring(store)
     if request.score:
         needed = dict.fromkeys(name for cell in cells if cell.blocked is None for name in cell.scorers)
-        scoring.open(list(needed), request.settings)
+        judges = [cell.protocol for cell in cells if cell.blocked is None]
+        scoring.open(list(needed), with_settings(request.settings, judges))
         for error in scoring.broken.values():
             reporter.line(error.line)
         _block(cells, scoring)

@@ -34,8 +34,9 @@ RUNTIME: dict[str, frozenset[str]] = {
     "ConceptWords": frozenset({"reserved", "protocol"}),
     "ConceptSpec": frozenset({"name", "title", "kind", "sensitive", "families"}),
     "ProtocolSpec": frozenset({
-        "name", "title", "scorer", "field", "classes", "threshold", "rule", "top1", "top_k", "unit", "any_of", "cannot", "note",
-        "source",
+        # `settings` are a scorer's options, which stand in its own identity.
+        "name", "title", "scorer", "settings", "field", "classes", "threshold", "rule", "top1", "top_k", "unit", "any_of",
+        "cannot", "note", "source",
     }),
     "BackboneSpec": frozenset({
         "name", "title", "family", "source", "revision", "licence", "recipe", "concepts", "redirectors", "scenes",

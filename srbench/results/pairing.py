@@ -65,7 +65,7 @@ class Reader:
         if "/" in name or "\0" in name or kind_of_path(path) == "nothing":
             return None
         data = read_run(path, self.warn)
-        stored = Stored(self.store, identities(data), self.raws)
+        stored = Stored(self.store, identities(data), self.raws, data.get("scorers", {}))
         cells = told_apart([replace(each["result"], source="local") for each in data["cells"]])
         return [self._entry(cell, each, stored) for cell, each in zip(cells, data["cells"], strict=True)]
 

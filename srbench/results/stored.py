@@ -12,10 +12,11 @@ from srbench.analysis.metrics import COUNTED, METRICS, of_scorers
 from srbench.analysis.records import CellRecord, ImageRecord, Metric, RowRecord, Timing
 from srbench.analysis.results import ResultCell, measured
 from srbench.catalog import load, plugins, sources
+from srbench.catalog.judges import fits
 from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.errors import SrbenchError, UsageError
 from srbench.files import printable
-from srbench.hashing import digest
+from srbench.hashing import canonical, digest
 from srbench.results.gated import fields_sha, text_sha
 from srbench.results.run_files import UNREAD, Identity, identity, local_cells
 from srbench.results.store import Store
@@ -33,9 +34,14 @@ def rejudge(folder: Path, protocols: Sequence[str], warn: Callable[[str], None])
     Raises `UsageError` where a protocol is unknown. Cells whose images were never scored by its scorer show `n/a`.
     """
     judges = [load.protocol(name) for name in protocols]
-    cells = stored_cells(folder, Store.peek(folder / "store", warn), lambda cell: judges[0])
+    store = Store.peek(folder / "store", warn)
+    read: dict[str, list[tuple[ResultCell, CellRecord]]] = {}
     found = []
     for judge in judges:
+        settings = canonical({part.name: part.settings for part in load.parts(judge) if part.settings})
+        if settings not in read:  # what is at hand does not depend on the judge otherwise
+            read[settings] = stored_cells(folder, store, lambda cell, judge=judge: judge)  # type: ignore[misc]
+        cells = read[settings]
         asked = [(_asked(record, judge), judge) for _, record in cells]
         for (before, _), now in zip(cells, measured(asked), strict=True):
             found.append(replace(now, metrics=_together(before.metrics, now.metrics)))
@@ -73,7 +79,7 @@ def stored_cells(
     latest: dict[Identity, tuple[ResultCell, CellRecord]] = {}
     raws = raws_of(store)
     for data, entries in local_cells(folder, store.warn):
-        stored = Stored(store, identities(data), raws)
+        stored = Stored(store, identities(data), raws, data.get("scorers", {}))
         for entry in entries:
             cell: ResultCell = entry["result"]
             judge = judge_of(cell)
@@ -99,6 +105,13 @@ class Stored:
     identities: dict[str, str]
     """Scorer -> digest of its identity in the run; only scorers that are known here."""
     raws: Raws
+    scorers: Mapping[str, Any]
+    """Scorer -> its whole identity in the run."""
+
+    def under(self, judge: ProtocolSpec) -> Stored:
+        """Without the numbers of a scorer that ran with other settings than the judge asks for."""
+        fitting = {name: sha for name, sha in self.identities.items() if fits(judge, name, self.scorers[name])}
+        return self if len(fitting) == len(self.identities) else replace(self, identities=fitting)
 
     def image(self, key: str | None, row: Row, reference: str | None) -> ImageRecord | None:
         """An image of a row with its numbers; None where it is not in the store. reference: key of its reference image."""
@@ -134,6 +147,7 @@ def raws_of(store: Store) -> Raws:
 def reread(cell: ResultCell, entry: dict[str, Any], judge: ProtocolSpec, stored: Stored) -> CellRecord:
     made: dict[str, Any] | None = entry.get("elsewhere")
     attack, asked = _of_suite(cell, entry)
+    stored = stored.under(judge)
     more = tuple(name for name in cell.metrics if name in of_scorers())
     return CellRecord(
         backbone=cell.backbone, concept=cell.concept, suite=cell.suite,

@@ -18,6 +18,7 @@ from srbench.backbones import folder, weights
 from srbench.errors import CellError, MissingError, UsageError
 from srbench.files import file_sha as sha256_of
 from srbench.scorers import base
+from srbench.scorers.base import check_rgb as check_rgb
 
 POCKET_SIDE_PX = 64
 
@@ -91,15 +92,6 @@ def one_thread() -> Iterator[None]:
 def to_tensor(image: np.ndarray) -> Tensor:
     """uint8 RGB (H, W, 3) to float32 in [-1, 1], (1, 3, H, W)."""
     return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
-
-
-def check_rgb(image: Any, scorer: str) -> np.ndarray:
-    """`image` if it is uint8 RGB, (H, W, 3). Raises `CellError`."""
-    fits = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size
-    if not fits:
-        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise CellError(f"{scorer} reads uint8 RGB pictures (height, width, 3), not {found}", "Convert the picture to 8-bit RGB.")
-    return image
 
 
 def check_pair(image: Any, reference: Any, scorer: str) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from srbench.catalog import plugins
 from srbench.catalog.specs import Row
+from srbench.errors import CellError
 from srbench.hashing import canonical
 
 
@@ -92,6 +93,15 @@ def scorer(meta: dict[str, Any]) -> Callable[[type], type]:
 def package_folder(name: str) -> Path:
     """A folder of files inside the installed package, e.g. `pocket/judge`."""
     return Path(__file__).resolve().parent.parent / name
+
+
+def check_rgb(image: Any, scorer: str) -> np.ndarray:
+    """`image` if it is uint8 RGB, (H, W, 3). Raises `CellError`."""
+    fits = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size
+    if not fits:
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise CellError(f"{scorer} reads uint8 RGB pictures (height, width, 3), not {found}", "Convert the picture to 8-bit RGB.")
+    return image
 
 
 FEATURE = "feature"

@@ -16,6 +16,7 @@ from srbench.analysis.origin import Origin
 from srbench.analysis.records import CellRecord, RowRecord
 from srbench.analysis.results import measured, to_dict
 from srbench.catalog import load, plugins, prompts, screen, sources
+from srbench.catalog.judges import with_settings
 from srbench.catalog.screen import refuse_minors
 from srbench.catalog.specs import ANY, ConceptSpec, LayoutSpec, ProtocolSpec, Row, SuiteSpec
 from srbench.errors import OK, SOME_FAILED, CellError, UsageError
@@ -257,7 +258,7 @@ def score_folders(request: ScoreRequest, store: Store, reporter: Reporter) -> Ru
 
 def _opened(store: Store, held: Against, settings: Sequence[str], reporter: Reporter) -> Scoring:
     scoring = Scoring(store)
-    scoring.open(held.scorers, settings)
+    scoring.open(held.scorers, with_settings(settings, [held.judge]))
     for error in scoring.broken.values():
         reporter.line(error.line)
     blocked = scoring.blocked(held.judge)

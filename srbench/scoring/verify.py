@@ -248,7 +248,7 @@ def _metrics(store: Store, runs: list[tuple[str, Record]]) -> Line:
     """Every cell's numbers, computed anew from stored scores."""
     line, raws = Line("metrics"), raws_of(store)
     for run, data in runs:
-        _of_run(run, data, Stored(store, identities(data), raws), line)
+        _of_run(run, data, Stored(store, identities(data), raws, data.get("scorers", {})), line)
     return line
 
 

@@ -9,8 +9,9 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from srbench.attacks.base import Victim
+from srbench.testing import attacks
+from srbench.testing.tiny import tiny_pipeline
 from tests.attacks import victims
-from tests.tiny import tiny_pipeline
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -66,7 +67,7 @@ def victim(pipeline: Any) -> Victim:
 
 @pytest.fixture
 def defended(pipeline: Any) -> Victim:
-    return victims.pushed(pipeline)
+    return attacks.defended(pipeline)
 
 
 @pytest.fixture

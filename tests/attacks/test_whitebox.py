@@ -15,8 +15,8 @@ from srbench.attacks.text import holds_banned
 from srbench.attacks.whitebox import Denoising, Free, Matching, Nearest, Simplex, framed, on_simplex, shuffled, spread
 from srbench.errors import CellError, UsageError
 from srbench.methods.saferedir import Redirect
+from srbench.testing.families import tiny
 from tests.attacks import victims
-from tests.families import tiny
 
 TARGETS = victims.TARGETS
 PREFIX = {"iterations": 3, "timesteps": 4, "learning_rate": 0.3, "parallel": 2, "probes": 2}

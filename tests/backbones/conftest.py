@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.tiny import tiny_pipeline
+from srbench.testing.tiny import tiny_pipeline
 
 PARTS = ("unet", "text_encoder", "vae")
 

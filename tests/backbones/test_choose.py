@@ -18,7 +18,7 @@ from srbench.backbones.pipelines import KINDS, kind_of
 from srbench.catalog import load
 from srbench.engine.prepare import prepare_method
 from srbench.errors import MissingError, UsageError
-from tests.families import MADE, SIDE_PX, tiny
+from srbench.testing.families import MADE, SIDE_PX, tiny
 
 
 @pytest.fixture(scope="module")

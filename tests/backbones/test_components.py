@@ -19,8 +19,8 @@ from srbench.backbones import loader
 from srbench.backbones.choose import chosen
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.errors import MissingError, SrbenchError, UsageError
+from srbench.testing.families import tiny
 from tests.backbones.broken import MODEL, copied, edited, replaced, retensored
-from tests.families import tiny
 
 TEXTS, UNET, VAE, WORDS = "text_encoder/model.safetensors", "unet", "vae", "tokenizer"
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from srbench.backbones import components, lengths
-from tests.families import MADE, tiny
+from srbench.testing.families import MADE, tiny
 
 
 def reader(family: str) -> lengths.Reader:

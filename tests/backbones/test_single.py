@@ -17,8 +17,8 @@ from srbench.backbones import single
 from srbench.backbones.choose import chosen
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.errors import MissingError, UsageError
+from srbench.testing.tiny import tiny_pipeline
 from tests import compvis
-from tests.tiny import tiny_pipeline
 
 
 @pytest.fixture(scope="module")

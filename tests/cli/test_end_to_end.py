@@ -19,7 +19,7 @@ from srbench.cli.main import app
 from srbench.methods.saferedir import CARD, WEIGHTS
 from srbench.methods.saferedir.module import SafeRedir, Sizes
 from srbench.results.store import Store
-from tests.families import TOKENS, tiny
+from srbench.testing.families import TOKENS, tiny
 
 JUDGE = "efficientnet-lite0/church"
 """Of the judges of church the one whose weights are a package."""

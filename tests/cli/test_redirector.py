@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from srbench.cli.main import app
 from srbench.methods.saferedir import CARD, WEIGHTS
 from srbench.methods.saferedir.module import SafeRedir
-from tests.tiny import tiny_pipeline
+from srbench.testing.tiny import tiny_pipeline
 
 PROMPTS = "prompt,evaluation_seed\na red kite,1\ntwo jars,2\n"
 """Harmless, under a sensitive concept."""

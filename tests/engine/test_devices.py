@@ -14,8 +14,8 @@ from srbench.engine.memory import DEFAULT_BATCH, batch_for
 from srbench.engine.plan import plan
 from srbench.errors import UsageError
 from srbench.results.store import Store
-from tests.families import tiny
-from tests.tiny import tiny_pipeline
+from srbench.testing.families import tiny
+from srbench.testing.tiny import tiny_pipeline
 
 GB = 10**9
 

@@ -15,7 +15,7 @@ import pytest
 from srbench.engine.devices import Runtime
 from srbench.engine.workers import APART, Crew, Job, shares
 from srbench.results.store import Store
-from tests.tiny import tiny_pipeline
+from srbench.testing.tiny import tiny_pipeline
 
 PROMPTS = ["a box red", "a box blue", "a ball", "a toy", "old", "wet", "a crate"]
 

@@ -26,9 +26,13 @@ from srbench.methods.base import Active
 from srbench.methods.saferedir import CARD, WEIGHTS
 from srbench.methods.saferedir.module import SafeRedir, Sizes
 from srbench.results.keys import ImageSpec
-from tests.families import MADE, SIDE_PX, tiny
+from srbench.testing import checks
+from srbench.testing.bench import Bench as SharedBench
+from srbench.testing.bench import concept_of
+from srbench.testing.checks import worst as difference
+from srbench.testing.families import MADE, SIDE_PX, tiny
+from srbench.testing.methods import CHECKS, A, B, MethodCase
 
-A, B, C, D = "ab box", "cd", "zyxw", "box ef"
 TRUE = {"flux": 3.0}
 """Family -> the true guidance under which it has a negative side at all."""
 STRENGTH = {"sd": 2.0, "sdxl": 2.0, "sd3": 50.0, "flux": 50.0, "pixart": 500.0}
@@ -45,16 +49,16 @@ class Bench:
     prompts: PromptCache
     redirector: Path
 
-    def active(self, preset: str, **more: Any) -> Active:
-        method, values = plugins.preset(preset)
-        cls = plugins.load("methods", method)
+    def case(self, preset: str, **more: Any) -> MethodCase:
+        cls, meta = checks.plugin_of("methods", preset)
         files = {"redirector": str(self.redirector)} if "redirector" in cls.Options.model_fields else {}
         strong = {"alpha_scale": STRENGTH[self.family]} if "alpha_scale" in cls.Options.model_fields else {}
-        short = {"text": "box"} if method in ("sld", "safree") else {}  # the encoders read twelve letters
-        options = cls.Options(**(values | files | strong | short | more))
-        concept = ConceptSpec(name="box", title="boxes", kind="object", sensitive=False, families={self.family: WORDS})
-        info = base.BackboneInfo(name="tiny", family=self.family, sha256="sha", pipeline=self.pipeline)
-        return Active(cls, cls.prepare(info, concept, options), options)
+        short = {"text": "box"} if meta["name"] in ("sld", "safree") else {}  # the encoders read twelve letters
+        shared = SharedBench(self.family, self.pipeline, self.prompts, concept_of(WORDS, self.family), SIDE_PX, 3)
+        return MethodCase(cls, meta, preset, {**files, **strong, **short, **more}, shared, meta["presets"][preset])
+
+    def active(self, preset: str, **more: Any) -> Active:
+        return self.case(preset, **more).active()
 
     def draw(self, active: Active, texts: Sequence[str], guided: bool = True) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """Pixels uint8 (B, 16, 16, 3) and traces."""
@@ -117,10 +121,6 @@ def skip_unfit(family: str, preset: str) -> None:
         pytest.skip(f"{preset} does not fit {family}, and says so")
 
 
-def difference(one: np.ndarray, other: np.ndarray) -> int:
-    return int(np.abs(one.astype(int) - other.astype(int)).max())
-
-
 def test_none_is_the_plain_pipeline(bench: Bench) -> None:
     """As a user calls it, with texts; the noise is ours."""
     noise = torch.stack([torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(seed_of(text))) for text in (A, B)])
@@ -141,34 +141,11 @@ def test_texts_matter(bench: Bench) -> None:
     assert not torch.equal(rows.embeds[0], rows.embeds[1])
 
 
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @every_method
-def test_acts_and_leaves_nothing(bench: Bench, preset: str) -> None:
+def test_battery(bench: Bench, preset: str, check: checks.Check[MethodCase]) -> None:
     skip_unfit(bench.family, preset)
-    before, _ = bench.draw(bench.active("none"), [A, B])
-    changed, _ = bench.draw(bench.active(preset), [A, B])
-    after, _ = bench.draw(bench.active("none"), [A, B])
-    assert np.array_equal(before, after)
-    assert difference(changed, before) > 1
-
-
-@every_method
-def test_company_and_state_change_no_bit(bench: Bench, preset: str) -> None:
-    skip_unfit(bench.family, preset)
-    active = bench.active(preset)
-    whole, said = bench.draw(active, [A, B, C, D])
-    turned, again = bench.draw(active, [D, C, B, A])
-    assert np.array_equal(turned, whole[::-1])
-    assert again == said[::-1]
-    assert np.array_equal(bench.draw(active, [A, A, A, A])[0][0], whole[0])
-
-
-@every_method
-def test_batch_sizes_differ_by_one_level(bench: Bench, preset: str) -> None:
-    skip_unfit(bench.family, preset)
-    active = bench.active(preset)
-    whole, _ = bench.draw(active, [A, B, C, D])
-    for i, text in enumerate([A, B, C, D]):
-        assert difference(bench.draw(active, [text])[0][0], whole[i]) <= 1
+    checks.run([check], bench.case(preset))
 
 
 @pytest.mark.parametrize("preset", ["saferedir", "saferedir-upstream"])

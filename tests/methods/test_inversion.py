@@ -16,6 +16,8 @@ from safetensors.torch import save_file
 from srbench.errors import MissingError, UsageError
 from srbench.methods import inversion
 from srbench.methods.inversion import CARD, VECTOR, Settings
+from srbench.testing.bench import TOKENS
+from srbench.testing.tiny import WIDTH
 
 QUICK = Settings(iterations=30, batch=4, learning_rate=0.05)
 
@@ -62,10 +64,10 @@ def quiet(*a: Any) -> None:
 def test_a_repeated_token_says_what_one_token_says(bench: Any) -> None:
     """SLD and SAFREE need as many tokens as a prompt has; attention over equal tokens is attention over one."""
     latent, t = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor(500)
-    vector = torch.randn(1, 1, bench.width, generator=torch.Generator().manual_seed(1))
+    vector = torch.randn(1, 1, WIDTH, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         one, many = (
-            bench.pipeline.unet(latent, t, encoder_hidden_states=vector.expand(1, n, -1)).sample for n in (1, bench.tokens)
+            bench.pipeline.unet(latent, t, encoder_hidden_states=vector.expand(1, n, -1)).sample for n in (1, TOKENS)
         )
     assert torch.allclose(one, many, atol=1e-5)
 
@@ -84,7 +86,7 @@ def test_learning_repeats_itself_and_leaves_the_pipeline_alone(bench: Any, image
 def test_what_was_made_is_read_back(bench: Any, images: Path, tmp_path: Path) -> None:
     card = made(bench, images, tmp_path / "out")
     found = inversion.load(bench.info(), bench.concept, str(tmp_path / "out"))
-    assert found.vector.shape == (1, bench.width)
+    assert found.vector.shape == (1, WIDTH)
     assert found.sha256 == card["weights_sha256"]
     assert found.seconds == card["seconds"]
     assert (card["images"], card["concept"], card["checkpoint_sha256"]) == (8, "box", "")
@@ -114,7 +116,7 @@ def test_nothing_is_learned_of_a_sensitive_concept_but_a_file_is_read(bench: Any
     with pytest.raises(UsageError, match="sensitive"):
         inversion.make(bench.info(), secret, images, QUICK, tmp_path / "no", (8, 8), quiet)
     assert not (tmp_path / "no").exists()
-    assert inversion.load(bench.info(), secret, str(tmp_path / "out")).vector.shape == (1, bench.width)
+    assert inversion.load(bench.info(), secret, str(tmp_path / "out")).vector.shape == (1, WIDTH)
 
 
 @pytest.mark.parametrize(("changes", "message"), [

@@ -12,6 +12,8 @@ from srbench.errors import CellError, UsageError
 from srbench.methods import base
 from srbench.methods.negative_prompt import NegativePromptMethod, Options
 from srbench.methods.none import NoMethod
+from srbench.testing.bench import TOKENS
+from srbench.testing.tiny import WIDTH
 
 TEXTS = ["ab", "cd"]
 
@@ -46,7 +48,7 @@ def test_without_guidance_it_is_refused(bench: Any) -> None:
 def test_artifact_is_identified_by_what_it_holds(bench: Any) -> None:
     one, again, other = (bench.active(NegativePromptMethod, Options(text=t)).artifact for t in ("a box, bin", None, "cup"))
     assert one.sha256 == again.sha256 != other.sha256
-    assert one.parameters == bench.tokens * bench.width
+    assert one.parameters == TOKENS * WIDTH
     assert one.prepare_seconds > 0
 
 
@@ -63,4 +65,4 @@ def test_no_hook(bench: Any) -> None:
     active = bench.active(NegativePromptMethod, Options())
     with NegativePromptMethod.applied(bench.pipeline, active.artifact, Options(), base.Call(1, 4, True)) as applied:
         assert not applied.hooked
-        assert not bench.hooks_left()
+        assert not bench.hooks()

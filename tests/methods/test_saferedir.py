@@ -24,7 +24,7 @@ from srbench.methods.saferedir import CARD, METHOD, WEIGHTS, Options, Redirect, 
 from srbench.methods.saferedir.module import SafeRedir, Sizes, shift
 from srbench.methods.saferedir.tokens import align
 from srbench.methods.saferedir.train import Settings, fit_tau, share, train
-from tests.tiny import WIDTH, tiny_pipeline
+from srbench.testing.tiny import WIDTH, tiny_pipeline
 
 TOKENS, STEPS = 12, 4
 PRESETS = ("saferedir", "saferedir-upstream")

@@ -24,7 +24,7 @@ from srbench.methods.saferedir.partial import FOLDER
 from srbench.methods.saferedir.tokens import partners, stretches
 from srbench.methods.saferedir.train import Settings, encode_pairs, fit_tau, train
 from srbench.methods.saferedir.trajectories import Sampling, encode, sample
-from tests.families import LETTERS, MADE, SIDE_PX, _t5_tokenizer, tiny
+from srbench.testing.families import LETTERS, MADE, SIDE_PX, t5_tokenizer, tiny
 from tests.methods.test_families import STRENGTH, WORDS, Bench, difference
 
 A, B, C, D = "ab box", "cd", "zyxw", "box ef"
@@ -195,7 +195,7 @@ def with_t5() -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(3)
         third = T5EncoderModel(T5Config(vocab_size=3 + len(LETTERS), d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2))
-    pipeline.register_modules(text_encoder_3=third.eval(), tokenizer_3=_t5_tokenizer())
+    pipeline.register_modules(text_encoder_3=third.eval(), tokenizer_3=t5_tokenizer())
     return pipeline
 
 

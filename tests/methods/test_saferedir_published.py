@@ -18,7 +18,7 @@ from srbench.methods.saferedir import CARD, published
 from srbench.methods.saferedir.pairs import read_pairs
 from srbench.methods.saferedir.published import igmu_pairs, replaced, split
 from srbench.methods.saferedir.train import Settings, train
-from tests.tiny import tiny_pipeline
+from srbench.testing.tiny import tiny_pipeline
 
 CHURCH, VANGOGH, NUDITY = (load.concepts()[name] for name in ("church", "vangogh", "nudity"))
 WORDS = ConceptWords(

@@ -20,6 +20,8 @@ from srbench.methods.base import Active
 from srbench.methods.inversion import Inversion
 from srbench.methods.none import NoMethod
 from srbench.methods.safree import METHOD, Options, SafreeMethod
+from srbench.testing.bench import TOKENS
+from srbench.testing.tiny import WIDTH
 
 TEXTS = ["ab box", "cd", "zyxw", "box ef"]
 PLAIN = Active(NoMethod, None, NoMethod.Options())
@@ -94,7 +96,7 @@ def test_trigger_rule(distances: list[float], alpha: float, expected: list[int])
 def by_hand(bench: Any, text: str, concept: np.ndarray, alpha: float) -> tuple[np.ndarray, list[bool], float]:
     """Section 3 for one prompt, token by token in float64: embedding, triggers and beta."""
     pipeline, e = bench.pipeline, bench.embeddings([text])[0].double().numpy()
-    ids = pipeline.tokenizer(text, padding="max_length", max_length=bench.tokens).input_ids
+    ids = pipeline.tokenizer(text, padding="max_length", max_length=TOKENS).input_ids
     count, m = ids.index(1) - 1, []
     for i in range(count):
         masked = [*ids[: i + 1], 0, *ids[i + 2 :]]
@@ -122,9 +124,9 @@ def test_projected_prompt_is_its_definition(bench: Any, text: str, alpha: float)
     assert 0 < sum(hit) < len(hit)
     assert got.beta == pytest.approx(beta, abs=1e-5)
     assert np.allclose(got.safe.numpy(), safe, atol=1e-4)
-    kept = [0, *(i + 1 for i, trigger in enumerate(hit) if not trigger), *range(len(hit) + 1, bench.tokens)]
+    kept = [0, *(i + 1 for i, trigger in enumerate(hit) if not trigger), *range(len(hit) + 1, TOKENS)]
     assert torch.equal(got.safe[kept], e[kept])
-    assert len(kept) == bench.tokens - got.triggers
+    assert len(kept) == TOKENS - got.triggers
 
 
 def test_what_follows_the_prompt_is_projected_when_asked(bench: Any) -> None:
@@ -143,7 +145,7 @@ def test_only_token_is_a_trigger_and_an_empty_prompt_stays(bench: Any) -> None:
     basis, (one, none) = safree.span(concept_rows(bench)), bench.embeddings(["a", ""])
     single = safree.project(bench.pipeline, "a", one, basis, options())
     assert single.triggers == 1
-    assert [i for i in range(bench.tokens) if not torch.equal(single.safe[i], one[i])] == [1]
+    assert [i for i in range(TOKENS) if not torch.equal(single.safe[i], one[i])] == [1]
     empty = safree.project(bench.pipeline, "", none, basis, options())
     assert torch.equal(empty.safe, none)
     assert (empty.triggers, empty.beta) == (0, 0.0)
@@ -151,14 +153,14 @@ def test_only_token_is_a_trigger_and_an_empty_prompt_stays(bench: Any) -> None:
 
 def test_tokens_are_masked_one_by_one_in_batches_of_one_shape(bench: Any) -> None:
     """Also where the prompt fills the encoder: its last token gives way to the end of the text."""
-    for text, count in (("ab c", 3), ("abcdefghijklmnopqrst", bench.tokens - 2)):
+    for text, count in (("ab c", 3), ("abcdefghijklmnopqrst", TOKENS - 2)):
         seen: list[Tensor] = []
         handle = bench.pipeline.text_encoder.register_forward_pre_hook(lambda _, args, seen=seen: seen.append(args[0].clone()))
         safree.project(bench.pipeline, text, bench.embeddings([text])[0], safree.span(concept_rows(bench)), options(mask_id=55))
         handle.remove()
         batch, words = seen[-1], bench.pipeline.tokenizer
-        ids = torch.tensor(words(text, padding="max_length", max_length=bench.tokens, truncation=True).input_ids)
-        assert {tuple(one.shape) for one in seen} == {(16, bench.tokens)}
+        ids = torch.tensor(words(text, padding="max_length", max_length=TOKENS, truncation=True).input_ids)
+        assert {tuple(one.shape) for one in seen} == {(16, TOKENS)}
         for i in range(count):
             assert 55 not in ids
             assert (batch[i] != ids).nonzero().flatten().tolist() == [i + 1]
@@ -469,13 +471,13 @@ def test_artifact_is_identified_by_what_it_was_made_from(bench: Any) -> None:
     """Not by its bytes: another machine has other last bits, and must find the same images."""
     made = [bench.active(SafreeMethod, chosen).artifact for chosen in (options(), options(negative=True), options(text="cup"))]
     assert made[0].sha256 == made[1].sha256 != made[2].sha256
-    assert [m.parameters for m in made[:2]] == [3 * bench.width, (3 + bench.tokens) * bench.width]
+    assert [m.parameters for m in made[:2]] == [3 * WIDTH, (3 + TOKENS) * WIDTH]
     elsewhere = SafreeMethod.prepare(bench.info(checkpoint_sha="another"), bench.concept, options())
     assert elsewhere.sha256 != made[0].sha256
 
 
 def test_inversion_spans_the_concept(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    vector = random(5, 1, bench.width)
+    vector = random(5, 1, WIDTH)
     monkeypatch.setattr("srbench.methods.inversion.load", lambda *_: Inversion(vector, "sha", 12.5))
     artifact = bench.active(SafreeMethod, options("safree+ci")).artifact
     assert set(artifact.payload) == {"concept"}

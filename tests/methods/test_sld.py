@@ -16,6 +16,8 @@ from srbench.errors import CellError, UsageError
 from srbench.methods import base
 from srbench.methods.inversion import Inversion
 from srbench.methods.sld import METHOD, Options, SldMethod, Steer, steered
+from srbench.testing.bench import TOKENS
+from srbench.testing.tiny import WIDTH
 
 LEVELS = ("weak", "medium", "strong", "max")
 SIZE = {"guidance_scale": 6.0, "height": 8, "width": 8}
@@ -262,7 +264,7 @@ def test_without_guidance_it_is_refused(bench: Any) -> None:
     with pytest.raises(CellError, match="acts through guidance") as error:
         bench.draw(active, TEXTS, guidance=1.0)
     assert error.value.hint
-    assert not bench.hooks_left()
+    assert not bench.hooks()
 
 
 # --- the concept ---------------------------------------------------------------------------------------------------------
@@ -272,12 +274,12 @@ def test_concept_is_every_phrase_or_the_given_text(bench: Any) -> None:
     for text, said in ((None, "a box, bin, a jar"), ("cup", "cup")):
         held = bench.active(SldMethod, options(text=text)).artifact
         assert torch.equal(held.payload["safety"], bench.embeddings([said]))
-        assert held.parameters == bench.tokens * bench.width
+        assert held.parameters == TOKENS * WIDTH
     assert bench.active(SldMethod, options()).artifact.sha256 != held.sha256
 
 
 def test_inversion_is_one_embedding_over_all_tokens(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    vector, asked = random(5, 1, bench.width), []
+    vector, asked = random(5, 1, WIDTH), []
 
     def load(backbone: Any, concept: Any, given: Any) -> Inversion:
         asked.append((backbone.name, concept.name, given))
@@ -288,12 +290,12 @@ def test_inversion_is_one_embedding_over_all_tokens(bench: Any, monkeypatch: pyt
     active = bench.active(SldMethod, chosen)
     assert asked == [("tiny", "box", "somewhere")]
     assert "inversion" not in chosen.model_dump()
-    assert active.artifact.parameters == bench.width
+    assert active.artifact.parameters == WIDTH
     assert active.artifact.prepare_seconds == 12.5
     steering = Steer(Conditioning(active.artifact.payload["safety"]), chosen, base.Call(1, 4, True))
-    x, prompt = random(0, 2, 4, 4, 4), random(1, 2, bench.tokens, bench.width)
+    x, prompt = random(0, 2, 4, 4, 4), random(1, 2, TOKENS, WIDTH)
     args, _ = steering.before(None, (x, torch.tensor(7), prompt), {})
-    assert torch.equal(args[2][2], vector.expand(bench.tokens, -1))
+    assert torch.equal(args[2][2], vector.expand(TOKENS, -1))
     with torch.no_grad():
         repeated = bench.pipeline.unet(x[1:], 7, args[2][2:]).sample
         assert torch.allclose(repeated, bench.pipeline.unet(x[1:], 7, vector[None]).sample, atol=1e-5)

@@ -27,6 +27,7 @@ from srbench.methods import base
 from srbench.methods.base import denoiser
 from srbench.methods.guidance import LATENTS, PROMPT, TIMESTEP, argument, check_batch, with_argument
 from srbench.methods.saferedir.module import About, SafeRedir, Sizes, shift
+from srbench.methods.saferedir.pairs import has_sentences
 from srbench.rules import AMOUNT, TABLE, TEXT, Misfit, check, list_of
 
 METHOD = {
@@ -229,8 +230,15 @@ def _released(backbone: base.BackboneInfo, concept: ConceptSpec) -> str:
 
 
 def _training(backbone: base.BackboneInfo, concept: ConceptSpec) -> str:
-    """The command that trains one."""
-    return shlex.join(["srbench", "train", "saferedir", "--backbone", backbone.name, "--concept", concept.name])
+    """The command that trains one; of a concept for which srbench has no sentences with the pairs that it wants."""
+    train = ["srbench", "train", "saferedir", "--backbone", backbone.name, "--concept", concept.name]
+    return shlex.join([*train, *([] if has_sentences(concept, backbone.family) else ["--pairs", f"pairs/{concept.name}.csv"])])
+
+
+def _trained(backbone: base.BackboneInfo, concept: ConceptSpec) -> str:
+    """How to use the redirector that `srbench train` has put into its own place; empty where there is none."""
+    folder = Path("redirectors") / backbone.name / concept.name
+    return f"--set saferedir.redirector={folder}" if (folder / WEIGHTS).is_file() else ""
 
 
 def locate(backbone: base.BackboneInfo, concept: ConceptSpec, given: str | None) -> Path:
@@ -251,6 +259,8 @@ def locate(backbone: base.BackboneInfo, concept: ConceptSpec, given: str | None)
     where = f" at {path}" if given is not None else ""
     fetch = f"curl -fL --create-dirs -o {shlex.quote(str(released_path(concept.name)))} {_released(backbone, concept)}"
     hint = f"The authors': {fetch}; or one of your own: {train}" if _released(backbone, concept) and given is None else train
+    if given is None and (trained := _trained(backbone, concept)):
+        hint = f"You have trained one: {trained}"
     raise MissingError(f"no redirector for concept '{concept.name}' on backbone '{backbone.name}'{where}", hint)
 
 

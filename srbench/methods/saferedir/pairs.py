@@ -163,13 +163,21 @@ def is_held(*parts: str) -> bool:
     return hashlib.sha256("|".join(parts).encode()).digest()[0] % HELD_OUT_ONE_IN == 0
 
 
+def has_sentences(concept: ConceptSpec, family: str) -> bool:
+    """Whether a redirector can be trained without a file of pairs: on pocket's own concepts, elsewhere on IGMU's."""
+    if family == "pocket":
+        return concept.name in CONCEPTS
+    return any(each.concept == concept.name for each in load.suites()["igmu"].editions if each.family != "pocket")
+
+
 class PocketWriter:
     """Draws sentences of the pocket world around one concept; what belongs to one of `others` stands in none of them."""
 
     def __init__(self, concept: ConceptSpec, seed: int, others: Sequence[ConceptSpec] = ()) -> None:
         for each in (concept, *others):
             if each.name not in CONCEPTS or "pocket" not in each.families:
-                raise UsageError(f"concept '{each.name}' is not one of pocket's", f"Known: {', '.join(CONCEPTS)}")
+                hint = f"Give --pairs FILE; `srbench new concept` writes one. Known: {', '.join(CONCEPTS)}"
+                raise UsageError(f"concept '{each.name}' is not one of pocket's", hint)
         world, words = CONCEPTS[concept.name], concept.families["pocket"]
         members = {key for each in (concept, *others) for key in CONCEPTS[each.name].members}
         self.rng = np.random.default_rng(seed)

@@ -1,10 +1,8 @@
-"""A tiny Stable Diffusion in memory, a harmless concept, and a check that a pipeline is left as it was."""
+"""A tiny Stable Diffusion in memory, and a harmless concept."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ from diffusers import StableDiffusionPipeline
 
 from srbench.catalog.specs import ConceptSpec, ConceptWords
 from srbench.methods.base import BackboneInfo
-from tests.tiny import tiny_pipeline
+from srbench.testing.tiny import tiny_pipeline
 
 
 def _toy() -> StableDiffusionPipeline:
@@ -70,40 +68,3 @@ def pixels() -> Callable[[Any], np.ndarray]:
         return pipeline("a box", latents=noise, **options).images[0]
 
     return draw
-
-
-def _fingerprint(pipeline: Any) -> dict[str, Any]:
-    """Values, gradients, gradient flags and modes of every module, the scheduler's state, and the global noise."""
-    found: dict[str, Any] = {"scheduler": copy.deepcopy(vars(pipeline.scheduler)), "noise": torch.get_rng_state()}
-    found["parts"] = {name: id(part) for name, part in pipeline.components.items()}
-    for part in ("unet", "text_encoder", "vae"):
-        module = getattr(pipeline, part)
-        found[part] = {name: value.clone() for name, value in module.state_dict().items()}
-        found[f"{part} flags"] = [(name, p.requires_grad, p.grad is None) for name, p in module.named_parameters()]
-        found[f"{part} modes"] = [(name, m.training, len(m._forward_hooks)) for name, m in module.named_modules()]
-    return found
-
-
-def _same(first: Any, second: Any) -> bool:
-    if isinstance(first, torch.Tensor):
-        return isinstance(second, torch.Tensor) and first.dtype == second.dtype and torch.equal(first, second)
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(_same(first[k], second[k]) for k in first)
-    if isinstance(first, np.ndarray):
-        return np.array_equal(first, second)
-    return bool(first == second)
-
-
-@pytest.fixture(scope="session")
-def left_alone() -> Callable[..., AbstractContextManager[None]]:
-    """Fails where a pipeline is not bit for bit as before: weights, gradient flags, modes, scheduler, global noise."""
-
-    @contextmanager
-    def check(pipeline: Any, but: tuple[str, ...] = ()) -> Iterator[None]:
-        before = _fingerprint(pipeline)
-        yield
-        after = _fingerprint(pipeline)
-        assert before.keys() == after.keys()
-        assert [key for key in before if key not in but and not _same(before[key], after[key])] == []
-
-    return check

@@ -1,4 +1,4 @@
-"""The tests' tiny random Stable Diffusion."""
+"""A tiny random Stable Diffusion, in memory: 8 x 8 px."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def _clip(cls: type[Any] = CLIPTextModel) -> Any:
     ))  # fmt: skip
 
 
-def _t5_tokenizer() -> PreTrainedTokenizerFast:
+def t5_tokenizer() -> PreTrainedTokenizerFast:
     vocab = {token: i for i, token in enumerate(["<pad>", "</s>", "<unk>", *LETTERS])}
     made = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
@@ -126,7 +126,7 @@ def _flux() -> Any:
     )
     return FluxPipeline(
         transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(), vae=_vae(), text_encoder=_clip(),
-        tokenizer=_clip_tokenizer(), text_encoder_2=_t5(), tokenizer_2=_t5_tokenizer(),
+        tokenizer=_clip_tokenizer(), text_encoder_2=_t5(), tokenizer_2=t5_tokenizer(),
     )
 
 
@@ -137,7 +137,7 @@ def _pixart() -> Any:
     )
     return PixArtSigmaPipeline(
         transformer=transformer, scheduler=DPMSolverMultistepScheduler(), vae=_vae(), text_encoder=_t5(),
-        tokenizer=_t5_tokenizer(),
+        tokenizer=t5_tokenizer(),
     )
 
 
