@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -89,11 +90,11 @@ def _text(path: Path) -> str:
         raise UsageError(f"{path}: not UTF-8 (byte {error.start + 1})", "Save it as UTF-8.") from error
 
 
-def _read(path: Path, text: str, read: Callable[[_StrictLoader], T]) -> T:
+def _read(path: Path, text: str, read: Callable[[_StrictLoader], T], kind: type[_StrictLoader] = _StrictLoader) -> T:
     """What `read` makes of a YAML text. Raises `UsageError` naming file and line where it is none."""
     loader = None
     try:
-        loader = _StrictLoader(text)
+        loader = kind(text)
         return read(loader)
     except yaml.YAMLError as error:
         line = max(getattr(getattr(error, "problem_mark", None), "line", 0), 0) + 1
@@ -147,7 +148,18 @@ def parse_lined(path: Path) -> Lined:
         _collect(path, node, (), lines)
         return Lined(path, text, loader.construct_document(node), lines)
 
-    return _read(path, text, read)
+    return _read(path, text, read, _PlainLoader)
+
+
+class _PlainLoader(_StrictLoader):
+    """As YAML 1.2 has it, only `true` and `false` are truth values: `on` is a word."""
+
+
+_BOOL = "tag:yaml.org,2002:bool"
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, rule) for tag, rule in rules if tag != _BOOL] for first, rules in _Loader.yaml_implicit_resolvers.items()
+}
+_PlainLoader.add_implicit_resolver(_BOOL, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 MAX_VALUES, MAX_LEVELS = 100_000, 50

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from srbench.attacks.targets import AttackRequest, targets_of
 from srbench.backbones.choose import chosen
-from srbench.catalog import load
+from srbench.catalog import load, plugins
 from srbench.engine.checkpoints import Unmade
 from srbench.engine.options import RunOptions, Say, resolve
 from srbench.engine.plan import plan
@@ -111,8 +111,14 @@ def _seconds_each(store: Store, dtype: str) -> float | None:
 def _of_run(bench: Bench, job: Job, store: Store, seen: set[str], found: Forecast, dtypes: Counter[str]) -> None:
     lacking = [made for made in _made(job) if made.job not in bench.outcomes]
     for asked in _asked(bench, job, lacking):
-        request, backbone, _ = resolve(asked, _silent, bench.open)
+        makes = [name for name in asked.methods if _makes(name)]
+        asked = replace(asked, methods=tuple(name for name in asked.methods if name not in makes) or ("none",))
+        request, backbone, _ = resolve(_with_settings_of(asked), _silent, bench.open)
         cells = plan(request, backbone, make=False)
+        if makes:
+            rows = {(cell.suite.name, cell.concept.name): cell.n_loaded - cell.n_excluded for cell in cells}
+            found.images, found.about = found.images + sum(rows.values()) * len(makes) * len(asked.on), True
+            dtypes[request.dtype] += sum(rows.values()) * len(makes) * len(asked.on)
         keys = {image.key for cell in cells for image in cell.images()}
         cached = sum(key in store.images for key in keys)
         unmade = sum(cell.n_loaded - cell.n_excluded for cell in cells if isinstance(cell.blocked, Unmade))
@@ -130,6 +136,18 @@ def _of_run(bench: Bench, job: Job, store: Store, seen: set[str], found: Forecas
         count = _targets(bench, prompts.job) * len(job.values["methods"]) * len(job.values.get("on", ("none",)))
         found.images, found.about = found.images + count, True
         dtypes["fp32"] += count
+
+
+def _makes(preset: str) -> bool:
+    """Whether a method makes what it needs when it is planned, which a forecast may not."""
+    return plugins.plugins("methods")[plugins.preset(preset)[0]].meta.get("prepare") == "make"
+
+
+def _with_settings_of(asked: RunOptions) -> RunOptions:
+    """Without the settings of methods that are not planned."""
+    presets = [name for name in (*asked.methods, *asked.on) if name in plugins.presets()]
+    known = {*presets, *(plugins.preset(name)[0] for name in presets), *plugins.plugins("scorers")}
+    return replace(asked, settings=tuple(each for each in asked.settings if each.partition(".")[0] in known))
 
 
 def _note_missing(cells: Iterable[Cell], found: Forecast) -> None:

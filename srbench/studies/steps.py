@@ -238,7 +238,7 @@ def keep(bench: Bench, job: Job, key: str, outcome: Outcome) -> None:
 def cells_of(bench: Bench, outcome: Outcome) -> list[ResultCell]:
     """The cells of a job's runs."""
     paths = [bench.options.out / "runs" / run / LOCAL for run in outcome.runs]
-    return [entry["result"] for path in paths for entry in read_run(path, bench.say)["cells"]]
+    return [replace(entry["result"], source="local") for path in paths for entry in read_run(path, bench.say)["cells"]]
 
 
 # --- doing it ---------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from srbench.errors import OK, SOME_FAILED, SrbenchError, UsageError
 from srbench.files import printable
 from srbench.outputs import check_results
 from srbench.progress import Reporter
+from srbench.results.run_files import identity
 from srbench.studies import steps
 from srbench.studies.spec import Job, Step, Study
 from srbench.studies.steps import Bench, Incomplete, Outcome, StudyOptions
@@ -23,7 +24,7 @@ class Done:
     """What came of a study."""
 
     cells: tuple[ResultCell, ...]
-    """Of all its runs, in order, also of those that were there."""
+    """Of all its runs, in order, also of those that were there; of a cell that several have the last."""
     failures: tuple[str, ...]
     """What failed or was blocked, a line each."""
 
@@ -53,7 +54,8 @@ def run(study: Study, options: StudyOptions, say: Say, reporter: Callable[[], Re
         _step(bench, step, f"step {number}/{len(study.steps)} {step.verb} {step.name}", cells, failures)
     for line in failures:
         say(f"not done: {line}")
-    return Done(tuple(cells), tuple(failures))
+    newest = {(*identity(cell), cell.mark): cell for cell in cells}
+    return Done(tuple(newest.values()), tuple(failures))
 
 
 def _step(bench: Bench, step: Step, said: str, cells: list[ResultCell], failures: list[str]) -> None:
