@@ -196,7 +196,7 @@ def _listed(value: Any) -> list[Any]:
 def _values(draft: Draft, given: Given, concepts: tuple[str, ...], word: str, path: bool) -> list[Any]:
     """The values of a word: what is written, with patterns of paths as the files that they name, or what a step makes."""
     found: list[Any] = []
-    for number, each in enumerate(_listed(given.value)):
+    for number, each in enumerate(_listed(given.value) or [None]):
         place = (*given.place, number) if isinstance(given.value, list) else given.place
         if each is None or each in ("", [], {}):
             raise draft.error(place, "is empty", "Give a value, or leave it out.")
