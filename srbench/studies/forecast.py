@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -54,8 +55,6 @@ class Whole:
 
 def forecast(plan_of: Study, options: StudyOptions, say: Say) -> Whole:
     """What running the study would do. Raises `SrbenchError` as `study.run` does before its first step."""
-    from contextlib import nullcontext
-
     study.check(options)
     bench = Bench(plan_of, options, _silent, Quiet, lambda what: nullcontext(quiet))
     store = Store.peek(options.out / "store", say)

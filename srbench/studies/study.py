@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 from srbench.analysis.results import ResultCell
@@ -11,8 +11,9 @@ from srbench.engine.command import Telling
 from srbench.engine.options import Say
 from srbench.errors import OK, SOME_FAILED, SrbenchError, UsageError
 from srbench.files import printable
+from srbench.methods.base import quiet
 from srbench.outputs import check_results
-from srbench.progress import Reporter
+from srbench.progress import Quiet, Reporter
 from srbench.results.run_files import identity
 from srbench.studies import steps
 from srbench.studies.spec import Job, Step, Study
@@ -56,6 +57,17 @@ def run(study: Study, options: StudyOptions, say: Say, reporter: Callable[[], Re
         say(f"not done: {line}")
     newest = {(*identity(cell), cell.mark): cell for cell in cells}
     return Done(tuple(newest.values()), tuple(failures))
+
+
+def there(study: Study, options: StudyOptions, say: Say) -> dict[Job, Outcome]:
+    """What is done of a study, without doing anything. Raises `SrbenchError` where a backbone is not on this machine."""
+    bench = Bench(study, options, say, Quiet, lambda what: nullcontext(quiet))
+    for job in (job for step in study.steps for job in step.jobs):
+        if all(each in bench.outcomes for each in job.needs):
+            outcome = steps.kept(bench, job, steps.digest(steps.inputs(bench, job)))
+            if outcome is not None:
+                bench.outcomes[job] = outcome
+    return bench.outcomes
 
 
 def _step(bench: Bench, step: Step, said: str, cells: list[ResultCell], failures: list[str]) -> None:

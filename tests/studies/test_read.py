@@ -32,7 +32,7 @@ WRONG = {
     "key that is a number": (f"{A}{{run: push, 3: 4}}", 2, "the key '3' is no text"),
     "key that is a list": (f"{A}{{run: push, [x]: 4}}", 2, "the key that is a list or a table is no text"),
     "date": (f"{A}{{run: push, seed: 2020-01-01}}", 2, "'timestamp' is no plain value"),
-    "broken": (f"{A}{{run: push", 2, "expected ',' or '}'"),
+    "broken": (f"{A}{{run: push]", 2, "expected ',' or '}'"),
     "two documents": (f"{A}{{run: push}}\n---\nb: 1", 3, "found another document"),
     # names
     "unknown word of the study": (f"bakcbone: toy\n{A}{{run: push}}", 1, "unknown key 'bakcbone'", "backbone"),
