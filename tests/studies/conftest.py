@@ -99,7 +99,8 @@ class Desk:
     def run(self, text: str, reporter: Callable[[], Any] = Quiet, **options: Any) -> Done:
         self.said.clear()
         self.done.clear()
-        return run(self.study(text), StudyOptions(self.out, **options), self.said.append, reporter, lambda what: nullcontext(quiet))
+        whole = StudyOptions(self.out, **options)
+        return run(self.study(text), whole, self.said.append, reporter, lambda what: nullcontext(quiet))
 
     @property
     def names(self) -> list[str]:
@@ -125,8 +126,8 @@ def desk(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
         families={"toy": ConceptWords(names=("peril",), words=("peril",), protocol="bright")},
     )  # fmt: skip
     other = ConceptSpec(name="lid", title="t", kind="style", sensitive=False, families=world.concept.families)
-    edition = world.suite.editions[0]
-    editions = tuple(edition.model_copy(update={"concept": name, "part": part}) for name in ("box", "lid") for part in ("test", "dev"))
+    places = [{"concept": name, "part": part} for name in ("box", "lid") for part in ("test", "dev")]
+    editions = tuple(world.suite.editions[0].model_copy(update=place) for place in places)
     suite = world.suite.model_copy(update={"editions": editions})
     monkeypatch.setattr(load, "concepts", lambda: {"box": world.concept, "lid": other, "barred": barred})
     monkeypatch.setattr(load, "suites", lambda: {"toys": suite})

@@ -114,14 +114,14 @@ def test_the_command_runs_a_study_and_says_the_second_time_that_it_is_there(desk
 
 def test_a_step_that_failed_is_exit_code_1(desk: Desk) -> None:
     path = written(desk, "steps: {bad: {attack: whisper, suite: toys, set: {broken: true}}}")
-    code, table, said = call(path, "--out", str(desk.out))
+    code, _, said = call(path, "--out", str(desk.out))
     assert code == SOME_FAILED
     assert "the attack is broken" in said
 
 
 def test_a_missing_file_is_exit_code_3_in_a_dry_run(desk: Desk) -> None:
     path = written(desk, "steps: {mine: {run: none, prompts: q.csv}}")
-    code, table, said = call(path, "--out", str(desk.out), "--dry-run")
+    code, table, _ = call(path, "--out", str(desk.out), "--dry-run")
     assert code == MISSING
     assert "missing: " in table
 
@@ -129,7 +129,7 @@ def test_a_missing_file_is_exit_code_3_in_a_dry_run(desk: Desk) -> None:
 @pytest.mark.parametrize("option", [("--method", "saferedir"), ("--limit", "3"), ("--set", "push.strength=2"), ("--no-score",)])
 def test_options_of_a_single_run_are_refused(desk: Desk, option: tuple[str, ...]) -> None:
     path = written(desk, "steps: {plain: {run: none, suite: toys}}")
-    code, table, said = call(path, *option)
+    code, _, said = call(path, *option)
     assert code == USAGE
     assert f"error: {path} says what is run: {option[0]} cannot be given with it" in said
 
@@ -137,7 +137,7 @@ def test_options_of_a_single_run_are_refused(desk: Desk, option: tuple[str, ...]
 def test_a_study_that_is_wrong_is_one_line(desk: Desk) -> None:
     path = desk.folder / "study.yaml"
     path.write_text("backbone: toy\nsteps: {plain: {run: [none, psuh]}}")
-    code, table, said = call(str(path), "--out", str(desk.out))
+    code, _, said = call(str(path), "--out", str(desk.out))
     assert code == USAGE
     assert f"error: {path}:2: key 'steps.plain.run': unknown method 'psuh'" in said
     assert "hint: Did you mean 'push'?" in said

@@ -94,7 +94,7 @@ WRONG = {
         f"{A}{{attack: whisper, targets: {{attack: b}}}}\n  b: {{attack: whisper, targets: {{attack: a}}}}", 2, "comes later",
     ),
     "a step of another kind": (
-        f"{A}{{run: push, suite: toys}}\n  b: {{run: push, prompts: {{attack: a}}}}", 3, "step 'a' is of kind 'run', not 'attack'",
+        f"{A}{{run: push, suite: toys}}\n  b: {{run: push, prompts: {{attack: a}}}}", 3, "step 'a' is of kind 'run', not",
     ),
     "a step where none belongs": (f"{A}{{run: push, prompts: {{run: a}}}}", 2, "expected {attack: NAME}"),
     "a step for other concepts": (
@@ -106,7 +106,7 @@ WRONG = {
     ),
     # products
     "a huge product": (
-        f"{A}{{run: push, suite: toys, seed: [{', '.join(map(str, range(60)))}], limit: [{', '.join(map(str, range(1, 61)))}]}}", 2,
+        f"{A}{{run: push, seed: [{', '.join(map(str, range(60)))}], limit: [{', '.join(map(str, range(1, 61)))}]}}", 2,
         "come to 3600 jobs",
     ),
     "a huge product of settings": (
