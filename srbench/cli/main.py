@@ -233,7 +233,7 @@ def names_or_paths(text: str) -> tuple[str, ...]:
 def run(
     context: typer.Context,
     study: Annotated[
-        Path | None, typer.Argument(help="A study's file (.yaml) in place of all options but those for the whole of it.")
+        Path | None, typer.Argument(metavar="STUDY.yaml", help="An experiment as a file; few options go with it.")
     ] = None,
     method: Annotated[str, typer.Option(help="Methods, with commas.")] = "saferedir",
     suite: Annotated[str | None, typer.Option(help="Suites, with commas. [default: igmu; with --prompts the file]")] = None,
@@ -275,7 +275,7 @@ def run(
     json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Sample the suites under the methods, score the images, print the table; or carry out a study."""
+    """Sample the suites under the methods, score the images, print the table."""
     if study is not None:
         return _study(context, study, out, device, gpus, reference, dry_run, json)
     from srbench.cli import run as room
