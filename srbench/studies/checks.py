@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from srbench.attacks.search import check_victim
@@ -40,9 +41,9 @@ def _tests(job: Job, spec: BackboneSpec | None) -> Iterator[Test]:
         yield "concepts", lambda: load.concepts_of(spec, job.concepts)
     for each in ("protocol", "layout"):
         if each in values:
-            yield each, lambda each=each: load.named(each, values[each], getattr(load, f"{each}s")())
+            yield each, partial(load.named, each, values[each], getattr(load, f"{each}s")())
     for scorer in values.get("scorers", ()):
-        yield "scorers", lambda scorer=scorer: plugins.known("scorers", scorer)
+        yield "scorers", partial(plugins.known, "scorers", scorer)
     of_verb = {"train": _train, "erase": _erase, "attack": _attack, "run": _run, "grid": _grid, "score": _score}
     yield from of_verb[job.verb](job, spec)
 
@@ -64,7 +65,8 @@ def _train(job: Job, spec: BackboneSpec | None) -> Iterator[Test]:
     method, texts = job.values["method"], _texts(job.values.get("settings", ()))
     cls: Any = train.Settings if method == REDIRECTOR else inversion.Settings
     yield "method", lambda: _known(method, TRAINED)
-    yield "on", lambda: [check_on(name) for name in _on(job.values)]
+    for name in _on(job.values):
+        yield "on", partial(check_on, name)
     yield "settings", lambda: options(cls, texts)
 
 
@@ -116,18 +118,18 @@ def _raise(error: UsageError) -> None:
 def _suites(job: Job, spec: BackboneSpec | None, names: Any, field: str) -> Iterator[Test]:
     part, copy = "dev" if job.values.get("dev", job.verb == "grid") else "test", "prompts" in job.values
     for name in names:
-        yield field, lambda name=name: load.named("suite", name, load.suites())
-        if spec is not None:
-            yield field, lambda name=name: load.edition(load.suites()[name], spec.family, job.concepts[0], part, copy=copy)
+        yield field, partial(load.named, "suite", name, load.suites())
+        if spec is not None and name in load.suites():
+            yield field, partial(load.edition, load.suites()[name], spec.family, job.concepts[0], part, copy=copy)
 
 
 def _run(job: Job, spec: BackboneSpec | None) -> Iterator[Test]:
     values = job.values
     methods, on = values["methods"], _on(values)
     for name in methods:
-        yield "methods", lambda name=name: plugins.preset(name)
+        yield "methods", partial(plugins.preset, name)
     for name in on:
-        yield "on", lambda name=name: check_on(name)
+        yield "on", partial(check_on, name)
     yield "methods", lambda: grid(methods, on)
     presets, texts = [name for name in (*methods, *on) if name in plugins.presets()], _texts(values.get("settings", ()))
     yield "settings", lambda: check_settings(texts, presets, plugins.plugins("scorers"))
@@ -139,7 +141,7 @@ def _grid(job: Job, spec: BackboneSpec | None) -> Iterator[Test]:
     (*_, preset) = job.values["methods"]
     yield "methods", lambda: plugins.preset(preset)
     for point in job.points:
-        yield "options", lambda point=point: _try_options(job, spec, (preset,), _texts(point))
+        yield "options", partial(_try_options, job, spec, (preset,), _texts(point))
     yield from _suites(job, spec, job.values.get("suites", ()), "suites")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -84,7 +83,6 @@ class Draft:
         return self.source.file.error(place, problem, hint)
 
 
-@cache
 def _types(options: type[Any]) -> dict[str, Any]:
     return get_type_hints(options)
 

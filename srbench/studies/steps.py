@@ -19,7 +19,7 @@ from srbench.catalog import load, plugins, resolve
 from srbench.catalog.specs import UNVERIFIED, BackboneSpec
 from srbench.engine import command, erasing, training
 from srbench.engine.command import Telling
-from srbench.engine.devices import device_of, devices_of, dtype_of
+from srbench.engine.devices import device_of, devices_of, dtype_of, is_cuda
 from srbench.engine.options import RunOptions, Say
 from srbench.errors import OK, MissingError, SrbenchError, UsageError
 from srbench.files import file_sha, kind_of_path, read_json, write_atomic
@@ -86,8 +86,10 @@ class Bench:
 
     @property
     def device(self) -> str:
-        """What is trained and searched on; a run takes every card of `--gpus`."""
-        return devices_of(self.options.gpus)[0] if self.options.gpus is not None else self.options.device
+        """What is trained and searched on: one card, where a run takes every card of `--gpus`."""
+        if self.options.gpus is None:
+            return self.options.device
+        return "cuda" if any(map(is_cuda, devices_of(self.options.gpus))) else "cpu"
 
     @property
     def checkpoints(self) -> Path:
@@ -145,12 +147,18 @@ def _content(value: Any) -> Any:
 
 
 def content_sha(path: Path) -> str:
-    """sha256 of a file, or of a folder's files with their names; empty where there is nothing."""
+    """sha256 of a file, or of a folder's files with their names; empty where there is nothing.
+
+    Raises `UsageError` where it cannot be read.
+    """
     kind = kind_of_path(path)
-    if kind != "folder":
-        return file_sha(path) if kind == "file" else ""
-    files = sorted(each for each in path.rglob("*") if each.is_file() and not each.name.startswith("."))
-    return digest([[each.relative_to(path).as_posix(), file_sha(each)] for each in files])
+    try:
+        if kind != "folder":
+            return file_sha(path) if kind == "file" else ""
+        files = sorted(each for each in path.rglob("*") if each.is_file() and not each.name.startswith("."))
+        return digest([[each.relative_to(path).as_posix(), file_sha(each)] for each in files])
+    except OSError as error:
+        raise UsageError(f"{error.filename or path}: cannot be read ({error.strerror})", "Mend its rights.") from error
 
 
 def _concepts(job: Job) -> dict[str, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from srbench.analysis.results import ResultCell
 from srbench.engine.command import Telling
+from srbench.engine.devices import device_of, devices_of
 from srbench.engine.options import Say
 from srbench.errors import OK, SOME_FAILED, SrbenchError, UsageError
 from srbench.files import printable
@@ -39,6 +40,9 @@ def check(options: StudyOptions) -> None:
     """Raises `UsageError` for options that do not go together, or an output folder that is something else."""
     if options.gpus is not None and options.device != "auto":
         raise UsageError("--gpus and --device both say what to run on", "Give one of them.")
+    if options.gpus is not None:
+        devices_of(options.gpus)
+    device_of(options.device)
     check_results(options.out)
 
 
