@@ -137,11 +137,17 @@ def _run(job: Job, spec: BackboneSpec | None) -> Iterator[Test]:
     yield from _suites(job, spec, values.get("suites", ()), "suites")
 
 
+def point_texts(point: Settings, concept: str) -> tuple[str, ...]:
+    """A point as `--set` takes it; `{concept}` and `{kind}` in it are the concept's."""
+    kind = load.concepts()[concept].kind
+    return tuple(f"{name}={value}".replace("{kind}", kind).replace("{concept}", concept) for name, value in point)
+
+
 def _grid(job: Job, spec: BackboneSpec | None) -> Iterator[Test]:
     (*_, preset) = job.values["methods"]
     yield "methods", lambda: plugins.preset(preset)
     for point in job.points:
-        yield "options", partial(_try_options, job, spec, (preset,), _texts(point))
+        yield "options", partial(_try_options, job, spec, (preset,), point_texts(point, job.concepts[0]))
     yield from _suites(job, spec, job.values.get("suites", ()), "suites")
 
 

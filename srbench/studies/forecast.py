@@ -20,6 +20,7 @@ from srbench.methods.base import quiet
 from srbench.progress import Quiet
 from srbench.results.store import Store
 from srbench.studies import steps, study
+from srbench.studies.checks import point_texts
 from srbench.studies.spec import Job, Made, Step, Study
 from srbench.studies.steps import Bench, StudyOptions
 
@@ -170,7 +171,7 @@ def _asked(bench: Bench, job: Job, lacking: list[Made]) -> list[RunOptions]:
     if job.verb == "run":
         return [steps.run_options(bench, known)]
     return [
-        steps.run_options(bench, known, settings=steps.point_texts(point, concept), concepts=(concept,), dev=True)
+        steps.run_options(bench, known, settings=point_texts(point, concept), concepts=(concept,), dev=True)
         for point in job.points for concept in job.concepts
     ]
 

@@ -33,6 +33,7 @@ from srbench.results.sensitive import tend
 from srbench.results.store import Store
 from srbench.scoring.folders import score_folders
 from srbench.scoring.layouts import ScoreRequest
+from srbench.studies.checks import point_texts
 from srbench.studies.expand import options_of, plain
 from srbench.studies.spec import KINDS, Choice, Job, Made, Settings, Study
 
@@ -359,12 +360,6 @@ def _grid(bench: Bench, job: Job, key: str) -> Outcome:
     write_atomic(place(bench, job, key) / "grid.json", (json.dumps(lines, indent=1) + "\n").encode())
     settings = point_texts(job.points[lines.index(best)], job.concepts[0])
     return Outcome(digest(list(settings)), runs=tuple(runs), settings=settings)
-
-
-def point_texts(point: Settings, concept: str) -> tuple[str, ...]:
-    """A point as `--set` takes it; `{concept}` and `{kind}` in it are the concept's."""
-    kind = load.concepts()[concept].kind
-    return tuple(f"{name}={value}".replace("{kind}", kind).replace("{concept}", concept) for name, value in point)
 
 
 def _as_written(point: Settings) -> list[str]:

@@ -13,6 +13,7 @@ from srbench.engine.prepare import options_of
 from srbench.methods.phrases import listed_texts
 from srbench.pocket_build.study import attacked
 from srbench.studies import steps
+from srbench.studies.checks import point_texts
 from srbench.studies.read import read
 from srbench.studies.spec import Job
 
@@ -27,7 +28,7 @@ def test_every_point_of_a_grid_parses_and_changes_what_it_names(preset: str) -> 
         assert (job.points[0] == ()) is (preset not in TRAINED)
         assert len(set(job.points)) == len(job.points)
         for point in filter(None, job.points):
-            texts = steps.point_texts(point, job.concepts[0])
+            texts = point_texts(point, job.concepts[0])
             options, _ = options_of(preset, texts, "pocket", load.concepts()[job.concepts[0]].kind)
             for setting in texts:
                 name, _, value = setting.partition(".")[2].partition("=")

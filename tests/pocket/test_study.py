@@ -9,14 +9,17 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import pytest
 
 from srbench.analysis.results import ResultCell
 from srbench.catalog import load
-from srbench.engine.options import resolve
-from srbench.engine.plan import plan, variant_of
+from srbench.engine import plan as planning
+from srbench.engine.options import RunOptions, resolve
+from srbench.engine.plan import variant_of
 from srbench.engine.prepare import options_of, options_text
+from srbench.engine.request import Cell, RunRequest
 from srbench.methods.base import quiet
 from srbench.pocket_build.study import reference
 from srbench.progress import Quiet
@@ -72,12 +75,11 @@ def planned(job: Job, bench: Bench) -> Iterator[Asked]:
     """The cells of a run. Nothing is made: what earlier steps make is left out of the plan and named in the variant."""
     settings = job.values.get("settings", ())
     made = {name: value.job.called for name, value in settings if isinstance(value, Made)}
-    rest = tuple((name, value) for name, value in settings if not isinstance(value, Made))
-    known = Job(job.step, job.verb, job.concepts, job.called, job.title, {**job.values, "settings": rest})
-    request, backbone, _ = resolve(steps.run_options(bench, known), lambda line: None, bench.open)
-    for cell in plan(request, backbone, make=False):
-        kind = cell.concept.kind
-        options, changed = options_of(cell.method, request.settings, backbone.spec.family, kind)
+    rest = [f"{name}={value}" for name, value in settings if not isinstance(value, Made)]
+    known = replace(job, values={name: value for name, value in job.values.items() if name not in ("settings", "scorers")})
+    request, cells = _plan(steps.run_options(bench, known), bench)
+    for cell in cells:
+        options, changed = options_of(cell.method, rest, "pocket", cell.concept.kind)
         named = [f"{name.rpartition('.')[2]}={called}@" for name, called in made.items() if acts(name, cell.method)]
         variant = variant_of(request, options_text(options, changed), *named)
         before = cell.suite.name == SCREENED_SINCE
@@ -86,6 +88,18 @@ def planned(job: Job, bench: Bench) -> Iterator[Asked]:
             cell.concept.name, cell.suite.name, cell.method, cell.on, variant, cell.protocol.name, request.dtype, rows_sha,
             cell.n_loaded, excluded,
         )  # fmt: skip
+
+
+_PLANS: dict[RunOptions, tuple[RunRequest, list[Cell]]] = {}
+
+
+def _plan(options: RunOptions, bench: Bench) -> tuple[RunRequest, list[Cell]]:
+    """The plan of a run without settings: they change no row. How long texts are does not matter here, and takes long."""
+    if options not in _PLANS:
+        request, backbone, _ = resolve(options, lambda line: None, bench.open)
+        with collect.nothing_made(), mock.patch.object(planning, "_length_flags", return_value=()):
+            _PLANS[options] = request, planning.plan(request, backbone, make=False)
+    return _PLANS[options]
 
 
 def acts(setting: str, method: str) -> bool:
@@ -97,10 +111,9 @@ def all_planned() -> Mapping[str, frozenset[Asked]]:
     """Concept -> the cells of every run of the study."""
     found: dict[str, set[Asked]] = {}
     bench = Bench(study(), StudyOptions(device="cpu"), lambda line: None, Quiet, lambda what: nullcontext(quiet))
-    with collect.nothing_made():
-        for job in (job for step in study().steps for job in step.jobs if job.verb == "run"):
-            for cell in planned(job, bench):
-                found.setdefault(cell.concept, set()).add(cell)
+    for job in (job for step in study().steps for job in step.jobs if job.verb == "run"):
+        for cell in planned(job, bench):
+            found.setdefault(cell.concept, set()).add(cell)
     return {concept: frozenset(cells) for concept, cells in found.items()}
 
 
