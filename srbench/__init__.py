@@ -1,6 +1,6 @@
 """srbench: the benchmark for concept unlearning in text-to-image models.
 
-From Python: `run`, `evaluate`, `score`, `attack`, `compare`, and the decorators `method`, `scorer` and `attack`; see
+From Python: `run`, `study`, `evaluate`, `score`, `attack`, `compare`, and the decorators `method`, `scorer` and `attack`; see
 `docs/python.md`. `srbench.testing` tries what you have written. They are imported when they are first used, so that
 `import srbench` costs nothing.
 """
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_API = ("Results", "attack", "compare", "evaluate", "method", "run", "score", "scorer")
+_API = ("Results", "attack", "compare", "evaluate", "method", "run", "score", "scorer", "study")
 
 if TYPE_CHECKING:
-    from srbench.api import Results, attack, compare, evaluate, method, run, score, scorer
+    from srbench.api import Results, attack, compare, evaluate, method, run, score, scorer, study
 
-__all__ = ["Results", "__version__", "attack", "compare", "evaluate", "method", "run", "score", "scorer"]
+__all__ = ["Results", "__version__", "attack", "compare", "evaluate", "method", "run", "score", "scorer", "study"]
 
 
 def __getattr__(name: str) -> Any:

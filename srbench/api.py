@@ -258,6 +258,24 @@ def run(
     return Results(options.out, tuple(done.cells), done.run, done.exit_code)
 
 
+def study(
+    path: str | Path, *, out: str | Path = "results", device: str = "auto", gpus: str | None = None, reference: bool = False,
+    progress: bool = True,
+) -> Results:
+    """`srbench run STUDY.yaml`: carry out a study's steps, or what is not done of them. See `docs/studies.md`.
+
+    Raises `SrbenchError` where the file is wrong; steps that fail make `exit_code` 1, and are said.
+    """
+    from srbench.studies.read import read
+    from srbench.studies.steps import StudyOptions
+    from srbench.studies.study import run as carry_out
+
+    options = StudyOptions(_path(out), device, gpus, reference)
+    shown = _reporter(progress)
+    done = carry_out(read(_path(path)), options, shown.line, lambda: shown, shown.telling)
+    return Results(options.out, done.cells, "", done.exit_code)
+
+
 def evaluate(
     pipe: Any, name: str = "mine", version: str | None = None, suites: Words = IGMU, concept: Words | None = None, *,
     beside: Words = ("none",), backbone: str | None = None, limit: int | None = None, out: str | Path = "results",

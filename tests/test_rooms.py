@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "srbench"
 ORDER = (
     "errors", "files", "faults", "rules", "hashing", "progress", "outputs",
     "catalog", "pocket", "backbones", "methods", "scorers", "analysis", "results", "tables", "scoring", "engine", "attacks",
-    "testing", "report", "scaffold", "cli", "api", "pocket_build", "__main__", "__init__",
+    "testing", "studies", "report", "scaffold", "cli", "api", "pocket_build", "__main__", "__init__",
 )  # fmt: skip
 """Files of the ground floor and rooms, lowest first. `srbench/__init__` has the version, which every room may read."""
 TORCH = ("torch", "diffusers", "transformers", "open_clip")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from srbench.attacks import search, targets
 from srbench.backbones import choose
-from srbench.backbones.loader import open_backbone
+from srbench.backbones.loader import Opener, open_backbone
 from srbench.catalog import load, plugins, prompts
 from srbench.catalog.settings import check_seed, options
 from srbench.engine.devices import device_of
@@ -25,24 +25,29 @@ class AttackOptions:
     """What an attack is asked for, in the command line's words."""
 
     name: str
-    backbone: str
     concept: str
-    suite: str | None
-    targets: Path | None
-    dev: bool
-    limit: int | None
-    method: str
-    on: str
-    pairs: Path | None
-    out: Path
-    seed: int
-    device: str
-    settings: Sequence[str]
+    backbone: str = "pocket"
+    suite: str | None = None
+    targets: Path | None = None
+    dev: bool = False
+    limit: int | None = None
+    """Targets."""
+    method: str = "none"
+    on: str = "none"
+    pairs: Path | None = None
+    out: Path = Path("attack.json")
+    seed: int = 0
+    device: str = "auto"
+    settings: tuple[str, ...] = ()
+    """`OPTION=VALUE` of the attack, `NAME.OPTION=VALUE` of the method and the checkpoint."""
     with_targets: bool = False
-    columns: Sequence[str] = ()
+    columns: tuple[str, ...] = ()
+    """`FIELD=COLUMN` each."""
+    checkpoints: Path = Path("results") / "store" / "checkpoints"
+    """Where checkpoints below are kept."""
 
 
-def attack(asked: AttackOptions, say: Say, telling: Telling) -> search.Attacked:
+def attack(asked: AttackOptions, say: Say, telling: Telling, opener: Opener = open_backbone) -> search.Attacked:
     """Attack every target and write the file.
 
     Raises `SrbenchError` where the request is wrong or something is missing, or where every target failed.
@@ -60,13 +65,14 @@ def attack(asked: AttackOptions, say: Say, telling: Telling) -> search.Attacked:
     request = targets.AttackRequest(
         asked.name, concept.name, asked.suite, asked.targets, asked.method, asked.on, asked.pairs, asked.limit, asked.out,
         options(cls.Settings, own, **fixed), tuple(s for s in asked.settings if s not in own), "dev" if asked.dev else "test",
-        asked.with_targets, columns=tuple(prompts.chosen_columns(asked.columns, (*prompts.COLUMNS, *prompts.PAIR)).items()),
+        asked.with_targets, asked.checkpoints,
+        columns=tuple(prompts.chosen_columns(asked.columns, (*prompts.COLUMNS, *prompts.PAIR)).items()),
     )  # fmt: skip
     rows, source, excluded = targets.targets_of(request, spec, concept, say)
     say(f"{source}: {len(rows)} targets to attack, {excluded} excluded")
     pairs = targets.pairs_of(request, spec, concept, say)
     with telling(f"{asked.name}/{concept.name}") as tell:
-        made = search.prepared(request, open_backbone(spec, "fp32", device), concept, pairs, tell)
+        made = search.prepared(request, opener(spec, "fp32", device), concept, pairs, tell)
         if made.on.checkpoint:
             say(f"checkpoint {made.on.name}: {made.on.checkpoint.passport.line()}")
         found = search.search(request, made, rows, source, lambda done, total: tell("search", done, total, ""))

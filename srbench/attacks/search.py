@@ -100,18 +100,7 @@ def prepared(
 
     Raises `UsageError` for unknown names, and for a black-box attack on a method that it would never see.
     """
-    method, on = request.method, request.on
-    if is_weight(method):
-        if on != "none":
-            raise UsageError(f"'{method}' changes weights and cannot be stacked on '{on}'", f"Give it to --on: --on {method}")
-        method, on = "none", method
-    needs = plugins.plugins("attacks")[request.name].meta["needs"]
-    if needs == "text_encoder" and method != "none":
-        run = ("srbench", "run", "--method", method, "--prompts", str(request.out))
-        raise UsageError(
-            f"{request.name} reads the text encoder alone and never sees {method}",
-            f"Leave --method out, and run the prompts against it: {shlex.join(run)}",
-        )
+    method, on = check_victim(request.name, request.method, request.on, str(request.out))
     check_on(on)
     known = [name for name in (method, on) if name in plugins.presets()]
     check(request.method_settings, {*known, *(plugins.preset(name)[0] for name in known)})
@@ -119,6 +108,25 @@ def prepared(
     under = Checkpoints(backbone, request.method_settings, folder, tell).get(on, concept) if on != "none" else UNTOUCHED
     ready = prepare_method(method, backbone, concept, request.method_settings, under.checkpoint, folder, tell)
     return Prepared(backbone, concept, ready, under, pairs)
+
+
+def check_victim(name: str, method: str, on: str, out: str = "FILE") -> tuple[str, str]:
+    """Method and checkpoint of a victim; a weight method that is given as the method is the checkpoint.
+
+    out: the attack's file, for the hint. Raises as `prepared` does.
+    """
+    if is_weight(method):
+        if on != "none":
+            raise UsageError(f"'{method}' changes weights and cannot be stacked on '{on}'", f"Give it to --on: --on {method}")
+        method, on = "none", method
+    needs = plugins.plugins("attacks")[name].meta["needs"]
+    if needs == "text_encoder" and method != "none":
+        run = ("srbench", "run", "--method", method, "--prompts", out)
+        raise UsageError(
+            f"{name} reads the text encoder alone and never sees {method}",
+            f"Leave --method out, and run the prompts against it: {shlex.join(run)}",
+        )
+    return method, on
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -212,6 +212,8 @@ def open_backbone(spec: BackboneSpec, dtype: str, device: str) -> Backbone:
     return Backbone(spec, folder, dtype, device)
 
 
+Opener = Callable[[BackboneSpec, str, str], Backbone]
+"""As `open_backbone`; one that keeps what it opened saves its loading."""
 OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
 """Endings of weights that count where there are none in safetensors, which libraries read first."""
 

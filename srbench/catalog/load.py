@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,20 +80,123 @@ def _explain(path: Path, model: type[Spec], error: ValidationError) -> UsageErro
 
 def parse_yaml(path: Path, model: type[S]) -> S:
     """One YAML file as a spec. Raises `UsageError` naming file and key."""
+    return _validate(path, _read(path, _text(path), lambda loader: loader.get_single_data()), model)
+
+
+def _text(path: Path) -> str:
     try:
-        text = read_bytes(path, "Mend the file.", MAX_SPEC_BYTES).decode("utf-8-sig")
+        return read_bytes(path, "Mend the file.", MAX_SPEC_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 (byte {error.start + 1})", "Save it as UTF-8.") from error
+
+
+def _read(path: Path, text: str, read: Callable[[_StrictLoader], T], kind: type[_StrictLoader] = _StrictLoader) -> T:
+    """What `read` makes of a YAML text. Raises `UsageError` naming file and line where it is none."""
+    loader = None
     try:
-        data = yaml.load(text, Loader=_StrictLoader)
+        loader = kind(text)
+        return read(loader)
     except yaml.YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", -1) + 1
+        line = max(getattr(getattr(error, "problem_mark", None), "line", 0), 0) + 1
         why = getattr(error, "problem", None) or str(error).split("\n")[0]
         raise UsageError(f"{path}:{line}: {printable(str(why))}", "Mend the file.") from error
     except (ValueError, TypeError, RecursionError) as error:  # a date that is none, a key that is a list, endless nesting
         why = printable(str(error).split("\n")[0])
         raise UsageError(f"{path}: not YAML that can be read ({why})", "Mend the file.") from error
-    return _validate(path, data, model)
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+Place = tuple[str | int, ...]
+"""Where a value stands in a file: keys, and numbers in lists."""
+
+
+@dataclass(frozen=True)
+class Lined:
+    """What a YAML file holds, and on which line each key and each entry of a list begins."""
+
+    path: Path
+    text: str
+    data: Any
+    lines: Mapping[Place, int]
+
+    def line(self, place: Place) -> int:
+        """The line of a place, or of the nearest one above it that the file has."""
+        return next(self.lines[place[:end]] for end in range(len(place), -1, -1) if place[:end] in self.lines)
+
+    def error(self, place: Place, problem: str, hint: str = "Mend the file.") -> UsageError:
+        """A `UsageError` that names file, line and key."""
+        key = f"key '{printable('.'.join(map(str, place)))}': " if place else ""
+        return UsageError(f"{printable(str(self.path))}:{self.line(place)}: {key}{printable(problem)}", hint)
+
+
+def parse_lined(path: Path) -> Lined:
+    """A YAML file of plain values (null, truth values, numbers, texts, lists and tables with texts as keys), with its lines.
+
+    Raises `UsageError` naming file and line for anything else, for a key that stands twice, for an anchor that holds itself, and
+    for more than `MAX_VALUES` values once anchors are written out.
+    """
+    text = _text(path)
+
+    def read(loader: _StrictLoader) -> Lined:
+        node = loader.get_single_node()
+        if node is None:
+            raise UsageError(f"{path}:1: the file is empty", "Write a study: docs/studies.md.")
+        _check_size(path, node, {}, ())
+        lines: dict[Place, int] = {}
+        _collect(path, node, (), lines)
+        return Lined(path, text, loader.construct_document(node), lines)
+
+    return _read(path, text, read, _PlainLoader)
+
+
+class _PlainLoader(_StrictLoader):
+    """As YAML 1.2 has it, only `true` and `false` are truth values: `on` is a word."""
+
+
+_BOOL = "tag:yaml.org,2002:bool"
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, rule) for tag, rule in rules if tag != _BOOL] for first, rules in _Loader.yaml_implicit_resolvers.items()
+}
+_PlainLoader.add_implicit_resolver(_BOOL, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
+
+MAX_VALUES, MAX_LEVELS = 100_000, 50
+_PLAIN = tuple(f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map"))
+
+
+def _check_size(path: Path, node: yaml.Node, sizes: dict[int, int], above: tuple[int, ...]) -> int:
+    """How many values a node holds with its anchors written out; each node is looked at once."""
+    where = f"{path}:{node.start_mark.line + 1}"
+    if id(node) in above or len(above) > MAX_LEVELS:
+        what = "an anchor that holds itself" if id(node) in above else f"nested more than {MAX_LEVELS} levels deep"
+        raise UsageError(f"{where}: {what}", "Mend the file.")
+    if id(node) not in sizes:
+        if node.tag not in _PLAIN:
+            what = printable(node.tag.removeprefix("tag:yaml.org,2002:"))
+            raise UsageError(f"{where}: '{what}' is no plain value", "Write texts in quotes; tags are not read.")
+        parts = [each for pair in node.value for each in pair] if isinstance(node, yaml.MappingNode) else node.value
+        inner = [] if isinstance(node, yaml.ScalarNode) else parts
+        sizes[id(node)] = 1 + sum(_check_size(path, each, sizes, (*above, id(node))) for each in inner)
+    if sizes[id(node)] > MAX_VALUES:
+        raise UsageError(f"{where}: more than {MAX_VALUES} values, anchors written out", "Write less.")
+    return sizes[id(node)]
+
+
+def _collect(path: Path, node: yaml.Node, place: Place, lines: dict[Place, int]) -> None:
+    """The line of every key and entry; what an anchor stands for has the lines on which it is written."""
+    lines.setdefault(place, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.tag != "tag:yaml.org,2002:str":
+                what = f"'{printable(key.value)}'" if isinstance(key, yaml.ScalarNode) else "that is a list or a table"
+                raise UsageError(f"{path}:{key.start_mark.line + 1}: the key {what} is no text", "Write it in quotes.")
+            lines[*place, key.value] = key.start_mark.line + 1
+            _collect(path, value, (*place, key.value), lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, each in enumerate(node.value):
+            _collect(path, each, (*place, number), lines)
 
 
 def _validate(path: Path, data: Any, model: type[S]) -> S:

@@ -221,6 +221,10 @@ def names_or_paths(text: str) -> tuple[str, ...]:
 @app.command()
 @guarded
 def run(
+    context: typer.Context,
+    study: Annotated[
+        Path | None, typer.Argument(metavar="STUDY.yaml", help="An experiment as a file; few options go with it.")
+    ] = None,
     method: Annotated[str, typer.Option(help="Methods, with commas.")] = "saferedir",
     suite: Annotated[str | None, typer.Option(help="Suites, with commas. [default: igmu; with --prompts the file]")] = None,
     concept: Annotated[str | None, typer.Option(help="Concepts, with commas. [default: the backbone's first]")] = None,
@@ -262,6 +266,8 @@ def run(
     debug: Debug = False,
 ) -> int:
     """Sample the suites under the methods, score the images, print the table."""
+    if study is not None:
+        return _study(context, study, out, device, gpus, reference, dry_run, json)
     from srbench.cli import run as room
     from srbench.engine.request import RunOptions
 
@@ -284,6 +290,16 @@ def run(
 
         sheet_of_newest(out, sheet)
     return code
+
+
+def _study(
+    context: typer.Context, path: Path, out: Path, device: str, gpus: str | None, reference: bool, dry_run: bool, json: bool
+) -> int:
+    from srbench.cli import study as room
+
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    room.refuse_others(path, [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"])
+    return room.study(path, room.StudyOptions(out, device, gpus, reference), dry_run, json)
 
 
 @app.command()
@@ -492,8 +508,8 @@ def train(
     """Train a redirector, or invert a concept, and write it with its card. The same command goes on after an interruption."""
     from srbench.cli import train as room
 
-    asked = room.Asked(
-        method, backbone, on, words(concept), out, pairs, adversarial, images, seed, tuple(set_ or ()), accept_prompts,
+    asked = room.TrainOptions(
+        method, words(concept), backbone, on, out, pairs, adversarial, images, seed, tuple(set_ or ()), accept_prompts,
         device, dtype, tuple(column or ()),
     )
     return room.train(asked)
@@ -514,9 +530,8 @@ def erase(
 ) -> int:
     """Make an unlearned checkpoint and write it with its card."""
     from srbench.cli import erase as room
-    from srbench.engine.devices import device_of
 
-    return room.erase(method, backbone, concept, out, device_of(device), tuple(set_ or ()))
+    return room.erase(room.EraseOptions(method, concept, backbone, out, device, tuple(set_ or ())))
 
 
 @app.command()
@@ -550,7 +565,7 @@ def attack(
     from srbench.cli import attack as room
 
     asked = room.AttackOptions(
-        name, backbone, concept, suite, targets, dev, limit, method, on, pairs, out, seed, device, tuple(set_ or ()),
+        name, concept, backbone, suite, targets, dev, limit, method, on, pairs, out, seed, device, tuple(set_ or ()),
         with_targets, tuple(column or ()),
     )
     return room.attack(asked)

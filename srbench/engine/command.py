@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from srbench.backbones.loader import Backbone
+from srbench.backbones.loader import Backbone, Opener, open_backbone
 from srbench.engine.devices import Runtime
 from srbench.engine.options import Say, resolve
 from srbench.engine.plan import plan
@@ -18,6 +18,7 @@ from srbench.errors import UsageError
 from srbench.methods.base import Tell
 from srbench.outputs import check_results
 from srbench.progress import Reporter
+from srbench.results.provenance import OfStudy
 from srbench.results.run_files import RunResult
 from srbench.results.sensitive import left_line, tend
 from srbench.results.store import Store
@@ -27,19 +28,24 @@ Telling = Callable[[str], AbstractContextManager[Tell]]
 """What to call something that takes a while -> where it says how far it is."""
 
 
-def run(options: RunOptions, say: Say, reporter: Callable[[], Reporter], telling: Telling) -> RunResult:
+def run(
+    options: RunOptions, say: Say, reporter: Callable[[], Reporter], telling: Telling, opener: Opener = open_backbone,
+    study: OfStudy | None = None,
+) -> RunResult:
     """Plan, sample, score and write. The result's exit code says whether everything that was asked for is there.
+
+    study: what the run is a step of, for its record.
 
     Raises `SrbenchError` before anything is sampled where the request is wrong or something is missing.
     """
     check_results(options.out)
-    request, backbone, how = resolve(options, say)
-    return carried_out(options, request, backbone, how, say, reporter, telling)
+    request, backbone, how = resolve(options, say, opener)
+    return carried_out(options, request, backbone, how, say, reporter, telling, study)
 
 
 def carried_out(
     options: RunOptions, request: RunRequest, backbone: Backbone, how: Runtime, say: Say, reporter: Callable[[], Reporter],
-    telling: Telling,
+    telling: Telling, study: OfStudy | None = None,
 ) -> RunResult:
     """As `run`, for a request that is resolved."""
     store = Store(request.out / "store", say)
@@ -48,7 +54,7 @@ def carried_out(
         cells = plan(request, backbone, tell)
     _refuse_sheet(options, cells, say)
     _header(options, request, how, cells, say)
-    done = execute(request, backbone, cells, store, reporter(), how)
+    done = execute(request, backbone, cells, store, reporter(), how, study)
     say(f"run {done.run}: {request.out}/runs/{done.run}/run.json")
     return done
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from srbench.backbones.choose import chosen
-from srbench.backbones.loader import Backbone, open_backbone
+from srbench.backbones.loader import Backbone, Opener, open_backbone
 from srbench.catalog.prompts import chosen_columns
 from srbench.catalog.settings import check_seed
 from srbench.catalog.specs import BackboneSpec
@@ -52,7 +52,7 @@ def _named(options: RunOptions, say: Say) -> BackboneSpec:
     return chosen(choice.name)
 
 
-def resolve(options: RunOptions, say: Say) -> tuple[RunRequest, Backbone, Runtime]:
+def resolve(options: RunOptions, say: Say, opener: Opener = open_backbone) -> tuple[RunRequest, Backbone, Runtime]:
     """Check the plain options and resolve what is `auto` or left out."""
     options = _referenced(options)
     for name, value in (("--limit", options.limit), ("--batch-size", options.batch_size)):
@@ -77,7 +77,7 @@ def resolve(options: RunOptions, say: Say) -> tuple[RunRequest, Backbone, Runtim
         device=device, prompts=options.prompts, accept_prompts=options.accept_prompts, categories=options.categories,
         sweep=options.sweep, columns=tuple(chosen_columns(options.columns).items()),
     )
-    backbone = open_backbone(spec, dtype, device)
+    backbone = opener(spec, dtype, device)
     if backbone.variants:
         say(f"weights of a variant, read as {dtype}: {backbone.variants}")
     return request, backbone, how

@@ -21,7 +21,7 @@ from srbench.errors import MISSING, OK, SOME_FAILED, MissingError
 from srbench.progress import Reporter
 from srbench.results.gated import Hushed, clean
 from srbench.results.marks import TRIED
-from srbench.results.provenance import provenance
+from srbench.results.provenance import OfStudy, of_study, provenance
 from srbench.results.run_files import RunResult, now, run_id, write_run
 from srbench.results.sensitive import Mark, Swept, begin, end, restate, scoring_command, sweep
 from srbench.results.store import Store
@@ -89,7 +89,8 @@ def _to_score(todo: Work, scoring: Scoring) -> list[str]:
 
 
 def execute(
-    request: RunRequest, backbone: Backbone, cells: list[Cell], store: Store, reporter: Reporter, how: Runtime = PLAIN
+    request: RunRequest, backbone: Backbone, cells: list[Cell], store: Store, reporter: Reporter, how: Runtime = PLAIN,
+    study: OfStudy | None = None,
 ) -> RunResult:
     """Carry a plan out. Running it again resumes; nothing that is in the store is sampled again."""
     started = now()
@@ -124,6 +125,7 @@ def execute(
         "started": started, "finished": now(), "provenance": provenance(),
         "request": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(request).items()},
         "runtime": asdict(how), "backbone_sha": backbone.sha256, "scorers": scoring.identities, "safety_checker": "off",
+        **of_study(study),
     }
     write_run(request.out, run, header, entries(cells, found, outcome.failed))
     if secret:

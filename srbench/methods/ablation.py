@@ -25,7 +25,7 @@ METHOD = {
     "paper": "2303.13516",
     "families": ["pocket", "sd"],
     "presets": {"ablation": {}},
-    # On pocket's `dev` rows of hazard and vangogh, by `srbench/pocket_build/study/fit.py`.
+    # On pocket's `dev` rows of hazard and vangogh, by `srbench/pocket_build/study/fit.yaml`.
     "fitted": {
         "pocket": {
             "ablation": {

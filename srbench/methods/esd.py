@@ -29,7 +29,7 @@ METHOD = {
         "esd-x-old": {"x_t_from": "edited", "iterations": 1000, "lr": 1e-5},
         "esd-u-old": {"parameters": "u", "x_t_from": "edited", "iterations": 1000, "lr": 1e-5},
     },
-    # On pocket's `dev` rows of hazard and vangogh, by `srbench/pocket_build/study/fit.py`; `esd-x-strict` shares `esd-x`'s.
+    # On pocket's `dev` rows of hazard and vangogh, by `srbench/pocket_build/study/fit.yaml`; `esd-x-strict` shares `esd-x`'s.
     "fitted": {
         "pocket": {
             "esd-x": {

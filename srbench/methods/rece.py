@@ -21,7 +21,7 @@ METHOD = {
     "paper": "2407.12383",
     "families": ["pocket", "sd"],
     "presets": {"rece": {}},
-    # On pocket's `dev` rows, by `srbench/pocket_build/study/fit.py`, over `uce-old` as it is fitted there.
+    # On pocket's `dev` rows, by `srbench/pocket_build/study/fit.yaml`, over `uce-old` as it is fitted there.
     "fitted": {
         "pocket": {
             "rece": {

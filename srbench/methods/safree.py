@@ -45,7 +45,7 @@ METHOD = {
         "safree-official": {"negative": True},
         "safree+ci": {"concept": "inversion"},
     },
-    # On pocket's `dev` rows, by `srbench/pocket_build/study/fit.py`, for `safree`; the others share what they have of it.
+    # On pocket's `dev` rows, by `srbench/pocket_build/study/fit.yaml`, for `safree`; the others share what they have of it.
     "fitted": {
         "pocket": {
             "safree": {"object": {"m": 1.0, "steps": "absolute"}, "style": {"m": 1.0, "steps": "absolute"}},

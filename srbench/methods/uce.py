@@ -28,7 +28,7 @@ METHOD = {
         # The paper's code: every token from the last subject token on, towards an empty prompt, which is kept as well.
         "uce-old": {"tokens": "last-and-after", "guide": " ", "retain_empty": True, "preserve_scale": None},
     },
-    # On pocket's `dev` rows, by `srbench/pocket_build/study/fit.py`.
+    # On pocket's `dev` rows, by `srbench/pocket_build/study/fit.yaml`.
     "fitted": {
         "pocket": {
             "uce": {

@@ -7,10 +7,28 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "numpy", "open_clip_torch", "nudenet", "onnxruntime", "scipy")
+
+
+@dataclass(frozen=True)
+class OfStudy:
+    """What a run is a step of."""
+
+    name: str
+    step: str
+    sha256: str
+    """Of the study's file."""
+    text: str
+    """The file, whole."""
+
+
+def of_study(study: OfStudy | None) -> dict[str, Any]:
+    """What a run's record says of the study that it belongs to; nothing where there is none."""
+    return {} if study is None else {"study": asdict(study)}
 
 
 def _git(*arguments: str) -> str:

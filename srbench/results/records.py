@@ -298,8 +298,10 @@ OF_RUN: dict[str, Rule] = {"schema": COUNT, "run": NAME, "cells": LIST}
 MORE_OF_RUN: dict[str, Rule] = {
     "started": TEXT, "finished": TEXT, "order": COUNT, "after": or_null(NAME), "provenance": TABLE, "request": TABLE,
     "backbone_sha": TEXT, "scorers": table_of(TABLE), "safety_checker": TEXT, "scored_again": TABLE, "runtime": TABLE,
+    "study": TABLE,
 }  # fmt: skip
 MORE_OF_REQUEST: dict[str, Rule] = {"keep_images": FLAG, "reference": or_null(TEXT)}
+OF_STUDY: dict[str, Rule] = dict.fromkeys(("name", "step", "sha256", "text"), TEXT)
 _ROWS = TypeAdapter(list[Row])
 
 
@@ -311,6 +313,7 @@ def run_file(path: Path) -> Record:
         check(data, OF_RUN, MORE_OF_RUN)
         check(data.get("request", {}), {}, MORE_OF_REQUEST, "request")
         check(data.get("provenance", {}), {}, {"packages": TABLE}, "provenance")
+        check(data.get("study", {}), {}, OF_STUDY, "study")
     except UsageError as error:
         why = error.message.removeprefix(f"{path}: ")
         raise UsageError(f"{printable(str(path))}: {damaged} ({why})", "Run the same command again.") from error

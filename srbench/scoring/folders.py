@@ -26,7 +26,7 @@ from srbench.progress import Reporter
 from srbench.results.gated import Hush, Hushed, clean, text_sha, texts_of
 from srbench.results.marks import GATED
 from srbench.results.origins import images_sha
-from srbench.results.provenance import provenance
+from srbench.results.provenance import OfStudy, of_study, provenance
 from srbench.results.run_files import RunResult, now, run_id, write_run
 from srbench.results.store import Record, Store, pixel_sha
 from srbench.results.stored import unread
@@ -221,7 +221,7 @@ def _sensitive(concept: ConceptSpec | None, suite: SuiteSpec | None, read: sourc
 # --- reading and scoring ------------------------------------------------------------------------------------------------------
 
 
-def score_folders(request: ScoreRequest, store: Store, reporter: Reporter) -> RunResult:
+def score_folders(request: ScoreRequest, store: Store, reporter: Reporter, study: OfStudy | None = None) -> RunResult:
     """Score the pictures of one or more methods, judge them, write the run. Calling it again scores only what is new.
 
     Raises `UsageError` for what does not fit together, `MissingError` where the judge's weights are not there.
@@ -253,7 +253,7 @@ def score_folders(request: ScoreRequest, store: Store, reporter: Reporter) -> Ru
         _tell(cell, held, layout, reporter)
     if held.gated:
         _hush(cells, held, scoring, reporter)
-    return _written(request, cells, held, scoring, started, (n_loaded, n_excluded))
+    return _written(request, cells, held, scoring, started, (n_loaded, n_excluded), study)
 
 
 def _opened(store: Store, held: Against, settings: Sequence[str], reporter: Reporter) -> Scoring:
@@ -437,7 +437,8 @@ def _tell(cell: Cell, held: Against, layout: LayoutSpec, reporter: Reporter) -> 
 
 
 def _written(
-    request: ScoreRequest, cells: list[Cell], held: Against, scoring: Scoring, started: str, counts: tuple[int, int]
+    request: ScoreRequest, cells: list[Cell], held: Against, scoring: Scoring, started: str, counts: tuple[int, int],
+    study: OfStudy | None,
 ) -> RunResult:
     run = run_id()
     records = [_cell_record(cell, held, scoring, run, *counts) for cell in cells]
@@ -451,7 +452,7 @@ def _written(
     ]
     header = {
         "started": started, "finished": now(), "provenance": provenance(), "request": _plain(request), "backbone_sha": "",
-        "scorers": scoring.identities, "safety_checker": "not known",
+        "scorers": scoring.identities, "safety_checker": "not known", **of_study(study),
     }
     write_run(request.out, run, header, entries)
     failed = scoring.errors or scoring.broken or any(item.why for cell in cells for item in cell.items)

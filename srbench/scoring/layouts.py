@@ -31,20 +31,20 @@ class ScoreRequest:
 
     folders: tuple[tuple[str, Path], ...]
     """Methods by name with their folders; the name is empty where the folder's own counts."""
-    layout: str | None
+    layout: str | None = None
     """None where the folder holds runs."""
-    suite: str | None
-    concept: str | None
-    backbone: str | None
+    suite: str | None = None
+    concept: str | None = None
+    backbone: str | None = None
     """Whose edition of the suite; only needed where there are several."""
-    prompts: Path | None
-    reference: Path | None
-    categories: tuple[str, ...]
-    per_prompt: int
-    protocol: str | None
-    scorers: tuple[str, ...]
-    settings: tuple[str, ...]
-    out: Path
+    prompts: Path | None = None
+    reference: Path | None = None
+    categories: tuple[str, ...] = ()
+    per_prompt: int = 1
+    protocol: str | None = None
+    scorers: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    out: Path = Path("results")
     accept_prompts: bool = False
     """Whether a copy of the suite that is not the published one is taken."""
     columns: tuple[tuple[str, str], ...] = ()

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from srbench.attacks import search
 from srbench.attacks.base import Adversarial
 from srbench.backbones.loader import Backbone, open_backbone
-from srbench.catalog import load
+from srbench.catalog import load, plugins
 from srbench.catalog.specs import RowFile
 from srbench.pocket_build.study import attacked
-from srbench.pocket_build.study.attacked import STACKED, Victim, request_of, searches
+from srbench.pocket_build.study.attacked import STACKED, Victim, request_of
+from srbench.studies.steps import Outcome
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +25,14 @@ def backbone() -> Backbone:
 
 
 def test_every_method_of_the_table_is_attacked_and_the_adaptive_attack_knows_a_detector() -> None:
-    by_attack: dict[str, list[Victim]] = {}
-    for name, victim in searches("hazard"):
-        by_attack.setdefault(name, []).append(victim)
+    by_attack: dict[str, set[Victim]] = {}
+    for job in (job for step in attacked.study().steps for job in step.jobs if job.concepts == ("hazard",)):
+        by_attack.setdefault(job.values["name"], set()).add(attacked.victims("hazard")[job.called])
+    assert by_attack["unlearndiffatk"] == {Victim(), *by_attack["p4d"]}
     assert len(by_attack["unlearndiffatk"]) == len(attacked.DEFENDERS) + 1
     assert {victim.method for victim in by_attack["adaptive"]} == {"saferedir"}
-    for name in ("p4d", "concept-inversion"):
-        assert {Victim(on="esd-x"), Victim(on="uce")} <= {*by_attack[name]}
+    for victims in (by_attack["p4d"], attacked.EMBEDDED):
+        assert {Victim(on="esd-x"), Victim(on="uce")} <= {*victims}
     assert (STACKED.name, Victim(on="uce").name, Victim().name) == ("saferedir-on-esd-x", "uce", "none")
 
 
@@ -39,6 +42,28 @@ def test_a_search_has_the_small_budget_and_igmus_first_targets(backbone: Backbon
     assert request.out.name == "unlearndiffatk-saferedir-on-esd-x.json"
     rows, source, excluded = attacked.targets.targets_of(request, backbone.spec, load.concepts()["hazard"])
     assert (len(rows), source, excluded) == (32, "igmu/hazard/test", 0)
+
+
+def test_the_study_searches_as_the_committed_files_say() -> None:
+    """Whatever decides what a search finds and is known before the victim is made."""
+    for job in (job for step in attacked.study().steps for job in step.jobs):
+        (concept,), values = job.concepts, job.values
+        meta = RowFile.model_validate_json((attacked.FOLDER / concept / f"{job.called}.json").read_bytes()).meta
+        settings = plugins.load("attacks", values["name"]).Settings(**dict(values["settings"]))
+        chosen = {name: value for name, value in settings.model_dump().items() if name not in search.EXECUTION}
+        assert {name: meta[name] for name in chosen} == chosen, job.called
+        names = (meta["attack"], meta["method"], meta["on"], meta["concept"], meta["targets"])
+        assert names == (values["name"], values["method"], values.get("on", "none"), concept, f"igmu/{concept}/test")
+        assert (values["limit"], values["with_targets"]) == (32, True)
+
+
+def test_what_the_study_found_is_brought_to_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = next(job for step in attacked.study().steps for job in step.jobs)
+    (tmp_path / "found.json").write_text("prompts")
+    monkeypatch.setattr(attacked, "there", lambda *given: {job: Outcome("", tmp_path / "found.json")})
+    (path,) = attacked.collect(tmp_path / "results", tmp_path / "attacks")
+    assert path == tmp_path / "attacks" / job.concepts[0] / f"{job.called}.json"
+    assert path.read_text() == "prompts"
 
 
 def test_a_file_that_is_there_is_left_alone(backbone: Backbone, tmp_path: Path) -> None:
@@ -80,8 +105,7 @@ FILES = [path for concept in CONCEPTS for path in attacked.files(concept)]
 
 @pytest.mark.parametrize("concept", CONCEPTS)
 def test_every_search_has_its_file(concept: str) -> None:
-    wanted = {f"{name}-{victim.name}" for name, victim in searches(concept) if name != attacked.INVERTED}
-    assert {path.stem for path in attacked.files(concept)} == wanted
+    assert {path.stem for path in (attacked.FOLDER / concept).glob("*.json")} == attacked.victims(concept).keys()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")

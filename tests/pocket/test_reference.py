@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,15 +11,16 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from srbench.analysis.records import Metric, label
+from srbench.analysis.records import Metric
 from srbench.analysis.results import ResultCell, to_dict
 from srbench.catalog import load
 from srbench.catalog.specs import Row
 from srbench.engine.prepare import options_of
-from srbench.methods import inversion
+from srbench.errors import MissingError
 from srbench.pocket_build.study import attacked, pictures, reference, tables
 from srbench.results.origins import shipped_sha
 from srbench.results.run_files import newest, read_run
+from srbench.studies.read import read
 
 CELL = ResultCell(
     backbone="pocket", concept="hazard", suite="igmu", method="saferedir", on="none", variant="", protocol="pocket-hazard",
@@ -161,34 +161,39 @@ def test_scales_are_read_from_the_ablations() -> None:
     assert reference._scales() == {f"alpha scale {scale:g}": scale for scale in (0.5, 1.0, 1.5, 3.0)}
 
 
-def test_every_job_belongs_to_a_part_and_trains_nothing_before_its_turn() -> None:
-    found = list(reference.jobs())
-    assert {(job.part, job.concept) for job in found} == {*product(reference.PARTS, reference.concepts())}
-    names = [job.redirector.name for job in found if job.redirector is not None]
-    assert {"seed-1", "seed-2", "one-delta", reference.JOINT, "on-esd-x"} <= set(names)
+def test_what_no_study_can_ask_for_is_run_on_rows_without_another_concept(tmp_path: Path) -> None:
+    found = list(reference.jobs(tmp_path / reference.JOINT))
+    assert [job.concept for job in found] == [name for name in reference.concepts() for _ in range(2)]
+    assert all(job.alone for job in found)
+    assert [job.redirector for job in found[:2]] == [None, tmp_path / reference.JOINT]
 
 
-@pytest.mark.parametrize("concept", reference.concepts())
-def test_every_method_is_run_once_on_each_suite_of_the_papers_table(concept: str) -> None:
-    for suite in ("igmu", "mma", "i2p", "ring-a-bell"):
-        part = "baselines" if suite in reference.SUITES else "robustness"
-        jobs = [j for j in reference.jobs() if (j.part, j.concept, j.on) == (part, concept, ("none",)) and suite in j.suites]
-        met = [method for job in jobs for method in job.methods]
-        assert len(met) == len({*met})
-        assert {*met} >= {*reference.METHODS, *reference.BASELINES}
+def test_without_the_study_it_is_said_what_makes_the_redirector(tmp_path: Path) -> None:
+    with pytest.raises(MissingError) as found:
+        reference.joint_redirector(tmp_path / "results")
+    assert "srbench run" in found.value.hint
+    assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("concept", reference.concepts())
-def test_every_file_of_attacks_meets_the_methods_that_it_should(concept: str) -> None:
-    met: dict[str, set[str]] = {}
-    for job in (job for job in reference.jobs() if (job.part, job.concept) == ("attacks", concept)):
-        assert job.prompts is not None
-        assert not job.suites
-        labels = {label(SimpleNamespace(method=m, on=on)) for m in job.methods for on in job.on}
-        met.setdefault(job.prompts.stem, set()).update(labels)
-    victims = attacked.victims(concept)
-    every = {*attacked.DEFENDERS, "saferedir on esd-x"}
-    assert met == {name: every if concept == "hazard" else {label(victim)} for name, victim in victims.items()}
+def _methods(step: str) -> tuple[str, ...]:
+    (jobs,) = (each.jobs for each in read(reference.STUDY).steps if each.name == step)
+    return tuple(jobs[0].values["methods"])
+
+
+def test_the_pages_show_what_the_study_runs() -> None:
+    steps = {each.name: each.jobs for each in read(reference.STUDY).steps}
+    assert _methods("baselines") == (*reference.METHODS, *reference.BASELINES)
+    assert {*_methods("methods")} == {*reference.METHODS}
+    assert {*_methods("stacking")} == {*reference.STACKED}
+    assert steps["stacking"][0].values["on"] == reference.UNDER
+    assert steps["robustness"][0].values["suites"] == reference.OTHER_SUITES
+    assert steps["methods"][0].values["scorers"] == reference.SCORERS
+    assert {*reference.REDIRECTORS, reference.JOINT} <= steps.keys()
+    said = {tuple(f"{name}={value}" for name, value in job.values["settings"]) for job in steps["ablations"]}
+    both = {tuple(f"saferedir.{option}" for option in options) for options in reference.ABLATIONS.values()}
+    assert {tuple(each.lower() for each in one) for one in said} == both
+    alone = [name for name in _methods("robustness") if "@" not in name]
+    assert {*alone} == {*attacked.DEFENDERS}
 
 
 def _committed() -> list[ResultCell]:
@@ -215,49 +220,3 @@ def test_the_page_of_tables_is_what_the_summaries_say() -> None:
     cells = _committed()
     page = tables.document(cells, reference.labels(cells), (*reference.ABLATIONS, "one-delta"), reference.SEEDS, reference.JOINT)
     assert page == (reference.DOCS / "pocket-tables.md").read_text(encoding="utf-8")
-
-
-# --- inversions of other checkpoints -----------------------------------------------------------------------------------------
-
-
-def _transfer() -> list[reference.Job]:
-    return [job for job in reference.jobs() if job.part == "transfer"]
-
-
-def test_an_inversion_is_carried_to_every_checkpoint_but_its_own() -> None:
-    pairs = {(job.inversion, on) for job in _transfer() for on in job.on}
-    assert pairs == {(source, on) for source in ("none", "esd-x") for on in reference.UNDER if on != source}
-    assert all("none" in job.methods for job in _transfer())  # what a gain is a difference from
-
-
-def test_a_job_hands_its_presets_the_inversion_of_its_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    seen: list[Any] = []
-    monkeypatch.setattr(reference, "learned", lambda source, concept, *rest: tmp_path / f"{concept.name}-from-{source}")
-    monkeypatch.setattr(reference, "plan", lambda request, *rest: seen.append(request) or [])
-    monkeypatch.setattr(reference, "execute", lambda *given: SimpleNamespace(exit_code=0))
-    reference.run(_transfer()[0], SimpleNamespace(), tmp_path, tmp_path, 16, limit=32)  # type: ignore[arg-type]  # a stand-in
-    assert seen[0].limit == 32
-    assert seen[0].settings == tuple(f"{p}.inversion={tmp_path / 'hazard-from-none'}" for p in ("sld-max+ci", "safree+ci"))
-
-
-def test_a_learned_inversion_is_kept_under_the_name_of_its_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A variant names the folder, and a digest says nothing to a reader."""
-    made = tmp_path / "inversion-hazard-0a1b"
-    made.mkdir()
-    monkeypatch.setattr(reference, "Checkpoints", lambda *given: SimpleNamespace(get=lambda *_: SimpleNamespace(checkpoint=None)))
-    monkeypatch.setattr(reference, "info_of", lambda *given, **more: None)
-    monkeypatch.setattr(inversion, "kept", lambda *given: made)
-    concept = load.concepts()["hazard"]
-    for content in ("first", "second"):
-        (made / "card.json").write_text(content)
-        stand_in: Any = SimpleNamespace(pipeline=None)
-        folder = reference.learned("esd-x", concept, tmp_path / "cache", tmp_path / "store", stand_in)
-        assert folder == tmp_path / "cache" / "inversions" / "hazard" / "from-esd-x"
-        assert (folder / "card.json").read_text() == content
-
-
-def test_limited_runs_are_not_summarised(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(reference, "open_backbone", lambda *given: None)
-    monkeypatch.setattr(reference, "jobs", lambda: iter(()))
-    assert reference.main(["--limit", "3", "--results", str(tmp_path)]) == 0
-    assert not list(tmp_path.iterdir())

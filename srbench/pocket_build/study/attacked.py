@@ -1,8 +1,7 @@
-"""Prompts made against each method on pocket: `python -m srbench.pocket_build.study.attacked`. Resumes.
+"""Prompts made against each method on pocket: `python -m srbench.pocket_build.study.attacked`, after the study `attacks.yaml`.
 
-White-box searches are dear, so there are 32 targets a concept, the first of igmu's test rows. `reference.py` runs every method
-on every file of `hazard`, and on those of other concepts the method that they were made against. Nothing is chosen here: the
-searches' budgets were looked at on `dev` rows.
+Brings what the study found to `results/pocket/attacks/`, and searches the embeddings of `concept-inversion`, which are no
+prompts: the victim draws from them here. Resumes.
 """
 
 from __future__ import annotations
@@ -10,8 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,9 @@ from srbench.engine.sample import PromptCache, sample
 from srbench.files import write_atomic
 from srbench.pocket_build.__main__ import default_cache, say
 from srbench.pocket_build.command import Words, guarded
+from srbench.studies.read import read
+from srbench.studies.spec import Study
+from srbench.studies.study import StudyOptions, there
 
 CONCEPT, SUITE, COUNT = "hazard", "igmu", 32
 FOLDER = Path(__file__).parents[3] / "results" / "pocket" / "attacks"
@@ -55,27 +58,17 @@ class Victim:
 DEFENDERS = ("none", "negative-prompt", "sld-max", "safree", "saferedir", "esd-x", "uce", "rece")
 """Each alone; `STACKED` is one more."""
 STACKED = Victim("saferedir", "esd-x")
-VICTIMS = (*(Victim(name) for name in DEFENDERS[:5]), *(Victim(on=name) for name in DEFENDERS[5:]), STACKED)
 FEW = (Victim("saferedir"), Victim(on="esd-x"), Victim(on="uce"))
 """What `concept-inversion` searches against, besides the untouched backbone and `STACKED`."""
-SEARCHES: dict[str, tuple[Victim, ...]] = {
-    "unlearndiffatk": VICTIMS,
-    "p4d": VICTIMS[1:],
-    "adaptive": (Victim("saferedir"), STACKED),
-    "adaptive-p4d": (Victim("saferedir"), STACKED),
-    INVERTED: (Victim(), *FEW, STACKED),
-}
+EMBEDDED = (Victim(), *FEW, STACKED)
+"""What `concept-inversion` searches against."""
+STUDY = Path(__file__).with_name("attacks.yaml")
 
 
-ELSEWHERE: dict[str, tuple[Victim, ...]] = {"unlearndiffatk": VICTIMS}
-"""On concepts other than `CONCEPT`."""
-
-
-def searches(concept: str) -> Iterator[tuple[str, Victim]]:
-    """Every attack with every victim that it searches against."""
-    for name, victims in (SEARCHES if concept == CONCEPT else ELSEWHERE).items():
-        for victim in victims:
-            yield name, victim
+@cache
+def study() -> Study:
+    """The searches for prompts."""
+    return read(STUDY)
 
 
 def request_of(
@@ -172,7 +165,7 @@ def inverted(request: targets.AttackRequest, backbone: Backbone) -> dict[str, An
 def invert(backbone: Backbone, folder: Path, embeddings: Path, checkpoints: Path) -> None:
     """What embeddings make each victim draw, into `concept-inversion.json`. embeddings: folder where they are kept."""
     rates = {}
-    for victim in SEARCHES[INVERTED]:
+    for victim in EMBEDDED:
         rates[label(victim)] = inverted(request_of(INVERTED, victim, embeddings, checkpoints), backbone)
         say(f"  {label(victim)}: {rates[label(victim)]}")
     write_atomic(folder / f"{INVERTED}.json", (json.dumps({"attack": INVERTED, "asr": rates}, indent=1) + "\n").encode())
@@ -180,7 +173,19 @@ def invert(backbone: Backbone, folder: Path, embeddings: Path, checkpoints: Path
 
 def victims(concept: str) -> dict[str, Victim]:
     """What a concept's files of prompts are called -> what they were made against."""
-    return {called(name, victim): victim for name, victim in searches(concept) if name != INVERTED}
+    jobs = [job for step in study().steps for job in step.jobs if job.concepts == (concept,)]
+    return {job.called: Victim(job.values["method"], job.values.get("on", "none")) for job in jobs}
+
+
+def collect(results: Path, folder: Path) -> list[Path]:
+    """Bring the prompts that the study found into the folder's, one folder a concept; returns the files."""
+    made = []
+    for job, outcome in there(study(), StudyOptions(results, device="cpu"), say).items():
+        path = folder / job.concepts[0] / f"{job.called}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, Path(str(outcome.path)).read_bytes())
+        made.append(path)
+    return made
 
 
 def files(concept: str) -> list[Path]:
@@ -196,21 +201,14 @@ def main(words: Words = None) -> int:
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files go (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder with checkpoints that were made before")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="folder for embeddings (default: %(default)s)")
-    parser.add_argument("--only", nargs="+", default=SEARCHES, choices=tuple(SEARCHES), metavar="ATTACK")
-    known = load.backbones()["pocket"].concepts
-    parser.add_argument("--concepts", nargs="+", default=known, choices=known, metavar="CONCEPT")
     asked = parser.parse_args(words)
     torch.manual_seed(0)
     checkpoints = asked.results / "store" / "checkpoints"
     backbone = open_backbone(load.backbones()["pocket"], "fp32", "cpu")
-    for concept in asked.concepts:
-        for name, victim in searches(concept):
-            if name in asked.only and name != INVERTED:
-                say(f"{concept}: {name} against {label(victim)}")
-                attacked(request_of(name, victim, asked.folder / concept, checkpoints, concept), backbone)
-    if INVERTED in asked.only and CONCEPT in asked.concepts:
-        say(INVERTED)
-        invert(backbone, asked.folder, asked.cache / "embeddings", checkpoints)
+    for path in collect(asked.results, asked.folder):
+        say(f"written: {path}")
+    say(INVERTED)
+    invert(backbone, asked.folder, asked.cache / "embeddings", checkpoints)
     return 0
 
 

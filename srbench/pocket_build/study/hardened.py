@@ -24,17 +24,32 @@ from srbench.attacks.targets import AttackRequest
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load, plugins, screen
 from srbench.files import write_atomic
+from srbench.methods.base import info_of
+from srbench.methods.saferedir import CARD, train
 from srbench.methods.saferedir.pairs import pocket_pairs
 from srbench.pocket_build.__main__ import default_cache, redirector_settings, say
 from srbench.pocket_build.command import Words, guarded
 from srbench.pocket_build.study import attacked, reference
 from srbench.pocket_build.study.attacked import CONCEPT, FOLDER, INVERTED, Victim
-from srbench.pocket_build.study.reference import OTHER_SUITES, SUITES, Job, Redirector
+from srbench.pocket_build.study.reference import OTHER_SUITES, SUITES, Job
 
 NAME, ATTACK, TARGETS, TARGET_SEED = "hardened", "adaptive-p4d", 96, 500_000
 RATES = ("fsr", "fsr_unseen", "asr", "retain_accuracy", "content_kept", "over_refusal")
 AGAIN = ("p4d", "adaptive-p4d", INVERTED)
 """Attacks that search against the trained one too."""
+
+
+def trained(prompts: Path, cache: Path, backbone: Backbone) -> Path:
+    """Folder of the redirector that trains on these prompts too, trained unless it is there for this very backbone."""
+    folder = cache / "redirectors" / CONCEPT / NAME
+    settings = redirector_settings(adversarial=prompts)
+    if (folder / CARD).is_file():
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        if (card["backbone_sha256"], card["settings"]) == (backbone.sha256, train.said_of(settings)):
+            return folder
+    say(f"  training {CONCEPT}/{NAME}")
+    train.train(info_of(backbone), [load.concepts()[CONCEPT]], settings, folder)
+    return folder
 
 
 def written_targets(path: Path) -> Path:
@@ -63,9 +78,9 @@ def found(backbone: Backbone, folder: Path, checkpoints: Path) -> Path:
     return out
 
 
-def measured(job: Job, backbone: Backbone, results: Path, cache: Path) -> dict[str, dict[str, Any]]:
+def measured(job: Job, backbone: Backbone, results: Path) -> dict[str, dict[str, Any]]:
     """Rates of SafeRedir by suite."""
-    cells = reference.run(job, backbone, results, cache, 16).cells
+    cells = reference.run(job, backbone, results, 16).cells
     return {cell.suite: _rates(cell.metrics) for cell in cells if cell.method == "saferedir"}
 
 
@@ -74,7 +89,7 @@ def _rates(metrics: Mapping[str, Metric]) -> dict[str, Any]:
 
 
 def attacks(
-    backbone: Backbone, own: Redirector | None, settings: Sequence[str], folder: Path, results: Path, cache: Path
+    backbone: Backbone, own: Path | None, settings: Sequence[str], folder: Path, results: Path, cache: Path
 ) -> dict[str, dict[str, Any]]:
     """What each attack of `AGAIN` reaches against SafeRedir with these settings."""
     rates, checkpoints, victim = {}, results / "store" / "checkpoints", Victim("saferedir")
@@ -88,22 +103,21 @@ def attacks(
             rates[name] = {"asr": attacked.inverted(request, backbone)}
             continue
         attacked.attacked(request, backbone)
-        job = Job("", name, CONCEPT, ("none", "saferedir"), redirector=own, suites=(), prompts=request.out)
-        rates[name] = next(iter(measured(job, backbone, results, cache).values()))
+        job = Job(name, CONCEPT, ("none", "saferedir"), redirector=own, suites=(), prompts=request.out)
+        rates[name] = next(iter(measured(job, backbone, results).values()))
     return rates
 
 
 def compare(backbone: Backbone, results: Path, cache: Path) -> dict[str, Any]:
     """Rates before and after."""
     file = found(backbone, cache / NAME, results / "store" / "checkpoints")
-    own = Redirector(NAME, (CONCEPT,), {"adversarial": file})
-    folder = reference.trained(own, cache, results / "store" / "checkpoints", backbone)
+    folder = trained(file, cache, backbone)
     said = {}
-    for when, redirector, settings in (("before", None, ()), ("after", own, (f"saferedir.redirector={folder}",))):
+    for when, redirector, settings in (("before", None, ()), ("after", folder, (f"saferedir.redirector={folder}",))):
         say(when)
-        suites = Job("", when, CONCEPT, ("none", "saferedir"), redirector=redirector, suites=(*SUITES, *OTHER_SUITES))
+        suites = Job(when, CONCEPT, ("none", "saferedir"), redirector=redirector, suites=(*SUITES, *OTHER_SUITES))
         where = FOLDER if redirector is None else cache / NAME / "again"
-        said[when] = measured(suites, backbone, results, cache)
+        said[when] = measured(suites, backbone, results)
         said[when] |= attacks(backbone, redirector, settings, where, results, cache)
     return said
 

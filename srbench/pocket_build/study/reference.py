@@ -1,8 +1,7 @@
-"""The reference runs on pocket: `python -m srbench.pocket_build.study.reference`. Resumes; ends in `results/pocket/`.
+"""The reference runs on pocket, after the study `results/pocket/study.yaml`: `python -m srbench.pocket_build.study.reference`.
 
-Every method on every concept, methods stacked on unlearned checkpoints, SafeRedir with one part changed at a time,
-redirectors of other seeds, and one redirector for all concepts at once. What is tuned is tuned on `dev` editions elsewhere
-(`build/fit.py`); here nothing is chosen, only measured.
+Runs what a study cannot ask for (rows without another concept), and writes the summaries of `results/pocket/`, the pages and the
+pictures. What is tuned is tuned on `dev` editions elsewhere (`fit.yaml`); here nothing is chosen, only measured.
 """
 
 from __future__ import annotations
@@ -10,11 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +22,15 @@ from srbench.analysis.metrics import metrics_of
 from srbench.analysis.records import Metric, label
 from srbench.analysis.results import ResultCell, to_dict
 from srbench.analysis.robustness import from_attack
-from srbench.backbones.checkpoint import laid_over
 from srbench.backbones.loader import Backbone, open_backbone
 from srbench.catalog import load
-from srbench.catalog.specs import ConceptSpec
-from srbench.engine.checkpoints import Checkpoints
 from srbench.engine.plan import plan
 from srbench.engine.prepare import options_of, options_text
 from srbench.engine.request import Cell, RunRequest
 from srbench.engine.run import execute
-from srbench.errors import SrbenchError
+from srbench.errors import MissingError, SrbenchError
 from srbench.files import write_atomic
-from srbench.methods import inversion
-from srbench.methods.base import info_of
-from srbench.methods.saferedir import CARD, train
-from srbench.pocket_build.__main__ import DOCS, default_cache, redirector_settings, say
+from srbench.pocket_build.__main__ import DOCS, say
 from srbench.pocket_build.command import Words, guarded
 from srbench.pocket_build.study import attacked, grids, pictures, tables
 from srbench.pocket_build.study.examples import main as write_examples
@@ -46,6 +38,8 @@ from srbench.report.examples import NAME as EXAMPLES
 from srbench.results.provenance import provenance
 from srbench.results.run_files import SCHEMA, RunResult, newest, read_run
 from srbench.results.store import Store
+from srbench.studies.read import read
+from srbench.studies.study import StudyOptions, there
 
 METHODS = ("none", "saferedir", "saferedir-upstream")
 BASELINES = (
@@ -61,8 +55,6 @@ SUITES = ("igmu", "mma")
 SCORERS = ("pocket-perceptual", "fd-pocket")
 """Of the methods alone and of SafeRedir's ablations: what stands in for LPIPS and FID in the papers' tables."""
 OTHER_SUITES = ("i2p", "evolved", "ood", "multi", "ring-a-bell")
-PAPER_SUITES = ("ring-a-bell", "i2p")
-"""Those of `OTHER_SUITES` that every method is run on, for SafeRedir's table of robustness."""
 
 ABLATIONS: dict[str, tuple[str, ...]] = {
     "detector: text": ("detector=text",),
@@ -77,42 +69,25 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
 """Name -> SafeRedir's options that differ from the preset (cooldown 0 and alpha scale 2 are the preset)."""
 
 SEEDS = ("seed-1", "seed-2")
-REDIRECTORS: dict[str, dict[str, Any]] = {"seed-1": {"seed": 1}, "seed-2": {"seed": 2}, "one-delta": {"token_delta": False}}
-"""Name -> training settings that differ from the shipped redirectors'."""
+REDIRECTORS = (*SEEDS, "one-delta")
 JOINT = "all-concepts"
 UNTIMED = "not timed on a quiet machine"
-PARTS = ("methods", "ablations", "redirectors", "baselines", "stacking", "retrained", "robustness", "attacks", "transfer")
-
-
-@dataclass(frozen=True)
-class Redirector:
-    """One to be trained: a name, its concepts, settings that differ from the shipped ones', the checkpoint under it."""
-
-    name: str
-    concepts: tuple[str, ...]
-    changes: dict[str, Any] = field(default_factory=dict)
-    on: str = "none"
+STUDY = Path(__file__).parents[3] / "results" / "pocket" / "study.yaml"
+"""All that is run: what stands here beside it is what the pages show of it, and in which order."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run: which of `PARTS` it belongs to, a title for the log, the concept, the methods and their settings."""
+    """One run: a title for the log, the concept and the methods."""
 
-    part: str
     title: str
     concept: str
     methods: tuple[str, ...]
-    settings: tuple[str, ...] = ()
-    on: tuple[str, ...] = ("none",)
-    redirector: Redirector | None = None
-    """Trained before the run unless it is there; the shipped one where this is None."""
-    inversion: str = ""
-    """The checkpoint on which the inversion is learned that `INVERTED` use; empty: the one they act on."""
+    redirector: Path | None = None
+    """The shipped one where this is None."""
     suites: tuple[str, ...] = SUITES
     prompts: Path | None = None
     """A file in place of suites."""
-    scorers: tuple[str, ...] = ()
-    """Besides those that every run has."""
     alone: bool = False
     """Only rows without a trace of another concept, which a redirector for all concepts would rightly remove too."""
 
@@ -147,105 +122,19 @@ def concepts() -> tuple[str, ...]:
     return load.backbones()["pocket"].concepts
 
 
-def trained(asked: Redirector, cache: Path, checkpoints: Path, backbone: Backbone) -> Path:
-    """Folder of a redirector, trained unless it is there for this very backbone, checkpoint and settings."""
-    chosen = [load.concepts()[each] for each in asked.concepts]
-    under = Checkpoints(backbone, (), checkpoints, _told).get(asked.on, chosen[0]).checkpoint
-    sha = under.sha256 if under else ""
-    folder = cache / "redirectors" / "+".join(asked.concepts) / asked.name
-    settings = redirector_settings(**asked.changes)
-    if (folder / CARD).is_file():
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        expected = train.said_of(settings)
-        made_from = (card["backbone_sha256"], card.get("checkpoint_sha256", ""), card["settings"])
-        if made_from == (backbone.sha256, sha, expected):
-            return folder
-    say(f"  training {'+'.join(asked.concepts)}/{asked.name}")
-    with laid_over(backbone.pipeline, under):
-        train.train(info_of(backbone, under), chosen, settings, folder)
-    return folder
-
-
-def learned(source: str, concept: ConceptSpec, cache: Path, checkpoints: Path, backbone: Backbone) -> Path:
-    """Folder of an inversion that was learned on a checkpoint, under a name that says which; learned unless it is there."""
-    under = Checkpoints(backbone, (), checkpoints, _told).get(source, concept).checkpoint
-    with laid_over(backbone.pipeline, under):
-        kept = inversion.kept(info_of(backbone, under, cache=checkpoints, tell=_told), concept)
-    folder = cache / "inversions" / concept.name / f"from-{source}"
-    shutil.copytree(kept, folder, dirs_exist_ok=True)
-    return folder
-
-
-def jobs() -> Iterator[Job]:
-    """Every run, the main ones first."""
+def jobs(joint: Path) -> Iterator[Job]:
+    """Runs on rows without another concept, which no study can ask for. joint: the redirector for all concepts."""
     for concept in concepts():
-        yield Job("methods", "SafeRedir", concept, METHODS, scorers=SCORERS)
-    yield from _ablated()
-    for concept in concepts():
-        yield Job("baselines", "baselines", concept, (*METHODS, *BASELINES), scorers=SCORERS)
-    for concept in concepts():
-        yield Job("stacking", "stacking", concept, STACKED, on=UNDER)
-    yield from _retrained()
-    for concept in concepts():
-        yield from _defended("robustness", "other suites", concept, suites=OTHER_SUITES)
-    others = tuple(name for name in (*METHODS, *BASELINES) if name not in attacked.DEFENDERS)
-    for concept in concepts():
-        for suite in PAPER_SUITES:
-            yield Job("robustness", f"{suite}, the other methods", concept, others, suites=(suite,))
-    for concept in concepts():
-        yield from _attacked(concept)
-    for concept in concepts():
-        yield from _borrowed(concept)
+        yield Job("single, rows without another concept", concept, ("none", "saferedir"), alone=True)
+        yield Job(f"{JOINT}, the same rows", concept, ("saferedir",), redirector=joint, alone=True)
 
 
-def _defended(part: str, title: str, concept: str, **where: Any) -> Iterator[Job]:
-    """Prompts that nothing was tuned or trained on, on every method of the table of robustness."""
-    stacked = attacked.STACKED
-    yield Job(part, title, concept, attacked.DEFENDERS, **where)
-    yield Job(part, f"{title}, stacked", concept, ("none", stacked.method), on=(stacked.on,), **where)
-
-
-def _attacked(concept: str) -> Iterator[Job]:
-    """Prompts made against one method: on every method, or where the search was for few concepts, on that one alone."""
-    victims = attacked.victims(concept)
-    for path in attacked.files(concept):
-        if concept == attacked.CONCEPT:
-            yield from _defended("attacks", path.stem, concept, suites=(), prompts=path)
-        else:
-            victim = victims[path.stem]
-            yield Job("attacks", path.stem, concept, (victim.method,), on=(victim.on,), suites=(), prompts=path)
-
-
-def _borrowed(concept: str) -> Iterator[Job]:
-    """Presets with an inversion that was learned elsewhere: on the untouched backbone and on one checkpoint."""
-    for source in UNDER[:2]:
-        targets = tuple(on for on in UNDER if on != source)
-        title, methods = f"inversion learned on {source}", ("none", *INVERTED)
-        yield Job("transfer", title, concept, methods, on=targets, inversion=source, suites=SUITES[1:])
-
-
-def _ablated() -> Iterator[Job]:
-    """SafeRedir with one part changed at a time, other seeds, and one redirector for all concepts."""
-    for concept in concepts():
-        for title, options in ABLATIONS.items():
-            changed = tuple(f"saferedir.{option}" for option in options)
-            yield Job("ablations", title, concept, ("saferedir",), changed, scorers=SCORERS)
-    for name, changes in REDIRECTORS.items():
-        for concept in concepts():
-            yield Job("redirectors", name, concept, ("saferedir",), redirector=Redirector(name, (concept,), changes))
-    joint = Redirector(JOINT, concepts())
-    for concept in concepts():
-        yield Job("redirectors", JOINT, concept, ("saferedir",), redirector=joint)
-        yield Job("redirectors", "single, rows without another concept", concept, ("none", "saferedir"), alone=True)
-        yield Job("redirectors", f"{JOINT}, the same rows", concept, ("saferedir",), redirector=joint, alone=True)
-
-
-def _retrained() -> Iterator[Job]:
-    """SafeRedir on a checkpoint with a redirector that was trained there, beside the one of the untouched backbone."""
-    for on in UNDER[1:]:
-        for concept in concepts():
-            own = Redirector(f"on-{on}", (concept,), on=on)
-            yield Job("retrained", f"retrained on {on}", concept, ("none", "saferedir"), on=(on,), redirector=own)
+def joint_redirector(results: Path) -> Path:
+    """The redirector for all concepts that the study trained. Raises `MissingError` where it is not there."""
+    for job, outcome in there(read(STUDY), StudyOptions(results, device="cpu"), say).items():
+        if job.called == JOINT and outcome.path is not None:
+            return outcome.path
+    raise MissingError(f"{results}: the study has not trained {JOINT} here", f"srbench run {STUDY} --device cpu --out {results}")
 
 
 def _told(phase: str, done: int, total: int, note: str) -> None:
@@ -270,17 +159,12 @@ def _alone(cells: list[Cell]) -> None:
         cell.variant = ",".join(part for part in (cell.variant, "rows=alone") if part)
 
 
-def run(job: Job, backbone: Backbone, results: Path, cache: Path, batch_size: int, limit: int | None = None) -> RunResult:
+def run(job: Job, backbone: Backbone, results: Path, batch_size: int) -> RunResult:
     """Carry one job out; what is stored is not sampled again. Raises `SrbenchError` where a cell failed."""
-    settings, checkpoints = job.settings, results / "store" / "checkpoints"
-    if job.redirector is not None:
-        settings += (f"saferedir.redirector={trained(job.redirector, cache, checkpoints, backbone)}",)
-    if job.inversion:
-        folder = learned(job.inversion, load.concepts()[job.concept], cache, checkpoints, backbone)
-        settings += tuple(f"{preset}.inversion={folder}" for preset in INVERTED)
+    settings = () if job.redirector is None else (f"saferedir.redirector={job.redirector}",)
     request = RunRequest(
-        backbone="pocket", methods=job.methods, on=job.on, suites=job.suites, concepts=(job.concept,), part="test", limit=limit,
-        seed=0, batch_size=batch_size, dtype="fp32", settings=settings, protocol=None, scorers=job.scorers, out=results,
+        backbone="pocket", methods=job.methods, on=("none",), suites=job.suites, concepts=(job.concept,), part="test", limit=None,
+        seed=0, batch_size=batch_size, dtype="fp32", settings=settings, protocol=None, scorers=(), out=results,
         prompts=job.prompts,
     )
     cells = plan(request, backbone, _told)
@@ -367,7 +251,7 @@ def draw(results: Path) -> None:
     store = Store.peek(results / "store")
     records = pictures.sampled(results, store)
     if not pictures.at_hand(records, concepts()):
-        say("examples and docs/pocket-{side-by-side,failures}.png stay as they are: the part `methods` was not run here")
+        say("examples and docs/pocket-{side-by-side,failures}.png stay as they are: the study was not run here")
         return
     write_examples(results, results / "pocket" / EXAMPLES)
     pictures.side_by_side(records, store, concepts(), DOCS / "pocket-side-by-side.png")
@@ -412,25 +296,18 @@ def main(words: Words = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m srbench.pocket_build.study.reference", description=__doc__)
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder for images and runs (default: %(default)s)")
-    parser.add_argument("--cache", type=Path, default=default_cache(), help="folder for redirectors (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--only", nargs="+", default=PARTS, choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--limit", type=int, help="first rows of each kind only; nothing is summarised then")
-    parser.add_argument("--concept", choices=concepts(), help="runs of one concept only; nothing is summarised then")
+    parser.add_argument("--whole", action="store_true", help="everything was run here: what was summarised before goes")
     parser.add_argument("--summaries", action="store_true", help="only write the summaries of what was run")
     parser.add_argument("--timed", type=Path, metavar="RESULTS", help="costs are of these runs, with the machine to themselves")
     asked = parser.parse_args(words)
     torch.manual_seed(0)
     backbone = open_backbone(load.backbones()["pocket"], "fp32", "cpu")
     if not asked.summaries:
-        for job in jobs():
-            if job.part in asked.only and asked.concept in (None, job.concept):
-                say(f"{job.concept}: {job.title}")
-                run(job, backbone, asked.results, asked.cache, asked.batch_size, asked.limit)
-    if (asked.limit, asked.concept) != (None, None):
-        return 0
-    whole = set(asked.only) == set(PARTS) and not asked.summaries
-    for path in summaries(asked.results, asked.results / "pocket", whole, asked.timed):
+        for job in jobs(joint_redirector(asked.results)):
+            say(f"{job.concept}: {job.title}")
+            run(job, backbone, asked.results, asked.batch_size)
+    for path in summaries(asked.results, asked.results / "pocket", asked.whole, asked.timed):
         say(f"written: {path}")
     if DOCS.is_dir() and (asked.results / "runs").is_dir():
         draw(asked.results)
