@@ -1,4 +1,4 @@
-"""What a result needs to be believed: versions, commit, machine, command line."""
+"""Provenance of a result: versions, commit, machine, command line."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _processor() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, threads, GPU. Training rounds differently on another one, or with another number of threads."""
+    """Processor, cores, threads, GPU. Training rounds differently on another machine or with another number of threads."""
     import torch
 
     return {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), **_gpu()}
