@@ -1,6 +1,6 @@
-"""A diffusers pipeline of the user's own, patched however, as a method beside the others.
+"""The user's own diffusers pipeline, patched in any way, as a method beside the others.
 
-While an image is sampled, the run's pipeline *is* the user's: it has its class and its attributes, so that hooks, attention
+While an image is sampled, the run's pipeline has the class and the attributes of the user's, so that hooks, attention
 processors, adapters and changed weights all act. Seeds, noise, sampler and prompts stay those of the run.
 """
 
@@ -28,7 +28,7 @@ from srbench.hashing import digest
 from srbench.methods import base
 
 LIBRARIES = ("torch", "diffusers", "transformers", "peft")
-"""Whose classes say by their name and settings what they do; a class from elsewhere does not."""
+"""Libraries whose classes are identified by name and settings; the code of other classes is not known."""
 UNHASHED = "its code cannot be hashed and it has no version: its images are sampled anew in each call"
 """Below every table of a pipeline that is patched and was given no `version`."""
 
@@ -36,7 +36,7 @@ UNHASHED = "its code cannot be hashed and it has no version: its images are samp
 def method_of(pipeline: Any, name: str, version: str | None) -> type:
     """A method class that samples with `pipeline`, for `plugins.register`.
 
-    version: what the user calls the state of code that acts on it; None where there is none.
+    version: the user's name for the state of the code that acts on it; None where there is none.
     Raises `UsageError` for what is no diffusers pipeline.
     """
     if not hasattr(pipeline, "components") or not hasattr(pipeline, "vae"):
@@ -78,25 +78,25 @@ def method_of(pipeline: Any, name: str, version: str | None) -> type:
 
 @contextmanager
 def worn(ours: Any, theirs: Any) -> Iterator[None]:
-    """`ours` has the class and the attributes of `theirs` inside; what is set on it meanwhile goes with them."""
-    cls, own = ours.__class__, ours.__dict__
-    quiet = {name: own[name] for name in ("_progress_bar_config",) if name in own}
+    """Inside, `ours` has the class and the attributes of `theirs`; attributes that are set there are dropped afterwards."""
+    cls, attributes = ours.__class__, ours.__dict__
+    quiet = {name: attributes[name] for name in ("_progress_bar_config",) if name in attributes}
     ours.__class__ = type(theirs)
     ours.__dict__ = {**theirs.__dict__, **quiet, **({"safety_checker": None} if hasattr(theirs, "safety_checker") else {})}
     try:
         yield
     finally:
-        ours.__class__, ours.__dict__ = cls, own
+        ours.__class__, ours.__dict__ = cls, attributes
 
 
 # --- what it is -------------------------------------------------------------------------------------------------------
 
 
 def identity(pipeline: Any, version: str | None) -> tuple[str, str]:
-    """(digest of all that decides its pictures, what tables have to say of it).
+    """(digest of everything that determines its images, note for tables).
 
-    Weights, modules with their settings, tokenizers and the version are hashed. Where code acts that has no hash (see `patches`)
-    and there is no version, the digest is a new one each time.
+    Weights, modules with their settings, tokenizers and the version are hashed. Where code acts that cannot be hashed (see
+    `patches`) and there is no version, the digest is a new one each time.
     """
     unhashed = bool(patches(pipeline)) and version is None
     salt = secrets.token_hex(16) if unhashed else version or ""
@@ -104,16 +104,16 @@ def identity(pipeline: Any, version: str | None) -> tuple[str, str]:
 
 
 def patches(pipeline: Any) -> list[str]:
-    """What acts on a pipeline beside its weights, in words; empty for one as diffusers makes it."""
-    found = [] if _is_known(pipeline) else [f"class {type(pipeline).__name__}"]
-    found += [f"its {name}" for name, value in vars(pipeline).items() if callable(value) and name not in pipeline.components]
+    """Descriptions of what acts on a pipeline beside its weights; empty for an unpatched diffusers pipeline."""
+    patched = [] if _is_known(pipeline) else [f"class {type(pipeline).__name__}"]
+    patched += [f"its {name}" for name, value in vars(pipeline).items() if callable(value) and name not in pipeline.components]
     for component, whole in pipeline.components.items():
         if isinstance(whole, nn.Module):
             for name, module in whole.named_modules():
-                found += [f"{what} on {component}.{name}".removesuffix(".") for what in _patches_of(module)]
+                patched += [f"{what} on {component}.{name}".removesuffix(".") for what in _patches_of(module)]
         elif whole is not None and not _is_known(whole):
-            found.append(f"class {type(whole).__name__}")
-    return list(dict.fromkeys(found))
+            patched.append(f"class {type(whole).__name__}")
+    return list(dict.fromkeys(patched))
 
 
 def _patches_of(module: nn.Module) -> Iterator[str]:
@@ -132,18 +132,18 @@ def _is_known(value: Any) -> bool:
 
 
 def _content(pipeline: Any) -> dict[str, Any]:
-    """Component -> what it is: tensors by content, the printed structure with its settings, a tokenizer's words."""
-    found: dict[str, Any] = {}
+    """Component -> its content: hashes of tensors, the printed structure with its settings, a tokenizer's vocabulary."""
+    content: dict[str, Any] = {}
     for name, whole in sorted(pipeline.components.items()):
         if isinstance(whole, nn.Module) and name != "safety_checker":
             tensors = {**dict(whole.named_parameters()), **dict(whole.named_buffers())}
             processors = sorted(f"{n}: {type(m.processor).__name__}" for n, m in whole.named_modules() if hasattr(m, "processor"))
-            found[name] = [str(whole), processors, {n: _sha(value) for n, value in sorted(tensors.items())}]
+            content[name] = [str(whole), processors, {n: _sha(value) for n, value in sorted(tensors.items())}]
         elif hasattr(whole, "get_vocab"):
-            plain = ((each, value) for each, value in sorted(whole.init_kwargs.items()) if isinstance(value, str | int | bool))
-            settings = {each: str(value) for each, value in plain if "path" not in each}
-            found[name] = [type(whole).__name__, digest(whole.get_vocab()), settings]
-    return found
+            plain = ((key, value) for key, value in sorted(whole.init_kwargs.items()) if isinstance(value, str | int | bool))
+            settings = {key: str(value) for key, value in plain if "path" not in key}
+            content[name] = [type(whole).__name__, digest(whole.get_vocab()), settings]
+    return content
 
 
 def _sha(value: torch.Tensor) -> str:
@@ -154,13 +154,13 @@ def _sha(value: torch.Tensor) -> str:
 # --- where it belongs -------------------------------------------------------------------------------------------------
 
 
-def backbone_of(pipeline: Any, said: str | None) -> str:
-    """The name or path of the untouched model that a pipeline was made of; `said` where the user names it.
+def backbone_of(pipeline: Any, named: str | None) -> str:
+    """The name or path of the untouched model that a pipeline was made from; `named` where the user gives it.
 
-    Raises `UsageError` where it cannot be told.
+    Raises `UsageError` where it is not known.
     """
-    if said is not None:
-        return said
+    if named is not None:
+        return named
     origin = str(getattr(pipeline, "name_or_path", "") or pipeline.config.get("_name_or_path") or "")
     for name, spec in load.backbones().items():
         if origin and origin in (spec.source, name):
@@ -174,7 +174,7 @@ def backbone_of(pipeline: Any, said: str | None) -> str:
 
 
 def _is_at(spec: BackboneSpec, folder: Path) -> bool:
-    """Whether a backbone's files lie in that folder."""
+    """Whether a backbone's files are in that folder."""
     try:
         return locate(spec).resolve() == folder.expanduser().resolve()
     except SrbenchError:
@@ -185,7 +185,7 @@ def check_fits(pipeline: Any, backbone: Any) -> None:
     """Raises `UsageError` where a pipeline is of another family than the backbone, or samples with another scheduler."""
     if kind_of(pipeline) is not kind_of(backbone.pipeline):
         raise UsageError(f"{type(pipeline).__name__}: not a pipeline of {backbone.spec.name}", "Name its own: backbone=")
-    ours, theirs = (_schedule(each.scheduler) for each in (backbone.pipeline, pipeline))
+    ours, theirs = (_schedule(pipe.scheduler) for pipe in (backbone.pipeline, pipeline))
     if ours != theirs:
         differ = sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
         raise UsageError(
