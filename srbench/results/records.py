@@ -38,7 +38,7 @@ from srbench.rules import (
     one_of,
     or_null,
     pair_of,
-    said,
+    shown,
     table_of,
 )
 
@@ -369,4 +369,4 @@ def check_rows(cell: Record) -> None:
         raise Misfit(f"rows: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     for row, entry in zip(validated, (entry for entry in rows if "row" in entry), strict=True):
         if row.id != entry["id"]:
-            raise Misfit(f"rows: {said(entry['id'])} holds the row {said(row.id)}")
+            raise Misfit(f"rows: {shown(entry['id'])} holds the row {shown(row.id)}")
