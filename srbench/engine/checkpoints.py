@@ -152,7 +152,6 @@ def _whole(job: Job, edit: Any) -> Edit:
     return replace(edit, card=plain(edit.card))
 
 
-
 def _write(job: Job, backbone: Backbone, edit: Edit, seconds: float, folder: Path) -> dict[str, Any]:
     files = {}
     for component, tensors in edit.tensors.items():

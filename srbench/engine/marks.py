@@ -59,5 +59,3 @@ def _awaits(cells: Sequence[Cell], scoring: Scoring, keys: set[str]) -> dict[str
 def hush_of(cells: Sequence[Cell]) -> Hush:
     """Removes texts of the plan's gated rows from messages."""
     return Hush(texts_of(row for cell in cells if cell.suite.gated for row in (*cell.found.rows, *(p.row for p in cell.rows))))
-
-

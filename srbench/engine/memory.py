@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -28,23 +28,13 @@ def peak(device: torch.device) -> Iterator[Peak]:
         yield measured
         measured.megabytes = torch.cuda.max_memory_allocated(device) / 1e6
         return
-    begun = _reset()
-    yield measured
-    measured.megabytes = _high_water() if begun else None
-
-
-def _reset() -> bool:
-    """Reset the process's high-water mark (`5` in clear_refs, proc(5)); returns whether that worked."""
-    try:
+    was_reset = False
+    with suppress(OSError):  # `5` resets the process's high-water mark, proc(5)
         (PROCESS / "clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
-
-
-def _high_water() -> float | None:
-    lines = (PROCESS / "status").read_text().splitlines()
-    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM:")), None)
+        was_reset = True
+    yield measured
+    lines = (PROCESS / "status").read_text().splitlines() if was_reset else []
+    measured.megabytes = next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM:")), None)
 
 
 DEFAULT_BATCH = 16

@@ -156,4 +156,3 @@ def _whole(preset: str, artifact: Any) -> Artifact | None:
     if not all(isinstance(number, int | float) and math.isfinite(number) and number >= 0 for number in numbers):
         raise ForeignError(f"{preset}: what it cost to prepare is not a number", "See Artifact in srbench.methods.base.")
     return replace(artifact, card=plain(artifact.card))
-

@@ -119,9 +119,7 @@ def _cost(cell: Cell, store: Store) -> dict[str, float]:
 
 def results(cells: list[Cell], backbone: Backbone, run: str, store: Store, outcome: Outcome) -> list[ResultCell]:
     """Metrics of every cell; the baseline is `none` on the same suite and concept."""
-    records = [cell_record(cell, backbone, run, store, outcome) for cell in cells]
-    judges = [cell.protocol for cell in cells]
-    return measured(list(zip(records, judges, strict=True)))
+    return measured([(cell_record(cell, backbone, run, store, outcome), cell.protocol) for cell in cells])
 
 
 def _row_entry(row: PlannedRow, gated: bool, failed: Mapping[str, str]) -> dict[str, Any]:
@@ -131,8 +129,11 @@ def _row_entry(row: PlannedRow, gated: bool, failed: Mapping[str, str]) -> dict[
     return entry if gated else {**entry, "row": row.row.model_dump(mode="json", exclude_defaults=True)}
 
 
-def _entry(cell: Cell, result: ResultCell, failed: Mapping[str, str]) -> dict[str, Any]:
-    """A cell in a run file: its metrics, checkpoint, artifact and rows, and of its suite what another protocol will need."""
+def entry_of(cell: Cell, result: ResultCell, failed: Mapping[str, str]) -> dict[str, Any]:
+    """A cell for `write_run`: its metrics, checkpoint, artifact and rows, and of its suite what another protocol will need.
+
+    failed: image key -> why it is missing.
+    """
     suite = {"attack": cell.suite.attack, "metrics": list(cell.suite.metrics), "sensitive": cell.sensitive, "family": cell.family}
     read = {
         "sha256": list(cell.found.sha256), "flags": list(cell.found.flags),
@@ -147,10 +148,3 @@ def _entry(cell: Cell, result: ResultCell, failed: Mapping[str, str]) -> dict[st
         **({"artifact": {"sha256": artifact.sha256, "card": artifact.card}} if artifact else {}),
         "rows": [_row_entry(row, cell.suite.gated, failed) for row in cell.rows],
     }
-
-
-def entries(cells: list[Cell], result_cells: list[ResultCell], failed: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Planned cells with their image keys and their metrics, for `write_run`. failed: image key -> why it is missing."""
-    return [_entry(cell, result, failed) for cell, result in zip(cells, result_cells, strict=True)]
-
-

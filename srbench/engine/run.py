@@ -13,7 +13,7 @@ from srbench.analysis.results import ResultCell
 from srbench.backbones.loader import Backbone
 from srbench.engine.devices import PLAIN, Runtime
 from srbench.engine.marks import hush_of, marks_of
-from srbench.engine.record import Outcome, entries, results
+from srbench.engine.record import Outcome, entry_of, results
 from srbench.engine.request import Cell, RunRequest
 from srbench.engine.sampling import Background, Sampling, Work, opened, sample_all, work
 from srbench.engine.stale import stale
@@ -69,7 +69,6 @@ def _tell_swept(swept: Swept, cells: Sequence[Cell], request: RunRequest, scorin
         reporter.line(f"without {', '.join(scoring.broken)}: only a run into a new folder can have what is missing")
 
 
-
 def _exit_code(cells: Sequence[Cell], outcome: Outcome, result_cells: Sequence[ResultCell]) -> int:
     """3 where every cell is blocked by something missing, 1 where anything failed or is missing, else 0."""
     blocked = [cell.blocked for cell in cells if cell.blocked is not None]
@@ -78,7 +77,6 @@ def _exit_code(cells: Sequence[Cell], outcome: Outcome, result_cells: Sequence[R
     broken = bool(outcome.failed or outcome.scoring.errors or outcome.scoring.broken)
     broken = broken or any(uncompared(cell.metrics) for cell in result_cells)
     return SOME_FAILED if blocked or broken else OK
-
 
 
 def execute(
@@ -119,7 +117,8 @@ def execute(
         "request": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(request).items()},
         "runtime": asdict(how), "backbone_sha": backbone.sha256, "scorers": scoring.identities, "safety_checker": "off",
     }
-    write_run(request.out, run, header, entries(cells, result_cells, outcome.failed))
+    entries = [entry_of(cell, result, outcome.failed) for cell, result in zip(cells, result_cells, strict=True)]
+    write_run(request.out, run, header, entries)
     if secret:
         end(store.root, run, [store.images[key] for key in swept.waiting])
     return RunResult(run, result_cells, _exit_code(cells, outcome, result_cells) or (SOME_FAILED if swept.stuck else OK))

@@ -216,4 +216,3 @@ def _generated(
             raise
         why = str(error).strip().splitlines()[:1]
         raise UsageError(f"the denoiser cannot be compiled here: {''.join(why)}", "Add --compile off.") from error
-

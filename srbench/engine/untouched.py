@@ -207,11 +207,10 @@ def _patched(owner: Any, of: str) -> dict[str, Any]:
 def _values(owner: Any) -> dict[str, Any]:
     """Plain values in an object's own dict, and tuples of them."""
     public = ((name, value) for name, value in vars(owner).items() if not name.startswith("_") and name != "training")
-    return {name: value for name, value in public if _is_plain(value)}
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, PLAIN) or (isinstance(value, tuple) and all(isinstance(item, PLAIN) for item in value))
+    return {
+        name: value for name, value in public
+        if isinstance(value, PLAIN) or (isinstance(value, tuple) and all(isinstance(item, PLAIN) for item in value))
+    }  # fmt: skip
 
 
 def _working_folder() -> str | None:

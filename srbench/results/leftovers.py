@@ -27,13 +27,10 @@ def removed(folders: Iterable[Path]) -> int:
 def left(folder: Path) -> Iterator[Path]:
     """Everything below a folder that has the name of a temporary file or folder."""
     for place, folders, files in os.walk(folder):
-        mine = [name for name in folders if _is_temporary_folder(name)]
-        folders[:] = [name for name in folders if name not in mine]
-        yield from (Path(place, name) for name in (*mine, *files) if name in mine or writer_of(name) is not None)
-
-
-def _is_temporary_folder(name: str) -> bool:
-    return name.startswith(FOLDERS) or writer_of(name) is not None
+        temporary = [name for name in folders if name.startswith(FOLDERS) or writer_of(name) is not None]
+        folders[:] = [name for name in folders if name not in temporary]
+        temporary += [name for name in files if writer_of(name) is not None]
+        yield from (Path(place, name) for name in temporary)
 
 
 def is_left(path: Path) -> bool:
@@ -52,7 +49,6 @@ def _written(path: Path) -> float:
         return path.lstat().st_mtime
     except OSError:
         return time.time()
-
 
 
 def _remove(path: Path) -> bool:

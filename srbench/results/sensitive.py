@@ -181,7 +181,8 @@ def sweep(store: Store, failed: Collection[Await] = ()) -> Swept:
     failed: scores that could not be made; no image waits for them.
     """
     swept, failures = Swept(), frozenset(failed)
-    lying = {key: path for key, path in store.pictures() if _is_secret(store.images.get(key))}
+    records = ((key, store.images.get(key, {})) for key, _ in store.pictures())
+    lying = dict.fromkeys(key for key, record in records if record.get(SENSITIVE) or record.get(DROPPED))
     scores = StoredScores(store) if any(not store.images[key].get(DROPPED) for key in lying) else None
     ready: list[str] = []
     for key in lying:
@@ -199,10 +200,6 @@ def sweep(store: Store, failed: Collection[Await] = ()) -> Swept:
     swept.dropped = len(ready) - len(swept.stuck)
     _clear(store, swept)
     return swept
-
-
-def _is_secret(record: Record | None) -> bool:
-    return record is not None and bool(record.get(SENSITIVE) or record.get(DROPPED))
 
 
 def _is_ready(record: Record, scores: StoredScores, failed: frozenset[Await]) -> bool:

@@ -253,7 +253,8 @@ class Store:
 
     def _reconcile(self) -> None:
         """Make the image index match the files: rebuild missing lines, set damaged and changed files aside."""
-        written = self._last_written()
+        ledgers = records.ledger_files(self.root / "ledger", "images")
+        written = max((path.stat().st_mtime_ns for path in ledgers), default=0)  # a younger image was changed, or has no line
         on_disk, rebuilt = set(), []
         for key, path in self.pictures():
             on_disk.add(key)
@@ -269,11 +270,6 @@ class Store:
             del self.images[key]
         with self._disk():
             self._image_ledger.append(rebuilt)
-
-    def _last_written(self) -> int:
-        """When a ledger of images was last written to, ns: a younger image file was changed since, or has no line yet."""
-        files = records.ledger_files(self.root / "ledger", "images")
-        return max((path.stat().st_mtime_ns for path in files), default=0)
 
     def _rebuild(self, key: str, path: Path) -> Record | None:
         """The record inside a PNG, or None where the file is damaged or foreign; such a file is moved aside."""

@@ -60,7 +60,6 @@ def _why(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-
 def _check(image: ImageFile.ImageFile) -> None:
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
