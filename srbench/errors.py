@@ -31,7 +31,7 @@ class UsageError(SrbenchError):
 
 
 class ForeignError(UsageError):
-    """A plug-in or a library raised what nobody expected (exit code 2). In a run it costs its own cell, and the rest goes on."""
+    """A plug-in or a library raised an unexpected error (exit code 2). In a run only its own cell is lost."""
 
 
 class MissingError(SrbenchError):
@@ -41,7 +41,7 @@ class MissingError(SrbenchError):
 
 
 class CellError(SrbenchError):
-    """One cell can not be computed; the rest of the grid goes on (exit code 1)."""
+    """One cell cannot be computed; the rest of the grid continues (exit code 1)."""
 
 
 def _stop(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What code that is not srbench's raised, as one line. It costs its own image, cell or column, and nothing else."""
+"""Turns errors of foreign code into one line. Such an error loses its own image, cell or column, and nothing else."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ LONGEST = 300
 
 
 def reason(error: BaseException, module: str = "") -> str:
-    """`TypeError: what it says (module, line 12)` on one line; of srbench's own errors the message alone.
+    """`TypeError: message (module, line 12)` on one line; of srbench's own errors the message alone.
 
-    module: whose line to name where it took part, with all below it; else that which raised.
+    module: the last line in it, or in its submodules, is named; without one in the traceback, the line that raised.
     """
     if isinstance(error, SrbenchError):
         return error.message
@@ -27,14 +27,14 @@ def reason(error: BaseException, module: str = "") -> str:
 
 
 def said_by(error: BaseException) -> str:
-    """`TypeError: what it says`, on one line."""
+    """`TypeError: message`, on one line."""
     return f"{type(error).__name__}: {_text(error)}".strip().removesuffix(":")
 
 
 def _text(error: BaseException) -> str:
     try:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    except Exception:  # noqa: BLE001 - a foreign error may not even be able to say what it is
+    except Exception:  # noqa: BLE001 - even str() of a foreign error may raise
         return "(its message cannot be read)"
     first = printable(lines[0]) if lines else ""
     return first if len(first) <= LONGEST else f"{first[: LONGEST - 3]}..."
@@ -42,16 +42,16 @@ def _text(error: BaseException) -> str:
 
 def _place(error: BaseException, module: str) -> str:
     frames = [(str(frame.f_globals.get("__name__", "")), line) for frame, line in walk_tb(error.__traceback__)]
-    theirs = [each for each in frames if module and (each[0] == module or each[0].startswith(f"{module}."))]
+    theirs = [frame for frame in frames if module and (frame[0] == module or frame[0].startswith(f"{module}."))]
     where, line = (theirs or frames or [("", 0)])[-1]
     return f" ({where}, line {line})" if where else ""
 
 
 @contextmanager
 def contained(doing: str, module: str = "", let: Callable[[BaseException], bool] = lambda error: False) -> Iterator[None]:
-    """Whatever the body raises becomes a `ForeignError` that says what was being done; srbench's own errors stay as they are.
+    """Turns whatever the body raises into a `ForeignError` that says what was being done; srbench's own errors pass.
 
-    Also `SystemExit`, which would end the command without a word. module: as in `reason`. let: errors that pass.
+    Also `SystemExit`, which would end the command silently. module: as in `reason`. let: other errors that pass.
     """
     try:
         yield
@@ -64,7 +64,7 @@ def contained(doing: str, module: str = "", let: Callable[[BaseException], bool]
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Whether it was raised in srbench itself, as where one of its generators is closed."""
+    """Whether it was raised in srbench itself, as when one of its generators is closed."""
     *_, (frame, _) = walk_tb(error.__traceback__)
     return str(frame.f_globals.get("__name__", "")).split(".")[0] == __name__.split(".")[0]
 
@@ -75,7 +75,7 @@ def module_of(cls: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON has it: numbers of numpy become Python's, tuples lists. Raises `ValueError` for what JSON cannot hold."""
+    """`value` as JSON types: numpy numbers become Python's, tuples lists. Raises `ValueError` for what JSON cannot hold."""
     if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
         value = value.item()
     if isinstance(value, float):
@@ -87,9 +87,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, str):
         return _encodable(value)
     if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
+        return [plain(item) for item in value]
     if isinstance(value, dict):
-        return {_name(key): plain(each) for key, each in value.items()}
+        return {_name(key): plain(item) for key, item in value.items()}
     raise ValueError(f"{type(value).__name__} is not JSON")
 
 
@@ -100,6 +100,6 @@ def _name(key: Any) -> str:
 
 
 def _encodable(text: str) -> str:
-    if re.search("[\ud800-\udfff]", text):  # half a surrogate pair, which no file can hold
+    if re.search("[\ud800-\udfff]", text):  # a lone surrogate, which UTF-8 cannot encode
         raise ValueError("a text with half a character")
     return text

@@ -1,4 +1,4 @@
-"""The ground floor of files: written whole or not at all, read where they are regular files, JSON within limits."""
+"""Files: written atomically, read only where they are regular files, JSON within limits."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import IO, Any, NoReturn
 from srbench.errors import UsageError
 
 MAX_DEPTH = 100
-"""Levels of nesting that a JSON file may have; none that srbench or the libraries write has ten."""
+"""Levels of nesting that a JSON file may have; files of srbench and its libraries have fewer than ten."""
 NAME_KEPT = 120
-"""Bytes of a file's name that its temporary name has: with host and process it stays below the 255 that most disks take."""
+"""Bytes of a file's name that its temporary name keeps: with host and process it stays below the usual limit of 255."""
 LFS_MARK = b"version https://git-lfs"
 """How a git-lfs pointer begins (git-lfs, docs/spec.md)."""
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-z_-]+)-(?P<pid>\d+)-(?P<token>[0-9a-f]{8})\.tmp", re.DOTALL)
@@ -31,17 +31,16 @@ _HOST = re.sub(r"[^0-9a-z_-]", "-", socket.gethostname().lower())[:32] or "host"
 
 
 def temporary_for(path: Path) -> Path:
-    """A new name beside `path` for what is not whole yet.
+    """A new name beside `path` for a file that is not complete yet.
 
-    Host and process do not tell two writers apart: containers that share a folder may share both. The random part does.
-    A name that is nearly as long as names may be is cut short.
+    The random part tells writers apart: containers that share a folder may share host and process id. Long names are cut.
     """
     name = path.name.encode(errors="surrogateescape")[:NAME_KEPT].decode(errors="ignore")
     return path.with_name(f".{name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 def this_host() -> str:
-    """This machine's name as it stands in temporary names."""
+    """This machine's name as it is written in temporary names."""
     return _HOST
 
 
@@ -51,33 +50,33 @@ def is_temporary(path: Path) -> bool:
 
 
 def writer_of(name: str) -> tuple[str, int] | None:
-    """Host and process that a temporary file's name tells; None for other names. Those of older versions tell no host."""
-    found = _TEMPORARY.fullmatch(name) or _OLD_TEMPORARY.fullmatch(name)
-    return None if found is None else (found.groupdict().get("host") or "", int(found["pid"]))
+    """Host and process in a temporary file's name; None for other names. Names of older versions have no host."""
+    match = _TEMPORARY.fullmatch(name) or _OLD_TEMPORARY.fullmatch(name)
+    return None if match is None else (match.groupdict().get("host") or "", int(match["pid"]))
 
 
 def is_running(host: str, pid: int, since: float | None = None) -> bool | None:
-    """Whether a process is alive; None where it is on another host. No host stands for this one. since: as for `is_alive`."""
+    """Whether a process is alive; None where it is on another host. An empty host is this one. since: as for `is_alive`."""
     return is_alive(pid, since) if host in ("", _HOST) else None
 
 
 def is_alive(pid: int, since: float | None = None) -> bool:
-    """Whether a process of this machine runs, the one that had the number at a time where that is given: numbers are used again.
+    """Whether a process of this machine runs.
 
-    since: seconds since the epoch.
+    since: seconds since the epoch at which the process had this id; ids are reused, and a later process does not count.
     """
     try:
         os.kill(pid, 0)
     except PermissionError:
-        pass  # it runs, as somebody else's
+        pass  # it runs as another user
     except (OSError, OverflowError):
         return False
     began = None if since is None else _began(pid)
-    return began is None or since is None or began <= since + 2  # seconds: clocks of files and processes are not the same
+    return began is None or since is None or began <= since + 2  # seconds: clocks of files and processes differ
 
 
 def _began(pid: int) -> float | None:
-    """When a process was started, seconds since the epoch; None where the system does not tell."""
+    """When a process was started, seconds since the epoch; None where the system does not report it."""
     try:
         ticks = float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])  # field 22 of proc(5)
         (boot,) = (float(line.split()[1]) for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
@@ -87,7 +86,7 @@ def _began(pid: int) -> float | None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Sync a folder, so that names made in it outlive a power cut."""
+    """Sync a folder, so that new names in it survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -97,7 +96,7 @@ def fsync_folder(folder: Path) -> None:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes the place of `path`, synced, when the block ends without an error; else it goes."""
+    """A file to write; synced and renamed to `path` when the block ends without an error, else deleted."""
     temporary = temporary_for(path)
     try:
         with temporary.open("xb") as handle:
@@ -110,7 +109,7 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` so that `path` holds all of it or what it held before."""
+    """Write `data` so that `path` holds either all of it or its old content."""
     with written_whole(path) as handle:
         handle.write(data)
 
@@ -119,7 +118,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def kind_of_path(path: Path) -> str:
-    """What lies at a path, for messages: `file`, `folder`, `fifo`, `device`, `socket`, `dangling link` or `nothing`."""
+    """What is at a path, for messages: `file`, `folder`, `fifo`, `device`, `socket`, `dangling link` or `nothing`."""
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -134,9 +133,9 @@ def kind_of_path(path: Path) -> str:
 
 
 def read_bytes(path: Path, hint: str = "", limit: int | None = None) -> bytes:
-    """The content of a regular file; a fifo, which would make us wait for ever, is never opened.
+    """The content of a regular file; a fifo, which would block for ever, is never opened.
 
-    limit: bytes at most. Raises `UsageError` for anything but a readable file.
+    limit: largest size in bytes. Raises `UsageError` for anything but a readable file.
     """
     kind = kind_of_path(path)
     if kind != "file":
@@ -162,8 +161,8 @@ def file_sha(path: Path) -> str:
 def parse_json(data: bytes | str, where: str, hint: str = "", nan: bool = False, unique: bool = False) -> Any:
     """JSON as Python's values; a byte order mark is allowed.
 
-    where: what messages call it. nan: whether `NaN` and `Infinity`, which JSON does not have and Python writes, are taken.
-    unique: whether a key that stands twice in an object is refused; else the last one counts.
+    where: its name in messages. nan: whether `NaN` and `Infinity`, which JSON does not have and Python writes, are accepted.
+    unique: whether a repeated key in an object is refused; else the last one counts.
     Raises `UsageError` with what is wrong: the encoding, the syntax, more than `MAX_DEPTH` levels, a number too long to read.
     """
     try:
@@ -192,25 +191,25 @@ def read_json(path: Path, hint: str = "", limit: int | None = None, nan: bool = 
 
 
 def no_constant(name: str) -> NoReturn:
-    """For `parse_constant` of a JSON reader: refuses what Python reads and JSON does not have."""
+    """For `parse_constant` of a JSON reader: refuses `NaN` and `Infinity`."""
     raise ValueError(f"{name} is no JSON number")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    table: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in table:
             raise ValueError(f"the key '{printable(key)[:60]}' stands twice in an object")
-        found[key] = value
-    return found
+        table[key] = value
+    return table
 
 
 _BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
-"""A text, whole or to the end of what there is (never looked at twice: half of a long file may be one), or a bracket."""
+"""A JSON string, complete or cut off (possessive, since it may be half of a long file), or a bracket."""
 
 
 def _depth(text: str) -> int:
-    """Levels of nesting, up to one more than `MAX_DEPTH`. Texts with few brackets are not walked through: they are not deep."""
+    """Levels of nesting, up to one more than `MAX_DEPTH`; 0 for texts with few brackets, which cannot be deep."""
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return 0
     depth = deepest = 0
@@ -231,11 +230,11 @@ SYSTEM_NAMES = frozenset({
     "thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found",
     "system volume information", "__pycache__",
 })  # fmt: skip
-"""What operating systems, file servers and Python leave in folders, in small letters."""
+"""Names that operating systems, file servers and Python leave in folders, in lower case."""
 
 
 def is_system_name(name: str) -> bool:
-    """Whether a file or folder of that name is hidden or an operating system's: no picture, no method, no data of a user's."""
+    """Whether a file or folder of that name is hidden or an operating system's, and so none of the user's data."""
     return name.startswith(".") or name.casefold() in SYSTEM_NAMES
 
 
@@ -243,20 +242,20 @@ def is_system_name(name: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """`text` on one line, with characters that would act on a terminal (escapes, controls, marks of direction) written out.
+    """`text` on one line, with characters that would act on a terminal (escapes, controls, marks of direction) escaped.
 
     For every name and text that comes from a file and goes to a terminal or into a message.
     """
-    return "".join(each if each.isprintable() else _escaped(each) for each in text)
+    return "".join(character if character.isprintable() else _escaped(character) for character in text)
 
 
 ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-"""Controls, marks that turn the direction of text, line ends that are none of ours, and what no codec takes."""
+"""Control characters, marks of text direction, line ends other than a newline, and lone surrogates."""
 
 
 def calm(text: str) -> str:
-    """`text` of several lines with characters that would act on a terminal or a page written out: for whole documents."""
-    return ACTING.sub(lambda found: _escaped(found[0]), text)
+    """`text` of several lines with characters that would act on a terminal or a page escaped: for whole documents."""
+    return ACTING.sub(lambda match: _escaped(match[0]), text)
 
 
 NOT_ASCII = re.compile(r"[^\n -~]")
@@ -269,6 +268,6 @@ def escaped_json(text: str, ascii_only: bool = False) -> str:
 
 
 def _escaped(character: str) -> str:
-    if 0xD800 <= ord(character) < 0xE000:  # half a surrogate pair, which no codec takes
+    if 0xD800 <= ord(character) < 0xE000:  # a lone surrogate, which no codec encodes
         return f"\\u{ord(character):x}"
     return character.encode("unicode_escape").decode("ascii")

@@ -22,18 +22,18 @@ def digest(value: Any) -> str:
 
 
 MODEL_FILES = (".safetensors", ".bin", ".json", ".txt")
-"""Endings of the files that a model is made of."""
+"""Endings of a model's files."""
 
 
 VOCABULARY, MADE_OF_IT = ".model", "tokenizer.json"
-"""Ending of T5's vocabularies, which came later, and the file that tokenizers are read from where it lies beside one."""
+"""Ending of T5's vocabularies, which were added later, and the file that tokenizers are read from instead where there is one."""
 
 
 def folder_sha(folder: Path, suffixes: tuple[str, ...] = MODEL_FILES) -> str:
-    """sha256 over relative paths and contents of a model folder's files; its place and name do not matter.
+    """sha256 over relative paths and contents of a model folder's files; its own path does not matter.
 
-    Folders behind links count: a component that is linked in decides pixels like one that lies there. A vocabulary counts
-    only where the tokenizer is made of it, so that all other folders keep the hash that they had.
+    Linked folders count, since linked components determine pixels, too. A vocabulary counts only where the tokenizer is
+    made from it, so that all other folders keep the hash that they had.
     """
     files = sorted(p for p in _below(folder) if (p.suffix in suffixes or _is_read(p)) and not p.name.startswith("card"))
     return digest([[p.relative_to(folder).as_posix(), file_sha(p)] for p in files])

@@ -1,4 +1,4 @@
-"""What values of records, cards and run files have to be: small rules, and what is said where one does not fit."""
+"""Rules for values of records, cards and run files, and the messages where a value breaks one."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 from srbench.files import printable
 
 LARGEST = 2.0**64
-"""No number of a record is larger: not a seed, not a time, not a score."""
+"""Largest number in a record: seeds, times and scores are smaller."""
 MAX_NAME = 120
-"""Characters of a name at most."""
+"""Largest length of a name in characters."""
 
 
 class Rule(NamedTuple):
-    """What a value has to be."""
+    """A test of a value, and its description."""
 
     fits: Callable[[Any], bool]
     what: str
@@ -51,7 +51,7 @@ LIST = Rule(lambda value: type(value) is list, "a list")
 
 
 def or_null(rule: Rule) -> Rule:
-    """The same, or null."""
+    """A value that fits the rule, or null."""
     return Rule(lambda value: value is None or rule.fits(value), f"{rule.what}, or null")
 
 
@@ -61,12 +61,12 @@ def one_of(*known: str) -> Rule:
 
 
 def list_of(rule: Rule) -> Rule:
-    """A list in which everything fits."""
+    """A list in which every value fits."""
     return Rule(lambda value: type(value) is list and all(map(rule.fits, value)), f"a list of {rule.what}")
 
 
 def pair_of(rule: Rule) -> Rule:
-    """A list of two."""
+    """A list of two values that fit."""
     return Rule(lambda value: type(value) is list and len(value) == 2 and all(map(rule.fits, value)), f"two: {rule.what}")
 
 
@@ -81,28 +81,28 @@ def finite(value: Any) -> bool:
 
 
 class Misfit(ValueError):
-    """A record is not as it has to be; the message says where and why."""
+    """A record breaks a rule; the message says where and why."""
 
 
 def check(value: Any, needed: Mapping[str, Rule], more: Mapping[str, Rule], where: str = "") -> None:
     """Raises `Misfit` where `value` is no object, lacks a key that is needed, or has one with a value that does not fit."""
     if type(value) is not dict:
-        raise Misfit(f"{where or 'it'}: expected an object, found {said(value)}")
+        raise Misfit(f"{where or 'it'}: expected an object, found {shown(value)}")
     for name, rule in needed.items():
         if name not in value:
             raise Misfit(f"{where or 'it'} has no '{name}'")
         if not rule.fits(value[name]):
-            raise Misfit(f"{_at(where, name)}: expected {rule.what}, found {said(value[name])}")
+            raise Misfit(f"{_at(where, name)}: expected {rule.what}, found {shown(value[name])}")
     for name, rule in more.items():
         if name in value and not rule.fits(value[name]):
-            raise Misfit(f"{_at(where, name)}: expected {rule.what}, found {said(value[name])}")
+            raise Misfit(f"{_at(where, name)}: expected {rule.what}, found {shown(value[name])}")
 
 
 def _at(where: str, name: str) -> str:
     return f"{where}.{name}" if where else f"'{name}'"
 
 
-def said(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value for a message, cut short."""
     if value is None or type(value) is bool:
         return json.dumps(value)

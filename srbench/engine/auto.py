@@ -1,4 +1,4 @@
-"""`--backbone auto`: Stable Diffusion 1.4 where all that the run needs of it is at hand, else pocket, and why."""
+"""`--backbone auto`: Stable Diffusion 1.4 where everything that the run needs for it is here, else pocket, with the reason."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def choose(options: RunOptions, cuda: bool) -> Choice:
 
 
 def lacking(options: RunOptions, spec: BackboneSpec, cuda: bool = True, sha256: str = "") -> Iterator[SrbenchError]:
-    """What keeps the backbone from this run, each with what mends it.
+    """What the run lacks on this backbone, each with a hint that mends it.
 
-    cuda: whether a CUDA device is there. sha256: of the backbone, where it was taken; then what belongs to another backbone is
-    missing too. Raises `UsageError` for an unknown method, suite or concept.
+    cuda: whether there is a CUDA device. sha256: of the backbone, where it is known; then redirectors of another backbone count
+    as missing. Raises `UsageError` for an unknown method, suite or concept.
     """
     if not cuda:
         yield MissingError("no CUDA device", f"Name it to run it on a CPU, for hours: --backbone {WANTED}")
@@ -77,7 +77,7 @@ def _prompts(suite: SuiteSpec, concept: ConceptSpec, spec: BackboneSpec, options
 def _made_ready(
     preset: str, concept: ConceptSpec, spec: BackboneSpec, options: RunOptions, sha256: str
 ) -> Iterator[SrbenchError]:
-    """What a method that acts while sampling needs and cannot make by itself, such as a redirector."""
+    """What an inference method needs and cannot make by itself, such as a redirector."""
     name, _ = plugins.preset(preset)
     if is_weight(preset) or plugins.plugins("methods")[name].meta.get("prepare") == "make":
         return
@@ -95,5 +95,5 @@ def _made_ready(
     except (MissingError, ForeignError) as error:
         yield error
     except UsageError as error:
-        if sha256:  # else it only says that the redirector is of a backbone with a hash; the run compares them
+        if sha256:  # without a hash, only the run itself can tell whether the redirector fits
             yield error

@@ -28,7 +28,7 @@ PER_IMAGE = ("prompt", "negative_prompt", "seed")
 OF_METHOD = ("method", "method_version", "options", "artifact_sha", "concept_sha")
 """Fields that say what a method does, not what the sampler does."""
 GIVE_UP = 20
-"""Images of one recipe that may fail for the same reason, one behind the other, before the rest is not tried any more."""
+"""Consecutive images of one recipe that may fail for the same reason before the rest is skipped."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def groups(images: Sequence[Planned]) -> list[list[Planned]]:
 
 
 def recipe_of(spec: ImageSpec) -> str:
-    """Digest of the sampler's part of a spec: images with equal ones differ in time by what their methods cost."""
+    """Digest of the sampler's part of a spec: images with equal digests differ in time only by their methods' cost."""
     return digest({k: v for k, v in asdict(spec).items() if k not in (*PER_IMAGE, *OF_METHOD)})[:16]
 
 
@@ -60,7 +60,7 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 
 def _call(backbone: Backbone, prompts: PromptCache, batch: list[Planned], size: int, when: dict[str, Any]) -> list[Made]:
-    """One padded pipeline call; the padding repeats the last image and is thrown away."""
+    """One padded pipeline call; the padding repeats the last image and is discarded."""
     specs = [p.spec for p in batch]
     padded = specs + [specs[-1]] * (size - len(specs))
     with peak(backbone.pipeline.device) as memory:
@@ -69,9 +69,9 @@ def _call(backbone: Backbone, prompts: PromptCache, batch: list[Planned], size: 
     shared |= {} if memory.megabytes is None else {"peak_mb": round(memory.megabytes)}
 
     def record(spec: ImageSpec, trace: dict[str, Any]) -> dict[str, Any]:
-        own = {"method": spec.method, "prompt": spec.prompt, "seed": spec.seed, "dtype": spec.dtype, "trace": trace}
-        own |= {"source": batch[0].method.source} if batch[0].method.source else {}
-        return own | shared
+        fields = {"method": spec.method, "prompt": spec.prompt, "seed": spec.seed, "dtype": spec.dtype, "trace": trace}
+        fields |= {"source": batch[0].method.source} if batch[0].method.source else {}
+        return fields | shared
 
     count = len(batch)
     return [Made(p, image, record(p.spec, t)) for p, image, t in zip(batch, pixels[:count], traces[:count], strict=True)]
@@ -79,14 +79,14 @@ def _call(backbone: Backbone, prompts: PromptCache, batch: list[Planned], size: 
 
 @dataclass
 class Pace:
-    """How sampling goes on from one checkpoint to the next."""
+    """Batch size and number, carried from one checkpoint to the next."""
 
     size: int
     """Batch size; it only ever shrinks."""
     number: int = 0
     """Batches made."""
     marks: Mapping[str, Any] = field(default_factory=dict)
-    """What is recorded with every image of the run."""
+    """Fields that are recorded with every image of the run."""
 
 
 @dataclass(eq=False)
@@ -98,16 +98,16 @@ class Waiting:
     trying: int = 0
     """Images to try at once after a failure; 0 for a whole batch."""
     in_a_row: int = 0
-    """Images that failed for the reason `last`, one behind the other."""
+    """Consecutive images that failed for the reason `last`."""
     last: str = ""
 
     @property
     def done(self) -> float:
-        """Which part of them is sampled."""
+        """The share of them that is sampled."""
         return 1 - len(self.images) / self.total
 
     def made(self, count: int) -> None:
-        """The next `count` images are there; where one failed among them, the rest is tried in ever larger parts again."""
+        """Remove the next `count` images, which are sampled. After a failure, the parts that are tried double in size."""
         for _ in range(count):
             self.images.popleft()
         self.trying, self.in_a_row, self.last = 2 * self.trying, 0, ""
@@ -122,31 +122,30 @@ def by_checkpoint(images: Sequence[Planned]) -> list[tuple[Checkpoint | None, li
 
 
 Failed = Callable[[Sequence[Planned], SrbenchError], None]
-"""Told of images that cannot be made, and why."""
+"""Called with images that cannot be sampled, and why."""
 
 
 def generate(
     backbone: Backbone, images: Sequence[Planned], batch_size: int, run: str, failed: Failed, warn: Callable[[str], None],
     first: int = 0, marks: Mapping[str, Any] | None = None,
 ) -> Iterator[list[Made]]:
-    """Sample `images` batch by batch: one checkpoint after the other, and on each the recipes in turn, all of them done at
-    the same time, so that batches of any two lie near each other and their times are taken under equal load.
+    """Sample `images` batch by batch: one checkpoint after the other, and on each the recipes in turn.
 
-    `run`, the number of the batch (they begin at `first`) and `marks` are recorded with each image. An image that cannot be made
-    goes to `failed` with the reason, whatever was raised, and the others go on: a failing batch is halved until its bad rows
-    stand alone.
+    Recipes advance at the same rate, so that their batches are timed under equal load. `run`, the batch number (from `first`)
+    and `marks` are recorded with each image. An image that cannot be sampled goes to `failed` with the reason, whatever was
+    raised, and the others continue: a failing batch is halved until its bad rows are alone.
     """
     pace = Pace(batch_size, first, marks or {})
-    for checkpoint, own in by_checkpoint(images):
-        left = own
-        while left:  # once, unless a method spoils the weights
+    for checkpoint, group in by_checkpoint(images):
+        left = group
+        while left:  # once, unless a method changes the weights
             turns = Turns(backbone, left, pace, run, failed, warn)
             yield from _on(checkpoint, turns)
             left = turns.left
 
 
 def _on(checkpoint: Checkpoint | None, turns: Turns) -> Iterator[list[Made]]:
-    """The batches of one checkpoint's images; where its weights cannot be laid over, all of them have failed."""
+    """The batches of one checkpoint's images; where its weights cannot be loaded, all of them fail."""
     with ExitStack() as stack:
         try:
             with contained("laying the checkpoint over the backbone"):
@@ -158,7 +157,7 @@ def _on(checkpoint: Checkpoint | None, turns: Turns) -> Iterator[list[Made]]:
         try:
             yield from turns.all()
         except SpoiltError:
-            turns.backbone.release()  # it is loaded anew for what is left
+            turns.backbone.release()  # it is loaded again for the images that are left
 
 
 class Turns:
@@ -172,43 +171,43 @@ class Turns:
 
     @property
     def left(self) -> list[Planned]:
-        """Images that are neither made nor failed."""
-        return [image for each in self.waiting for image in each.images]
+        """Images that are neither sampled nor failed."""
+        return [image for turn in self.waiting for image in turn.images]
 
     def begin(self) -> None:
-        """Remember what the pipeline is, and fail what it cannot draw: known before anything is sampled."""
+        """Take a snapshot of the pipeline, and fail images of a size that it cannot draw before anything is sampled."""
         self.prompts, self.before = PromptCache(self.backbone.pipeline), Untouched(self.backbone.pipeline)
-        for each in self.waiting:
-            spec = each.images[0].spec
+        for turn in self.waiting:
+            spec = turn.images[0].spec
             refused = refused_size(self.backbone.pipeline, spec.width, spec.height, spec.dtype)
             if refused is not None:
-                self._fail(each, len(each.images), refused)
-        self.waiting = [each for each in self.waiting if each.images]
+                self._fail(turn, len(turn.images), refused)
+        self.waiting = [turn for turn in self.waiting if turn.images]
 
     def fail_all(self, error: SrbenchError) -> None:
-        """None of them can be made."""
-        for each in self.waiting:
-            self._fail(each, len(each.images), error)
+        """Fail all images that are left."""
+        for turn in self.waiting:
+            self._fail(turn, len(turn.images), error)
 
     def all(self) -> Iterator[list[Made]]:
-        """Every batch. Raises `SpoiltError` where the pipeline has to be loaded anew for what is left."""
+        """Every batch. Raises `SpoiltError` where the pipeline must be loaded again for the images that are left."""
         while self.waiting:
-            turn = min(self.waiting, key=lambda each: each.done)
+            turn = min(self.waiting, key=lambda waiting: waiting.done)
             yield from self._batch(turn)
             if not turn.images:
                 self.waiting.remove(turn)
-            elif len(self.waiting) > 1:  # of two that are equally far the one that waited longer
+            elif len(self.waiting) > 1:  # of two with equal shares, the one that waited longer is next
                 self.waiting.append(self.waiting.pop(self.waiting.index(turn)))
 
     def _fail(self, turn: Waiting, count: int, error: SrbenchError) -> None:
         self.failed([turn.images.popleft() for _ in range(count)], error)
 
     def _batch(self, turn: Waiting) -> Iterator[list[Made]]:
-        """One batch of a recipe, or where it fails its parts, down to single images."""
+        """One batch of a recipe; where it fails, smaller parts are tried next, down to single images."""
         size = min(self.pace.size, turn.trying or self.pace.size)
         batch = list(islice(turn.images, size))
         try:
-            made = self._made(batch)
+            sampled = self._sampled(batch)
         except MemoryShortError:
             self._shrink(turn)
         except (UnfitError, LeftBehindError) as error:
@@ -219,12 +218,12 @@ class Turns:
         except SrbenchError as error:
             self._halve(turn, len(batch), error)
         else:
-            yield made
+            yield sampled
             self.pace.number += 1
             turn.made(len(batch))
 
     def _halve(self, turn: Waiting, size: int, error: SrbenchError) -> None:
-        """Try half of a batch that failed; of a single image it is the end, and of its whole recipe where too many failed so."""
+        """Try half of a failed batch next; a single image fails, and its whole recipe where too many failed for one reason."""
         if size > 1:
             turn.trying = size // 2
             return
@@ -243,16 +242,16 @@ class Turns:
         self.pace.size //= 2
         self.warn(f"out of memory: going on with batch size {self.pace.size}")
 
-    def _made(self, batch: list[Planned]) -> list[Made]:
-        """A pipeline call, and a look at what it left on the pipeline.
+    def _sampled(self, batch: list[Planned]) -> list[Made]:
+        """A pipeline call, and a check of what it left on the pipeline.
 
-        Raises nothing but `SrbenchError`s, `MemoryShortError` among them, and what compilation raises.
+        Raises only `SrbenchError`s, `MemoryShortError` among them, and what compilation raises.
         """
         method = batch[0].method
         try:
             with contained(method.preset, module_of(method.active.method), self._passes):
                 when = {"run": self.run, "batch": self.pace.number, **self.pace.marks}
-                made = _call(self.backbone, self.prompts, batch, self.pace.size, when)
+                sampled = _call(self.backbone, self.prompts, batch, self.pace.size, when)
         except SrbenchError as error:
             left = self._left_by(method.preset)
             error.message += f"; {left.message.partition(': ')[2]}" if left else ""
@@ -265,10 +264,10 @@ class Turns:
         left = self._left_by(method.preset)
         if left is not None:
             raise LeftBehindError(left.message, left.hint)
-        return made
+        return sampled
 
     def _left_by(self, whose: str) -> ForeignError | None:
-        """What a call left on the pipeline, taken off again. Raises `SpoiltError` where that cannot be done."""
+        """What a call left on the pipeline, after it was removed. Raises `SpoiltError` where it cannot be removed."""
         try:
             self.before.check(whose)
         except SpoiltError:
@@ -290,4 +289,4 @@ class MemoryShortError(SrbenchError):
 
 
 class LeftBehindError(ForeignError):
-    """A method left something on the pipeline; it was taken off again."""
+    """A method left something on the pipeline; it was removed."""

@@ -1,4 +1,4 @@
-"""Makes checkpoints with weight methods and keeps them by content: what was made once is not made again."""
+"""Makes checkpoints with weight methods and stores them by content, so that none is made twice."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from srbench.results.keys import KEY_VERSION
 from srbench.results.provenance import machine
 
 IDENTITY = ("key_version", "backbone_sha256", "method", "version", "options", "concept_sha256", "base")
-"""Keys of a card whose digest is its `key`."""
+"""Fields of a card whose digest is its `key`."""
 
 
 def _proved(folder: Path) -> dict[str, str]:
-    """Files of a checkpoint that has no marker, by its card: the card's own key shows that it was not written by hand."""
+    """Files of a checkpoint without a marker, by its card; the card's key shows that srbench wrote it."""
     card, sha = own_card(folder)
     if card["key"] != digest({name: card[name] for name in IDENTITY}):
         return {}
@@ -61,10 +61,10 @@ class Job:
     concept: str
     concept_sha: str
     base: Job | None = None
-    """What is laid over the backbone before the method begins."""
+    """The checkpoint that is loaded before the method begins."""
 
     def identity(self, backbone_sha: str) -> dict[str, Any]:
-        """Everything that decides the weights."""
+        """Everything that determines the weights."""
         return {
             "key_version": KEY_VERSION, "backbone_sha256": backbone_sha, "method": self.method, "version": self.version,
             "options": self.options.model_dump(mode="json"), "concept_sha256": self.concept_sha,
@@ -78,16 +78,16 @@ def _place(job: Job, backbone: Backbone, folder: Path) -> tuple[Path, str]:
 
 
 def kept(job: Job, folder: Path, backbone: Backbone) -> Path | None:
-    """The folder where the job's checkpoint is kept, or None."""
+    """The folder of the job's stored checkpoint, or None."""
     path, key = _place(job, backbone, folder)
     return path if is_home_made(path) and read_card(path).get("key") == key else None
 
 
 def made(job: Job, backbone: Backbone, concept: ConceptSpec, folder: Path, tell: Tell) -> Path:
-    """The folder of the job's checkpoint below `folder`, made now unless it is there."""
-    found = kept(job, folder, backbone)
-    if found is not None:
-        return found
+    """The folder of the job's checkpoint below `folder`; it is made now unless it is stored."""
+    existing = kept(job, folder, backbone)
+    if existing is not None:
+        return existing
     path, _ = _place(job, backbone, folder)
     _set_aside(path, tell)
     make(job, backbone, concept, path, folder, tell, first_wins=True)
@@ -95,7 +95,7 @@ def made(job: Job, backbone: Backbone, concept: ConceptSpec, folder: Path, tell:
 
 
 def _set_aside(path: Path, tell: Tell) -> None:
-    """Out of the way with what lies in the store in place of a whole checkpoint, if it is not all ours: it is kept."""
+    """Rename whatever is in the place of a checkpoint, if it holds files that are not srbench's; nothing is deleted."""
     if os.path.lexists(path) and (not path.is_dir() or path.is_symlink() or foreign_in(path, CHECKPOINT)):
         aside = path.with_name(f"damaged-{secrets.token_hex(4)}-{path.name}")
         os.rename(path, aside)
@@ -103,7 +103,7 @@ def _set_aside(path: Path, tell: Tell) -> None:
 
 
 def no_pictures() -> Mapping[str, bytes]:
-    """For a method that nobody watches."""
+    """No image files beside the weights."""
     return {}
 
 
@@ -111,11 +111,11 @@ def make(
     job: Job, backbone: Backbone, concept: ConceptSpec, target: Path, folder: Path, tell: Tell, look: Look = blind,
     pictures: Callable[[], Mapping[str, bytes]] = no_pictures, first_wins: bool = False,
 ) -> dict[str, Any]:
-    """Run the method and write its checkpoint to `target`; returns the card. A base is kept below `folder`.
+    """Run the method and write its checkpoint to `target`; returns the card. A base checkpoint is stored below `folder`.
 
-    It is whole or not there: the card comes last. pictures: files that are to lie beside the weights, asked for when the
-    method has ended. first_wins: as for `written_folder`. Raises `UsageError` where `target` holds something else, before the
-    method begins.
+    The card is written last, so that the checkpoint is complete or absent. pictures: further files for the folder, called when
+    the method has ended. first_wins: as for `written_folder`. Raises `UsageError` where `target` holds something else, before
+    the method begins.
     """
     check_folder(target, CHECKPOINT)
     began = time.perf_counter()
@@ -129,11 +129,14 @@ def make(
 
 
 def _edited(job: Job, backbone: Backbone, concept: ConceptSpec, folder: Path, tell: Tell, look: Look) -> Edit:
-    under, original = None, {}
+    under: Checkpoint | None = None
+    original: dict[str, dict[str, Tensor]] = {}
     if job.base is not None:
         at = made(job.base, backbone, concept, folder, tell)
         under = open_home_made(at, job.base.preset, backbone.sha256, concept.name, backbone.pipeline)
-        original = {name: _copies(backbone.pipeline, name, list(tensors)) for name, tensors in under.tensors.items()}
+        for component, tensors in under.tensors.items():
+            state = getattr(backbone.pipeline, component).state_dict()
+            original[component] = {name: state[name].clone() for name in tensors}
     with laid_over(backbone.pipeline, under):
         info = info_of(backbone, original=original, tell=tell, look=look)
         with kept_as_it_was(backbone, job.preset), contained(f"making {job.preset} for {concept.name}", module_of(job.cls)):
@@ -149,11 +152,6 @@ def _whole(job: Job, edit: Any) -> Edit:
     return replace(edit, card=plain(edit.card))
 
 
-def _copies(pipeline: Any, component: str, names: list[str]) -> dict[str, Tensor]:
-    own = getattr(pipeline, component).state_dict()
-    return {name: own[name].clone() for name in names}
-
-
 def _write(job: Job, backbone: Backbone, edit: Edit, seconds: float, folder: Path) -> dict[str, Any]:
     files = {}
     for component, tensors in edit.tensors.items():
@@ -167,7 +165,7 @@ def _write(job: Job, backbone: Backbone, edit: Edit, seconds: float, folder: Pat
         passport = examine(
             backbone.pipeline, edit.tensors, where=job.preset, sha256=sha, kind="srbench", form="safetensors", partial=True
         )
-    except UsageError as error:  # not of a file that the user gave: the method made it
+    except UsageError as error:  # the method's fault, not the user's
         raise ForeignError(error.message, "The method made weights that do not fit.") from error
     card = {
         "srbench": __version__, "preset": job.preset, "concept": job.concept, "backbone": backbone.spec.name,
@@ -175,21 +173,17 @@ def _write(job: Job, backbone: Backbone, edit: Edit, seconds: float, folder: Pat
         "source": code.source_of("methods", job.method),
         "machine": machine(), "files": files, "passport": asdict(passport), "measured": edit.card,
     }
-    write_atomic(folder / CARD, _json(card))
+    write_atomic(folder / CARD, (json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
     return card
 
 
-def _json(card: dict[str, Any]) -> bytes:
-    return (json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
 class Unmade(SrbenchError):
-    """A checkpoint that a run would make first; only a plan that may not make anything raises it."""
+    """A checkpoint that a run would make first; raised only by a plan that makes nothing."""
 
 
 @dataclass(frozen=True)
 class OnConcept:
-    """What `--on` names, for one concept: `checkpoint` is None for the untouched backbone."""
+    """A checkpoint of `--on` for one concept; `checkpoint` is None for the untouched backbone."""
 
     name: str
     checkpoint: Checkpoint | None = None
@@ -200,7 +194,7 @@ UNTOUCHED = OnConcept("none")
 
 
 def check_on(name: str) -> None:
-    """Refuse a name that is no checkpoint: neither `none`, a weight preset, a baseline nor a path."""
+    """Raises `UsageError` for a name that is neither `none`, a weight preset, a baseline nor a path."""
     if name == "none" or name in load.baselines() or (name in plugins.presets() and is_weight(name)):
         return
     kind = kind_of_path(path_of(name))
@@ -218,24 +212,24 @@ def check_on(name: str) -> None:
 
 @dataclass
 class Checkpoints:
-    """Reads or makes what `--on` names, each once per concept."""
+    """Opens or makes the checkpoints of `--on`, each once per concept."""
 
     backbone: Backbone
     settings: Sequence[str]
     folder: Path
-    """Where home-made checkpoints are kept, by content."""
+    """Where local checkpoints are stored by content."""
     tell: Tell = quiet
     make: bool = True
-    """Whether one that is not there may be made; else `Unmade` is raised."""
-    _known: dict[tuple[str, str], OnConcept] = field(default_factory=dict)
+    """Whether a missing one may be made; else `Unmade` is raised."""
+    _opened: dict[tuple[str, str], OnConcept] = field(default_factory=dict)
 
     def get(self, name: str, concept: ConceptSpec) -> OnConcept:
         """The checkpoint. Raises as `made`, `open_home_made` and `foreign` do."""
         if name == "none":
             return UNTOUCHED
-        if (name, concept.name) not in self._known:
-            self._known[name, concept.name] = self._open(name, concept)
-        return self._known[name, concept.name]
+        if (name, concept.name) not in self._opened:
+            self._opened[name, concept.name] = self._open(name, concept)
+        return self._opened[name, concept.name]
 
     def _open(self, name: str, concept: ConceptSpec) -> OnConcept:
         if name in plugins.presets():
@@ -247,26 +241,26 @@ class Checkpoints:
             return OnConcept(name, foreign.open_baseline(load.baselines()[name], pipeline, family, concept.name))
         path = path_of(name)
         if checkpoints.is_home_made(path):
-            found = checkpoints.open_home_made(path, path.name, self.backbone.sha256, concept.name, pipeline)
+            checkpoint = checkpoints.open_home_made(path, path.name, self.backbone.sha256, concept.name, pipeline)
         else:
-            found = foreign.open_foreign(path, path.name, pipeline)
-        # A path says nothing on another machine: its last name and what it holds do.
-        said = f"{path.name}@{found.sha256[:8]}"
-        return OnConcept(said, replace(found, name=said))
+            checkpoint = foreign.open_foreign(path, path.name, pipeline)
+        # Paths differ between machines: the checkpoint is named by its file name and its hash.
+        shown = f"{path.name}@{checkpoint.sha256[:8]}"
+        return OnConcept(shown, replace(checkpoint, name=shown))
 
     def _home_made(self, preset: str, concept: ConceptSpec) -> OnConcept:
         job = job_of(preset, self.backbone, concept, self.settings)
         if not self.make and kept(job, self.folder, self.backbone) is None:
             raise Unmade(f"{preset} is not made yet for {concept.name}", "A run makes it first.")
         folder = made(job, self.backbone, concept, self.folder, self.tell)
-        found = checkpoints.open_home_made(folder, preset, self.backbone.sha256, concept.name, self.backbone.pipeline)
+        checkpoint = checkpoints.open_home_made(folder, preset, self.backbone.sha256, concept.name, self.backbone.pipeline)
         changed = options_of(preset, self.settings, self.backbone.spec.family, concept.kind)[1]
         variant = ",".join(f"{preset}.{part}" for part in options_text(job.options, changed).split(",") if part)
-        return OnConcept(preset, found, variant)
+        return OnConcept(preset, checkpoint, variant)
 
 
 def job_of(preset: str, backbone: Backbone, concept: ConceptSpec, settings: Sequence[str]) -> Job:
-    """What a weight preset is to make for a concept, with the base checkpoint that its method declares."""
+    """The job of a weight preset for a concept, with the base checkpoint that its method declares."""
     name, _ = plugins.preset(preset)
     cls = plugins.load("methods", name)
     check_fit(preset, cls.meta, backbone)
@@ -274,8 +268,8 @@ def job_of(preset: str, backbone: Backbone, concept: ConceptSpec, settings: Sequ
     base = cls.meta.get("base")
     under = None
     if base is not None:
-        asked = overrides(settings, (base["preset"], plugins.preset(base["preset"])[0]))
-        fixed = [f"{base['preset']}.{key}={value}" for key, value in base["options"].items() if key not in asked]
+        chosen = overrides(settings, (base["preset"], plugins.preset(base["preset"])[0]))
+        fixed = [f"{base['preset']}.{key}={value}" for key, value in base["options"].items() if key not in chosen]
         under = job_of(base["preset"], backbone, concept, [*fixed, *settings])
     sha = concept_sha(concept, backbone.spec.family) if cls.meta["reads_concept"] else ""
     return Job(preset, name, cls.meta["version"], cls, options, concept.name, sha, under)

@@ -1,4 +1,4 @@
-"""A run from what was asked for to its result, and what it would do: `srbench run` and `--dry-run` for Python."""
+"""A run from request to result, and a forecast of one: `srbench run` and `--dry-run` for Python."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from srbench.results.store import Store
 from srbench.scoring.scoring import Scoring
 
 Telling = Callable[[str], AbstractContextManager[Tell]]
-"""What to call something that takes a while -> where it says how far it is."""
+"""Name of a step that takes a while -> context manager that gives its progress callback."""
 
 
 def run(
@@ -47,7 +47,7 @@ def carried_out(
     options: RunOptions, request: RunRequest, backbone: Backbone, how: Runtime, say: Say, reporter: Callable[[], Reporter],
     telling: Telling, study: OfStudy | None = None,
 ) -> RunResult:
-    """As `run`, for a request that is resolved."""
+    """As `run`, for a resolved request."""
     store = Store(request.out / "store", say)
     tend(store, say)
     with telling("making ready") as tell:
@@ -71,9 +71,9 @@ def forecast(options: RunOptions, say: Say) -> dict[str, Any]:
     todo = work(cells, store, Scoring(store), score=False)
     for line in stale(cells, store):
         say(line)
-    known = [r for r in store.images.values() if r.get("dtype") == request.dtype]
-    seconds = sum(r["seconds"] for r in known) / len(known) if known else None
-    size = sum(r["bytes"] for r in known) / len(known) if known else None
+    records = [r for r in store.images.values() if r.get("dtype") == request.dtype]
+    seconds = sum(r["seconds"] for r in records) / len(records) if records else None
+    size = sum(r["bytes"] for r in records) / len(records) if records else None
     return {
         "cells": [_of_cell(cell, store) for cell in cells], "to_sample": len(todo.missing), "cached": todo.cached,
         "disk_mb": None if size is None else round(size * len(todo.missing) / 1e6, 1),
@@ -88,7 +88,7 @@ def _of_cell(cell: Cell, store: Store) -> dict[str, Any]:
 
 
 def _header(options: RunOptions, request: RunRequest, how: Runtime, cells: list[Cell], say: Say) -> None:
-    """What will be run, on what, and what there is to say of the rows."""
+    """Print the backbone, checkpoints, blocked cells, and counts and flags of the rows."""
     why = "" if options.concepts else " (the backbone's first; --concept chooses)"
     say(
         f"backbone {request.backbone} on {', '.join(how.devices) or request.device}, {request.dtype}, batch {request.batch_size}"
@@ -107,14 +107,14 @@ def _header(options: RunOptions, request: RunRequest, how: Runtime, cells: list[
     ):
         note = ", sensitive: images are dropped once scored" if flag and not request.keep_images else ""
         say(f"{suite}/{concept}: {loaded} rows loaded, {excluded} excluded, {loaded - excluded} to run{note}")
-    for line in dict.fromkeys(f"{cell.suite.name}: {told}" for cell in cells for told in cell.found.told):
+    for line in dict.fromkeys(f"{cell.suite.name}: {column}" for cell in cells for column in cell.found.told):
         say(line)
     for line in dict.fromkeys(f"{cell.suite.name}: {flag}; kept as they are" for cell in cells for flag in cell.found.flags):
         say(line)
 
 
 def _refuse_sheet(options: RunOptions, cells: list[Cell], say: Say) -> None:
-    """A contact sheet keeps pictures: of sensitive cells there is one only where they are kept. Raises `UsageError`."""
+    """Raises `UsageError` for a contact sheet of sensitive cells alone, unless their images are kept; warns where some are."""
     sensitive = list(dict.fromkeys(f"{cell.suite.name}/{cell.concept.name}" for cell in cells if cell.sensitive))
     if not options.sheet or options.keep_images or not sensitive:
         return

@@ -1,4 +1,4 @@
-"""What a run is carried out on: devices, number format, compiled or not. Only the number format is part of a key."""
+"""Devices, dtype and compilation of a run. Only the dtype is part of a key."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ DTYPES = ("auto", "fp32", "bf16", "fp16")
 DEVICES = ("auto", "cpu", "cuda")
 COMPILE = ("auto", "on", "off")
 COMPILE_FROM_IMAGES = 200
-"""`--compile auto` compiles where at least so many images are missing: an estimate of what pays for the compilation."""
+"""`--compile auto` compiles from this number of missing images on: an estimate of where compilation pays off."""
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """How a run is carried out. Nothing of it is part of a key; run files record it."""
+    """How a run is carried out. No part of it is in a key; run files record it."""
 
     devices: tuple[str, ...] = ()
     """One worker process each; without at least two of them the run samples by itself."""
@@ -29,10 +29,10 @@ class Runtime:
     reference: bool = False
     """Deterministic kernels, no TF32."""
     fit_batch: bool = False
-    """The batch size may be lowered to what the device's free memory holds."""
+    """Whether the batch size may be lowered to fit the device's free memory."""
 
     def compiles(self, device: str, images: int) -> bool:
-        """Whether the denoiser is compiled for so many images."""
+        """Whether the denoiser is compiled for this number of images."""
         return self.compile == "on" or (self.compile == "auto" and is_cuda(device) and images >= COMPILE_FROM_IMAGES)
 
 
@@ -56,7 +56,7 @@ def device_of(name: str) -> str:
 
 
 def dtype_of(name: str, device: str) -> str:
-    """The resolved number format: fp32 on a CPU, on CUDA bf16, or fp16 where the card has no bf16.
+    """The resolved dtype: fp32 on a CPU, on CUDA bf16, or fp16 where the card has no bf16.
 
     Raises `UsageError` for another name, for fp16 on a CPU, and for bf16 on a card that has none.
     """
@@ -72,7 +72,7 @@ def dtype_of(name: str, device: str) -> str:
 
 
 def has_bf16() -> bool:
-    """Whether the CUDA card computes in bf16 itself; emulated it is slower than fp32."""
+    """Whether the CUDA card has native bf16; emulated bf16 is slower than fp32."""
     import torch
 
     return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -82,24 +82,24 @@ def devices_of(text: str) -> tuple[str, ...]:
     """`0,1` -> `cuda:0`, `cuda:1`; `cpu` stands for a worker without a card. Raises `UsageError` for a card that is not there."""
     import torch
 
-    there = torch.cuda.device_count()
-    found = []
+    count = torch.cuda.device_count()
+    devices = []
     for part in (part.strip() for part in text.split(",")):
         if part != "cpu" and re.fullmatch("[0-9]{1,4}", part) is None:
             raise UsageError(f"--gpus {text}: '{part}' is no number of a card", "Example: --gpus 0,1")
-        if part != "cpu" and int(part) >= there:
-            known = f"there are {there}, numbered from 0" if there else "torch sees no CUDA device"
-            raise UsageError(f"--gpus {text}: no card {part}: {known}", "Leave --gpus out, or name cards that are there.")
-        found.append(part if part == "cpu" else f"cuda:{part}")
-    cards = [each for each in found if each != "cpu"]
+        if part != "cpu" and int(part) >= count:
+            which = f"there are {count}, numbered from 0" if count else "torch sees no CUDA device"
+            raise UsageError(f"--gpus {text}: no card {part}: {which}", "Leave --gpus out, or name cards that are there.")
+        devices.append(part if part == "cpu" else f"cuda:{part}")
+    cards = [device for device in devices if device != "cpu"]
     if len(set(cards)) < len(cards):
         raise UsageError(f"--gpus {text}: a card is named twice", "Name each once.")
-    return tuple(found)
+    return tuple(devices)
 
 
 @contextmanager
 def deterministic(on: bool) -> Iterator[None]:
-    """Deterministic kernels and full float32 products for a while; as before afterwards.
+    """Deterministic kernels and full float32 precision inside the block; restored afterwards.
 
     torch raises where an operation has no deterministic kernel.
     """
@@ -123,13 +123,13 @@ def deterministic(on: bool) -> Iterator[None]:
 def compile_blocks(denoiser: Any) -> bool:
     """Compile the denoiser's repeated blocks in place (diffusers' regional compilation); False where its class names none.
 
-    Names of weights stay, so checkpoints are laid over as before.
+    Names of weights stay, so checkpoints load as before.
     """
     import torch._dynamo
 
     if not getattr(denoiser, "_repeated_blocks", None):
         return False
-    # Else a hook that a method installs after the first call would be left out in silence.
+    # Otherwise a hook that a method installs after the first call would be skipped silently.
     torch._dynamo.config.skip_nnmodule_hook_guards = False
     denoiser.compile_repeated_blocks()
     return True

@@ -1,4 +1,4 @@
-"""Does everything that a run needs exist, does it work, and what fetches the rest: `srbench doctor` for Python."""
+"""Checks that everything a run needs is here and works, and says what fetches the rest: `srbench doctor` for Python."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from srbench.scoring.pictures import read
 PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "open_clip_torch", "nudenet", "onnxruntime", "scipy", "pandas")
 
 DETECTOR = "nudenet320n-rgb"
-"""The default detector, which the package brings."""
+"""The default detector, which is part of the package."""
 DRAWN_UP_TO_PX = 128 * 128
-"""A backbone of larger pictures is not tried on a CPU: one picture takes minutes."""
+"""Backbones of larger images are not tried on a CPU: one image takes minutes."""
 
 
 @dataclass(frozen=True)
 class DoctorOptions:
-    """What is examined: the backbone, and the run that is planned where one is described. In the command line's words."""
+    """What is checked, in the command line's words: the backbone, and a run where one is described."""
 
     backbone: str = "pocket"
     methods: tuple[str, ...] = ()
@@ -40,27 +40,27 @@ class DoctorOptions:
     concepts: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     everything: bool = False
-    """Also open every scorer and draw a picture, which takes longer."""
+    """Also open every scorer and sample an image, which takes longer."""
     out: Path = Path("results")
     known: Path | None = None
-    """Folder with images in `with/` and `without/` the concept, on which the labels of igmu-head are tried."""
+    """Folder with images in `with/` and `without/` the concept, to test the labels of igmu-head."""
 
     @property
     def run(self) -> bool:
-        """Whether a run is described at all."""
+        """Whether a run is described."""
         return bool(self.methods or self.suites or self.concepts)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was examined."""
+    """The result of one check."""
 
     name: str
     ok: bool
     needed: bool
-    """Whether a run needs it. What it does not need does no harm where it is not there."""
+    """Whether a run needs it; others may be missing."""
     detail: str
-    """What was found, or what is wrong and what mends it."""
+    """The details, or what is wrong and what mends it."""
 
 
 Check = Callable[[], str]
@@ -68,11 +68,11 @@ Check = Callable[[], str]
 
 @dataclass
 class Checks:
-    """What is checked, in order: name -> the check, which says what it found or raises `SrbenchError`."""
+    """Checks in order: name -> check, which returns its details or raises `SrbenchError`."""
 
     needed: dict[str, Check] = field(default_factory=dict)
     beside: dict[str, Check] = field(default_factory=dict)
-    """Those that do no harm where they fail."""
+    """Those that a run does not need."""
 
 
 # --- the machine --------------------------------------------------------------------------------------------------------------
@@ -91,8 +91,8 @@ def _suite_files() -> str:
     shipped = [(suite, e) for suite, e in editions if e.file]
     rows = sum(len(load.rows(suite, e).rows) for suite, e in shipped)
     here = sum(sources.at_hand(suite, e) for suite, e in editions if not e.file)
-    told = f"{len(shipped)} shipped editions, {rows} rows, every sha256 as stated"
-    return f"{told}; {here} of {len(editions) - len(shipped)} others are here"
+    text = f"{len(shipped)} shipped editions, {rows} rows, every sha256 as stated"
+    return f"{text}; {here} of {len(editions) - len(shipped)} others are here"
 
 
 def _packages() -> str:
@@ -100,10 +100,10 @@ def _packages() -> str:
 
 
 def _hub() -> str:
-    reached, told = machine.hub()
+    reached, text = machine.hub()
     if not reached:
-        raise SrbenchError(told)
-    return told
+        raise SrbenchError(text)
+    return text
 
 
 def _token() -> str:
@@ -126,9 +126,9 @@ def _folder(out: Path) -> Check:
 
 
 def _works(spec: BackboneSpec, draw: bool) -> Check:
-    """The backbone is whole, as a run would find it; it draws a picture where that is asked for and takes no minutes.
+    """The backbone is complete; with `draw` it also samples an image, where that does not take minutes.
 
-    Of the one that travels with srbench no more is opened than is asked for: an answer in seconds needs no pipeline.
+    The pipeline of a bundled backbone is opened only to draw, so that the answer comes in seconds.
     """
 
     def check() -> str:
@@ -136,24 +136,24 @@ def _works(spec: BackboneSpec, draw: bool) -> Check:
 
         backbone, recipe = open_backbone(spec, "fp32", "cpu"), spec.recipe
         variants = f" ({backbone.variants})" if backbone.variants else ""
-        told = f"{spec.name} sha256 {backbone.sha256[:12]}, {spec.licence}{variants}"
+        text = f"{spec.name} sha256 {backbone.sha256[:12]}, {spec.licence}{variants}"
         if draw or not spec.source.startswith("package:"):
             backbone.check()
         if not draw or recipe.width * recipe.height > DRAWN_UP_TO_PX:
-            return told
+            return text
         import torch
 
         image = backbone.pipeline(
             "a house", num_inference_steps=2, guidance_scale=recipe.guidance, height=recipe.height, width=recipe.width,
             generator=torch.Generator().manual_seed(0),
         ).images[0]
-        return f"{told}: a picture of {image.size[0]} x {image.size[1]} px"
+        return f"{text}: a picture of {image.size[0]} x {image.size[1]} px"
 
     return check
 
 
 def _found(locate: Callable[[], object]) -> None:
-    """Raises `MissingError` with the command alone: the check's name says of what."""
+    """Raises `MissingError` with only the command, since the check's name says what is missing."""
     try:
         locate()
     except MissingError as error:
@@ -161,7 +161,7 @@ def _found(locate: Callable[[], object]) -> None:
 
 
 def _here(spec: BackboneSpec) -> Check:
-    """The backbone is on this machine; its hash is not taken, which for gigabytes takes long."""
+    """The backbone is on this machine; it is not hashed, which takes long for gigabytes."""
 
     def check() -> str:
         from srbench.backbones.loader import locate
@@ -227,7 +227,7 @@ def _sha_of(spec: BackboneSpec) -> str:
 
 
 def _lacking(options: DoctorOptions, spec: BackboneSpec) -> Iterator[SrbenchError]:
-    """What keeps the described run from its results, each with what mends it. Raises `UsageError` for an unknown name."""
+    """What the described run lacks, each with a hint that mends it. Raises `UsageError` for an unknown name."""
     suites = options.suites or ("igmu",)
     planned = RunOptions(
         methods=options.methods or ("none",), suites=suites, concepts=options.concepts, settings=options.settings
@@ -252,24 +252,24 @@ SURE = 0.9
 """Share of known images on which a label must be right before it is believed."""
 
 
-def _polarity(known: Path, settings: Sequence[str]) -> Callable[[], str]:
-    """Which label of IGMU's head means the concept, tried on images of which it is known."""
+def _polarity(folder: Path, settings: Sequence[str]) -> Callable[[], str]:
+    """Which label of IGMU's head means the concept, tested on images with a known answer."""
 
     def check() -> str:
         head = _opened(HEAD, settings)
-        ones = {name: _label_one(head, known / name) for name in ("with", "without")}
+        ones = {name: _label_one(head, folder / name) for name in ("with", "without")}
         shares = {"1": (ones["with"], 1 - ones["without"]), "0": (1 - ones["with"], ones["without"])}
-        said = ", ".join(f"label 1 on {100 * share:.0f} % {name} the concept" for name, share in ones.items())
+        text = ", ".join(f"label 1 on {100 * share:.0f} % {name} the concept" for name, share in ones.items())
         for label, right in shares.items():
             if min(right) >= SURE:
-                return f"label {label} means the concept ({said})"
-        raise SrbenchError(f"cannot be told: {said}", "Is it the head of this concept? Give more images, or others.")
+                return f"label {label} means the concept ({text})"
+        raise SrbenchError(f"cannot be told: {text}", "Is it the head of this concept? Give more images, or others.")
 
     return check
 
 
 def _label_one(head: Scorer, folder: Path) -> float:
-    """Share of a folder's pictures on which label 1 is the likelier one."""
+    """Share of a folder's images on which label 1 is the likelier one."""
     pixels = [read(path).pixels for path in sorted(folder.glob("*")) if path.is_file() and not is_system_name(path.name)]
     if not pixels:
         raise SrbenchError(f"{folder}: no pictures", "Put known images into with/ and without/.")
@@ -280,9 +280,9 @@ def _label_one(head: Scorer, folder: Path) -> float:
 
 
 def _needed(spec: BackboneSpec) -> set[str]:
-    """Scorers without which a run on the backbone has no result: the backbone's own, its judges', and the default detector.
+    """Scorers that a run on the backbone needs: the backbone's own, its judges', and the default detector.
 
-    Of a family without bundled judges only the detector: which judge is needed there is the run's matter.
+    For a family without bundled judges only the detector: the judge depends on the run.
     """
     if spec.family != "pocket":
         return {DETECTOR}
@@ -304,17 +304,17 @@ def _checks(options: DoctorOptions, spec: BackboneSpec) -> Checks:
     checks.beside |= {"hub": _hub, "hub's token": _token}
     checks.beside |= {name: check for name, check in scorers.items() if name not in checks.needed}
     checks.beside |= {} if options.everything else {"scorers": _unopened}
-    checks.beside |= {f"backbone {name}": _here(each) for name, each in load.backbones().items() if name != spec.name}
+    checks.beside |= {f"backbone {name}": _here(backbone) for name, backbone in load.backbones().items() if name != spec.name}
     checks.beside |= {
         f"suite {suite.name}/{edition.concept}": _edition(suite, edition)
         for suite in load.suites().values() for edition in suite.editions if edition.files
     }  # fmt: skip
-    checks.beside |= {f"baseline {name}": _baseline(each) for name, each in load.baselines().items()}
+    checks.beside |= {f"baseline {name}": _baseline(baseline) for name, baseline in load.baselines().items()}
     return checks
 
 
 def _of_run(options: DoctorOptions, spec: BackboneSpec) -> dict[str, Check]:
-    """One check for each thing that the run lacks, or one that says that there is none."""
+    """A failing check for each thing that the run lacks, or one that says that nothing is missing."""
 
     def lacks(error: SrbenchError) -> Check:
         def check() -> str:
@@ -336,15 +336,15 @@ def _verdict(check: Check) -> tuple[bool, str]:
         return False, f"package {error.name} is not installed. pip install {error.name}"
     except SrbenchError as error:
         return False, f"{error.message}. {error.hint}" if error.hint else error.message
-    except Exception as error:  # noqa: BLE001  # one thing that a library can not open says nothing about the others
+    except Exception as error:  # noqa: BLE001  # a check that a library fails must not stop the others
         text = str(error).strip().splitlines()
         return False, f"{type(error).__name__}: {printable(text[0])[:200] if text else 'no reason given'}"
 
 
 def examined(options: DoctorOptions) -> Iterator[Finding]:
-    """Every finding, one after the other as it is made: first what a run needs.
+    """Every finding as soon as it is made; what a run needs comes first.
 
-    Raises `UsageError` for a name or an option that is not known, before anything is examined.
+    Raises `UsageError` for an unknown name or option before anything is checked.
     """
     named = {*plugins.plugins("scorers"), *(name for name in options.methods if name in plugins.presets())}
     check_settings(options.settings, named)

@@ -1,6 +1,6 @@
-"""A diffusers pipeline of the user's own, patched however, as a method beside the others.
+"""The user's own diffusers pipeline, patched in any way, as a method beside the others.
 
-While an image is sampled, the run's pipeline *is* the user's: it has its class and its attributes, so that hooks, attention
+While an image is sampled, the run's pipeline has the class and the attributes of the user's, so that hooks, attention
 processors, adapters and changed weights all act. Seeds, noise, sampler and prompts stay those of the run.
 """
 
@@ -117,25 +117,25 @@ def known(method: type) -> Iterator[None]:
 
 @contextmanager
 def worn(ours: Any, theirs: Any) -> Iterator[None]:
-    """`ours` has the class and the attributes of `theirs` inside; what is set on it meanwhile goes with them."""
-    cls, own = ours.__class__, ours.__dict__
-    quiet = {name: own[name] for name in ("_progress_bar_config",) if name in own}
+    """Inside, `ours` has the class and the attributes of `theirs`; attributes that are set there are dropped afterwards."""
+    cls, attributes = ours.__class__, ours.__dict__
+    quiet = {name: attributes[name] for name in ("_progress_bar_config",) if name in attributes}
     ours.__class__ = type(theirs)
     ours.__dict__ = {**theirs.__dict__, **quiet, **({"safety_checker": None} if hasattr(theirs, "safety_checker") else {})}
     try:
         yield
     finally:
-        ours.__class__, ours.__dict__ = cls, own
+        ours.__class__, ours.__dict__ = cls, attributes
 
 
 # --- what it is -------------------------------------------------------------------------------------------------------
 
 
 def identity(pipeline: Any, version: str | None) -> tuple[str, str]:
-    """(digest of all that decides its pictures, what tables have to say of it).
+    """(digest of everything that determines its images, note for tables).
 
-    Weights, modules with their settings, tokenizers and the version are hashed. Where code acts that has no hash (see `patches`)
-    and there is no version, the digest is a new one each time.
+    Weights, modules with their settings, tokenizers and the version are hashed. Where code acts that cannot be hashed (see
+    `patches`) and there is no version, the digest is a new one each time.
     """
     unhashed = bool(patches(pipeline)) and version is None
     salt = secrets.token_hex(16) if unhashed else version or ""
@@ -225,25 +225,26 @@ def _sha(value: torch.Tensor) -> str:
 
 def dtype_of(pipeline: Any) -> str:
     """The number format of a pipeline, as `--dtype` calls it. Raises `UsageError` for another one, and where parts differ."""
-    parts = ((name, each) for name, each in pipeline.components.items() if name != "safety_checker")
-    wholes: dict[str, Any] = {name: each for name, each in parts if isinstance(each, nn.Module)}
-    found = {name: str(DTYPES.get(each.dtype, each.dtype)) for name, each in wholes.items()}
+    parts = ((name, part) for name, part in pipeline.components.items() if name != "safety_checker")
+    modules: dict[str, Any] = {name: part for name, part in parts if isinstance(part, nn.Module)}
+    dtypes = {name: str(DTYPES.get(module.dtype, module.dtype)) for name, module in modules.items()}
     hint = f"Convert all of it, as by pipe.to(torch.float32); possible: {', '.join(DTYPES.values())}."
-    if len(set(found.values())) > 1:
-        raise UsageError(f"its parts differ in number format ({', '.join(f'{n} {v}' for n, v in found.items())})", hint)
-    (dtype,) = set(found.values())
+    if len(set(dtypes.values())) > 1:
+        named = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
+        raise UsageError(f"its parts differ in number format ({named})", hint)
+    (dtype,) = set(dtypes.values())
     if dtype not in DTYPES.values():
         raise UsageError(f"a pipeline in {dtype}", hint)
     return dtype
 
 
-def backbone_of(pipeline: Any, said: str | None) -> str:
-    """The name or path of the untouched model that a pipeline was made of; `said` where the user names it.
+def backbone_of(pipeline: Any, named: str | None) -> str:
+    """The name or path of the untouched model that a pipeline was made from; `named` where the user gives it.
 
-    Raises `UsageError` where it cannot be told.
+    Raises `UsageError` where it is not known.
     """
-    if said is not None:
-        return said
+    if named is not None:
+        return named
     origin = str(getattr(pipeline, "name_or_path", "") or pipeline.config.get("_name_or_path") or "")
     for name, spec in load.backbones().items():
         if origin and origin in (spec.source, name):
@@ -257,7 +258,7 @@ def backbone_of(pipeline: Any, said: str | None) -> str:
 
 
 def _is_at(spec: BackboneSpec, folder: Path) -> bool:
-    """Whether a backbone's files lie in that folder."""
+    """Whether a backbone's files are in that folder."""
     try:
         return locate(spec).resolve() == folder.expanduser().resolve()
     except SrbenchError:
@@ -268,7 +269,7 @@ def check_fits(pipeline: Any, backbone: Any) -> None:
     """Raises `UsageError` where a pipeline is of another family than the backbone, or samples with another scheduler."""
     if kind_of(pipeline) is not kind_of(backbone.pipeline):
         raise UsageError(f"{type(pipeline).__name__}: not a pipeline of {backbone.spec.name}", "Name its own: backbone=")
-    ours, theirs = (_schedule(each.scheduler) for each in (backbone.pipeline, pipeline))
+    ours, theirs = (_schedule(pipe.scheduler) for pipe in (backbone.pipeline, pipeline))
     if ours != theirs:
         differ = sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
         raise UsageError(

@@ -1,4 +1,4 @@
-"""What this machine is: processor, memory, cards, disk, and whether the hub can be reached. For `srbench doctor`."""
+"""This machine's processor, memory, GPUs and disk, and whether the hub can be reached. For `srbench doctor`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.request import getproxies
 
 HUB = "https://huggingface.co"
 CONNECT_SECONDS = 1.5
-"""How long the hub may take to answer. Looking a name up has no time limit of its own, so a thread does it."""
+"""How long the hub may take to answer. A name lookup has no timeout, so it runs in a thread."""
 
 
 def processor() -> str:
@@ -25,7 +25,7 @@ def processor() -> str:
 
 
 def memory() -> str:
-    """Of the machine; Linux also says how much is free."""
+    """Total memory of the machine; on Linux also how much is free."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     info = Path("/proc/meminfo")
     lines = info.read_text().splitlines() if info.exists() else []
@@ -40,8 +40,8 @@ def cards() -> str:
     built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
     if not torch.cuda.is_available():
         return f"no CUDA device ({built}); fp32 and bf16 on the CPU"
-    found = [_card(number) for number in range(torch.cuda.device_count())]
-    return f"{built}, driver {driver()}; {'; '.join(found)}"
+    lines = [_card(number) for number in range(torch.cuda.device_count())]
+    return f"{built}, driver {driver()}; {'; '.join(lines)}"
 
 
 def _card(number: int) -> str:
@@ -55,7 +55,7 @@ def _card(number: int) -> str:
 
 
 def driver() -> str:
-    """NVIDIA's driver version, by its own tool."""
+    """NVIDIA's driver version, from `nvidia-smi`."""
     tool = shutil.which("nvidia-smi")
     command = [str(tool), "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
@@ -66,7 +66,7 @@ def driver() -> str:
 
 
 def hub() -> tuple[bool, str]:
-    """Whether the hub can be reached, and what there is to say of it. Only its port is tried, nothing is asked for."""
+    """Whether the hub can be reached, and a text that says so. Only its port is tried; no request is sent."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return False, "offline, as HF_HUB_OFFLINE says; what is on this machine is used"
     address = urlsplit(os.environ.get("HF_ENDPOINT") or HUB)
@@ -103,5 +103,5 @@ def token() -> bool:
 
 def free_gb(place: Path) -> float:
     """Free space where `place` is, or would be, in GB."""
-    there = next(p for p in (place, *place.resolve().parents) if p.exists())
-    return shutil.disk_usage(there).free / 1e9
+    existing = next(p for p in (place, *place.resolve().parents) if p.exists())
+    return shutil.disk_usage(existing).free / 1e9

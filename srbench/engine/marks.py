@@ -1,4 +1,4 @@
-"""What a plan says of its pictures: which are of sensitive or gated rows, and which scores they wait for before they go."""
+"""A plan's marks of its images: which are of sensitive or gated rows, and which scores they wait for before deletion."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from srbench.scoring.scoring import Scoring, Wanted
 
 
 def wanted_of(scoring: Scoring, cell: Cell, row: PlannedRow, planned: Planned) -> Iterator[Wanted]:
-    """Scores that one image of a row should have; pairs are the row's image with its reference image."""
+    """Scores that one image of a row should have; scorers of pairs compare the row's image with its reference image."""
     reference = row.reference.key if row.reference is not None and planned is row.image else ""
     for name in cell.scorers:
         if kind_named(name) != PAIR or reference:
@@ -22,9 +22,9 @@ def wanted_of(scoring: Scoring, cell: Cell, row: PlannedRow, planned: Planned) -
 
 
 def marks_of(cells: Sequence[Cell], scoring: Scoring, keep: bool) -> dict[str, Mark]:
-    """Image key -> its mark, of images of sensitive and of gated cells.
+    """Image key -> its mark, for images of sensitive and of gated cells.
 
-    An image that a cell needs which is not sensitive is no sensitive one. keep: whether the user asked to keep them.
+    An image that a cell which is not sensitive needs, too, is not marked as sensitive. keep: whether sensitive images are kept.
     """
     gated = {image.key for cell in cells if cell.suite.gated for image in cell.images()}
     plain = {image.key for cell in cells if not cell.sensitive for image in cell.images()}
@@ -39,25 +39,23 @@ def marks_of(cells: Sequence[Cell], scoring: Scoring, keep: bool) -> dict[str, M
 
 
 def _awaits(cells: Sequence[Cell], scoring: Scoring, keys: set[str]) -> dict[str, dict[Await, None]]:
-    """Image key -> the scores that it waits for; of a pair both images wait.
+    """Image key -> the scores that it waits for; both images of a pair wait.
 
-    A scorer that cannot be used keeps no image: else a run without CLIP would leave every one on the disk.
+    No image waits for a scorer that cannot be used: else a run without CLIP would leave every image on the disk.
     """
-    found: dict[str, dict[Await, None]] = {}
+    awaits: dict[str, dict[Await, None]] = {}
     identities = {name: digest(identity) for name, identity in scoring.identities.items()}
     for cell in cells:
         for row in cell.rows:
-            for image in (each for each in (row.image, row.reference, row.floor) if each is not None):
+            for image in (planned for planned in (row.image, row.reference, row.floor) if planned is not None):
                 for wanted in wanted_of(scoring, cell, row, image):
                     if wanted.scorer in scoring.broken:
                         continue
                     for key in keys & {wanted.image_key, wanted.reference_key}:
-                        found.setdefault(key, {})[await_of(wanted, identities)] = None
-    return found
+                        awaits.setdefault(key, {})[await_of(wanted, identities)] = None
+    return awaits
 
 
 def hush_of(cells: Sequence[Cell]) -> Hush:
-    """Keeps texts of the plan's gated rows out of messages."""
+    """Removes texts of the plan's gated rows from messages."""
     return Hush(texts_of(row for cell in cells if cell.suite.gated for row in (*cell.found.rows, *(p.row for p in cell.rows))))
-
-

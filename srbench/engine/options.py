@@ -1,4 +1,4 @@
-"""What a run is asked for, in the command line's words, and what `auto` and options that are left out become."""
+"""Resolves a run's options from the command line's words: values of `auto`, and defaults."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Say = Callable[[str], None]
 
 
 REFERENCE = {"dtype": "fp32", "batch_size": 1, "compile": "off"}
-"""What `--reference` stands for, beside deterministic kernels."""
+"""Options that `--reference` sets, beside deterministic kernels."""
 
 
 def _referenced(options: RunOptions) -> RunOptions:
-    """With the options that `--reference` stands for. Raises `UsageError` where another value was asked for."""
+    """The options with those of `--reference`. Raises `UsageError` where another value was given for one of them."""
     if not options.reference:
         return options
     for name, value in REFERENCE.items():
@@ -42,7 +42,7 @@ def _runtime(options: RunOptions, devices: tuple[str, ...], device: str) -> Runt
 
 
 def _named(options: RunOptions, say: Say) -> BackboneSpec:
-    """The backbone's spec; of `auto` the one that can carry the run, with what there is to say of it."""
+    """The backbone's spec; for `auto` the one on which the run is possible, with the reason printed."""
     if options.backbone != auto.AUTO:
         return chosen(options.backbone)
     cuda = is_cuda(device_of(options.device))

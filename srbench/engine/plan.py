@@ -1,4 +1,4 @@
-"""From what the user asked for to cells, and from cells to the images and scores they need."""
+"""Plans a request: its cells, and the images and scores that they need."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from srbench.results.keys import ImageSpec
 from srbench.scoring.scoring import check_scorers
 
 TEXT_FIELDS = {"prompt": "prompts", "negative_prompt": "negative prompts", "reference": "references"}
-"""A row's fields that are encoded, and what many of them are called."""
+"""A row's fields that are encoded -> their plural in messages."""
 SHOWN_IDS = 5
 FLOOR_SEED_OFFSET = 1_000_003
 """Added to a row's seed for its floor image."""
@@ -78,11 +78,11 @@ def _planned(
     return PlannedRow(row, image, reference, floor)
 
 
-def _check_encoder(suite: SuiteSpec, found: sources.Found, backbone: Backbone) -> None:
+def _check_encoder(suite: SuiteSpec, loaded: sources.Found, backbone: Backbone) -> None:
     """Refuse adversarial rows that were made against another text encoder."""
-    made_for = found.meta.get(ENCODER_SHA)
+    made_for = loaded.meta.get(ENCODER_SHA)
     if made_for is not None and made_for != encoder_sha(backbone):
-        anew = ("srbench", "attack", str(found.meta.get("attack", "mma")), "--backbone", backbone.spec.name)
+        anew = ("srbench", "attack", str(loaded.meta.get("attack", "mma")), "--backbone", backbone.spec.name)
         raise UsageError(
             f"suite '{suite.name}': its prompts were made against another text encoder ({str(made_for)[:12]}...)",
             f"Make them anew: {shlex.join(anew)} ...",
@@ -90,39 +90,39 @@ def _check_encoder(suite: SuiteSpec, found: sources.Found, backbone: Backbone) -
 
 
 def variant_of(request: RunRequest, *parts: str) -> str:
-    """Options off their defaults, dtype and limit, as one short string; empty for the defaults."""
-    said = [part for part in parts if part]
-    said += [f"dtype={request.dtype}"] if request.dtype != "fp32" else []
-    said += [f"part={request.part}"] if request.part != "test" else []
-    said += [f"limit={request.limit}"] if request.limit is not None else []
-    return ",".join(said)
+    """Changed options, dtype, part and limit as one short string; empty for the defaults."""
+    changes = [part for part in parts if part]
+    changes += [f"dtype={request.dtype}"] if request.dtype != "fp32" else []
+    changes += [f"part={request.part}"] if request.part != "test" else []
+    changes += [f"limit={request.limit}"] if request.limit is not None else []
+    return ",".join(changes)
 
 
 @dataclass
 class Ready:
-    """What the cells of one plan share; methods and checkpoints are made ready once each."""
+    """What the cells of one plan share; each method, checkpoint and split is prepared once."""
 
     request: RunRequest
     backbone: Backbone
     checkpoints: Checkpoints
     tell: Tell
-    _known: dict[tuple[str, str, str], MethodOnConcept] = field(default_factory=dict)
-    _found: dict[tuple[str, str], sources.Found] = field(default_factory=dict)
+    _methods: dict[tuple[str, str, str], MethodOnConcept] = field(default_factory=dict)
+    _loaded: dict[tuple[str, str], sources.Found] = field(default_factory=dict)
     _lengths: dict[tuple[Row, ...], tuple[str, ...]] = field(default_factory=dict)
 
     def method(self, preset: str, concept: ConceptSpec, on: OnConcept) -> MethodOnConcept:
-        """A preset on a checkpoint."""
+        """A preset, prepared for a concept on a checkpoint."""
         key = (preset, concept.name, on.name)
-        if key not in self._known:
-            self._known[key] = prepare_method(
+        if key not in self._methods:
+            self._methods[key] = prepare_method(
                 preset, self.backbone, concept, self.request.settings, on.checkpoint, self.checkpoints.folder, self.tell
             )
-        return self._known[key]
+        return self._methods[key]
 
     def trained(self, concept: ConceptSpec) -> frozenset[str]:
         """Fingerprints of the prompts that a method of this run was trained with, as the methods' cards list them.
 
-        Only methods that load what they need have such cards. What cannot be loaded blocks its own cell.
+        Only methods that load a trained artifact have such cards. One that cannot be loaded blocks its own cell.
         """
         used: set[str] = set()
         for preset in self.request.methods:
@@ -134,35 +134,30 @@ class Ready:
         return frozenset(used)
 
     def rows(self, suite: SuiteSpec, edition: Edition, concept: ConceptSpec) -> sources.Found:
-        """An edition's rows, read once for all methods."""
+        """The rows of a split, read once for all methods."""
         key = (suite.name, concept.name)
-        if key not in self._found:
-            self._found[key] = sources.rows(suite, edition, self.request.given)
-        return self._found[key]
+        if key not in self._loaded:
+            self._loaded[key] = sources.rows(suite, edition, self.request.given)
+        return self._loaded[key]
 
     def lengths(self, rows: tuple[Row, ...]) -> tuple[str, ...]:
-        """Flags of texts that the encoders do not read to their end, or not at all; once for all methods."""
-        if rows not in self._lengths:
-            self._lengths[rows] = _length_flags(self.backbone.reader, rows)
+        """Flags of texts that the text encoders truncate, or have no token for; worked out once for all methods."""
+        if rows in self._lengths:
+            return self._lengths[rows]
+        flags, reader = [], self.backbone.reader
+        for name, kind in TEXT_FIELDS.items():
+            texts = {row.id: getattr(row, name) or "" for row in rows}
+            for tokenizer, (limit, beyond) in lengths.cut(reader, texts.values()).items():
+                where = f" of {tokenizer}" if len(lengths.limits(reader)) > 1 else ""
+                flags.append(f"{kind} longer than {limit} tokens{where}, cut there by the encoder: {_ids(texts, beyond)}")
+            nothing = lengths.unread(reader, texts.values())
+            flags += [f"{kind} in which a tokenizer knows no word: {_ids(texts, nothing)}"] if nothing else []
+        self._lengths[rows] = tuple(flags)
         return self._lengths[rows]
 
 
-def _length_flags(reader: lengths.Reader, rows: Sequence[Row]) -> tuple[str, ...]:
-    """Which texts of rows are cut, by the length of the backbone's own text encoders, and which have no token that they know."""
-    told = []
-    for name, kind in TEXT_FIELDS.items():
-        texts = {row.id: getattr(row, name) or "" for row in rows}
-        longer = lengths.cut(reader, texts.values())
-        for tokenizer, (limit, beyond) in longer.items():
-            where = f" of {tokenizer}" if len(lengths.limits(reader)) > 1 else ""
-            told.append(f"{kind} longer than {limit} tokens{where}, cut there by the encoder: {_ids(texts, beyond)}")
-        nothing = lengths.unread(reader, texts.values())
-        told += [f"{kind} in which a tokenizer knows no word: {_ids(texts, nothing)}"] if nothing else []
-    return tuple(told)
-
-
 def _ids(texts: Mapping[str, str], of: frozenset[str]) -> str:
-    """How many rows have one of some texts, and the ids of the first."""
+    """The number of rows whose text is in `of`, and the ids of the first few."""
     ids = [name for name, text in texts.items() if text in of]
     return f"{len(ids)} ({', '.join(map(printable, ids[:SHOWN_IDS]))}{', ...' if len(ids) > SHOWN_IDS else ''})"
 
@@ -172,21 +167,21 @@ def _card(method: MethodOnConcept) -> dict[str, Any]:
     return artifact.card if artifact else {}
 
 
-def _untrained(cell: Cell, kept: Sequence[Row], used: frozenset[str]) -> tuple[Row, ...]:
-    """The rows that trained no method of the run: all its cells go without the others, so that they stay comparable."""
-    left = tuple(row for row in kept if load.fingerprint(row.prompt) not in used)
-    if len(left) < len(kept):
-        dropped = Counter(row.kind for row in kept) - Counter(row.kind for row in left)
-        said = " and ".join(f"{count} {kind}" for kind, count in sorted(dropped.items()))
-        note = f"{cell.suite.name}/{cell.concept.name}: {said} rows are left out: a method of this run was trained with them."
+def _untrained(cell: Cell, rows: Sequence[Row], used: frozenset[str]) -> tuple[Row, ...]:
+    """The rows that no method of the run was trained with; all its cells leave out the others, to stay comparable."""
+    left = tuple(row for row in rows if load.fingerprint(row.prompt) not in used)
+    if len(left) < len(rows):
+        dropped = Counter(row.kind for row in rows) - Counter(row.kind for row in left)
+        counts = " and ".join(f"{count} {kind}" for kind, count in sorted(dropped.items()))
+        note = f"{cell.suite.name}/{cell.concept.name}: {counts} rows are left out: a method of this run was trained with them."
         cell.found = replace(cell.found, notes=(*cell.found.notes, note), variant=(*cell.found.variant, "untrained"))
-        cell.n_excluded += len(kept) - len(left)
+        cell.n_excluded += len(rows) - len(left)
         cell.rows_sha = load.rows_sha(left)
     return left
 
 
 def _screened(cell: Cell, edition: Edition, rows: Sequence[Row], settings: Sequence[str]) -> tuple[Row, ...]:
-    """The rows that may be encoded, and the cell's counts.
+    """The rows that pass the content filter; sets the cell's counts.
 
     Raises `MissingError` where hidden targets cannot be screened, `UsageError` as `refuse_minors` does.
     """
@@ -199,10 +194,10 @@ def _screened(cell: Cell, edition: Edition, rows: Sequence[Row], settings: Seque
         )
     if cell.sensitive:
         refuse_minors(settings)
-    kept = screen.admissible(rows, cell.found.others) if cell.sensitive else tuple(rows)
-    cell.n_loaded, cell.n_excluded = len(rows), len(rows) - len(kept)
-    cell.rows_sha = load.rows_sha(kept)
-    return kept
+    admitted = screen.admissible(rows, cell.found.others) if cell.sensitive else tuple(rows)
+    cell.n_loaded, cell.n_excluded = len(rows), len(rows) - len(admitted)
+    cell.rows_sha = load.rows_sha(admitted)
+    return admitted
 
 
 def edition_of(request: RunRequest, suite: SuiteSpec, family: str, concept: ConceptSpec) -> Edition:
@@ -216,7 +211,7 @@ def judge_of(request: RunRequest, edition: Edition, family: str, concept: Concep
 
 
 def plan_cell(ready: Ready, preset: str, on: str, suite: SuiteSpec, concept: ConceptSpec) -> Cell:
-    """One cell with its rows. A missing prerequisite leaves it blocked; a usage error is raised."""
+    """One cell with its rows. A missing prerequisite blocks the cell; a usage error is raised."""
     request, backbone, family = ready.request, ready.backbone, ready.backbone.spec.family
     edition = edition_of(request, suite, family, concept)
     suite = suite.of(edition)
@@ -228,10 +223,10 @@ def plan_cell(ready: Ready, preset: str, on: str, suite: SuiteSpec, concept: Con
     try:
         cell.found = ready.rows(suite, edition, concept)
         _check_encoder(suite, cell.found, backbone)
-        kept = _screened(cell, edition, limited(cell.found.rows, request.limit), request.settings)
-        kept = _untrained(cell, kept, ready.trained(concept))
-        cell.found = replace(cell.found, flags=(*cell.found.flags, *ready.lengths(tuple(kept))))
-        if not kept:
+        rows = _screened(cell, edition, limited(cell.found.rows, request.limit), request.settings)
+        rows = _untrained(cell, rows, ready.trained(concept))
+        cell.found = replace(cell.found, flags=(*cell.found.flags, *ready.lengths(tuple(rows))))
+        if not rows:
             raise CellError("no row is left to run", "The suite is empty, or every row was excluded.")
         with contained(f"making {preset} on {on} ready for {concept.name}"):
             under = ready.checkpoints.get(on, concept)
@@ -248,21 +243,21 @@ def plan_cell(ready: Ready, preset: str, on: str, suite: SuiteSpec, concept: Con
     cell.found = replace(cell.found, notes=(*cell.found.notes, *_card(method).get("notes", ())))
     cell.on, cell.checkpoint, cell.applied = under.name, under.checkpoint, method
     cell.variant, cell.decides = variant_of(request, method.variant, under.variant, *cell.found.variant), method.decides
-    cell.rows = [_planned(row, suite, method, under, plain, backbone, request.seed) for row in kept]
+    cell.rows = [_planned(row, suite, method, under, plain, backbone, request.seed) for row in rows]
     return cell
 
 
 def _based_on(weight: str, on: str) -> bool:
-    """Whether a weight method declares that it begins from the checkpoint `on`."""
+    """Whether a weight method declares the checkpoint `on` as its base."""
     name, _ = plugins.preset(weight)
     base = plugins.plugins("methods")[name].meta.get("base")
     return base is not None and on in plugins.presets() and plugins.preset(on)[0] == plugins.preset(base["preset"])[0]
 
 
 def grid(methods: Sequence[str], on: Sequence[str]) -> list[tuple[str, str]]:
-    """(method, checkpoint) of every cell, the untouched backbone first. A weight method W is method `none` on W.
+    """(method, checkpoint) of every cell, the untouched backbone first. A weight method W becomes method `none` on W.
 
-    Raises `UsageError` for an unknown name, and for a weight method on a checkpoint that it does not begin from.
+    Raises `UsageError` for an unknown name, and for a weight method on a checkpoint that is not its base.
     """
     for name in on:
         check_on(name)
@@ -281,7 +276,7 @@ def grid(methods: Sequence[str], on: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _suites(request: RunRequest) -> list[SuiteSpec]:
-    """The suites by name, or the user's own file as one. Raises `UsageError` where one file is to be several suites."""
+    """The suites by name, or the user's own file as one. Raises `UsageError` where one file is given for several suites."""
     if request.prompts and not request.suites:
         return [sources.own(request.prompts, dict(request.columns))]
     if request.prompts and len(request.suites) > 1:
@@ -290,9 +285,9 @@ def _suites(request: RunRequest) -> list[SuiteSpec]:
 
 
 def plan(request: RunRequest, backbone: Backbone, tell: Tell = quiet, make: bool = True) -> list[Cell]:
-    """All cells, `none` first so that others can be compared with it. Raises `UsageError` before anything is sampled.
+    """All cells, `none` first as the baseline. Raises `UsageError` before anything is sampled.
 
-    make: whether a checkpoint that is not there may be made now; else its cells are blocked by `Unmade`.
+    make: whether a missing checkpoint may be made now; else its cells are blocked by `Unmade`.
     """
     if request.sweep is not None:
         return plan_sweep(replace(request, sweep=None), request.sweep, backbone, tell, make)
@@ -320,7 +315,7 @@ NONE = ("none", "none")
 
 
 def plan_sweep(request: RunRequest, text: str, backbone: Backbone, tell: Tell = quiet, make: bool = True) -> list[Cell]:
-    """The cells of every value, each once: those that the option does not touch, and values that mean the same, come once.
+    """The cells of every value of a sweep; cells that the option does not change, or that are equal, come once.
 
     Raises `UsageError` before anything is made or sampled, as `plan` does.
     """
@@ -336,6 +331,6 @@ def plan_sweep(request: RunRequest, text: str, backbone: Backbone, tell: Tell = 
 
 
 def _in_order(cells: Sequence[Cell]) -> list[Cell]:
-    """By concept and suite, as `plan` has them; the untouched backbone first."""
+    """In the order of `plan`: by concept and suite, the untouched backbone first."""
     places = list(dict.fromkeys((cell.concept.name, cell.suite.name) for cell in cells))
     return sorted(cells, key=lambda cell: (places.index((cell.concept.name, cell.suite.name)), (cell.method, cell.on) != NONE))

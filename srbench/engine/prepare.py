@@ -1,4 +1,4 @@
-"""Makes ready what a cell needs: a preset's options, a method's artifact, and the checkpoint it is stacked on."""
+"""Prepares methods: a preset's options, and the method's artifact for a concept on a checkpoint."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class MethodOnConcept:
     prepare_seconds: float = 0.0
     parameters: int = 0
     source: str = ""
-    """Hash of the method's code; it stands beside its images, not in their keys."""
+    """Hash of the method's code; recorded beside its images, not in their keys."""
 
 
 def is_weight(preset: str) -> bool:
@@ -63,45 +63,42 @@ def check_settings(settings: Iterable[str], presets: Iterable[str], scorers: Ite
 
 
 def check_options(presets: Iterable[str], settings: Sequence[str], family: str, kinds: Iterable[str]) -> None:
-    """Try the options of every preset before anything is loaded or made. Raises `UsageError` for a bad one."""
+    """Check the options of every preset before anything is loaded or made. Raises `UsageError` for a bad one."""
     for preset in presets:
         for kind in dict.fromkeys(kinds):
-            with suppress(ForeignError):  # a preset that cannot be used at all costs its own cells
+            with suppress(ForeignError):  # a preset that cannot be used blocks only its own cells
                 options_of(preset, settings, family, kind)
 
 
 def options_of(preset: str, settings: Sequence[str], family: str, kind: str) -> tuple[Any, list[str]]:
-    """The preset's options for a kind of concept on a backbone family, with overrides, and which are off their defaults."""
+    """The preset's options for a kind of concept on a backbone family, with overrides; and the names of those that changed."""
     name, _ = plugins.preset(preset)
     values = plugins.values(preset, family, kind)
     cls = plugins.load("methods", name)
     chosen = overrides(settings, (preset, name))
     with contained(f"the options of {preset}", module_of(cls)):
-        default, options = _own_options(cls, preset, values), parsed(cls.Options, preset, values, chosen)
-        canonical(plain(options.model_dump()))  # they are part of every image's key
+        try:
+            default = parsed(cls.Options, preset, values, {})
+        except UsageError as error:  # the plug-in's fault, not the user's
+            raise ForeignError(f"{preset}: its preset does not fit its options ({error.message})", "Mend the plug-in.") from error
+        options = parsed(cls.Options, preset, values, chosen)
+        canonical(plain(options.model_dump()))  # raises where they cannot be part of an image's key
         return options, sorted(key for key in chosen if getattr(options, key) != getattr(default, key))
 
 
-def _own_options(cls: Any, preset: str, values: dict[str, Any]) -> Any:
-    try:
-        return parsed(cls.Options, preset, values, {})
-    except UsageError as error:  # nothing that the user typed
-        raise ForeignError(f"{preset}: its preset does not fit its options ({error.message})", "Mend the plug-in.") from error
-
-
 def options_text(options: Any, names: Sequence[str], artifact_sha: str = "") -> str:
-    """`name=value` with commas; of a file its last name and what it holds, since a path says nothing on another machine."""
+    """`name=value` with commas; of a file its name and hash, since paths differ between machines."""
 
-    def said(name: str) -> str:
+    def shown(name: str) -> str:
         value = getattr(options, name)
         file = type(options).model_fields[name].exclude
         return f"{name}={Path(value).name}@{artifact_sha[:8]}" if file else f"{name}={value}"
 
-    return ",".join(map(said, names))
+    return ",".join(map(shown, names))
 
 
 def concept_sha(concept: ConceptSpec, family: str) -> str:
-    """Of every text of the concept that a method may read."""
+    """sha256 of every text of the concept that a method may read."""
     return digest(concept.families[family].model_dump(include=set(IDENTITY["ConceptWords"])))
 
 
@@ -120,9 +117,9 @@ def prepare_method(
     preset: str, backbone: Backbone, concept: ConceptSpec, settings: Sequence[str], checkpoint: Checkpoint | None = None,
     cache: Path | None = None, tell: Tell = quiet,
 ) -> MethodOnConcept:
-    """Make a preset ready for a concept, on a checkpoint where one is given.
+    """Prepare a preset for a concept, on a checkpoint where one is given.
 
-    Raises `UsageError` where it does not fit the backbone, and `MissingError` with the command that makes what it lacks.
+    Raises `UsageError` where it does not fit the backbone, `MissingError` with the command that makes what is missing.
     """
     from srbench.methods.base import Active
 
@@ -156,11 +153,6 @@ def _whole(preset: str, artifact: Any) -> Artifact | None:
     if not isinstance(artifact, Artifact) or re.fullmatch("[0-9a-f]{64}", str(artifact.sha256)) is None:
         raise ForeignError(f"{preset}: what it prepared has no sha256", "See Artifact in srbench.methods.base.")
     numbers = artifact.parameters, artifact.prepare_seconds
-    if not all(isinstance(each, int | float) and math.isfinite(each) and each >= 0 for each in numbers):
+    if not all(isinstance(number, int | float) and math.isfinite(number) and number >= 0 for number in numbers):
         raise ForeignError(f"{preset}: what it cost to prepare is not a number", "See Artifact in srbench.methods.base.")
     return replace(artifact, card=plain(artifact.card))
-
-
-# --- checkpoints -----------------------------------------------------------------------------------------------------------
-
-

@@ -1,4 +1,4 @@
-"""Pictures of what a U-Net in training draws, now and then; never of a sensitive concept."""
+"""Images that a denoiser draws at several moments of its training; never of a sensitive concept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from srbench.catalog.specs import Recipe
 from srbench.methods.base import denoiser
 
 SHOTS = 5
-"""Pictures a training, the first before it and the last after it."""
+"""Images per training, the first before it and the last after it."""
 
 
 @dataclass
@@ -27,11 +27,11 @@ class Preview:
     """uint8 RGB, (H, W, 3) each, in order."""
 
     def begin(self) -> None:
-        """The picture of the untouched denoiser."""
+        """Draw with the untouched denoiser."""
         self.shots.append(self._draw(denoiser(self.pipeline)))
 
     def __call__(self, network: Any, done: int, total: int) -> None:
-        """A `Look`: draws where another part of the iterations is over."""
+        """A `Look`: draws after each part of the iterations."""
         moments = {round(total * i / (SHOTS - 1)) for i in range(1, SHOTS)}
         if done in moments:
             self.shots.append(self._draw(network))
@@ -42,7 +42,7 @@ class Preview:
 
     def _draw(self, network: Any) -> np.ndarray:
         name = "unet" if getattr(self.pipeline, "unet", None) is not None else "transformer"
-        own = getattr(self.pipeline, name)
+        original = getattr(self.pipeline, name)
         setattr(self.pipeline, name, network)
         try:
             with torch.inference_mode():
@@ -52,5 +52,5 @@ class Preview:
                     generator=torch.Generator("cpu").manual_seed(0),
                 ).images[0]
         finally:
-            setattr(self.pipeline, name, own)
+            setattr(self.pipeline, name, original)
         return (drawn * 255).round().astype(np.uint8)  # (H, W, 3)

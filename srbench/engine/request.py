@@ -1,4 +1,4 @@
-"""What was asked for, and what a plan makes of it: cells, their rows, and the images that they need."""
+"""A run's request, and what a plan makes of it: cells, their rows, and the images that they need."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from srbench.results.keys import ImageSpec
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a run is asked for, in the command line's words."""
+    """A run's options in the command line's words, before they are resolved."""
 
     backbone: str = "pocket"
     """A name, a folder, a file of weights, a hub id, or `auto`."""
     methods: tuple[str, ...] = ("none", "saferedir")
     on: tuple[str, ...] = ("none",)
-    """Checkpoints below the methods; `none` is the untouched backbone."""
+    """Checkpoints under the methods; `none` is the untouched backbone."""
     suites: tuple[str, ...] = ("igmu",)
     """Empty where `prompts` is a suite of its own."""
     concepts: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What a user asked for. Everything here is resolved before planning; none of it enters a key as such."""
+    """A run's resolved options. None of them enters a key as such."""
 
     backbone: str
     methods: tuple[str, ...]
@@ -79,7 +79,7 @@ class RunRequest:
     keep_images: bool = False
     device: str = "cpu"
     prompts: Path | None = None
-    """The user's copy of the one suite; the suite itself where none is named."""
+    """The user's copy of the suite; the suite itself where none is named."""
     accept_prompts: bool = False
     categories: tuple[str, ...] = ()
     columns: tuple[tuple[str, str], ...] = ()
@@ -89,13 +89,13 @@ class RunRequest:
 
     @property
     def given(self) -> sources.Given:
-        """What is asked of the suites' rows."""
+        """The options that concern reading the suites' rows."""
         return sources.Given(self.prompts, self.accept_prompts, self.categories, self.columns)
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One image to have: what it is, and the method that makes it."""
+    """One image to have: its spec, and the method and checkpoint that make it."""
 
     spec: ImageSpec
     method: MethodOnConcept
@@ -119,7 +119,7 @@ class PlannedRow:
 
 @dataclass
 class Cell:
-    """One cell of the grid, planned. `blocked` holds the error where it can not run."""
+    """One planned cell of the grid. `blocked` holds the error where it cannot run."""
 
     method: str
     on: str
@@ -130,11 +130,11 @@ class Cell:
     family: str = ""
     """The backbone's."""
     found: sources.Found = field(default_factory=lambda: sources.Found(()))
-    """Rows as they were read, and what has to be said of them."""
+    """Rows as they were read, with notes and flags."""
     prompts: Path | None = None
-    """The user's copy that they were read from."""
+    """The user's copy that the rows were read from."""
     columns: tuple[tuple[str, str], ...] = ()
-    """(row field, its column) where the user named one."""
+    """(row field, its column) for each that the user named."""
     n_loaded: int = 0
     n_excluded: int = 0
     rows: list[PlannedRow] = field(default_factory=list)

@@ -13,7 +13,7 @@ from srbench.analysis.results import ResultCell
 from srbench.backbones.loader import Backbone
 from srbench.engine.devices import PLAIN, Runtime
 from srbench.engine.marks import hush_of, marks_of
-from srbench.engine.record import Outcome, entries, results
+from srbench.engine.record import Outcome, entry_of, results
 from srbench.engine.request import Cell, RunRequest
 from srbench.engine.sampling import Background, Sampling, Work, opened, sample_all, work
 from srbench.engine.stale import stale
@@ -32,35 +32,36 @@ from srbench.scoring.scoring import Scoring
 def _made(
     sampling: Sampling, todo: Work, cells: Sequence[Cell], scoring: Scoring, reporter: Reporter, marks: Mapping[str, Mark]
 ) -> dict[str, str]:
-    """Have every missing image, in this process or in a worker a device; image key -> reason for those that failed."""
+    """Sample every missing image, in this process or in one worker per device; image key -> reason for those that failed."""
     if len(sampling.how.devices) > 1 and todo.missing:
         from srbench.engine.workers import sample_on
 
         return sample_on(sampling, [planned.key for planned in todo.missing], cells, scoring.store, reporter)
-    # Scorers may have no deterministic kernels: after sampling they need none.
+    # Scorers may have no deterministic kernels, so they run after sampling.
     meanwhile = Work(todo.missing, todo.cached) if sampling.how.reference else todo
     return sample_all(sampling, todo, cells, Background(scoring.store, scoring, meanwhile, reporter, marks))
 
 
 def _swept(store: Store, scoring: Scoring, todo: Work, failed: Mapping[str, str]) -> Swept:
-    """Delete the sensitive pictures that are scored. Those that wait for an image which failed are given another run's time."""
+    """Delete the sensitive images that are scored. Those that wait for an image that failed are kept for one more run."""
     unmade = {key for key in failed if key not in store.images}
-    waits = {key for each in todo.all_wanted if each.reference_key in unmade for key in (each.image_key,)}
+    waits = {wanted.image_key for wanted in todo.all_wanted if wanted.reference_key in unmade}
     again = {key for key in waits if store.images.get(key, {}).get(TRIED)}
-    given = given_up(scoring, todo.all_wanted)
-    given |= given_up(scoring, (each for each in todo.all_wanted if each.image_key in again), unmade)
-    swept = sweep(store, given)
+    given_up_scores = given_up(scoring, todo.all_wanted)
+    given_up_scores |= given_up(scoring, (wanted for wanted in todo.all_wanted if wanted.image_key in again), unmade)
+    swept = sweep(store, given_up_scores)
     store.restate({**store.images[key], TRIED: True} for key in swept.waiting if key in waits - again)
     return swept
 
 
 def _tell_swept(swept: Swept, cells: Sequence[Cell], request: RunRequest, scoring: Scoring, reporter: Reporter) -> None:
-    """What became of the sensitive pictures, by what was deleted and what lies there."""
+    """Report which sensitive images were deleted and which are left."""
     if any(cell.sensitive for cell in cells) and request.score and not request.keep_images:
         reporter.line(f"{swept.dropped} images of sensitive cells were scored and dropped")
     elif swept.dropped:
         reporter.line(f"{swept.dropped} pictures of sensitive rows that were scored were dropped")
-    if request.keep_images and (gone := _dropped_before(cells, scoring.store)):
+    secret = {image.key for cell in cells if cell.sensitive for image in cell.images()} if request.keep_images else set()
+    if gone := sum(map(scoring.store.dropped, secret)):
         reporter.line(f"{gone} pictures of sensitive rows were dropped by an earlier run: only a new --out folder can have them")
     for line in swept.lines(scoring_command(sys.argv[1:])):
         reporter.line(line)
@@ -68,31 +69,21 @@ def _tell_swept(swept: Swept, cells: Sequence[Cell], request: RunRequest, scorin
         reporter.line(f"without {', '.join(scoring.broken)}: only a run into a new folder can have what is missing")
 
 
-def _dropped_before(cells: Sequence[Cell], store: Store) -> int:
-    """How many pictures of sensitive cells are not there any more."""
-    return sum(map(store.dropped, {image.key for cell in cells if cell.sensitive for image in cell.images()}))
-
-
-def _exit_code(cells: Sequence[Cell], outcome: Outcome, found: Sequence[ResultCell]) -> int:
-    """3 where every cell is blocked by something missing, 1 where anything asked for is not there, else 0."""
+def _exit_code(cells: Sequence[Cell], outcome: Outcome, result_cells: Sequence[ResultCell]) -> int:
+    """3 where every cell is blocked by something missing, 1 where anything failed or is missing, else 0."""
     blocked = [cell.blocked for cell in cells if cell.blocked is not None]
     if len(blocked) == len(cells) and all(isinstance(error, MissingError) for error in blocked):
         return MISSING
     broken = bool(outcome.failed or outcome.scoring.errors or outcome.scoring.broken)
-    broken = broken or any(uncompared(cell.metrics) for cell in found)
+    broken = broken or any(uncompared(cell.metrics) for cell in result_cells)
     return SOME_FAILED if blocked or broken else OK
-
-
-def _to_score(todo: Work, scoring: Scoring) -> list[str]:
-    """Stored images whose pixels will be read, since a score of theirs is missing."""
-    return [key for wanted in scoring.missing(todo.all_wanted) for key in (wanted.image_key, wanted.reference_key) if key]
 
 
 def execute(
     request: RunRequest, backbone: Backbone, cells: list[Cell], store: Store, reporter: Reporter, how: Runtime = PLAIN,
     study: OfStudy | None = None,
 ) -> RunResult:
-    """Carry a plan out. Running it again resumes; nothing that is in the store is sampled again."""
+    """Carry out a plan. Running it again resumes; nothing that is in the store is sampled again."""
     started = now()
     run = run_id()
     hush = hush_of(cells)
@@ -105,7 +96,8 @@ def execute(
     if secret:
         begin(store.root, run)
     todo = work(cells, store, scoring, request.score)
-    if store.check(_to_score(todo, scoring)):  # what is not the picture that was made is sampled again, now
+    unscored = [key for wanted in scoring.missing(todo.all_wanted) for key in (wanted.image_key, wanted.reference_key) if key]
+    if store.check(unscored):  # images that are damaged, or not their own, are sampled again
         todo = work(cells, store, scoring, request.score)
     for line in (*stale(cells, store), *scoring.stale(todo.all_wanted)):
         reporter.line(line)
@@ -118,7 +110,7 @@ def execute(
         scoring.run(todo.all_wanted, {})
     scoring.errors = {wanted: hush(why) for wanted, why in scoring.errors.items()}
     outcome = Outcome(scoring, {key: hush(why) for key, why in failed.items()})
-    found = results(cells, backbone, run, store, outcome)
+    result_cells = results(cells, backbone, run, store, outcome)
     swept = _swept(store, scoring, todo, failed)
     _tell_swept(swept, cells, request, scoring, reporter)
     header = {
@@ -127,7 +119,8 @@ def execute(
         "runtime": asdict(how), "backbone_sha": backbone.sha256, "scorers": scoring.identities, "safety_checker": "off",
         **of_study(study),
     }
-    write_run(request.out, run, header, entries(cells, found, outcome.failed))
+    entries = [entry_of(cell, result, outcome.failed) for cell, result in zip(cells, result_cells, strict=True)]
+    write_run(request.out, run, header, entries)
     if secret:
         end(store.root, run, [store.images[key] for key in swept.waiting])
-    return RunResult(run, found, _exit_code(cells, outcome, found) or (SOME_FAILED if swept.stuck else OK))
+    return RunResult(run, result_cells, _exit_code(cells, outcome, result_cells) or (SOME_FAILED if swept.stuck else OK))

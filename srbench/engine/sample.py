@@ -22,39 +22,39 @@ from srbench.results.keys import ImageSpec
 
 ENCODE_BATCH = 16
 MOST_PX = 2**24
-"""Of one picture, whatever the machine."""
+"""Pixels of the largest image on any machine."""
 _CONTRACT = "See srbench.methods.base."
 
 AS_ASKED = {"use_resolution_binning": False, "negative_prompt": None}
-"""Arguments of single pipelines (PixArt) that would draw another size than was asked for, or another text."""
+"""Arguments of single pipelines (PixArt) whose defaults would change the size or the text."""
 
 
 class UnfitError(CellError):
-    """Concerns a recipe as a whole: none of its images can be made."""
+    """None of the images of a recipe can be made."""
 
 
 class PromptCache:
-    """What texts are for a pipeline, encoded once in one fixed padded shape so that no order changes a bit."""
+    """A pipeline's text embeddings, encoded once in batches of one fixed size, so that the order of texts changes no bit."""
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline, self.kind = pipeline, kind_of(pipeline)
-        self._known: dict[tuple[str, int | None, bool], Conditioning] = {}
+        self._encoded: dict[tuple[str, int | None, bool], Conditioning] = {}
 
     def encode(self, texts: Sequence[str], clip_skip: int | None, negative: bool = False) -> Conditioning:
-        """The conditioning of `texts`. negative: whether they stand on the negative side."""
-        missing = sorted({t for t in texts if (t, clip_skip, negative) not in self._known})
+        """The conditioning of `texts`. negative: whether they are negative prompts."""
+        missing = sorted({t for t in texts if (t, clip_skip, negative) not in self._encoded})
         for start in range(0, len(missing), ENCODE_BATCH):
             part = missing[start : start + ENCODE_BATCH]
             padded = part + [part[-1]] * (ENCODE_BATCH - len(part))
             with torch.inference_mode():
                 encoded = self.kind.encode(self.pipeline, padded, clip_skip, negative)
             for i, text in enumerate(part):
-                self._known[text, clip_skip, negative] = encoded.row(i)
-        return Conditioning.stack([self._known[t, clip_skip, negative] for t in texts])
+                self._encoded[text, clip_skip, negative] = encoded.row(i)
+        return Conditioning.stack([self._encoded[t, clip_skip, negative] for t in texts])
 
 
 def noise(generators: Sequence[torch.Generator], shape: tuple[int, int, int]) -> Tensor:
-    """Initial noise (B, *shape) float32; one CPU generator an image, so nothing but its seed decides it."""
+    """Initial noise (B, *shape) float32; one CPU generator per image, so that it depends on the seed alone."""
     return torch.stack([torch.randn(shape, generator=g) for g in generators])
 
 
@@ -74,27 +74,27 @@ def counted(denoiser: torch.nn.Module) -> Iterator[list[int]]:
 
 
 def _extras(pipeline: Any, recipe: ImageSpec) -> dict[str, Any]:
-    """Recipe values that only some pipelines take; a value that would be ignored is an error."""
+    """Arguments that only some pipelines take. Raises `UnfitError` for a recipe's value that would be ignored."""
     import inspect
 
     accepted = inspect.signature(pipeline.__call__).parameters
-    asked = {"eta": recipe.eta, "guidance_rescale": recipe.guidance_rescale, "clip_skip": recipe.clip_skip}
+    of_recipe = {"eta": recipe.eta, "guidance_rescale": recipe.guidance_rescale, "clip_skip": recipe.clip_skip}
     true_guidance = recipe.true_guidance if recipe.true_guidance > 1 else None
-    lost = [name for name, value in {**asked, "true_cfg_scale": true_guidance}.items() if value and name not in accepted]
+    lost = [name for name, value in {**of_recipe, "true_cfg_scale": true_guidance}.items() if value and name not in accepted]
     if lost:
         raise UnfitError(f"{type(pipeline).__name__} takes no {', '.join(lost)}", "Leave it out of the recipe.")
-    found = {**asked, "true_cfg_scale": recipe.true_guidance, **AS_ASKED}
-    return {name: value for name, value in found.items() if name in accepted}
+    arguments = {**of_recipe, "true_cfg_scale": recipe.true_guidance, **AS_ASKED}
+    return {name: value for name, value in arguments.items() if name in accepted}
 
 
 def side_step(pipeline: Any) -> int:
-    """What width and height have to be multiples of, in pixels: the VAE's scale, the denoiser's patches, diffusers' own 8."""
+    """Pixels that width and height must be multiples of: from the VAE's scale, the denoiser's patches, and diffusers' own 8."""
     patch = 2 if kind_of(pipeline).packed else getattr(denoiser(pipeline).config, "patch_size", None)
     return math.lcm(8, int(pipeline.vae_scale_factor) * (patch if isinstance(patch, int) and patch > 0 else 1))
 
 
 def refused_size(pipeline: Any, width: int, height: int, dtype: str) -> CellError | None:
-    """Why the pipeline cannot draw pictures of that size, in pixels, or None."""
+    """Why the pipeline cannot draw images of that size, in pixels, or None."""
     step = side_step(pipeline)
     if width % step or height % step:
         fit = " x ".join(str(max(step, round(side / step) * step)) for side in (width, height))
@@ -108,10 +108,10 @@ def refused_size(pipeline: Any, width: int, height: int, dtype: str) -> CellErro
 def sample(
     pipeline: Any, prompts: PromptCache, active: Active, batch: Sequence[ImageSpec]
 ) -> tuple[np.ndarray, list[dict[str, Any]], float]:
-    """Pixels uint8 (B, H, W, 3), a trace per image, and the seconds of the call; encoding prompts, done once, is left out.
+    """Pixels uint8 (B, H, W, 3), a trace per image, and the seconds of the call without encoding of prompts.
 
-    All of `batch` share one recipe. Raises `CellError` where the method or the pipeline gave something else than their contracts
-    say, `UnfitError` where the method's hook ran less often than the denoiser; and what foreign code raises.
+    All of `batch` share one recipe. Raises `CellError` where the method or the pipeline breaks its contract, `UnfitError` where
+    the method's hook ran less often than the denoiser; and whatever foreign code raises.
     """
     recipe = batch[0]
     kind, scale = prompts.kind, pipeline.vae_scale_factor
@@ -148,9 +148,9 @@ def sample(
     return _pixels(recipe, out, len(batch)), traces, time.perf_counter() - began
 
 
-def _check_conditioning(method: str, given: tuple[Conditioning, Conditioning], got: tuple[Any, Any]) -> None:
-    """Raises `CellError` where a method's texts are not one an image, or not numbers: a pipeline may take them all the same."""
-    for before, after in zip(given, got, strict=True):
+def _check_conditioning(method: str, expected: tuple[Conditioning, Conditioning], returned: tuple[Any, Any]) -> None:
+    """Raises `CellError` where a method's embeddings have another shape or are not finite: a pipeline may accept them."""
+    for before, after in zip(expected, returned, strict=True):
         if not isinstance(after, Conditioning) or not isinstance(after.embeds, Tensor):
             kind = type(getattr(after, "embeds", after)).__name__
             raise CellError(f"{method}: it returned {kind} in place of prompt embeddings", _CONTRACT)
@@ -161,25 +161,25 @@ def _check_conditioning(method: str, given: tuple[Conditioning, Conditioning], g
             raise CellError(f"{method}: it returned prompt embeddings that are not numbers", _CONTRACT)
 
 
-def _traces(method: str, found: Any, count: int) -> list[dict[str, Any]]:
-    """A trace for each image. Raises `CellError` for another number of them, or what JSON cannot hold."""
-    if not found:
+def _traces(method: str, returned: Any, count: int) -> list[dict[str, Any]]:
+    """A trace for each image. Raises `CellError` for another number of traces, or values that JSON cannot hold."""
+    if not returned:
         return [{} for _ in range(count)]
-    if not isinstance(found, list | tuple) or len(found) != count:
-        number = len(found) if isinstance(found, list | tuple) else type(found).__name__
+    if not isinstance(returned, list | tuple) or len(returned) != count:
+        number = len(returned) if isinstance(returned, list | tuple) else type(returned).__name__
         raise CellError(f"{method}: its trace is {number} for {count} images", _CONTRACT)
     try:
-        traces = [records.storable(each) for each in found]
+        traces = [records.storable(trace) for trace in returned]
     except (ValueError, RecursionError) as error:
         raise CellError(f"{method}: its trace cannot be stored: {error}", _CONTRACT) from error
-    if not all(isinstance(each, dict) for each in traces):
+    if not all(isinstance(trace, dict) for trace in traces):
         raise CellError(f"{method}: its trace is not a dict for each image", _CONTRACT)
     canonical(traces)
     return traces
 
 
 def _pixels(recipe: ImageSpec, out: Any, count: int) -> np.ndarray:
-    """uint8 (B, H, W, 3) of what a pipeline returned. Raises `CellError` for another shape or range, or no numbers."""
+    """A pipeline's output as uint8 (B, H, W, 3). Raises `CellError` for another shape or range, or values not finite."""
     shape = (count, recipe.height, recipe.width, 3)
     if not isinstance(out, np.ndarray) or out.shape != shape or not np.issubdtype(out.dtype, np.floating):
         got = f"{out.dtype} of shape {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__

@@ -1,4 +1,4 @@
-"""Has every missing image sampled, written and scored, a batch behind the other."""
+"""Samples, writes and scores every missing image, batch by batch."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ PENDING_BATCHES = 2
 
 
 LARGEST_BATCH = 256
-"""Images a call where fewer are missing: a batch is padded to its size, and a huge one would be padding alone."""
+"""Images in a pipeline call where fewer are missing: batches are padded to their size, and a huge one would be mostly padding."""
 
 
 @dataclass
 class Work:
-    """What a plan still needs."""
+    """Images and scores that a plan still needs."""
 
     missing: list[Planned]
     cached: int
@@ -44,7 +44,7 @@ class Work:
     @property
     def all_wanted(self) -> list[Wanted]:
         """Every score to have, each once."""
-        return [w for each in self.wanted.values() for w in each]
+        return [w for scores in self.wanted.values() for w in scores]
 
 
 def work(cells: Sequence[Cell], store: Store, scoring: Scoring, score: bool) -> Work:
@@ -58,7 +58,7 @@ def work(cells: Sequence[Cell], store: Store, scoring: Scoring, score: bool) -> 
                 if score:
                     wanted.setdefault(planned.key, {}).update(dict.fromkeys(wanted_of(scoring, cell, row, planned)))
     missing = [planned for key, planned in needed.items() if key not in store.images]
-    return Work(missing, len(needed) - len(missing), {key: list(each) for key, each in wanted.items()})
+    return Work(missing, len(needed) - len(missing), {key: list(scores) for key, scores in wanted.items()})
 
 
 class Background:
@@ -71,9 +71,9 @@ class Background:
         self._pool = ThreadPoolExecutor(1)
         self._pending: list[Future[None]] = []
 
-    def submit(self, made: list[Made]) -> None:
+    def submit(self, batch: list[Made]) -> None:
         """Queue a batch; waits while too many are pending."""
-        self._pending.append(self._pool.submit(self._keep, made))
+        self._pending.append(self._pool.submit(self._keep, batch))
         while len(self._pending) > PENDING_BATCHES:
             self._pending.pop(0).result()
 
@@ -85,17 +85,14 @@ class Background:
         finally:
             self._pool.shutdown(wait=True)
 
-    def _keep(self, made: list[Made]) -> None:
+    def _keep(self, batch: list[Made]) -> None:
         with contained("writing and scoring images"):
-            self._kept(made)
-
-    def _kept(self, made: list[Made]) -> None:
-        self.store.put_images([
-            (m.planned.key, m.pixels, marked(m.record, self.marks.get(m.planned.key, PLAIN_MARK))) for m in made
-        ])  # fmt: skip
-        self.reporter.images(len(made))
-        wanted = [w for m in made for w in self.todo.wanted.get(m.planned.key, [])]
-        self.scoring.run(wanted, {m.planned.key: m.pixels for m in made})
+            self.store.put_images([
+                (m.planned.key, m.pixels, marked(m.record, self.marks.get(m.planned.key, PLAIN_MARK))) for m in batch
+            ])  # fmt: skip
+            self.reporter.images(len(batch))
+            wanted = [w for m in batch for w in self.todo.wanted.get(m.planned.key, [])]
+            self.scoring.run(wanted, {m.planned.key: m.pixels for m in batch})
 
 
 class CellsDone:
@@ -108,7 +105,7 @@ class CellsDone:
         self._tell()
 
     def done(self, keys: set[str]) -> None:
-        """These images are no longer awaited."""
+        """These images are stored or have failed."""
         for _, waiting in self.left:
             waiting -= keys
         self._tell()
@@ -121,7 +118,7 @@ class CellsDone:
 
 
 def opened(request: RunRequest, cells: Sequence[Cell], store: Store, reporter: Reporter) -> Scoring:
-    """The scorers that the cells need; cells whose judge is not at hand are blocked."""
+    """Open the scorers that the cells need. Cells whose judge is missing are blocked and not sampled."""
     scoring = Scoring(store)
     if request.score:
         needed = dict.fromkeys(name for cell in cells if cell.blocked is None for name in cell.scorers)
@@ -129,32 +126,35 @@ def opened(request: RunRequest, cells: Sequence[Cell], store: Store, reporter: R
         scoring.open(list(needed), with_settings(request.settings, judges))
         for error in scoring.broken.values():
             reporter.line(error.line)
-        _block(cells, scoring)
+        for cell in cells:
+            if cell.blocked is None:
+                cell.blocked = scoring.blocked(cell.protocol)
+                cell.rows = [] if cell.blocked else cell.rows
     return scoring
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """What sampling needs beside the images: whose run it is, and how it is carried out."""
+    """What sampling needs beside the images: the run, and how it is carried out."""
 
     request: RunRequest
     backbone: Backbone
     run: str
     how: Runtime = PLAIN
     first: int = 0
-    """Number of its first batch; workers count apart from each other."""
+    """Number of its first batch; each worker has a range of its own."""
 
     def batch_size(self, missing: Sequence[Planned]) -> int:
-        """As asked for, or less where the device's free memory does not hold it."""
-        asked = min(self.request.batch_size, max(LARGEST_BATCH, 1 << (len(missing) - 1).bit_length()))
+        """The requested size, or less where the device's free memory does not hold it."""
+        most = min(self.request.batch_size, max(LARGEST_BATCH, 1 << (len(missing) - 1).bit_length()))
         free = free_bytes(self.backbone.pipeline.device) if self.how.fit_batch else None
         if free is None:
-            return asked
+            return most
         sizes = {(planned.spec.width, planned.spec.height) for planned in missing}
-        return min(batch_for(free, size, self.backbone.dtype, asked) for size in sizes)
+        return min(batch_for(free, size, self.backbone.dtype, most) for size in sizes)
 
     def marks(self, missing: Sequence[Planned], tell: Callable[[str], None]) -> dict[str, Any]:
-        """Compiles the denoiser where that is asked for; what is recorded with each image."""
+        """Compile the denoiser where requested; returns the fields that are recorded with each image."""
         compiles = self.how.compiles(self.request.device, len(missing))
         compiled = compiles and compile_blocks(denoiser(self.backbone.pipeline))
         if compiles and not compiled:
@@ -163,7 +163,7 @@ class Sampling:
 
 
 def sample_all(sampling: Sampling, todo: Work, cells: Sequence[Cell], background: Background) -> dict[str, str]:
-    """Sample and hand over every missing image; image key -> reason for those that failed."""
+    """Sample every missing image and pass it to `background`; image key -> reason for those that failed."""
     failed: dict[str, str] = {}
     seen: Counter[tuple[str, str]] = Counter()
     reporter = background.reporter
@@ -175,15 +175,15 @@ def sample_all(sampling: Sampling, todo: Work, cells: Sequence[Cell], background
     def fail(images: Sequence[Planned], error: SrbenchError) -> None:
         failed.update({planned.key: error.message for planned in images})
         seen[images[0].method.preset, error.message] += len(images)
-        if seen[images[0].method.preset, error.message] == len(images):  # each reason once; how many there were, at the end
+        if seen[images[0].method.preset, error.message] == len(images):  # each reason once; the count is reported at the end
             reporter.line(_failure(images, error))
         progress.done({planned.key for planned in images})
 
     try:
         with deterministic(sampling.how.reference):
-            for made in _generated(sampling, todo.missing, fail, reporter.line):
-                background.submit(made)
-                progress.done({m.planned.key for m in made})
+            for batch in _generated(sampling, todo.missing, fail, reporter.line):
+                background.submit(batch)
+                progress.done({m.planned.key for m in batch})
     finally:
         try:
             background.finish()
@@ -218,11 +218,3 @@ def _generated(
             raise
         why = str(error).strip().splitlines()[:1]
         raise UsageError(f"the denoiser cannot be compiled here: {''.join(why)}", "Add --compile off.") from error
-
-
-def _block(cells: Sequence[Cell], scoring: Scoring) -> None:
-    """Cells whose judge is not at hand are not sampled: their images could not be judged."""
-    for cell in cells:
-        if cell.blocked is None:
-            cell.blocked = scoring.blocked(cell.protocol)
-            cell.rows = [] if cell.blocked else cell.rows

@@ -1,4 +1,4 @@
-"""`srbench run --sweep METHOD.OPTION=V1,V2,...`: one plan that holds a variant for each value."""
+"""`srbench run --sweep METHOD.OPTION=V1,V2,...`: one plan with a variant for each value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXAMPLE = "Example: --sweep saferedir.alpha_scale=0.5,1,2"
 
 @dataclass(frozen=True)
 class Sweep:
-    """An option with the values that it is to have in turn."""
+    """An option and its values."""
 
     method: str
     """A preset, or a method for all of its presets."""
@@ -37,7 +37,7 @@ class Sweep:
 
 
 def parsed(text: str) -> Sweep:
-    """What was typed. Raises `UsageError` for another form, an empty value, a single one, or an unknown method."""
+    """Parse a `--sweep`. Raises `UsageError` for another form, an empty value, a single one, or an unknown method."""
     match = re.fullmatch(r"([\w+-]+)\.([\w-]+)=(.*)", text, re.DOTALL)
     if match is None:
         raise UsageError(f"--sweep {shown(text)}: expected METHOD.OPTION=V1,V2,...", EXAMPLE)
@@ -47,18 +47,18 @@ def parsed(text: str) -> Sweep:
     if len(set(values)) < max(2, len(values)):
         hint = "Give each value once." if len(values) > 1 else "One value is --set."
         raise UsageError(f"--sweep {shown(text)}: expected two or more different values", hint)
-    known = {*plugins.presets(), *plugins.plugins("methods")}
-    if match[1] not in known:
-        raise UsageError(f"--sweep {shown(text)}: '{match[1]}' is no method", did_you_mean(match[1], known))
+    names = {*plugins.presets(), *plugins.plugins("methods")}
+    if match[1] not in names:
+        raise UsageError(f"--sweep {shown(text)}: '{match[1]}' is no method", did_you_mean(match[1], names))
     return Sweep(match[1], match[2], values)
 
 
 def check_values(request: RunRequest, sweep: Sweep, backbone: Backbone) -> None:
-    """Try every value before the first checkpoint is made."""
+    """Check every value before the first checkpoint is made. Raises `UsageError` for a bad one."""
     swept = [name for name in (*request.methods, *request.on) if is_of(name, sweep.method)]
     if not swept:
         raise UsageError(f"--sweep {sweep.name}: '{sweep.method}' is not part of this run", "Give it to --method or --on.")
-    if any(given.partition("=")[0] == sweep.name for given in request.settings):
+    if any(setting.partition("=")[0] == sweep.name for setting in request.settings):
         raise UsageError(f"--sweep and --set both give {sweep.name}", "Leave one of the two out.")
     for preset in swept:
         for concept in load.concepts_of(backbone.spec, request.concepts):
@@ -74,7 +74,7 @@ def _try(preset: str, setting: str, settings: Sequence[str], family: str, kind: 
     try:
         options_of(preset, settings, family, kind)
     except ForeignError:
-        return  # the preset cannot be used at all: its cells say so
+        return  # the preset cannot be used at all; its cells are blocked
     except UsageError as error:
         why = re.sub(r"^--set [^:]*: ", "", error.message)
         raise UsageError(f"--sweep {shown(setting)}: {why}", error.hint) from error

@@ -1,4 +1,4 @@
-"""What a pipeline is before foreign code had it, and what of that code is still on it afterwards."""
+"""A pipeline's state before foreign code is called, and what that code left on it afterwards."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ HOOKS = (
 )
 """Where torch keeps a module's hooks."""
 CALLED = ("forward", "__call__")
-"""What is called of a module, a pipeline or a scheduler, and may be overridden on the object or on its class."""
+"""Functions of a module, a pipeline or a scheduler that may be overridden on the object or on its class."""
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""Bytes of an element -> whole numbers of that size, which add up exactly."""
+"""Bytes of an element -> integer type of that size, whose sums are exact."""
 SCHEDULE = ("betas", "alphas", "alphas_cumprod", "final_alpha_cumprod")
 """Tensors of a scheduler that sampling reads and never sets."""
 PLAIN = (bool, int, float, str, type(None))
-"""Values of objects that are compared; what begins with an underscore belongs to the libraries, which change it as they go."""
+"""Types of attributes that are compared; attributes that begin with an underscore change in the libraries' own code."""
 ABSENT = object()
 
 
 class SpoiltError(ForeignError):
-    """Weights were changed: the pipeline has to be loaded anew."""
+    """Weights were changed; the pipeline must be loaded again."""
 
 
 class Untouched:
-    """A pipeline's hooks, overridden functions, processors, components and weights, to compare with and to put back.
+    """A snapshot of a pipeline's hooks, overridden functions, processors, components and weights, to compare and restore.
 
     Weights are compared by a checksum of their bits, since a change through `.data` leaves no other trace.
     """
@@ -53,30 +53,30 @@ class Untouched:
         self.patched = [(owner, of, _patched(owner, of)) for of, owner in owners.items() if hasattr(owner, "__dict__")]
         of_value = {of: owner for of, owner in owners.items() if of != "scheduler" and hasattr(owner, "__dict__")}
         self.values = [(owner, of, _values(owner)) for of, owner in of_value.items()]
-        self.configs = {name: getattr(each, "_internal_dict", None) for name, each in self.components.items()}
+        self.configs = {name: getattr(component, "_internal_dict", None) for name, component in self.components.items()}
         self.tensors = dict(_tensors(pipeline, self.modules))
         self.sums = _sums(self.tensors)
         self.torch = (torch.get_default_dtype(), torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled())
         self.folder = _working_folder()
 
     def check(self, whose: str) -> None:
-        """Put back what can be. Raises `ForeignError` naming what was left, `SpoiltError` where weights are others now."""
+        """Restore what can be restored. Raises `ForeignError` naming what was left, `SpoiltError` where weights changed."""
         left = [
             *self._components(), *self._classes(), *self._functions(), *self._values(), *self._torch(), *self._folder(),
         ]  # fmt: skip
         now = dict(_modules(self.pipeline))
-        kept = {name for name, module in self.modules.items() if now.get(name) is module}
-        for name in sorted(kept):
+        same = {name for name, module in self.modules.items() if now.get(name) is module}
+        for name in sorted(same):
             left += self._module(name)
         tensors = dict(_tensors(self.pipeline, now))
-        spoilt = sorted((self.modules.keys() | now.keys()) - kept) or self._changed(tensors)
+        spoilt = sorted((self.modules.keys() | now.keys()) - same) or self._changed(tensors)
         if spoilt:
             raise SpoiltError(f"{whose}: it changed the model's weights or modules ({_few(spoilt)}) and left them so", _HINT)
         if left:
             raise ForeignError(f"{whose}: it left something behind on the pipeline ({_few(left)})", _HINT)
 
     def _changed(self, tensors: dict[str, Tensor]) -> list[str]:
-        """Names of weights and buffers that are not what they were."""
+        """Names of weights and buffers that have changed."""
         others = [name for name in self.tensors.keys() | tensors.keys() if self.tensors.get(name) is not tensors.get(name)]
         if others:
             return sorted(others)
@@ -118,7 +118,7 @@ class Untouched:
                     yield f"{of or 'the pipeline'}'s {name}"
 
     def _folder(self) -> Iterator[str]:
-        """The working directory, on which every path depends that is not absolute."""
+        """The working directory, on which relative paths depend."""
         if self.folder is not None and _working_folder() != self.folder:
             os.chdir(self.folder)
             yield "another working directory"
@@ -127,9 +127,9 @@ class Untouched:
         module = self.modules[name]
         if _hooks(module) != self.hooks[name]:
             for kind, before in self.hooks[name].items():
-                kept = getattr(module, kind)
-                kept.clear()
-                kept.update(before)
+                hooks = getattr(module, kind)
+                hooks.clear()
+                hooks.update(before)
             yield f"a hook on {name}"
         if _marks(module) != self.marks[name]:
             forward, processor, training = self.marks[name]
@@ -152,7 +152,7 @@ class Untouched:
 
 @contextmanager
 def kept_as_it_was(backbone: Backbone, whose: str) -> Iterator[None]:
-    """Raises `ForeignError` where the body left something on the backbone's pipeline; spoilt weights are read anew."""
+    """Raises `ForeignError` where the body left something on the backbone's pipeline; changed weights are loaded again."""
     before = Untouched(backbone.pipeline)
     failed = True
     try:
@@ -165,7 +165,7 @@ def kept_as_it_was(backbone: Backbone, whose: str) -> Iterator[None]:
             backbone.release()
             raise
         except ForeignError:
-            if not failed:  # else what it raised says more
+            if not failed:  # else the error of the body says more
                 raise
 
 
@@ -180,16 +180,16 @@ def _modules(pipeline: Any) -> Iterator[tuple[str, nn.Module]]:
     for component, whole in pipeline.components.items():
         if isinstance(whole, nn.Module):
             for name, module in whole.named_modules():
-                if name.split(".")[-1] != "processor":  # those that are modules are compared as processors
+                if name.split(".")[-1] != "processor":  # processors that are modules are compared as processors
                     yield f"{component}.{name}".removesuffix("."), module
 
 
 def _hooks(module: nn.Module) -> dict[str, dict[Any, Any]]:
-    return {kind: dict(kept) for kind in HOOKS if isinstance(kept := getattr(module, kind, None), dict)}
+    return {kind: dict(hooks) for kind in HOOKS if isinstance(hooks := getattr(module, kind, None), dict)}
 
 
 def _marks(module: nn.Module) -> tuple[Any, Any, bool]:
-    """What runs in place of its class's forward, its attention processor, and whether it is in training mode."""
+    """A module's own forward in place of its class's, its attention processor, and whether it is in training mode."""
     return module.__dict__.get("forward", ABSENT), getattr(module, "processor", None), module.training
 
 
@@ -199,19 +199,18 @@ def _classes(pipeline: Any, modules: Any) -> dict[tuple[type, str], Any]:
 
 
 def _patched(owner: Any, of: str) -> dict[str, Any]:
-    """Functions in an object's own dict, but for the pipeline's components (`of` is empty) and what `_marks` has."""
+    """Functions in an object's own dict, without the pipeline's components (`of` is empty) and what `_marks` compares."""
     aside = owner.components if not of else ("forward", "processor")
-    return {name: each for name, each in vars(owner).items() if callable(each) and name not in aside}
+    return {name: value for name, value in vars(owner).items() if callable(value) and name not in aside}
 
 
 def _values(owner: Any) -> dict[str, Any]:
     """Plain values in an object's own dict, and tuples of them."""
-    own = ((name, each) for name, each in vars(owner).items() if not name.startswith("_") and name != "training")
-    return {name: each for name, each in own if _is_plain(each)}
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, PLAIN) or (isinstance(value, tuple) and all(isinstance(each, PLAIN) for each in value))
+    public = ((name, value) for name, value in vars(owner).items() if not name.startswith("_") and name != "training")
+    return {
+        name: value for name, value in public
+        if isinstance(value, PLAIN) or (isinstance(value, tuple) and all(isinstance(item, PLAIN) for item in value))
+    }  # fmt: skip
 
 
 def _working_folder() -> str | None:
@@ -231,25 +230,25 @@ def _restore(owner: Any, name: str, before: Any) -> None:
 
 def _tensors(pipeline: Any, modules: dict[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:
     """Weights and buffers of modules, and the scheduler's tables of noise."""
-    for own in SCHEDULE:
-        if isinstance(value := getattr(pipeline.components.get("scheduler"), own, None), Tensor):
-            yield f"scheduler.{own}", value
+    for table in SCHEDULE:
+        if isinstance(value := getattr(pipeline.components.get("scheduler"), table, None), Tensor):
+            yield f"scheduler.{table}", value
     for name, module in modules.items():
-        for own, value in (*module._parameters.items(), *module._buffers.items()):
+        for tensor, value in (*module._parameters.items(), *module._buffers.items()):
             if value is not None:
-                yield f"{name}.{own}", value
+                yield f"{name}.{tensor}", value
 
 
 def _sums(tensors: dict[str, Tensor]) -> dict[str, int]:
-    """A checksum of each tensor's bits. On a CPU by one thread: torch's would wait for each other on a busy machine."""
+    """A checksum of each tensor's bits. On a CPU by one thread: torch's threads would wait for each other on a busy machine."""
     with torch.no_grad():
         bits = {name: _bits(value.detach()) for name, value in tensors.items()}
         on_card = [name for name, value in bits.items() if value.device.type != "cpu"]
         totals = torch.stack([bits[name].sum(dtype=torch.int64) for name in on_card]).tolist() if on_card else []
-        found = dict(zip(on_card, totals, strict=True))
-        for name in bits.keys() - found.keys():
-            found[name] = crc32(bits[name].contiguous().reshape(-1).numpy().data)
-        return found
+        sums = dict(zip(on_card, totals, strict=True))
+        for name in bits.keys() - sums.keys():
+            sums[name] = crc32(bits[name].contiguous().reshape(-1).numpy().data)
+        return sums
 
 
 def _bits(value: Tensor) -> Tensor:

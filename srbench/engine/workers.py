@@ -1,4 +1,4 @@
-"""`--gpus`: one worker process a device, each on its own part of the missing images; all of them write to one store."""
+"""`--gpus`: one worker process per device, each with its own part of the missing images; all write to one store."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ from srbench.progress import Reporter
 from srbench.results.store import Store
 
 ENDS_WITHIN_SECONDS = 30.0
-"""After which a worker that was told to end is ended."""
+"""Time after which a worker that does not end is killed."""
 APART = 1_000_000
-"""Between the numbers of two workers' batches: times are only compared within one worker."""
+"""Offset between the batch numbers of two workers: times are only compared within one worker."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is told; it plans anew, since methods and weights do not travel."""
+    """A worker's task. The worker plans again, since methods and weights cannot be sent to it."""
 
     request: RunRequest
     spec: BackboneSpec
     run: str
     how: Runtime
     keys: frozenset[str]
-    """The images that are its own."""
+    """Keys of its images."""
     number: int
     of: int
 
 
 class Messages:
-    """A worker's reporter: what concerns the whole run goes to the parent, and nothing else."""
+    """A worker's reporter: sends lines and counts to the parent, which reports the rest itself."""
 
     def __init__(self, pipe: Connection, device: str) -> None:
         self.pipe, self.device = pipe, device
         self._lock = Lock()  # sampling and writing report from two threads
 
     def send(self, kind: str, value: Any) -> None:
-        """One message. Raises `SrbenchError` where the parent is gone: nobody would hear of the result."""
+        """Send a message to the parent. Raises `SrbenchError` where the parent has ended."""
         with self._lock:
             try:
                 self.pipe.send((kind, value))
@@ -66,7 +66,7 @@ class Messages:
         self.send("images", count)
 
     def cell(self, title: str) -> None:
-        """A worker sees no more than its part of a cell."""
+        """Nothing: a worker has only a part of each cell."""
 
     def line(self, text: str) -> None:
         self.send("line", f"{self.device}: {text}")
@@ -76,21 +76,21 @@ class Messages:
 
 
 class Silent(Messages):
-    """Passes on no line: the parent has opened the same scorers and said what is missing."""
+    """Sends no lines: the parent has opened the same scorers and reported what is missing."""
 
     def line(self, text: str) -> None:
         """Nothing."""
 
 
 def shares(keys: Sequence[str], count: int) -> list[frozenset[str]]:
-    """Disjoint parts of nearly equal size that hold every key; neighbours go to different workers."""
+    """Split keys into disjoint parts of nearly equal size; neighbours go to different workers."""
     return [frozenset(keys[i::count]) for i in range(count)]
 
 
 def sample_on(
     sampling: Sampling, keys: Sequence[str], cells: Sequence[Cell], store: Store, reporter: Reporter
 ) -> dict[str, str]:
-    """Sample `keys`, one process a device, and read what they stored; image key -> reason for those that are not there."""
+    """Sample `keys` in one process per device, then read the store again; image key -> reason for those that failed."""
     sampling.backbone.release()  # the first worker needs its card
     crew = Crew(reporter)
     how, devices = replace(sampling.how, devices=()), sampling.how.devices
@@ -110,7 +110,7 @@ def sample_on(
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """Ctrl-C waits until the block ends. A process that is started inside never hears it: its parent ends it."""
+    """Delay Ctrl-C until the block ends. A process that is started inside ignores it; its parent ends it."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -127,23 +127,23 @@ class Crew:
 
     reporter: Reporter
     failed: dict[str, str] = field(default_factory=dict)
-    """Image key -> why a worker could not sample it. Once all have ended every key is in it, stored or not."""
+    """Image key -> why a worker could not sample it. When all workers have ended, it has every key, stored or not."""
     _ends: dict[Any, int] = field(default_factory=dict)
-    """Pipe of a worker that is at work -> its number."""
+    """Pipe of a running worker -> its number."""
     _why: dict[int, str] = field(default_factory=dict)
     """Number of a worker -> the error that it ended with."""
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Start a process a job, and listen until the last has ended, however it did."""
+        """Start one process per job, and handle messages until the last has ended."""
         context = get_context("spawn")  # a fork would share CUDA's state and torch's threads
         workers: list[BaseProcess] = []
         try:
             for job in jobs:
                 ours, theirs = context.Pipe(duplex=False)
                 worker = context.Process(target=_work, args=(job, theirs), daemon=True)
-                with _deaf():  # also of the worker: it would show a traceback while it begins
+                with _deaf():  # the worker inherits the mask, and shows no traceback while it starts
                     worker.start()
-                theirs.close()  # else it would not show that the worker is gone
+                theirs.close()  # else the pipe would stay open when the worker ends
                 self._ends[ours] = job.number
                 workers.append(worker)
             while self._ends:
@@ -178,16 +178,16 @@ class Crew:
 
 
 def _work(job: Job, pipe: Connection) -> None:
-    """A worker's life."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends us
-    told = Messages(pipe, job.request.device)
+    """The main function of a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends its workers
+    messages = Messages(pipe, job.request.device)
     try:
         with contained("sampling"):
             _set_device(job)
-            told.send("failed", _sampled(job, told))
+            messages.send("failed", _sampled(job, messages))
     except SrbenchError as error:
-        with suppress(SrbenchError):  # nobody is left to be told
-            told.send("error", f"{job.request.device}: {error.line}")
+        with suppress(SrbenchError):  # the parent has ended
+            messages.send("error", f"{job.request.device}: {error.line}")
     finally:
         pipe.close()
 
@@ -201,15 +201,15 @@ def _set_device(job: Job) -> None:
         torch.set_num_threads(max(1, torch.get_num_threads() // job.of))
 
 
-def _sampled(job: Job, told: Messages) -> dict[str, str]:
-    """Plan anew, and sample this worker's images. Nothing is dropped here: the parent does, when all scores are there."""
+def _sampled(job: Job, messages: Messages) -> dict[str, str]:
+    """Plan again, and sample this worker's images. Images are dropped by the parent only, when all scores are stored."""
     backbone = open_backbone(job.spec, job.request.dtype, job.request.device)
     cells = plan(job.request, backbone)
-    store = Store(job.request.out / "store", told.line)
-    scoring = opened(job.request, cells, store, Silent(told.pipe, told.device))
+    store = Store(job.request.out / "store", messages.line)
+    scoring = opened(job.request, cells, store, Silent(messages.pipe, messages.device))
     marks = marks_of(cells, scoring, job.request.keep_images)
     todo = work(cells, store, scoring, job.request.score)
-    own = Work([planned for planned in todo.missing if planned.key in job.keys], todo.cached, todo.wanted)
-    meanwhile = Work(own.missing, own.cached) if job.how.reference else own
+    share = Work([planned for planned in todo.missing if planned.key in job.keys], todo.cached, todo.wanted)
+    meanwhile = Work(share.missing, share.cached) if job.how.reference else share
     sampling = Sampling(job.request, backbone, job.run, job.how, first=job.number * APART)
-    return sample_all(sampling, own, cells, Background(store, scoring, meanwhile, told, marks))
+    return sample_all(sampling, share, cells, Background(store, scoring, meanwhile, messages, marks))

@@ -32,7 +32,7 @@ _WINDOW = 3
 
 
 def text_sha(text: str) -> str:
-    """sha256 of a text; half a surrogate pair, which no codec takes, is hashed as it is written."""
+    """sha256 of a text; lone surrogates, which UTF-8 cannot encode, are hashed as backslash escapes."""
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 
@@ -41,12 +41,12 @@ def text_sha(text: str) -> str:
 
 def without_text(record: Record) -> Record:
     """An image's record as it is kept for a row of a gated suite: hashes in place of its prompt and of texts in its trace."""
-    kept = {name: value for name, value in record.items() if name != TEXT}
+    cleaned = {name: value for name, value in record.items() if name != TEXT}
     if TEXT in record:
-        kept[TEXT_SHA] = text_sha(str(record[TEXT]))
+        cleaned[TEXT_SHA] = text_sha(str(record[TEXT]))
     if "trace" in record:
-        kept["trace"] = _hidden(record["trace"])
-    return {**kept, GATED: True}
+        cleaned["trace"] = _hidden(record["trace"])
+    return {**cleaned, GATED: True}
 
 
 def _hidden(value: Any) -> Any:
@@ -54,17 +54,17 @@ def _hidden(value: Any) -> Any:
     if isinstance(value, str):
         return value if value.startswith("sha256 ") else f"sha256 {text_sha(value)[:16]}"
     if isinstance(value, dict):
-        return {name if str(name).isidentifier() else _hidden(str(name)): _hidden(each) for name, each in value.items()}
-    return [_hidden(each) for each in value] if isinstance(value, list | tuple) else value
+        return {name if str(name).isidentifier() else _hidden(str(name)): _hidden(item) for name, item in value.items()}
+    return [_hidden(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def fields_kept(fields: str, gated: bool) -> Record:
-    """What a score's record says of the row fields (canonical JSON) that it was made with."""
+    """The part of a score's record that holds its row fields (canonical JSON); for a gated row their hash."""
     return {FIELDS_SHA: text_sha(fields)} if gated and fields != "{}" else {FIELDS: fields}
 
 
 def fields_sha(record: Record) -> str:
-    """sha256 of the row fields that a score was made with, however they are kept."""
+    """sha256 of the row fields that a score was made with, whether its record holds them or their hash."""
     return str(record[FIELDS_SHA]) if FIELDS_SHA in record else text_sha(str(record.get(FIELDS, "{}")))
 
 
@@ -72,13 +72,13 @@ def fields_sha(record: Record) -> str:
 
 
 class Hush:
-    """Takes messages that quote a text of a gated row out of what is said and stored."""
+    """Replaces messages that quote a text of a gated row before they are shown or stored."""
 
     def __init__(self, texts: Iterable[str | None]) -> None:
         self._pieces = {piece for text in texts if text for piece in _pieces(text)}
 
     def __call__(self, message: str) -> str:
-        """The message, or that it is not shown; what kind of error it was stays."""
+        """The message, or `QUOTES` in its place; the kind of error before the colon stays."""
         if not self._quotes(message):
             return message
         kind = message.partition(":")[0]
@@ -96,7 +96,7 @@ def _words(text: str) -> list[str]:
 
 
 def _pieces(text: str) -> Iterator[tuple[str, ...]]:
-    """Runs of words that give a text away; a short single word gives nothing away."""
+    """Word sequences of a text that no message may contain; none for a single short word."""
     words = _words(text)
     if len(words) < 2 and len(text.strip()) < 8:
         return
@@ -108,9 +108,9 @@ def _pieces(text: str) -> Iterator[tuple[str, ...]]:
 
 
 def clean(store: Store, keys: Collection[str], tell: Callable[[str], None]) -> None:
-    """Take the texts of these images, which are of gated rows, out of the ledgers and out of the pictures, and say so.
+    """Remove the texts of these images of gated rows from ledgers and PNG files, and report how many.
 
-    Pictures come first: their ledger lines can be made again from them, but not the other way round.
+    PNG files come first: ledger lines can be rebuilt from them, but not the reverse.
     """
     images = {key for key in keys if key in store.images and not _is_clean(store.images[key])}
     scores = {key for key, record in store.scores.items() if record["image"] in keys and record.get(FIELDS, "{}") != "{}"}
@@ -141,23 +141,23 @@ def _cleaned(record: Record, sizes: dict[str, int]) -> Record:
 
 
 def _score_cleaned(record: Record) -> Record:
-    kept = {name: value for name, value in record.items() if name != FIELDS}
-    return kept | fields_kept(record.get(FIELDS, "{}"), gated=True)
+    rest = {name: value for name, value in record.items() if name != FIELDS}
+    return rest | fields_kept(record.get(FIELDS, "{}"), gated=True)
 
 
 def _rechunked(path: Path) -> int:
-    """The picture written anew with the same pixels and a record without text; its new size in bytes.
+    """Rewrite a PNG with the same pixels and a record without text; returns its size in bytes.
 
-    One that cannot be read is deleted: it is made again, and nothing else tells whether a text is in it.
+    One that cannot be read may hold a text and is deleted; the image is sampled again.
     """
     try:
         with Image.open(path) as image:
             image.load()
             text = canonical(without_text(json.loads(image.text[CHUNK])))  # type: ignore[attr-defined]  # PNGs have it
-            kept = PngImagePlugin.PngInfo()
-            kept.add_text(CHUNK, text)
+            chunk = PngImagePlugin.PngInfo()
+            chunk.add_text(CHUNK, text)
             with written_whole(path) as handle:
-                image.save(handle, "PNG", pnginfo=kept, compress_level=1)
+                image.save(handle, "PNG", pnginfo=chunk, compress_level=1)
                 return handle.tell()
     except (SyntaxError, ValueError, KeyError, TypeError, AttributeError, UnidentifiedImageError):
         path.unlink()
@@ -165,7 +165,10 @@ def _rechunked(path: Path) -> int:
 
 
 def _rewritten(store: Store, images: set[str], scores: set[str], sizes: dict[str, int]) -> tuple[int, list[Path]]:
-    """Rewrite the ledger files that hold any of these records: how many lines, and the files of processes at work, left alone."""
+    """Rewrite the ledger files that hold any of these records.
+
+    Returns the number of changed lines, and the files that were left alone because their process is running.
+    """
     count, waiting = 0, []
     for path in sorted((store.root / "ledger").glob("*.jsonl")):
         if not path.is_file():
@@ -189,7 +192,7 @@ def _rewritten(store: Store, images: set[str], scores: set[str], sizes: dict[str
 
 
 def _changed(data: bytes, change: Callable[[Record], Record | None]) -> tuple[bytes, int]:
-    """The lines of a ledger with some of them changed, and how many; what is no record stays as it is."""
+    """A ledger's lines with `change` applied, and how many changed; lines that are not records stay as they are."""
     lines, count = data.split(b"\n"), 0
     for i, line in enumerate(lines):
         try:
@@ -203,9 +206,9 @@ def _changed(data: bytes, change: Callable[[Record], Record | None]) -> tuple[by
 
 
 def _replace(path: Path, lines: bytes, before: int, change: Callable[[Record], Record | None]) -> None:
-    """Put the changed lines in the file's place.
+    """Replace a ledger by its changed lines.
 
-    before: bytes of the old file when it was read; what another process appended to it since goes to the new one, too.
+    before: size of the old file in bytes when it was read; lines that another process appended since are carried over.
     """
     with path.open("rb") as old:
         write_atomic(path, lines)
@@ -222,7 +225,7 @@ _OWNER = re.compile(r"-(?P<began>[0-9a-f]+)-(?P<pid>\d+)(?:-[0-9a-f]+)?\.jsonl$"
 
 
 def at_work(path: Path) -> bool:
-    """Whether a ledger belongs to another process of this machine that is alive."""
+    """Whether a ledger belongs to another running process of this machine."""
     owner = _OWNER.search(path.name)
     if owner is None or int(owner["pid"]) == os.getpid():
         return False

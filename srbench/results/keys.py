@@ -1,6 +1,6 @@
-"""Content keys: what makes an image or a score the same one. A stale or foreign result can never be served.
+"""Content keys: everything that makes two images or two scores the same. A stale or foreign result is never served.
 
-`IDENTITY` and `RUNTIME` class every field of every spec; a test fails until a new field stands in one of them.
+`IDENTITY` and `RUNTIME` classify every field of every spec; a test fails until a new field is listed in one of them.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class ImageSpec:
 
 
 LATER = {"true_guidance": 1.0}
-"""Field that `ImageSpec` did not always have -> the value that it stood for before."""
+"""Field that was added to `ImageSpec` later -> the value that older images were made with."""
 
 
 def score_key(pixel_sha: str, identity: Mapping[str, Any], fields: Mapping[str, Any], reference_sha: str = "") -> str:

@@ -1,4 +1,4 @@
-"""What processes that were killed leave behind: temporary files, which go at the next start."""
+"""Temporary files that killed processes left behind; they are removed at the next start."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 from srbench.files import is_running, writer_of
 
 OLD_SECONDS = 86_400
-"""Age from which a temporary file of another host is nobody's: nothing takes a day to be written."""
+"""Age from which a temporary file of another host counts as abandoned: no file takes a day to write."""
 FOLDERS = (".erasing-", ".inverting-")
-"""Begin the names of folders in which checkpoints and embeddings are made; these tell no process."""
+"""Name prefixes of folders in which checkpoints and embeddings are trained; they do not name a process."""
 
 
 def removed(folders: Iterable[Path]) -> int:
@@ -25,37 +25,30 @@ def removed(folders: Iterable[Path]) -> int:
 
 
 def left(folder: Path) -> Iterator[Path]:
-    """Everything below a folder with the name of something temporary."""
+    """Everything below a folder that has the name of a temporary file or folder."""
     for place, folders, files in os.walk(folder):
-        mine = [name for name in folders if _is_temporary_folder(name)]
-        folders[:] = [name for name in folders if name not in mine]
-        yield from (Path(place, name) for name in (*mine, *files) if name in mine or writer_of(name) is not None)
-
-
-def _is_temporary_folder(name: str) -> bool:
-    return name.startswith(FOLDERS) or writer_of(name) is not None
+        temporary = [name for name in folders if name.startswith(FOLDERS) or writer_of(name) is not None]
+        folders[:] = [name for name in folders if name not in temporary]
+        temporary += [name for name in files if writer_of(name) is not None]
+        yield from (Path(place, name) for name in temporary)
 
 
 def is_left(path: Path) -> bool:
-    """Whether whoever was writing it is gone."""
+    """Whether the process that was writing it has ended."""
     writer = writer_of(path.name)
     running = None if writer is None else is_running(*writer, _written(path))
-    # Containers may share host name and process id with us: what has our own id may be another's, too.
+    # Containers may share our host name and process id, so that a file with our id may be another process's.
     if running is None or (writer is not None and writer[1] == os.getpid()):
-        return _age(path) > OLD_SECONDS
+        return time.time() - _written(path) > OLD_SECONDS
     return not running
 
 
 def _written(path: Path) -> float:
-    """When it was last written to, seconds since the epoch; now where it is gone meanwhile."""
+    """When it was last written to, seconds since the epoch; now if it has disappeared."""
     try:
         return path.lstat().st_mtime
     except OSError:
         return time.time()
-
-
-def _age(path: Path) -> float:
-    return time.time() - _written(path)
 
 
 def _remove(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Which stored images a name stands for, with their rows and scores: what `srbench show` shows, for Python."""
+"""Finds stored images by row id, key or file, with their rows and scores: what `srbench show` shows, for Python."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from srbench.results.stored import rows_of
 from srbench.rules import Misfit
 
 LEAST = 6
-"""Characters of an image key's start that stand for it."""
+"""Characters that the start of an image key needs to be looked up."""
 ROLES = ("image", "reference", "floor")
 
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image as a run names it."""
+    """An image as a run file lists it."""
 
     key: str
     role: str
@@ -35,7 +35,7 @@ class StoredImage:
     """The cell of the run file, with this row alone."""
 
     def row(self) -> tuple[dict[str, Any], str]:
-        """The row's fields; of a gated suite from the user's own file, or empty with the reason why they cannot be had."""
+        """The row's fields, for a gated suite from the user's own file; or empty, with the reason why they cannot be read."""
         try:
             ((_, row),) = rows_of(self.cell, self.entry)
         except SrbenchError as error:
@@ -44,10 +44,10 @@ class StoredImage:
 
 
 def looked_up(what: str, folder: Path, warn: Callable[[str], None]) -> list[StoredImage]:
-    """The images of local runs, the newest first, that `what` stands for, each once a method.
+    """The images of local runs that `what` matches, newest run first, each once per method.
 
     what: a row's id, the start of an image key (`LEAST` characters or more), or a PNG of a store. Raises `UsageError` for a PNG
-    that is none of a store.
+    that is not from a store.
     """
     path = Path(what)
     key = _key_of_file(path) if path.suffix == ".png" and kind_of_path(path) != "nothing" else what
@@ -78,7 +78,7 @@ def _key_of_file(path: Path) -> str:
 
 
 def waits(store: Store, key: str) -> bool:
-    """Whether a picture is of a sensitive row, and its user did not ask to keep it: it must not be shown."""
+    """Whether an image is of a sensitive row and was not kept on request: it must not be shown."""
     record = store.images.get(key, {})
     return bool(record.get(SENSITIVE) and not record.get(KEPT) and not record.get(DROPPED))
 

@@ -1,4 +1,4 @@
-"""The words that records of pictures say of gated and sensitive rows, and one record of two lines."""
+"""Field names in records of gated and sensitive rows, and how two ledger lines of an image are merged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ GATED, MARKED = "gated", "marked"
 
 
 TEXT, TEXT_SHA = "prompt", "prompt_sha256"
-"""What an image's record says of its prompt: the text, or of a gated row its hash."""
+"""An image's prompt in its record: the text, or for a gated row its hash."""
 
 
 FIELDS, FIELDS_SHA = "fields", "fields_sha256"
@@ -18,18 +18,18 @@ FIELDS, FIELDS_SHA = "fields", "fields_sha256"
 SENSITIVE, DROPPED, KEPT, AWAITS, TRIED = "sensitive", "dropped", "kept", "awaits", "tried"
 
 
-def merged(known: Record | None, record: Record) -> Record:
-    """One record of two ledger lines about one picture, in whichever order they are read.
+def merged(before: Record | None, record: Record) -> Record:
+    """Merge two ledger lines of one image, in whichever order they are read.
 
-    Dropping is final: a worker's line of the picture may stand in a later file than its parent's that it was dropped. Flags
-    that one line raises no other lowers. Else what was marked last counts.
+    A dropped image stays dropped: a worker's line about it may be in a later file than its parent's `dropped` line. A flag
+    that either line sets is set. Otherwise the line that was marked last wins.
     """
-    if known is None:
+    if before is None:
         return record
-    base = max((known, record), key=_order) if _order(known) != _order(record) else record
-    flags = {name: True for name in (DROPPED, SENSITIVE, GATED, KEPT, TRIED) if known.get(name) or record.get(name)}
-    texts = [each[TEXT] for each in (known, record) if TEXT in each]
-    shown = {TEXT: texts[0]} if texts and flags.get(GATED) else {}  # a text that is left somewhere has to be found
+    base = max((before, record), key=_order) if _order(before) != _order(record) else record
+    flags = {name: True for name in (DROPPED, SENSITIVE, GATED, KEPT, TRIED) if before.get(name) or record.get(name)}
+    texts = [line[TEXT] for line in (before, record) if TEXT in line]
+    shown = {TEXT: texts[0]} if texts and flags.get(GATED) else {}  # so that `gated.clean` sees that a text is left
     return {**base, **flags, **shown}
 
 

@@ -1,7 +1,7 @@
-"""What made the cells of a results folder, and which of them are repeats of a newer one. Imports no torch.
+"""The origin of each cell of a results folder, and which cells repeat a newer one. Imports no torch.
 
-A cell hides another only where both are the same: called the same, with the same rows, backbone, seed, noise, checkpoint,
-artifact and pictures. What files of older versions do not say is taken from what else stands in them.
+A cell replaces another only where both have the same name, rows, backbone, seed, noise, checkpoint, artifact and images. What
+files of older versions do not record is derived from the rest of the file.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from srbench.hashing import digest
 ROLES = ("image", "reference", "floor")
 PACKAGE = "package:"
 ELSEWHERE = "elsewhere"
-"""The backbone of pictures that others made."""
+"""Backbone name of external images."""
 FIRST_NOISE = "per-sample torch.Generator('cpu'), float32, seed from the row"
-"""How noise was drawn before cells said so."""
+"""How noise was drawn before cells recorded it."""
 Entry = Mapping[str, Any]
 
 
@@ -37,57 +37,57 @@ class Stored(NamedTuple):
 
 
 def images_sha(rows: Iterable[Entry]) -> str:
-    """Short sha256 over the keys of a cell's images by row: of all that decides their pixels. Empty where there is none."""
+    """Short sha256 over a cell's row ids and image keys, and so over all that determines its pixels; empty without images."""
     keys = [[row.get("id"), *(row.get(role, "") for role in ROLES)] for row in rows if isinstance(row, Mapping)]
-    return short(digest(keys)) if any(any(each[1:]) for each in keys) else ""
+    return short(digest(keys)) if any(any(entry[1:]) for entry in keys) else ""
 
 
 # --- what older files do not say --------------------------------------------------------------------------------------
 
 
 def with_origin(cell: ResultCell, entry: Entry, header: Entry) -> ResultCell:
-    """The cell with what its file says elsewhere of its making."""
-    known, local = replace(cell.origin, scorers_sha=cell.origin.scorers_sha or _scorers_sha(header)), "rows" in entry
-    if known.images_sha:
-        return replace(cell, origin=known)
+    """The cell with its origin completed from its entry and the header of its run file."""
+    origin, local = replace(cell.origin, scorers_sha=cell.origin.scorers_sha or _scorers_sha(header)), "rows" in entry
+    if origin.images_sha:
+        return replace(cell, origin=origin)
     made_here = cell.backbone != ELSEWHERE and "elsewhere" not in entry
-    sha = known.backbone_sha or short(_text(header, "backbone_sha")) or ("" if local else shipped_sha(cell.backbone))
-    found = replace(known, backbone_sha=sha, noise=known.noise or (FIRST_NOISE if made_here else ""))
-    return replace(cell, origin=_of_rows(found, entry, header) if local else found)
+    sha = origin.backbone_sha or short(_text(header, "backbone_sha")) or ("" if local else shipped_sha(cell.backbone))
+    origin = replace(origin, backbone_sha=sha, noise=origin.noise or (FIRST_NOISE if made_here else ""))
+    return replace(cell, origin=_of_rows(origin, entry, header) if local else origin)
 
 
-def _of_rows(known: Origin, entry: Entry, header: Entry) -> Origin:
-    """What the rows of an older local run, its checkpoint and its artifact say."""
+def _of_rows(origin: Origin, entry: Entry, header: Entry) -> Origin:
+    """The origin completed from the rows, the checkpoint and the artifact of an older local run."""
     return replace(
-        known, seed=_seed(entry, header) if known.seed is None else known.seed, images_sha=images_sha(entry["rows"]),
-        checkpoint_sha=known.checkpoint_sha or short(_text(entry, "checkpoint", "passport", "sha256")),
-        artifact_sha=known.artifact_sha or short(_text(entry, "artifact", "sha256")),
-        folder=known.folder or _text(entry, "elsewhere", "folder"),
+        origin, seed=_seed(entry, header) if origin.seed is None else origin.seed, images_sha=images_sha(entry["rows"]),
+        checkpoint_sha=origin.checkpoint_sha or short(_text(entry, "checkpoint", "passport", "sha256")),
+        artifact_sha=origin.artifact_sha or short(_text(entry, "artifact", "sha256")),
+        folder=origin.folder or _text(entry, "elsewhere", "folder"),
     )
 
 
 def _scorers_sha(header: Entry) -> str:
-    """Of what the run's user has set of scorers (`--set NAME.OPTION=VALUE`): their options and the hashes of their weights."""
+    """Short sha256 of the scorers that `--set NAME.OPTION=VALUE` changed: versions, options, hashes of weights; else empty."""
     settings = _part(header, "request").get("settings") or ()
     named = {str(setting).partition(".")[0] for setting in settings}
-    scorers = {name: made for name, made in _part(header, "scorers").items() if name in named and isinstance(made, Mapping)}
-    kept = {
-        name: {key: value for key, value in made.items() if key in ("version", "options") or key.endswith("sha256")}
-        for name, made in scorers.items()
+    scorers = {name: scorer for name, scorer in _part(header, "scorers").items() if name in named and isinstance(scorer, Mapping)}
+    identities = {
+        name: {key: value for key, value in scorer.items() if key in ("version", "options") or key.endswith("sha256")}
+        for name, scorer in scorers.items()
     }  # fmt: skip
-    return short(digest(kept)) if kept else ""
+    return short(digest(identities)) if identities else ""
 
 
 def _seed(entry: Entry, header: Entry) -> int | None:
-    """The run's seed, unless every row is known to have its own: rows of gated suites do not say."""
-    own = all(_part(row, "row").get("seed") is not None for row in entry["rows"] if isinstance(row, Mapping))
+    """The run's seed; None where every row has its own. Rows of gated suites do not record theirs."""
+    all_seeded = all(_part(row, "row").get("seed") is not None for row in entry["rows"] if isinstance(row, Mapping))
     seed = _part(header, "request").get("seed")
-    return None if own or "elsewhere" in entry or not isinstance(seed, int) else seed
+    return None if all_seeded or "elsewhere" in entry or not isinstance(seed, int) else seed
 
 
 def _part(data: Entry, name: str) -> Mapping[str, Any]:
-    found = data.get(name)
-    return found if isinstance(found, Mapping) else {}
+    part = data.get(name)
+    return part if isinstance(part, Mapping) else {}
 
 
 def _text(data: Any, *path: str) -> str:
@@ -97,9 +97,9 @@ def _text(data: Any, *path: str) -> str:
 
 
 def shipped_sha(backbone: str) -> str:
-    """Short sha256 of a backbone that travels with srbench, as the cards of its redirectors have it; empty for others.
+    """Short sha256 of a backbone that is bundled with srbench, read from the cards of its redirectors; empty for others.
 
-    Summaries that were committed beside it, before cells said what made them, are of this one.
+    Committed summaries from before cells recorded their backbone were made with it.
     """
     spec = load.backbones().get(backbone)
     if spec is None or not spec.source.startswith(PACKAGE) or not spec.redirectors:
@@ -109,10 +109,10 @@ def shipped_sha(backbone: str) -> str:
 
 @cache
 def _of_cards(folder: Path) -> str:
-    """What the cards of redirectors say of their backbone; empty where they do not agree."""
+    """Short sha256 of the backbone that the redirectors' cards name; empty where they disagree."""
     cards = sorted(folder.glob("*/card.json"))
-    found = {_text(_card(path), "backbone_sha256") for path in cards}
-    return short(found.pop()) if len(found) == 1 else ""
+    hashes = {_text(_card(path), "backbone_sha256") for path in cards}
+    return short(hashes.pop()) if len(hashes) == 1 else ""
 
 
 def _card(path: Path) -> Any:
@@ -125,26 +125,26 @@ def _card(path: Path) -> Any:
 # --- repeats ----------------------------------------------------------------------------------------------------------
 
 
-def newest_of(found: Iterable[Stored], warn: Callable[[str], None]) -> list[Stored]:
-    """Without the repeats of a newer cell, each told apart from others of its name. found: the newest first.
+def newest_of(cells: Iterable[Stored], warn: Callable[[str], None]) -> list[Stored]:
+    """Drop cells that repeat a newer one; the rest of one name are told apart by their `mark`. cells: newest first.
 
-    Where an older cell gives way that does not say what made it, which only committed summaries do not, it is said how many.
+    Warns how many dropped cells do not record their origin, as only committed summaries do not.
     """
-    kept: dict[tuple[str, ...], list[Stored]] = {}
+    by_names: dict[tuple[str, ...], list[Stored]] = {}
     unknown = 0
-    for each in found:
-        others = kept.setdefault(names_of(each.cell), [])
-        at = next((i for i, other in enumerate(others) if _repeats(other, each)), None)
+    for older in cells:
+        others = by_names.setdefault(names_of(older.cell), [])
+        at = next((i for i, other in enumerate(others) if _repeats(other, older)), None)
         if at is None:
-            others.append(each)
-        elif _only_scored(others[at], each):
-            others[at] = each
+            others.append(older)
+        elif _only_scored(others[at], older):
+            others[at] = older
         else:
-            unknown += _unsaid(each.cell) and others[at].cell.run != each.cell.run
+            unknown += _unsaid(older.cell) and others[at].cell.run != older.cell.run
     if unknown:
         warn(f"committed results that give way to newer ones of the same names, backbone and rows: {unknown}")
-    stored = [each for others in kept.values() for each in others]
-    return [each._replace(cell=cell) for each, cell in zip(stored, told_apart([each.cell for each in stored]), strict=True)]
+    stored = [item for others in by_names.values() for item in others]
+    return [item._replace(cell=cell) for item, cell in zip(stored, told_apart([item.cell for item in stored]), strict=True)]
 
 
 def _unsaid(cell: ResultCell) -> bool:
@@ -152,12 +152,12 @@ def _unsaid(cell: ResultCell) -> bool:
 
 
 def _only_scored(newer: Stored, older: Stored) -> bool:
-    """Whether the same pictures were scored before, and not again in the newer run."""
+    """Whether the older run scored its images and the newer one did not."""
     return newer.cell.n_scored == 0 and older.cell.n_scored > 0
 
 
 def _repeats(newer: Stored, older: Stored) -> bool:
-    """Whether nothing that is known of the older cell differs from the newer one: then it is the same, or a part of it."""
+    """Whether the older cell is the newer one or a part of it: nothing that is recorded of it differs."""
     if identity(newer.cell) == identity(older.cell):
         return True
     if _only_scored(newer, older) or newer.cell.n_run == 0 < older.cell.n_run:
@@ -169,12 +169,12 @@ def _repeats(newer: Stored, older: Stored) -> bool:
 def _made_alike(newer: Origin, older: Origin) -> bool:
     if newer.scorers_sha != older.scorers_sha:
         return False
-    known = [name for name in ORIGIN if name != "images_sha" and getattr(older, name) != getattr(UNKNOWN, name)]
-    return all(getattr(older, name) == getattr(newer, name) for name in known)
+    names = [name for name in ORIGIN if name != "images_sha" and getattr(older, name) != getattr(UNKNOWN, name)]
+    return all(getattr(older, name) == getattr(newer, name) for name in names)
 
 
 def _within(older: Stored, newer: Stored) -> bool:
-    """Whether the older pictures are among the newer ones: a folder that grew since then is the same folder."""
+    """Whether the newer cell has all images of the older one, as it has for a folder that grew."""
     sha = older.cell.origin.images_sha
     return sha in ("", newer.cell.origin.images_sha) or ("rows" in older.entry and _pictures(older) <= _pictures(newer))
 

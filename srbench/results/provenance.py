@@ -1,4 +1,4 @@
-"""What a result needs to be believed: versions, commit, machine, command line."""
+"""Provenance of a result: versions, commit, machine, command line."""
 
 from __future__ import annotations
 
@@ -49,25 +49,17 @@ def _version(package: str) -> str:
         return "absent"
 
 
-def _gpu() -> dict[str, str]:
+def machine() -> dict[str, Any]:
+    """Processor, cores, threads, GPU. Training rounds differently on another machine or with another number of threads."""
     import torch
 
-    if not torch.cuda.is_available():
-        return {}
-    return {"gpu": torch.cuda.get_device_name(0), "cuda": str(torch.version.cuda)}
-
-
-def _processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
-
-
-def machine() -> dict[str, Any]:
-    """Processor, cores, threads, GPU. Training rounds differently on another one, or with another number of threads."""
-    import torch
-
-    return {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), **_gpu()}
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    facts = {"processor": next(names, platform.processor()), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    if not torch.cuda.is_available():
+        return facts
+    return {**facts, "gpu": torch.cuda.get_device_name(0), "cuda": str(torch.version.cuda)}
 
 
 def provenance() -> dict[str, Any]:

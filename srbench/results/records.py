@@ -1,6 +1,6 @@
-"""The one reader of ledgers and run files: every record is checked for what anything reads of it. Imports no torch.
+"""The one reader of ledgers and run files; it checks every field that is read anywhere. Imports no torch.
 
-What does not fit is counted, named once a file, and left out; nothing is guessed at. Keys that are not known are allowed.
+Damaged records are counted, reported once per file, and left out; nothing is guessed. Unknown keys are allowed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from srbench.rules import (
     one_of,
     or_null,
     pair_of,
-    said,
+    shown,
     table_of,
 )
 
@@ -46,12 +46,12 @@ Record = dict[str, Any]
 Warn = Callable[[str], None]
 
 MAX_LINE = 16 * 2**20
-"""Bytes of a ledger's line at most; the longest that is written, with a trace of some hundred steps, has some kilobytes."""
+"""Largest ledger line in bytes; the longest that is written, with a trace of some hundred steps, has a few kilobytes."""
 MAX_FILE = 2**30
-"""Bytes of a run file at most."""
+"""Largest run file in bytes."""
 LOOK = "Move it away; what it held is made again, or `srbench verify` says what is missing."
 TORN = b"\r\x00"
-"""Bytes that no torn line has: they stand in files that something else has changed."""
+"""Bytes that no torn line contains; they show that something else changed the file."""
 
 
 # --- ledgers ----------------------------------------------------------------------------------------------------------
@@ -70,9 +70,9 @@ OF_SCORE: dict[str, Rule] = {
     "score_key": HASH, "image": HASH, "scorer": TEXT, "identity": HASH, "raw": TABLE,
 }  # fmt: skip
 MORE_OF_SCORE: dict[str, Rule] = {"reference": HASH, "fields": TEXT, "fields_sha256": HASH, "source": TEXT}
-"""The fields that a score was made with stand in it; of a row of a gated suite their hash does."""
+"""`fields`: the row fields that the score was made with; for a row of a gated suite their hash instead."""
 OF_TRACE: dict[str, Rule] = {"unsafe": list_of(NUMBER), "redirected_steps": COUNT}
-"""What SafeRedir says of an image. A plug-in's trace may hold anything, also under these names."""
+"""Fields of SafeRedir's trace. A plug-in's trace may hold anything, even under these names."""
 MORE_OF_TRACE: dict[str, Rule] = {"mask": or_null(list_of(NUMBER)), "alpha": or_null(list_of(NUMBER))}
 KINDS: dict[str, tuple[dict[str, Rule], dict[str, Rule]]] = {
     "images": (OF_IMAGE, MORE_OF_IMAGE), "scores": (OF_SCORE, MORE_OF_SCORE),
@@ -90,11 +90,11 @@ def redirects(trace: Mapping[str, Any]) -> bool:
 
 def _object(pairs: list[tuple[str, Any]]) -> Record:
     """An object of JSON. Raises `ValueError` where a key stands twice, or a number is too large to be one of ours."""
-    made = dict(pairs)
-    if len(made) != len(pairs):
+    record = dict(pairs)
+    if len(record) != len(pairs):
         raise ValueError("a key stands twice in one object")
-    _bounded(made.values())
-    return made
+    _bounded(record.values())
+    return record
 
 
 def _bounded(values: Iterable[Any]) -> None:
@@ -131,16 +131,16 @@ def parsed(data: bytes) -> Any:
 
 
 def storable(value: Any) -> Any:
-    """As `plain`. Raises `ValueError` where a line of a ledger that holds it would be left out when it is read again."""
-    said = plain(value)
-    line = json.dumps({"in": {"a line": said}}).encode()
+    """As `plain`. Raises `ValueError` for a value whose ledger line would be left out when it is read again."""
+    data = plain(value)
+    line = json.dumps({"in": {"a line": data}}).encode()
     if len(line) > MAX_LINE // 2:
         raise ValueError(f"it has {len(line)} bytes")
     try:
         parsed(line)
     except Misfit as error:
         raise ValueError(str(error)) from error
-    return said
+    return data
 
 
 _DEEP = f"nested more than {MAX_DEPTH} levels deep"
@@ -150,18 +150,17 @@ def _check_depth(value: Any) -> None:
     """Raises `Misfit` where a value is nested too deep; level by level, without recursion."""
     level = [value] if type(value) in (dict, list) else []
     for _ in range(MAX_DEPTH + 1):
-        level = [
-            each for outer in level for each in (outer.values() if type(outer) is dict else outer) if type(each) in (dict, list)
-        ]
+        values = (value for outer in level for value in (outer.values() if type(outer) is dict else outer))
+        level = [value for value in values if type(value) in (dict, list)]
         if not level:
             return
     raise Misfit(_DEEP)
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
-    """A file's lines by number, with their ends; None in place of one that is too long. A byte order mark is left where it is.
+    """A file's numbered lines, with their line ends; None in place of one that is too long. A byte order mark is kept.
 
-    Raises `UsageError` where the path is no file, or cannot be read. The file is never held whole.
+    Raises `UsageError` where the path is no file, or cannot be read. The file is read line by line.
     """
     kind = kind_of_path(path)
     if kind != "file":
@@ -185,10 +184,10 @@ def silent(line: str) -> None:
 
 @dataclass
 class LeftOut:
-    """What of one file does not fit: the first of it, and how much there is."""
+    """Damaged parts of one file: the first of them, and how many."""
 
     what: str
-    """A line, a cell."""
+    """What a part is: a line, a cell."""
     first: str = ""
     count: int = 0
 
@@ -198,7 +197,7 @@ class LeftOut:
         self.count += 1
 
     def tell(self, name: str, warn: Warn) -> None:
-        """Say it in one line, if there is anything to say."""
+        """Warn in one line, if anything was left out."""
         if self.count == 1:
             warn(f"{printable(name)}: 1 {self.what} is damaged and was left out ({self.first})")
         elif self.count:
@@ -216,7 +215,7 @@ def ledger_files(folder: Path, kind: str) -> list[Path]:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What lies in a folder, by name, hidden things left out; nothing where it is not there.
+    """The entries of a folder by name, without hidden ones; none where there is no such folder.
 
     Raises `UsageError` where it is no folder, or cannot be read.
     """
@@ -232,9 +231,9 @@ def entries(folder: Path) -> list[Path]:
 
 
 def ledger(folder: Path, kind: str, warn: Warn) -> Iterator[Record]:
-    """Every record of a ledger (`images` or `scores`), oldest file first; what does not fit is named once a file.
+    """Every record of a ledger (`images` or `scores`), oldest file first; damaged lines are reported once per file.
 
-    A torn last line is what a killed process leaves, and nothing is said of it. Raises `UsageError` for a file that cannot
+    A torn last line, as a killed process leaves it, is skipped without a warning. Raises `UsageError` for a file that cannot
     be read: it may hold anything.
     """
     for path in ledger_files(folder, kind):
@@ -257,7 +256,7 @@ def ledger_file(path: Path, kind: str, left_out: LeftOut) -> Iterator[Record]:
             if kind == "scores" and "fields" not in record and "fields_sha256" not in record:
                 raise Misfit("it has no 'fields'")
         except Misfit as error:
-            torn = line is not None and not line.endswith(b"\n") and not any(each in line for each in TORN)
+            torn = line is not None and not line.endswith(b"\n") and not any(byte in line for byte in TORN)
             if not torn:
                 left_out.add(f"line {number}", str(error))
             continue
@@ -327,7 +326,7 @@ def run_file(path: Path) -> Record:
 
 
 def check_cell(cell: Any, local: bool) -> None:
-    """Raises `Misfit` where a run's cell is damaged. local: it was run here, and has its rows."""
+    """Raises `Misfit` where a run's cell is damaged. local: it is of a local run, and needs its rows."""
     check(cell, OF_CELL | ({"rows": LIST} if local else {}), MORE_OF_CELL)
     check(cell["result"], OF_RESULT, MORE_OF_RESULT, "result")
     for name, metric in cell["result"]["metrics"].items():
@@ -358,7 +357,7 @@ def _check_counts(result: Record) -> None:
 
 
 def check_rows(cell: Record) -> None:
-    """Raises `Misfit` where the rows of a cell are damaged, or not as many as its numbers are about."""
+    """Raises `Misfit` where the rows of a cell are damaged, or their count is not the cell's `n_run`."""
     rows = cell["rows"]
     for number, entry in enumerate(rows):
         check(entry, OF_ENTRY, MORE_OF_ENTRY, f"rows[{number}]")
@@ -367,10 +366,10 @@ def check_rows(cell: Record) -> None:
     if len({entry["id"] for entry in rows}) < len(rows):
         raise Misfit("an id stands twice among the rows")
     try:
-        known = _ROWS.validate_python([entry["row"] for entry in rows if "row" in entry])
+        validated = _ROWS.validate_python([entry["row"] for entry in rows if "row" in entry])
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise Misfit(f"rows: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    for row, entry in zip(known, (entry for entry in rows if "row" in entry), strict=True):
+    for row, entry in zip(validated, (entry for entry in rows if "row" in entry), strict=True):
         if row.id != entry["id"]:
-            raise Misfit(f"rows: {said(entry['id'])} holds the row {said(row.id)}")
+            raise Misfit(f"rows: {shown(entry['id'])} holds the row {shown(row.id)}")

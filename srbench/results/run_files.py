@@ -1,4 +1,4 @@
-"""Reads run files: the user's own and committed summaries. Imports no torch, so that tables come at once."""
+"""Reads and writes run files: local runs and committed summaries. Imports no torch, so that tables come at once."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from srbench.rules import Misfit
 __all__ = ["Identity", "identity"]
 SCHEMA = records.SCHEMA
 LOCAL = "run.json"
-"""How the file of a run of the user's own is called; others are summaries that were committed."""
+"""File name of a local run; files of other names are committed summaries."""
 UNREAD = "unread"
-"""Key of a cell whose numbers are sound and whose rows are not: why."""
+"""Key of a cell with sound numbers and damaged rows; its value is the reason."""
 TOLERANCE_SECONDS = 300
-"""By how much clocks may differ before it is said."""
+"""Difference of clocks from which a warning is given."""
 
 
 # --- a folder ---------------------------------------------------------------------------------------------------------
@@ -57,7 +57,7 @@ def no_results(folder: Path) -> MissingError:
 def read_run(path: Path, warn: Warn | None = None) -> dict[str, Any]:
     """A run file. Raises `UsageError` where it is damaged or of a newer srbench.
 
-    warn: is told of cells that are damaged, which are then left out; where not given, they make the file a damaged one.
+    warn: called for damaged cells, which are then left out; without it, one damaged cell makes the file a damaged one.
     """
     data = records.run_file(path)
     left_out, cells, better = LeftOut("cell"), [], _directions()
@@ -70,36 +70,36 @@ def read_run(path: Path, warn: Warn | None = None) -> dict[str, Any]:
     for number, cell in enumerate(cells):
         if UNREAD in cell:
             rows.add(f"cells[{number}]", cell[UNREAD])
-    if warn is None and (found := left_out.first or rows.first):
-        raise UsageError(f"{printable(str(path))}: damaged run file ({found})", "Run the same command again.")
-    for each in (left_out, rows):
-        each.tell(f"{path.parent.name}/{path.name}: damaged run file", warn or records.silent)
+    if warn is None and (first := left_out.first or rows.first):
+        raise UsageError(f"{printable(str(path))}: damaged run file ({first})", "Run the same command again.")
+    for damage in (left_out, rows):
+        damage.tell(f"{path.parent.name}/{path.name}: damaged run file", warn or records.silent)
     return {**data, "cells": cells}
 
 
 def _cell(cell: dict[str, Any], header: dict[str, Any], better: Mapping[str, str], local: bool) -> dict[str, Any]:
     """A cell with its result. Raises `Misfit` where it is damaged.
 
-    header: its run file, which may know more of its making. better: direction of every metric that is known here.
+    header: its run file, which may complete its origin. better: direction of every metric that is installed.
     """
     records.check_cell(cell, local)
     _check_metrics(cell["result"]["metrics"], better)
     try:
-        made = from_dict(cell["result"])
+        result = from_dict(cell["result"])
     except UsageError as error:
         raise Misfit(error.message) from error
-    found = dict(cell)
+    entry = dict(cell)
     if "rows" in cell:
         try:
             records.check_rows(cell)
         except Misfit as error:
-            found |= {"rows": [], UNREAD: str(error)}
-    return {**found, "result": with_origin(made, found, header)}
+            entry |= {"rows": [], UNREAD: str(error)}
+    return {**entry, "result": with_origin(result, entry, header)}
 
 
 def _directions() -> dict[str, str]:
     of_others = {name: meta["metrics"][name]["better"] for name, (_, meta) in of_scorers().items()}
-    return of_others | {name: each.better for name, each in METRICS.items()}
+    return of_others | {name: metric.better for name, metric in METRICS.items()}
 
 
 def _check_metrics(metrics: dict[str, Any], better: Mapping[str, str]) -> None:
@@ -107,7 +107,7 @@ def _check_metrics(metrics: dict[str, Any], better: Mapping[str, str]) -> None:
     for name, metric in metrics.items():
         if metric["better"] != better.get(name, metric["better"]):
             raise Misfit(f"result.metrics.{name}: {better[name]} is better, not {metric['better']}")
-        values = [metric.get(each) for each in ("value", "low", "high", "worst", "best")]
+        values = [metric.get(key) for key in ("value", "low", "high", "worst", "best")]
         if name in METRICS and METRICS[name].rate and any(v is not None and not 0 <= v <= 100 for v in values):
             raise Misfit(f"result.metrics.{name}: a rate is a percentage")
 
@@ -116,25 +116,25 @@ def _check_metrics(metrics: dict[str, Any], better: Mapping[str, str]) -> None:
 
 
 def local_files(folder: Path) -> list[Path]:
-    """Run files of the user's own, by name. Raises `UsageError` where `runs/` is no folder."""
+    """Files of local runs, by name. Raises `UsageError` where `runs/` is no folder."""
     files = [place / LOCAL for place in records.entries(folder / "runs") if kind_of_path(place) == "folder"]
     return [path for path in files if kind_of_path(path) != "nothing"]
 
 
 def committed_files(folder: Path) -> list[Path]:
-    """Committed summaries: `*.json` in folders beside `runs/` and `store/`; hidden ones are none."""
+    """Committed summaries: `*.json` in folders beside `runs/` and `store/`, without hidden ones."""
     beside = [place for place in records.entries(folder) if place.name not in ("runs", "store")]
     folders = [place for place in beside if kind_of_path(place) == "folder"]
     return [path for place in folders for path in records.entries(place) if path.suffix == ".json"]
 
 
 def run_files(folder: Path) -> list[Path]:
-    """Run files under a results folder: the user's own first, the newest by name first, then committed summaries."""
+    """Run files under a results folder: local ones first, the newest by name first, then committed summaries."""
     return [*reversed(local_files(folder)), *committed_files(folder)]
 
 
 def read_all(folder: Path, warn: Warn, committed: bool = True) -> list[tuple[Path, dict[str, Any]]]:
-    """Every readable run file: the user's own first, the newest first, then committed summaries; others are named.
+    """Every readable run file: local ones first, the newest first, then committed summaries; unreadable ones are reported.
 
     Raises `UsageError` where there are run files, and none of them can be read.
     """
@@ -157,27 +157,27 @@ def _read_all(paths: Sequence[Path], warn: Warn) -> Iterator[tuple[Path, dict[st
 
 
 def newest_first(runs: Iterator[tuple[Path, dict[str, Any]]], warn: Warn) -> list[tuple[Path, dict[str, Any]]]:
-    """Local runs in the order in which they were written, the last first; a clock that was wrong is said, and decides nothing.
+    """Local runs, the one written last first. A wrong clock is reported and does not change the order.
 
-    Each run tells its place (`order`) and the greatest name that there was (`after`). Older ones, which do not, stand where
-    their names put them; one that is dated in the future first of all, since its date says nothing.
+    Each run records its position (`order`) and the greatest run name at that time (`after`). Runs of older versions lack both and
+    are ordered by name; one that is dated in the future counts as the oldest, since its date means nothing.
     """
-    given = sorted(runs, key=lambda run: (run[1].get("order", 0), run[0].parent.name))
+    in_order = sorted(runs, key=lambda run: (run[1].get("order", 0), run[0].parent.name))
     now, reached, places = time.time(), "", []
-    for path, data in given:
+    for path, data in in_order:
         name = path.parent.name
         if "order" in data:
             reached = rank = max(reached, name, data.get("after") or "")
         else:
             rank = "" if began(name, data) > now + TOLERANCE_SECONDS else name
         places.append((rank, data.get("order", 0), name))
-    ordered = [run for _, run in sorted(zip(places, given, strict=True), key=lambda each: each[0])]
+    ordered = [run for _, run in sorted(zip(places, in_order, strict=True), key=lambda place: place[0])]
     _tell_clocks(ordered, now, warn)
     return ordered[::-1]
 
 
 def _tell_clocks(runs: Sequence[tuple[Path, dict[str, Any]]], now: float, warn: Warn) -> None:
-    """Name runs that begin after now, or after a run ended that was written later."""
+    """Warn of runs that began in the future, or after a run that was written later had ended."""
     earliest, odd = now, []
     for path, data in reversed(runs):
         if began(path.parent.name, data) > earliest + TOLERANCE_SECONDS:
@@ -190,7 +190,7 @@ def _tell_clocks(runs: Sequence[tuple[Path, dict[str, Any]]], now: float, warn: 
 
 
 def began(name: str, data: dict[str, Any]) -> float:
-    """When a run says that it began, seconds since 1970; 0 where it does not. The later of what its name and its file say."""
+    """When a run began, seconds since 1970: the later of what its name and its file record; 0 where neither does."""
     return max(_seconds(name), _seconds(data.get("started", "")))
 
 
@@ -198,9 +198,9 @@ _TIME = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)T(\d\d):?(\d\d):?(\d\d)")
 
 
 def _seconds(text: str) -> float:
-    found = _TIME.match(text)
+    match = _TIME.match(text)
     try:
-        return datetime(*map(int, found.groups()), tzinfo=UTC).timestamp() if found else 0.0  # type: ignore[arg-type,misc]  # six numbers
+        return datetime(*map(int, match.groups()), tzinfo=UTC).timestamp() if match else 0.0  # type: ignore[arg-type,misc]  # six numbers
     except (ValueError, OverflowError):
         return 0.0
 
@@ -209,41 +209,41 @@ _ORDER = re.compile(rb'^\s*\{\s*"schema":\s*\d+,\s*"run":\s*"[^"]*",\s*"order":\
 
 
 def next_place(folder: Path) -> dict[str, Any]:
-    """`order` and `after` of a run that is written now: behind all that there are, whatever their dates."""
+    """`order` and `after` of a run that is written now: later than all others, whatever their dates."""
     files = local_files(folder)
     return {"order": 1 + max(map(_order, files), default=0), "after": max((path.parent.name for path in files), default=None)}
 
 
 def _order(path: Path) -> int:
-    """A run's place; 0 where it tells none. Only the file's head is read: there may be many, and large ones."""
+    """A run's `order`; 0 where it has none. Only the file's head is read: there may be many large files."""
     if kind_of_path(path) != "file":
         return 0
     try:
         with path.open("rb") as handle:
-            found = _ORDER.match(handle.read(1000))
+            match = _ORDER.match(handle.read(1000))
     except OSError:
         return 0
-    return int(found[1]) if found else 0
+    return int(match[1]) if match else 0
 
 
 # --- cells ------------------------------------------------------------------------------------------------------------
 
 def newest(folder: Path, warn: Callable[[str], None]) -> list[ResultCell]:
-    """Per cell the newest run that asked for it, local before committed; damaged files are named and left out.
+    """The newest of each cell, local before committed; damaged files are reported and left out.
 
-    Cells of one name that something else made are all there, each told apart from the others (`ResultCell.mark`).
+    Cells of one name and different origin are all returned, told apart by `ResultCell.mark`.
     """
-    return [each.cell for each in stored(folder, warn)]
+    return [item.cell for item in stored(folder, warn)]
 
 
 def local_cells(folder: Path, warn: Callable[[str], None]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """The user's own runs, newest first, each with those of its cells that no later run has; damaged files are left out."""
+    """Local runs, newest first, each with those of its cells that no later run repeats; damaged files are left out."""
     runs: dict[int, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
-    every = _cells(folder, warn, committed=False)
-    for each in every:
-        runs.setdefault(id(each.header), (each.header, []))
-    for each in newest_of(every, warn):
-        runs[id(each.header)][1].append({**each.entry, "result": each.cell})
+    cells = _cells(folder, warn, committed=False)
+    for item in cells:
+        runs.setdefault(id(item.header), (item.header, []))
+    for item in newest_of(cells, warn):
+        runs[id(item.header)][1].append({**item.entry, "result": item.cell})
     return [(header, entries) for header, entries in runs.values() if entries]
 
 
@@ -261,7 +261,7 @@ def _cells(folder: Path, warn: Callable[[str], None], committed: bool = True) ->
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run gave: its id, its cells, and the exit code of the command."""
+    """A run's id, its cells, and the exit code of the command."""
 
     run: str
     cells: list[ResultCell]
@@ -269,7 +269,7 @@ class RunResult:
 
 
 def now() -> str:
-    """The time as run files state it, UTC."""
+    """The time as run files write it, UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
@@ -280,15 +280,15 @@ def run_id() -> str:
 
 
 def write_run(folder: Path, run: str, header: dict[str, Any], entries: list[dict[str, Any]]) -> Path:
-    """`<folder>/runs/<run>/run.json`: provenance and the cells' entries. Never takes the place of another run.
+    """Write `<folder>/runs/<run>/run.json`: provenance and the cells' entries. Never overwrites another run.
 
-    Raises `SrbenchError` where it cannot be written; what was sampled and scored is stored.
+    Raises `SrbenchError` where it cannot be written; images and scores are in the store by then.
     """
     path = folder / "runs" / run / "run.json"
-    said = {name: value for name, value in header.items() if name not in ("order", "after")}
+    fields = {name: value for name, value in header.items() if name not in ("order", "after")}
     try:
         path.parent.mkdir(parents=True)
-        data = {"schema": SCHEMA, "run": run, **next_place(folder), **said, "cells": entries}
+        data = {"schema": SCHEMA, "run": run, **next_place(folder), **fields, "cells": entries}
         text = json.dumps(data, indent=1, allow_nan=False)
         write_atomic(path, text.encode())
     except OSError as error:

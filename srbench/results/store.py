@@ -1,8 +1,8 @@
 """The store: images as PNG files named by their key, and append-only ledgers that can be rebuilt from them.
 
 An image is on disk, complete and synced, before its ledger line is written. A process that dies at any moment
-loses at most the batch it was sampling. What is read is checked: pictures against the hash of their pixels, records as
-`results/records.py` says.
+loses at most the batch it was sampling. Images are checked against the hash of their pixels when they are read, records by
+`results/records.py`.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from srbench.rules import Misfit, check
 
 CHUNK = "srbench"
 MAX_PIXELS = 2**26
-"""Of a stored picture: 8192 x 8192. One that says to have more is not opened."""
+"""Of a stored image: 8192 x 8192. A larger one is not opened."""
 MAX_VECTOR = 2**26
-"""Bytes of a stored vector's file at most."""
+"""Largest file of a stored vector in bytes."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _VERSION = re.compile(r"[0-9]{1,9}")
 _PICTURE = re.compile(r"([0-9a-f]{2})[0-9a-f]{62}\.png")
@@ -48,19 +48,19 @@ def pixel_sha(pixels: np.ndarray) -> str:
 
 
 def once(warn: Warn) -> Warn:
-    """`warn` that says each line only the first time."""
-    said: set[str] = set()
+    """A `warn` that passes each line on only once."""
+    shown: set[str] = set()
 
     def tell(line: str) -> None:
-        if line not in said:
-            said.add(line)
+        if line not in shown:
+            shown.add(line)
             warn(line)
 
     return tell
 
 
 def picture(path: Path) -> tuple[np.ndarray, Record]:
-    """A stored PNG's pixels, uint8 RGB (H, W, 3), and the record inside. Raises `Misfit` where it is not what it says."""
+    """A stored PNG's pixels, uint8 RGB (H, W, 3), and the record inside. Raises `Misfit` where the file is damaged."""
     kind = kind_of_path(path)
     if kind != "file":
         raise Misfit("is not there" if kind == "nothing" else f"is a {kind}")
@@ -75,7 +75,7 @@ def picture(path: Path) -> tuple[np.ndarray, Record]:
         raise Misfit("holds no record") from error
     except Misfit:
         raise
-    except Exception as error:  # whatever Pillow's decoder raises for a damaged file, the picture is none
+    except Exception as error:  # Pillow's decoder may raise anything for a damaged file
         raise Misfit(f"is damaged ({type(error).__name__})") from error
     try:
         record = records.parsed(text.encode("utf-8", "surrogatepass"))
@@ -93,10 +93,10 @@ class Ledger:
     def __init__(self, folder: Path, kind: str) -> None:
         self.folder, self.kind = folder, kind
         self.path = self._new()
-        self._made = False
+        self._exists = False
 
     def _new(self) -> Path:
-        """Containers that share a folder may share process ids and the moment: the random part tells them apart."""
+        """A new file's path. Containers that share a folder may share process id and time; the random part differs."""
         return self.folder / f"{self.kind}-{time.time_ns():x}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
 
     def read(self, warn: Warn) -> Iterator[Record]:
@@ -109,16 +109,16 @@ class Ledger:
         if not text:
             return
         try:
-            with self.path.open("ab" if self._made else "xb") as handle:
+            with self.path.open("ab" if self._exists else "xb") as handle:
                 handle.write(text.encode())
                 handle.flush()
                 os.fsync(handle.fileno())
-            if not self._made:
+            if not self._exists:
                 fsync_folder(self.folder)
         except OSError:
-            self.path, self._made = self._new(), False  # what is torn now must not begin the next line
+            self.path, self._exists = self._new(), False  # the next line must not follow a torn one
             raise
-        self._made = True
+        self._exists = True
 
 
 class Store:
@@ -137,7 +137,7 @@ class Store:
         self.images: dict[str, Record] = {}
         self.scores: dict[str, Record] = {}
         self._others: dict[str, dict[str, Record]] = {}
-        """Key -> pixel sha -> record: of images that two processes made, which may differ by rounding."""
+        """Key -> pixel sha -> record, for images that two processes sampled, which may differ by rounding."""
         self._harmless: frozenset[str] = frozenset()
 
     @classmethod
@@ -160,12 +160,12 @@ class Store:
         return store
 
     def _take(self, images: Iterable[Record], scores: Iterable[Record]) -> None:
-        """Add what ledgers hold. A picture that was dropped stays so, in whatever order the lines are read."""
+        """Add records of ledgers. A dropped image stays dropped, in whatever order the lines are read."""
         for record in images:
             before = self.images.get(record["key"])
             if before is not None and before["pixel_sha"] != record["pixel_sha"]:
                 beside = self._others.setdefault(record["key"], {})
-                beside |= {each["pixel_sha"]: each for each in (before, record)}
+                beside |= {image["pixel_sha"]: image for image in (before, record)}
             self.images[record["key"]] = merged(before, record)
         for record in scores:
             self.scores[record["score_key"]] = record
@@ -211,7 +211,7 @@ class Store:
             )
 
     def _sweep(self) -> None:
-        """Remove what killed processes left half written."""
+        """Remove temporary files of killed processes."""
         beside = [self.root.parent / "runs"] if self.root.name == "store" else []
         count = leftovers.removed([self.root, *beside])
         if count:
@@ -221,7 +221,7 @@ class Store:
             self.warn(f"{what} removed")
 
     def refresh(self) -> None:
-        """Read what other processes have written meanwhile."""
+        """Read the ledgers again, with what other processes have written since."""
         self.images.clear()
         self.scores.clear()
         self._others.clear()
@@ -238,42 +238,38 @@ class Store:
         self._reconcile()
 
     def harmless(self, key: str) -> bool:
-        """Whether a ledger line speaks of a picture, and none calls it sensitive or of a gated row."""
+        """Whether an image is in the ledger, and no line marks it as sensitive, dropped or of a gated row."""
         record = self.images.get(key, {})
         return key in self._harmless and not any(map(record.get, (SENSITIVE, DROPPED, GATED)))
 
     def pictures(self) -> Iterator[tuple[str, Path]]:
-        """Key and path of every picture on disk, whatever lies there under its name."""
+        """Key and path of every image on disk, by file name alone."""
         for folder in records.entries(self.root / "images"):
             if kind_of_path(folder) == "folder":
                 for path in records.entries(folder):
-                    found = _PICTURE.fullmatch(path.name)
-                    if found is not None and found[1] == folder.name:
+                    match = _PICTURE.fullmatch(path.name)
+                    if match is not None and match[1] == folder.name:
                         yield path.stem, path
 
     def _reconcile(self) -> None:
-        """Make the image index true of the files: rebuild missing lines, set damaged and changed files aside."""
-        written = self._last_written()
+        """Make the image index match the files: rebuild missing lines, set damaged and changed files aside."""
+        ledgers = records.ledger_files(self.root / "ledger", "images")
+        written = max((path.stat().st_mtime_ns for path in ledgers), default=0)  # a younger image was changed, or has no line
         on_disk, rebuilt = set(), []
         for key, path in self.pictures():
             on_disk.add(key)
-            known = self.images.get(key)
-            if known is not None and (known.get(DROPPED) or _untouched(path, known["bytes"], written)):
-                continue  # what was dropped and is still there, a sweep deletes
+            before = self.images.get(key)
+            if before is not None and (before.get(DROPPED) or _untouched(path, before["bytes"], written)):
+                continue  # a dropped image that is still there is deleted by a sweep
             record = self._rebuild(key, path)
             if record is not None:
-                self.images[key] = {**merged(known, record), "pixel_sha": record["pixel_sha"], "bytes": record["bytes"]}
+                self.images[key] = {**merged(before, record), "pixel_sha": record["pixel_sha"], "bytes": record["bytes"]}
                 rebuilt.append(self.images[key])
         for key in [k for k, r in self.images.items() if k not in on_disk and not r.get("dropped")]:
             self.warn(f"image {key[:12]} is in the ledger but not on disk; it will be sampled again")
             del self.images[key]
         with self._disk():
             self._image_ledger.append(rebuilt)
-
-    def _last_written(self) -> int:
-        """When a ledger of images was last written to, ns: whatever picture is younger was changed since, or has no line yet."""
-        files = records.ledger_files(self.root / "ledger", "images")
-        return max((path.stat().st_mtime_ns for path in files), default=0)
 
     def _rebuild(self, key: str, path: Path) -> Record | None:
         """The record inside a PNG, or None where the file is damaged or foreign; such a file is moved aside."""
@@ -286,16 +282,16 @@ class Store:
             return None
 
     def agree(self, key: str, inside: Record) -> None:
-        """Raises `Misfit` where the record inside a picture is not one that the ledger has of it."""
+        """Raises `Misfit` where the record inside a PNG does not match the ledger."""
         if inside["key"] != key:
             raise Misfit("holds another image's key")
-        known = self.images.get(key)
-        if known is None or inside["pixel_sha"] in (known["pixel_sha"], *self._others.get(key, ())):
+        record = self.images.get(key)
+        if record is None or inside["pixel_sha"] in (record["pixel_sha"], *self._others.get(key, ())):
             return
         raise Misfit("holds other pixels than the ledger says")
 
     def _set_aside(self, key: str, path: Path, why: str) -> None:
-        """Move a picture out of the way and forget it, so that it is made again."""
+        """Move an image to `damaged/` and drop it from the index, so that it is sampled again."""
         aside = self.root / "damaged"
         self.images.pop(key, None)
         if kind_of_path(path) == "nothing":
@@ -304,12 +300,12 @@ class Store:
         with self._disk():
             aside.mkdir(exist_ok=True)
             target = aside / path.name
-            # What was set aside before under this name was no better; a folder in its place can not be replaced.
+            # An earlier damaged file of this name is overwritten; a folder of this name cannot be replaced.
             os.replace(path, temporary_for(target).with_suffix("") if kind_of_path(target) == "folder" else target)
         self.warn(f"image {key[:12]} {why}; moved to {aside.name}/, it will be sampled again")
 
     def check(self, keys: Iterable[str]) -> list[str]:
-        """Those of some images whose pictures turn out not to be theirs; they are set aside, and said."""
+        """Keys of those images whose files are damaged or not theirs; these are set aside, with a warning."""
         return [key for key in dict.fromkeys(keys) if key in self.images and not self.dropped(key) and not self._sound(key)]
 
     def _sound(self, key: str) -> bool:
@@ -346,17 +342,17 @@ class Store:
         return {**record, "bytes": size}
 
     def note(self, records: Iterable[Record]) -> None:
-        """Remember pictures that lie elsewhere, whose scores are kept. Raises `SrbenchError` where the disk is full."""
+        """Record external images, whose scores are stored. Raises `SrbenchError` where the disk is full."""
         new = [record for record in records if record["key"] not in self.images]
         with self._disk():
             self._image_ledger.append(new)
         self.images.update({record["key"]: record for record in new})
 
     def pixels(self, key: str) -> np.ndarray:
-        """The image as uint8 RGB (H, W, 3), the very one that was made.
+        """The image as uint8 RGB (H, W, 3), checked against its record.
 
-        Raises `SrbenchError` where it was dropped, can not be read, or is not the picture that its record is about; a store
-        that is open for writing sets such a picture aside.
+        Raises `SrbenchError` where it was dropped, cannot be read, or does not match its record; a store that is open for
+        writing sets such an image aside.
         """
         path = self.image_path(key)
         try:
@@ -367,7 +363,7 @@ class Store:
                 self._set_aside(key, path, str(error))
             raise SrbenchError(f"image {key[:12]} {error}", "Run the command that made it again: it is made anew.") from error
         if inside["pixel_sha"] in self._others.get(key, ()):
-            seen = self._others[key][inside["pixel_sha"]]  # scores belong to what is seen
+            seen = self._others[key][inside["pixel_sha"]]  # scores belong to the pixels on disk
             self.images[key] = {**merged(self.images[key], seen), "pixel_sha": seen["pixel_sha"]}
         return pixels
 
@@ -391,26 +387,26 @@ class Store:
             fsync_folder(path.parent)
 
     def feature(self, identity: str, pixels: str) -> np.ndarray | None:
-        """The vector (D,), or None where there is none, or its file is not one vector of finite numbers."""
+        """The stored vector (D,); None where there is none, or its file is not one vector of finite numbers."""
         return vector(self.feature_path(identity, pixels))
 
     def restate(self, records: Iterable[Record]) -> None:
-        """Append new lines about pictures that are known. Raises `SrbenchError` where the disk is full or not writable."""
+        """Append new lines about stored images. Raises `SrbenchError` where the disk is full or not writable."""
         new = list(records)
         with self._disk():
             self._image_ledger.append(new)
         self.images.update({record["key"]: record for record in new})
 
     def drop(self, keys: Iterable[str]) -> dict[str, str]:
-        """Delete pictures whose scores are kept; their records and pixel hashes stay. Path -> why it could not be deleted.
+        """Delete images but keep their records, pixel hashes and scores. Returns path -> why it could not be deleted.
 
-        The ledger says so first: where a kill comes between, the next start finds the file of a dropped picture and deletes it.
+        The ledger line comes first: if the process is killed before the file is deleted, the next start deletes it.
         Raises `SrbenchError` where the ledger cannot be written; then nothing is deleted.
         """
-        known = [key for key in keys if key in self.images]
-        self.restate([{**self.images[key], DROPPED: True} for key in known if not self.images[key].get(DROPPED)])
+        stored = [key for key in keys if key in self.images]
+        self.restate([{**self.images[key], DROPPED: True} for key in stored if not self.images[key].get(DROPPED)])
         stuck, emptied = {}, set()
-        for path in map(self.image_path, known):
+        for path in map(self.image_path, stored):
             try:
                 path.unlink(missing_ok=True)
                 emptied.add(path.parent)
@@ -422,17 +418,17 @@ class Store:
         return stuck
 
     def dropped(self, key: str) -> bool:
-        """Whether the picture of `key` was scored and deleted."""
+        """Whether the image of `key` was scored and deleted."""
         return bool(self.images.get(key, {}).get("dropped"))
 
 
 def _untouched(path: Path, size: int, written: int) -> bool:
-    """Whether a picture is a file of the size that its record says, and no younger than the ledger (`written`, ns)."""
+    """Whether an image is a file of its recorded size (bytes), and no younger than the ledger (`written`, ns)."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return False
-    return stat.S_ISREG(found.st_mode) and found.st_size == size and found.st_mtime_ns <= written
+    return stat.S_ISREG(status.st_mode) and status.st_size == size and status.st_mtime_ns <= written
 
 
 def vector(path: Path) -> np.ndarray | None:
@@ -440,10 +436,10 @@ def vector(path: Path) -> np.ndarray | None:
     try:
         if kind_of_path(path) != "file" or path.stat().st_size > MAX_VECTOR:
             return None
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(found, np.ndarray) or found.ndim != 1 or not len(found) or found.dtype.kind != "f":
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray) or array.ndim != 1 or not len(array) or array.dtype.kind != "f":
             return None
-        return np.array(found) if np.isfinite(found).all() else None
-    # numpy raises any of these, and more, for a damaged head; a vector that can not be read is made again.
+        return np.array(array) if np.isfinite(array).all() else None
+    # numpy may raise anything for a damaged header; a vector that cannot be read is made again.
     except Exception:  # noqa: BLE001 - see above
         return None

@@ -1,4 +1,4 @@
-"""Judges stored scores anew: no model is touched, and nothing that needs torch is imported."""
+"""Applies protocols to stored raw scores. Opens no model and imports no torch."""
 
 from __future__ import annotations
 
@@ -29,43 +29,41 @@ Equal pixels share them."""
 
 
 def rejudge(folder: Path, protocols: Sequence[str], warn: Callable[[str], None]) -> list[ResultCell]:
-    """Local cells judged anew under each of some protocols from stored raw scores; what no judge decides stays as it is.
+    """Local cells under each of some protocols, judged from stored raw scores; metrics without a judge stay as they are.
 
-    Raises `UsageError` where a protocol is unknown. Cells whose images were never scored by its scorer show `n/a`.
+    Raises `UsageError` where a protocol is unknown. Cells whose images its scorer never scored show `n/a`.
     """
     judges = [load.protocol(name) for name in protocols]
     store = Store.peek(folder / "store", warn)
     read: dict[str, list[tuple[ResultCell, CellRecord]]] = {}
-    found = []
+    judged = []
     for judge in judges:
         settings = canonical({part.name: part.settings for part in load.parts(judge) if part.settings})
-        if settings not in read:  # what is at hand does not depend on the judge otherwise
-            read[settings] = stored_cells(folder, store, lambda cell, judge=judge: judge)  # type: ignore[misc]
+        if settings not in read:  # what is stored does not depend on the judge otherwise
+            read[settings] = stored_cells(folder, store, lambda cell, judge=judge: judge)  # type: ignore[misc]  # bound at once
         cells = read[settings]
-        asked = [(_asked(record, judge), judge) for _, record in cells]
-        for (before, _), now in zip(cells, measured(asked), strict=True):
-            found.append(replace(now, metrics=_together(before.metrics, now.metrics)))
-    return found
-
-
-def _asked(record: CellRecord, judge: ProtocolSpec) -> CellRecord:
-    return replace(record, protocol=judge.name, metrics=tuple(name for name in record.metrics if _decided(name)))
+        records = [
+            (replace(record, protocol=judge.name, metrics=tuple(filter(_decided, record.metrics))), judge) for _, record in cells
+        ]
+        for (before, _), now in zip(cells, measured(records), strict=True):
+            judged.append(replace(now, metrics=_together(before.metrics, now.metrics)))
+    return judged
 
 
 def _decided(metric: str) -> bool:
-    """Whether the judge has a say in a metric, or in a gain of it."""
+    """Whether a metric, or the metric of a gain, depends on the judge."""
     name = metric.removesuffix(SUFFIX)
     return name in METRICS and METRICS[name].judged
 
 
 def _together(before: Mapping[str, Metric], now: Mapping[str, Metric]) -> dict[str, Metric]:
-    """The new numbers in the places of the old ones."""
-    kept = {name: now.get(name, metric) for name, metric in before.items() if not _decided(name) or name in now}
-    return {**kept, **now}
+    """The old metrics in their order, with the new numbers where there are any."""
+    metrics = {name: now.get(name, metric) for name, metric in before.items() if not _decided(name) or name in now}
+    return {**metrics, **now}
 
 
 def stored_records(folder: Path, store: Store, judge_of: Callable[[ResultCell], ProtocolSpec | None]) -> list[CellRecord]:
-    """As `stored_cells`, without what was found before."""
+    """As `stored_cells`, without the results of before."""
     return [record for _, record in stored_cells(folder, store, judge_of)]
 
 
@@ -93,17 +91,17 @@ def stored_cells(
 
 
 def identities(run: dict[str, Any]) -> dict[str, str]:
-    """Scorer -> digest of its identity in a run; only scorers that are known here."""
-    return {name: digest(each) for name, each in run.get("scorers", {}).items() if name in plugins.plugins("scorers")}
+    """Scorer -> digest of its identity in a run; only scorers that are installed."""
+    return {name: digest(scorer) for name, scorer in run.get("scorers", {}).items() if name in plugins.plugins("scorers")}
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What one run's own scorer versions have said of stored images."""
+    """The scores of stored images by the scorer versions of one run."""
 
     store: Store
     identities: dict[str, str]
-    """Scorer -> digest of its identity in the run; only scorers that are known here."""
+    """Scorer -> digest of its identity in the run; only scorers that are installed."""
     raws: Raws
     scorers: Mapping[str, Any]
     """Scorer -> its whole identity in the run."""
@@ -119,8 +117,8 @@ class Stored:
             return None
         record = self.store.images[key]
         sha, beside = record["pixel_sha"], self._sha(reference)
-        found = {name: self._raw(name, sha, row, beside) for name in self.identities}
-        return from_store(key, record, {name: raw for name, raw in found.items() if raw is not None}, {})
+        scores = {name: self._raw(name, sha, row, beside) for name in self.identities}
+        return from_store(key, record, {name: raw for name, raw in scores.items() if raw is not None}, {})
 
     def _sha(self, key: str | None) -> str:
         return str(self.store.images[key]["pixel_sha"]) if key in self.store.images else ""
@@ -134,7 +132,7 @@ class Stored:
 
 
 def raws_of(store: Store) -> Raws:
-    """Every stored score of an image that is there."""
+    """Every stored score of an image in the store."""
     raws = {}
     for record in store.scores.values():
         image, beside = store.images.get(record["image"]), store.images.get(record.get("reference", ""))
@@ -145,83 +143,82 @@ def raws_of(store: Store) -> Raws:
 
 
 def reread(cell: ResultCell, entry: dict[str, Any], judge: ProtocolSpec, stored: Stored) -> CellRecord:
-    made: dict[str, Any] | None = entry.get("elsewhere")
-    attack, asked = _of_suite(cell, entry)
+    external: dict[str, Any] | None = entry.get("elsewhere")
+    attack, metrics = _of_suite(cell, entry)
     stored = stored.under(judge)
     more = tuple(name for name in cell.metrics if name in of_scorers())
     return CellRecord(
         backbone=cell.backbone, concept=cell.concept, suite=cell.suite,
-        concept_kind=made["concept_kind"] if made else load.named("concept", cell.concept, load.concepts()).kind,
+        concept_kind=external["concept_kind"] if external else load.named("concept", cell.concept, load.concepts()).kind,
         attack=attack,
         method=cell.method, on=cell.on, variant=cell.variant, protocol=judge.name, dtype=cell.dtype, rows_sha=cell.rows_sha,
         run=cell.run, source="local", n_loaded=cell.n_loaded, n_excluded=cell.n_excluded,
-        metrics=(*asked, *more), notes=cell.notes, made_against=cell.made_against,
-        decides=not made and _decides(cell.method, entry),
-        rows=tuple(_reread_row(each, row, stored) for each, row in rows_of(cell, entry)), cost=cell.cost,
+        metrics=(*metrics, *more), notes=cell.notes, made_against=cell.made_against,
+        decides=not external and _decides(cell.method, entry),
+        rows=tuple(_reread_row(row_entry, row, stored) for row_entry, row in rows_of(cell, entry)), cost=cell.cost,
         origin=cell.origin, mark=cell.mark, described_by=_describing(cell, entry),
     )
 
 
 def _describing(cell: ResultCell, entry: dict[str, Any]) -> tuple[str, str]:
-    """Who describes the cell's images: its backbone's scorers, or its family's for a model by path or hub id."""
-    if made := entry.get("elsewhere"):
-        content, clip = made.get("described_by", ("", ""))
+    """The scorers that describe the cell's images: its backbone's, or its family's for a model by path or hub id."""
+    if external := entry.get("elsewhere"):
+        content, clip = external.get("described_by", ("", ""))
         return content, clip
-    known = load.backbones()
-    if cell.backbone in known:
-        return known[cell.backbone].scorers
+    backbones = load.backbones()
+    if cell.backbone in backbones:
+        return backbones[cell.backbone].scorers
     family = entry.get("suite", {}).get("family")
-    return next((spec.scorers for spec in known.values() if spec.family == family), ("", ""))
+    return next((spec.scorers for spec in backbones.values() if spec.family == family), ("", ""))
 
 
 def _decides(preset: str, entry: dict[str, Any]) -> bool:
-    """Whether the method says of each image that it acted. A pipeline of the user's own, which is no plug-in, never does."""
+    """Whether the method reports for each image whether it intervened. A user's own pipeline, which is no plug-in, never does."""
     if "pipeline" in entry.get("artifact", {}).get("card", {}):
         return False
     return bool(plugins.plugins("methods")[plugins.preset(preset)[0]].meta["decides"])
 
 
 def _of_suite(cell: ResultCell, entry: dict[str, Any]) -> tuple[bool, tuple[str, ...]]:
-    """Whether the cell's rows are attacks, and the metrics that its suite asked for."""
-    if made := entry.get("elsewhere"):
-        return made["attack"], tuple(name for name in cell.metrics if name in METRICS and name != COUNTED)
-    if said := entry.get("suite"):
-        return said["attack"], tuple(said["metrics"])
-    suite = load.named("suite", cell.suite, load.suites())  # runs of older versions do not say it
+    """Whether the cell's rows are attacks, and the metrics of its suite."""
+    if external := entry.get("elsewhere"):
+        return external["attack"], tuple(name for name in cell.metrics if name in METRICS and name != COUNTED)
+    if recorded := entry.get("suite"):
+        return recorded["attack"], tuple(recorded["metrics"])
+    suite = load.named("suite", cell.suite, load.suites())  # runs of older versions do not record it
     return suite.attack, suite.metrics
 
 
 def rows_of(cell: ResultCell, entry: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Row]]:
-    """A stored cell's entries of rows with their rows; those of gated suites are read from the user's own file.
+    """A stored cell's row entries with their rows; those of gated suites are read from the user's own file.
 
-    Raises `MissingError` where that file is not here any more, `UsageError` where it is another one, or where the run file's
-    rows are damaged.
+    Raises `MissingError` where that file is gone, `UsageError` where it has changed, or where the run file's rows are damaged.
     """
     if UNREAD in entry:
         raise UsageError(f"rows of run {cell.run} are damaged ({entry[UNREAD]})", "Run the same command again.")
-    known: dict[str, Row] = {}
-    for each in entry["rows"]:
-        if "row" in each:
-            yield each, Row.model_validate(each["row"])
+    gated_rows: dict[str, Row] = {}
+    for row_entry in entry["rows"]:
+        if "row" in row_entry:
+            yield row_entry, Row.model_validate(row_entry["row"])
             continue
-        known = known or _read_again(cell, entry.get("suite", {}))
-        if each["id"] not in known:
-            what = f"suite '{cell.suite}' has no row '{printable(each['id'])}' of run {cell.run}"
+        gated_rows = gated_rows or _read_again(cell, entry.get("suite", {}))
+        if row_entry["id"] not in gated_rows:
+            what = f"suite '{cell.suite}' has no row '{printable(row_entry['id'])}' of run {cell.run}"
             raise UsageError(what, "Put the old file back.")
-        yield each, known[each["id"]]
+        yield row_entry, gated_rows[row_entry["id"]]
 
 
-def _read_again(cell: ResultCell, said: dict[str, Any]) -> dict[str, Row]:
-    """The rows of a gated suite by id, from where the run had them."""
+def _read_again(cell: ResultCell, recorded: dict[str, Any]) -> dict[str, Row]:
+    """The rows of a gated suite by id, from the file that the run read."""
     part = "dev" if "part=dev" in cell.variant.split(",") else "test"
     suite = load.named("suite", cell.suite, load.suites())
-    family = said.get("family") or load.named("backbone", cell.backbone, load.backbones()).family
-    copy = Path(said["prompts"]) if said.get("prompts") else None
+    family = recorded.get("family") or load.named("backbone", cell.backbone, load.backbones()).family
+    copy = Path(recorded["prompts"]) if recorded.get("prompts") else None
     edition = load.edition(suite, family, cell.concept, part, copy=copy is not None)
-    found = sources.rows(suite, edition, sources.Given(copy, accept=True, columns=tuple(said.get("columns", {}).items())))
-    if said.get("sha256", list(found.sha256)) != list(found.sha256):
+    loaded = sources.rows(suite, edition, sources.Given(copy, accept=True, columns=tuple(recorded.get("columns", {}).items())))
+    if recorded.get("sha256", list(loaded.sha256)) != list(loaded.sha256):
         raise UsageError(f"suite '{suite.name}': its prompts are not those of run {cell.run} any more", "Put the old file back.")
-    return {row.id: row for row in found.rows}
+    return {row.id: row for row in loaded.rows}
 
 
 def _reread_row(entry: dict[str, Any], row: Row, stored: Stored) -> RowRecord:
@@ -232,11 +229,11 @@ def _reread_row(entry: dict[str, Any], row: Row, stored: Stored) -> RowRecord:
 
 
 def unread(why: str, scorers: Sequence[str]) -> ImageRecord:
-    """A picture that is not there, or that cannot be read: none of the scorers can say anything."""
+    """An image that is missing or cannot be read: an error for each of the scorers."""
     return ImageRecord("", "", Timing(0.0, "", 0), {}, {}, dict.fromkeys(scorers, why))
 
 
 def from_store(key: str, record: dict[str, Any], scores: dict[str, Any], errors: dict[str, str]) -> ImageRecord:
-    """A ledger record as analysis sees it."""
+    """A ledger record as an `ImageRecord`."""
     timing = Timing(record["seconds"], record.get("run", ""), record.get("batch", 0), record.get("recipe", ""))
     return ImageRecord(key, record["pixel_sha"], timing, record["trace"], scores, errors)

@@ -1,4 +1,4 @@
-"""Which scores pictures of sensitive rows wait for before they are dropped."""
+"""Which scores images of sensitive rows wait for before they are dropped."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def await_of(wanted: Wanted, identities: Mapping[str, str]) -> Await:
 
 
 def given_up(scoring: Scoring, wanted: Iterable[Wanted], unmade: Iterable[str] = ()) -> set[Await]:
-    """Scores that no picture waits for any more: a scorer failed on them.
+    """Scores that no image waits for any more, since a scorer failed on them.
 
-    unmade: images that could not be made, time and again; the pairs that they belong to are given up, too.
+    unmade: keys of images that failed in several runs; scores of pairs with them are given up, too.
     """
     identities = {name: digest(identity) for name, identity in scoring.identities.items()}
     gone = set(unmade)
     return {
-        await_of(each, identities)
-        for each in wanted
-        if each in scoring.errors or each.reference_key in gone or each.image_key in gone
+        await_of(score, identities)
+        for score in wanted
+        if score in scoring.errors or score.reference_key in gone or score.image_key in gone
     }

@@ -1,4 +1,4 @@
-"""Scoring from what was asked for to its result: `srbench score` for Python."""
+"""Scoring from request to result: `srbench score` for Python."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 
 def score(request: ScoreRequest, say: Say, reporter: Callable[[], Reporter]) -> RunResult:
-    """Score pictures made elsewhere where a layout is given, else the images of existing runs with more scorers.
+    """Score external images where a layout is given, else the images of existing runs with more scorers.
 
     Raises `SrbenchError` where the request is wrong or something is missing.
     """

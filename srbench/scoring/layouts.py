@@ -1,4 +1,4 @@
-"""Finds the pictures in folders that other tools wrote, and says what their names say. `scoring.matching` finds their rows."""
+"""Finds the images in folders that other tools wrote, and parses their names. `scoring.matching` finds their rows."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ NO_ROW = "pictures that belong to no row"
 SYSTEM = "hidden and system files"
 LINKED = "folders that a link leads back to"
 MAX_DIGITS = 10
-"""Of a name that counts pictures."""
+"""Of a number in a file name."""
 PLAIN_NAMES = ("all", "image", "images", "imgs", "samples")
-"""Folder names that say nothing of the method: their parent's counts."""
+"""Folder names that do not name a method: the parent folder's name is used."""
 NOT_ASKED = "pictures of another category"
 
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """What a user asked of pictures that were made elsewhere, or of existing runs."""
+    """A user's request to score external images, or existing runs."""
 
     folders: tuple[tuple[str, Path], ...]
-    """Methods by name with their folders; the name is empty where the folder's own counts."""
+    """(method, its folder); the name is empty where the folder's own name is used."""
     layout: str | None = None
     """None where the folder holds runs."""
     suite: str | None = None
     concept: str | None = None
     backbone: str | None = None
-    """Whose edition of the suite; only needed where there are several."""
+    """Whose split of the suite is used; only needed where there are several."""
     prompts: Path | None = None
     reference: Path | None = None
     categories: tuple[str, ...] = ()
@@ -46,83 +46,83 @@ class ScoreRequest:
     settings: tuple[str, ...] = ()
     out: Path = Path("results")
     accept_prompts: bool = False
-    """Whether a copy of the suite that is not the published one is taken."""
+    """Whether a copy of the suite that differs from the published one is accepted."""
     columns: tuple[tuple[str, str], ...] = ()
     """(row field, column of `prompts` that holds it)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A picture's file."""
+class PictureFile:
+    """An image's file."""
 
     path: Path
     name: str
-    """Its path below the method's folder; bytes that are not Unicode are written with a backslash."""
+    """Its path below the method's folder; bytes that are not UTF-8 are written as backslash escapes."""
 
 
 @dataclass
 class Folder:
-    """The pictures of one method."""
+    """The images of one method."""
 
     method: str
     root: Path
-    pictures: dict[Place, Found] = field(default_factory=dict)
+    pictures: dict[Place, PictureFile] = field(default_factory=dict)
     doubled: dict[Place, str] = field(default_factory=dict)
-    """Places that several files claim -> which."""
+    """Place that several files have -> their names."""
     left_out: Counter[str] = field(default_factory=Counter)
-    """Why a file is no picture of the layout -> how many."""
+    """Why a file is no image of the layout -> how many."""
 
     def rename(self, renamed: Callable[[Place], Place | None]) -> None:
-        """Call every picture's place by another name; one that has none is left out, one that two come to is neither's."""
+        """Replace every image's place; one without a new place is left out, and two with the same are both dropped."""
         pictures, doubled = self.pictures, self.doubled
         self.pictures, self.doubled = {}, {}
-        for place, found in pictures.items():
+        for place, file in pictures.items():
             if (other := renamed(place)) is None:
                 self.left_out[NO_ROW] += 1
             else:
-                self.add(other, found)
+                self.add(other, file)
         for place, names in doubled.items():
             if (other := renamed(place)) is not None:
-                there = self.pictures.pop(other, None)
-                claims = ([there.name] if there else []) + ([self.doubled[other]] if other in self.doubled else [])
+                earlier = self.pictures.pop(other, None)
+                claims = ([earlier.name] if earlier else []) + ([self.doubled[other]] if other in self.doubled else [])
                 self.doubled[other] = ", ".join([*claims, names])
 
-    def add(self, place: Place, found: Found) -> None:
-        """One more picture. Where two have the same place neither can be trusted to be it."""
+    def add(self, place: Place, file: PictureFile) -> None:
+        """Add an image. Where two have the same place, neither is used."""
         if place in self.doubled:
-            self.doubled[place] += f", {found.name}"
+            self.doubled[place] += f", {file.name}"
         elif place in self.pictures:
-            self.doubled[place] = f"{self.pictures.pop(place).name}, {found.name}"
+            self.doubled[place] = f"{self.pictures.pop(place).name}, {file.name}"
         else:
-            self.pictures[place] = found
+            self.pictures[place] = file
 
 
 def folders(
-    given: Sequence[tuple[str, Path]], layout: LayoutSpec, categories: Collection[str] = (), per_prompt: int = 1
+    roots: Sequence[tuple[str, Path]], layout: LayoutSpec, categories: Collection[str] = (), per_prompt: int = 1
 ) -> list[Folder]:
-    """The methods' folders: each one given that holds pictures of the layout itself, else those of its sub-folders that do.
+    """The methods' folders: each root that holds images of the layout itself, else those of its sub-folders that do.
 
-    One without pictures stays, and counts as a method that has none. given: folders with the name that their method shall have,
-    empty where the folder's own counts. categories: only pictures of these. per_prompt: how many
-    consecutive numbers are pictures of one prompt. Raises `UsageError` for a path that is no folder, and for methods of one name.
+    A root without images stays, as a method that has none. roots: (name of the method, folder); the name is empty where the
+    folder's own is used. categories: only images of these. per_prompt: how many consecutive numbers are images of one prompt.
+    Raises `UsageError` for a path that is no folder, and for two methods of one name.
     """
-    found = [folder for name, path in given for folder in _named(name, _methods(path, layout, categories, per_prompt))]
-    names = Counter(folder.method for folder in found)
-    for folder in found:
+    methods = [folder for name, path in roots for folder in _named(name, _methods(path, layout, categories, per_prompt))]
+    names = Counter(folder.method for folder in methods)
+    for folder in methods:
         if names[folder.method] > 1:
             folder.method = f"{folder.root.parent.name}/{folder.method}"
-    doubled = [name for name, count in Counter(folder.method for folder in found).items() if count > 1]
+    doubled = [name for name, count in Counter(folder.method for folder in methods).items() if count > 1]
     if doubled:
         raise UsageError(f"two folders are called '{doubled[0]}'", "Rename one: methods are named by their folders.")
-    return found
+    return methods
 
 
-def _named(name: str, found: list[Folder]) -> list[Folder]:
-    if name and len(found) > 1:
-        raise UsageError(f"'{name}': the folder holds pictures of {len(found)} methods", "Name their own folders.")
-    for folder in found:
+def _named(name: str, methods: list[Folder]) -> list[Folder]:
+    if name and len(methods) > 1:
+        raise UsageError(f"'{name}': the folder holds pictures of {len(methods)} methods", "Name their own folders.")
+    for folder in methods:
         folder.method = name or folder.method
-    return found
+    return methods
 
 
 def _methods(path: Path, layout: LayoutSpec, categories: Collection[str], per_prompt: int) -> list[Folder]:
@@ -131,8 +131,8 @@ def _methods(path: Path, layout: LayoutSpec, categories: Collection[str], per_pr
     whole = _read(path, layout, categories, per_prompt)
     if whole.pictures or whole.doubled:
         return [whole]
-    inner = sorted(each for each in path.iterdir() if each.is_dir() and not is_system_name(each.name))
-    below = [_read(each, layout, categories, per_prompt) for each in inner]
+    inner = sorted(child for child in path.iterdir() if child.is_dir() and not is_system_name(child.name))
+    below = [_read(child, layout, categories, per_prompt) for child in inner]
     return [folder for folder in below if folder.pictures or folder.doubled] or [whole]
 
 
@@ -150,7 +150,7 @@ def _read(root: Path, layout: LayoutSpec, categories: Collection[str], per_promp
         if categories and place.category not in categories:
             folder.left_out[NOT_ASKED] += 1
         else:
-            folder.add(place, Found(path, name))
+            folder.add(place, PictureFile(path, name))
     return folder
 
 
@@ -173,8 +173,8 @@ def _place(match: re.Match[str], per_prompt: int) -> Place:
 
 
 def walk(root: Path, left_out: Counter[str]) -> Iterator[tuple[Path, str]]:
-    """Every file below a folder with its name there, one at a time, but for hidden and system files; links are followed, into a
-    folder once."""
+    """Every file below a folder with its relative name, one at a time, without hidden and system files; links are followed, into
+    each folder once."""
     seen: set[tuple[int, int]] = set()
     waiting = [root]
     while waiting:
@@ -198,7 +198,7 @@ def walk(root: Path, left_out: Counter[str]) -> Iterator[tuple[Path, str]]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself: no folder, and its picture can not be read either
+    except OSError:  # a link that leads to itself: no folder, and no image that can be read
         return False
 
 

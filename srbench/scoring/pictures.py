@@ -1,4 +1,4 @@
-"""Reads pictures that others made: to uint8 RGB, with a remark where that changed them, or not at all with the reason."""
+"""Reads external images as uint8 RGB, with a remark where they had to be converted; raises with the reason where it cannot."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from srbench.errors import CellError
 from srbench.files import kind_of_path
 
 MIN_SIDE_PX = 8
-"""Nothing can be seen in a smaller picture."""
+"""Smaller images are refused."""
 DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 """Pillow's modes of one channel with 16 bits; it would cut them at 255 instead of scaling them."""
 LOSSY = "JPEG, whose losses change scores a little"
@@ -25,7 +25,7 @@ HINT = "Make the picture again, or take it out of the folder."
 
 
 class Picture(NamedTuple):
-    """A picture as scorers read it."""
+    """An image as scorers read it."""
 
     pixels: np.ndarray
     """uint8 RGB, (H, W, 3)."""
@@ -34,13 +34,13 @@ class Picture(NamedTuple):
 
 
 def read(path: Path) -> Picture:
-    """A file's picture. Raises `CellError` with the reason where there is none, or more than one."""
-    if (kind := kind_of_path(path)) in ("fifo", "device", "socket"):  # a fifo would be waited for
+    """A file's image. Raises `CellError` with the reason where there is none, or more than one."""
+    if (kind := kind_of_path(path)) in ("fifo", "device", "socket"):  # opening a fifo would block
         raise CellError(f"a {kind}, not a picture", HINT)
     try:
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
-            # Pillow warns of a size from which it refuses pictures at twice; what it accepts is read.
+            # Pillow warns from half the size that it refuses; what it accepts is read.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 _check(image)
@@ -50,7 +50,7 @@ def read(path: Path) -> Picture:
     except Image.DecompressionBombError as error:
         raise CellError(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} megapixels", HINT) from error
     except Image.UnidentifiedImageError as error:
-        raise CellError("empty file" if _is_empty(path) else "not a picture", HINT) from error
+        raise CellError("not a picture" if path.stat().st_size else "empty file", HINT) from error
     # Pillow's decoders raise any of these for a damaged file.
     except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
         raise CellError(f"cannot be read ({_why(error)})", HINT) from error
@@ -58,10 +58,6 @@ def read(path: Path) -> Picture:
 
 def _why(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-def _is_empty(path: Path) -> bool:
-    return path.stat().st_size == 0
 
 
 def _check(image: ImageFile.ImageFile) -> None:
@@ -73,7 +69,7 @@ def _check(image: ImageFile.ImageFile) -> None:
 
 
 def _upright(image: ImageFile.ImageFile) -> Picture:
-    """Turned as its EXIF data says, which viewers do and Pillow does not."""
+    """The image rotated by its EXIF orientation, as viewers show it and Pillow does not."""
     lossy = LOSSY if image.format == "JPEG" else ""
     turned = image.getexif().get(ORIENTATION, 1) not in (0, 1)
     pixels, remark = _rgb(ImageOps.exif_transpose(image) if turned else image, lossy)
@@ -81,7 +77,7 @@ def _upright(image: ImageFile.ImageFile) -> Picture:
 
 
 def _rgb(image: Image.Image, remark: str) -> Picture:
-    """Raises `CellError` for numbers of which nobody says what is white: Pillow would cut them at 0 and 255."""
+    """Raises `CellError` for pixel values without a defined white: Pillow would clip them to 0 and 255."""
     if image.mode == "F":
         raise CellError("floating-point numbers, whose white cannot be told", "Save it with 8 or 16 bits a channel.")
     if image.mode in DEEP:
@@ -98,7 +94,7 @@ def _rgb(image: Image.Image, remark: str) -> Picture:
 
 
 def _opaque(image: Image.Image, remark: str) -> Picture:
-    """Laid on white where it is transparent: what a viewer shows, not what the file hides."""
+    """Transparent pixels on white, as a viewer shows them."""
     if image.getchannel("A").getextrema()[0] == 255:
         return Picture(np.asarray(image.convert("RGB")), remark)
     white = Image.new("RGBA", image.size, "white")

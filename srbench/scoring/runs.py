@@ -39,13 +39,13 @@ class Again:
 
 
 def score_runs(folder: Path, scorers: Sequence[str], settings: Sequence[str], store: Store, reporter: Reporter) -> RunResult:
-    """Score the newest local cells with more scorers, and write their runs anew with the columns that these have.
+    """Score the newest local cells with more scorers, and write them as new runs with these scorers' columns.
 
     Raises `UsageError` for an unknown scorer, `MissingError` where there is no run or no scorer can be opened.
     """
     for name in scorers:
         plugins.known("scorers", name)
-    runs = [(data, list(_readable(found, reporter))) for data, found in local_cells(folder, reporter.line)]
+    runs = [(data, list(_readable(entries, reporter))) for data, entries in local_cells(folder, reporter.line)]
     runs = [(data, cells) for data, cells in runs if cells]
     if not runs:
         hint = f"{shlex.join(['srbench', 'run', '--out', str(folder)])}; or --as LAYOUT for pictures made elsewhere."
@@ -62,8 +62,8 @@ def score_runs(folder: Path, scorers: Sequence[str], settings: Sequence[str], st
     for line in scoring.stale(wanted):
         reporter.line(line)
     _score(wanted, scoring, reporter)
-    hush = Hush(texts_of(row for _, cells in runs for again in cells for each, row in again.rows if "row" not in each))
-    scoring.errors = {each: hush(why) for each, why in scoring.errors.items()}
+    hush = Hush(texts_of(row for _, cells in runs for again in cells for entry, row in again.rows if "row" not in entry))
+    scoring.errors = {score: hush(why) for score, why in scoring.errors.items()}
     done = [cell for data, cells in runs for cell in _written(folder, data, cells, scorers, scoring)]
     failed = scoring.errors or scoring.broken or any(uncompared(cell.metrics) for cell in done)
     swept = sweep(store, given_up(scoring, wanted))
@@ -72,7 +72,7 @@ def score_runs(folder: Path, scorers: Sequence[str], settings: Sequence[str], st
 
 
 def _readable(entries: Sequence[dict[str, Any]], reporter: Reporter) -> Iterator[Again]:
-    """Cells with their rows; those whose rows or judge cannot be had are named and left out."""
+    """Cells with their rows; those whose rows or protocol cannot be read are reported and left out."""
     for entry in entries:
         cell: ResultCell = entry["result"]
         try:
@@ -83,10 +83,10 @@ def _readable(entries: Sequence[dict[str, Any]], reporter: Reporter) -> Iterator
 
 
 def _wanted(again: Again, scorers: Sequence[str], scoring: Scoring) -> Iterator[Wanted]:
-    for each, row in again.rows:
+    for entry, row in again.rows:
         for role in ("image", "reference", "floor"):
-            key = each.get(role, "")
-            beside = each.get("reference", "") if role == "image" else ""
+            key = entry.get(role, "")
+            beside = entry.get("reference", "") if role == "image" else ""
             for name in scorers:
                 if key in scoring.store.images and (kind_named(name) != PAIR or beside in scoring.store.images):
                     yield scoring.want(name, key, row, beside)
@@ -110,32 +110,34 @@ def _score(wanted: Sequence[Wanted], scoring: Scoring, reporter: Reporter) -> No
 def _written(
     folder: Path, data: dict[str, Any], cells: Sequence[Again], scorers: Sequence[str], scoring: Scoring
 ) -> list[ResultCell]:
-    """A run of the same cells and rows with the new columns beside the old ones."""
+    """Write a run of the same cells and rows with the new columns beside the old ones."""
     run = run_id()
-    found = [replace(again.cell, run=run, metrics={**again.cell.metrics, **_columns(again, scorers, scoring)}) for again in cells]
-    entries = [{**again.entry, "result": to_dict(cell)} for again, cell in zip(cells, found, strict=True)]
-    said = {
+    results = [
+        replace(again.cell, run=run, metrics={**again.cell.metrics, **_columns(again, scorers, scoring)}) for again in cells
+    ]
+    entries = [{**again.entry, "result": to_dict(cell)} for again, cell in zip(cells, results, strict=True)]
+    rescored = {
         "from": data["run"], "scorers": list(scorers), "provenance": provenance(),
         "finished": now(),
     }
     header = {name: value for name, value in data.items() if name not in ("schema", "run", "cells")}
-    header |= {"scorers": {**data.get("scorers", {}), **scoring.identities}, "scored_again": said}
+    header |= {"scorers": {**data.get("scorers", {}), **scoring.identities}, "scored_again": rescored}
     write_run(folder, run, header, entries)
-    return found
+    return results
 
 
 def _columns(again: Again, scorers: Sequence[str], scoring: Scoring) -> dict[str, Any]:
     """The scorers' own metrics; those that compare only where the cell has references."""
-    compared = any("reference" in each for each, _ in again.rows)
-    names = tuple(m for each in scorers if compared or kind_named(each) == IMAGE for m in metrics_of(each))
+    compared = any("reference" in entry for entry, _ in again.rows)
+    names = tuple(m for scorer in scorers if compared or kind_named(scorer) == IMAGE for m in metrics_of(scorer))
     cell = again.cell
     record = CellRecord(
         backbone=cell.backbone, concept=cell.concept, concept_kind="", suite=cell.suite, attack=False, method=cell.method,
         on=cell.on, variant=cell.variant, protocol=cell.protocol, dtype=cell.dtype, rows_sha=cell.rows_sha, run=cell.run,
         source="local", n_loaded=cell.n_loaded, n_excluded=cell.n_excluded, metrics=names, decides=False,
-        rows=tuple(_row_record(each, row, scorers, scoring) for each, row in again.rows), notes=cell.notes, origin=cell.origin,
+        rows=tuple(_row_record(entry, row, scorers, scoring) for entry, row in again.rows), notes=cell.notes, origin=cell.origin,
     )
-    # The columns of scorers ask no judge; one that counts boxes would add its own column to them.
+    # Columns of scorers need no judge; a judge that counts boxes would add a column of its own.
     return measure(record, load.protocols()[cell.protocol].model_copy(update={"unit": "image"}), None)
 
 

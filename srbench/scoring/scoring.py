@@ -1,4 +1,4 @@
-"""Scores images: which numbers are missing, and how they are made, one scorer failing without the others."""
+"""Scores images: finds out which scores are missing and makes them; a scorer that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from srbench.scorers.base import FEATURE, PAIR, SET, fields_of, kind_named
 
 BATCH = 64
 GIVE_UP = 20
-"""Images in a row on which a scorer may fail for one reason before the others are not tried any more."""
+"""Consecutive images on which a scorer may fail for one reason before the remaining ones are skipped."""
 NAMED = ("library", "library_version")
-"""What every scorer's identity has to say, beside what its own numbers depend on."""
+"""Keys that every scorer's identity needs, beside what its own numbers depend on."""
 COMPLETE = "See identity() in srbench.scorers.base."
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One scorer's numbers on one image under given row fields."""
+    """A score to have: one scorer on one image with given row fields."""
 
     scorer: str
     image_key: str
@@ -47,14 +47,14 @@ class Wanted:
 
 
 Readable = tuple[Wanted, list[np.ndarray]]
-"""What is wanted, and its pictures: the image, and the reference where there is one."""
+"""A wanted score and its pixels: the image, and the reference where there is one."""
 
 
 def check_scorers(settings: Sequence[str]) -> None:
-    """Try the options of every scorer that a `--set` names, before anything is made. Raises `UsageError` for a bad one."""
+    """Check the options of every scorer that a `--set` names, before anything is made. Raises `UsageError` for a bad one."""
     for name in dict.fromkeys(split(setting)[0] for setting in settings):
         if name in plugins.plugins("scorers"):
-            with suppress(ForeignError):  # it will cost its own column
+            with suppress(ForeignError):  # a scorer that cannot be loaded loses only its own column
                 _options(name, plugins.load("scorers", name), settings)
 
 
@@ -71,10 +71,10 @@ class Scoring:
     scorers: dict[str, Any] = field(default_factory=dict)
     identities: dict[str, dict[str, Any]] = field(default_factory=dict)
     broken: dict[str, SrbenchError] = field(default_factory=dict)
-    """Scorer -> why it can not be used at all."""
+    """Scorer -> why it cannot be used at all."""
     errors: dict[Wanted, str] = field(default_factory=dict)
     opened: bool = False
-    """Whether scorers were asked for at all; not where images are only sampled."""
+    """Whether scorers were opened at all; not where images are only sampled."""
     _streaks: dict[str, Streak] = field(default_factory=dict)
 
     def open(self, names: Sequence[str], settings: Sequence[str] = ()) -> None:
@@ -111,7 +111,7 @@ class Scoring:
         self.scorers[name] = scorer
 
     def blocked(self, judge: ProtocolSpec) -> SrbenchError | None:
-        """Why a protocol can say nothing, or None: each of its scorers has to be there."""
+        """Why a protocol cannot judge, since one of its scorers is broken; None where it can."""
         for part in load.parts(judge):
             if part.scorer in self.broken:
                 error = self.broken[part.scorer]
@@ -119,11 +119,11 @@ class Scoring:
         return None
 
     def want(self, scorer: str, image_key: str, row: Row, reference_key: str = "") -> Wanted:
-        """What `scorer` has to say of an image of `row`, beside another one where it compares two."""
+        """The score of `scorer` on an image of `row`, with the reference where it compares pairs."""
         return Wanted(scorer, image_key, fields_of(scorer, row), reference_key if kind_named(scorer) == PAIR else "")
 
     def key(self, wanted: Wanted) -> str | None:
-        """Its score key, or None while an image or the scorer is not at hand."""
+        """Its score key, or None while an image or the scorer is missing."""
         records = [self.store.images.get(key) for key in (wanted.image_key, wanted.reference_key) if key]
         identity = self.identities.get(wanted.scorer)
         if identity is None:
@@ -146,22 +146,22 @@ class Scoring:
         return str(self.store.images[wanted.image_key]["pixel_sha"])
 
     def missing(self, wanted: Sequence[Wanted]) -> list[Wanted]:
-        """Those that have no numbers yet and could get them."""
+        """Those that are not stored and could be made now."""
         return [w for w in dict.fromkeys(wanted) if self.key(w) is not None and self.known(w) is None]
 
     def stale(self, wanted: Sequence[Wanted]) -> list[str]:
-        """A line for each scorer some of whose stored scores were made by other code than it has now."""
+        """A line for each scorer with stored scores that other code than its present one made."""
         counts: Counter[str] = Counter()
-        for each in dict.fromkeys(wanted):
-            record = self.store.scores.get(self.key(each) or "")
-            if record is not None and code.differs("scorers", each.scorer, record.get("source")):
-                counts[each.scorer] += 1
+        for w in dict.fromkeys(wanted):
+            record = self.store.scores.get(self.key(w) or "")
+            if record is not None and code.differs("scorers", w.scorer, record.get("source")):
+                counts[w.scorer] += 1
         return [code.changed("scorers", name, count, "score") for name, count in counts.items()]
 
     def run(self, wanted: Sequence[Wanted], pixels: dict[str, np.ndarray]) -> None:
         """Score what is missing; images not in `pixels` (uint8 RGB (H, W, 3) by key) are read from the store.
 
-        A scorer that failed on `GIVE_UP` images in a row for one reason is not tried on the others.
+        A scorer that failed on `GIVE_UP` images in a row for one reason skips the others.
         """
         for name in self.scorers:
             mine = [w for w in self.missing(wanted) if w.scorer == name]
@@ -177,12 +177,12 @@ class Scoring:
             except SrbenchError as error:
                 self.errors[w] = error.message
         raws = self._raws(name, readable)
-        made = [(w, raw) for (w, _), raw in zip(readable, raws, strict=True) if raw is not None]
+        scored = [(w, raw) for (w, _), raw in zip(readable, raws, strict=True) if raw is not None]
         if kind_named(name) == SET:
-            for w, raw in made:
+            for w, raw in scored:
                 self.store.put_feature(digest(self.identities[name]), self._pixel_sha(w), raw[FEATURE])
             return
-        self.store.put_scores([self._record(w, raw) for w, raw in made])
+        self.store.put_scores([self._record(w, raw) for w, raw in scored])
 
     def _record(self, wanted: Wanted, raw: dict[str, Any]) -> dict[str, Any]:
         record = {
@@ -201,30 +201,33 @@ class Scoring:
             raise SrbenchError("images dropped", "Sample again with --keep-images into a new folder.")
         return self.store.pixels(key)
 
-    def _raws(self, name: str, given: list[Readable]) -> list[dict[str, Any] | None]:
+    def _raws(self, name: str, readable: list[Readable]) -> list[dict[str, Any] | None]:
         """Raw numbers, None where the scorer failed; after a failed batch each image is tried alone."""
-        if not given:
+        if not readable:
             return []
         streak = self._streaks.setdefault(name, Streak())
         if streak.over:
-            self.errors.update({w: f"{streak.why} (not tried: {GIVE_UP} images before it failed so)" for w, _ in given})
-            return [None] * len(given)
+            self.errors.update({w: f"{streak.why} (not tried: {GIVE_UP} images before it failed so)" for w, _ in readable})
+            return [None] * len(readable)
         try:
-            # A detector is foreign code and may raise anything; its failure must cost its own numbers and nothing else.
+            # A detector is foreign code and may raise anything; its failure must lose its own scores and nothing else.
             with contained(name, module_of(type(self.scorers[name]))):
-                raws = self._called(name, given)
+                raws = self._called(name, readable)
         except SrbenchError as error:
-            if len(given) > 1:
-                return [self._raws(name, [each])[0] for each in given]
+            if len(readable) > 1:
+                return [self._raws(name, [one])[0] for one in readable]
             why = error.message.removeprefix(f"{name}: ")
-            self.errors[given[0][0]] = why
+            self.errors[readable[0][0]] = why
             streak.failed(why)
             return [None]
         streak.ended()
         return list(raws)
 
     def fresh(self, wanted: Wanted, pictures: list[np.ndarray]) -> dict[str, Any]:
-        """The numbers of an open scorer on some pictures, made now and not stored. Raises `CellError` where it fails."""
+        """The raw numbers of an open scorer on images, made now and not stored. Raises `CellError` where it fails.
+
+        pictures: uint8 RGB (H, W, 3), the image and its reference where there is one.
+        """
         errors, self.errors = self.errors, {}
         try:
             (raw,) = self._raws(wanted.scorer, [(wanted, pictures)])
@@ -234,61 +237,61 @@ class Scoring:
         finally:
             self.errors = errors
 
-    def _called(self, name: str, given: list[Readable]) -> list[dict[str, Any]]:
+    def _called(self, name: str, readable: list[Readable]) -> list[dict[str, Any]]:
         """The scorer's raw numbers. Raises `CellError` where they are not what its metadata says, and what it raises itself."""
-        columns = [[np.array(picture) for picture in column] for column in zip(*(each for _, each in given), strict=True)]
-        scorer = self.scorers[name]  # which gets copies: what it does to them must not reach the next one
+        scorer, pictures = self.scorers[name], zip(*(images for _, images in readable), strict=True)
+        columns = [[np.array(picture) for picture in column] for column in pictures]  # copies, which the scorer may change
         if kind_named(name) == SET:
-            return [{FEATURE: vector} for vector in _vectors(scorer.features(*columns), len(given))]
-        return _checked(name, scorer.score(*columns, [json.loads(w.fields) for w, _ in given]), len(given))
+            return [{FEATURE: vector} for vector in _vectors(scorer.features(*columns), len(readable))]
+        return _checked(name, scorer.score(*columns, [json.loads(w.fields) for w, _ in readable]), len(readable))
 
 
 @dataclass
 class Streak:
-    """How many images in a row a scorer failed on for one reason."""
+    """Consecutive failures of a scorer for one reason."""
 
     why: str = ""
     length: int = 0
 
     @property
     def over(self) -> bool:
-        """Whether it is not worth trying more."""
+        """Whether the remaining images are skipped."""
         return self.length >= GIVE_UP
 
     def failed(self, why: str) -> None:
-        """One more."""
+        """Count a failure."""
         self.length = self.length + 1 if why == self.why else 1
         self.why = why
 
     def ended(self) -> None:
-        """An image could be scored."""
+        """Reset the count: an image was scored."""
         self.length = 0
 
 
 def _identity(name: str, scorer: Any) -> dict[str, Any]:
-    """What a scorer says it is. Raises `CellError` where that is incomplete, not JSON, or another one when it is asked again."""
-    found = scorer.identity()
-    if not isinstance(found, dict):
-        raise CellError(f"scorer {name}: its identity is {type(found).__name__}, not a dict", COMPLETE)
-    lacking = [key for key in NAMED if not isinstance(found.get(key), str) or not found[key]]
+    """A scorer's identity. Raises `CellError` where it is incomplete, not JSON, or differs from call to call."""
+    identity = scorer.identity()
+    if not isinstance(identity, dict):
+        raise CellError(f"scorer {name}: its identity is {type(identity).__name__}, not a dict", COMPLETE)
+    lacking = [key for key in NAMED if not isinstance(identity.get(key), str) or not identity[key]]
     if lacking:
         raise CellError(f"scorer {name}: its identity does not say {' and '.join(lacking)}", COMPLETE)
     try:
-        said = records.storable(found)
+        stored = records.storable(identity)
     except (ValueError, RecursionError) as error:
         raise CellError(f"scorer {name}: its identity cannot be stored: {error}", COMPLETE) from error
-    if said != plain(scorer.identity()):
+    if stored != plain(scorer.identity()):
         raise CellError(f"scorer {name}: its identity is another one each time it is asked", COMPLETE)
-    return dict(said)
+    return dict(stored)
 
 
-def _checked(name: str, found: Any, count: int) -> list[dict[str, Any]]:
+def _checked(name: str, raws: Any, count: int) -> list[dict[str, Any]]:
     """A dict of finite, JSON-ready numbers for each image, with every field that the scorer declares. Raises `CellError`."""
-    if not isinstance(found, list | tuple):
-        raise CellError(f"{name}: it returned {type(found).__name__}, not a list", "")
-    if len(found) != count:
-        raise CellError(f"{name}: it returned {len(found)} for {count} images", "")
-    return [_raw(name, each) for each in found]
+    if not isinstance(raws, list | tuple):
+        raise CellError(f"{name}: it returned {type(raws).__name__}, not a list", "")
+    if len(raws) != count:
+        raise CellError(f"{name}: it returned {len(raws)} for {count} images", "")
+    return [_raw(name, raw) for raw in raws]
 
 
 def _raw(name: str, raw: Any) -> dict[str, Any]:
@@ -296,30 +299,30 @@ def _raw(name: str, raw: Any) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise CellError(f"{name}: it returned {type(raw).__name__} for an image, not a dict", "")
     try:
-        said = dict(records.storable(raw))
+        numbers = dict(records.storable(raw))
     except (ValueError, RecursionError) as error:
         raise CellError(f"{name}: its numbers cannot be stored: {error}", "") from error
-    lacking = [field for field in meta.get("fields", ()) if field not in said]
+    lacking = [field for field in meta.get("fields", ()) if field not in numbers]
     if lacking:
         raise CellError(f"{name}: it declares a field '{lacking[0]}' and returned none", "")
     for read in {rule["field"] for rule in meta.get("metrics", {}).values()}:
-        if isinstance(said.get(read), bool) or not isinstance(said.get(read), int | float | None):  # None: nothing to say
-            raise CellError(f"{name}: '{read}' is {type(said.get(read)).__name__}, not a number", "")
-    return said
+        if isinstance(numbers.get(read), bool) or not isinstance(numbers.get(read), int | float | None):  # None: nothing to say
+            raise CellError(f"{name}: '{read}' is {type(numbers.get(read)).__name__}, not a number", "")
+    return numbers
 
 
-def _vectors(found: Any, count: int) -> np.ndarray:
-    """`found`, (N, D), if it holds a vector of finite numbers for each of `count` images. Raises `CellError`."""
-    if not isinstance(found, np.ndarray):
-        raise CellError(f"features of type {type(found).__name__}, not a numpy array", "")
-    numbers = np.issubdtype(found.dtype, np.floating) or np.issubdtype(found.dtype, np.integer)
-    if not numbers or found.ndim != 2 or len(found) != count or not found.shape[1] or not np.isfinite(found).all():
-        raise CellError(f"features of shape {found.shape} for {count} images, or numbers that are not finite", "")
-    return found
+def _vectors(features: Any, count: int) -> np.ndarray:
+    """`features`, (N, D), if it holds a vector of finite numbers for each of `count` images. Raises `CellError`."""
+    if not isinstance(features, np.ndarray):
+        raise CellError(f"features of type {type(features).__name__}, not a numpy array", "")
+    numbers = np.issubdtype(features.dtype, np.floating) or np.issubdtype(features.dtype, np.integer)
+    if not numbers or features.ndim != 2 or len(features) != count or not features.shape[1] or not np.isfinite(features).all():
+        raise CellError(f"features of shape {features.shape} for {count} images, or numbers that are not finite", "")
+    return features
 
 
 def image_record(key: str, reference: str, row: Row, scorers: Sequence[str], scoring: Scoring) -> ImageRecord:
-    """A stored image with what some scorers have said of it. reference: key of the image beside it, or empty."""
+    """A stored image with its scores by some scorers. reference: key of its reference image, or empty."""
     scores, errors = {}, {}
     for name in scorers:
         if name in scoring.broken:

@@ -1,6 +1,6 @@
-"""Whether a results folder is as it was written: pictures, records, runs, features, checkpoints, scores. Changes nothing.
+"""Checks that a results folder is as it was written: images, records, runs, features, checkpoints, scores. Changes nothing.
 
-What is wrong is named; what cannot be checked here is counted, with the reason. Imports no torch before scores are made anew.
+Every fault is named; what cannot be checked is counted by reason. Imports no torch before scores are made anew.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
     from srbench.scoring.scoring import Scoring
 
 SCORES = 20
-"""Scores that are made anew where nobody says how many."""
+"""Scores that are made anew by default."""
 CLOSE = 1e-4
-"""By how much numbers of a scorer may differ, of 1 or of themselves: other batches and threads round differently."""
+"""Tolerance of a scorer's numbers, absolute and relative: other batches and threads round differently."""
 SAME = 1e-9
-"""By how much a metric may differ that is computed from the same stored scores."""
+"""Tolerance of a metric that is computed from the same stored scores."""
 UNTIMED = ("added_ms",)
-"""Not compared: an image that was made again has another time."""
+"""Not compared: an image that was sampled again has another time."""
 
 
 @dataclass
 class Line:
-    """One kind of thing: how many are right, what is wrong, and what cannot be said."""
+    """One kind of thing: how many are sound, what is wrong, and how many could not be checked."""
 
     what: str
     sound: int = 0
@@ -50,22 +50,22 @@ class Line:
     """Reason -> how many could not be checked."""
 
     def fault(self, text: str) -> None:
-        """Something is wrong."""
+        """Add a fault."""
         self.faults.append(printable(text))
 
 
 @dataclass
 class Report:
-    """Everything that was looked at."""
+    """Everything that was checked."""
 
     folder: Path
     lines: list[Line]
     notes: list[str]
-    """What is neither right nor wrong."""
+    """Remarks that are no faults."""
 
     @property
     def faults(self) -> list[str]:
-        """All that is wrong."""
+        """All faults."""
         return [text for line in self.lines for text in line.faults]
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class Report:
 
 
 Tell = Callable[[int, int], None]
-"""Pictures done, and of how many."""
+"""Images done, and of how many."""
 
 
 def _is_summary(path: Path) -> bool:
@@ -130,15 +130,15 @@ def _store(folder: Path, line: Line) -> Store:
 
 
 def _pictures(store: Store, tell: Tell) -> Line:
-    """Every picture's pixels against the hash in the ledger and the one in the file."""
+    """Check every image's pixels against the hash in the ledger and the one in the file."""
     line = Line("pictures")
     on_disk = dict(store.pictures())
     for number, (key, path) in enumerate(on_disk.items(), 1):
         _check_picture(store, key, path, line)
         tell(number, len(on_disk))
-    known = {record["key"]: record for record in records.ledger(store.root / "ledger", "images", records.silent)}
-    for key in known.keys() - on_disk.keys():
-        if not any(each.get("dropped") for each in (known[key], store.images.get(key, {}))):
+    by_key = {record["key"]: record for record in records.ledger(store.root / "ledger", "images", records.silent)}
+    for key in by_key.keys() - on_disk.keys():
+        if not any(entry.get("dropped") for entry in (by_key[key], store.images.get(key, {}))):
             line.fault(f"image {key}: is in the ledger and not on disk; the command that made it makes it again")
     return line
 
@@ -156,20 +156,20 @@ def _check_picture(store: Store, key: str, path: Path, line: Line) -> None:
 
 
 def _features(store: Store) -> Line:
-    """Stored vectors: numbers, all of one scorer of one length, each of a picture that the ledger knows."""
+    """Check that stored vectors are finite, all of one scorer of one length, and each of an image in the ledger."""
     line = Line("features")
     root = store.root / "features"
     shas = {record["pixel_sha"] for record in store.images.values()}
     for scorer in records.entries(root) if kind_of_path(root) == "folder" else []:
         widths: dict[Path, int] = {}
         for path in sorted(scorer.glob("*/*.npy")):
-            found = vector(path)
-            if found is None:
+            array = vector(path)
+            if array is None:
                 line.fault(f"{path.relative_to(store.root.parent)}: not a vector of finite numbers; it is made again when needed")
             elif path.stem not in shas:
                 line.unsaid["of no picture in the ledger"] += 1
             else:
-                widths[path] = len(found)
+                widths[path] = len(array)
         usual = Counter(widths.values()).most_common(1)
         for path, width in widths.items():
             if width == usual[0][0]:
@@ -180,7 +180,7 @@ def _features(store: Store) -> Line:
 
 
 def _checkpoints(store: Store) -> Line:
-    """Home-made checkpoints: their files against their cards."""
+    """Check the files of local checkpoints against their cards."""
     from srbench.backbones.checkpoint import CARD, read_card
     from srbench.files import file_sha
 
@@ -210,34 +210,34 @@ def _is(path: Path, sha: str, file_sha: Callable[[Path], str]) -> bool:
 
 
 def _runs(folder: Path, store: Store) -> tuple[Line, list[tuple[str, Record]]]:
-    """Every run file, and those that can be read."""
+    """Check every run file; returns also the local ones that can be read."""
     line, read = Line("runs"), []
     for path in [*local_files(folder), *committed_files(folder)]:
-        said: list[str] = []
+        faults: list[str] = []
         try:
-            data = read_run(path, said.append)
+            data = read_run(path, faults.append)
         except UsageError as error:
             line.fault(error.message)
             continue
         if path.name == LOCAL:
-            said += _missing(path.parent.name, data, store)
+            faults += _missing(path.parent.name, data, store)
             read.append((path.parent.name, data))
-        for text in said:
+        for text in faults:
             line.fault(text)
-        line.sound += not said
+        line.sound += not faults
     return line, read
 
 
 def _missing(run: str, data: Record, store: Store) -> Iterator[str]:
-    """Cells with fewer images in the store than their rows that did not fail."""
+    """Faults of cells that have fewer images in the store than rows that did not fail."""
     if data["run"] != run:
         yield f"runs/{run}: says that it is run {printable(data['run'])}"
-    for cell in data["cells"]:
-        found: ResultCell = cell["result"]
-        absent = [entry for entry in cell["rows"] if entry.get("image") not in store.images]
-        if len(absent) > found.n_failed:
-            there = f"{len(absent)} of {len(cell['rows'])} images are not in the store"
-            yield f"runs/{run}, {_title(found)}: {there}, where {found.n_failed} failed"
+    for entry in data["cells"]:
+        cell: ResultCell = entry["result"]
+        absent = [row for row in entry["rows"] if row.get("image") not in store.images]
+        if len(absent) > cell.n_failed:
+            missing = f"{len(absent)} of {len(entry['rows'])} images are not in the store"
+            yield f"runs/{run}, {_title(cell)}: {missing}, where {cell.n_failed} failed"
 
 
 def _title(cell: ResultCell) -> str:
@@ -245,7 +245,7 @@ def _title(cell: ResultCell) -> str:
 
 
 def _metrics(store: Store, runs: list[tuple[str, Record]]) -> Line:
-    """Every cell's numbers, computed anew from stored scores."""
+    """Check every cell's metrics by computing them anew from stored scores."""
     line, raws = Line("metrics"), raws_of(store)
     for run, data in runs:
         _of_run(run, data, Stored(store, identities(data), raws, data.get("scorers", {})), line)
@@ -274,7 +274,7 @@ def _of_run(run: str, data: Record, stored: Stored, line: Line) -> None:
 
 
 def _cannot(cell: ResultCell, data: Record) -> str:
-    """Why a cell's numbers cannot be computed anew."""
+    """Why a cell's metrics cannot be computed anew; empty where they can."""
     if not cell.n_run:
         return "no rows"
     if cell.backbone != "elsewhere" and cell.method not in plugins.presets():
@@ -299,7 +299,7 @@ def _compare(where: str, cell: ResultCell, now: ResultCell, described: bool, lin
 
 
 def _differs(metric: Metric, again: Metric) -> str | None:
-    """Recorded and computed number of the first field that differs, or None."""
+    """Text with the recorded and the computed number of the first field that differs, or None."""
     for name in ("n", "scored", "value", "low", "high"):
         before, now = getattr(metric, name), getattr(again, name)
         if not _close(before, now, SAME):
@@ -311,15 +311,15 @@ def _differs(metric: Metric, again: Metric) -> str | None:
 
 
 def _scores(store: Store, runs: list[tuple[str, Record]], count: int, seed: int) -> Line:
-    """A sample of stored scores, made anew."""
+    """Check a random sample of stored scores by making them anew."""
     line = Line("scores")
-    known = {digest: (name, data["scorers"][name]) for _, data in runs for name, digest in identities(data).items()}
+    scorers = {digest: (name, data["scorers"][name]) for _, data in runs for name, digest in identities(data).items()}
     drawn = sorted(store.scores.values(), key=lambda record: str(record["score_key"]))
     drawn = random.Random(seed).sample(drawn, min(count, len(drawn)))
     scoring = None
     for record in drawn:
         if scoring is None:
-            scoring = _Scorers(store, known)
+            scoring = _Scorers(store, scorers)
         reason = scoring.check(record, line)
         if reason:
             line.unsaid[reason] += 1
@@ -330,17 +330,17 @@ def _scores(store: Store, runs: list[tuple[str, Record]], count: int, seed: int)
 
 @dataclass
 class _Scorers:
-    """Scorers as they were, by the digest of their identity."""
+    """Scorers as runs recorded them, by the digest of their identity."""
 
     store: Store
-    known: Mapping[str, tuple[str, Record]]
+    scorers: Mapping[str, tuple[str, Record]]
     opened: dict[str, Scoring | str] = field(default_factory=dict)
-    """Or why one cannot be had."""
+    """Digest -> the open scorer, or why it cannot be opened."""
 
     def check(self, record: Record, line: Line) -> str:
-        """Make a score anew; returns why that cannot be done."""
+        """Make a score anew and compare; returns why that cannot be done, or an empty text."""
         identity = record["identity"]
-        if identity not in self.known:
+        if identity not in self.scorers:
             return "no run here says what its scorer was"
         if identity not in self.opened:
             self.opened[identity] = self._open(identity)
@@ -369,9 +369,9 @@ class _Scorers:
         from srbench.hashing import digest
         from srbench.scoring.scoring import Scoring
 
-        name, said = self.known[identity]
+        name, recorded = self.scorers[identity]
         scoring = Scoring(self.store)
-        options = said.get("options", {}).items()
+        options = recorded.get("options", {}).items()
         settings = [f"{name}.{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options]
         try:
             scoring.open([name], settings)
@@ -390,7 +390,7 @@ class _Scorers:
 
 
 def _alike(a: Any, b: Any) -> bool:
-    """Whether two raw scores say the same, as far as numbers round."""
+    """Whether two raw scores are equal within `CLOSE`."""
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(_alike(a[name], b[name]) for name in a)
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):

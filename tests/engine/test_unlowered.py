@@ -125,9 +125,9 @@ def test_pictures_made_elsewhere_of_who_knows_what_are_screened(tmp_path: Path) 
         folders=(("", tmp_path),), layout="flat", suite=None, concept=None, backbone=None, prompts=tmp_path / "p.csv",
         reference=None, categories=(), per_prompt=1, protocol="pocket-church", scorers=(), settings=(), out=tmp_path,
     )  # fmt: skip
-    held = folders.against(asked, [Folder("mine", tmp_path)])
-    assert held.sensitive
-    assert [row.prompt for row in screen.admissible(held.rows)] == ["a box"]
+    task = folders.task_of(asked, [Folder("mine", tmp_path)])
+    assert task.sensitive
+    assert [row.prompt for row in screen.admissible(task.rows)] == ["a box"]
 
 
 def test_what_a_run_was_it_stays_in_reports(world: Any) -> None:
