@@ -92,6 +92,24 @@ def test_an_attack(example: Any, tmp_path: Path) -> None:
     assert set(done.rows().prompt) == set(found.prompt)
 
 
+def test_the_example_of_a_test(example: Any) -> None:
+    """It has the checks, and its method passes them; the others' examples pass theirs."""
+    example("quiet_text.py")
+    made: dict[str, Any] = {"__name__": "test_quiet_text"}
+    exec(EXAMPLES["test_quiet_text.py"], made)
+    (case, *_) = made["TestQuietText"].cases()
+    made["TestQuietText"]().test_company_changes_no_bit(case)
+    srbench.testing.check_method("quiet-text", families=["sd"])
+
+
+def test_the_examples_pass_what_is_asked_of_all(example: Any) -> None:
+    for name in ("forgetful.py", "redness.py", "shouting.py"):
+        example(name)
+    srbench.testing.check_scorer("redness")
+    srbench.testing.check_attack("shouting")
+    srbench.testing.check_weight_method("forgetful")
+
+
 def test_a_concept(folder: Path) -> None:
     for name in ("concepts/sailboat.yaml", "protocols/sailboat-seen.yaml"):
         write(folder, name, EXAMPLES[name])
@@ -141,6 +159,6 @@ def test_a_concept_with_sexual_words_is_sensitive_whatever_its_file_says(folder:
 
 def test_every_example_is_tried_here() -> None:
     tried = Path(__file__).read_text(encoding="utf-8")
-    assert len(EXAMPLES) == 7
+    assert len(EXAMPLES) == 8
     assert all(name in tried for name in EXAMPLES)
     assert plugins.plugins("methods")

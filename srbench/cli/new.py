@@ -14,7 +14,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 Name = Annotated[str, typer.Argument(help="Its name: lower-case letters, digits, '-' and '_'.")]
-Folder = Annotated[Path | None, typer.Option("--out", help="Folder of the package. [default: its name]")]
+Folder = Annotated[Path | None, typer.Option("--out", help="Folder of the package; its name where left out.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 

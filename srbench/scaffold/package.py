@@ -34,6 +34,7 @@ only-include = ["$module.py"]
 
 [tool.pytest.ini_options]
 addopts = ["--import-mode=importlib"]
+filterwarnings = ["ignore::DeprecationWarning", "ignore::FutureWarning"] # of the libraries below srbench
 """)
 
 

@@ -22,13 +22,14 @@ def check_name(what: str, name: str, taken: Iterable[str]) -> str:
 
     what: kind of thing, for messages: `method`, `suite`. taken: the names that are in use.
     """
+    a = "an" if what[0] in "aeiou" else "a"
     if not NAME.fullmatch(name) or len(name) > LONGEST:
         raise UsageError(
-            f"'{name}' cannot be the name of a {what}",
+            f"'{name}' cannot be the name of {a} {what}",
             f"Use lower-case letters, digits and single '-' or '_' between them, a letter first, {LONGEST} letters at most.",
         )
     if name in taken:
-        raise UsageError(f"the name '{name}' is taken: there is such a {what} already", "Choose another name.")
+        raise UsageError(f"the name '{name}' is taken: there is such {a} {what} already", "Choose another name.")
     return name
 
 

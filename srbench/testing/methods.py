@@ -23,6 +23,8 @@ from srbench.testing.bench import FAMILIES, HEN, PROMPTS, Bench, bench, concept_
 from srbench.testing.checks import require
 
 A, B, C, D = PROMPTS
+SHOWING = ("pocket", "sd", "sdxl", "tiny")
+"""Families whose random pipeline shows what a method does to a text; random transformers let next to nothing of it through."""
 
 
 @dataclass
@@ -38,6 +40,8 @@ class MethodCase:
     bench: Bench
     given: Mapping[str, Any] = field(default_factory=dict)
     """The preset's own options."""
+    shows: bool = True
+    """Whether the pipeline lets so much of a text through that a method has to show in the image."""
 
     def __str__(self) -> str:
         return f"{self.preset} on {self.bench.family}"
@@ -58,8 +62,8 @@ class MethodCase:
 
     @property
     def acts(self) -> bool:
-        """Whether it is another method than `none`."""
-        return self.cls is not NoMethod
+        """Whether it has to change the image: every method but `none`, where the pipeline shows it."""
+        return self.shows and self.cls is not NoMethod
 
     @property
     def guidances(self) -> tuple[float, ...]:
@@ -269,7 +273,7 @@ def cases_of(
         cls, meta = checks.plugin_of("methods", method)
     require(meta["kind"] == "inference", f"{meta['name']} changes weights", "Use check_weight_method, or WeightMethodTests.")
     return [
-        MethodCase(cls, meta, preset, dict(options or {}), bench(family), given)
+        MethodCase(cls, meta, preset, dict(options or {}), bench(family), given, family in SHOWING)
         for preset, given in presets_of(meta, method)
         for family in families or families_of(meta, preset)
     ]

@@ -60,7 +60,8 @@ class ScorerCase:
     cls: Any
     """The scorer's class."""
     meta: Mapping[str, Any]
-    options: Any
+    given: base.Options | Mapping[str, Any]
+    """Its options, or values of them."""
     images: Sequence[np.ndarray]
     """Four at least, uint8 RGB (H, W, 3) each, all different."""
     rows: Sequence[Mapping[str, Any]]
@@ -72,6 +73,11 @@ class ScorerCase:
     def kind(self) -> str:
         """`image`, `pair` or `set`."""
         return kind_of(self.meta)
+
+    @property
+    def options(self) -> Any:
+        """The options that it is opened with."""
+        return self.given if isinstance(self.given, base.Options) else self.cls.Options(**self.given)
 
     @cached_property
     def scorer(self) -> Any:
@@ -106,15 +112,10 @@ def options_have_defaults(case: ScorerCase) -> None:
     require(not needed, f"option '{checks.names_of(needed)}' has no default", "Give every option of `Options` a default.")
 
 
-def metrics_read_declared_fields(case: ScorerCase) -> None:
-    """A column of the tables is one of the scorer's fields; of a set, what `reduce` gives."""
+def its_class_carries_its_metadata(case: ScorerCase) -> None:
+    """What the opened scorer says of itself is what its file declares."""
     carried = contracts.check("scorers", case.scorer.meta, f"metadata of {case}")
     require(carried == case.meta, "its class carries other metadata than its file declares", "Leave `meta` to the decorator.")
-    if case.kind == SET:
-        return
-    fields = {rule["field"] for rule in case.meta.get("metrics", {}).values()}
-    strange = fields - set(case.meta["fields"])
-    require(not strange, f"a metric reads '{checks.names_of(strange)}', which is none of `fields`", "Add it to `fields`.")
 
 
 def one_result_with_the_declared_fields_per_image(case: ScorerCase) -> None:
@@ -281,12 +282,13 @@ def a_set_has_vectors_and_what_the_metrics_read(case: ScorerCase) -> None:
 
 
 CHECKS: tuple[checks.Check[ScorerCase], ...] = (
-    options_have_defaults, metrics_read_declared_fields, one_result_with_the_declared_fields_per_image, order_does_not_matter,
+    options_have_defaults, its_class_carries_its_metadata, pictures_are_not_changed,
+    one_result_with_the_declared_fields_per_image, numbers_are_finite_and_survive_json, order_does_not_matter,
     company_does_not_matter, the_number_of_threads_does_not_matter, a_second_scorer_gives_the_same,
-    numbers_are_finite_and_survive_json, pictures_are_not_changed, a_read_only_or_strided_picture_scores_the_same,
-    what_is_no_rgb_picture_is_refused, rows_must_match_images, identity_is_complete, a_pair_of_two_sizes_is_refused,
-    a_set_has_vectors_and_what_the_metrics_read,
+    a_read_only_or_strided_picture_scores_the_same, what_is_no_rgb_picture_is_refused, rows_must_match_images,
+    identity_is_complete, a_pair_of_two_sizes_is_refused, a_set_has_vectors_and_what_the_metrics_read,
 )  # fmt: skip
+"""Pictures first, before a scorer could have changed them; then finite numbers, since NaN equals nothing, not even itself."""
 _APART = "Score each image by itself: no mean, maximum or state over the batch, and networks on one image a call."
 
 
@@ -303,7 +305,7 @@ def case_of(
     with checks.as_assertion():
         cls, meta = checks.plugin_of("scorers", scorer)
     given = list(images) if images is not None else pictures()
-    return ScorerCase(cls, meta, cls.Options(**(options or {})), given, rows_for(len(given)))
+    return ScorerCase(cls, meta, dict(options or {}), given, rows_for(len(given)))
 
 
 def check_scorer(

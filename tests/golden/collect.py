@@ -223,8 +223,10 @@ SECTIONS = {
 # --- texts ------------------------------------------------------------------------------------------------------------
 
 COMMANDS = ("run", "compare", "tables", "report", "score", "list", "show", "doctor", "train", "erase", "attack")
+NEW = ("method", "scorer", "attack", "suite")
 TEXTS: dict[str, list[str]] = {
     "help": ["--help"], **{f"help-{name}": [name, "--help"] for name in COMMANDS}, "list": ["list", "--json"],
+    "help-new": ["new", "--help"], **{f"help-new-{kind}": ["new", kind, "--help"] for kind in NEW},
     "compare": ["compare", "results"],
     **{f"compare-{form}": ["compare", "results", "--format", form] for form in ("md", "csv", "latex", "html", "json")},
     "compare-all": ["compare", "results", "--all", "--suite", "igmu"], "compare-attacks": ["compare", "results", "--attacks"],
