@@ -188,7 +188,7 @@ def conditioning(pipeline: Any, text: str) -> Conditioning:
         raise CellError(
             f"the concept's text has {length} tokens and the text encoder reads {limit}", "Give a shorter one: option 'text'."
         )
-    return kind_of(pipeline).encode(pipeline, [text] * ENCODE_BATCH, None, True).each(lambda value: value[:1].clone())
+    return kind_of(pipeline).encode(pipeline, [text] * ENCODE_BATCH, None, True).mapped(lambda value: value[:1].clone())
 
 
 def inverted(backbone: base.BackboneInfo, concept: ConceptSpec, given: str | None) -> Inversion:

@@ -191,7 +191,7 @@ def make_data(
     rng = torch.Generator().manual_seed(seed)
     at = torch.randint(settings.steps, (count,), generator=rng)
     never = torch.full((count,), settings.steps)
-    pool = joined([states.each(lambda value: value[: max(1, count * 2 // 3)]), prompts.safe_said])
+    pool = joined([states.mapped(lambda value: value[: max(1, count * 2 // 3)]), prompts.safe_said])
     here, safely = _around(count, len(pairs)), _around(count, len(pool.embeds))
     unsafe, safe = taken(prompts.said, here), taken(pool, safely)
     kinds = ((unsafe, unsafe.embeds, never), (unsafe, prompts.safe_said.embeds[here], at), (safe, safe.embeds, never))

@@ -81,13 +81,13 @@ def encode(pipeline: Any, texts: list[str], negative: bool = False, chunk: int =
     kind, parts = kind_of(pipeline), []
     for start in range(0, len(texts), chunk):
         made = kind.encode(pipeline, texts[start : start + chunk], None, negative)
-        parts.append(made.each(lambda value: (value.float() if value.is_floating_point() else value).cpu()))
+        parts.append(made.mapped(lambda value: (value.float() if value.is_floating_point() else value).cpu()))
     return joined(parts)
 
 
 def taken(texts: Conditioning, rows: Tensor) -> Conditioning:
     """Those of the texts."""
-    return texts.each(lambda value: value[rows])
+    return texts.mapped(lambda value: value[rows])
 
 
 def joined(parts: list[Conditioning]) -> Conditioning:
@@ -141,8 +141,8 @@ def _batch(
     packed = (noise.shape[1], noise.shape[2], noise.shape[3]) if kind.packed else None
     call = base.Call(count, recipe.steps, guided, (), kind.layout, packed, kind.timesteps)
     watch = Watch(pipeline, call, second.to(like), at)
-    negative = empty.each(lambda value: value.expand(count, *value.shape[1:]))
-    moved = [side.each(lambda value: value.to(like) if value.is_floating_point() else value.to(like.device))
+    negative = empty.mapped(lambda value: value.expand(count, *value.shape[1:]))
+    moved = [side.mapped(lambda value: value.to(like) if value.is_floating_point() else value.to(like.device))
              for side in (first, negative)]  # fmt: skip
     with base.hooks(model.register_forward_pre_hook(watch, with_kwargs=True)):
         pipeline(
