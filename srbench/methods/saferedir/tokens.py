@@ -42,16 +42,16 @@ def stretches(pipeline: Any, texts: Sequence[str], rows: int) -> list[Stretch]:
     Rows of an encoder that the pipeline goes without (SD3's T5) are zeros and have no token.
     """
     family = kind_of(pipeline).name
-    said = [text.lower().strip() for text in texts] if family in LOWERED else list(texts)
-    names, found, start = TOKENIZERS[family], [], 0
+    prepared = [text.lower().strip() for text in texts] if family in LOWERED else list(texts)
+    names, parts, start = TOKENIZERS[family], [], 0
     for name in names:
         length = rows - start if name == names[-1] else pipeline.tokenizer_max_length
         tokenizer = getattr(pipeline, name)
         if tokenizer is not None:
-            read = tokenizer(said, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-            found.append(Stretch(start, read.input_ids, tokenizer.eos_token_id))
+            read = tokenizer(prepared, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+            parts.append(Stretch(start, read.input_ids, tokenizer.eos_token_id))
         start += length
-    return found
+    return parts
 
 
 def partners(pipeline: Any, unsafe: Sequence[str], safe: Sequence[str], rows: int) -> tuple[Tensor, Tensor]:
