@@ -63,11 +63,11 @@ class Settings(whitebox.Settings):
 def layout_of(settings: Settings) -> Callable[[list[int]], list[int | None]]:
     """Where the free tokens stand."""
 
-    def alone(own: list[int]) -> list[int | None]:
+    def alone(ids: list[int]) -> list[int | None]:
         return [None] * settings.tokens
 
-    def between(own: list[int]) -> list[int | None]:
-        parts = [own[start : start + settings.after] for start in range(0, len(own), settings.after)]
+    def between(ids: list[int]) -> list[int | None]:
+        parts = [ids[start : start + settings.after] for start in range(0, len(ids), settings.after)]
         return [token for part in parts for token in (*part, *([None] if len(part) == settings.after else []))]
 
     return alone if settings.layout == "n" else between
@@ -83,7 +83,7 @@ def plan_of(settings: Settings, steps: int) -> Plan:
 
 
 def matching(victim: Victim, settings: Settings) -> Callable[[Defended, Drawn], Matching]:
-    """What a victim is judged by, at the guidance that is asked for or the recipe's own."""
+    """The judge of a victim, at the settings' guidance or the recipe's own."""
     guidance = victim.recipe.guidance if settings.guidance is None else settings.guidance
     return lambda defended, target: Matching(defended, target, guidance)
 
