@@ -145,7 +145,7 @@ class _Search:
         return swaps
 
     def _step(self, state: _State) -> None:
-        """Move each target to its best swap, where that swap's text lies nearer."""
+        """Move each target to its best swap, where that swap's text is nearer."""
         swaps = self._swaps(state)
         similarity = self.encoder.similarity(self._whole(swaps), state.wanted)  # (T, batch)
         order = similarity.topk(min(self.settings.finalists, similarity.shape[1]), dim=1).indices  # (T, m)

@@ -2,7 +2,7 @@
 
 After Chin et al. (arXiv 2309.06135): free embeddings are read as their nearest words, and the gradient there moves the
 embeddings. `layout=n` searches a prompt of free tokens alone (P4D-N), `layout=k` puts one after every few of the target's own
-(P4D-K). x_t and the reference prediction lie on the untouched backbone's way to the target prompt's image, at the row's seed.
+(P4D-K). x_t and the reference prediction come from the untouched backbone's sampling of the target prompt, at the row's seed.
 Other than the paper's code, the tokens are words by themselves and never one of the concept's, and what is kept is the best
 of the prompts met at the measurements, on fixed steps.
 """
@@ -61,7 +61,7 @@ class Settings(whitebox.Settings):
 
 
 def layout_of(settings: Settings) -> Callable[[list[int]], list[int | None]]:
-    """Where the free tokens stand."""
+    """The layout: a target's token ids -> the prompt's, None for a free token."""
 
     def alone(ids: list[int]) -> list[int | None]:
         return [None] * settings.tokens

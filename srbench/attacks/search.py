@@ -291,7 +291,7 @@ OF_ENTRY = {
 
 
 def _entry(entry: Mapping[str, Any]) -> Result:
-    """Raises `Misfit` or `ValueError` where it is not what `_line` writes."""
+    """The result of a line. Raises `Misfit` or `ValueError` where `_line` did not write it."""
     if "failed" in entry:
         check_form(entry, {"target": TEXT, "failed": TEXT}, {})
         return Failed(entry["target"], entry["failed"])
@@ -370,7 +370,7 @@ def check_out(name: str, out: Path) -> None:
 def write(request: AttackRequest, meta: dict[str, Scalar], rows: Sequence[Row], results: Sequence[Adversarial]) -> None:
     """Write the row file of an attack, or for embeddings a safetensors file and their description.
 
-    Objectives and histories stand in `meta`, in the rows' order. Raises `UsageError` where it cannot be written.
+    Objectives and histories are in `meta`, in the rows' order. Raises `UsageError` where it cannot be written.
     """
     attacked = [_row(request, row, result) for row, result in zip(rows, results, strict=True)]
     full_meta = meta | {

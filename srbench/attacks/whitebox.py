@@ -239,7 +239,7 @@ class Group:
         return torch.stack([torch.randn(self.shape, generator=draw) for draw in self.draws])
 
     def embeds(self) -> Tensor:
-        """Prompt embeddings (B, T, D) with the free tokens as they stand."""
+        """Prompt embeddings (B, T, D) with the current free tokens."""
         return self.speaker.embeds(self.frame.ids, self.frame.places, self.space.rows())
 
     @torch.no_grad()

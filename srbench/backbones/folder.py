@@ -107,7 +107,7 @@ def anatomy(folder: Path, family: str, weights: bool = True) -> dict[str, Compon
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """`model_index.json`. Raises `HalfHere` where it is not there, `UsageError` where it is no list of components."""
+    """`model_index.json`. Raises `HalfHere` where it is missing, `UsageError` where it is no list of components."""
     if kind_of_path(folder / INDEX) == "nothing":
         raise HalfHere(f"{folder}: not a folder in the hub's format ({INDEX} is missing)", "Name the folder that holds it.")
     return configuration(folder / INDEX)
@@ -241,7 +241,7 @@ def _plain(names: Iterable[str], stems: Iterable[str]) -> bool:
 
 
 def _variant(names: Iterable[str], stems: tuple[str, ...], folder: Path | None = None) -> str | None:
-    """The only variant whose file, or index of parts, is there; None where there are plain files.
+    """The only variant whose file, or index of parts, exists; None where there are plain files.
 
     folder: None where there may be none; else none and several raise `UsageError`.
     """
@@ -284,7 +284,7 @@ def parts_of(index: Path) -> list[str]:
 
 
 def _check_tokenizer(component: Component) -> None:
-    """Its vocabulary and its configuration are there. Raises `HalfHere`."""
+    """Raises `HalfHere` where a tokenizer lacks its vocabulary or its configuration."""
     names = set(_names(component.folder))
     sets = VOCABULARIES[:2] if component.cls.startswith("CLIP") else VOCABULARIES
     if not any(names.issuperset(files) for files in sets):

@@ -58,7 +58,7 @@ def open_foreign(
     may leave U-Net tensors out; None allows it for a state-dict file. sha256: what the file, or the folder
     (`folder_sha`), must hash to; it is compared before anything is opened.
 
-    Raises `UsageError` where the checkpoint is not what it is said to be, or does not fit the backbone.
+    Raises `UsageError` where the checkpoint is of another kind, has another hash, or does not fit the backbone.
     """
     _check_files(path)
     sha = _checked_sha(path, sha256)
@@ -113,7 +113,7 @@ def _sha(path: Path) -> str:
 def meant(path: Path) -> Path:
     """The checkpoint at a path: the path itself, or the only file or component in a plain folder.
 
-    Raises `UsageError` that says which to name where there are several.
+    Raises `UsageError` with the candidates where there are several.
     """
     if not path.is_dir() or _is_checkpoint(path):
         return path

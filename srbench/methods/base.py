@@ -94,7 +94,7 @@ class Call:
     layout: Layout = "doubled"
     """How a guided step calls the denoiser."""
     packed: tuple[int, int, int] | None = None
-    """(C, h, w) of latents that the denoiser is given as (B, h/2 * w/2, 4 C); None where it is given them as they are."""
+    """(C, h, w) of latents that the denoiser gets as (B, h/2 * w/2, 4 C); None where it gets (B, C, h, w)."""
     timesteps: float = 1.0
     """What the denoiser's timesteps are multiplied with to run from 0 to 1000."""
     negatives: tuple[str, ...] = ()

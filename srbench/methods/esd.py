@@ -59,7 +59,7 @@ class Options(base.Options):
     parameters: Literal["x", "u", "x-strict", "all"] = "x"
     """x: cross-attention's linear layers; u: everything but cross-attention; x-strict: its keys and values only."""
     eta: float = Field(1.0, gt=0)
-    """How far beyond the empty prompt's prediction the target lies. The refreshed code's `negative_guidance` 2 is eta 1."""
+    """How far the target is beyond the empty prompt's prediction. The refreshed code's `negative_guidance` 2 is eta 1."""
     lr: float = Field(5e-5, gt=0)
     """Adam's rate."""
     iterations: int = Field(200, gt=0)

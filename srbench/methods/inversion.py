@@ -1,6 +1,6 @@
 """Concept inversion (2511.04834): one free embedding c* under which a checkpoint draws a concept, learned from images of it.
 
-It stands in for the written concept in SLD's guidance and in SAFREE's subspace (presets `+ci`): an unlearned checkpoint no
+It replaces the written concept in SLD's guidance and in SAFREE's subspace (presets `+ci`): an unlearned checkpoint no
 longer reacts to the concept's words, but it does to c*.
 """
 

@@ -174,7 +174,7 @@ def _joint(pipeline: Any, ids: Tensor) -> Tensor:
 
 
 def token_ids(pipeline: Any, texts: Sequence[str]) -> tuple[Tensor, list[int]]:
-    """Padded token ids (N, T), and of each text how many tokens stand between start and end."""
+    """Padded token ids (N, T), and the number of tokens between start and end of each text."""
     size = pipeline.tokenizer.model_max_length
     read = pipeline.tokenizer(list(texts), padding="max_length", max_length=size, truncation=True, return_tensors="pt")
     return read.input_ids, (read.attention_mask.sum(1) - 2).tolist()

@@ -80,7 +80,7 @@ class Options(base.Options):
     steps: Literal["scaled", "absolute"] = "scaled"
     """Whether the warm-up, fitted to 50 steps, scales with the call's steps."""
     concept: Literal["text", "inversion"] = "text"
-    """`inversion` (2511.04834): a vector learned on the model stands for the concept in place of the text."""
+    """`inversion` (2511.04834): a vector learned on the model replaces the concept's text."""
     inversion: str | None = Field(None, exclude=True)
     """Its file or folder; None is where training puts it. Identity is the artifact's sha256, not the path."""
 

@@ -51,7 +51,7 @@ class ClipOptions(base.Options):
 
 @dataclass(frozen=True)
 class Source:
-    """What open_clip is asked to open."""
+    """What open_clip opens."""
 
     name: str
     """A built-in architecture, or `local-dir:` and a folder."""
@@ -59,7 +59,7 @@ class Source:
     """Names the weights in the identity, in place of a path."""
     file: Path
     preprocessing: dict[str, Any] = field(default_factory=dict)
-    """mean, std, interpolation and resize mode of the tag; empty where the folder says them."""
+    """mean, std, interpolation and resize mode of the tag; empty for a folder, which has its own."""
 
 
 # --- which weights -----------------------------------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ def hub_files(entry: Mapping[str, Any]) -> tuple[str, str, tuple[str, ...]]:
 
 
 def cached(repo: str, names: Sequence[str]) -> Path | None:
-    """The first of the files that is in the hub cache; asks no network."""
+    """The first of the files that is in the hub cache; downloads nothing."""
     for name in names:
         path = huggingface_hub.try_to_load_from_cache(repo, name)
         if isinstance(path, str):

@@ -25,7 +25,7 @@ from srbench.scorers._files import settings, sha256_of
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""The first that is there is read."""
+"""The first that exists is read."""
 HINT = f"Give a folder of an image classifier with {CONFIG}, {PROCESSOR} and {WEIGHTS[0]}."
 
 

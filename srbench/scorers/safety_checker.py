@@ -53,7 +53,7 @@ class CheckerOptions(base.Options):
 
 
 def cached_folder() -> Path | None:
-    """The checker's folder in the hub cache, if all of its files are there; asks no network."""
+    """The checker's folder in the hub cache, if all of its files are there; downloads nothing."""
     for name in WEIGHTS:
         paths = [huggingface_hub.try_to_load_from_cache(REPO, file) for file in (CONFIG, PREPROCESSOR, name)]
         if all(isinstance(file, str) for file in paths):

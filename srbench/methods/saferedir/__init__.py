@@ -66,7 +66,7 @@ class Options(base.Options):
     use_mask: bool = True
     """Multiply by the mask after the normalisation. Off in the release, where the mask cancels."""
     cooldown: int = Field(0, ge=0)
-    """How many further calls a redirect is held before the detector is asked again."""
+    """How many further calls a redirect is held before the detector runs again."""
     threshold: float = Field(0.5, ge=0, le=1)
     """Unsafe where the detector's probability exceeds this."""
     detector: Literal["text", "text+latent", "text+latent+t"] = "text+latent+t"

@@ -68,7 +68,7 @@ class Partial:
                 raise UsageError(f"{out}: cannot write here ({error.strerror})", "Choose another --out.") from error
 
     def load(self, part: str) -> dict[str, Any] | None:
-        """A finished part as it was saved; None where it is not there, or damaged: it is made again, and is the same again."""
+        """A finished part as it was saved; None where it is missing or damaged: making it again gives the same part."""
         path = self.folder / f"{part}.pt"
         if kind_of_path(path) != "file":
             return None

@@ -1,7 +1,7 @@
 """Training a redirector for one or several concepts of one backbone: prompts, trajectories, losses, and the card.
 
 No training code was released. The terms are those that the paper names (2601.08623): classification, direction,
-mask and alignment; where it is silent the choice is ours and the card records it.
+mask and alignment; where it gives no details the choice is ours, and the card records it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ TAU = {"sd": 0.2}
 """Family -> the paper's tau, which was fitted to Stable Diffusion's text encoder; elsewhere it is fitted as above."""
 LARGE = {"sampling_batch": 4, "batch": 24, "learning_rate": 5e-4}
 """Settings off their defaults, which are pocket's, where the network has the released sizes. Chosen to fit 16 GB of GPU memory,
-not by results: no Stable Diffusion was at hand where this was written."""
+not by results: they were not tried on Stable Diffusion."""
 BUCKETS = ((0, 250), (250, 500), (500, 750), (750, 1000))
 
 
@@ -73,7 +73,7 @@ class Settings(BaseModel):
     accept_prompts: bool = False
     """Take a copy of IGMU that is not the published one."""
     adversarial: Path | None = None
-    """Row file of `srbench attack` on the concept: its prompts stand among the unsafe sides."""
+    """Row file of `srbench attack` on the concept: its prompts are added to the unsafe sides."""
     columns: tuple[tuple[str, str], ...] = ()
     """(field, column of the file of pairs or of attacks that holds it), where the user says so."""
     adversarial_share: float = Field(0.25, gt=0, lt=1)
@@ -310,7 +310,7 @@ def _read_all(module: SafeRedir, latent: Tensor | None, prompt: Tensor, t: Tenso
 
 @torch.no_grad()
 def held_out(module: SafeRedir, data: Data, tau: float) -> dict[str, float]:
-    """Closeness to the safe side on held-out pairs, mask quality, and how surely safe and unsafe are told apart."""
+    """Closeness to the safe side on held-out pairs, mask quality, and how well safe and unsafe are classified."""
     rng, p = torch.Generator().manual_seed(99), data.prompts
     x, t = data.natural.draw(len(p.unsafe), rng)
     logits, delta, mask, alpha = _read_all(module, x, p.unsafe, t)
