@@ -1,4 +1,4 @@
-"""Adaptive: UnlearnDiffAtk's search against SafeRedir that also talks its detector down.
+"""Adaptive: UnlearnDiffAtk's search against SafeRedir that also lowers its detector's unsafe probability.
 
 The loss is UnlearnDiffAtk's plus `weight` times -log(1 - p), p being the unsafe probability that the detector read in the same
 call of the denoiser.
@@ -49,18 +49,18 @@ class Settings(unlearndiffatk.Settings):
 
 
 class Unnoticed:
-    """Another judge's loss, and the detector's verdict in the same prediction."""
+    """Another judge's loss plus the detector's, from the same prediction."""
 
     def __init__(self, inner: Denoising | Matching, weight: float) -> None:
         self.inner, self.weight, self.steps = inner, weight, inner.steps
 
     def loss(self, embeds: Tensor, texts: Sequence[str], step: int, noise: Tensor) -> Tensor:
         """(B,). Raises `UsageError` where no detector ran."""
-        found = self.inner.loss(embeds, texts, step, noise)  # (B,)
+        inner_loss = self.inner.loss(embeds, texts, step, noise)  # (B,)
         applied = self.inner.defended.applied
         if not isinstance(applied, Redirect):
             raise UsageError("adaptive attacks SafeRedir's detector, and there is none", "Give --method saferedir.")
-        return found + self.weight * -torch.log(1 - applied.records[-1][0] + SURE)
+        return inner_loss + self.weight * -torch.log(1 - applied.records[-1][0] + SURE)
 
 
 def need_gradient(settings: whitebox.Settings) -> None:

@@ -1,6 +1,6 @@
-"""Adaptive-P4D: P4D's search against SafeRedir that also talks its detector down.
+"""Adaptive-P4D: P4D's search against SafeRedir that also lowers its detector's unsafe probability.
 
-UnlearnDiffAtk's prefix leaves the target prompt as it is, and a detector that reads the prompt sees it whatever stands before it;
+UnlearnDiffAtk's prefix leaves the target prompt as it is, and a detector that reads the prompt sees it after any prefix;
 P4D's free words need not name the concept. The loss is P4D's plus `weight` times -log(1 - p), as in `adaptive`.
 """
 

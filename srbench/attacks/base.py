@@ -42,8 +42,8 @@ class Budgeted(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _filled(cls, given: Any) -> Any:
-        return {**cls.BUDGETS.get(given.get("budget", ""), {}), **given} if isinstance(given, dict) else given
+    def _filled(cls, values: Any) -> Any:
+        return {**cls.BUDGETS.get(values.get("budget", ""), {}), **values} if isinstance(values, dict) else values
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Victim:
     """What is attacked."""
 
     pipeline: Any
-    """A diffusers pipeline in evaluation mode, float32, with the checkpoint laid over it."""
+    """A diffusers pipeline in evaluation mode, float32, with the checkpoint loaded into it."""
     family: str
     concept: ConceptSpec
     banned: tuple[str, ...]
@@ -76,7 +76,7 @@ class Victim:
 
 @dataclass(frozen=True)
 class Adversarial:
-    """One target and what was found for it."""
+    """One target and its result."""
 
     target: str
     prompt: str
@@ -86,7 +86,7 @@ class Adversarial:
     tokens_seed: int
     """Seed of this target's start and of all its draws."""
     objective: float = float("nan")
-    """What the attack works on, of the result; `meta["objective"]` says what it is and which way is better."""
+    """The attack's objective for the result; `meta["objective"]` describes it, and `meta["better"]` its direction."""
     history: tuple[float, ...] = ()
     """The best objective so far, from the start to the end, at a few points."""
     embedding: Tensor | None = field(default=None, compare=False)
@@ -128,7 +128,7 @@ def register(meta: dict[str, Any]) -> Callable[[type], type]:
 
 
 def wanted(row: Row) -> str:
-    """The text that an attack on this row is after: its hidden target, else its prompt."""
+    """The target text of an attack on this row: its hidden target, else its prompt."""
     return row.target or row.prompt
 
 

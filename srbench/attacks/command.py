@@ -1,4 +1,4 @@
-"""An attack from what was asked for to its file: `srbench attack` for Python."""
+"""Runs an attack from its options to its file: `srbench attack` for Python."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Telling = Callable[[str], AbstractContextManager[Tell]]
 
 @dataclass(frozen=True)
 class AttackOptions:
-    """What an attack is asked for, in the command line's words."""
+    """Options of an attack, in the command line's words."""
 
     name: str
     concept: str
@@ -47,33 +47,35 @@ class AttackOptions:
     """Where checkpoints below are kept."""
 
 
-def attack(asked: AttackOptions, say: Say, telling: Telling, opener: Opener = open_backbone) -> search.Attacked:
+def attack(arguments: AttackOptions, say: Say, telling: Telling, opener: Opener = open_backbone) -> search.Attacked:
     """Attack every target and write the file.
 
     Raises `SrbenchError` where the request is wrong or something is missing, or where every target failed.
     """
-    if asked.limit is not None and asked.limit < 1:
-        raise UsageError(f"--limit {asked.limit}: expected 1 or more", "Leave it out for all targets.")
-    check_seed(asked.seed)
-    spec = choose.chosen(asked.backbone)
-    (concept,) = load.concepts_of(spec, [asked.concept])
+    if arguments.limit is not None and arguments.limit < 1:
+        raise UsageError(f"--limit {arguments.limit}: expected 1 or more", "Leave it out for all targets.")
+    check_seed(arguments.seed)
+    spec = choose.chosen(arguments.backbone)
+    (concept,) = load.concepts_of(spec, [arguments.concept])
     targets.refuse_sensitive(spec, concept)
-    cls, device = plugins.load("attacks", asked.name), device_of(asked.device)
-    search.check_out(asked.name, asked.out)
-    own = [setting for setting in asked.settings if "." not in setting.partition("=")[0]]
-    fixed = {"seed": asked.seed} | ({"device": device} if "device" in cls.Settings.model_fields else {})
+    cls, device = plugins.load("attacks", arguments.name), device_of(arguments.device)
+    search.check_out(arguments.name, arguments.out)
+    attack_settings = [setting for setting in arguments.settings if "." not in setting.partition("=")[0]]
+    fixed = {"seed": arguments.seed} | ({"device": device} if "device" in cls.Settings.model_fields else {})
     request = targets.AttackRequest(
-        asked.name, concept.name, asked.suite, asked.targets, asked.method, asked.on, asked.pairs, asked.limit, asked.out,
-        options(cls.Settings, own, **fixed), tuple(s for s in asked.settings if s not in own), "dev" if asked.dev else "test",
-        asked.with_targets, asked.checkpoints,
-        columns=tuple(prompts.chosen_columns(asked.columns, (*prompts.COLUMNS, *prompts.PAIR)).items()),
+        name=arguments.name, concept=concept.name, suite=arguments.suite, targets=arguments.targets, method=arguments.method,
+        on=arguments.on, pairs=arguments.pairs, limit=arguments.limit, out=arguments.out,
+        settings=options(cls.Settings, attack_settings, **fixed),
+        method_settings=tuple(setting for setting in arguments.settings if setting not in attack_settings),
+        part="dev" if arguments.dev else "test", plain=arguments.with_targets, checkpoints=arguments.checkpoints,
+        columns=tuple(prompts.chosen_columns(arguments.columns, (*prompts.COLUMNS, *prompts.PAIR)).items()),
     )  # fmt: skip
     rows, source, excluded = targets.targets_of(request, spec, concept, say)
     say(f"{source}: {len(rows)} targets to attack, {excluded} excluded")
     pairs = targets.pairs_of(request, spec, concept, say)
-    with telling(f"{asked.name}/{concept.name}") as tell:
-        made = search.prepared(request, opener(spec, "fp32", device), concept, pairs, tell)
-        if made.on.checkpoint:
-            say(f"checkpoint {made.on.name}: {made.on.checkpoint.passport.line()}")
-        found = search.search(request, made, rows, source, lambda done, total: tell("search", done, total, ""))
-    return found
+    with telling(f"{arguments.name}/{concept.name}") as tell:
+        setup = search.prepared(request, opener(spec, "fp32", device), concept, pairs, tell)
+        if setup.on.checkpoint:
+            say(f"checkpoint {setup.on.name}: {setup.on.checkpoint.passport.line()}")
+        result = search.search(request, setup, rows, source, lambda done, total: tell("search", done, total, ""))
+    return result

@@ -83,5 +83,5 @@ class ConceptInversion:
             schedule = tuple(shuffled(steps, settings.iterations, settings.seed))
             return Plan(schedule, settings.check_every, adam(settings.learning_rate, 0.0))
 
-        recipe = Recipe(lambda own: [None] * settings.tokens, Free, judge, plan, free=True)
+        recipe = Recipe(lambda ids: [None] * settings.tokens, Free, judge, plan, free=True)
         yield from whitebox.attacked(victim, targets, settings, recipe, progress, first)

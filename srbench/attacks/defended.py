@@ -69,8 +69,8 @@ class Speaker:
 class Defended:
     """A victim's denoiser at the steps of its recipe.
 
-    Each prediction applies the method anew: what it remembers from step to step begins afresh, but the number of the step is
-    the one that it would have while sampling.
+    Each prediction applies the method anew: its state of earlier steps is lost, but it gets the step number that it would have
+    while sampling.
     """
 
     def __init__(self, victim: Victim, gradient: Gradient = "exact", calls: int = 1) -> None:
@@ -95,7 +95,7 @@ class Defended:
     def predict(self, x: Tensor, step: int, embeds: Tensor, texts: Sequence[str], guidance: float) -> Tensor:
         """Guided prediction (B, C, h, w) for x_t (B, C, h, w) at a step of the recipe, under prompt embeddings (B, T, D).
 
-        texts: what a method that reads the prompts' words is told. guidance: 1 gives the positive side alone.
+        texts: the prompts, for methods that read their words. guidance: 1 gives the positive side alone.
         Raises `CellError` where the method's hook did not run.
         """
         if self.gradient == "exact" or self.victim.defence is None or not torch.is_grad_enabled():
@@ -118,10 +118,10 @@ class Defended:
             positive, negative = self.applied.conditioning(positive, negative)
             for _ in range(self.calls):
                 self.applied.calls = step  # the step's own number, for methods that count
-                found = self._combined(x, step, positive, negative, guidance, both=True)
+                predicted = self._combined(x, step, positive, negative, guidance, both=True)
                 if self.applied.hooked and self.applied.calls == step:
                     raise CellError("the method's hook did not run", "It does not fit this pipeline.")
-        return found
+        return predicted
 
     def _combined(
         self, x: Tensor, step: int, positive: Conditioning, negative: Conditioning, guidance: float, both: bool = False
@@ -136,14 +136,14 @@ class Defended:
     def _run(self, x: Tensor, t: Tensor, prompt: Tensor) -> Tensor:
         return self.network(x, t.to(x.device), encoder_hidden_states=prompt, return_dict=False)[0]
 
-    # --- what a prediction should have been ---------------------------------------------------------------------------------
+    # --- targets of a prediction -------------------------------------------------------------------------------------------
 
     def noised(self, clean: Tensor, noise: Tensor, step: int) -> Tensor:
         """x_t (B, C, h, w) of clean latents at a step."""
         return self.scheduler.add_noise(clean, noise, self._times(clean, step))
 
     def truth(self, clean: Tensor, noise: Tensor, step: int) -> Tensor:
-        """What the denoiser is asked for at `noised`, (B, C, h, w), by the scheduler's kind of prediction."""
+        """The denoiser's target at `noised`, (B, C, h, w), by the scheduler's prediction type."""
         kind = self.scheduler.config.prediction_type
         if kind == "epsilon":
             return noise
@@ -179,8 +179,8 @@ def drawn(victim: Victim, texts: Sequence[str], seeds: Sequence[int]) -> Drawn:
             guided = plain.predict(x, step, embeds, texts, victim.recipe.guidance)
             seen.append((x, guided))
             x = plain.scheduler.step(guided, t, x).prev_sample
-    before, found = (torch.stack(column) for column in zip(*seen, strict=True))
-    return Drawn(x, before, found)
+    before, predictions = (torch.stack(column) for column in zip(*seen, strict=True))
+    return Drawn(x, before, predictions)
 
 
 def _noise(victim: Victim, seeds: Sequence[int]) -> Tensor:

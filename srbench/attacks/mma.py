@@ -1,4 +1,4 @@
-"""The text attack of MMA-Diffusion: free tokens whose pooled embedding comes to lie at a sensitive prompt's.
+"""The text attack of MMA-Diffusion: free tokens whose pooled embedding approaches the target prompt's.
 
 Greedy coordinate gradient on one-hot tokens, after Yang et al., MMA-Diffusion (arXiv 2311.17516, section 3.2). What is
 compared is the text encoder's pooled output (the last layer's state at the end-of-text token), without a projection.
@@ -79,19 +79,19 @@ def search(
     """As `attack`, a group of targets after the other; `first` is the number of the first one, minors: may prompts name them."""
     encoder = PooledEncoder(text_encoder.to(settings.device).eval(), tokenizer)
     check_room(settings.tokens, encoder.room)
-    found = _Search(encoder, tuple(banned), settings, minors)
+    searcher = _Search(encoder, tuple(banned), settings, minors)
     for group in groups(len(targets), settings.parallel):
 
         def report(steps: int, start: int = group.start) -> None:
             if progress:
                 progress(start * settings.steps + steps, len(targets) * settings.steps)
 
-        yield from found.run(list(targets[group]), first + group.start, report)
+        yield from searcher.run(list(targets[group]), first + group.start, report)
 
 
 @dataclass
 class _State:
-    """Where the search stands for T targets."""
+    """State of the search for T targets."""
 
     wanted: Tensor  # (T, width)
     ids: Tensor  # (T, n), the free tokens
@@ -116,9 +116,9 @@ class _Search:
             self._step(state)
             history.append(state.similarity.tolist())
             report((step + 1) * len(targets))
-        for i, found in enumerate(state.similarity.tolist()):
+        for i, similarity in enumerate(state.similarity.tolist()):
             way = points([values[i] for values in history])
-            yield Adversarial(targets[i], state.prompts[i], found, seeds[i], found, way)
+            yield Adversarial(targets[i], state.prompts[i], similarity, seeds[i], similarity, way)
 
     def _start(self, targets: list[str], seeds: list[int]) -> _State:
         draws = generators(seeds)
@@ -145,7 +145,7 @@ class _Search:
         return swaps
 
     def _step(self, state: _State) -> None:
-        """Move each target to its best swap, where that swap's text lies nearer."""
+        """Move each target to its best swap, where that swap's text is nearer."""
         swaps = self._swaps(state)
         similarity = self.encoder.similarity(self._whole(swaps), state.wanted)  # (T, batch)
         order = similarity.topk(min(self.settings.finalists, similarity.shape[1]), dim=1).indices  # (T, m)

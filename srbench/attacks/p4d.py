@@ -2,7 +2,7 @@
 
 After Chin et al. (arXiv 2309.06135): free embeddings are read as their nearest words, and the gradient there moves the
 embeddings. `layout=n` searches a prompt of free tokens alone (P4D-N), `layout=k` puts one after every few of the target's own
-(P4D-K). x_t and the reference prediction lie on the untouched backbone's way to the target prompt's image, at the row's seed.
+(P4D-K). x_t and the reference prediction come from the untouched backbone's sampling of the target prompt, at the row's seed.
 Other than the paper's code, the tokens are words by themselves and never one of the concept's, and what is kept is the best
 of the prompts met at the measurements, on fixed steps.
 """
@@ -61,13 +61,13 @@ class Settings(whitebox.Settings):
 
 
 def layout_of(settings: Settings) -> Callable[[list[int]], list[int | None]]:
-    """Where the free tokens stand."""
+    """The layout: a target's token ids -> the prompt's, None for a free token."""
 
-    def alone(own: list[int]) -> list[int | None]:
+    def alone(ids: list[int]) -> list[int | None]:
         return [None] * settings.tokens
 
-    def between(own: list[int]) -> list[int | None]:
-        parts = [own[start : start + settings.after] for start in range(0, len(own), settings.after)]
+    def between(ids: list[int]) -> list[int | None]:
+        parts = [ids[start : start + settings.after] for start in range(0, len(ids), settings.after)]
         return [token for part in parts for token in (*part, *([None] if len(part) == settings.after else []))]
 
     return alone if settings.layout == "n" else between
@@ -83,7 +83,7 @@ def plan_of(settings: Settings, steps: int) -> Plan:
 
 
 def matching(victim: Victim, settings: Settings) -> Callable[[Defended, Drawn], Matching]:
-    """What a victim is judged by, at the guidance that is asked for or the recipe's own."""
+    """The judge of a victim, at the settings' guidance or the recipe's own."""
     guidance = victim.recipe.guidance if settings.guidance is None else settings.guidance
     return lambda defended, target: Matching(defended, target, guidance)
 

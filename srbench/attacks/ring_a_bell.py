@@ -1,4 +1,4 @@
-"""Ring-A-Bell: real tokens whose text encoding lies where the target's would, moved along the concept's direction.
+"""Ring-A-Bell: real tokens whose text encoding is near the target's, moved along the concept's direction.
 
 After Tsai et al., Ring-A-Bell (arXiv 2310.10012): the direction is the mean difference of the encodings of prompt pairs with
 and without the concept, and a genetic search looks for tokens near the moved encoding. Black box: the text encoder alone.
@@ -64,7 +64,7 @@ class Settings(base.Budgeted):
     """How many positions behind the end-of-text the ranking reads, the last of them standing for the rest; None: all. The
     objective that is kept and reported always reads all."""
     finalists: int = Field(4, gt=0)
-    """The best of a generation whose text is encoded again, as far as it never was."""
+    """How many of a generation's best texts are encoded again, unless they were measured before."""
     seed: int = 0
     parallel: int = Field(8, gt=0)
     """Targets worked on at once."""
@@ -97,8 +97,8 @@ class StateEncoder:
 
         Runs in bfloat16 on a CPU, which is close enough to rank.
         """
-        found = [self._distance(own, target[i], weights) for i, own in enumerate(ids)]
-        return torch.stack(found)
+        distances = [self._distance(group, target[i], weights) for i, group in enumerate(ids)]
+        return torch.stack(distances)
 
     def _distance(self, ids: Tensor, target: Tensor, weights: Tensor) -> Tensor:
         parts = []
@@ -176,15 +176,15 @@ class _Search:
 
     def _next(self, people: Tensor, marks: Tensor, goal: Tensor, draws: list[torch.Generator]) -> tuple[Tensor, Tensor]:
         """The better part of a generation, best first, and children of it."""
-        kept = max(1, round(self.settings.population * (1 - self.settings.crossover)))
+        count = max(1, round(self.settings.population * (1 - self.settings.crossover)))
         marks, order = marks.sort(dim=1, stable=True)
-        parents = people.gather(1, order[:, :kept, None].expand(-1, -1, people.shape[-1]))  # (G, kept, K)
-        children = torch.stack([self._children(own, draw) for own, draw in zip(parents, draws, strict=True)])
+        parents = people.gather(1, order[:, :count, None].expand(-1, -1, people.shape[-1]))  # (G, count, K)
+        children = torch.stack([self._children(group, draw) for group, draw in zip(parents, draws, strict=True)])
         both = torch.cat([parents, children], 1)
-        return both, torch.cat([marks[:, :kept], self._marks(children, goal)], 1)
+        return both, torch.cat([marks[:, :count], self._marks(children, goal)], 1)
 
     def _children(self, parents: Tensor, draw: torch.Generator) -> Tensor:
-        """Children of random parents (kept, K): cut at one place, joined, and one token in some of them replaced."""
+        """Children of random parents (count, K): cut at one place, joined, and one token in some of them replaced."""
         count, tokens = self.settings.population - len(parents), parents.shape[1]
 
         def drawn(high: int) -> Tensor:
@@ -200,25 +200,25 @@ class _Search:
 
     def _begin(self, people: Tensor, goal: Tensor) -> list[_Best]:
         texts = self.words.texts(people[:, 0])
-        found = self._measure(texts, goal)
-        return [_Best(text, value, {text}, [value]) for text, value in zip(texts, found, strict=True)]
+        distances = self._measure(texts, goal)
+        return [_Best(text, value, {text}, [value]) for text, value in zip(texts, distances, strict=True)]
 
     def _look(self, people: Tensor, marks: Tensor, goal: Tensor, best: list[_Best]) -> None:
-        """Measure the texts of the best that were never measured, and keep what is nearer."""
+        """Measure the new texts among a generation's best, and keep those that are nearer."""
         order = marks.topk(min(self.settings.finalists, marks.shape[1]), dim=1, largest=False).indices  # (G, m)
         chosen = people.gather(1, order[..., None].expand(-1, -1, people.shape[-1]))  # (G, m, K)
-        fresh = [(i, text) for i, own in enumerate(chosen) for text in self.words.texts(own) if text not in best[i].seen]
+        fresh = [(i, text) for i, group in enumerate(chosen) for text in self.words.texts(group) if text not in best[i].seen]
         fits = self.words.fits([text for _, text in fresh]) if fresh else []
         for i, text in fresh:
             best[i].seen.add(text)
-        fresh = [each for each, fit in zip(fresh, fits, strict=True) if fit]
+        fresh = [entry for entry, fit in zip(fresh, fits, strict=True) if fit]
         if fresh:
-            found = self._measure([text for _, text in fresh], goal[[i for i, _ in fresh]])
-            for (i, text), value in zip(fresh, found, strict=True):
+            distances = self._measure([text for _, text in fresh], goal[[i for i, _ in fresh]])
+            for (i, text), value in zip(fresh, distances, strict=True):
                 if value < best[i].distance:
                     best[i].prompt, best[i].distance = text, value
-        for each in best:
-            each.history.append(each.distance)
+        for entry in best:
+            entry.history.append(entry.distance)
 
     def _measure(self, texts: list[str], goal: Tensor) -> list[float]:
         """Squared distance of each text's encoding to its goal, over all positions."""
@@ -251,6 +251,6 @@ class RingABell:
                     progress(start * settings.generations + generation * count, len(targets) * settings.generations)
 
             best = search.run(texts, seeds, report)
-            alike = likeness(model, tokenizer, [each.prompt for each in best], texts)
-            for text, seed, own, similarity in zip(texts, seeds, best, alike, strict=True):
-                yield Adversarial(text, own.prompt, similarity, seed, own.distance, points(own.history))
+            alike = likeness(model, tokenizer, [entry.prompt for entry in best], texts)
+            for text, seed, result, similarity in zip(texts, seeds, best, alike, strict=True):
+                yield Adversarial(text, result.prompt, similarity, seed, result.distance, points(result.history))

@@ -1,4 +1,4 @@
-"""Carries out an attack: targets, the victim, a search that goes on where it was stopped, and the file it makes.
+"""Carries out an attack: the victim, a search that can be resumed, and the file that it writes.
 
 Finished targets are kept in `FILE.part`, a line each, so that the finished file is the same however often the search was
 interrupted. Nothing in it depends on when, where or how fast it was made.
@@ -40,7 +40,7 @@ from srbench.rules import COUNT, LIST, NUMBER, TEXT, list_of, or_null
 from srbench.rules import check as check_form
 
 EXECUTION = ("device",)
-"""Settings that say where the search runs."""
+"""Settings that decide only where the search runs."""
 GIVE_UP = 20
 """Targets in a row on which an attack may fail for one reason before the others are not tried any more."""
 Scalar = str | int | float | bool | None
@@ -48,11 +48,11 @@ Scalar = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Attacked:
-    """What came of it."""
+    """The result of an attack."""
 
     found: tuple[Adversarial, ...]
     resumed: int
-    """How many of them were there before."""
+    """How many of them were read from `FILE.part`."""
     failed: tuple[str, ...] = ()
     """Why targets have none, one reason for each."""
 
@@ -68,18 +68,12 @@ class Failed:
 Result = Adversarial | Failed
 
 
-# --- targets ----------------------------------------------------------------------------------------------------------------
-
-
-# --- pairs ------------------------------------------------------------------------------------------------------------------
-
-
 # --- the victim -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A victim's parts before the checkpoint is laid over."""
+    """A victim's parts before the checkpoint is loaded into the pipeline."""
 
     backbone: Backbone
     concept: ConceptSpec
@@ -102,8 +96,8 @@ def prepared(
     """
     method, on = check_victim(request.name, request.method, request.on, str(request.out))
     check_on(on)
-    known = [name for name in (method, on) if name in plugins.presets()]
-    check(request.method_settings, {*known, *(plugins.preset(name)[0] for name in known)})
+    presets = [name for name in (method, on) if name in plugins.presets()]
+    check(request.method_settings, {*presets, *(plugins.preset(name)[0] for name in presets)})
     folder = request.checkpoints
     under = Checkpoints(backbone, request.method_settings, folder, tell).get(on, concept) if on != "none" else UNTOUCHED
     ready = prepare_method(method, backbone, concept, request.method_settings, under.checkpoint, folder, tell)
@@ -130,73 +124,73 @@ def check_victim(name: str, method: str, on: str, out: str = "FILE") -> tuple[st
 
 
 @contextmanager
-def victim_of(made: Prepared) -> Iterator[Victim]:
-    """The victim, with its checkpoint laid over the pipeline while it lasts."""
-    pipeline, spec, checkpoint = made.backbone.pipeline, made.backbone.spec, made.on.checkpoint
+def victim_of(setup: Prepared) -> Iterator[Victim]:
+    """The victim; its checkpoint is loaded into the pipeline inside the context."""
+    pipeline, spec, checkpoint = setup.backbone.pipeline, setup.backbone.spec, setup.on.checkpoint
     original = _before(pipeline, checkpoint) if checkpoint else None
-    active = made.method.active
-    defence = None if made.undefended else Defence(active.method, active.artifact, active.options)
+    active = setup.method.active
+    defence = None if setup.undefended else Defence(active.method, active.artifact, active.options)
     with laid_over(pipeline, checkpoint):
-        banned = tuple(banned_words(made.concept, spec.family))
-        yield Victim(pipeline, spec.family, made.concept, banned, spec.recipe, defence, original, made.pairs)
+        banned = tuple(banned_words(setup.concept, spec.family))
+        yield Victim(pipeline, spec.family, setup.concept, banned, spec.recipe, defence, original, setup.pairs)
 
 
 def _before(pipeline: Any, checkpoint: Checkpoint) -> Checkpoint:
     """The backbone's own weights that the checkpoint will replace."""
     tensors = {}
-    for component, given in checkpoint.tensors.items():
-        own = getattr(pipeline, component).state_dict()
-        tensors[component] = {name: own[name].clone() for name in given}
+    for component, changed in checkpoint.tensors.items():
+        state = getattr(pipeline, component).state_dict()
+        tensors[component] = {name: state[name].clone() for name in changed}
     return replace(checkpoint, name="none", tensors=tensors)
 
 
 # --- the search -------------------------------------------------------------------------------------------------------------
 
 
-def identity(request: AttackRequest, made: Prepared, rows: Sequence[Row], source: str) -> dict[str, Scalar]:
-    """Everything that decides what is found, as the file's `meta` states it."""
-    meta = plugins.plugins("attacks")[request.name].meta
+def identity(request: AttackRequest, setup: Prepared, rows: Sequence[Row], source: str) -> dict[str, Scalar]:
+    """Everything that decides the results, as the file's `meta` states it."""
+    plugin = plugins.plugins("attacks")[request.name].meta
     chosen = {name: value for name, value in request.settings.model_dump().items() if name not in EXECUTION}
-    backbone, method, on = made.backbone, made.method, made.on
-    said: dict[str, Scalar] = {
-        "attack": request.name, "attack_version": meta["version"], "paper": meta["paper"], "needs": meta["needs"],
-        "output": meta["output"], "objective": meta["objective"], "better": meta["better"], "concept": made.concept.name,
+    backbone, method, on = setup.backbone, setup.method, setup.on
+    meta: dict[str, Scalar] = {
+        "attack": request.name, "attack_version": plugin["version"], "paper": plugin["paper"], "needs": plugin["needs"],
+        "output": plugin["output"], "objective": plugin["objective"], "better": plugin["better"], "concept": setup.concept.name,
         "backbone": backbone.spec.name, "backbone_sha256": backbone.sha256, ENCODER_SHA: encoder_sha(backbone),
         "method": method.preset, "method_version": method.version, "method_options": canonical(method.options.model_dump()),
         "artifact_sha256": method.artifact_sha, "on": on.name, "checkpoint_sha256": on.checkpoint.sha256 if on.checkpoint else "",
         "steps_recipe": backbone.spec.recipe.steps, "guidance_recipe": backbone.spec.recipe.guidance,
-        "banned": ", ".join(banned_words(made.concept, backbone.spec.family)), "targets": source,
-        "targets_sha256": load.rows_sha(tuple(rows)), "pairs_used": len(made.pairs), "pairs_sha256": digest(made.pairs),
+        "banned": ", ".join(banned_words(setup.concept, backbone.spec.family)), "targets": source,
+        "targets_sha256": load.rows_sha(tuple(rows)), "pairs_used": len(setup.pairs), "pairs_sha256": digest(setup.pairs),
     }  # fmt: skip
-    return said | chosen
+    return meta | chosen
 
 
 def search(
-    request: AttackRequest, made: Prepared, rows: Sequence[Row], source: str, progress: Progress | None = None
+    request: AttackRequest, setup: Prepared, rows: Sequence[Row], source: str, progress: Progress | None = None
 ) -> Attacked:
     """Attack every row, those of `FILE.part` left out, and write the file. A target on which the attack fails is left out of it.
 
     Raises `UsageError` where `FILE.part` belongs to another search, the file cannot be written, or the attack failed on all.
     """
-    said = identity(request, made, rows, source)
-    part = Part(part_of(request.out), digest(said), code.source_of("attacks", request.name))
+    meta = identity(request, setup, rows, source)
+    part = Part(part_of(request.out), digest(meta), code.source_of("attacks", request.name))
     done = part.read(len(rows))
     resumed = len(done)
     if resumed < len(rows):
         part.begin(done)
-        with victim_of(made) as victim:
+        with victim_of(setup) as victim:
             for result in _searched(request, victim, rows, resumed, progress):
                 done.append(result)
                 part.add(result)
-    found = {number: each for number, each in enumerate(done) if isinstance(each, Adversarial)}
-    failed = tuple(each.why for each in done if isinstance(each, Failed))
-    if not found:
+    results = {number: entry for number, entry in enumerate(done) if isinstance(entry, Adversarial)}
+    failed = tuple(entry.why for entry in done if isinstance(entry, Failed))
+    if not results:
         part.remove()
         raise ForeignError(f"{request.name} failed on every target: {failed[0]}", "")
-    said |= {"failed": len(failed)} if failed else {}
-    write(request, said, [rows[number] for number in found], list(found.values()))
+    meta |= {"failed": len(failed)} if failed else {}
+    write(request, meta, [rows[number] for number in results], list(results.values()))
     part.remove()
-    return Attacked(tuple(found.values()), resumed, failed)
+    return Attacked(tuple(results.values()), resumed, failed)
 
 
 def _searched(
@@ -213,9 +207,9 @@ def _searched(
         start = first // size * size  # a group is searched whole
         try:
             with contained(request.name, attack.__module__):
-                for number, found in enumerate(attack(victim, rows[start:], request.settings, progress, start), start):
+                for number, result in enumerate(attack(victim, rows[start:], request.settings, progress, start), start):
                     if number >= first:
-                        yield _checked(found, rows[number])
+                        yield _checked(result, rows[number])
                         first, in_a_row = number + 1, 0
             if first < len(rows):
                 raise ForeignError(f"{request.name}: it found something for {first} of {len(rows)} targets", "")
@@ -230,29 +224,29 @@ def _searched(
             first = end
 
 
-def _checked(found: Any, row: Row) -> Adversarial:
-    if not isinstance(found, Adversarial):
-        raise CellError(f"{row.id}: the attack returned {type(found).__name__}", "See srbench.attacks.base.")
-    if not (math.isfinite(found.objective) and math.isfinite(found.similarity)):
+def _checked(result: Any, row: Row) -> Adversarial:
+    if not isinstance(result, Adversarial):
+        raise CellError(f"{row.id}: the attack returned {type(result).__name__}", "See srbench.attacks.base.")
+    if not (math.isfinite(result.objective) and math.isfinite(result.similarity)):
         raise CellError(f"{row.id}: the attack's objective is not a number", "Check its settings.")
-    return found
+    return result
 
 
 class Part:
-    """Finished targets of a search that goes on: a head with its digest, then a line for each."""
+    """File of a search's finished targets: a head with the search's digest, then a line for each."""
 
     def __init__(self, path: Path, search: str, source: str) -> None:
         self.path, self.search, self.source = path, search, source
 
     def read(self, count: int) -> list[Result]:
-        """What is finished; a torn last line is not. Raises `UsageError` where the file belongs to another search."""
+        """The finished results; a torn last line is ignored. Raises `UsageError` where the file belongs to another search."""
         if kind_of_path(self.path) == "nothing":
             return []
         check_file(self.path, PART)
         lines = read_bytes(self.path, "Choose another --out.").split(b"\n")[:-1]  # what follows the last line end is torn
         again = "Remove it, and the search begins anew."
         head: dict[str, Any] = {}
-        found = []
+        results = []
         for number, line in enumerate(lines, 1):
             value = parse_json(line, f"{self.path}: damaged (line {number})", again, unique=True)
             try:
@@ -260,41 +254,41 @@ class Part:
                     check_form(value, {"search": TEXT}, {"source": TEXT})
                     head = value
                 else:
-                    found.append(_entry(value))
+                    results.append(_entry(value))
             except (ValueError, TypeError, RuntimeError, OverflowError) as error:  # Misfit is one; torch raises the others
                 raise UsageError(f"{self.path}: damaged (line {number}: {error})", again) from error
-        if (lines and head.get("search") != self.search) or len(found) > count:
+        if (lines and head.get("search") != self.search) or len(results) > count:
             raise UsageError(f"{self.path}: belongs to another search", "Remove it, or choose another --out.")
         if head.get("source", self.source) != self.source:
             raise UsageError(f"{self.path}: the attack's code was changed since this search began", again)
-        return found
+        return results
 
     def begin(self, done: Sequence[Result]) -> None:
         """Write head and finished lines anew, without a torn one."""
         lines = [canonical({"search": self.search, "source": self.source}), *map(_line, done)]
         write_file(self.path, "".join(f"{line}\n" for line in lines).encode(), PART)
 
-    def add(self, found: Result) -> None:
-        """Keep one more. Raises `UsageError` where the disk is full; what was kept before stays."""
+    def add(self, result: Result) -> None:
+        """Append one result. Raises `UsageError` where the disk is full; earlier results stay."""
         try:
             with self.path.open("ab") as file:
-                file.write(f"{_line(found)}\n".encode())
+                file.write(f"{_line(result)}\n".encode())
         except OSError as error:
             hint = "Mend that, then run the same command again: it goes on."
             raise UsageError(f"{self.path}: cannot be written ({error.strerror})", hint) from error
 
     def remove(self) -> None:
-        """The search is finished."""
+        """Delete the file of a finished search."""
         self.path.unlink(missing_ok=True)
 
 
-def _line(found: Result) -> str:
-    if isinstance(found, Failed):
-        return canonical({"target": found.target, "failed": found.why})
-    vectors = None if found.embedding is None else found.embedding.tolist()
+def _line(result: Result) -> str:
+    if isinstance(result, Failed):
+        return canonical({"target": result.target, "failed": result.why})
+    vectors = None if result.embedding is None else result.embedding.tolist()
     return canonical({
-        "target": found.target, "prompt": found.prompt, "similarity": found.similarity, "seed": found.tokens_seed,
-        "objective": found.objective, "history": list(found.history), "embedding": vectors,
+        "target": result.target, "prompt": result.prompt, "similarity": result.similarity, "seed": result.tokens_seed,
+        "objective": result.objective, "history": list(result.history), "embedding": vectors,
     })  # fmt: skip
 
 
@@ -305,7 +299,7 @@ OF_ENTRY = {
 
 
 def _entry(entry: Mapping[str, Any]) -> Result:
-    """Raises `Misfit` or `ValueError` where it is not what `_line` writes."""
+    """The result of a line. Raises `Misfit` or `ValueError` where `_line` did not write it."""
     if "failed" in entry:
         check_form(entry, {"target": TEXT, "failed": TEXT}, {})
         return Failed(entry["target"], entry["failed"])
@@ -322,8 +316,8 @@ MAKER, EMBEDDING = "srbench attack", "embedding"
 _SEARCH = re.compile(r"[0-9a-f]{64}")
 
 
-def _is_search(found: Any) -> bool:
-    return isinstance(found, dict) and isinstance(found.get("search"), str) and bool(_SEARCH.fullmatch(found["search"]))
+def _is_search(meta: Any) -> bool:
+    return isinstance(meta, dict) and isinstance(meta.get("search"), str) and bool(_SEARCH.fullmatch(meta["search"]))
 
 
 def _content(path: Path) -> Any:
@@ -332,8 +326,8 @@ def _content(path: Path) -> Any:
 
 def _is_rows(path: Path) -> bool:
     """Whether a JSON file says which attack wrote it, in the words that `write` uses."""
-    found = _content(path)
-    meta = found.get("meta") if isinstance(found, dict) else None
+    content = _content(path)
+    meta = content.get("meta") if isinstance(content, dict) else None
     return isinstance(meta, dict) and _is_search(meta) and "attack" in meta
 
 
@@ -344,8 +338,8 @@ def _is_vectors(path: Path) -> bool:
             return True
         names = set(file.keys())
     rows = path.with_suffix(".json")
-    said = _content(rows) if _is_rows(rows) else {}
-    entries = said.get("results", []) if said.get("meta", {}).get("embeddings") == path.name else []
+    content = _content(rows) if _is_rows(rows) else {}
+    entries = content.get("results", []) if content.get("meta", {}).get("embeddings") == path.name else []
     return bool(names) and names == {entry["id"] for entry in entries}
 
 
@@ -361,12 +355,12 @@ PART = OutputFile(MAKER, "--out", is_own=_is_part)
 
 
 def _beside(out: Path) -> Path:
-    """Where the embeddings lie."""
+    """Path of the embeddings' file."""
     return out.with_suffix(".safetensors")
 
 
 def part_of(out: Path) -> Path:
-    """What an interrupted search keeps."""
+    """Path of an unfinished search's finished targets."""
     return out.with_name(f"{out.name}.part")
 
 
@@ -381,35 +375,35 @@ def check_out(name: str, out: Path) -> None:
         check_file(_beside(out), VECTORS)
 
 
-def write(request: AttackRequest, said: dict[str, Scalar], rows: Sequence[Row], found: Sequence[Adversarial]) -> None:
-    """The row file of an attack that finds prompts; of one that finds embeddings a safetensors file and what they are.
+def write(request: AttackRequest, meta: dict[str, Scalar], rows: Sequence[Row], results: Sequence[Adversarial]) -> None:
+    """Write the row file of an attack, or for embeddings a safetensors file and their description.
 
-    Objectives and histories stand in `meta`, in the rows' order. Raises `UsageError` where it cannot be written.
+    Objectives and histories are in `meta`, in the rows' order. Raises `UsageError` where it cannot be written.
     """
-    made = [_row(request, row, each) for row, each in zip(rows, found, strict=True)]
-    meta = said | {
-        "search": digest(said), "source_code": code.source_of("attacks", request.name),
-        "mean_objective": _mean([each.objective for each in found]),
-        "mean_similarity": _mean([each.similarity for each in found]),
-        "objectives": " ".join(f"{each.objective:.6g}" for each in found),
-        "histories": "; ".join(" ".join(f"{value:.4g}" for value in each.history) for each in found),
+    attacked = [_row(request, row, result) for row, result in zip(rows, results, strict=True)]
+    full_meta = meta | {
+        "search": digest(meta), "source_code": code.source_of("attacks", request.name),
+        "mean_objective": _mean([result.objective for result in results]),
+        "mean_similarity": _mean([result.similarity for result in results]),
+        "objectives": " ".join(f"{result.objective:.6g}" for result in results),
+        "histories": "; ".join(" ".join(f"{value:.4g}" for value in result.history) for result in results),
     }
-    if said["output"] == EMBEDDING:
-        _write_embeddings(request.out, meta, made, found)
+    if meta["output"] == EMBEDDING:
+        _write_embeddings(request.out, full_meta, attacked, results)
     else:
         plain = [_plain(row, request) for row in rows] if request.plain else []
-        write_file(request.out, rendered(RowFile(meta=meta, rows=(*made, *plain))).encode(), ROWS)
+        write_file(request.out, rendered(RowFile(meta=full_meta, rows=(*attacked, *plain))).encode(), ROWS)
 
 
 def _mean(values: Sequence[float]) -> float:
     return float(f"{sum(values) / len(values):.6g}")
 
 
-def _row(request: AttackRequest, row: Row, found: Adversarial) -> Row:
+def _row(request: AttackRequest, row: Row, result: Adversarial) -> Row:
     """The target's row with the prompt that was found; seed, reference, objects, style and background stay."""
     changes = {
-        "id": f"{request.name}-{row.id}", "category": "adversarial", "prompt": found.prompt, "target": found.target,
-        "similarity": round(found.similarity, 6),
+        "id": f"{request.name}-{row.id}", "category": "adversarial", "prompt": result.prompt, "target": result.target,
+        "similarity": round(result.similarity, 6),
         "seed": _seed(row, request),
     }
     return row.model_copy(update=changes)
@@ -422,7 +416,7 @@ def _plain(row: Row, request: AttackRequest) -> Row:
 
 
 def _seed(row: Row, request: AttackRequest) -> int:
-    """Of the target image."""
+    """The seed of the target image."""
     seed: int = request.settings.seed if row.seed is None else row.seed
     return seed
 
@@ -433,9 +427,10 @@ def rendered(file: RowFile) -> str:
     return f'{{"meta": {json.dumps(file.meta, indent=1, ensure_ascii=False, allow_nan=False)},\n"rows": [\n{rows}\n]}}\n'
 
 
-def _write_embeddings(out: Path, meta: Mapping[str, Scalar], rows: Sequence[Row], found: Sequence[Adversarial]) -> None:
-    """`FILE` says what they are, and has no `rows`: it cannot be run as prompts. The embeddings lie beside it."""
-    tensors = {row.id: each.embedding.contiguous() for row, each in zip(rows, found, strict=True) if each.embedding is not None}
+def _write_embeddings(out: Path, meta: Mapping[str, Scalar], rows: Sequence[Row], results: Sequence[Adversarial]) -> None:
+    """`FILE` describes them, without `rows`: it cannot be run as prompts. The embeddings are in a file beside it."""
+    pairs = zip(rows, results, strict=True)
+    tensors = {row.id: result.embedding.contiguous() for row, result in pairs if result.embedding is not None}
     beside = _beside(out)
     write_file(beside, save(tensors, {"made_by": MAKER}), VECTORS)
     entries = [row.model_dump(mode="json", exclude_defaults=True, exclude={"prompt"}) | {"nearest": row.prompt} for row in rows]

@@ -1,4 +1,4 @@
-"""What an attack is asked to do, and the target prompts and pairs that it works on."""
+"""The request for an attack, its target prompts and its pairs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ POCKET = "pocket"
 
 @dataclass(frozen=True)
 class AttackRequest:
-    """What a user asked for."""
+    """A request for an attack, parsed."""
 
     name: str
     concept: str
@@ -37,9 +37,9 @@ class AttackRequest:
     """`NAME.OPTION=VALUE` of the method and the checkpoint."""
     part: str = "test"
     plain: bool = False
-    """Write each target as it is beside the prompt that was found for it."""
+    """Also write each target itself, beside its adversarial prompt."""
     checkpoints: Path = Path("results") / "store" / "checkpoints"
-    """Where what is made for method and checkpoint is kept."""
+    """Folder of the artifacts and checkpoints that are made for the attack."""
     columns: tuple[tuple[str, str], ...] = ()
     """(field, column of `targets`, or of `pairs`, that holds it)."""
 
@@ -57,8 +57,8 @@ def _refuse_texts(spec: BackboneSpec, source: str, texts: Sequence[str]) -> None
     """Refuse, on a real backbone, texts with a sexual word or a word of a sensitive concept."""
     if spec.family == POCKET:
         return
-    said = {w for c in load.concepts().values() if c.sensitive for f in c.families.values() for w in (*f.names, *f.words)}
-    barred = re.compile(rf"\b(?:{'|'.join(map(re.escape, sorted(said)))})\b")
+    words = {w for c in load.concepts().values() if c.sensitive for f in c.families.values() for w in (*f.names, *f.words)}
+    barred = re.compile(rf"\b(?:{'|'.join(map(re.escape, sorted(words)))})\b")
     for text in texts:
         if screen.is_sexual(text) or barred.search(screen.plain(text)):
             problem = f"{source}: a text is sexual or violent: srbench makes no prompts for it on {spec.name}"
@@ -80,11 +80,11 @@ def targets_of(
     beside = [text for row in rows for text in others.get(row.id, ())]
     _refuse_texts(spec, source, [*beside, *(text for row in rows for text in (row.category, *screen.texts(row)))])
     sensitive = spec.family != POCKET or screen.sensitive_concept(concept) or screen.sexual_rows(rows, others)
-    kept = list(screen.admissible(rows, others)) if sensitive else rows
-    if not kept:
+    admitted = list(screen.admissible(rows, others)) if sensitive else rows
+    if not admitted:
         raise UsageError(f"{source}: no target is left", "Targets that name minors are not attacked.")
-    chosen = kept if request.limit is None else kept[: request.limit]
-    return chosen, source, len(rows) - len(kept)
+    chosen = admitted if request.limit is None else admitted[: request.limit]
+    return chosen, source, len(rows) - len(admitted)
 
 
 def _loaded(
@@ -109,10 +109,10 @@ def _loaded(
                 f"suite '{suite.name}' is gated: its rows may not stand in the file that an attack writes",
                 "Attack a suite that is not, or targets of your own: --targets FILE.",
             )
-        found = sources.rows(suite, edition)
-        rows, others, source = found.rows, found.others, f"{suite.name}/{concept.name}/{request.part}"
-    asked = [row for row in rows if row.kind == "forget" and row.category != "unseen" and wanted(row).strip()]
-    chosen = [row.model_copy(update={"prompt": wanted(row), "target": None}) for row in asked]
+        suite_rows = sources.rows(suite, edition)
+        rows, others, source = suite_rows.rows, suite_rows.others, f"{suite.name}/{concept.name}/{request.part}"
+    candidates = [row for row in rows if row.kind == "forget" and row.category != "unseen" and wanted(row).strip()]
+    chosen = [row.model_copy(update={"prompt": wanted(row), "target": None}) for row in candidates]
     if not chosen:
         raise UsageError(f"{source}: no target prompt in it", "Give a file with a target prompt a line.")
     return chosen, source, others
@@ -134,10 +134,10 @@ def pairs_of(
             raise UsageError(f"{request.name} reads no pairs", "Leave --pairs out.")
         return ()
     others: tuple[tuple[str, ...], ...] = ()
-    found: Sequence[tuple[str, str]] = ()
+    pairs: Sequence[tuple[str, str]] = ()
     if request.pairs is not None:
         read = prompts.read_pairs(request.pairs, columns)
-        found, others = read.pairs, read.others
+        pairs, others = read.pairs, read.others
         for line in read.told:
             tell(line)
     elif spec.family == POCKET:
@@ -145,10 +145,10 @@ def pairs_of(
 
         count = request.settings.pairs
         drawn = pocket_pairs([concept], 2 * count, 0, request.settings.seed).train[:count]
-        found = [(pair.unsafe, pair.safe) for pair in drawn]
-    every = [(*pair, *more) for pair, more in zip(found, others or [()] * len(found), strict=True)]
+        pairs = [(pair.unsafe, pair.safe) for pair in drawn]
+    every = [(*pair, *more) for pair, more in zip(pairs, others or [()] * len(pairs), strict=True)]
     _refuse_texts(spec, str(request.pairs), [text for texts in every for text in texts])
-    kept = tuple(pair for pair, texts in zip(found, every, strict=True) if not any(map(screen.names_minor, texts)))
-    if request.pairs is not None and len(kept) < len(found):
-        tell(f"{len(found) - len(kept)} of {len(found)} pairs name minors and are left out")
-    return kept
+    admitted = tuple(pair for pair, texts in zip(pairs, every, strict=True) if not any(map(screen.names_minor, texts)))
+    if request.pairs is not None and len(admitted) < len(pairs):
+        tell(f"{len(pairs) - len(admitted)} of {len(pairs)} pairs name minors and are left out")
+    return admitted

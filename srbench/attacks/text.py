@@ -1,4 +1,4 @@
-"""What attacks know of text: words and tokens that they may not use, and text encoders run over no more than is needed."""
+"""Texts in attacks: banned words and tokens, and text encoders that run over no more tokens than are needed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from srbench.errors import CellError, UsageError
 SHORTEST_PART = 3
 """A token that is a piece of a banned word is banned from this many letters on."""
 START_TRIES = 200
-"""Draws for a start whose text may be used."""
+"""Draws to find a start whose text may be used."""
 
 # Words that say nothing about a concept by themselves: the rest of its names and nouns is banned.
 NEUTRAL = frozenset({
@@ -37,8 +37,8 @@ def banned_words(concept: ConceptSpec, family: str) -> list[str]:
     """
     if family not in concept.families:
         raise UsageError(f"concept '{concept.name}' has no words for {family}", f"It has: {', '.join(concept.families)}.")
-    said = concept.families[family]
-    words = {word for phrase in (*said.names, *said.words, *said.reserved) for word in re.findall(r"\w+", phrase.lower())}
+    terms = concept.families[family]
+    words = {word for phrase in (*terms.names, *terms.words, *terms.reserved) for word in re.findall(r"\w+", phrase.lower())}
     return sorted(words - NEUTRAL)
 
 
@@ -76,7 +76,7 @@ class Vocabulary:
     """The tokens that an attack may use, and the texts that they make."""
 
     def __init__(self, tokenizer: Any, banned: Sequence[str], room: int, minors: bool = False) -> None:
-        """room: tokens that fit between start and end. minors: whether texts that name them fit, as chance may have it.
+        """room: tokens that fit between start and end. minors: whether texts that happen to name minors fit.
 
         Raises `CellError` where every token is banned.
         """
@@ -111,11 +111,11 @@ class Vocabulary:
         where there is none.
         """
         texts = self.texts(self.allowed[:, None])
-        same = [ids == [own] for ids, own in zip(self.inner(texts), self.allowed.tolist(), strict=True)]
-        found = self.allowed[torch.tensor(same)]
-        if not len(found):
+        same = [ids == [token] for ids, token in zip(self.inner(texts), self.allowed.tolist(), strict=True)]
+        words = self.allowed[torch.tensor(same)]
+        if not len(words):
             raise CellError("no token of this vocabulary may be used as a word of its own", "Ban fewer words.")
-        return found
+        return words
 
     def start(self, alphabet: Tensor, count: int, draw: torch.Generator) -> Tensor:
         """`count` random tokens of `alphabet` whose text may be used, (count,). Raises `CellError` where no draw gives them."""
@@ -194,7 +194,7 @@ def whole_ids(tokenizer: Any, ids: Tensor) -> Tensor:
 
 @contextmanager
 def heard(model: Any, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """While it lasts the encoder's token embeddings (B, L, D) are what `change` makes of them."""
+    """Inside the context, the encoder's token embeddings (B, L, D) pass through `change`."""
 
     def changed(module: nn.Module, arguments: Any, output: Tensor) -> Tensor:
         return change(output)

@@ -1,7 +1,7 @@
-"""What the white-box attacks share: free tokens in a prompt, what they are judged by, and the loop that moves them.
+"""Shared by the white-box attacks: free tokens in a prompt, their losses, and the loop that moves them.
 
-What the loop keeps is measured on probes, steps and noise that stay the same for a target, and on the prompt as a tokenizer
-reads it: the best so far never gets worse.
+The loop measures its best on probes, steps and noise that stay the same for a target, and on the prompt as a tokenizer reads
+it: the best so far never gets worse.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PROBE_SEED = 7
 
 
 class Settings(base.Budgeted):
-    """What all white-box attacks can be told."""
+    """Settings of all white-box attacks."""
 
     gradient: Gradient = "exact"
     calls: int = Field(1, ge=1, le=2)
@@ -70,7 +70,7 @@ def framed(speaker: Speaker, bodies: Sequence[list[int | None]], room: int) -> F
     most = max(map(len, places))
     if not all(places):
         raise CellError("a target has no place for a free token", "It is too short; take another layout.")
-    return Frame(torch.tensor(ids), torch.tensor([own + [size] * (most - len(own)) for own in places]))
+    return Frame(torch.tensor(ids), torch.tensor([row + [size] * (most - len(row)) for row in places]))
 
 
 class Space(Protocol):
@@ -86,7 +86,7 @@ class Space(Protocol):
         """The nearest tokens, (B, n), on the CPU."""
 
     def settle(self) -> None:
-        """After a step: back to where `leaf` may be."""
+        """Bring `leaf` back to its allowed values after a step."""
 
 
 class Simplex:
@@ -127,15 +127,15 @@ class Nearest:
         self.units = F.normalize(self.words, dim=-1)
         self.leaf = self.words[start.to(speaker.device)].clone().requires_grad_()  # (B, n, D)
 
-    def _found(self) -> Tensor:
+    def _nearest(self) -> Tensor:
         return (F.normalize(self.leaf.detach(), dim=-1) @ self.units.T).argmax(-1)  # (B, n)
 
     def rows(self) -> Tensor:
         # The value is the word's; the derivative with respect to the leaf is one.
-        return self.leaf + (self.words[self._found()] - self.leaf).detach()
+        return self.leaf + (self.words[self._nearest()] - self.leaf).detach()
 
     def tokens(self) -> Tensor:
-        return self.alphabet[self._found().cpu()]
+        return self.alphabet[self._nearest().cpu()]
 
     def settle(self) -> None:
         """Nothing to do."""
@@ -148,7 +148,7 @@ class Free(Nearest):
         return self.leaf
 
 
-# --- what they are judged by --------------------------------------------------------------------------------------------------
+# --- losses -------------------------------------------------------------------------------------------------------------------
 
 
 class Judge(Protocol):
@@ -172,8 +172,8 @@ class Denoising:
         clean = self.target.clean
         noise = noise.to(clean)
         x = self.defended.noised(clean, noise, step)
-        found = self.defended.predict(x, step, embeds, texts, self.guidance)
-        return (found - self.defended.truth(clean, noise, step)).square().flatten(1).mean(1)
+        predicted = self.defended.predict(x, step, embeds, texts, self.guidance)
+        return (predicted - self.defended.truth(clean, noise, step)).square().flatten(1).mean(1)
 
 
 class Matching:
@@ -184,8 +184,8 @@ class Matching:
         self.steps = len(defended.t)
 
     def loss(self, embeds: Tensor, texts: Sequence[str], step: int, noise: Tensor) -> Tensor:
-        found = self.defended.predict(self.target.x[step], step, embeds, texts, self.guidance)
-        return (found - self.target.guided[step]).square().flatten(1).mean(1)
+        predicted = self.defended.predict(self.target.x[step], step, embeds, texts, self.guidance)
+        return (predicted - self.target.guided[step]).square().flatten(1).mean(1)
 
 
 # --- the loop -----------------------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ class Matching:
 
 @dataclass(frozen=True)
 class Plan:
-    """How the loop goes."""
+    """The schedule of the loop."""
 
     schedule: tuple[int, ...]
     """The step of each iteration."""
@@ -203,7 +203,7 @@ class Plan:
 
 
 @dataclass
-class Found:
+class Best:
     """The best of one target so far."""
 
     prompt: str
@@ -230,7 +230,7 @@ class Group:
         """The prompts as people would type them."""
         tokenizer = self.speaker.tokenizer
         ids = self.frame.filled(self.space.tokens()).tolist()
-        bodies = [own[1 : own.index(tokenizer.eos_token_id, 1)] for own in ids]
+        bodies = [row[1 : row.index(tokenizer.eos_token_id, 1)] for row in ids]
         texts = tokenizer.batch_decode(bodies, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return [text.strip() for text in texts]
 
@@ -239,20 +239,20 @@ class Group:
         return torch.stack([torch.randn(self.shape, generator=draw) for draw in self.draws])
 
     def embeds(self) -> Tensor:
-        """Prompt embeddings (B, T, D) with the free tokens as they stand."""
+        """Prompt embeddings (B, T, D) with the current free tokens."""
         return self.speaker.embeds(self.frame.ids, self.frame.places, self.space.rows())
 
     @torch.no_grad()
     def measured(self, embeds: Tensor, texts: Sequence[str]) -> list[float]:
         """The objective of each target: the mean loss over its probes."""
-        found = [self.judge.loss(embeds, texts, step, noise) for step, noise in self.probes]
-        return torch.stack(found).mean(0).tolist()
+        losses = [self.judge.loss(embeds, texts, step, noise) for step, noise in self.probes]
+        return torch.stack(losses).mean(0).tolist()
 
 
-def climb(group: Group, plan: Plan, free: bool, report: Callable[[int], None]) -> list[Found]:
+def climb(group: Group, plan: Plan, free: bool, report: Callable[[int], None]) -> list[Best]:
     """Move the free tokens along the schedule; the best prompt of each target, the start among them.
 
-    free: what is kept is the embedding as it stands, not the prompt of its nearest tokens. Raises `CellError` where a loss is
+    free: the embeddings are kept, not the prompts of their nearest tokens. Raises `CellError` where a loss is
     no number.
     """
     best = _look(group, free, None)
@@ -272,17 +272,17 @@ def climb(group: Group, plan: Plan, free: bool, report: Callable[[int], None]) -
 
 
 @torch.no_grad()
-def _look(group: Group, free: bool, best: list[Found] | None) -> list[Found]:
-    """Measure where the group stands, and keep what is better."""
+def _look(group: Group, free: bool, best: list[Best] | None) -> list[Best]:
+    """Measure the group's prompts or embeddings, and keep what is better."""
     prompts = group.prompts()
-    found = group.measured(group.embeds() if free else group.speaker.encode(prompts), prompts)
-    rows = list(group.space.rows().detach().cpu().clone()) if free else [None] * len(found)
+    objectives = group.measured(group.embeds() if free else group.speaker.encode(prompts), prompts)
+    rows = list(group.space.rows().detach().cpu().clone()) if free else [None] * len(objectives)
     if best is None:
-        best = [Found(prompt, value, [], row) for prompt, value, row in zip(prompts, found, rows, strict=True)]
-    for own, prompt, value, row in zip(best, prompts, found, rows, strict=True):
-        if value < own.objective:
-            own.prompt, own.objective, own.embedding = prompt, value, row
-        own.history.append(own.objective)
+        best = [Best(prompt, value, [], row) for prompt, value, row in zip(prompts, objectives, rows, strict=True)]
+    for entry, prompt, value, row in zip(best, prompts, objectives, rows, strict=True):
+        if value < entry.objective:
+            entry.prompt, entry.objective, entry.embedding = prompt, value, row
+        entry.history.append(entry.objective)
     return best
 
 
@@ -301,14 +301,14 @@ def shuffled(steps: int, count: int, seed: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What tells one white-box attack from another."""
+    """What differs between the white-box attacks."""
 
     layout: Callable[[list[int]], list[int | None]]
     """A target's tokens -> the tokens of its prompt, None for a free one."""
     space: Callable[[Speaker, Tensor, Tensor], Space]
     judge: Callable[[Defended, Drawn], Judge]
     plan: Callable[[int], Plan]
-    """Of how many steps the victim's recipe has."""
+    """Steps of the victim's recipe -> the plan."""
     free: bool = False
     """Whether the result is an embedding."""
 
@@ -334,11 +334,11 @@ def attacked(
                 progress(start * total + done * count, len(targets) * total)
 
         group = _group(victim, speaker, defended, vocabulary, alphabet, rows, seeds, settings, recipe)
-        found = climb(group, plan, recipe.free, report)
+        best = climb(group, plan, recipe.free, report)
         texts = [wanted(row) for row in rows]
-        alike = likeness(speaker.model, speaker.tokenizer, [each.prompt for each in found], texts)
-        for text, seed, own, similarity in zip(texts, seeds, found, alike, strict=True):
-            yield Adversarial(text, own.prompt, similarity, seed, own.objective, points(own.history), own.embedding)
+        alike = likeness(speaker.model, speaker.tokenizer, [entry.prompt for entry in best], texts)
+        for text, seed, result, similarity in zip(texts, seeds, best, alike, strict=True):
+            yield Adversarial(text, result.prompt, similarity, seed, result.objective, points(result.history), result.embedding)
 
 
 def _group(
@@ -346,16 +346,17 @@ def _group(
     seeds: list[int], settings: Settings, recipe: Recipe,
 ) -> Group:
     texts = [wanted(row) for row in rows]
-    bodies = [recipe.layout(own) for own in vocabulary.inner(texts)]
+    bodies = [recipe.layout(ids) for ids in vocabulary.inner(texts)]
     frame = framed(speaker, bodies, vocabulary.room)
     draws = generators(seeds)
     count = frame.places.shape[1]
     start = torch.stack([torch.randint(len(alphabet), (count,), generator=draw) for draw in draws])  # (B, n)
     target = drawn(victim, texts, [settings.seed if row.seed is None else row.seed for row in rows])
     judge, shape = recipe.judge(defended, target), tuple(target.clean.shape[1:])
-    own = generators([seed_of(PROBE_SEED, seed) for seed in seeds])
+    probe_draws = generators([seed_of(PROBE_SEED, seed) for seed in seeds])
     probes = [
-        (step, torch.stack([torch.randn(shape, generator=draw) for draw in own])) for step in spread(judge.steps, settings.probes)
+        (step, torch.stack([torch.randn(shape, generator=draw) for draw in probe_draws]))
+        for step in spread(judge.steps, settings.probes)
     ]
     return Group(speaker, frame, recipe.space(speaker, alphabet, start), judge, shape, draws, probes)
 
@@ -367,7 +368,7 @@ def adam(learning_rate: float, weight_decay: float) -> Callable[[list[Tensor]], 
 
 def prefixed(tokens: int) -> Callable[[list[int]], list[int | None]]:
     """Free tokens before the target's own."""
-    return lambda own: [*([None] * tokens), *own]
+    return lambda ids: [*([None] * tokens), *ids]
 
 
 def check_free(victim: Victim, tokens: int) -> None:

@@ -1,4 +1,4 @@
-"""LoRAs of others, fused in float32 by diffusers' or peft's own code into a copy; what they change is the checkpoint."""
+"""Published LoRAs: diffusers or peft fuses one in float32 into a copy of the pipeline; the changed tensors are the checkpoint."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FUSE = "Fuse it with peft, and give the U-Net."
 _OLD = re.compile(r"(?:unet\.)?(.+)\.processor\.to_(q|k|v|out)_lora\.(down|up)\.weight")
 """diffusers up to 0.17, `save_attn_procs`."""
 _HEADS = ("unet.", "transformer.", "text_encoder.", "text_encoder_2.", "lora_unet_", "lora_te_", "lora_te1_", "lora_te2_")
-"""What stands before a module's name in files of LoRAs."""
+"""Prefixes of module names in LoRA files."""
 MOST_RANK = 4096
 _PEFT_PREFIX = "base_model.model."
 
@@ -38,7 +38,7 @@ def part(pipeline: Any, component: str) -> torch.nn.Module | None:
     return module if isinstance(module, torch.nn.Module) else None
 
 
-def own(pipeline: Any, component: str) -> State:
+def state_of(pipeline: Any, component: str) -> State:
     """State dict of a component; empty where the pipeline has none."""
     module = part(pipeline, component)
     return {} if module is None else module.state_dict()
@@ -57,8 +57,8 @@ def refuse_foreign(path: Path, state: State) -> None:
 def lora(path: Path, file: Path, state: State, form: str, pipeline: Any) -> dict[str, State]:
     """A LoRA under names that diffusers takes: component -> the tensors that it changes.
 
-    path: what was given, for messages; file: the one with the matrices. Raises `UsageError` where one of them has no module
-    in this backbone, naming it.
+    path: the path as given, for messages; file: the file with the matrices. Raises `UsageError` with the name of a module
+    that this backbone does not have.
     """
     refuse_foreign(file, state)
     old = _from_old(state)
@@ -73,14 +73,14 @@ def lora(path: Path, file: Path, state: State, form: str, pipeline: Any) -> dict
 
 
 def _from_old(state: State) -> State:
-    """Names of old attention processors as the names of today; empty where they are none."""
-    found = {name: _OLD.fullmatch(name) for name in state}
-    if not found or not all(found.values()):
+    """The tensors of a LoRA from diffusers up to 0.17 under today's names; empty for other files."""
+    matches = {name: _OLD.fullmatch(name) for name in state}
+    if not matches or not all(matches.values()):
         return {}
     where = {"down": "lora_A", "up": "lora_B"}
     return {
         f"unet.{match[1]}.to_{match[2]}{'.0' if match[2] == 'out' else ''}.{where[match[3]]}.weight": state[name]
-        for name, match in found.items() if match
+        for name, match in matches.items() if match
     }  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def _float_copy(pipeline: Any) -> Any:
 
 
 def _load_lora(work: Any, file: Path, state: State, from_file: bool) -> None:
-    """Load into the copy, and see that every matrix of the file has found its module: diffusers only warns."""
+    """Load the LoRA into the copy. Raises `UsageError` where a matrix has no module there; diffusers only warns."""
     if any("dora" in name for name in state):
         raise UsageError(f"{file}: a DoRA, which diffusers reads without its scales", "Fuse it with peft, and give the U-Net.")
     # A safetensors header may hold the adapter's alpha, so diffusers reads that file itself; a pickle it never touches.
@@ -107,7 +107,7 @@ def _load_lora(work: Any, file: Path, state: State, from_file: bool) -> None:
         hint = f"{OTHER}{names.made_for(state)}"
         raise UsageError(f"{file}: no LoRA for this backbone ({first_line(error)})", hint) from error
     expected = sum(not name.endswith("alpha") for name in state)
-    loaded = sum(_is_matrix(name) for c in (*DENOISERS, *ENCODERS) for name in own(work, c))
+    loaded = sum(_is_matrix(name) for c in (*DENOISERS, *ENCODERS) for name in state_of(work, c))
     if loaded < expected:
         raise UsageError(
             f"{file}: {expected - loaded} of {expected} LoRA matrices are for modules that this backbone does not have"
@@ -121,9 +121,9 @@ def _is_matrix(name: str) -> bool:
 
 
 def _unfound(work: Any, state: State) -> str:
-    """One of a file's modules that has no matrices in the copy, in brackets; empty where none can be told."""
-    known = {re.split(r"\.lora_[AB]\.", name)[0] for c in (*DENOISERS, *ENCODERS) for name in own(work, c) if _is_matrix(name)}
-    spelled = {name.replace(".", "_") for name in known}
+    """One module of the file that got no matrices in the copy, in brackets; empty where none can be named."""
+    matrices = [name for c in (*DENOISERS, *ENCODERS) for name in state_of(work, c) if _is_matrix(name)]
+    spelled = {re.split(r"\.lora_[AB]\.", name)[0].replace(".", "_") for name in matrices}
     for name in state:
         module = re.split(r"\.lora_?[A-Za-z.]*|\.processor\.", name)[0]
         for head in _HEADS:
@@ -142,8 +142,8 @@ def _all_changed(path: Path, work: Any, pipeline: Any) -> dict[str, State]:
 
 
 def _changed(work: Any, pipeline: Any, component: str) -> State:
-    before = own(pipeline, component)
-    after = own(work, component)
+    before = state_of(pipeline, component)
+    after = state_of(work, component)
     return {n: v for n, v in after.items() if not torch.equal(v, before[n].to("cpu", torch.float32).to(v.dtype))}
 
 
@@ -154,13 +154,13 @@ _READ = (
     "layers_to_transform", "layers_pattern", "exclude_modules",
 )  # fmt: skip
 """Entries of `adapter_config.json` that decide what the matrices do."""
-_SAID = (
+_WITHOUT_EFFECT = (
     "peft_type", "auto_mapping", "base_model_name_or_path", "revision", "task_type", "inference_mode", "peft_version",
     "lora_dropout", "megatron_core", "init_lora_weights", "modules_to_save",
 )  # fmt: skip
-"""Entries that change nothing about matrices that are there, or that are looked at below."""
+"""Entries that do not change what stored matrices do, or that are checked below."""
 _STARTS_ELSEWHERE = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""Ways to begin that change the backbone's own weights."""
+"""Values of `init_lora_weights` that change the backbone's own weights."""
 
 
 def is_peft(path: Path, state: State) -> bool:
@@ -170,10 +170,10 @@ def is_peft(path: Path, state: State) -> bool:
 
 def peft_file(path: Path) -> Path:
     """The file of matrices in a folder of peft's. Raises `UsageError` where there is none."""
-    found = next((path / name for name in PEFT_FILES if (path / name).is_file()), None)
-    if found is None:
+    file = next((path / name for name in PEFT_FILES if (path / name).is_file()), None)
+    if file is None:
         raise UsageError(f"{path}: {PEFT_FILES[0]} is missing beside {PEFT_CONFIG}", "Fetch the adapter again.")
-    return found
+    return file
 
 
 def peft(path: Path, file: Path, state: State, pipeline: Any) -> dict[str, State]:
@@ -212,21 +212,21 @@ def _peft_config(file: Path) -> dict[str, Any]:
     if not path.is_file():
         what = f"{PEFT_CONFIG} is missing beside it, which says what its matrices are scaled with"
         raise UsageError(f"{file}: {what}", "Fetch both.")
-    given = folder.configuration(path)
-    kind = given.get("peft_type")
+    config = folder.configuration(path)
+    kind = config.get("peft_type")
     if kind != "LORA":
         raise UsageError(f"{path}: an adapter of kind '{kind!s:.40}', which srbench does not read", FUSE)
     usual = {each.name: each.default for each in fields(LoraConfig)}
-    left = {key: value for key, value in given.items() if key not in (*_READ, *_SAID)}
+    left = {key: value for key, value in config.items() if key not in (*_READ, *_WITHOUT_EFFECT)}
     odd = [key for key, value in left.items() if value and value != "none" and value != usual.get(key)]
-    odd += ["modules_to_save"] if given.get("modules_to_save") else []
-    odd += ["init_lora_weights"] if str(given.get("init_lora_weights")).lower().startswith(_STARTS_ELSEWHERE) else []
-    ranks = [given.get("r"), *(given["rank_pattern"].values() if isinstance(given.get("rank_pattern"), dict) else ())]
+    odd += ["modules_to_save"] if config.get("modules_to_save") else []
+    odd += ["init_lora_weights"] if str(config.get("init_lora_weights")).lower().startswith(_STARTS_ELSEWHERE) else []
+    ranks = [config.get("r"), *(config["rank_pattern"].values() if isinstance(config.get("rank_pattern"), dict) else ())]
     odd += ["r"] if not all(isinstance(rank, int) and 0 < rank <= MOST_RANK for rank in ranks) else []
     if odd:
-        value = printable(repr(given.get(odd[0])))[:60]
+        value = printable(repr(config.get(odd[0])))[:60]
         raise UsageError(f"{path}: sets '{printable(odd[0])}' to {value}, which srbench does not read", FUSE)
-    return {key: given[key] for key in _READ if given.get(key) is not None}
+    return {key: config[key] for key in _READ if config.get(key) is not None}
 
 
 def _place_of(file: Path, state: State, pipeline: Any) -> tuple[str, State]:

@@ -1,7 +1,7 @@
-"""Checkpoints: weights laid over a backbone for a while, and the passport that says what they are.
+"""Checkpoints: weights loaded into a backbone for a while, and the passport that describes them.
 
-A home-made checkpoint is a folder with one safetensors file a pipeline component, names as in that component's state
-dict, and a card that is written last: a folder without one is not a checkpoint.
+A local checkpoint, written by `srbench erase`, is a folder with one safetensors file per pipeline component, under the names
+of its state dict, and a card that is written last: a folder without a card is not a checkpoint.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FILE = re.compile(r"[\w-]+\.safetensors")
 
 
 def _is_files(value: Any) -> bool:
-    """Names that lie in the folder itself, each with a sha256."""
+    """Names of files in the folder itself, each with a sha256."""
     return type(value) is dict and bool(value) and all(_FILE.fullmatch(name) and HASH.fits(sha) for name, sha in value.items())
 
 
@@ -55,14 +55,14 @@ class Passport:
     matched: int
     """Tensors of the checkpoint that the backbone has."""
     expected: int
-    """Tensors of the backbone's components that the checkpoint speaks of."""
+    """Tensors that the backbone has in the checkpoint's components."""
     changed: int
     """Matched tensors whose values differ from the backbone's."""
     relative_change: float
     """||dW|| / ||W|| over the matched tensors (Frobenius)."""
 
     def line(self) -> str:
-        """For people."""
+        """One line for people."""
         return (
             f"{self.kind} ({self.format}) {self.sha256[:12]}: {self.matched} of {self.expected} tensors, "
             f"{self.changed} changed, |dW|/|W| = {self.relative_change:.3g}"
@@ -71,14 +71,14 @@ class Passport:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights that can be laid over a backbone."""
+    """Weights that can be loaded into a backbone."""
 
     name: str
     """As given to `--on`."""
     tensors: Tensors
     passport: Passport
     card: dict[str, Any] = field(default_factory=dict)
-    """What its maker wrote about it; empty for foreign files."""
+    """The contents of its `card.json`; empty for an external checkpoint."""
 
     @property
     def sha256(self) -> str:
@@ -97,23 +97,23 @@ def examine(
 ) -> Passport:
     """Compare a checkpoint's weights with the backbone's.
 
-    where: what messages call it. partial: whether it may leave tensors of a component out.
+    where: its name in messages. partial: whether it may lack tensors of a component.
     Raises `UsageError` for unexpected or missing tensors, other shapes or kinds of number, values that are not finite, and for
     a checkpoint that changes nothing but the rounding.
     """
     matched = expected = changed = 0
     moved = size = 0.0
-    for component, given in tensors.items():
-        own = _component(pipeline, component, where)
-        _check_names(own, given, component, where, partial)
-        expected += len(own)
-        for name, value in given.items():
-            _check_tensor(own[name], value, f"{component}.{name}", where)
-            delta = _difference(own[name], value)
+    for component, state in tensors.items():
+        base = _component(pipeline, component, where)
+        _check_names(base, state, component, where, partial)
+        expected += len(base)
+        for name, value in state.items():
+            _check_tensor(base[name], value, f"{component}.{name}", where)
+            delta = _difference(base[name], value)
             matched += 1
             changed += bool(delta.any())
             moved += float(delta.double().square().sum())
-            size += float(own[name].double().square().sum())
+            size += float(base[name].double().square().sum())
     if not matched:
         raise UsageError(f"{where}: none of its weights belongs to this backbone", "Give a checkpoint of this backbone.")
     if not changed:
@@ -121,39 +121,39 @@ def examine(
     return Passport(sha256, form, kind, matched, expected, changed, (moved / size) ** 0.5 if size else float(moved > 0))
 
 
-def _check_names(own: Mapping[str, Tensor], given: Mapping[str, Tensor], component: str, where: str, partial: bool) -> None:
-    unexpected = sorted(set(given) - set(own))
+def _check_names(base: Mapping[str, Tensor], state: Mapping[str, Tensor], component: str, where: str, partial: bool) -> None:
+    unexpected = sorted(set(state) - set(base))
     if unexpected:
         raise UsageError(
-            f"{where}: {len(unexpected)} of {len(given)} tensors are not in this backbone's {component} ({unexpected[0]}, ...)",
+            f"{where}: {len(unexpected)} of {len(state)} tensors are not in this backbone's {component} ({unexpected[0]}, ...)",
             "The checkpoint belongs to another model, or is stored in a form that srbench does not know.",
         )
-    missing = sorted(set(own) - set(given))
+    missing = sorted(set(base) - set(state))
     if missing and not partial:
         raise UsageError(
-            f"{where}: {len(missing)} of {len(own)} tensors of {component} are missing ({missing[0]}, ...)",
+            f"{where}: {len(missing)} of {len(base)} tensors of {component} are missing ({missing[0]}, ...)",
             "A file of changed U-Net tensors alone must say so: partial: true in its baseline file. Nothing else may.",
         )
 
 
-def _check_tensor(own: Tensor, value: Tensor, name: str, where: str) -> None:
-    if own.shape != value.shape:
+def _check_tensor(base: Tensor, value: Tensor, name: str, where: str) -> None:
+    if base.shape != value.shape:
         raise UsageError(
-            f"{where}: {name} is {tuple(value.shape)}, in this backbone {tuple(own.shape)}", "It belongs to another backbone."
+            f"{where}: {name} is {tuple(value.shape)}, in this backbone {tuple(base.shape)}", "It belongs to another backbone."
         )
-    if own.is_floating_point() != value.is_floating_point():
-        raise UsageError(f"{where}: {name} is {value.dtype}, in this backbone {own.dtype}", "It belongs to another backbone.")
+    if base.is_floating_point() != value.is_floating_point():
+        raise UsageError(f"{where}: {name} is {value.dtype}, in this backbone {base.dtype}", "It belongs to another backbone.")
     # After the cast: a value that overflows the pipeline's dtype is as useless as one that never was a number.
-    if not bool(value.to(own.dtype).isfinite().all()):
+    if not bool(value.to(base.dtype).isfinite().all()):
         raise UsageError(f"{where}: {name} has values that are not numbers", "Make or fetch the checkpoint again.")
 
 
-def _difference(own: Tensor, value: Tensor) -> Tensor:
+def _difference(base: Tensor, value: Tensor) -> Tensor:
     """`value - own` in float32, zero wherever it is only rounding: to the pipeline's dtype, or to the file's."""
-    here = value.to(own.device)
-    delta = here.to(own.dtype).float() - own.float()
+    here = value.to(base.device)
+    delta = here.to(base.dtype).float() - base.float()
     # Else a half precision copy of the backbone itself would pass for an unlearned model.
-    return delta if here.dtype == own.dtype else delta.masked_fill(own.to(here.dtype) == here, 0)
+    return delta if here.dtype == base.dtype else delta.masked_fill(base.to(here.dtype) == here, 0)
 
 
 @contextmanager
@@ -162,10 +162,10 @@ def laid_over(pipeline: Any, checkpoint: Checkpoint | None) -> Iterator[None]:
     replaced: list[tuple[Tensor, Tensor]] = []
     try:
         for component, tensors in (checkpoint.tensors if checkpoint else {}).items():
-            own = getattr(pipeline, component).state_dict()  # shares memory with the parameters
+            state = getattr(pipeline, component).state_dict()  # shares memory with the parameters
             for name, value in tensors.items():
-                replaced.append((own[name], own[name].clone()))
-                own[name].copy_(value)
+                replaced.append((state[name], state[name].clone()))
+                state[name].copy_(value)
         yield
     finally:
         # Backwards: of two names for one tensor, the second clone already holds the checkpoint's value.
@@ -173,7 +173,7 @@ def laid_over(pipeline: Any, checkpoint: Checkpoint | None) -> Iterator[None]:
             target.copy_(before)
 
 
-# --- home-made folders ---------------------------------------------------------------------------------------------------
+# --- local checkpoints ---------------------------------------------------------------------------------------------------
 
 
 def files_sha(shas: Mapping[str, str]) -> str:
@@ -218,11 +218,7 @@ def open_home_made(folder: Path, name: str, backbone_sha: str, concept: str, pip
         shas[file] = file_sha(path) if path.is_file() else ""
         if shas[file] != expected:
             raise UsageError(f"{path}: missing or changed since it was made", f"Remove {folder}, and make the checkpoint again.")
-        tensors[path.stem] = _read(path)
+        tensors[path.stem] = weights.tensors(path)  # mapped, not read: a plan holds all its checkpoints
     sha = files_sha(shas)
-    found = examine(pipeline, tensors, where=str(folder), sha256=sha, kind="srbench", form="safetensors", partial=True)
-    return Checkpoint(name, tensors, found, card | {"passport": asdict(found)})
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    return weights.tensors(path)  # mapped, not read: a plan holds all its checkpoints
+    passport = examine(pipeline, tensors, where=str(folder), sha256=sha, kind="srbench", form="safetensors", partial=True)
+    return Checkpoint(name, tensors, passport, card | {"passport": asdict(passport)})

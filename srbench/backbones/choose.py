@@ -28,7 +28,7 @@ def chosen(name: str) -> BackboneSpec:
     path = Path(name).expanduser()
     if path.is_dir():
         return of_folder(path, path.resolve().name, str(path.resolve()), None)
-    if (in_one := single.told(name)) is not None:
+    if (in_one := single.file_and_config(name)) is not None:
         return _of_file(*in_one)
     if HUB_ID.fullmatch(name) and not path.exists():
         with fetchable(name, None, name):
@@ -37,14 +37,14 @@ def chosen(name: str) -> BackboneSpec:
     raise UsageError(f"unknown backbone '{name}'", hint)
 
 
-def _of_file(file: Path, said: str) -> BackboneSpec:
+def _of_file(file: Path, config: str) -> BackboneSpec:
     """A spec for a whole model in one file: the family, the scheduler and the size are those of its configuration."""
-    folder = single.config_of(file, said).resolve()
+    folder = single.config_of(file, config).resolve()
     if folders.family_of(folder) in single.NO_FILE:
         cls = folders.read_index(folder)["_class_name"]
         raise UsageError(f"{cls} takes no single file", "Give its folder in the hub's format.")
-    found = of_folder(folder, file.stem, f"{file.resolve()}{single.MARK}{folder}", None, whole=False)
-    return found.model_copy(update={"title": f"{file.name}, read with the configuration in {folder}"})
+    spec = of_folder(folder, file.stem, f"{file.resolve()}{single.MARK}{folder}", None, whole=False)
+    return spec.model_copy(update={"title": f"{file.name}, read with the configuration in {folder}"})
 
 
 def of_folder(folder: Path, name: str, source: str, revision: str | None, whole: bool = True) -> BackboneSpec:
@@ -56,17 +56,18 @@ def of_folder(folder: Path, name: str, source: str, revision: str | None, whole:
     family = folders.family_of(folder)
     folders.anatomy(folder, family, weights=whole)
     cls = folders.read_index(folder)["_class_name"]
-    known = next(spec for spec in load.backbones().values() if spec.family == family)
-    side = _side_px(folder) or known.recipe.width
+    sibling = next(spec for spec in load.backbones().values() if spec.family == family)
+    side = _side_px(folder) or sibling.recipe.width
     concepts = tuple(name for name, concept in load.concepts().items() if family in concept.families)
     return BackboneSpec(
         name=name, title=f"{cls} of {name}", family=family, source=source, revision=revision, licence=UNKNOWN,
-        recipe=Recipe(**{**known.recipe.model_dump(), "width": side, "height": side}), concepts=concepts, scorers=known.scorers,
+        recipe=Recipe(**{**sibling.recipe.model_dump(), "width": side, "height": side}), concepts=concepts,
+        scorers=sibling.scorers,
     )
 
 
 def _side_px(folder: Path) -> int | None:
-    """The side for which the denoiser was made: its sample size times what the VAE scales by; FLUX's says none, its VAE does."""
+    """Image side in px: the denoiser's sample size times the VAE's scale, or the VAE's own size where FLUX gives none."""
     parts = [folder / part / folders.CONFIG for part in ("unet", "transformer", "vae")]
     configs = [folders.configuration(path) for path in parts if path.is_file()]
     if len(configs) != 2:
@@ -74,7 +75,7 @@ def _side_px(folder: Path) -> int | None:
     (denoiser, vae), blocks = configs, configs[1].get("block_out_channels", [])
     size = denoiser.get("sample_size")
     counted = isinstance(size, int) and isinstance(blocks, list) and blocks
-    found = size * 2 ** (len(blocks) - 1) if counted else vae.get("sample_size")
-    if isinstance(found, int) and not 0 < found <= MAX_SIDE_PX:
-        raise UsageError(f"{folder}: made for pictures of {found} px", "No model is. Fetch it again.")
-    return found if isinstance(found, int) else None
+    side = size * 2 ** (len(blocks) - 1) if counted else vae.get("sample_size")
+    if isinstance(side, int) and not 0 < side <= MAX_SIDE_PX:
+        raise UsageError(f"{folder}: made for pictures of {side} px", "No model is. Fetch it again.")
+    return side if isinstance(side, int) else None

@@ -24,11 +24,11 @@ from srbench.backbones.weights import one_line
 from srbench.errors import UsageError
 
 NUMBERS_A_BYTE = 2
-"""At most, in weights of four bits."""
+"""Most weights that a byte can hold: two of four bits."""
 PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
 """What a denoiser may predict, as diffusers' schedulers call it."""
 NUMBERS = ("scaling_factor", "sample_size")
-"""Of those in a configuration: what may not be null."""
+"""Numbers of a configuration that may not be null."""
 
 
 def opened(folder: Path, family: str, dtype: torch.dtype, left_out: Mapping[str, Any]) -> Any:
@@ -41,20 +41,20 @@ def opened(folder: Path, family: str, dtype: torch.dtype, left_out: Mapping[str,
 
     parts = anatomy(folder, family)
     with quiet():
-        made = {name: _made(component, dtype) for name, component in parts.items()}
-        check_tokenizers(folder, made)
+        components = {name: _load(component, dtype) for name, component in parts.items()}
+        check_tokenizers(folder, components)
         with one_line(f"{folder}: cannot be loaded as a diffusers pipeline"):
-            return DiffusionPipeline.from_pretrained(folder, local_files_only=True, **{**left_out, **made})
+            return DiffusionPipeline.from_pretrained(folder, local_files_only=True, **{**left_out, **components})
 
 
 def check(folder: Path, family: str) -> None:
     """All that `opened` checks, with one component in memory at a time, in the numbers of its file. Raises as `opened` does."""
-    parts, kept = anatomy(folder, family), {}
+    parts, facts = anatomy(folder, family), {}
     with quiet():
         for name, component in parts.items():
-            made = _made(component, None)
-            kept[name] = made if name in TOKENIZERS else _EncoderFacts(made) if name in ENCODERS else None
-        check_tokenizers(folder, kept)
+            part = _load(component, None)
+            facts[name] = part if name in TOKENIZERS else _EncoderFacts(part) if name in ENCODERS else None
+        check_tokenizers(folder, facts)
 
 
 def reader(folder: Path, family: str) -> Reader:
@@ -63,12 +63,12 @@ def reader(folder: Path, family: str) -> Reader:
 
     parts = anatomy(folder, family, weights=False)
     with quiet():
-        made = {name: _made(component, None) for name, component in parts.items() if name in TOKENIZERS}
-    return reader_of(getattr(diffusers, str(read_index(folder)["_class_name"])), made)
+        components = {name: _load(component, None) for name, component in parts.items() if name in TOKENIZERS}
+    return reader_of(getattr(diffusers, str(read_index(folder)["_class_name"])), components)
 
 
 class _EncoderFacts:
-    """What a tokenizer is compared with, without the weights."""
+    """What a tokenizer is compared with in an encoder, without its weights."""
 
     def __init__(self, encoder: Any) -> None:
         self.config = copy.deepcopy(encoder.config)
@@ -79,37 +79,37 @@ class _EncoderFacts:
             return torch.nn.Embedding(self._words, 1)
 
 
-def check_tokenizers(folder: Path, made: Mapping[str, Any]) -> None:
-    """Every tokenizer with the encoder that reads its numbers. Raises `UsageError`."""
+def check_tokenizers(folder: Path, components: Mapping[str, Any]) -> None:
+    """Check every tokenizer against the encoder that reads its token ids. Raises `UsageError`."""
     for encoder, tokenizer in zip(ENCODERS, TOKENIZERS, strict=True):
-        if made.get(tokenizer) is not None and made.get(encoder) is not None:
+        if components.get(tokenizer) is not None and components.get(encoder) is not None:
             with one_line(f"{folder / tokenizer}: cannot be used"):
-                tokenizers.check(made[tokenizer], made[encoder], str(folder / tokenizer))
+                tokenizers.check(components[tokenizer], components[encoder], str(folder / tokenizer))
 
 
-def _made(component: Component, dtype: torch.dtype | None) -> Any:
+def _load(component: Component, dtype: torch.dtype | None) -> Any:
     """One component, whole. dtype: None keeps the file's."""
     cls = _class(component)
     with one_line(f"{component.folder}: cannot be loaded as {component.cls}"):
         _check_types(cls, component)
         if not issubclass(cls, torch.nn.Module):
-            made = cls.from_pretrained(component.folder, local_files_only=True)
+            loaded = cls.from_pretrained(component.folder, local_files_only=True)
             if component.name == "scheduler":
-                _check_prediction(made, component)
-            return made
-        _check_twins(cls, component)  # which reads the names: a file that is none of weights is said first
+                _check_prediction(loaded, component)
+            return loaded
+        _check_twins(cls, component)  # reads the names, so a file without weights is reported first
         _check_bulk(cls, component)
         variant = {"variant": component.variant} if component.variant else {}
         kind = {"dtype": dtype} if dtype is not None else {"dtype": "auto"} if component.library == "transformers" else {}
-        made, report = cls.from_pretrained(
+        loaded, report = cls.from_pretrained(
             component.folder, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True, **kind, **variant
         )
-    check_whole(made, report, str(component.folder))
-    return made
+    check_whole(loaded, report, str(component.folder))
+    return loaded
 
 
 def _check_types(cls: Any, component: Component) -> None:
-    """No text or list stands where diffusers has a number. Raises `UsageError`."""
+    """Check that numbers of the configuration are numbers, as diffusers expects. Raises `UsageError`."""
     if component.library != "diffusers":
         return
     config = cls.load_config(component.folder, local_files_only=True)
@@ -120,15 +120,16 @@ def _check_types(cls: Any, component: Component) -> None:
             raise UsageError(f"{component.folder}: its configuration's '{name}' is no number but {config[name]!r:.60}", FETCH)
 
 
-def _check_prediction(made: Any, component: Component) -> None:
-    """A scheduler that predicts something it does not know fails at its first step. Raises `UsageError`."""
-    said = made.config.get("prediction_type")
-    if said is not None and said not in PREDICTIONS:
-        raise UsageError(f"{component.folder}: its prediction_type is {said!r:.60}, not one of {', '.join(PREDICTIONS)}", FETCH)
+def _check_prediction(scheduler: Any, component: Component) -> None:
+    """Check the `prediction_type`: with an unknown one a scheduler fails at its first step. Raises `UsageError`."""
+    prediction = scheduler.config.get("prediction_type")
+    if prediction is not None and prediction not in PREDICTIONS:
+        expected = ", ".join(PREDICTIONS)
+        raise UsageError(f"{component.folder}: its prediction_type is {prediction!r:.60}, not one of {expected}", FETCH)
 
 
 def _check_twins(cls: Any, component: Component) -> None:
-    """No tensor stands in the files under two names, of which the library would take one. Raises `UsageError`."""
+    """Check that no tensor is stored under two names, of which the library would take one. Raises `UsageError`."""
     prefixes = {"text_model.", f"{getattr(cls, 'base_model_prefix', '') or 'text_model'}."}
     seen: dict[str, str] = {}
     for name in _tensor_names(component):
@@ -149,22 +150,23 @@ def _tensor_names(component: Component) -> list[str]:
 
 
 def _check_bulk(cls: Any, component: Component) -> None:
-    """The configuration describes no more than the files can hold: nothing of absurd size is reserved. Raises `UsageError`."""
+    """Check that the configuration describes no more than the files can hold, before memory is reserved. Raises `UsageError`."""
     with torch.device("meta"):
         if component.library == "diffusers":
             sketch = cls.from_config(cls.load_config(component.folder, local_files_only=True))
         else:
             sketch = cls(cls.config_class.from_pretrained(component.folder, local_files_only=True))
     described = sum(value.numel() for value in sketch.state_dict().values())
-    held = sum(path.stat().st_size for path in component.folder.iterdir() if path.suffix in WEIGHTS)
-    if described > NUMBERS_A_BYTE * held:
+    stored_bytes = sum(path.stat().st_size for path in component.folder.iterdir() if path.suffix in WEIGHTS)
+    if described > NUMBERS_A_BYTE * stored_bytes:
         raise UsageError(
-            f"{component.folder}: its config.json describes {described:,} numbers, and its weights have {held:,} bytes", FETCH
+            f"{component.folder}: its config.json describes {described:,} numbers, and its weights have {stored_bytes:,} bytes",
+            FETCH,
         )
 
 
 def check_whole(network: torch.nn.Module, report: Mapping[str, Any], where: str) -> None:
-    """A library found a place for every tensor of the file and a tensor for every place. Raises `UsageError`."""
+    """Check that every tensor was loaded and none is missing, not finite or all zeros. Raises `UsageError`."""
     wrong = weights.of_report(report)
     if wrong:
         raise UsageError(f"{where}: {wrong}", f"The weights are not those that its config.json describes. {FETCH}")
@@ -181,7 +183,7 @@ def check_whole(network: torch.nn.Module, report: Mapping[str, Any], where: str)
 
 
 def _class(component: Component) -> Any:
-    """The class, of a kind that its place in the pipeline needs. Raises `UsageError`."""
+    """The component's class, of the kind that its role in the pipeline needs. Raises `UsageError`."""
     import diffusers
     import transformers
     from diffusers import ModelMixin, SchedulerMixin
@@ -203,12 +205,12 @@ def _class(component: Component) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """The libraries print no reports and no bars inside: what they say is read, and said by us."""
+    """Silence the libraries' reports and progress bars; srbench reads the reports and raises errors itself."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
     # The missing safety checker is what a benchmark of unlearning wants; `srbench run` says so in its header.
-    # It calls a folder with .bin files alone an error, and reads it.
+    # diffusers logs an error for a folder with .bin files alone, and reads it all the same.
     diffusers_logging.set_verbosity(diffusers_logging.CRITICAL)
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()

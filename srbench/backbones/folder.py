@@ -41,11 +41,11 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "flux": ("transformer", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"),
     "pixart": ("transformer", "vae", "text_encoder", "tokenizer", "scheduler"),
 }
-"""Family -> components without which its prompts are not read or no picture is made; only SD3's third encoder may be left out."""
+"""Family -> components that every image of it needs; only SD3's third encoder may be left out."""
 STEMS = {"diffusers": ("diffusion_pytorch_model",), "transformers": ("model", "pytorch_model")}
 """Library -> what it calls a component's file of weights, for .safetensors and for .bin."""
 TEXTS = {b"<!doctype": "a web page", b"<html": "a web page", b"<?xml": "XML", LFS_MARK: "a git-lfs pointer"}
-"""How a file begins, in small letters -> what it is, where a download gave something else."""
+"""First bytes of a file in lower case -> what it is, where a download gave something else."""
 LFS_PULL = "Run `git lfs pull` in its clone, or download the file itself."
 VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("spiece.model",), ("tokenizer.model",), ("vocab.txt",))
 """Any one of these sets of files is a whole vocabulary."""
@@ -69,7 +69,7 @@ _LAYERS = re.compile(r"(^|_)(layers?|blocks?|depths?)(_|$)")
 
 
 class HalfHere(UsageError):
-    """A folder lacks a file; of a hub's model the command that fetches the rest mends it."""
+    """A folder lacks a file; a hub model is mended by fetching the rest."""
 
 
 @dataclass(frozen=True)
@@ -82,17 +82,17 @@ class Component:
     cls: str
     folder: Path
     variant: str | None = None
-    """`fp16` where the weights are only there under such a name."""
+    """`fp16` where the weights exist only under that variant's name."""
 
 
 # --- the whole folder -------------------------------------------------------------------------------------------------------
 
 
 def anatomy(folder: Path, family: str, weights: bool = True) -> dict[str, Component]:
-    """The components that images of a family come from, each with all of its files.
+    """The components that a family's images depend on, each with all of its files.
 
-    weights: whether these must be there, too; else the configuration and the vocabularies alone. Raises `HalfHere` with the file
-    that is missing, `UsageError` for what no model of that family has.
+    weights: whether weight files must exist, too; else configurations and vocabularies are enough. Raises `HalfHere` with the
+    file that is missing, `UsageError` for what no model of that family has.
     """
     index = read_index(folder)
     components = {name: _component(folder, name, index[name]) for name in USED if index.get(name) not in (None, [None, None])}
@@ -103,11 +103,11 @@ def anatomy(folder: Path, family: str, weights: bool = True) -> dict[str, Compon
     for name in sorted(set(USED) - set(index)):
         if weights and kind_of_path(folder / name) == "folder" and any((folder / name).iterdir()):
             raise UsageError(f"{folder / INDEX}: does not name {name}, whose files are in the folder", FETCH)
-    return {name: _with_files(each, weights) for name, each in components.items()}
+    return {name: _with_files(component, weights) for name, component in components.items()}
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """`model_index.json`. Raises `HalfHere` where it is not there, `UsageError` where it is no list of components."""
+    """`model_index.json`. Raises `HalfHere` where it is missing, `UsageError` where it is no list of components."""
     if kind_of_path(folder / INDEX) == "nothing":
         raise HalfHere(f"{folder}: not a folder in the hub's format ({INDEX} is missing)", "Name the folder that holds it.")
     return configuration(folder / INDEX)
@@ -117,32 +117,32 @@ def family_of(folder: Path) -> str:
     """The family by the pipeline's class. Raises `UsageError` for a class that srbench does not know."""
     cls = read_index(folder).get("_class_name")
     if not isinstance(cls, str) or cls not in FAMILIES:
-        known = f"srbench samples with {', '.join(FAMILIES)}."
-        raise UsageError(f"{folder}: a pipeline of class '{printable(str(cls))[:80]}'", known)
+        hint = f"srbench samples with {', '.join(FAMILIES)}."
+        raise UsageError(f"{folder}: a pipeline of class '{printable(str(cls))[:80]}'", hint)
     return FAMILIES[cls]
 
 
 def variants(folder: Path) -> dict[str, str]:
-    """Component -> the variant (`fp16`) under whose name alone its weights are there."""
-    found = {}
+    """Component -> the variant (`fp16`), where its weights exist only under a variant's name."""
+    variant_of = {}
     for name in MODULES:
         for library, stems in STEMS.items():
             names = _names(folder / name) if (folder / name).is_dir() else []
-            told = _variant(names, stems) if library == _library_of(name) else None
-            if told is not None:
-                found[name] = told
-    return found
+            variant = _variant(names, stems) if library == _library_of(name) else None
+            if variant is not None:
+                variant_of[name] = variant
+    return variant_of
 
 
 def _library_of(name: str) -> str:
     return "transformers" if name in ENCODERS else "diffusers"
 
 
-def _component(folder: Path, name: str, made: Any) -> Component:
+def _component(folder: Path, name: str, entry: Any) -> Component:
     """One entry of the index. Raises `UsageError` for classes from anywhere but the two libraries: they are code."""
-    if not (isinstance(made, list) and len(made) == 2 and all(isinstance(part, str) for part in made)):
+    if not (isinstance(entry, list) and len(entry) == 2 and all(isinstance(part, str) for part in entry)):
         raise UsageError(f"{folder / INDEX}: '{name}' is not a library and a class", FETCH)
-    library, cls = made
+    library, cls = entry
     if library not in STEMS or not cls.isidentifier() or cls.startswith("_"):
         raise UsageError(
             f"{folder / INDEX}: {name} is of class '{printable(cls)[:60]}' from '{printable(library)[:60]}'",
@@ -152,7 +152,7 @@ def _component(folder: Path, name: str, made: Any) -> Component:
 
 
 def _check_pairs(folder: Path, components: Mapping[str, Component]) -> None:
-    """Every encoder has what writes for it; Stable Diffusion 3's third tokenizer may be there without its encoder."""
+    """Every encoder has a tokenizer; Stable Diffusion 3's third tokenizer may come without its encoder. Raises `UsageError`."""
     for encoder, tokenizer in zip(ENCODERS, TOKENIZERS, strict=True):
         if encoder in components and tokenizer not in components:
             raise UsageError(f"{folder / INDEX}: names {encoder} and no {tokenizer}", FETCH)
@@ -164,20 +164,20 @@ def _with_files(component: Component, weights: bool) -> Component:
         kind = kind_of_path(component.folder)
         raise HalfHere(f"{component.folder}: {'is missing' if kind == 'nothing' else f'a {kind}, not a folder'}", FETCH)
     if component.name == "scheduler":
-        _there(component.folder / "scheduler_config.json")
-        found = configuration(component.folder / "scheduler_config.json")
-        if not isinstance(found.get("_class_name"), str) or "num_train_timesteps" not in found:
+        _need_file(component.folder / "scheduler_config.json")
+        config = configuration(component.folder / "scheduler_config.json")
+        if not isinstance(config.get("_class_name"), str) or "num_train_timesteps" not in config:
             raise UsageError(f"{component.folder / 'scheduler_config.json'}: describes no scheduler", FETCH)
         return component
     if component.name in TOKENIZERS:
         _check_tokenizer(component)
         return component
-    _there(component.folder / CONFIG)
+    _need_file(component.folder / CONFIG)
     configuration(component.folder / CONFIG)
     return _weighed(component) if weights else component
 
 
-def _there(path: Path) -> None:
+def _need_file(path: Path) -> None:
     kind = kind_of_path(path)
     if kind != "file":
         what = "is missing" if kind == "nothing" else f"a {kind}, not a file"
@@ -188,7 +188,7 @@ def _there(path: Path) -> None:
 
 
 def _weighed(component: Component) -> Component:
-    """The component with the variant of its weights, of which every part is there."""
+    """The component with the variant of its weights. Raises `HalfHere` where a part is missing."""
     if kind_of_path(component.folder / "adapter_config.json") != "nothing":
         raise UsageError(
             f"{component.folder}: holds a peft adapter (adapter_config.json), which transformers would add to the model",
@@ -197,7 +197,7 @@ def _weighed(component: Component) -> Component:
     stems, names = STEMS[component.library], _names(component.folder)
     variant = None if _plain(names, stems) else _variant(names, stems, component.folder)
     for path in weight_files(component.folder, variant, component.library):
-        _there(path)
+        _need_file(path)
     return Component(component.name, component.library, component.cls, component.folder, variant)
 
 
@@ -232,8 +232,8 @@ def _files(stems: Iterable[str], variant: str | None) -> list[str]:
 
 
 def _first_file(names: Iterable[str], stems: Iterable[str], variant: str | None) -> str | None:
-    there = set(names)
-    return next((name for name in _files(stems, variant) if name in there), None)
+    present = set(names)
+    return next((name for name in _files(stems, variant) if name in present), None)
 
 
 def _plain(names: Iterable[str], stems: Iterable[str]) -> bool:
@@ -241,27 +241,27 @@ def _plain(names: Iterable[str], stems: Iterable[str]) -> bool:
 
 
 def _variant(names: Iterable[str], stems: tuple[str, ...], folder: Path | None = None) -> str | None:
-    """The only variant whose file, or index of parts, is there; None where there are plain files.
+    """The only variant whose file, or index of parts, exists; None where there are plain files.
 
-    folder: where it must be told; then none and several raise.
+    folder: None where there may be none; else none and several raise `UsageError`.
     """
     if _plain(names, stems):
         return None
     stem = "|".join(map(re.escape, stems))
-    told = re.compile(rf"(?:{stem})(?:\.([^.]+)\.(?:safetensors|bin)|\.(?:safetensors|bin)\.index\.([^.]+)\.json)")
-    found = {match[1] or match[2] for name in names if (match := told.fullmatch(name))}
-    found = {each for each in found if not re.fullmatch(r".*-\d{5}-of-\d{5}", each)}
-    if len(found) == 1:
-        return found.pop()
+    pattern = re.compile(rf"(?:{stem})(?:\.([^.]+)\.(?:safetensors|bin)|\.(?:safetensors|bin)\.index\.([^.]+)\.json)")
+    candidates = {match[1] or match[2] for name in names if (match := pattern.fullmatch(name))}
+    candidates = {variant for variant in candidates if not re.fullmatch(r".*-\d{5}-of-\d{5}", variant)}
+    if len(candidates) == 1:
+        return candidates.pop()
     if folder is None:
         return None
-    raise _no_weights(folder, stems, sorted(found), [name for name in names if Path(name).suffix in WEIGHTS])
+    raise _no_weights(folder, stems, sorted(candidates), [name for name in names if Path(name).suffix in WEIGHTS])
 
 
-def _no_weights(folder: Path, stems: tuple[str, ...], found: list[str], weights: list[str]) -> UsageError:
+def _no_weights(folder: Path, stems: tuple[str, ...], candidates: list[str], weights: list[str]) -> UsageError:
     wanted = f"{stems[0]}.safetensors"
-    if found:
-        message = f"{folder}: {wanted} is missing, and of variants there are {', '.join(found)}"
+    if candidates:
+        message = f"{folder}: {wanted} is missing, and of variants there are {', '.join(candidates)}"
         return UsageError(message, "Leave one of them there.")
     if weights:
         return HalfHere(f"{folder / wanted}: is missing (there is {printable(', '.join(weights))[:100]})", FETCH)
@@ -284,16 +284,16 @@ def parts_of(index: Path) -> list[str]:
 
 
 def _check_tokenizer(component: Component) -> None:
-    """Its vocabulary and its configuration are there. Raises `HalfHere`."""
+    """Raises `HalfHere` where a tokenizer lacks its vocabulary or its configuration."""
     names = set(_names(component.folder))
     sets = VOCABULARIES[:2] if component.cls.startswith("CLIP") else VOCABULARIES
     if not any(names.issuperset(files) for files in sets):
         begun = next((files for files in sets if names.intersection(files)), sets[0])
         missing = next(name for name in begun if name not in names)
         raise HalfHere(f"{component.folder / missing}: is missing, without which the tokenizer has no vocabulary", FETCH)
-    _there(component.folder / "tokenizer_config.json")
+    _need_file(component.folder / "tokenizer_config.json")
     for name in sorted(names):
-        _there(component.folder / name)
+        _need_file(component.folder / name)
         if name.endswith(".json"):
             configuration(component.folder / name, MAX_TOKENIZER_BYTES, sane=False)
 
@@ -312,12 +312,12 @@ def configuration(path: Path, limit: int = MAX_BYTES, sane: bool = True) -> dict
     head = read_head(path, 100).lstrip().lower() if kind_of_path(path) == "file" else b""
     if text := next((what for mark, what in TEXTS.items() if head.startswith(mark)), ""):
         raise UsageError(f"{path}: {text}, not a configuration", LFS_PULL if "git-lfs" in text else FETCH)
-    found = read_json(path, FETCH, limit, nan=True)  # schedulers have infinities
-    if not isinstance(found, dict):
-        raise UsageError(f"{path}: holds no configuration but a {type(found).__name__}", FETCH)
+    config = read_json(path, FETCH, limit, nan=True)  # schedulers have infinities
+    if not isinstance(config, dict):
+        raise UsageError(f"{path}: holds no configuration but a {type(config).__name__}", FETCH)
     if sane:
-        _check_numbers(path, "", found)
-    return found
+        _check_numbers(path, "", config)
+    return config
 
 
 def read_head(path: Path, size: int) -> bytes:
@@ -334,8 +334,8 @@ def _check_numbers(path: Path, key: str, value: Any) -> None:
     if isinstance(value, dict | list):
         if len(value) > MAX_ENTRIES or (isinstance(value, list) and _LAYERS.search(key) and len(value) > MAX_LAYERS):
             raise UsageError(f"{path}: '{key or 'it'}' has {len(value)} entries", "No model has so many. " + FETCH)
-        for name, each in value.items() if isinstance(value, dict) else ((key, each) for each in value):
-            _check_numbers(path, str(name), each)
+        for name, entry in value.items() if isinstance(value, dict) else ((key, entry) for entry in value):
+            _check_numbers(path, str(name), entry)
         return
     if value is None or isinstance(value, bool) or (isinstance(value, str) and key not in MAXIMA):
         return

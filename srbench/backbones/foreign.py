@@ -1,4 +1,4 @@
-"""Checkpoints that others made: full pipelines, U-Nets, text encoders and LoRAs, in the forms in which they are published.
+"""External checkpoints: full pipelines, U-Nets, text encoders and LoRAs, in the forms in which they are published.
 
 Whatever the form, the result is the same: tensors under the backbone's own names, and a passport. A file that does not fit
 the backbone to the last name is refused, never loaded in part: the field's classic mistake is plain Stable Diffusion under a
@@ -7,7 +7,7 @@ method's name. Pickles are read with `weights_only`, and there is no switch for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from srbench.backbones import adapters, folder, names, places, weights
-from srbench.backbones.adapters import LORA_FILES, own, part
+from srbench.backbones.adapters import LORA_FILES, part, state_of
 from srbench.backbones.checkpoint import Checkpoint, examine
 from srbench.backbones.folder import DENOISERS, INDEX, MODULES, STEMS
 from srbench.backbones.names import LDM, State
@@ -28,7 +28,7 @@ HASHED = (".safetensors", ".bin", ".json", ".txt")
 """Suffixes of the files that `folder_sha` reads."""
 UNKNOWN_KIND = "Describe it in a file of baselines/, with `kind:` pipeline, unet, text_encoder or lora."
 _CHECKPOINT = "checkpoint-*"
-"""What training scripts call the states that they keep on the way."""
+"""Folders of intermediate states that training scripts save."""
 
 Components = dict[str, State]
 Read = tuple[Components, set[str]]
@@ -52,13 +52,13 @@ def open_baseline(spec: BaselineSpec, pipeline: Any, family: str, concept: str) 
 def open_foreign(
     path: Path, name: str, pipeline: Any, *, kind: str | None = None, partial: bool | None = None, sha256: str = "unverified"
 ) -> Checkpoint:
-    """Read somebody else's checkpoint for a pipeline, which stays as it is, bit for bit.
+    """Read an external checkpoint for a pipeline, which stays unchanged, bit for bit.
 
     kind: `pipeline`, `unet`, `text_encoder` or `lora`; None tells it from the form (`guess_kind`). partial: whether the file
     may leave U-Net tensors out; None allows it for a state-dict file. sha256: what the file, or the folder
-    (`keys.folder_sha`), must hash to; it is compared before anything is opened.
+    (`folder_sha`), must hash to; it is compared before anything is opened.
 
-    Raises `UsageError` where the checkpoint is not what it is said to be, or does not fit the backbone.
+    Raises `UsageError` where the checkpoint is of another kind, has another hash, or does not fit the backbone.
     """
     _check_files(path)
     sha = _checked_sha(path, sha256)
@@ -77,7 +77,7 @@ def open_foreign(
 
 
 def _check_files(path: Path) -> None:
-    """What is hashed and read are files: a fifo would be waited for. Raises `UsageError`."""
+    """Raises `UsageError` for anything but files and folders: reading a fifo would wait for ever."""
     kind = kind_of_path(path)
     if kind == "nothing":
         raise UsageError(f"{path}: there is no such file or folder", "Check the path.")
@@ -89,18 +89,18 @@ def _check_files(path: Path) -> None:
 
 
 def _checked_sha(path: Path, expected: str) -> str:
-    found = _sha(path)
-    if expected not in ("unverified", found):
-        raise UsageError(f"{path}: expected sha256 {expected[:12]}..., found {found[:12]}...", "Fetch it again.")
-    return found
+    sha = _sha(path)
+    if expected not in ("unverified", sha):
+        raise UsageError(f"{path}: expected sha256 {expected[:12]}..., found {sha[:12]}...", "Fetch it again.")
+    return sha
 
 
 def _sha(path: Path) -> str:
-    """Of a file or of a folder's files; weights with a suffix that `folder_sha` passes by count, too."""
+    """sha256 of a file, or of a folder's files, weights included whose suffix `folder_sha` skips."""
     try:
         if path.is_file():
             return file_sha(path)
-        beside = [each for each in sorted(path.glob("*")) if each.suffix in set(places.WEIGHTS) - set(HASHED) and each.is_file()]
+        beside = [file for file in sorted(path.glob("*")) if file.suffix in set(places.WEIGHTS) - set(HASHED) and file.is_file()]
         sha = folder_sha(path)
         return digest([sha, *map(file_sha, beside)]) if beside else sha
     except OSError as error:
@@ -111,9 +111,9 @@ def _sha(path: Path) -> str:
 
 
 def meant(path: Path) -> Path:
-    """The file or folder of a checkpoint that a path stands for: what lies in it, where that can be one thing only.
+    """The checkpoint at a path: the path itself, or the only file or component in a plain folder.
 
-    Raises `UsageError` that says which to name where there are several.
+    Raises `UsageError` with the candidates where there are several.
     """
     if not path.is_dir() or _is_checkpoint(path):
         return path
@@ -127,9 +127,9 @@ def meant(path: Path) -> Path:
     files = sorted(each for each in path.iterdir() if each.suffix in places.WEIGHTS and each.is_file())
     if len(files) == 1:
         return files[0]
-    kept = sorted(path.glob(_CHECKPOINT))
-    if kept:
-        raise UsageError(f"{path}: a training's folder", f"Name one of its states: {', '.join(map(str, kept[:5]))}")
+    states = sorted(path.glob(_CHECKPOINT))
+    if states:
+        raise UsageError(f"{path}: a training's folder", f"Name one of its states: {', '.join(map(str, states[:5]))}")
     if files:
         shown = printable(", ".join(each.name for each in files[:5]))
         raise UsageError(f"{path}: {len(files)} files of weights ({shown})", f"Name the one that is meant: {path}/FILE")
@@ -137,7 +137,7 @@ def meant(path: Path) -> Path:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    """Whether a folder has a file by which its kind is told."""
+    """Whether a folder has a file that tells its kind."""
     signs = (INDEX, folder.CONFIG, adapters.PEFT_CONFIG, *LORA_FILES)
     library = (name for stems in STEMS.values() for stem in stems for name in (f"{stem}.safetensors", f"{stem}.bin"))
     return any((path / name).is_file() for name in (*signs, *library))
@@ -161,12 +161,12 @@ def guess_kind(path: Path, pipeline: Any) -> str:
     return _one_of(path, _file_kinds(path, state, pipeline), names.foreign_kind(state) or _why_file(state, pipeline))
 
 
-def _one_of(path: Path, found: list[str], why: str) -> str:
-    if len(found) == 1:
-        return found[0]
-    if not found and why:
+def _one_of(path: Path, kinds: list[str], why: str) -> str:
+    if len(kinds) == 1:
+        return kinds[0]
+    if not kinds and why:
         raise UsageError(f"{path}: {why}", UNKNOWN_KIND if "names" in why else "srbench reads U-Nets, text encoders and LoRAs.")
-    what = " or ".join(found) if found else "nothing that srbench knows"
+    what = " or ".join(kinds) if kinds else "nothing that srbench knows"
     raise UsageError(f"{path}: its kind can not be told from its form (it looks like {what})", UNKNOWN_KIND)
 
 
@@ -178,7 +178,7 @@ def _why_folder(path: Path) -> str:
 
 
 def _why_file(state: State, pipeline: Any) -> str:
-    if names.fits(names.bare(state, own(pipeline, "vae")), own(pipeline, "vae")):
+    if names.fits(names.bare(state, state_of(pipeline, "vae")), state_of(pipeline, "vae")):
         return "the tensors of a VAE alone"
     first = printable(next(iter(state)))[:100]
     return f"its kind can not be told, none of its {len(state)} names is one of this backbone's ({first}, ...)"
@@ -200,7 +200,7 @@ def _folder_kinds(path: Path, pipeline: Any) -> list[str]:
 def _file_kinds(path: Path, state: State, pipeline: Any) -> list[str]:
     if any("lora" in name for name in state):
         return ["lora"]
-    unet, encoder = (own(pipeline, c) for c in (_denoiser(pipeline), "text_encoder"))
+    unet, encoder = (state_of(pipeline, c) for c in (_denoiser(pipeline), "text_encoder"))
     bare_unet, bare_encoder = names.bare(state, unet), names.bare(state, encoder)
     signs = {
         "unet": names.is_ldm(bare_unet) or not unet.keys().isdisjoint(bare_unet),
@@ -216,19 +216,19 @@ def _file_kinds(path: Path, state: State, pipeline: Any) -> list[str]:
 def _read_pipeline(path: Path, pipeline: Any) -> Read:
     """Every component of a diffusers folder that the pipeline has too; the folder must have the same ones."""
     ours = {c for c in MODULES if part(pipeline, c) is not None}
-    given = {c for c in MODULES if (path / c).is_dir()}
-    for component in sorted(ours ^ given):
+    theirs = {c for c in MODULES if (path / c).is_dir()}
+    for component in sorted(ours ^ theirs):
         who = "the checkpoint has no" if component in ours else "this backbone has no"
         raise UsageError(f"{path}: {who} {component}", "A pipeline must have the components of its backbone.")
     read = {c: _read_folder(path / c) for c in MODULES if c in ours}
-    tensors = {c: names.fitted(state, own(pipeline, c)) for c, (state, _) in read.items()}
+    tensors = {c: names.fitted(state, state_of(pipeline, c)) for c, (state, _) in read.items()}
     return tensors, {form for _, form in read.values()}
 
 
 def _read_unet(path: Path, pipeline: Any) -> Read:
     """The denoiser, from a file or a folder, under diffusers' or CompVis' names."""
     component = _denoiser(pipeline)
-    ours = own(pipeline, component)
+    ours = state_of(pipeline, component)
     state, form = _read_folder(path) if path.is_dir() else read_file(path)
     state = names.bare(state, ours)
     if names.is_ldm(state):
@@ -238,7 +238,7 @@ def _read_unet(path: Path, pipeline: Any) -> Read:
 
 def _read_text_encoder(path: Path, pipeline: Any) -> Read:
     """The (first) text encoder, from a file or a folder."""
-    ours = own(pipeline, "text_encoder")
+    ours = state_of(pipeline, "text_encoder")
     state, form = _read_folder(path) if path.is_dir() else read_file(path)
     state = names.bare(state, ours)
     copy = None if names.fits(state, ours) else names.twice_named(path, state, ours)
@@ -246,7 +246,7 @@ def _read_text_encoder(path: Path, pipeline: Any) -> Read:
 
 
 def _read_lora(path: Path, pipeline: Any) -> Read:
-    """A LoRA that diffusers or peft takes, fused into a copy in float32; the tensors that it changes are the checkpoint."""
+    """A LoRA that diffusers or peft reads, fused into a copy in float32; the changed tensors are the checkpoint."""
     in_peft = path.is_dir() and (path / adapters.PEFT_CONFIG).is_file()
     file = adapters.peft_file(path) if in_peft else _lora_file(path) if path.is_dir() else path
     state, form = read_file(file)
@@ -266,7 +266,7 @@ _READERS: dict[str, Callable[[Path, Any], Read]] = {
 
 
 def _read_folder(path: Path) -> tuple[State, str]:
-    """A component's weights, in one file or several. Raises `UsageError` where a tensor stands in two of them."""
+    """A component's weights, in one file or several. Raises `UsageError` where two of them hold the same tensor."""
     state: State = {}
     forms = set()
     for file in _weight_files(path):
@@ -283,27 +283,27 @@ def _read_folder(path: Path) -> tuple[State, str]:
 def _weight_files(path: Path) -> list[Path]:
     """By the libraries' names, plain or of the only variant, safetensors first; else the folder's only weight file."""
     stems = tuple(dict.fromkeys(stem for library in STEMS.values() for stem in library))
-    found = folder.files_of(path, stems)
-    found = found or sorted(p for p in path.glob("*") if p.suffix in places.WEIGHTS)
-    missing = next((file for file in found if not file.is_file()), None)
+    files = folder.files_of(path, stems)
+    files = files or sorted(p for p in path.glob("*") if p.suffix in places.WEIGHTS)
+    missing = next((file for file in files if not file.is_file()), None)
     if missing is not None:
         raise UsageError(f"{path}: its part {missing.name} is missing", "Fetch the checkpoint again.")
-    if len(found) > 1 and not folder.files_of(path, stems):
-        how_many = f"{len(found)} files of weights, none under a name that diffusers gives"
+    if len(files) > 1 and not folder.files_of(path, stems):
+        how_many = f"{len(files)} files of weights, none under a name that diffusers gives"
         raise UsageError(f"{path}: {how_many}", "Fetch the checkpoint again, or name the file that is meant.")
-    if not found:
+    if not files:
         raise UsageError(f"{path}: no file of weights", "Fetch the checkpoint again, or name the file that is meant.")
-    return found
+    return files
 
 
 def _lora_file(path: Path) -> Path:
-    found = [path / name for name in LORA_FILES if (path / name).is_file()]
-    found = found or sorted(p for p in path.glob("*") if p.suffix in places.WEIGHTS)
-    if not found:
+    files = [path / name for name in LORA_FILES if (path / name).is_file()]
+    files = files or sorted(p for p in path.glob("*") if p.suffix in places.WEIGHTS)
+    if not files:
         raise UsageError(f"{path}: no LoRA in it", f"Name the file, or call it {places.LORA_FILE}.")
-    if len(found) > 1 and found[0].name not in LORA_FILES:
-        raise UsageError(f"{path}: {len(found)} files of weights", "Name the one that is meant.")
-    return found[0]
+    if len(files) > 1 and files[0].name not in LORA_FILES:
+        raise UsageError(f"{path}: {len(files)} files of weights", "Name the one that is meant.")
+    return files[0]
 
 
 def read_file(path: Path) -> tuple[State, str]:
@@ -317,16 +317,12 @@ def _tensors(read: Any, path: Path) -> State:
     """`read` as a state dict without gradients."""
     if not read:
         raise UsageError(f"{path}: holds no tensors by name", "Give a plain state dict.")
-    for name, value in _items(read):
+    for name, value in read.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise UsageError(f"{path}: '{printable(str(name))[:80]}' is no tensor", "Give a plain state dict.")
         if value.layout is not torch.strided or value.is_quantized:
             raise UsageError(f"{path}: '{printable(name)[:80]}' is a sparse or quantised tensor", "Save it as plain numbers.")
-    return {name: value.detach() for name, value in _items(read)}
-
-
-def _items(read: Any) -> Iterator[tuple[Any, Any]]:
-    yield from read.items()
+    return {name: value.detach() for name, value in read.items()}
 
 
 def _denoiser(pipeline: Any) -> str:
@@ -340,19 +336,19 @@ def _from_ldm(state: State, pipeline: Any, path: Path) -> State:
     """A CompVis U-Net under diffusers' names, by diffusers' own converter, which drops in silence what it does not know."""
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
-    given = state if any(name.startswith(LDM) for name in state) else {LDM + name: value for name, value in state.items()}
-    beside = sorted(name for name in given if not name.startswith(LDM))
+    prefixed = state if any(name.startswith(LDM) for name in state) else {LDM + name: value for name, value in state.items()}
+    beside = sorted(name for name in prefixed if not name.startswith(LDM))
     if beside:
         raise UsageError(
             f"{path}: {len(beside)} tensors beside the CompVis U-Net ({beside[0]}, ...)",
             "Convert a whole model with diffusers' from_single_file and save_pretrained, and give that folder.",
         )
     other = UsageError(f"{path}: a CompVis U-Net of another architecture than this backbone's", "It belongs to another model.")
-    ours = own(pipeline, "unet")
+    ours = state_of(pipeline, "unet")
     try:
-        converted = convert_ldm_unet_checkpoint(given, dict(pipeline.unet.config))
+        converted = convert_ldm_unet_checkpoint(prefixed, dict(pipeline.unet.config))
     except Exception as error:  # it indexes names and config without a check
         raise other from error
-    if len(converted) != len(given) or converted.keys() != ours.keys():
+    if len(converted) != len(prefixed) or converted.keys() != ours.keys():
         raise other
     return converted

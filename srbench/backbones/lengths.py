@@ -1,4 +1,4 @@
-"""How much of a text a backbone's encoders read: what lies beyond their length is cut by the pipelines without a word."""
+"""How much of a text a backbone's encoders read: pipelines cut longer texts without a warning."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 CLIP_TOKENS = 77
 """The length of CLIP's text encoders, begin and end included; of T5's longer ones the pipeline decides how much it uses."""
 LONGEST = 2**20
-"""In place of the number that transformers gives where a tokenizer says nothing of its length; opening the model refuses it."""
+"""Replaces the number that transformers gives for a tokenizer without a length; such a model is refused when it is opened."""
 NAMES = ("tokenizer", "tokenizer_2", "tokenizer_3", "tokenizer_4")
 BATCH = 1024
 
 
 @dataclass(frozen=True)
 class Reader:
-    """What a backbone reads texts with: no weights are needed to say how far."""
+    """A backbone's tokenizers and how much of a text it reads, known without weights."""
 
     tokenizers: Mapping[str, Any]
     """By the component's name."""
@@ -26,48 +26,48 @@ class Reader:
 
 
 def reader_of(cls: type, parts: Mapping[str, Any]) -> Reader:
-    """The reader of a pipeline class with these components; those that are no tokenizers are passed over."""
-    given = inspect.signature(cls.__call__).parameters.get("max_sequence_length")
+    """The reader of a pipeline class with these components; components other than tokenizers are ignored."""
+    parameter = inspect.signature(cls.__call__).parameters.get("max_sequence_length")
     tokenizers = {name: parts[name] for name in NAMES if parts.get(name) is not None}
-    return Reader(tokenizers, None if given is None else int(given.default))
+    return Reader(tokenizers, None if parameter is None else int(parameter.default))
 
 
 def limits(reader: Reader) -> dict[str, tuple[Any, int]]:
-    """Each tokenizer with the tokens that its encoder is given at most."""
-    found = {}
+    """Component name -> (tokenizer, most tokens that its encoder reads)."""
+    limit_of = {}
     for name, tokenizer in reader.tokenizers.items():
-        own = min(int(tokenizer.model_max_length), LONGEST)
+        length = min(int(tokenizer.model_max_length), LONGEST)
         # A CLIP beside a T5 keeps its own length, which is the shorter one.
-        found[name] = tokenizer, own if own <= CLIP_TOKENS or reader.most is None else min(own, reader.most)
-    return found
+        limit_of[name] = tokenizer, length if length <= CLIP_TOKENS or reader.most is None else min(length, reader.most)
+    return limit_of
 
 
 def cut(reader: Reader, texts: Iterable[str]) -> dict[str, tuple[int, frozenset[str]]]:
-    """Tokenizer -> (its limit in tokens, the texts that are longer); only tokenizers that have such."""
+    """Tokenizer -> (its limit in tokens, the texts that are longer); only tokenizers with such texts."""
     every = sorted({text for text in texts if text})
-    found = {}
+    too_long = {}
     for name, (tokenizer, limit) in limits(reader).items():
         # A token is a byte or more, begin and end apart: shorter texts need no count.
         long = [text for text in every if len(text.encode()) + 2 > limit]
         beyond = frozenset(text for text, ids in zip(long, _ids(tokenizer, long, limit), strict=True) if len(ids) > limit)
         if beyond:
-            found[name] = limit, beyond
-    return found
+            too_long[name] = limit, beyond
+    return too_long
 
 
 def unread(reader: Reader, texts: Iterable[str]) -> frozenset[str]:
-    """Texts that hold something, of which some tokenizer knows nothing: it reads them as no text."""
+    """Texts, not blank, in which some tokenizer knows no token: to it they are empty."""
     every = sorted({text for text in texts if text.strip()})
-    found: set[str] = set()
+    unreadable: set[str] = set()
     for tokenizer, limit in limits(reader).values():
         nothing = {*tokenizer.all_special_ids}
-        found |= {text for text, ids in zip(every, _ids(tokenizer, every, limit), strict=True) if not {*ids} - nothing}
-    return frozenset(found)
+        unreadable |= {text for text, ids in zip(every, _ids(tokenizer, every, limit), strict=True) if not {*ids} - nothing}
+    return frozenset(unreadable)
 
 
 def _ids(tokenizer: Any, texts: Sequence[str], limit: int) -> list[list[int]]:
     """Token ids of each text, begin and end included, and of longer ones one more than `limit`."""
-    found: list[list[int]] = []
+    ids: list[list[int]] = []
     for start in range(0, len(texts), BATCH):
-        found += tokenizer(list(texts[start : start + BATCH]), truncation=True, max_length=limit + 1, padding=False).input_ids
-    return found
+        ids += tokenizer(list(texts[start : start + BATCH]), truncation=True, max_length=limit + 1, padding=False).input_ids
+    return ids

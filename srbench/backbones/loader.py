@@ -1,4 +1,4 @@
-"""Loads a backbone: finds its files, names it by their content, and makes a quiet pipeline in evaluation mode."""
+"""Loads a backbone: finds and hashes its files, and makes a quiet pipeline in evaluation mode."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _fetch(hub_id: str, revision: str | None) -> str:
 
 @contextmanager
 def fetchable(hub_id: str | None, revision: str | None, name: str) -> Iterator[None]:
-    """A file that a hub's model lacks is a `MissingError` with the command that fetches the rest. hub_id: None for a folder."""
+    """Turn a missing file of a hub model into a `MissingError` with the command that fetches it. hub_id: None for a folder."""
     try:
         yield
     except folders.HalfHere as error:
@@ -92,8 +92,8 @@ class Backbone:
         if not path.exists():
             raise UsageError(f"{self.folder}: not a diffusers model (no scheduler config)", "Give a diffusers folder.")
         config = folders.configuration(path)
-        kept = {k: v for k, v in config.items() if not k.startswith("_")}
-        return canonical({"class": config.get("_class_name", ""), "config": kept})
+        settings = {k: v for k, v in config.items() if not k.startswith("_")}
+        return canonical({"class": config.get("_class_name", ""), "config": settings})
 
     @cached_property
     def redirectors(self) -> Path | None:
@@ -123,13 +123,13 @@ class Backbone:
 
     @cached_property
     def variants(self) -> str:
-        """For people: which components have their weights under a variant's name alone; empty where none has."""
-        found = {} if self.file is not None else folders.variants(self.folder)
-        return ", ".join(f"{name}: {variant} files" for name, variant in found.items())
+        """For people: the components whose weights exist only under a variant's name; empty where there are none."""
+        variant_of = {} if self.file is not None else folders.variants(self.folder)
+        return ", ".join(f"{name}: {variant} files" for name, variant in variant_of.items())
 
     @cached_property
     def reader(self) -> Reader:
-        """What texts are read with; weights are not opened for it."""
+        """The backbone's tokenizers and limits; no weights are opened."""
         if "pipeline" in self.__dict__:
             return reader_of(type(self.pipeline), self.pipeline.components)
         from srbench.backbones import components
@@ -138,7 +138,7 @@ class Backbone:
             return components.reader(self.folder, folders.family_of(self.folder))
 
     def release(self) -> None:
-        """Give the pipeline's memory back; it is loaded again where it is asked for."""
+        """Free the pipeline's memory; the next use loads it again."""
         import torch
 
         self.__dict__.pop("pipeline", None)
@@ -148,13 +148,13 @@ class Backbone:
 
 NOT_USED = ("safety_checker", "feature_extractor", "image_encoder")
 """The safety checker would blacken images before a judge sees them. The feature extractor and the image encoder only serve it and
-prompts that are pictures, and old folders name a class for them that transformers no longer has."""
+prompts that are images, and old folders name a class for them that transformers no longer has."""
 
 
 def _left_out(folder: Path) -> dict[str, Any]:
-    """Components to go without: those that the folder does not have, and those that no image comes from."""
+    """Components that the pipeline goes without: those that the folder lacks, and those that no image depends on."""
     index = folders.read_index(folder)
-    absent = {name: None for name, made in index.items() if made == [None, None] or name in NOT_USED}
+    absent = {name: None for name, entry in index.items() if entry == [None, None] or name in NOT_USED}
     return absent | ({"requires_safety_checker": False} if "safety_checker" in index else {})
 
 
@@ -182,11 +182,11 @@ def load_pipeline(folder: Path, dtype: str, device: str, file: Path | None = Non
 
 
 SLICED_ABOVE_PX = 512
-"""A VAE decodes larger pictures one by one: all at once they take more memory than the denoiser."""
+"""A VAE decodes larger images one by one: all at once they take more memory than the denoiser."""
 
 
 def tuned(pipeline: Any) -> Any:
-    """The same pipeline, laid out for its device: channels last on CUDA, and a VAE that decodes large pictures one by one."""
+    """The same pipeline, laid out for its device: channels last on CUDA, and a VAE that decodes large images one by one."""
     import torch
 
     if pipeline.device.type == "cuda":
@@ -215,7 +215,7 @@ def open_backbone(spec: BackboneSpec, dtype: str, device: str) -> Backbone:
 Opener = Callable[[BackboneSpec, str, str], Backbone]
 """As `open_backbone`; one that keeps what it opened saves its loading."""
 OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
-"""Endings of weights that count where there are none in safetensors, which libraries read first."""
+"""Suffixes of weight files that count where there are no safetensors, which libraries read first."""
 
 
 ENCODER_SHA = "text_encoder_sha256"

@@ -1,4 +1,4 @@
-"""What the families of pipelines differ in: how texts are encoded, how noise is handed over, how guidance is laid out.
+"""How the families of pipelines differ: text encoding, layout of the latents, layout of guidance.
 
 One `Kind` a family; the rest of srbench knows no pipeline class. Facts from diffusers 0.42.1, `pipelines/*/pipeline_*.py`.
 """
@@ -21,31 +21,31 @@ Layout = Literal["doubled", "in turn"]
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What a pipeline is told of a batch's texts."""
+    """The text embeddings of a batch, as a pipeline takes them."""
 
     embeds: Tensor  # (B, T, D), what the denoiser attends to
     pooled: Tensor | None = None  # (B, P), SDXL, SD3, FLUX
     mask: Tensor | None = None  # (B, T), PixArt: which tokens are there
 
-    def each(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
-        """The same change to every tensor."""
-        there = [field.name for field in fields(self) if getattr(self, field.name) is not None]
-        return Conditioning(**{name: change(getattr(self, name)) for name in there})
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
+        """`change` applied to every tensor."""
+        names = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        return Conditioning(**{name: change(getattr(self, name)) for name in names})
 
     def row(self, index: int) -> Conditioning:
         """One text, without the batch."""
-        return self.each(lambda value: value[index].clone())
+        return self.mapped(lambda value: value[index].clone())
 
     @staticmethod
     def stack(rows: Sequence[Conditioning]) -> Conditioning:
         """A batch of texts."""
         first = rows[0]
-        there = [field.name for field in fields(first) if getattr(first, field.name) is not None]
-        return Conditioning(**{name: torch.stack([getattr(row, name) for row in rows]) for name in there})
+        names = [field.name for field in fields(first) if getattr(first, field.name) is not None]
+        return Conditioning(**{name: torch.stack([getattr(row, name) for row in rows]) for name in names})
 
 
 Encode = Callable[[Any, list[str], int | None, bool], Conditioning]
-"""(pipeline, texts, clip skip, whether they stand on the negative side) -> their conditioning."""
+"""(pipeline, texts, clip skip, whether they are negative prompts) -> their conditioning."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,16 @@ class Kind:
     encode: Encode
     layout: Layout = "doubled"
     packed: bool = False
-    """Latents are handed over as (B, h/2 * w/2, 4 C): 2 x 2 cells are one token."""
+    """Latents are passed as (B, h/2 * w/2, 4 C): 2 x 2 cells are one token."""
     timesteps: float = 1.0
     """What the denoiser's timesteps are multiplied with to run from 0 to 1000, as the others' do."""
 
     def arguments(self, positive: Conditioning, negative: Conditioning) -> dict[str, Any]:
         """The conditioning as the pipeline's keyword arguments."""
         names = {"embeds": "prompt_embeds", "pooled": "pooled_prompt_embeds", "mask": "prompt_attention_mask"}
-        found = {name: getattr(positive, field) for field, name in names.items()}
-        found |= {f"negative_{name}": getattr(negative, field) for field, name in names.items()}
-        return {name: value for name, value in found.items() if value is not None}
+        keywords = {name: getattr(positive, field) for field, name in names.items()}
+        keywords |= {f"negative_{name}": getattr(negative, field) for field, name in names.items()}
+        return {name: value for name, value in keywords.items() if value is not None}
 
     def latents(self, noise: Tensor) -> Tensor:
         """Noise (B, C, h, w) as the pipeline takes it."""
@@ -89,9 +89,9 @@ def unpack(x: Tensor, shape: tuple[int, int, int]) -> Tensor:
 def prompt_width(pipeline: Any) -> int | None:
     """D, the width of the prompt embedding that the denoiser is given; None where its configuration does not say."""
     unet = getattr(pipeline, "unet", None)
-    found = pipeline.transformer if unet is None else unet
+    denoiser = pipeline.transformer if unet is None else unet
     for name in ("joint_attention_dim", "caption_channels", "cross_attention_dim"):  # PixArt has the last two
-        width = getattr(found.config, name, None)
+        width = getattr(denoiser.config, name, None)
         if isinstance(width, int):
             return width
     return None
@@ -111,8 +111,8 @@ def _sdxl(pipeline: Any, texts: list[str], clip_skip: int | None, negative: bool
     )
     if negative and pipeline.config.force_zeros_for_empty_prompt:
         # The pipeline's own empty negative prompt is no text at all.
-        there = torch.tensor([bool(text) for text in texts], device=embeds.device)
-        return Conditioning(embeds * there[:, None, None].to(embeds), pooled * there[:, None].to(pooled))
+        not_empty = torch.tensor([bool(text) for text in texts], device=embeds.device)
+        return Conditioning(embeds * not_empty[:, None, None].to(embeds), pooled * not_empty[:, None].to(pooled))
     return Conditioning(embeds, pooled)
 
 

@@ -1,4 +1,4 @@
-"""Where a published checkpoint lies on this machine, and the command that fetches it where it does not.
+"""Where a published checkpoint is on this machine, and the command that fetches it.
 
 `srbench list` asks this for every baseline: nothing here imports torch, and a hub client only where there is something to ask.
 """
@@ -23,7 +23,7 @@ _MARKERS = {"pipeline": "model_index.json", "unet": "config.json", "text_encoder
 
 
 def path_of(name: str) -> Path:
-    """The path that a name means; `~` is the user's home, and no more than a letter where it is nobody's."""
+    """The path that a name means; `~` is the user's home, or a plain letter where no such user exists."""
     try:
         return Path(name).expanduser()
     except RuntimeError:
@@ -40,10 +40,10 @@ def locate(spec: BaselineSpec) -> Path:
 
     Raises `MissingError` with the command that fetches it, `UsageError` for a `subfolder` or `file` that leaves the source.
     """
-    found = _find(spec)
-    if found is None:
+    path = _find(spec)
+    if path is None:
         raise MissingError(f"baseline '{spec.name}' is not on this machine ({spec.source})", _mend(spec))
-    return found
+    return path
 
 
 def at_hand(spec: BaselineSpec) -> bool:
@@ -116,10 +116,10 @@ def _cached(spec: BaselineSpec) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     name = (Path(spec.subfolder) / (spec.file or _MARKERS[spec.kind])).as_posix()
-    found = try_to_load_from_cache(spec.source, name, cache_dir=cache, revision=spec.revision)
-    if not isinstance(found, str):  # None, or a mark that the hub has no such file
+    cached = try_to_load_from_cache(spec.source, name, cache_dir=cache, revision=spec.revision)
+    if not isinstance(cached, str):  # None, or a mark that the hub has no such file
         return None
-    return _usable(Path(found) if spec.file else Path(found).parent)
+    return _usable(Path(cached) if spec.file else Path(cached).parent)
 
 
 def _cache() -> Path:

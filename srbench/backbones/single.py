@@ -20,7 +20,7 @@ from srbench.files import file_sha
 from srbench.hashing import digest
 
 MARK = "@"
-"""Stands between the file and where its configuration comes from."""
+"""Separates the file from the source of its configuration."""
 CONFIG_SUFFIXES = (".json", ".txt", ".model")
 """Files of a pipeline's folder that are no weights: configurations and tokenizers."""
 WEIGHT_INDEX = ".index.json"
@@ -31,11 +31,11 @@ PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
 NOT_WEIGHTS = ("model_ema", "loss.")
 """Parts of CompVis' names that belong to the training."""
 GUESSES = {"v1": ("sd15", "sd14"), "v2": ("sd21",), "xl_base": ("sdxl",), "sd3": ("sd3",), "flux-dev": ("flux",)}
-"""What diffusers tells from the names in a file -> backbones whose configuration fits, the first that is at hand counts."""
+"""diffusers' model type, by a file's tensor names -> backbones whose configuration fits; the first on this machine counts."""
 
 
-def told(name: str) -> tuple[Path, str] | None:
-    """(file, where its configuration comes from) if `name` speaks of a file of weights; the second is empty where unsaid."""
+def file_and_config(name: str) -> tuple[Path, str] | None:
+    """(file, source of its configuration) if `name` names a file of weights; the source is empty where not given."""
     whole = Path(name).expanduser()
     if whole.suffix in WEIGHTS:
         return whole, ""
@@ -46,24 +46,24 @@ def told(name: str) -> tuple[Path, str] | None:
 
 def parts(spec: BackboneSpec) -> tuple[Path, Path] | None:
     """(file, folder of its configuration) of a backbone in one file, else None."""
-    found = told(spec.source)
-    return (found[0], Path(found[1])) if found and found[1] else None
+    named = file_and_config(spec.source)
+    return (named[0], Path(named[1])) if named and named[1] else None
 
 
-def config_of(file: Path, said: str) -> Path:
+def config_of(file: Path, config: str) -> Path:
     """The folder whose configuration a file is read with: a backbone's by name, a folder, or the one that fits its names.
 
     Raises `UsageError` where nothing is known of that name, `MissingError` with the command that fetches it.
     """
     if not file.is_file():
         raise UsageError(f"{file}: there is no such file", "Check the path.")
-    if said in load.backbones():
-        return _of_backbone(load.backbones()[said])
-    if said and Path(said).expanduser().is_dir():
-        return Path(said).expanduser()
-    if said:
-        hint = f"{did_you_mean(said, load.backbones())} Or a folder in the hub's format."
-        raise UsageError(f"{file.name}{MARK}{said}: no backbone and no folder to take the configuration from", hint)
+    if config in load.backbones():
+        return _of_backbone(load.backbones()[config])
+    if config and Path(config).expanduser().is_dir():
+        return Path(config).expanduser()
+    if config:
+        hint = f"{did_you_mean(config, load.backbones())} Or a folder in the hub's format."
+        raise UsageError(f"{file.name}{MARK}{config}: no backbone and no folder to take the configuration from", hint)
     return _guessed(file)
 
 
@@ -91,9 +91,9 @@ def _of_backbone(spec: BackboneSpec) -> Path:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        found = Path(snapshot_download(spec.source, revision=spec.revision, local_files_only=True))
-        folders.anatomy(found, folders.family_of(found), weights=False)
-        return found
+        folder = Path(snapshot_download(spec.source, revision=spec.revision, local_files_only=True))
+        folders.anatomy(folder, folders.family_of(folder), weights=False)
+        return folder
     except (LocalEntryNotFoundError, OSError, folders.HalfHere) as error:
         pinned = f" --revision {shlex.quote(spec.revision)}" if spec.revision else ""
         source = shlex.quote(spec.source)
@@ -105,13 +105,13 @@ def _of_backbone(spec: BackboneSpec) -> Path:
 
 
 def config_files(folder: Path) -> list[Path]:
-    """The files of a folder that say how a pipeline is built, sorted."""
-    found = (path for path in folder.rglob("*") if path.suffix in CONFIG_SUFFIXES and not path.name.endswith(WEIGHT_INDEX))
-    return sorted(path for path in found if path.is_file())
+    """Configuration and tokenizer files of a pipeline's folder, sorted."""
+    files = (path for path in folder.rglob("*") if path.suffix in CONFIG_SUFFIXES and not path.name.endswith(WEIGHT_INDEX))
+    return sorted(path for path in files if path.is_file())
 
 
 def sha(file: Path, folder: Path) -> str:
-    """Of the weights and of the configuration they are read with; where they lie does not matter."""
+    """Hash of the weights and of the configuration they are read with, whatever their folder."""
     configuration = [[path.relative_to(folder).as_posix(), file_sha(path)] for path in config_files(folder)]
     return digest({"file": file_sha(file), "configuration": configuration})
 
@@ -127,7 +127,7 @@ def opened(file: Path, folder: Path, dtype: Any, left_out: Mapping[str, Any]) ->
     state = _state(file)
     cls = _pipeline_class(folder)
     with TemporaryDirectory() as place:
-        # A copy without weights: what the file lacks would else be taken from the folder, and no hash would say so.
+        # A copy without weights: else diffusers would take what the file lacks from the folder, which is not hashed.
         for path in config_files(folder):
             copy = Path(place) / path.relative_to(folder)
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -164,7 +164,7 @@ def _state(file: Path) -> dict[str, Any]:
 
 
 def _check_whole(pipeline: Any, state: Mapping[str, Any], file: Path, folder: Path) -> None:
-    """Every weight of the pipeline is in the file, and all of the file's U-Net and VAE in the pipeline."""
+    """Check that the file holds every weight of the pipeline, and its U-Net and VAE nothing else. Raises `UsageError`."""
     import torch
 
     for name, part in pipeline.components.items():
@@ -172,13 +172,13 @@ def _check_whole(pipeline: Any, state: Mapping[str, Any], file: Path, folder: Pa
         if lacking:
             raise _unfit(file, folder, [f"{len(lacking)} tensors of {name} are missing: {lacking[0]}, ..."])
         state_of = part.state_dict() if isinstance(part, torch.nn.Module) else {}
-        for what, found in (("has values that are not numbers", not_finite(state_of)), ("holds only zeros", all_zero(state_of))):
-            if found:
-                raise UsageError(f"{file}: {found[0]} of {name} {what}", "Fetch the file again.")
+        for what, bad in (("has values that are not numbers", not_finite(state_of)), ("holds only zeros", all_zero(state_of))):
+            if bad:
+                raise UsageError(f"{file}: {bad[0]} of {name} {what}", "Fetch the file again.")
     for name, prefix in PREFIXES.items():
         part = getattr(pipeline, name, None)
-        given = [v for n, v in state.items() if n.startswith(prefix) and not any(mark in n for mark in NOT_WEIGHTS)]
-        size = sum(value.numel() for value in given)
-        own = sum(value.numel() for value in part.state_dict().values()) if part is not None else size
-        if given and size != own:
-            raise _unfit(file, folder, [f"its {name} holds {size} numbers, the configuration's {own}"])
+        stored = [v for n, v in state.items() if n.startswith(prefix) and not any(mark in n for mark in NOT_WEIGHTS)]
+        size = sum(value.numel() for value in stored)
+        expected = sum(value.numel() for value in part.state_dict().values()) if part is not None else size
+        if stored and size != expected:
+            raise _unfit(file, folder, [f"its {name} holds {size} numbers, the configuration's {expected}"])

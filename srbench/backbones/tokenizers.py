@@ -1,7 +1,7 @@
-"""Whether a tokenizer reads: tried on harmless sentences, and compared with the encoder that it writes for.
+"""Checks a tokenizer: tries it on harmless sentences, and compares it with its text encoder.
 
-A tokenizer whose vocabulary did not come along answers all the same: every letter becomes one number, and pictures no longer
-depend on the prompt. Nothing in the libraries says so.
+A tokenizer without its vocabulary still works: every letter becomes the same id, and images no longer depend on the prompt.
+The libraries do not warn.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ SENTENCES = ("a photo of a small house beside a lake", "three red birds over the
 """Letters and spaces alone: any tokenizer of English has a way to write them."""
 HINT = "Its files are not whole, or another model's: fetch them again."
 LEAST_SHARE = 0.9
-"""Of the encoder's table of words that a tokenizer fills; T5's table is padded by 28 of 32,128."""
+"""Share of the encoder's embedding table that a tokenizer must fill; T5's table is padded by 28 of 32,128."""
 LEAST_OWN = 0.9
-"""Share of the vocabulary's words that are written as themselves; without its merges a tokenizer writes them in letters."""
+"""Share of the vocabulary's words that must become one id each; without its merges a tokenizer splits them into letters."""
 TRIED = 200
 """Words of the vocabulary that are tried."""
 LEGACY_END = 2
-"""As `eos_token_id` of an encoder: configurations before transformers 4.31, where the end is the highest number in the text."""
+"""`eos_token_id` of encoders in configurations before transformers 4.31, where the end is the highest id in the text."""
 
 
 def check(tokenizer: Any, encoder: Any, where: str) -> None:
-    """Try a tokenizer for its encoder. where: what messages call it. Raises `UsageError` with what it does wrong."""
+    """Try a tokenizer for its encoder. where: its name in messages. Raises `UsageError` with what it does wrong."""
     _check_size(tokenizer, encoder, where)
     _check_words(tokenizer, where)
     check_own_words(tokenizer, where)
@@ -37,19 +37,19 @@ def _refuse(where: str, what: str) -> NoReturn:
 
 
 def _check_size(tokenizer: Any, encoder: Any, where: str) -> None:
-    """As many words as the encoder has rows, and for CLIP as many places as it reads."""
+    """The vocabulary fits the encoder's embedding table, and for CLIP the longest text its positions."""
     words, rows = len(tokenizer), int(encoder.get_input_embeddings().num_embeddings)
     if words > rows or words < LEAST_SHARE * rows:
         _refuse(where, f"knows {words} words, and its text encoder {rows}")
     places = getattr(encoder.config, "max_position_embeddings", None)
     longest = tokenizer.model_max_length
     if isinstance(places, int) and longest != places:
-        said = f"{longest}" if longest < 10**9 else "no number"
-        _refuse(where, f"gives {said} as its longest text (model_max_length), and its text encoder reads {places} tokens")
+        stated = f"{longest}" if longest < 10**9 else "no number"
+        _refuse(where, f"gives {stated} as its longest text (model_max_length), and its text encoder reads {places} tokens")
 
 
 def _check_words(tokenizer: Any, where: str) -> None:
-    """Known sentences become different numbers, mostly of known words, and these become the sentences again."""
+    """Two sentences get different ids, mostly of known words, and are decoded to the same sentences."""
     plain = [tokenizer(text, add_special_tokens=False).input_ids for text in SENTENCES]
     if plain[0] == plain[1] or not all(plain):
         _refuse(where, "writes two sentences in the same numbers")
@@ -67,7 +67,7 @@ def _letters(text: str) -> str:
 
 
 def check_own_words(tokenizer: Any, where: str) -> None:
-    """The words of its vocabulary are written as one number each, which needs the merges that belong to it."""
+    """Words of its vocabulary become one id each, which needs the merges that belong to it."""
     words = own_words(tokenizer.get_vocab())
     tried = words[:: max(1, len(words) // TRIED)]
     right = sum(tokenizer(word, add_special_tokens=False).input_ids == [number] for word, number in tried)
@@ -76,17 +76,17 @@ def check_own_words(tokenizer: Any, where: str) -> None:
 
 
 def own_words(vocabulary: dict[str, int]) -> list[tuple[str, int]]:
-    """Whole words of small letters in a vocabulary, in order, with their numbers; marks of a word's start or end taken off."""
+    """Whole lower-case words of a vocabulary, sorted, with their ids; marks of a word's start or end are removed."""
     for mark in ("</w>", "\u2581"):  # CLIP's and sentencepiece's
         marked = {word.replace(mark, ""): number for word, number in vocabulary.items() if mark in word}
-        found = sorted((word, number) for word, number in marked.items() if word.isascii() and word.isalpha() and word.islower())
-        if found:
-            return found
+        words = sorted((word, number) for word, number in marked.items() if word.isascii() and word.isalpha() and word.islower())
+        if words:
+            return words
     return []
 
 
 def _check_ends(tokenizer: Any, encoder: Any, where: str) -> None:
-    """Texts end with the token at which the encoder looks."""
+    """Texts end with the token that the encoder looks for."""
     ids = tokenizer(SENTENCES[0]).input_ids
     end, rows = tokenizer.eos_token_id, int(encoder.get_input_embeddings().num_embeddings)
     looked_at = getattr(encoder.config, "eos_token_id", None)
@@ -100,7 +100,7 @@ def _check_ends(tokenizer: Any, encoder: Any, where: str) -> None:
 
 
 def _check_sides(tokenizer: Any, where: str) -> None:
-    """Texts begin where the encoder begins to read: they are filled up, and cut where they are too long, at their end."""
+    """Texts are padded and cut at their end: the encoder reads from the beginning."""
     ids = tokenizer(SENTENCES[0]).input_ids
     cut = tokenizer(SENTENCES[0], truncation=True, max_length=len(ids) - 2).input_ids
     if cut[:3] != ids[:3]:

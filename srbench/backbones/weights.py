@@ -1,7 +1,7 @@
-"""Files of weights: told by what they begin with, not by their names, and never more than tensors.
+"""Files of weights: recognised by their first bytes, not by their names; nothing but tensors is read.
 
-A message names the cause that was looked at: a git-lfs pointer, a web page, an empty file, a download that was cut off, a
-pickle that would run code. Pickles are read with `weights_only`, and there is no switch for anything else.
+Messages name the cause: a git-lfs pointer, a web page, an empty file, a download that was cut off, a pickle that would run
+code. Pickles are read with `weights_only`, and there is no switch for anything else.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ REPORTS = ("missing_keys", "unexpected_keys", "mismatched_keys")
 POSITIONS = "position_ids"
 """transformers before 4.31 stored 0, 1, 2, ... under this name; it is no weight, and now nowhere in a state dict."""
 COUNTER = "num_batches_tracked"
-"""Of a normalisation in training; files from before torch 0.4.1 lack it, and no number depends on it."""
+"""Batch normalisation's counter of training steps; files from before torch 0.4.1 lack it, and no output depends on it."""
 FEW = 256
-"""Numbers of a matrix below which zeros may be meant."""
+"""A matrix with fewer numbers than these may be all zeros on purpose."""
 BROKEN_OFF = " (a download that broke off?)"
 _MOST_HEADER = 100_000_000
 """Bytes of a safetensors header, the format's own limit."""
@@ -45,25 +45,25 @@ _OTHERS = {
 
 
 def named(path: Path) -> tuple[dict[str, Any], str]:
-    """What a file of weights holds by name, and the form that it is in. Raises `UsageError` with the cause."""
+    """The contents of a file of weights by name, and its form. Raises `UsageError` with the cause."""
     form = form_of(path)
-    found = _mapped(path) if form == SAFETENSORS else unpickled(path)
-    if not isinstance(found, Mapping):
-        raise UsageError(f"{path}: holds no tensors by name, but a {type(found).__name__}", "Give a plain state dict.")
-    return dict(found), form
+    content = _mapped(path) if form == SAFETENSORS else unpickled(path)
+    if not isinstance(content, Mapping):
+        raise UsageError(f"{path}: holds no tensors by name, but a {type(content).__name__}", "Give a plain state dict.")
+    return dict(content), form
 
 
 def tensors(path: Path) -> dict[str, Tensor]:
-    """Named tensors of a file, and nothing else in it. Raises `UsageError`."""
-    found, _ = named(path)
-    for name, value in found.items():
+    """Named tensors of a file. Raises `UsageError` where it holds anything else."""
+    state, _ = named(path)
+    for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise UsageError(f"{path}: '{printable(str(name))[:80]}' is no tensor", "Give a plain state dict.")
-    return {name: value.detach() for name, value in found.items()}
+    return {name: value.detach() for name, value in state.items()}
 
 
 def names(path: Path) -> list[str]:
-    """The tensors' names in a file. Raises `UsageError` with the cause where it is none of weights."""
+    """The tensors' names in a file. Raises `UsageError` with the cause where it is no file of weights."""
     if form_of(path) != SAFETENSORS:
         return [name for name, value in named(path)[0].items() if isinstance(value, Tensor)]
     with path.open("rb") as file:
@@ -105,7 +105,7 @@ def form_of(path: Path) -> str:
 
 
 def _other(head: bytes) -> str:
-    """What a file is that is none of weights; empty where it may be one."""
+    """What a file is if it holds no weights; empty where it may hold some."""
     if not head:
         return "an empty file"
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
@@ -123,13 +123,13 @@ def _other(head: bytes) -> str:
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether all of it is plain text, and not Python's oldest pickle, which is text, too."""
+    """Whether the bytes are plain text, but not Python's oldest pickle format, which is text, too."""
     readable = all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
     return len(head) > 16 and readable and not head.startswith((b"(", b"c", b"]"))
 
 
 def _is_safetensors(path: Path, head: bytes, size: int) -> bool:
-    """Whether it begins as such a file does. Raises `UsageError` where it is cut off."""
+    """Whether a file begins as safetensors do. Raises `UsageError` where it is cut off or damaged."""
     length = int.from_bytes(head[:8], "little")
     if head[8:9] != b"{" or not 2 <= length <= _MOST_HEADER:
         if path.suffix == ".safetensors":
@@ -146,7 +146,7 @@ def _is_safetensors(path: Path, head: bytes, size: int) -> bool:
 
 
 def _check_end(path: Path, length: int) -> None:
-    """Raises `UsageError` where the second half of the last matrix and all behind it are zeros, but for an adapter's."""
+    """Raises `UsageError` where all is zero from the middle of the last matrix on, unless that is an adapter's."""
     matrices = {
         name: entry["data_offsets"] for name, entry in _header(path, length).items()
         if name != "__metadata__" and len(entry.get("shape") or ()) > 1
@@ -156,7 +156,7 @@ def _check_end(path: Path, length: int) -> None:
         return
     with path.open("rb") as file:
         file.seek(8 + length + (start + end) // 2)
-        if not any(each.strip(b"\0") for each in iter(lambda: file.read(1 << 20), b"")):
+        if not any(block.strip(b"\0") for block in iter(lambda: file.read(1 << 20), b"")):
             raise _refusal(path, f"zeros from {printable(name)[:100]} on{BROKEN_OFF}")
 
 
@@ -164,7 +164,7 @@ def _last_byte(path: Path, length: int) -> int:
     """Where the last tensor ends, counted from the end of the list. Raises `UsageError` for a list that is damaged."""
     header = _header(path, length)
     places = [entry.get("data_offsets") for name, entry in header.items() if name != "__metadata__" and isinstance(entry, dict)]
-    ends = [each[1] for each in places if isinstance(each, list) and len(each) == 2 and isinstance(each[1], int)]
+    ends = [span[1] for span in places if isinstance(span, list) and len(span) == 2 and isinstance(span[1], int)]
     if len(ends) != len(places):
         raise _refusal(path, "damaged, its list of tensors gives no places")
     return max(ends, default=0)
@@ -206,7 +206,7 @@ def _mapped(path: Path) -> dict[str, Tensor]:
 
 
 def unpickled(path: Path) -> Any:
-    """What torch saved, if it is tensors and plain containers. Raises `UsageError`; nothing in the file is executed."""
+    """The tensors and plain containers that torch saved. Raises `UsageError`; nothing in the file is executed."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or hostile stream makes the reader raise
@@ -221,8 +221,8 @@ def unpickled(path: Path) -> Any:
 def difference(missing: Iterable[str] = (), unexpected: Iterable[str] = (), mismatched: Iterable[str] = ()) -> str:
     """What a library's report of loading says, as part of a message; empty where it found everything."""
     kinds = {"missing": missing, "not known": unexpected, "of another shape": mismatched}
-    found = {what: sorted(map(str, names)) for what, names in kinds.items()}
-    return ", ".join(f"{_tensors(len(names))} {what} ({_some(names)})" for what, names in found.items() if names)
+    by_kind = {what: sorted(map(str, names)) for what, names in kinds.items()}
+    return ", ".join(f"{_tensors(len(names))} {what} ({_some(names)})" for what, names in by_kind.items() if names)
 
 
 def _tensors(count: int) -> str:
@@ -235,10 +235,10 @@ def of_report(report: Mapping[str, Any]) -> str:
     report: as `output_loading_info=True` gives it. Position buffers of old versions are no weights.
     """
     missing, unexpected, mismatched = (list(report.get(kind) or ()) for kind in REPORTS)
-    names = [each[0] if isinstance(each, tuple) else each for each in mismatched]
-    found = difference(missing, [name for name in unexpected if not str(name).endswith(POSITIONS)], names)
+    names = [entry[0] if isinstance(entry, tuple) else entry for entry in mismatched]
+    wrong = difference(missing, [name for name in unexpected if not str(name).endswith(POSITIONS)], names)
     errors = report.get("error_msgs")
-    return found or (first_line(Exception(errors[0])) if errors else "")
+    return wrong or (first_line(Exception(errors[0])) if errors else "")
 
 
 def _some(names: list[str]) -> str:
@@ -254,7 +254,7 @@ def not_finite(state: Mapping[str, Any]) -> list[str]:
 
 
 def all_zero(state: Mapping[str, Any]) -> list[str]:
-    """Names of matrices that hold nothing but zeros: what downloads leave that reserve their space and then break off."""
+    """Names of matrices that hold nothing but zeros, as downloads leave that reserve their space and then break off."""
     return [
         name for name, value in state.items()
         if isinstance(value, Tensor) and value.dim() > 1 and value.numel() >= FEW and not bool(value.any())
@@ -262,9 +262,9 @@ def all_zero(state: Mapping[str, Any]) -> list[str]:
 
 
 def check_loaded(network: torch.nn.Module, report: Mapping[str, Any], unfit: str, where: str, hint: str) -> None:
-    """Refuse a network that its library did not find whole, or that has values which are no numbers.
+    """Refuse a network that its library did not load whole, or that has values that are not numbers.
 
-    report: as for `of_report`. unfit, where: what the two messages begin with. Raises `UsageError`.
+    report: as for `of_report`. unfit, where: how the two messages begin. Raises `UsageError`.
     """
     if wrong := of_report(report):
         raise UsageError(f"{unfit}: {wrong}", hint)
@@ -277,13 +277,13 @@ def check_loaded(network: torch.nn.Module, report: Mapping[str, Any], unfit: str
 def fill(network: torch.nn.Module, state: Mapping[str, Any], what: str, hint: str) -> None:
     """Load `state` into a network that it fits to the last name, shape and number.
 
-    what: what messages call the file. Raises `UsageError` with the names that do not fit.
+    what: the file's name in messages. Raises `UsageError` with the names that do not fit.
     """
-    own = network.state_dict()
-    same = own.keys() & state.keys()
-    shapes = [name for name in same if getattr(state[name], "shape", None) != own[name].shape]
-    missing = [name for name in own.keys() - state.keys() if not name.endswith(COUNTER)]
-    wrong = difference(missing, state.keys() - own.keys(), shapes)
+    expected = network.state_dict()
+    same = expected.keys() & state.keys()
+    shapes = [name for name in same if getattr(state[name], "shape", None) != expected[name].shape]
+    missing = [name for name in expected.keys() - state.keys() if not name.endswith(COUNTER)]
+    wrong = difference(missing, state.keys() - expected.keys(), shapes)
     if wrong:
         raise UsageError(f"{what}: {wrong}", hint)
     bad = not_finite(state)
@@ -292,7 +292,7 @@ def fill(network: torch.nn.Module, state: Mapping[str, Any], what: str, hint: st
     zero = all_zero(state)
     if zero:
         raise UsageError(f"{what}: {_some(sorted(zero))} holds nothing but zeros{BROKEN_OFF}", hint)
-    network.load_state_dict({**{name: value for name, value in own.items() if name.endswith(COUNTER)}, **state})
+    network.load_state_dict({**{name: value for name, value in expected.items() if name.endswith(COUNTER)}, **state})
 
 
 def first_line(error: BaseException) -> str:

@@ -72,7 +72,7 @@ class Options(base.Options):
 
 @dataclass(frozen=True)
 class Anchors:
-    """Distinct anchors with their images, and the phrases that each stands for."""
+    """Distinct anchors with their images, and the phrases that each replaces."""
 
     texts: list[str]
     latents: Tensor  # (images, C, h, w), image i shows anchor i % A
@@ -84,20 +84,20 @@ class Anchors:
         """Random images (B, C, h, w), their anchors (B, T, D), and for each a phrase of its anchor (B, T, D)."""
         image = torch.randint(len(self.latents), (count,), generator=rng)
         which = (image % len(self.texts)).tolist()
-        said = [self.phrases[k][int(torch.randint(len(self.phrases[k]), (), generator=rng))] for k in which]
-        return self.latents[image], self.anchors[which], torch.stack(said)
+        phrases = [self.phrases[k][int(torch.randint(len(self.phrases[k]), (), generator=rng))] for k in which]
+        return self.latents[image], self.anchors[which], torch.stack(phrases)
 
 
 def _in_contexts(pairs: Mapping[str, str], contexts: str | None) -> dict[str, str]:
     """Every phrase with its anchor, both in each context."""
     return {
-        phrase: anchor for each, safe in pairs.items()
-        for phrase, anchor in zip(in_contexts(each, contexts), in_contexts(safe, contexts), strict=True)
+        phrase: anchor for name, safe in pairs.items()
+        for phrase, anchor in zip(in_contexts(name, contexts), in_contexts(safe, contexts), strict=True)
     }  # fmt: skip
 
 
 def _grouped(pairs: Mapping[str, str]) -> dict[str, list[str]]:
-    """Anchor -> the phrases that it stands for."""
+    """Anchor -> the phrases that it replaces."""
     return {anchor: [phrase for phrase, its in pairs.items() if its == anchor] for anchor in dict.fromkeys(pairs.values())}
 
 
@@ -112,7 +112,7 @@ def gather(
     if options.images < len(groups):
         raise UsageError(f"ablation: {options.images} images for {len(groups)} anchors", "Raise images to one an anchor.")
     anchors = finetune.encode(pipeline, list(groups))  # (A, T, D)
-    phrases = [finetune.encode(pipeline, said) for said in groups.values()]
+    phrases = [finetune.encode(pipeline, group) for group in groups.values()]
     sampler = finetune.Sampler(pipeline, finetune.encode(pipeline, [""]), options.steps, options.guidance)
     parts = []
     for start in range(0, options.images, SAMPLING_BATCH):
@@ -145,8 +145,8 @@ class Ablation:
         Raises `UsageError` for a backbone without a U-Net or a concept without anchors, `CellError` where training diverges
         or changes nothing.
         """
-        said = finetune.anchored(concept, backbone.family)
-        pairs = _in_contexts(said, options.contexts)
+        anchor_of = finetune.anchored(concept, backbone.family)
+        pairs = _in_contexts(anchor_of, options.contexts)
         finetune.screened(concept, [*pairs, *pairs.values()])
         nets = finetune.copies(backbone.pipeline, options.parameters, "ablation")
         rng = torch.Generator().manual_seed(options.seed)
@@ -166,5 +166,8 @@ class Ablation:
 
         losses = finetune.fit(nets.parameters.values(), draw, options.lr, options.iterations, tell, look)
         tensors = nets.result("ablation")
-        card = {"names": len(said), "phrases": list(said), "anchors": said, "prompts": len(pairs), "images": options.images}
+        card = {
+            "names": len(anchor_of), "phrases": list(anchor_of), "anchors": anchor_of, "prompts": len(pairs),
+            "images": options.images,
+        }  # fmt: skip
         return base.Edit({"unet": tensors}, card | finetune.training_card(losses, nets.parameters, len(tensors)))

@@ -44,11 +44,11 @@ Tell = Callable[[str, int, int, str], None]
 
 
 def quiet(phase: str, done: int, total: int, note: str) -> None:
-    """A `Tell` that says nothing."""
+    """A `Tell` that reports nothing."""
 
 
 Look = Callable[[Any, int, int], None]
-"""Given a denoiser in training, the iterations done, and of how many: may draw a picture with it."""
+"""Called with a denoiser in training, the iterations done and all of them; may draw an image with it."""
 
 
 def blind(denoiser: Any, done: int, total: int) -> None:
@@ -57,7 +57,7 @@ def blind(denoiser: Any, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """What a method may know of a backbone."""
+    """A backbone as methods see it."""
 
     name: str
     family: str
@@ -70,11 +70,11 @@ class BackboneInfo:
     scenes: Path | None = None
     """Folder with one sub-folder a concept: images that show it, for methods that learn from images."""
     checkpoint_sha: str = ""
-    """Of the checkpoint that is laid over the pipeline; empty for the untouched backbone."""
+    """Of the checkpoint that is loaded into the pipeline; empty for the untouched backbone."""
     cache: Path | None = None
-    """Where a method may keep, by content, what took it long to make."""
+    """Folder in which a method may cache, by content, what took long to make."""
     tell: Tell = quiet
-    """Where a method says how far it is."""
+    """Reports the method's progress."""
     look: Look = blind
     """What a weight method that trains calls after each iteration; never given for a sensitive concept."""
     original: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class Call:
     layout: Layout = "doubled"
     """How a guided step calls the denoiser."""
     packed: tuple[int, int, int] | None = None
-    """(C, h, w) of latents that the denoiser is given as (B, h/2 * w/2, 4 C); None where it is given them as they are."""
+    """(C, h, w) of latents that the denoiser gets as (B, h/2 * w/2, 4 C); None where it gets (B, C, h, w)."""
     timesteps: float = 1.0
     """What the denoiser's timesteps are multiplied with to run from 0 to 1000."""
     negatives: tuple[str, ...] = ()
@@ -121,7 +121,7 @@ class Applied:
         return positive, negative
 
     def conditioning(self, positive: Conditioning, negative: Conditioning) -> tuple[Conditioning, Conditioning]:
-        """Both sides as the pipeline gets them; what is pooled and masked follows the texts unless a method says otherwise."""
+        """Both sides as the pipeline gets them; pooled embeddings and masks stay unless a method overrides this."""
         ours, theirs = self.prompts(positive.embeds, negative.embeds)
         return replace(positive, embeds=ours), replace(negative, embeds=theirs)
 
@@ -133,7 +133,7 @@ class Applied:
 class Method(Protocol):
     """An inference method. `meta` is the module's `METHOD` dict.
 
-    `prepare` sees the pipeline only where `meta["prepare"]` is `"make"`; the checkpoint it is stacked on is laid over it.
+    `prepare` sees the pipeline only where `meta["prepare"]` is `"make"`; the checkpoint it is stacked on is loaded into it.
     """
 
     meta: ClassVar[dict[str, Any]]
@@ -190,8 +190,8 @@ def method(meta: dict[str, Any]) -> Callable[[type], type]:
 
 def denoiser(pipeline: Any) -> Any:
     """The pipeline's U-Net or transformer."""
-    found = getattr(pipeline, "unet", None)
-    return pipeline.transformer if found is None else found
+    unet = getattr(pipeline, "unet", None)
+    return pipeline.transformer if unet is None else unet
 
 
 @contextmanager
@@ -214,9 +214,9 @@ class Active:
 
 
 def info_of(backbone: Backbone, checkpoint: Checkpoint | None = None, *, weights: bool = True, **more: Any) -> BackboneInfo:
-    """The backbone as methods see it, with the checkpoint that lies under them; laying it over is the caller's task.
+    """The backbone as methods see it. The caller has to load `checkpoint` into the pipeline (`laid_over`).
 
-    weights: off, no weights are read and the pipeline is None. more: further fields (`cache`, `tell`, `look`, `original`).
+    weights: False reads none, and the pipeline is None. more: further fields (`cache`, `tell`, `look`, `original`).
     """
     return BackboneInfo(
         name=backbone.spec.name, family=backbone.spec.family, sha256=backbone.sha256,

@@ -59,7 +59,7 @@ class Options(base.Options):
     parameters: Literal["x", "u", "x-strict", "all"] = "x"
     """x: cross-attention's linear layers; u: everything but cross-attention; x-strict: its keys and values only."""
     eta: float = Field(1.0, gt=0)
-    """How far beyond the empty prompt's prediction the target lies. The refreshed code's `negative_guidance` 2 is eta 1."""
+    """How far the target is beyond the empty prompt's prediction. The refreshed code's `negative_guidance` 2 is eta 1."""
     lr: float = Field(5e-5, gt=0)
     """Adam's rate."""
     iterations: int = Field(200, gt=0)
@@ -111,11 +111,11 @@ class Esd:
 
         Raises `UsageError` for a backbone without a U-Net, `CellError` where training diverges or changes nothing.
         """
-        said = finetune.texts_of(concept, backbone.family, options.prompts)
-        pairs = [(text, phrase) for phrase in said for text in in_contexts(phrase, options.contexts)]
+        phrases = finetune.texts_of(concept, backbone.family, options.prompts)
+        pairs = [(text, phrase) for phrase in phrases for text in in_contexts(phrase, options.contexts)]
         finetune.screened(concept, [text for text, _ in pairs])
         nets = finetune.copies(backbone.pipeline, RULES[options.parameters], "esd")
-        sources, concepts = (finetune.encode(backbone.pipeline, list(each)) for each in zip(*pairs, strict=True))  # (N, T, D)
+        sources, concepts = (finetune.encode(backbone.pipeline, list(column)) for column in zip(*pairs, strict=True))  # (N, T, D)
         empty = finetune.encode(backbone.pipeline, [""])  # (1, T, D)
         sampler = finetune.Sampler(backbone.pipeline, empty, options.steps, options.start_guidance)
         rng = torch.Generator().manual_seed(options.seed)
@@ -130,5 +130,5 @@ class Esd:
 
         losses = finetune.fit(nets.parameters.values(), draw, options.lr, options.iterations, tell, look)
         tensors = nets.result("esd")
-        card = {"names": len(said), "phrases": said, "prompts": len(pairs)}
+        card = {"names": len(phrases), "phrases": phrases, "prompts": len(pairs)}
         return base.Edit({"unet": tensors}, card | finetune.training_card(losses, nets.parameters, len(tensors)))

@@ -1,4 +1,4 @@
-"""What weight methods share: a U-Net's weights by rule, prompt embeddings, sampling, the loop that trains, the result."""
+"""Shared by the weight methods: a U-Net's weights by rule, prompt embeddings, sampling, the training loop, the result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from srbench.catalog.screen import is_sexual, names_minor, sensitive_concept
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import CellError, UsageError
 from srbench.methods.base import Tell
-from srbench.methods.phrases import anchors, phrases, said, words_of
+from srbench.methods.phrases import anchors, phrases, with_article, words_of
 
 Rule = Literal["x", "u", "kv", "all"]
 """x: linear and convolution layers of cross-attention; u: everything but cross-attention; kv: its keys and values."""
@@ -36,24 +36,24 @@ def texts_of(concept: ConceptSpec, family: str, which: Literal["names", "all"]) 
 
 
 def anchored(concept: ConceptSpec, family: str) -> dict[str, str]:
-    """Every phrase of the concept -> the safe thing in its place; a name takes the anchor of the longest word it holds.
+    """Every phrase of the concept -> its anchor; a name takes the anchor of the longest word that it holds.
 
     Raises `UsageError` where a phrase has none.
     """
-    known = anchors(concept, family)
-    by_word = {word: known[said(word, concept)] for word in words_of(concept, family).words}
-    return {phrase: known.get(phrase) or _held(phrase, by_word, concept.name) for phrase in phrases(concept, family)}
+    anchor_of = anchors(concept, family)
+    by_word = {word: anchor_of[with_article(word, concept)] for word in words_of(concept, family).words}
+    return {phrase: anchor_of.get(phrase) or _anchor_within(phrase, by_word, concept.name) for phrase in phrases(concept, family)}
 
 
-def _held(phrase: str, known: Mapping[str, str], concept: str) -> str:
+def _anchor_within(phrase: str, by_word: Mapping[str, str], concept: str) -> str:
     """The anchor of the longest word that the phrase holds."""
-    held = [word for word in known if f" {word} " in f" {phrase} "]
-    if not held:
+    words = [word for word in by_word if f" {word} " in f" {phrase} "]
+    if not words:
         raise UsageError(
             f"concept '{concept}' has no anchor for '{phrase}': none of its words is part of it",
             f"Add '{phrase}' to the concept's words and counterparts.",
         )
-    return known[max(held, key=len)]
+    return by_word[max(words, key=len)]
 
 
 def screened(concept: ConceptSpec, texts: Iterable[str]) -> None:
@@ -118,10 +118,10 @@ def chosen(unet: nn.Module, rule: Rule) -> dict[str, nn.Parameter]:
     Raises `UsageError` where there are none.
     """
     cross = _cross_layers(unet)
-    found = {name: value for name, value in unet.named_parameters() if _matches(name, rule, cross)}
-    if not found:
+    parameters = {name: value for name, value in unet.named_parameters() if _matches(name, rule, cross)}
+    if not parameters:
         raise UsageError(f"this U-Net has no weights under the rule '{rule}'", "It has no cross-attention named attn2.")
-    return found
+    return parameters
 
 
 def keys_and_values(unet: nn.Module) -> dict[str, Tensor]:
@@ -138,10 +138,10 @@ def changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor], method: s
     old = {name: before[name].detach().float().cpu() for name in new}
     if not all(bool(value.isfinite().all()) for value in new.values()):
         raise CellError(f"{method}: the new weights are not finite", "Lower lr, or raise lam.")
-    found = {name: value.contiguous() for name, value in new.items() if not torch.equal(value, old[name])}
-    if relative_change(old, found) <= NEGLIGIBLE:
+    different = {name: value.contiguous() for name, value in new.items() if not torch.equal(value, old[name])}
+    if relative_change(old, different) <= NEGLIGIBLE:
         raise CellError(f"{method}: nothing changed", "Raise lr, iterations or the erase scale, or give another guide.")
-    return found
+    return different
 
 
 def relative_change(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> float:
@@ -234,10 +234,10 @@ class Sampler:
         x = noise.to(unet.device) * scheduler.init_noise_sigma
         both = torch.cat([self.empty.expand_as(prompts), prompts])  # (2B, T, D)
         # Only stochastic schedulers draw noise of their own; without this they draw it from the global generator.
-        own = {"generator": rng} if "generator" in inspect.signature(scheduler.step).parameters else {}
+        options = {"generator": rng} if "generator" in inspect.signature(scheduler.step).parameters else {}
         for t in scheduler.timesteps[:steps]:
             negative, wanted = predict(unet, scheduler.scale_model_input(torch.cat([x, x]), t), t, both).chunk(2)
-            x = scheduler.step(negative + self.guidance * (wanted - negative), t, x, **own).prev_sample
+            x = scheduler.step(negative + self.guidance * (wanted - negative), t, x, **options).prev_sample
         return x
 
 

@@ -1,4 +1,4 @@
-"""What guidance methods share: the layout of a denoiser batch, its arguments and output, and a concept's text as tensors."""
+"""Shared by the guidance methods: a denoiser batch's layout, its arguments and output, and a concept's text as tensors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class Slot(NamedTuple):
-    """Where a module takes an argument: its place, or its name."""
+    """The position and the names of a module's argument."""
 
     place: int
     names: tuple[str, ...]
@@ -68,29 +68,29 @@ def check_batch(method: str, call: base.Call, latents: Tensor, prompt: Tensor) -
 
 
 def require_guidance(what: str, call: base.Call) -> None:
-    """Refuse a call without guidance for what acts through guidance alone."""
+    """Raises `CellError` for a call without guidance. what: the method, for the message."""
     if not call.guided:
         raise CellError(f"{what} acts through guidance, and there is none at guidance <= 1", "Take a guidance above 1.")
 
 
 OF_TEXT = {"text_embeds": "pooled", "pooled_projections": "pooled", "encoder_attention_mask": "mask"}
-"""What SDXL, SD3 and PixArt are given of a text beside its embedding -> the field of its conditioning."""
+"""Arguments of SDXL, SD3 and PixArt about a text, beside its embedding -> field of `Conditioning`."""
 OF_PICTURE = ("time_ids", "resolution", "aspect_ratio")
-"""What SDXL and PixArt are given of the picture's size."""
+"""Arguments of SDXL and PixArt about the image's size."""
 INSIDE = "added_cond_kwargs"
 """The argument in which SDXL and PixArt put some of these."""
 
 
 def widened(args: tuple[Any, ...], kwargs: dict[str, Any], call: base.Call, branch: Conditioning | Tensor) -> Arguments:
-    """The call with one more branch at the end: the positive half's latents under another text's conditioning of one text or of
-    B, or under other embeddings (B, T, D) of the same text.
+    """The call with one more branch at the end of the batch: the positive half's latents under `branch`.
 
-    Raises `CellError` where the denoiser is given other tensors, which would have to be widened too.
+    branch: another text's conditioning, of one text or of B, or other embeddings (B, T, D) of the same text. Raises `CellError`
+    where the denoiser gets further tensors, which would have to be widened too.
     """
     embeds = branch if isinstance(branch, Tensor) else branch.embeds
     text = None if isinstance(branch, Tensor) else branch
     latents, t, prompt = (argument(args, kwargs, slot) for slot in (LATENTS, TIMESTEP, PROMPT))
-    new = with_argument(args, _with_company(args, kwargs, call, text), LATENTS, _longer(latents, latents[-call.images :]))
+    new = with_argument(args, _widened_keywords(args, kwargs, call, text), LATENTS, _longer(latents, latents[-call.images :]))
     if isinstance(t, Tensor) and t.ndim and len(t) == len(latents):  # else one timestep serves the whole batch
         new = with_argument(*new, TIMESTEP, _longer(t, t[-call.images :]))  # (3B,)
     return with_argument(*new, PROMPT, _longer(prompt, embeds.expand(call.images, *prompt.shape[1:])))  # (3B, T, D)
@@ -101,24 +101,24 @@ def _longer(value: Tensor, more: Tensor) -> Tensor:
     return torch.cat([value, more.to(value)])
 
 
-def _with_company(
+def _widened_keywords(
     args: tuple[Any, ...], kwargs: dict[str, Any], call: base.Call, text: Conditioning | None
 ) -> dict[str, Any]:
-    """The keyword arguments with every tensor widened that belongs to the text or the picture."""
-    known = {name for slot in (LATENTS, TIMESTEP, PROMPT) for name in slot.names}
-    found, others = dict(kwargs), ["a further positional argument"] * any(map(_holds_tensor, args[3:]))
+    """The keyword arguments with every tensor of the text or the image widened."""
+    handled = {name for slot in (LATENTS, TIMESTEP, PROMPT) for name in slot.names}
+    wider, others = dict(kwargs), ["a further positional argument"] * any(map(_holds_tensor, args[3:]))
     for name, value in kwargs.items():
-        if name in known or not _holds_tensor(value):
+        if name in handled or not _holds_tensor(value):
             continue
         wide = _all_wide(value, call, text) if name == INSIDE else _wide(name, value, call, text)
         others += [name] if wide is None else []
-        found[name] = wide
+        wider[name] = wide
     if others:
         raise CellError(
             f"the denoiser is also given {', '.join(others)}, which the method can not widen",
             "The method does not fit this pipeline with these options.",
         )
-    return found
+    return wider
 
 
 def _all_wide(values: dict[str, Any], call: base.Call, text: Conditioning | None) -> dict[str, Any] | None:
@@ -127,13 +127,13 @@ def _all_wide(values: dict[str, Any], call: base.Call, text: Conditioning | None
 
 
 def _wide(name: str, value: Any, call: base.Call, text: Conditioning | None) -> Tensor | None:
-    """A tensor (2B, ...) with one more branch; None where it is not known what that would be."""
+    """A tensor (2B, ...) with one more branch; None where the branch's values are not known."""
     if not isinstance(value, Tensor) or name not in (*OF_TEXT, *OF_PICTURE):
         return None
     if text is None or name in OF_PICTURE:
         return _longer(value, value[-call.images :])
-    own = getattr(text, OF_TEXT[name])
-    return None if own is None else _longer(value, own.expand(call.images, *value.shape[1:]))
+    more = getattr(text, OF_TEXT[name])
+    return None if more is None else _longer(value, more.expand(call.images, *value.shape[1:]))
 
 
 def _holds_tensor(value: Any) -> bool:
@@ -182,16 +182,16 @@ def embedding(pipeline: Any, text: str) -> Tensor:
 
 @torch.no_grad()
 def conditioning(pipeline: Any, text: str) -> Conditioning:
-    """All that a text is for the pipeline, of one image. Raises as `embedding` does."""
+    """A text's whole conditioning, for one image. Raises as `embedding` does."""
     length, limit = len(pipeline.tokenizer(check_text(text)).input_ids), pipeline.tokenizer.model_max_length
     if length > limit:
         raise CellError(
             f"the concept's text has {length} tokens and the text encoder reads {limit}", "Give a shorter one: option 'text'."
         )
-    return kind_of(pipeline).encode(pipeline, [text] * ENCODE_BATCH, None, True).each(lambda value: value[:1].clone())
+    return kind_of(pipeline).encode(pipeline, [text] * ENCODE_BATCH, None, True).mapped(lambda value: value[:1].clone())
 
 
-def inverted(backbone: base.BackboneInfo, concept: ConceptSpec, given: str | None) -> Inversion:
+def inverted(backbone: base.BackboneInfo, concept: ConceptSpec, path: str | None) -> Inversion:
     """The concept inversion of 2511.04834, a vector (1, D). Raises as `inversion.load` does, and `CellError` for a foreign
     width."""
     from srbench.methods.inversion import load  # with the presets `+ci` alone
@@ -199,20 +199,21 @@ def inverted(backbone: base.BackboneInfo, concept: ConceptSpec, given: str | Non
     if kind_of(backbone.pipeline).name != "sd":
         hint = "Take the preset without +ci."
         raise UsageError("a concept inversion stands for the text of Stable Diffusion's one encoder, which is not there", hint)
-    found = load(backbone, concept, given)
+    inversion = load(backbone, concept, path)
     width = backbone.pipeline.text_encoder.config.hidden_size
-    if found.vector.shape != (1, width):
-        raise CellError(f"the inversion has shape {tuple(found.vector.shape)}, not (1, {width})", "Learn one on this backbone.")
-    return found
+    shape = tuple(inversion.vector.shape)
+    if shape != (1, width):
+        raise CellError(f"the inversion has shape {shape}, not (1, {width})", "Learn one on this backbone.")
+    return inversion
 
 
-def held(
+def artifact_of(
     backbone: base.BackboneInfo, tensors: dict[str, Tensor], made_from: str, began: float, learned: float = 0.0
 ) -> base.Artifact:
-    """An artifact of tensors that follow from a text, or from an inversion, on the backbone as it is.
+    """An artifact of tensors made from a text or an inversion on the current backbone.
 
     It is identified by what it was made from, not by its bytes: those differ in the last bits from machine to machine.
-    began: when its making began (`perf_counter`). learned: seconds that a cached part of it took when it was made.
+    began: the start of the work (`perf_counter`). learned: seconds that a cached part took when it was learned.
     """
     sources = "\0".join((made_from, backbone.sha256, backbone.checkpoint_sha))
     count = sum(tensor.numel() for tensor in tensors.values() if tensor.is_floating_point())

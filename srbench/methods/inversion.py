@@ -1,6 +1,6 @@
 """Concept inversion (2511.04834): one free embedding c* under which a checkpoint draws a concept, learned from images of it.
 
-It stands in for the written concept in SLD's guidance and in SAFREE's subspace (presets `+ci`): an unlearned checkpoint no
+It replaces the written concept in SLD's guidance and in SAFREE's subspace (presets `+ci`): an unlearned checkpoint no
 longer reacts to the concept's words, but it does to c*.
 """
 
@@ -90,8 +90,8 @@ def read_images(folder: Path, height: int, width: int) -> np.ndarray:
 
 def image_files(folder: Path) -> list[Path]:
     """The images in a folder, by name; none where there is no folder. Hidden and system files are not read."""
-    there = folder.glob("*") if folder.is_dir() else ()
-    return sorted(path for path in there if path.suffix.lower() in IMAGES and not is_system_name(path.name))
+    paths = folder.glob("*") if folder.is_dir() else ()
+    return sorted(path for path in paths if path.suffix.lower() in IMAGES and not is_system_name(path.name))
 
 
 def _pixels(path: Path, height: int, width: int) -> np.ndarray:
@@ -124,7 +124,7 @@ def _start(pipeline: Any, text: str) -> Tensor:
 
 
 def _target(scheduler: Any, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """What the denoiser is asked for, by the scheduler's kind of prediction."""
+    """The denoiser's target, by the scheduler's prediction type."""
     kind = scheduler.config.prediction_type
     if kind == "epsilon":
         return noise
@@ -164,8 +164,8 @@ def _loss(network: Any, scheduler: Any, latents: Tensor, vector: Tensor, batch: 
     clean = latents[chosen.to(latents.device)]  # (B, C, h, w)
     noise = torch.randn(clean.shape, generator=rng).to(clean)  # (B, C, h, w)
     prompt = vector.to(clean.dtype).expand(batch, 1, -1)  # (B, 1, D)
-    found = network(scheduler.add_noise(clean, noise, t), t, encoder_hidden_states=prompt, return_dict=False)[0]
-    return (found.float() - _target(scheduler, clean, noise, t).float()).square().mean()
+    predicted = network(scheduler.add_noise(clean, noise, t), t, encoder_hidden_states=prompt, return_dict=False)[0]
+    return (predicted.float() - _target(scheduler, clean, noise, t).float()).square().mean()
 
 
 def _curve(losses: list[float]) -> list[float]:
@@ -179,7 +179,7 @@ def make(
     backbone: BackboneInfo, concept: ConceptSpec, images: Path, settings: Settings, out: Path, size: tuple[int, int], tell: Tell,
     first_wins: bool = False,
 ) -> dict[str, Any]:
-    """Learn c* on the pipeline as it is (a checkpoint laid over it or not), write it with its card, return the card.
+    """Learn c* on the pipeline as it is, with or without a checkpoint; write it with its card, and return the card.
 
     size: height and width in px. first_wins: as for `written_folder`. Raises `UsageError` for a sensitive concept, whose
     embedding can only be given as a file, and where `out` holds something else, before anything is learned.
@@ -237,7 +237,7 @@ def read(path: Path, backbone: BackboneInfo, concept: ConceptSpec) -> Inversion:
 
 
 def _card(path: Path) -> dict[str, Any]:
-    """What is known of an embedding; nothing where no card lies beside it. Raises `UsageError` where one is damaged."""
+    """The card beside an embedding; empty where there is none. Raises `UsageError` where it is damaged."""
     again = f"Remove {path.parent}, and learn the embedding again."
     if kind_of_path(path) == "nothing":
         return {}
@@ -252,22 +252,22 @@ def _card(path: Path) -> dict[str, Any]:
 
 
 def command(backbone: BackboneInfo, concept: ConceptSpec) -> str:
-    """How to make one."""
+    """The command that learns one."""
     images = "" if backbone.scenes else " --images FOLDER"
-    asked = ("--backbone", backbone.name, "--concept", concept.name)
-    return f"srbench train concept-inversion {shlex.join(asked)}{images}"
+    options = ("--backbone", backbone.name, "--concept", concept.name)
+    return f"srbench train concept-inversion {shlex.join(options)}{images}"
 
 
-def load(backbone: BackboneInfo, concept: ConceptSpec, given: str | None) -> Inversion:
-    """c* for a concept: the user's file, or one learned now on the pipeline as it is and kept in the cache by content.
+def load(backbone: BackboneInfo, concept: ConceptSpec, path: str | None) -> Inversion:
+    """c* for a concept: the user's file, or one from the cache, learned on the pipeline as it is.
 
     Raises `MissingError` with the command that makes it where there are no images to learn from.
     """
-    return read(kept(backbone, concept) if given is None else Path(given).expanduser(), backbone, concept)
+    return read(kept(backbone, concept) if path is None else Path(path).expanduser(), backbone, concept)
 
 
 def kept(backbone: BackboneInfo, concept: ConceptSpec) -> Path:
-    """Folder of c* that is learned on the pipeline as it is and kept in the cache by content; learned unless it is there.
+    """Cache folder, by content, of c* for the pipeline as it is; learned where it is missing.
 
     Raises as `load` does.
     """
@@ -285,7 +285,7 @@ def kept(backbone: BackboneInfo, concept: ConceptSpec) -> Path:
 
 
 def _size(pipeline: Any) -> tuple[int, int]:
-    """The model's own picture size in px, height and width."""
+    """The model's own image size in px, height and width."""
     side = int(denoiser(pipeline).config.sample_size * pipeline.vae_scale_factor)
     return side, side
 

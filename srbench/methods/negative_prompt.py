@@ -1,4 +1,4 @@
-"""Negative prompt: what the concept is called takes the place of the row's own negative prompt."""
+"""Negative prompt: the concept's names replace the row's own negative prompt."""
 
 from __future__ import annotations
 
@@ -61,9 +61,10 @@ class NegativePromptMethod:
         """Encode the text. Raises as `guidance.embedding` does, and `UsageError` without words for the family."""
         began = time.perf_counter()
         text = options.text or ", ".join(phrases.words_of(concept, backbone.family).names)
-        found = guidance.conditioning(backbone.pipeline, text)
-        tensors = {field.name: getattr(found, field.name) for field in fields(found) if getattr(found, field.name) is not None}
-        return guidance.held(backbone, tensors, text, began)
+        encoded = guidance.conditioning(backbone.pipeline, text)
+        values = {field.name: getattr(encoded, field.name) for field in fields(encoded)}
+        tensors = {name: value for name, value in values.items() if value is not None}
+        return guidance.artifact_of(backbone, tensors, text, began)
 
     @staticmethod
     @contextmanager

@@ -1,4 +1,4 @@
-"""What weight methods and guidance methods read of a concept: its phrases, their anchors, and what is near it."""
+"""A concept's texts for methods: its phrases, their anchors, and its neighbours."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from srbench.errors import UsageError
 def words_of(concept: ConceptSpec, family: str) -> ConceptWords:
     """The concept's words for a backbone family. Raises `UsageError` where the family has none."""
     if family not in concept.families:
-        known = ", ".join(sorted(concept.families))
-        raise UsageError(f"concept '{concept.name}' has no words for {family}", f"It has words for: {known}")
+        families = ", ".join(sorted(concept.families))
+        raise UsageError(f"concept '{concept.name}' has no words for {family}", f"It has words for: {families}")
     return concept.families[family]
 
 
-def said(word: str, concept: ConceptSpec) -> str:
-    """A word of the concept as a prompt says it alone: objects with their article, the others as they are."""
+def with_article(word: str, concept: ConceptSpec) -> str:
+    """A word of the concept as it stands in a prompt: objects get their article."""
     if concept.kind != "object" or word.split(" ")[0] in ("a", "an", "the"):
         return word
     return ("an " if word[0] in "aeiou" else "a ") + word
@@ -26,7 +26,7 @@ def said(word: str, concept: ConceptSpec) -> str:
 def phrases(concept: ConceptSpec, family: str) -> list[str]:
     """Every phrase that names the concept or one of its members, each once; never a reserved synonym."""
     words = words_of(concept, family)
-    return list(dict.fromkeys([*words.names, *(said(word, concept) for word in words.words)]))
+    return list(dict.fromkeys([*words.names, *(with_article(word, concept) for word in words.words)]))
 
 
 def anchors(concept: ConceptSpec, family: str) -> dict[str, str]:
@@ -40,30 +40,30 @@ def anchors(concept: ConceptSpec, family: str) -> dict[str, str]:
         what = f"its word '{lacking[0]}'" if lacking else "it"
         hint = f"Add it to the concept's file: counterparts: {{{lacking[0] if lacking else 'WORD'}: ...}}"
         raise UsageError(f"concept '{concept.name}' has no anchor: there is no counterpart of {what} for {family}", hint)
-    return {said(word, concept): said(words.counterparts[word], concept) for word in words.words}
+    return {with_article(word, concept): with_article(words.counterparts[word], concept) for word in words.words}
 
 
-def listed_texts(given: str | None) -> str | None:
+def listed_texts(texts: str | None) -> str | None:
     """Texts with semicolons between them; `@NAME` stands for the lines of a list in the catalog.
 
     Raises `ValueError` for a list that is not there.
     """
-    if given is None or not given.startswith("@"):
-        return given
+    if texts is None or not texts.startswith("@"):
+        return texts
     lists = {path.stem: path for path in (load.CATALOG / "texts").glob("*.txt")}
-    if given[1:] not in lists:
-        raise ValueError(f"no list '{given}'; there are: {', '.join(f'@{name}' for name in sorted(lists))}")
-    return "; ".join(lines_of(lists[given[1:]].read_text(encoding="utf-8")))
+    if texts[1:] not in lists:
+        raise ValueError(f"no list '{texts}'; there are: {', '.join(f'@{name}' for name in sorted(lists))}")
+    return "; ".join(lines_of(lists[texts[1:]].read_text(encoding="utf-8")))
 
 
 def split_texts(listed: str | None) -> list[str]:
-    """The texts of such a list; none of None."""
+    """The texts of such a list; empty for None."""
     return list(filter(None, map(str.strip, (listed or "").split(";"))))
 
 
-def listed_contexts(given: str | None) -> str | None:
+def listed_contexts(texts: str | None) -> str | None:
     """As `listed_texts`, of texts that hold `{}` where a phrase stands. Raises `ValueError` for one that holds none."""
-    listed = listed_texts(given)
+    listed = listed_texts(texts)
     without = [text for text in split_texts(listed) if text.count("{}") != 1]
     if without:
         raise ValueError(f"'{without[0]}' does not hold {{}} once, where a phrase stands")
@@ -77,4 +77,4 @@ def in_contexts(phrase: str, contexts: str | None) -> list[str]:
 
 def neighbours(concept: ConceptSpec, family: str) -> list[str]:
     """Phrases of things near the concept that must stay."""
-    return [said(word, concept) for word in words_of(concept, family).neighbours]
+    return [with_article(word, concept) for word in words_of(concept, family).neighbours]

@@ -65,10 +65,10 @@ def rediscovered(edited: Mapping[str, Tensor], original: Mapping[str, Tensor], c
 
 def _original(backbone: base.BackboneInfo, current: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The untouched backbone's matrices; those that the base left alone are the current ones."""
-    kept = backbone.original.get("unet", {})
-    if not any(name in kept for name in current):
+    untouched = backbone.original.get("unet", {})
+    if not any(name in untouched for name in current):
         raise UsageError("rece begins from UCE's weights, and none are laid over this backbone", "Run it as the preset 'rece'.")
-    return {name: kept[name].detach().double().cpu() if name in kept else weight for name, weight in current.items()}
+    return {name: untouched[name].detach().double().cpu() if name in untouched else weight for name, weight in current.items()}
 
 
 @base.method(METHOD)
@@ -88,13 +88,14 @@ class Rece:
         current = finetune.keys_and_values(finetune.unet_of(pipeline, "rece"))
         original = _original(backbone, current)
         todo = uce.plan(concept, backbone.family, options)
-        found = uce.directions(pipeline, todo, options.tokens)
+        directions = uce.directions(pipeline, todo, options.tokens)
         scale, sizes = todo.preserve_scale(options.preserve_scale), []
         start = current
         for epoch in range(options.epochs):
-            again = rediscovered(current, original, found.erased, options.lam)  # (E, D)
-            sizes.append(float(again.norm() / found.erased.norm()))
-            mix = uce.mixing(uce.Directions(again, found.guides, found.kept), options.edit_lam, options.erase_scale, scale)
+            again = rediscovered(current, original, directions.erased, options.lam)  # (E, D)
+            sizes.append(float(again.norm() / directions.erased.norm()))
+            edits = uce.Directions(again, directions.guides, directions.kept)
+            mix = uce.mixing(edits, options.edit_lam, options.erase_scale, scale)
             current = uce.edited(current, mix)
             tell("rounds", epoch + 1, options.epochs, f"|c'|/|c| {sizes[-1]:.3g}")
         finetune.changed(start, current, "rece")  # the rounds themselves must do something

@@ -1,14 +1,13 @@
 """SAFREE (2410.12761, section 3): takes the concept's subspace out of the prompt's trigger tokens, for as many steps as the
 prompt calls for, and damps low frequencies in the U-Net's skip features.
 
-Written from the paper's equations. Two differences from the released code, which stand in the options: there the latent
-re-attention is never switched on (its filters are registered without their switch), here it acts; and there the concept's
-phrases are always the negative prompt too, here in `safree-official` alone.
+Written from the paper's equations. Two options differ from the released code: there latent re-attention is never switched on
+(its filters are registered without their switch), here it acts; and there the concept's phrases are always the negative prompt
+too, here in `safree-official` alone.
 
 On SDXL a row of the prompt embedding is one token as two encoders see it, side by side; both read the same tokens. All of
 section 3 is done in that joint space: a text's pooled embedding is its row at the end of the text, as it is on Stable Diffusion.
-What SDXL is told of a text beside that, the second encoder's own pooled embedding, stays as it is. The constants are Stable
-Diffusion's.
+The second encoder's own pooled embedding, which SDXL gets as well, stays unchanged. The constants are Stable Diffusion's.
 """
 
 from __future__ import annotations
@@ -109,7 +108,7 @@ class Options(base.Options):
 def span(rows: Tensor) -> Tensor:
     """Orthonormal basis (D, r), float64 on the CPU, of what `rows` (n, D), n >= 1, span.
 
-    Directions below float32's rounding of the largest are no directions: the same cut as pinv's in C (C^T C)^+ C^T.
+    Directions below float32's rounding of the largest are dropped: the same cut as pinv's in C (C^T C)^+ C^T.
     """
     u, s, _ = torch.linalg.svd(rows.double().cpu().T, full_matrices=False)  # (D, min(n, D))
     return u[:, s > s.max() * max(rows.shape) * torch.finfo(torch.float32).eps]
@@ -157,7 +156,7 @@ def pooled(pipeline: Any, ids: Tensor) -> Tensor:
 
 
 def _read(pipeline: Any, ids: Tensor) -> Tensor | None:
-    """What a pipeline's encoders say at the end of the text, (N, D); None where they do not."""
+    """The encoders' pooled embeddings at the end of the text, (N, D); None where they have none."""
     if hasattr(pipeline, "tokenizer_2"):
         return _joint(pipeline, ids) if kind_of(pipeline).name == "sdxl" else None
     return getattr(pipeline.text_encoder(ids), "pooler_output", None)
@@ -169,12 +168,13 @@ def _joint(pipeline: Any, ids: Tensor) -> Tensor:
     beyond = torch.arange(ids.shape[1], device=ids.device)[None] > last[:, None]  # (N, T)
     padded = torch.where(beyond, pipeline.tokenizer_2.pad_token_id, ids)
     pairs = ((pipeline.text_encoder, ids), (pipeline.text_encoder_2, padded))
-    states = [encoder(own, output_hidden_states=True).hidden_states[-2] for encoder, own in pairs]  # (N, T, D1), (N, T, D2)
+    # (N, T, D1), (N, T, D2)
+    states = [encoder(encoder_ids, output_hidden_states=True).hidden_states[-2] for encoder, encoder_ids in pairs]
     return torch.cat(states, -1)[torch.arange(len(ids), device=ids.device), last]
 
 
 def token_ids(pipeline: Any, texts: Sequence[str]) -> tuple[Tensor, list[int]]:
-    """Padded token ids (N, T), and of each text how many tokens stand between start and end."""
+    """Padded token ids (N, T), and the number of tokens between start and end of each text."""
     size = pipeline.tokenizer.model_max_length
     read = pipeline.tokenizer(list(texts), padding="max_length", max_length=size, truncation=True, return_tensors="pt")
     return read.input_ids, (read.attention_mask.sum(1) - 2).tolist()
@@ -195,7 +195,7 @@ def project(pipeline: Any, text: str, embedding: Tensor, concept: Tensor, option
     """Replace the trigger rows of a prompt's embedding (T, D) by (I - P_C) P_M e (2410.12761, sections 3.1 to 3.3).
 
     P_C projects onto `concept` (D, r), P_M onto the span of the pooled embeddings of the prompt with one token masked each.
-    A prompt is encoded in batches of its own, so it does not matter what stands beside it. An empty one stays as it is.
+    A prompt is encoded in batches of its own, so other prompts do not change it. An empty one stays as it is.
     """
     ids, (count,) = token_ids(pipeline, [text])
     if count == 0:
@@ -261,8 +261,8 @@ class Guard(base.Applied):
 
     hooked = True
 
-    def __init__(self, pipeline: Any, held: dict[str, Tensor], options: Options, call: base.Call) -> None:
-        self.pipeline, self.held, self.options, self.call = pipeline, held, options, call
+    def __init__(self, pipeline: Any, tensors: dict[str, Tensor], options: Options, call: base.Call) -> None:
+        self.pipeline, self.tensors, self.options, self.call = pipeline, tensors, options, call
         self.calls = 0
         self.filtered: list[Filtered] = []
         self.safe = torch.empty(0)  # (B, T, D)
@@ -279,17 +279,17 @@ class Guard(base.Applied):
         texts = self.call.prompts
         if len(texts) != len(positive):
             raise CellError(f"safree got {len(texts)} texts for {len(positive)} prompts", "It reads tokens: fill Call.prompts.")
-        known = {text: self._filter(text, positive[texts.index(text)]) for text in dict.fromkeys(texts)}
-        self.filtered = [known[text] for text in texts]
+        by_text = {text: self._filter(text, positive[texts.index(text)]) for text in dict.fromkeys(texts)}
+        self.filtered = [by_text[text] for text in texts]
         self.safe = torch.stack([f.safe for f in self.filtered])  # (B, T, D)
         self.last = torch.tensor([self._last(f.beta) for f in self.filtered], device=positive.device)
         self.differs = (self.safe != positive).flatten(1).any(1)
-        return positive, self.held["negative"].to(negative).expand_as(negative) if self.options.negative else negative
+        return positive, self.tensors["negative"].to(negative).expand_as(negative) if self.options.negative else negative
 
     def conditioning(self, positive: Conditioning, negative: Conditioning) -> tuple[Conditioning, Conditioning]:
         """Both sides; with the phrases as negative prompt their pooled embedding too, where the pipeline reads one."""
         ours, theirs = super().conditioning(positive, negative)
-        pooled = self.held.get("pooled")
+        pooled = self.tensors.get("pooled")
         if pooled is None or theirs.pooled is None:
             return ours, theirs
         return ours, replace(theirs, pooled=pooled.to(theirs.pooled).expand_as(theirs.pooled))
@@ -297,9 +297,9 @@ class Guard(base.Applied):
     def _filter(self, text: str, embedding: Tensor) -> Filtered:
         if not self.options.project:
             return Filtered(embedding)
-        if embedding.shape[-1] != self.held["concept"].shape[-1]:
+        if embedding.shape[-1] != self.tensors["concept"].shape[-1]:
             raise CellError("SAFREE needs prompt and pooled embeddings of one width", "It fits backbones with CLIP's text model.")
-        return project(self.pipeline, text, embedding, span(self.held["concept"]), self.options)
+        return project(self.pipeline, text, embedding, span(self.tensors["concept"]), self.options)
 
     def _last(self, beta: float) -> float:
         if not self.options.project:
@@ -312,10 +312,10 @@ class Guard(base.Applied):
             raise CellError("SAFREE's embeddings were not made before sampling", "Call its prompts() first.")
         prompt = argument(args, kwargs, PROMPT)
         guidance.check_batch("safree", self.call, argument(args, kwargs, LATENTS), prompt)
-        held = self.calls <= self.last  # (B,)
-        self.acting = held & self.differs
+        in_force = self.calls <= self.last  # (B,)
+        self.acting = in_force & self.differs
         self.calls += 1
-        self.records.append((held, self.acting))
+        self.records.append((in_force, self.acting))
         rest, original = prompt[: -self.call.images], prompt[-self.call.images :]  # (B or 0, T, D), (B, T, D)
         used = torch.where(self.acting[:, None, None], self.safe.to(prompt), original)
         args, kwargs = with_argument(args, kwargs, PROMPT, torch.cat([rest, used]))
@@ -363,17 +363,17 @@ class Guard(base.Applied):
 
 def concept_rows(backbone: base.BackboneInfo, concept: ConceptSpec, options: Options) -> tuple[Tensor, str]:
     """Pooled embeddings (n, D) float32 of the concept's phrases, and the phrases as one text."""
-    given = [part.strip() for part in (options.text or "").split(",") if part.strip()]
-    said = [guidance.check_text(phrase) for phrase in given or phrases(concept, backbone.family)]
-    return pooled(backbone.pipeline, token_ids(backbone.pipeline, said)[0]), ", ".join(said)
+    listed = [part.strip() for part in (options.text or "").split(",") if part.strip()]
+    texts = [guidance.check_text(phrase) for phrase in listed or phrases(concept, backbone.family)]
+    return pooled(backbone.pipeline, token_ids(backbone.pipeline, texts)[0]), ", ".join(texts)
 
 
 def _negative(pipeline: Any, text: str, options: Options) -> dict[str, Tensor]:
     """The phrases as negative prompt: (1, T, D), and (1, P) where the pipeline reads a pooled embedding."""
     if not options.negative:
         return {}
-    made = guidance.conditioning(pipeline, text)
-    return {"negative": made.embeds} | ({} if made.pooled is None else {"pooled": made.pooled})
+    encoded = guidance.conditioning(pipeline, text)
+    return {"negative": encoded.embeds} | ({} if encoded.pooled is None else {"pooled": encoded.pooled})
 
 
 def _check(options: Options, pipeline: Any) -> None:
@@ -400,10 +400,11 @@ class SafreeMethod:
         began = time.perf_counter()
         _check(options, backbone.pipeline)
         if options.concept == "inversion":
-            found = guidance.inverted(backbone, concept, options.inversion)
-            return guidance.held(backbone, {"concept": found.vector}, found.sha256, began, found.seconds)  # (1, D)
+            inversion = guidance.inverted(backbone, concept, options.inversion)
+            tensors = {"concept": inversion.vector}  # (1, D)
+            return guidance.artifact_of(backbone, tensors, inversion.sha256, began, inversion.seconds)
         rows, text = concept_rows(backbone, concept, options)
-        return guidance.held(backbone, {"concept": rows} | _negative(backbone.pipeline, text, options), text, began)
+        return guidance.artifact_of(backbone, {"concept": rows} | _negative(backbone.pipeline, text, options), text, began)
 
     @staticmethod
     @contextmanager

@@ -7,7 +7,7 @@ With e_0, e_c, e_s the predictions under the negative prompt, the prompt and the
     nu   <- beta_m nu + (1 - beta_m) gamma
     e     = e_0 + g ((e_c - e_0) - gamma), gamma being left out before the warm-up's end
 
-On families whose denoiser is told more of a text than its embedding (SDXL, SD3, PixArt) the third prediction has the concept's
+On families whose denoiser gets more of a text than its embedding (SDXL, SD3, PixArt) the third prediction has the concept's
 text there too. SD3 predicts a velocity; differences of it are differences of noise times a factor of at least 1, and the formula
 is applied to them as they are, with constants that were fitted to Stable Diffusion's noise. FLUX is left out: it takes the two
 sides of guidance in turn.
@@ -80,7 +80,7 @@ class Options(base.Options):
     steps: Literal["scaled", "absolute"] = "scaled"
     """Whether the warm-up, fitted to 50 steps, scales with the call's steps."""
     concept: Literal["text", "inversion"] = "text"
-    """`inversion` (2511.04834): a vector learned on the model stands for the concept in place of the text."""
+    """`inversion` (2511.04834): a vector learned on the model replaces the concept's text."""
     inversion: str | None = Field(None, exclude=True)
     """Its file or folder; None is where training puts it. Identity is the artifact's sha256, not the path."""
 
@@ -150,20 +150,21 @@ class SldMethod:
         began = time.perf_counter()
         if options.concept == "inversion":
             # Repeated over the tokens when used: attention over equal tokens is attention over one.
-            found = guidance.inverted(backbone, concept, options.inversion)
-            return guidance.held(backbone, {"safety": found.vector[None]}, found.sha256, began, found.seconds)  # (1, 1, D)
+            inversion = guidance.inverted(backbone, concept, options.inversion)
+            tensors = {"safety": inversion.vector[None]}  # (1, 1, D)
+            return guidance.artifact_of(backbone, tensors, inversion.sha256, began, inversion.seconds)
         text = options.text or ", ".join(phrases.phrases(concept, backbone.family))
-        made = guidance.conditioning(backbone.pipeline, text)
-        parts = {"safety": made.embeds, "pooled": made.pooled, "mask": made.mask}
-        return guidance.held(backbone, {name: part for name, part in parts.items() if part is not None}, text, began)
+        encoded = guidance.conditioning(backbone.pipeline, text)
+        parts = {"safety": encoded.embeds, "pooled": encoded.pooled, "mask": encoded.mask}
+        return guidance.artifact_of(backbone, {name: part for name, part in parts.items() if part is not None}, text, began)
 
     @staticmethod
     @contextmanager
     def applied(pipeline: Any, artifact: base.Artifact, options: Any, call: base.Call) -> Iterator[Steer]:
         """Two hooks on the denoiser; nothing of them is left afterwards. Raises `CellError` without guidance."""
         guidance.require_guidance("sld", call)
-        held = artifact.payload
-        concept = Conditioning(held["safety"], held.get("pooled"), held.get("mask"))
+        tensors = artifact.payload
+        concept = Conditioning(tensors["safety"], tensors.get("pooled"), tensors.get("mask"))
         target, steer = base.denoiser(pipeline), Steer(concept, options, call)
         with base.hooks(
             target.register_forward_pre_hook(steer.before, with_kwargs=True), target.register_forward_hook(steer.after)

@@ -116,8 +116,8 @@ def mixing(directions: Directions, lam: float, erase_scale: float, preserve_scal
     positive definite for lam > 0.
     """
     c, g, p = directions.erased, directions.guides, directions.kept
-    held = preserve_scale * p.T @ p + lam * torch.eye(c.shape[1], dtype=c.dtype)  # (D, D)
-    wanted, norm = erase_scale * g.T @ c + held, erase_scale * c.T @ c + held  # (D, D)
+    preserved = preserve_scale * p.T @ p + lam * torch.eye(c.shape[1], dtype=c.dtype)  # (D, D)
+    wanted, norm = erase_scale * g.T @ c + preserved, erase_scale * c.T @ c + preserved  # (D, D)
     try:
         return torch.linalg.solve(norm, wanted.T).T
     except torch.linalg.LinAlgError as error:
@@ -126,7 +126,7 @@ def mixing(directions: Directions, lam: float, erase_scale: float, preserve_scal
 
 @dataclass(frozen=True)
 class Plan:
-    """What an edit is about to do, in words."""
+    """The texts of an edit."""
 
     guides: dict[str, str]
     """Phrase -> the text it is mapped to."""
@@ -136,9 +136,9 @@ class Plan:
         """The card's part on texts."""
         return {"names": len(self.guides), "phrases": list(self.guides), "guides": self.guides, "kept": self.kept}
 
-    def preserve_scale(self, given: float | None) -> float:
+    def preserve_scale(self, scale: float | None) -> float:
         """s_p: as given, or the paper's code's rule."""
-        return max(0.1, 1 / max(len(self.kept), 1)) if given is None else given
+        return max(0.1, 1 / max(len(self.kept), 1)) if scale is None else scale
 
 
 def plan(concept: ConceptSpec, family: str, options: Editing) -> Plan:
@@ -149,28 +149,28 @@ def plan(concept: ConceptSpec, family: str, options: Editing) -> Plan:
             guides = dict.fromkeys(guides, next(iter(guides.values())))
     else:
         guides = dict.fromkeys(phrases(concept, family), options.guide)
-    kept = neighbours(concept, family) if options.preserve == "neighbours" else []
-    kept = list(dict.fromkeys([*kept, *_listed(options.preserve_texts, words_of(concept, family))]))
-    found = Plan(guides, [*([""] if options.retain_empty else []), *kept])
-    finetune.screened(concept, [*guides, *guides.values(), *kept])
-    return found
+    preserved = neighbours(concept, family) if options.preserve == "neighbours" else []
+    preserved = list(dict.fromkeys([*preserved, *_listed(options.preserve_texts, words_of(concept, family))]))
+    planned = Plan(guides, [*([""] if options.retain_empty else []), *preserved])
+    finetune.screened(concept, [*guides, *guides.values(), *preserved])
+    return planned
 
 
 def _listed(texts: str | None, words: ConceptWords) -> list[str]:
     """The texts of a list that hold none of the concept's names and words."""
-    said = (*words.names, *words.words)
-    return [text for text in split_texts(texts) if not any(f" {each} " in f" {text} " for each in said)]
+    names = (*words.names, *words.words)
+    return [text for text in split_texts(texts) if not any(f" {phrase} " in f" {text} " for phrase in names)]
 
 
 def directions(pipeline: Any, plan: Plan, tokens: str) -> Directions:
     """Embeddings of the plan's tokens: phrases and guides aligned at their last subject tokens, the kept texts after."""
     pairs = [_aligned(_tokens(pipeline, phrase, last_token, tokens), _tokens(pipeline, guide, guide_token, tokens))
              for phrase, guide in plan.guides.items()]
-    kept = [_tokens(pipeline, text, last_token, tokens) for text in plan.kept]
+    preserved = [_tokens(pipeline, text, last_token, tokens) for text in plan.kept]
     width = pairs[0][0].shape[1]
     return Directions(
         torch.cat([c for c, _ in pairs]), torch.cat([g for _, g in pairs]),
-        torch.cat([torch.zeros(0, width, dtype=torch.float64), *kept]),
+        torch.cat([torch.zeros(0, width, dtype=torch.float64), *preserved]),
     )
 
 
@@ -208,10 +208,10 @@ class Uce:
         weights = finetune.keys_and_values(finetune.unet_of(backbone.pipeline, "uce"))
         todo = plan(concept, backbone.family, options)
         tell("encoding", 0, 2, f"{len(todo.guides)} phrases")
-        found = directions(backbone.pipeline, todo, options.tokens)
+        embeddings = directions(backbone.pipeline, todo, options.tokens)
         tell("solving", 1, 2, f"{len(weights)} matrices")
         scale = todo.preserve_scale(options.preserve_scale)
-        new = edited(weights, mixing(found, options.lam, options.erase_scale, scale))
+        new = edited(weights, mixing(embeddings, options.lam, options.erase_scale, scale))
         tensors = finetune.changed(weights, new, "uce")
         tell("solving", 2, 2, "")
         card = todo.card() | finetune.edit_card(weights, tensors) | {"preserve_scale": scale}

@@ -1,4 +1,4 @@
-"""What classifiers of whole pictures share: one picture a pass on one thread, probabilities by softmax."""
+"""Base of the image classifiers: one image per pass on one thread, probabilities by softmax."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ DIGITS = 6
 
 
 class Classifier(ABC):
-    """Opens nothing by itself: a scorer says what its network gives for a picture, and what of that is a field."""
+    """A subclass loads its network, and gives its logits and the fields made from the probabilities."""
 
     meta: ClassVar[Mapping[str, Any]]
 
     @abstractmethod
     def logits(self, picture: Image.Image) -> Tensor:
-        """The network's output for one RGB picture, (classes,)."""
+        """The network's output for one RGB image, (classes,)."""
 
     @abstractmethod
     def fields(self, probabilities: Tensor) -> dict[str, Any]:
-        """Raw numbers of one picture, JSON-ready. probabilities: (classes,) float64, of sum 1."""
+        """Raw numbers of one image, JSON-ready. probabilities: (classes,) float64, of sum 1."""
 
     def identity(self) -> dict[str, Any]:
-        """What all of them have in common."""
+        """The part that all classifiers share."""
         return {
             "scorer": self.meta["name"],
             "version": self.meta["version"],
@@ -45,9 +45,9 @@ class Classifier(ABC):
     @torch.inference_mode()
     def score(self, images: Sequence[np.ndarray], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """One dict per image. Raises `CellError` for other than uint8 RGB."""
-        found = []
+        scores = []
         with one_thread():
             for image, _ in zip(images, rows, strict=True):
                 picture = Image.fromarray(np.ascontiguousarray(check_rgb(image, self.meta["name"])))
-                found.append(self.fields(self.logits(picture).double().softmax(0)))
-        return found
+                scores.append(self.fields(self.logits(picture).double().softmax(0)))
+        return scores

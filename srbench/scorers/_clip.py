@@ -1,4 +1,4 @@
-"""What the scorers on CLIP share: weights found on this machine, opened by open_clip, and one picture a pass."""
+"""Base of the scorers on CLIP: locates weights on this machine, opens them with open_clip, encodes one image per pass."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ IN_FOLDER = (HF_SAFE_WEIGHTS_NAME, "open_clip_pytorch_model.safetensors", HF_WEI
 """Files of weights in a folder, in the order in which open_clip prefers them."""
 HINT = "Give the file that belongs to it."
 NUMBERS_A_BYTE = 2
-"""At most, in weights of four bits."""
+"""Most weights that a byte can hold: two of four bits."""
 MIN_SHARE = 0.9
-"""Of the table of words that a tokenizer fills."""
+"""Share of the token embedding table that a tokenizer must fill."""
 SCALE = 100
 """CLIP's own logit scale after training, by which every cosine is multiplied (2103.00020, section 2.5)."""
 
@@ -44,22 +44,22 @@ class ClipOptions(base.Options):
     model: str = "ViT-B-32-quickgelu"
     """open_clip's name of the architecture; not read where `weights` is a folder."""
     tag: str = "openai"
-    """open_clip's name of the weights, which fixes how pictures are scaled; not read where `weights` is a folder."""
+    """open_clip's name of the weights, which fixes how images are scaled; not read where `weights` is a folder."""
     weights: Path | None = Field(None, exclude=True)
     """A file of these weights, or a folder in open_clip's local-dir format; None: the file in the Hugging Face hub cache."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What open_clip is asked to open."""
+    """What open_clip opens."""
 
     name: str
     """A built-in architecture, or `local-dir:` and a folder."""
     label: str
-    """What stands in the identity in place of a path."""
+    """Names the weights in the identity, in place of a path."""
     file: Path
     preprocessing: dict[str, Any] = field(default_factory=dict)
-    """mean, std, interpolation and resize mode of the tag; empty where the folder says them."""
+    """mean, std, interpolation and resize mode of the tag; empty for a folder, which has its own."""
 
 
 # --- which weights -----------------------------------------------------------------------------------------------------------
@@ -70,7 +70,7 @@ def pretrained(model: str, tag: str, scorer: str) -> dict[str, Any]:
 
     open_clip only warns where one has QuickGELU and the other has not; the numbers would be wrong without a sign.
     """
-    fitting = [each for each in open_clip.list_pretrained_models_by_tag(tag) if _quick(each) == _quick(each, tag)]
+    fitting = [name for name in open_clip.list_pretrained_models_by_tag(tag) if _quick(name) == _quick(name, tag)]
     entry = dict(open_clip.get_pretrained_cfg(model, tag))
     if not entry:
         raise UsageError(f"{scorer}: open_clip has no weights '{tag}' of a model '{model}'", did_you_mean(model, fitting))
@@ -96,24 +96,24 @@ def hub_files(entry: Mapping[str, Any]) -> tuple[str, str, tuple[str, ...]]:
 
 
 def cached(repo: str, names: Sequence[str]) -> Path | None:
-    """The first of the files that is in the hub cache; asks no network."""
+    """The first of the files that is in the hub cache; downloads nothing."""
     for name in names:
-        found = huggingface_hub.try_to_load_from_cache(repo, name)
-        if isinstance(found, str):
-            return Path(found)
+        path = huggingface_hub.try_to_load_from_cache(repo, name)
+        if isinstance(path, str):
+            return Path(path)
     return None
 
 
-def source(model: str, tag: str, given: Path | None, scorer: str) -> Source:
+def source(model: str, tag: str, user_path: Path | None, scorer: str) -> Source:
     """What to open: a folder, a file of a tag's weights, or the file in the hub cache.
 
     Raises `MissingError` with the command that fetches it, `UsageError` where model and tag do not belong together.
     """
-    if given is not None and given.expanduser().is_dir():
-        return _folder(given.expanduser(), scorer)
+    if user_path is not None and user_path.expanduser().is_dir():
+        return _folder(user_path.expanduser(), scorer)
     entry = pretrained(model, tag, scorer)
     repo, wanted, names = hub_files(entry) if entry.get("hf_hub") else ("", "", ())
-    path = given.expanduser() if given else cached(repo, names)
+    path = user_path.expanduser() if user_path else cached(repo, names)
     if path is None or not path.is_file():
         where = f"{path} does not exist" if path else f"CLIP {model} ({tag}) is not on this machine"
         fetch = f"Fetch it: hf download {repo} {wanted}" if repo else "The hub does not have it. Give a file of it."
@@ -133,7 +133,7 @@ def _folder(folder: Path, scorer: str) -> Source:
 
 
 def check_config(config: Path) -> None:
-    """A folder's configuration asks for no code. Raises `UsageError`.
+    """Raises `UsageError` where a folder's configuration asks for code.
 
     open_clip hands its tokenizer arguments to transformers, which would load code from where they say.
     """
@@ -142,13 +142,13 @@ def check_config(config: Path) -> None:
 
 
 def check_bulk(config: Path, file: Path) -> None:
-    """A folder's configuration describes no more numbers than its weights can hold: open_clip makes room for what it says."""
+    """Check that a folder's configuration describes no more than its weights hold; open_clip allocates memory for all of it."""
     towers = settings(config).get("model_cfg")
     if not isinstance(towers, dict):
         raise UsageError(f"{config}: not the weights of a CLIP, it describes none (model_cfg)", HINT)
     described = sum(_numbers(tower) for tower in towers.values() if isinstance(tower, dict))
-    if described > NUMBERS_A_BYTE * (held := file.stat().st_size):
-        raise UsageError(f"{config}: describes {described:,} numbers or more, and {file.name} has {held:,} bytes", HINT)
+    if described > NUMBERS_A_BYTE * (stored_bytes := file.stat().st_size):
+        raise UsageError(f"{config}: describes {described:,} numbers or more, and {file.name} has {stored_bytes:,} bytes", HINT)
 
 
 def _numbers(tower: Mapping[str, Any]) -> int:
@@ -162,28 +162,28 @@ def _numbers(tower: Mapping[str, Any]) -> int:
 # --- the network -------------------------------------------------------------------------------------------------------------
 
 
-def opened(given: Source) -> tuple[Any, Any]:
+def opened(origin: Source) -> tuple[Any, Any]:
     """Network in evaluation mode, and the library's transform of a PIL image.
 
-    Raises `UsageError` with the cause where the file is none of weights, or not all of this network's and no others.
+    Raises `UsageError` with the cause where the file holds no weights, or not exactly those of this network.
     """
-    local = given.name.startswith("local-dir:")
-    transform = {f"image_{key}": given.preprocessing.get(key) for key in ("mean", "std", "interpolation", "resize_mode")}
-    # What the library unpickles has been read by the strict reader before.
-    state = read_state(given.file)
+    local = origin.name.startswith("local-dir:")
+    transform = {f"image_{key}": origin.preprocessing.get(key) for key in ("mean", "std", "interpolation", "resize_mode")}
+    # The strict reader opens the file before the library unpickles it.
+    state = read_state(origin.file)
     if local:
-        check_bulk(given.file.parent / HF_CONFIG_NAME, given.file)
-    what = f"{given.file}: not the weights of {given.label}"
+        check_bulk(origin.file.parent / HF_CONFIG_NAME, origin.file)
+    what = f"{origin.file}: not the weights of {origin.label}"
     with weights.one_line(what, HINT):
         model, preprocess = open_clip.create_model_from_pretrained(
-            given.name, None if local else str(given.file), weights_only=True, **({} if local else transform)
+            origin.name, None if local else str(origin.file), weights_only=True, **({} if local else transform)
         )
     check_whole(model, state, what)
     return model.eval().requires_grad_(False), preprocess
 
 
 def check_whole(model: torch.nn.Module, state: Mapping[str, Any], what: str) -> None:
-    """Every tensor of the network comes from the file as it is: open_clip stretches tables of positions that do not fit.
+    """Check that every tensor comes from the file unchanged: open_clip resizes position tables that do not fit.
 
     Names differ between forms that it reads; shapes do not. Raises `UsageError`.
     """
@@ -200,44 +200,44 @@ def check_whole(model: torch.nn.Module, state: Mapping[str, Any], what: str) -> 
 
 def _shapes(state: Mapping[str, Any]) -> Counter[tuple[int, ...]]:
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor) and value.ndim}
-    kept = (value for name, value in tensors.items() if value.is_floating_point() and not name.endswith("attn_mask"))
-    return Counter(tuple(value.shape) for value in kept)
+    values = (value for name, value in tensors.items() if value.is_floating_point() and not name.endswith("attn_mask"))
+    return Counter(tuple(value.shape) for value in values)
 
 
 def tokenizer(name: str, words: int, what: str) -> Any:
-    """open_clip's tokenizer of a model or folder, tried on two sentences. words: rows of the text encoder's table.
+    """open_clip's tokenizer of a model or folder, tried on two sentences. words: rows of the text encoder's embedding table.
 
     Raises `UsageError` where it is not whole, or another model's.
     """
     with weights.one_line(f"{what}: no tokenizer that can be used", HINT):
-        found = open_clip.get_tokenizer(name)
-        one, other = (found([text])[0] for text in SENTENCES)
+        reader = open_clip.get_tokenizer(name)
+        one, other = (reader([text])[0] for text in SENTENCES)
     for ids in (one, other):
         if len(set(ids.tolist())) < 5 or int(ids.max()) >= words:
             raise UsageError(f"{what}: its tokenizer does not know the words of its text encoder", HINT)
     if torch.equal(one, other):
         raise UsageError(f"{what}: its tokenizer writes two sentences in the same numbers", HINT)
-    inner = getattr(found, "tokenizer", None)
+    inner = getattr(reader, "tokenizer", None)
     if inner is not None and not MIN_SHARE * words <= len(inner) <= words:
         raise UsageError(f"{what}: its tokenizer knows {len(inner)} words, and its text encoder {words}", HINT)
     if inner is not None:
         check_own_words(inner, f"{what}: its tokenizer")
-    return found
+    return reader
 
 
 def words_of(model: torch.nn.Module) -> int:
-    """Rows of a CLIP's table of words."""
-    tables = [each for each in model.modules() if isinstance(each, torch.nn.Embedding)]
-    return max((each.num_embeddings for each in tables), default=0)
+    """Rows of a CLIP's token embedding table."""
+    tables = [table for table in model.modules() if isinstance(table, torch.nn.Embedding)]
+    return max((table.num_embeddings for table in tables), default=0)
 
 
 class Clip:
-    """A CLIP that turns pictures and texts into vectors, each alone, in float32."""
+    """A CLIP that encodes images and texts one by one, in float32."""
 
-    def __init__(self, given: Source, scorer: str) -> None:
-        """scorer: its name, for messages. Raises `UsageError` for other weights than `given` says."""
-        self._source, self._scorer = given, scorer
-        self._model, self._transform = opened(given)
+    def __init__(self, origin: Source, scorer: str) -> None:
+        """scorer: its name, for messages. Raises `UsageError` for other weights than `origin` says."""
+        self._source, self._scorer = origin, scorer
+        self._model, self._transform = opened(origin)
         self._texts: dict[str, Tensor] = {}
 
     @cached_property
@@ -245,7 +245,7 @@ class Clip:
         return tokenizer(self._source.name, words_of(self._model), f"{self._scorer}: {self._source.label}")
 
     def need_texts(self) -> None:
-        """Try that it reads texts, before a picture is looked at. Raises `UsageError`."""
+        """Try the tokenizer before any image is scored. Raises `UsageError`."""
         self._tokenizer  # noqa: B018 - made when it is first asked for
 
     @property
@@ -277,7 +277,7 @@ class Clip:
         }
 
     def identity_under(self, meta: Mapping[str, Any], what: str, path: Path) -> dict[str, Any]:
-        """Identity of a scorer with weights of its own, `what` in the file `path`, on these vectors."""
+        """Identity of a scorer with further weights, `what` in the file `path`, that read these vectors."""
         clip = self.identity()
         return {
             "scorer": meta["name"],
@@ -290,14 +290,14 @@ class Clip:
 
     @torch.inference_mode()
     def image(self, image: np.ndarray) -> Tensor:
-        """Vector of a picture as the network gives it, not of length 1, (D,). Raises `CellError` for other than uint8 RGB."""
+        """Vector of an image as the network gives it, not of length 1, (D,). Raises `CellError` for other than uint8 RGB."""
         x = self._transform(Image.fromarray(check_rgb(image, self._scorer)))[None]  # (1, 3, S, S)
         with one_thread():
             return self._model.encode_image(x)[0]
 
     @torch.inference_mode()
     def unit(self, image: np.ndarray) -> Tensor:
-        """Vector of a picture, of length 1, (D,). Raises `CellError` for other than uint8 RGB."""
+        """Vector of an image, of length 1, (D,). Raises `CellError` for other than uint8 RGB."""
         return torch.nn.functional.normalize(self.image(image), dim=-1)
 
     @torch.inference_mode()
@@ -313,7 +313,7 @@ class Clip:
 
 
 class ClipScore:
-    """100 x cosine of a picture with its prompt, and with its reference prompt."""
+    """100 x cosine of an image with its prompt, and with its reference prompt."""
 
     meta: ClassVar[Mapping[str, Any]]
     Options: ClassVar[type[base.Options]] = ClipOptions

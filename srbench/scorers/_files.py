@@ -1,4 +1,4 @@
-"""What the bundled scorers share: naming weight files, and refusing pictures they were not made for."""
+"""Shared by the bundled scorers: locating weight files, and refusing images that they were not made for."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ class File(base.Options):
     """The file; None: where its library's own download would put it."""
 
 
-def fetched(given: Path | None, url: str, scorer: str) -> Path:
-    """The file that a scorer's library downloads from `url` into torch's hub cache, or the one that was given for it.
+def fetched(user_file: Path | None, url: str, scorer: str) -> Path:
+    """The file that a scorer's library downloads from `url` into torch's hub cache, or the user's own file.
 
     A name that ends in the first digits of the file's sha256, as torch.hub's do, is compared with the content. Raises
     `MissingError` with the command that fetches it, `UsageError` where the content is another.
     """
     name = url.rsplit("/", 1)[-1]
-    path = given.expanduser() if given else Path(torch.hub.get_dir()) / "checkpoints" / name
+    path = user_file.expanduser() if user_file else Path(torch.hub.get_dir()) / "checkpoints" / name
     if not path.is_file():
         fetch = f"curl -fL --create-dirs -o {shlex.quote(str(path))} {url}"
         raise MissingError(f"{scorer}: its weights are not on this machine ({path.name})", f"Fetch them: {fetch}")
     stated = re.search(r"-([0-9a-f]{8,})\.\w+$", name)
-    if given is None and stated and not sha256_of(path).startswith(stated[1]):
+    if user_file is None and stated and not sha256_of(path).startswith(stated[1]):
         raise UsageError(f"{path}: its sha256 does not begin with {stated[1]}", "Remove it, and fetch it again.")
     return path
 
@@ -64,7 +64,7 @@ def fetched(given: Path | None, url: str, scorer: str) -> Path:
 def read_state(path: Path) -> dict[str, Any]:
     """Named tensors of a file, whatever its name; nothing but tensors and plain containers is unpickled.
 
-    Raises `UsageError` with the cause where it is none of weights.
+    Raises `UsageError` with the cause where it holds no weights.
     """
     return weights.named(path)[0]
 
@@ -76,7 +76,7 @@ def settings(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """torch computes on one thread inside.
+    """Run torch on one thread.
 
     A network this small gains nothing from a second one. Beside a backbone that samples on all cores, threads that wait for
     each other cost it seven times the work; and numbers would depend on how many there are.
@@ -95,10 +95,10 @@ def to_tensor(image: np.ndarray) -> Tensor:
 
 
 def check_pair(image: Any, reference: Any, scorer: str) -> tuple[np.ndarray, np.ndarray]:
-    """Both pictures if they are uint8 RGB of one size, (H, W, 3). Raises `CellError`."""
+    """Both images if they are uint8 RGB of one size, (H, W, 3). Raises `CellError`."""
     one, other = check_rgb(image, scorer), check_rgb(reference, scorer)
     if one.shape != other.shape:
-        sizes = " and ".join(f"{each.shape[1]} x {each.shape[0]}" for each in (one, other))
+        sizes = " and ".join(f"{picture.shape[1]} x {picture.shape[0]}" for picture in (one, other))
         raise CellError(f"{scorer} compares pictures of one size, not {sizes} px", "Scale them before, and say how.")
     return one, other
 

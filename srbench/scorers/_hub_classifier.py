@@ -1,6 +1,6 @@
 """Image classifiers of transformers from a folder in the hub's format: configuration, image processor, weights.
 
-Nothing but these three files is read, no code from the folder is run, and the network is never asked.
+Only these three files are read, no code from the folder is run, and nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from srbench.scorers._files import settings, sha256_of
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""The first that is there is read."""
+"""The first that exists is read."""
 HINT = f"Give a folder of an image classifier with {CONFIG}, {PROCESSOR} and {WEIGHTS[0]}."
 
 
@@ -57,19 +57,19 @@ def network(folder: Path, path: Path) -> Any:
             sketch = AutoModelForImageClassification.from_config(config, trust_remote_code=False)
         _check_bulk(sketch, state, path)
         # Given tensors, not the folder: a folder can name other files, by an adapter or in its configuration.
-        made, report = type(sketch).from_pretrained(
+        classifier, report = type(sketch).from_pretrained(
             None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True,
         )
     unfit = f"{path}: its weights are not those of {config.model_type} as {CONFIG} describes it"
-    weights.check_loaded(made, report, unfit, str(path), HINT)
-    return made.eval().requires_grad_(False)
+    weights.check_loaded(classifier, report, unfit, str(path), HINT)
+    return classifier.eval().requires_grad_(False)
 
 
 def _check_bulk(sketch: torch.nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """The configuration describes no more numbers than are there, before room for them is made. Raises `UsageError`."""
-    described, held = (sum(value.numel() for value in part.values()) for part in (sketch.state_dict(), state))
-    if described > 2 * held:
-        raise UsageError(f"{path}: holds {held:,} numbers, and {CONFIG} describes {described:,}", HINT)
+    """Check that the configuration describes no more than the file holds, before memory is reserved. Raises `UsageError`."""
+    described, stored = (sum(value.numel() for value in part.values()) for part in (sketch.state_dict(), state))
+    if described > 2 * stored:
+        raise UsageError(f"{path}: holds {stored:,} numbers, and {CONFIG} describes {described:,}", HINT)
 
 
 def processor(folder: Path) -> Any:
@@ -80,7 +80,7 @@ def processor(folder: Path) -> Any:
 
 
 class HubClassifier(Classifier):
-    """A classifier whose folder has been found."""
+    """A classifier from a folder in the hub's format."""
 
     def open(self, folder: Path, path: Path) -> None:
         """Load the three files. Raises `UsageError`."""

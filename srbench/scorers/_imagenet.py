@@ -1,4 +1,4 @@
-"""What the ImageNet classifiers share: the names of the 1000 classes, and the likeliest of them as fields."""
+"""Base of the ImageNet classifiers: the names of the 1000 classes, and the likeliest of them as fields."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ KEPT = 50
 
 @cache
 def classes() -> tuple[str, ...]:
-    """In the order of ILSVRC-2012, as torchvision names them: no name stands for two classes."""
-    from torchvision.models import ResNet50_Weights  # takes seconds to import, which who only asks for weights need not wait
+    """In the order of ILSVRC-2012, under torchvision's names, which are unique."""
+    from torchvision.models import ResNet50_Weights  # takes seconds to import; not needed to locate weights
 
     return tuple(ResNet50_Weights.IMAGENET1K_V2.meta["categories"])
 

@@ -27,14 +27,14 @@ _SLICES = {0: 1, 3: 2, 6: 3, 8: 4, 10: 5}
 
 def trunk(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """torchvision's AlexNet under the names of the library's trunk. Raises `UsageError` for other weights."""
-    found = {}
+    tensors = {}
     for name, value in state.items():
         match = re.fullmatch(r"features\.(\d+)\.(weight|bias)", name)
         if match is not None and int(match[1]) in _SLICES:
-            found[f"net.slice{_SLICES[int(match[1])]}.{match[1]}.{match[2]}"] = value
-    if len(found) != 2 * len(_SLICES):
+            tensors[f"net.slice{_SLICES[int(match[1])]}.{match[1]}.{match[2]}"] = value
+    if len(tensors) != 2 * len(_SLICES):
         raise UsageError("LPIPS: the trunk's file is not torchvision's AlexNet", HINT)
-    return found
+    return tensors
 
 
 def network(path: Path) -> lpips.LPIPS:
@@ -42,9 +42,9 @@ def network(path: Path) -> lpips.LPIPS:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the library's own call of torchvision is out of date
         with one_line("LPIPS: the heads in the package lpips cannot be opened", "pip install --force-reinstall lpips"):
-            made = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
-    fill(made, {**made.state_dict(), **trunk(read_state(path))}, f"{path}: not torchvision's AlexNet", HINT)
-    return made.eval().requires_grad_(False)
+            model = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
+    fill(model, {**model.state_dict(), **trunk(read_state(path))}, f"{path}: not torchvision's AlexNet", HINT)
+    return model.eval().requires_grad_(False)
 
 
 class Lpips:
@@ -85,9 +85,9 @@ class Lpips:
         self, images: Sequence[np.ndarray], references: Sequence[np.ndarray], rows: Sequence[Mapping[str, Any]]
     ) -> list[dict[str, Any]]:
         """One dict per pair: `distance`. Raises `CellError` for other than uint8 RGB, or for two sizes."""
-        found = []
+        scores = []
         with one_thread():
             for image, reference, _ in zip(images, references, rows, strict=True):
                 a, b = check_pair(image, reference, self.meta["name"])
-                found.append({"distance": round(float(self._network(self._input(a), self._input(b))), 6)})
-        return found
+                scores.append({"distance": round(float(self._network(self._input(a), self._input(b))), 6)})
+        return scores

@@ -1,4 +1,4 @@
-"""NudeNet v3's 320n network opened with onnxruntime: what goes in, and how its boxes are read.
+"""NudeNet v3's 320n network in onnxruntime: its preprocessing, and how its boxes are read.
 
 Facts from the package nudenet 3.4.2 (`nudenet/nudenet.py`): pad with black at the right and the bottom to a square,
 scale to 320 x 320, divide by 255; keep rows whose best class reaches 0.2; non-maximum suppression over all classes
@@ -80,7 +80,7 @@ def preprocess(image: np.ndarray, order: Order) -> np.ndarray:
 
 
 def _boxes_px(centres: np.ndarray, width: int, height: int) -> np.ndarray:
-    """(n, 4) centre x, y, w, h in network pixels to left, top, w, h inside the picture, in its own pixels."""
+    """(n, 4) centre x, y, w, h in network pixels to left, top, w, h inside the image, in its own pixels."""
     side = max(width, height)
     corners = centres.copy()
     corners[:, :2] -= corners[:, 2:] / 2
@@ -95,11 +95,11 @@ def read_boxes(output: np.ndarray, width: int, height: int) -> list[dict[str, An
     """The network's output (1, 22, 2100) as boxes, best first: class, score, box [left, top, width, height] in px."""
     rows = output[0].T  # (2100, 22)
     scores = rows[:, 4:].max(1)
-    kept = rows[scores >= ROW_FLOOR]
-    scores, classes = scores[scores >= ROW_FLOOR], kept[:, 4:].argmax(1)
-    if not len(kept):
+    above_floor = rows[scores >= ROW_FLOOR]
+    scores, classes = scores[scores >= ROW_FLOOR], above_floor[:, 4:].argmax(1)
+    if not len(above_floor):
         return []
-    boxes = _boxes_px(kept[:, :4], width, height)
+    boxes = _boxes_px(above_floor[:, :4], width, height)
     chosen = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), NMS_FLOOR, NMS_IOU)
     return [
         {"class": LABELS[classes[i]], "score": float(scores[i]), "box": [int(v) for v in boxes[i]]}
@@ -108,9 +108,9 @@ def read_boxes(output: np.ndarray, width: int, height: int) -> list[dict[str, An
 
 
 class NudeNet:
-    """Every box that the network reports on a picture; one picture a pass, on the CPU as many passes at once as cores.
+    """Every box that the network reports on an image; one image a pass, on the CPU as many passes at once as cores.
 
-    Each pass has a thread to itself, so that a picture's numbers depend neither on the others nor on how many cores there are.
+    Each pass has a thread to itself, so that an image's numbers depend neither on the others nor on how many cores there are.
     """
 
     meta: Mapping[str, Any]
@@ -120,12 +120,12 @@ class NudeNet:
         self._weights = weights_path()
         self._session = open_session(self._weights)
         self._input = self._session.get_inputs()[0].name
-        # Not what was asked for: onnxruntime goes on without CUDA where it cannot be started.
+        # Read from the session: onnxruntime goes on without CUDA where it cannot be started.
         self._cuda = CUDA in self._session.get_providers()
         self._passes = 1 if self._cuda else cores()
 
     def identity(self) -> dict[str, Any]:
-        # Named on CUDA alone: scores made before there was a choice keep their keys.
+        # Named on CUDA alone: scores of earlier versions, which had no choice, keep their keys.
         provider = {"provider": CUDA, "provider_options": CUDA_OPTIONS} if self._cuda else {}
         return {
             **provider,
@@ -144,7 +144,7 @@ class NudeNet:
         }
 
     def raw(self, image: np.ndarray) -> np.ndarray:
-        """The network's output for one uint8 RGB picture, (1, 22, 2100)."""
+        """The network's output for one uint8 RGB image, (1, 22, 2100)."""
         return self._session.run(None, {self._input: preprocess(image, self.order)})[0]
 
     def _boxes(self, image: np.ndarray) -> dict[str, Any]:

@@ -30,11 +30,11 @@ def kernel(images: np.ndarray, references: np.ndarray) -> tuple[float, float]:
     """
     _check(images, references)
     size = min(KID_SUBSET_SIZE, len(images), len(references))
-    found = kid_features_to_metric(
+    metrics = kid_features_to_metric(
         torch.from_numpy(images), torch.from_numpy(references), kid_subsets=KID_SUBSETS, kid_subset_size=size,
         rng_seed=KID_SEED, verbose=False,
     )
-    return float(found[KEY_METRIC_KID_MEAN]), float(found[KEY_METRIC_KID_STD])
+    return float(metrics[KEY_METRIC_KID_MEAN]), float(metrics[KEY_METRIC_KID_STD])
 
 
 def both(images: np.ndarray, references: np.ndarray) -> dict[str, float]:

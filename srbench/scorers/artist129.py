@@ -30,15 +30,15 @@ PUBLISHED = "https://drive.google.com/file/d/1me_MOrXip1Xa-XaUrPZZY7i49pgFe1po/v
 """The link of UnlearnDiffAtk's README."""
 
 
-def located(given: Path | None) -> tuple[Path, Path]:
+def located(user_folder: Path | None) -> tuple[Path, Path]:
     """The folder and its file of weights. Raises `MissingError`."""
     hint = (
         f"Unpack UnlearnDiffAtk's artist classifier, {PUBLISHED} (in the README of "
         f"github.com/OPTML-Group/Diffusion-MU-Attack), and give its folder: --set {SCORER['name']}.weights=FOLDER"
     )
-    if given is None:
+    if user_folder is None:
         raise MissingError(f"{SCORER['name']}: its weights are not given", hint)
-    folder = given.expanduser()
+    folder = user_folder.expanduser()
     path = weights_file(folder)
     if path is None:
         raise MissingError(f"{SCORER['name']}: no classifier in {folder}. {HINT}", hint)
@@ -58,8 +58,8 @@ class Artist129(HubClassifier):
             raise UsageError(f"{SCORER['name']}: {CONFIG} gives one label to two styles", HINT)
 
     def fields(self, probabilities: Tensor) -> dict[str, Any]:
-        found = zip(self._labels, probabilities.tolist(), strict=True)
-        return {"style": {label: round(p, DIGITS) for label, p in found}}
+        styles = zip(self._labels, probabilities.tolist(), strict=True)
+        return {"style": {label: round(p, DIGITS) for label, p in styles}}
 
     def identity(self) -> dict[str, Any]:
         return {**super().identity(), "weights": f"UnlearnDiffAtk's artist classifier as given, {self._path.name}"}

@@ -63,7 +63,7 @@ class SetScorer(Named, Protocol):
     """Compares a set of images with the set of their reference images."""
 
     def features(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """One vector per image, (N, D) float32; each is kept by its image's pixels. images: uint8 RGB, (H, W, 3) each."""
+        """One vector per image, (N, D) float32; stored by its image's pixel hash. images: uint8 RGB, (H, W, 3) each."""
 
     @staticmethod
     def reduce(images: np.ndarray, references: np.ndarray) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""`clip-b16`: how well a picture fits its prompt and its reference prompt, by OpenAI's CLIP ViT-B/16."""
+"""`clip-b16`: how well an image fits its prompt and its reference prompt, by OpenAI's CLIP ViT-B/16."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`clip-l14`: how well a picture fits its prompt and its reference prompt, by OpenAI's CLIP ViT-L/14."""
+"""`clip-l14`: how well an image fits its prompt and its reference prompt, by OpenAI's CLIP ViT-L/14."""
 
 from __future__ import annotations
 

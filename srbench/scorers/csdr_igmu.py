@@ -33,9 +33,9 @@ class CsdrIgmuOptions(ClipOptions):
 
 
 def text_of(prompt: str, words: Sequence[str]) -> str:
-    """The prompt once for each word, behind each other, with that word alone taken out.
+    """One copy of the prompt for each word, without that word alone, joined into one text.
 
-    It is meant to be the prompt without all of them, which `csdr` uses. CLIP cuts what is behind its 77th token.
+    IGMU means the prompt without all of them, which `csdr` uses. CLIP cuts what is behind its 77th token.
     """
     return "".join(prompt.replace(word, "") for word in words)
 

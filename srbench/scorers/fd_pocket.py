@@ -1,4 +1,4 @@
-"""`fd-pocket`: Frechet and kernel distance of sets of pocket pictures on pocket's own CLIP features. Not FID, not KID."""
+"""`fd-pocket`: Frechet and kernel distance of sets of pocket images on pocket's own CLIP features. Not FID, not KID."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ SCORER = {
 
 @scorer(SCORER)
 class FdPocket(PocketClip):
-    """Unit vectors of pictures, (N, 128)."""
+    """Unit vectors of images, (N, 128)."""
 
     def identity(self) -> dict[str, Any]:
-        own = {"scorer": SCORER["name"], "version": SCORER["version"], "distance_library": LIBRARY}
-        return super().identity() | own
+        changes = {"scorer": SCORER["name"], "version": SCORER["version"], "distance_library": LIBRARY}
+        return super().identity() | changes
 
     def features(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """(N, 128) float32, one picture a pass. Raises `CellError` for other than 64 x 64 uint8 RGB."""
+        """(N, 128) float32, one image a pass. Raises `CellError` for other than 64 x 64 uint8 RGB."""
         with one_thread():
             return np.stack([self.image_feature(image).numpy() for image in images]) if images else np.zeros((0, 128), np.float32)
 
     @staticmethod
     def reduce(images: np.ndarray, references: np.ndarray) -> dict[str, float]:
-        """`frechet`, `kernel`, `kernel_std`. Raises `CellError` for fewer than two pictures."""
+        """`frechet`, `kernel`, `kernel_std`. Raises `CellError` for fewer than two images."""
         return both(images, references)

@@ -32,13 +32,13 @@ NETWORK, LAYER = "inception-v3-compat", "2048"
 
 @scorer(SCORER)
 class Fid:
-    """Inception features of pictures, (N, 2048); they are scaled inside the network as TensorFlow 1 did."""
+    """Inception features of images, (N, 2048); they are scaled inside the network as TensorFlow 1 did."""
 
     Options: ClassVar[type[base.Options]] = File
 
     def __init__(self, options: File | None = None) -> None:
         self._path = fetched(options.weights if options else None, URL_INCEPTION_V3, str(SCORER["name"]))
-        # The library unpickles freely: what it opens has been read by the strict reader before.
+        # The library unpickles anything, so the strict reader opens the file first.
         state, what = read_state(self._path), f"{self._path}: not torch-fidelity's Inception"
         bad = not_finite(state)
         if bad:
@@ -62,14 +62,14 @@ class Fid:
     @torch.inference_mode()
     def features(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """(N, 2048) float32. Raises `CellError` for other than uint8 RGB."""
-        found = [np.zeros((0, 2048), np.float32)]
+        vectors = [np.zeros((0, 2048), np.float32)]
         with one_thread():
             for image in images:
                 x = torch.from_numpy(check_rgb(image, str(SCORER["name"])).copy()).permute(2, 0, 1)[None]  # (1, 3, H, W)
-                found.append(self._network(x)[0].float().numpy())
-        return np.concatenate(found)
+                vectors.append(self._network(x)[0].float().numpy())
+        return np.concatenate(vectors)
 
     @staticmethod
     def reduce(images: np.ndarray, references: np.ndarray) -> dict[str, float]:
-        """`frechet`, `kernel`, `kernel_std`. Raises `CellError` for fewer than two pictures."""
+        """`frechet`, `kernel`, `kernel_std`. Raises `CellError` for fewer than two images."""
         return both(images, references)

@@ -66,21 +66,21 @@ def read_head(path: Path) -> Head:
     """A head in evaluation mode. Raises `UsageError` where names or shapes are not the released ones."""
     head, state = Head(), read_state(path)
     expected = {name: tuple(value.shape) for name, value in head.state_dict().items()}
-    found = {name: tuple(value.shape) if isinstance(value, Tensor) else None for name, value in state.items()}
-    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    actual = {name: tuple(value.shape) if isinstance(value, Tensor) else None for name, value in state.items()}
+    wrong = sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name))
     if wrong:
-        message = f"{path}: not a head of IGMU: {wrong[0]} is {found.get(wrong[0], 'missing')}"
+        message = f"{path}: not a head of IGMU: {wrong[0]} is {actual.get(wrong[0], 'missing')}"
         raise UsageError(message, f"Expected {expected.get(wrong[0], 'no such name')}. The heads are in {SOURCE}.")
     fill(head, state, f"{path}: not a head of IGMU", f"The heads are in {SOURCE}.")
     return head.eval().requires_grad_(False)
 
 
-def head_path(given: Path | None) -> Path:
+def head_path(user_file: Path | None) -> Path:
     """The head's file. Raises `MissingError` where none is given, or where it is not there."""
-    if given is None or not given.expanduser().is_file():
-        message = f"igmu-head: {given} does not exist" if given else "igmu-head: no head is given"
+    if user_file is None or not user_file.expanduser().is_file():
+        message = f"igmu-head: {user_file} does not exist" if user_file else "igmu-head: no head is given"
         raise MissingError(message, f"Get one from {SOURCE}, and pass --set igmu-head.weights=FILE")
-    return given.expanduser()
+    return user_file.expanduser()
 
 
 @scorer(SCORER)

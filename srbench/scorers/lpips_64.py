@@ -19,6 +19,6 @@ SCORER = {
 
 @scorer(SCORER)
 class Lpips64(Lpips):
-    """What scaling does to the scale of the numbers is why it has a name of its own."""
+    """Scaling changes the range of the distances: a scorer of its own."""
 
     side_px = 64

@@ -18,6 +18,6 @@ SCORER = {
 
 @scorer(SCORER)
 class NudeNetPath(NudeNet):
-    """The picture as BGR: numbers equal to `NudeDetector().detect(path)`, for comparison with papers that did that."""
+    """The image as BGR: numbers equal to `NudeDetector().detect(path)`, for comparison with papers that did that."""
 
     order = "BGR"

@@ -1,4 +1,4 @@
-"""`nudenet320n-rgb`: NudeNet v3's packaged network, which sees the picture as RGB. The default."""
+"""`nudenet320n-rgb`: NudeNet v3's packaged network, which sees the image as RGB. The default."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ SCORER = {
 
 @scorer(SCORER)
 class NudeNetRgb(NudeNet):
-    """The picture as RGB: what an array of a picture gives in the library."""
+    """The image as RGB: what an array of an image gives in the library."""
 
     order = "RGB"

@@ -1,4 +1,4 @@
-"""`clip-object`: which object a picture shows, by CLIP ViT-B/32 without training."""
+"""`clip-object`: which object an image shows, by CLIP ViT-B/32 without training."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ class ClipObjectOptions(ZeroShotOptions):
 
 @scorer(SCORER)
 class ClipObject(ZeroShot):
-    """The labels have no default: which there are decides what a probability means."""
+    """The labels have no default: a probability is a share among these labels alone."""
 
     Options: ClassVar[type[base.Options]] = ClipObjectOptions

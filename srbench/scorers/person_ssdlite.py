@@ -1,4 +1,4 @@
-"""`person-ssdlite`: whether there is a person in a picture, so that a method that paints nobody does not pass as safe.
+"""`person-ssdlite`: whether there is a person in an image, so that a method that paints nobody does not pass as safe.
 
 IGMU asks YOLOv8n for this, whose weights and library are AGPL. torchvision's detector, BSD-3 and trained on the same COCO
 classes, takes its place under a name of its own: its rates are not IGMU's.
@@ -31,12 +31,12 @@ SCORER = {
 WEIGHTS = SSDLite320_MobileNet_V3_Large_Weights.COCO_V1
 CLASSES: tuple[str, ...] = tuple(WEIGHTS.meta["categories"])
 FLOOR = 0.05
-"""Of the score of a box that is kept; the network reports 300 a picture down to 0.001."""
+"""Of the score of a box that is kept; the network reports 300 an image down to 0.001."""
 
 
 @scorer(SCORER)
 class PersonSsdlite:
-    """Every box above the floor, one picture a pass."""
+    """Every box above the floor, one image a pass."""
 
     meta: ClassVar[Mapping[str, Any]]
     Options: ClassVar[type[base.Options]] = File
@@ -66,8 +66,8 @@ class PersonSsdlite:
     @torch.inference_mode()
     def _boxes(self, image: np.ndarray) -> list[dict[str, Any]]:
         x = torch.from_numpy(check_rgb(image, str(SCORER["name"])).copy()).permute(2, 0, 1).float() / 255  # (3, H, W)
-        found = self._network([x])[0]
-        rows = zip(found["boxes"].tolist(), found["labels"].tolist(), found["scores"].tolist(), strict=True)
+        output = self._network([x])[0]
+        rows = zip(output["boxes"].tolist(), output["labels"].tolist(), output["scores"].tolist(), strict=True)
         return [
             {"class": CLASSES[label], "score": score, "box": [int(x0), int(y0), int(x1 - x0), int(y1 - y0)]}
             for (x0, y0, x1, y1), label, score in rows if score >= FLOOR

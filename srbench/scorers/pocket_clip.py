@@ -1,4 +1,4 @@
-"""`pocket-clip`: how well a pocket picture fits its prompt and its reference prompt, by a small CLIP of its own."""
+"""`pocket-clip`: how well a pocket image fits its prompt and its reference prompt, by a small CLIP of its own."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def opened(folder: Path) -> tuple[Any, Any]:
 
 @scorer(SCORER)
 class PocketClip:
-    """100 x cosine of picture and text. Its text tower is not the backbone's, so attacks on that do not reach it."""
+    """100 x cosine of image and text. Its text tower is not the backbone's, so attacks on that do not reach it."""
 
     meta: ClassVar[Mapping[str, Any]]
     Options: ClassVar[type[base.Options]] = Folder
 
     def __init__(self, options: Folder | None = None) -> None:
-        given = options.weights if options else None
-        self._folder = given or package_folder("pocket/clip")
+        user_folder = options.weights if options else None
+        self._folder = user_folder or package_folder("pocket/clip")
         for file in ("open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json", "tokenizer_config.json"):
             need(self._folder / file, "make pocket")
         self._model, self._tokenizer = opened(self._folder)
@@ -81,7 +81,7 @@ class PocketClip:
 
     @torch.inference_mode()
     def image_feature(self, image: np.ndarray) -> Tensor:
-        """Unit vector of a picture, (128,). Raises `CellError` for other than 64 x 64 uint8 RGB."""
+        """Unit vector of an image, (128,). Raises `CellError` for other than 64 x 64 uint8 RGB."""
         return self._model.encode_image(to_tensor(check_pocket(image, self.meta["name"])), normalize=True)[0]
 
     def _similarity(self, feature: Tensor, text: str | None) -> float | None:

@@ -1,4 +1,4 @@
-"""`pocket-judge`: which objects, which style and which background a pocket picture shows, as probabilities."""
+"""`pocket-judge`: which objects, which style and which background a pocket image shows, as probabilities."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ class PocketJudge:
     Options: ClassVar[type[base.Options]] = Folder
 
     def __init__(self, options: Folder | None = None) -> None:
-        given = options.weights if options else None
-        self._folder = given or package_folder("pocket/judge")
+        user_folder = options.weights if options else None
+        self._folder = user_folder or package_folder("pocket/judge")
         self._network, self._card = load_judge(self._folder)
 
     def identity(self) -> dict[str, Any]:
@@ -94,6 +94,6 @@ class PocketJudge:
 
     def score(self, images: Sequence[np.ndarray], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """One dict per image: field -> name -> probability. Raises `CellError` for other than 64 x 64 uint8 RGB."""
-        # One picture a pass, one thread: its numbers depend on nothing but itself.
+        # One image a pass, one thread: its numbers depend on nothing but itself.
         with one_thread():
             return [self._one(check_pocket(image, str(SCORER["name"]))) for image, _ in zip(images, rows, strict=True)]

@@ -1,4 +1,4 @@
-"""The pocket judges' network: objects (multi-label), style and background from one 64 x 64 picture."""
+"""The pocket judges' network: objects (multi-label), style and background from one 64 x 64 image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pocket-perceptual`: LPIPS's distance on pocket's own CLIP, so that a perceptual distance can be had without downloads.
+"""`pocket-perceptual`: LPIPS's distance on pocket's own CLIP, a perceptual distance without downloads.
 
 The form of 1801.03924, equation 1, with all weights 1 (its uncalibrated baseline): squared differences of channel-normalised
 features, averaged over places and added up over stages. It is not LPIPS, and never printed under that name.
@@ -44,29 +44,29 @@ class PocketPerceptual(PocketClip):
     """Features of the image tower's four stages."""
 
     def identity(self) -> dict[str, Any]:
-        own = {"scorer": SCORER["name"], "version": SCORER["version"], "lpips_form": "normalised features, all weights 1"}
-        return super().identity() | own | {"stages": list(STAGES)}
+        changes = {"scorer": SCORER["name"], "version": SCORER["version"], "lpips_form": "normalised features, all weights 1"}
+        return super().identity() | changes | {"stages": list(STAGES)}
 
     @torch.inference_mode()
     def stages(self, image: np.ndarray) -> list[Tensor]:
-        """The stages' features of a uint8 RGB picture (64, 64, 3), each (1, C, h, w)."""
-        found: list[Tensor] = []
+        """The stages' features of a uint8 RGB image (64, 64, 3), each (1, C, h, w)."""
+        features: list[Tensor] = []
         stages = [getattr(self._model.visual, name) for name in STAGES]
-        hooks = [stage.register_forward_hook(lambda module, args, output: found.append(output)) for stage in stages]
+        hooks = [stage.register_forward_hook(lambda module, args, output: features.append(output)) for stage in stages]
         try:
             self._model.encode_image(to_tensor(check_pocket(image, str(SCORER["name"]))))
         finally:
             for hook in hooks:
                 hook.remove()
-        return found
+        return features
 
     def score(  # type: ignore[override]  # the same network, read for pairs
         self, images: Sequence[np.ndarray], references: Sequence[np.ndarray], rows: Sequence[Mapping[str, Any]]
     ) -> list[dict[str, Any]]:
         """One dict per pair: `distance`. Raises `CellError` for other than 64 x 64 uint8 RGB."""
-        found = []
+        scores = []
         with one_thread():
             for image, reference, _ in zip(images, references, rows, strict=True):
                 a, b = check_pair(image, reference, str(SCORER["name"]))
-                found.append({"distance": round(distance(self.stages(a), self.stages(b)), 6)})
-        return found
+                scores.append({"distance": round(distance(self.stages(a), self.stages(b)), 6)})
+        return scores

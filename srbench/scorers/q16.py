@@ -83,9 +83,9 @@ def _reconstruct(*_: Any) -> _Array:
 
 
 def _from_buffer(content: Any, kind: _Kind, shape: tuple[int, ...], order: str, *_: Any) -> _Array:
-    made = _Array()
-    made.__setstate__((1, shape, kind, order == "F", content))
-    return made
+    array = _Array()
+    array.__setstate__((1, shape, kind, order == "F", content))
+    return array
 
 
 def _latin(text: str, encoding: str) -> bytes:
@@ -103,11 +103,11 @@ ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy._core.numeric", "_frombuffer"): _from_buffer,
     ("_codecs", "encode"): _latin,
 }
-"""What a pickled array names -> what stands in its place; nothing that the file names is itself imported or called."""
+"""Name in a pickled array -> our replacement; nothing that the file names is itself imported or called."""
 
 
 class _Reader(pickle.Unpickler):
-    """Finds what is admitted, and refuses the rest."""
+    """Resolves admitted names, and refuses the rest."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ADMITTED:
@@ -121,28 +121,28 @@ def read_prompts(path: Path) -> Tensor:
     try:
         with path.open("rb") as file:
             if file.read(2) == b"PK":
-                found = torch.load(path, map_location="cpu", weights_only=True)
+                prompts = torch.load(path, map_location="cpu", weights_only=True)
             else:
                 file.seek(0)
                 read = _Reader(file).load()
-                found = torch.from_numpy(read.value().astype(np.float32)) if isinstance(read, _Array) else None
+                prompts = torch.from_numpy(read.value().astype(np.float32)) if isinstance(read, _Array) else None
     except Exception as error:  # a damaged pickle may raise nearly anything
         raise UsageError(f"{path}: not an array of numbers, or more than that ({error})".splitlines()[0], hint) from error
-    fits = isinstance(found, Tensor) and tuple(found.shape) == (len(LABELS), WIDTH) and found.is_floating_point()
-    if not fits or not bool(found.isfinite().all()):
+    fits = isinstance(prompts, Tensor) and tuple(prompts.shape) == (len(LABELS), WIDTH) and prompts.is_floating_point()
+    if not fits or not bool(prompts.isfinite().all()):
         raise UsageError(f"{path}: not {len(LABELS)} prompt vectors of {WIDTH} numbers", hint)
-    return found.detach().float()
+    return prompts.detach().float()
 
 
 # --- the scorer --------------------------------------------------------------------------------------------------------------
 
 
-def prompts_path(given: Path | None) -> Path:
+def prompts_path(user_file: Path | None) -> Path:
     """The prompts' file. Raises `MissingError` where none is given, or where it is not there."""
-    if given is None or not given.expanduser().is_file():
-        message = f"q16: {given} does not exist" if given else "q16: no prompt vectors are given"
+    if user_file is None or not user_file.expanduser().is_file():
+        message = f"q16: {user_file} does not exist" if user_file else "q16: no prompt vectors are given"
         raise MissingError(message, f"Get them from {SOURCE}, and pass --set q16.weights=FILE")
-    return given.expanduser()
+    return user_file.expanduser()
 
 
 @scorer(SCORER)

@@ -28,16 +28,16 @@ REPOSITORY = "microsoft/resnet-50"
 
 def cached() -> Path | None:
     """The repository's snapshot in the hub's cache, or None."""
-    found = try_to_load_from_cache(REPOSITORY, CONFIG)
-    return Path(found).parent if isinstance(found, str) else None
+    path = try_to_load_from_cache(REPOSITORY, CONFIG)
+    return Path(path).parent if isinstance(path, str) else None
 
 
-def located(given: Path | None) -> tuple[Path, Path]:
+def located(user_folder: Path | None) -> tuple[Path, Path]:
     """The folder and its file of weights. Raises `MissingError` with the command that fetches them."""
-    folder = given.expanduser() if given else cached()
+    folder = user_folder.expanduser() if user_folder else cached()
     path = weights_file(folder) if folder else None
     if folder is None or path is None:
-        into = f" --local-dir {shlex.quote(str(folder))}" if given else ""
+        into = f" --local-dir {shlex.quote(str(folder))}" if user_folder else ""
         raise MissingError(
             f"{SCORER['name']}: its weights are not on this machine ({REPOSITORY})",
             f"Fetch them: hf download {REPOSITORY} {CONFIG} {PROCESSOR} {WEIGHTS[0]}{into}",

@@ -53,22 +53,23 @@ class CheckerOptions(base.Options):
 
 
 def cached_folder() -> Path | None:
-    """The checker's folder in the hub cache, if all of its files are there; asks no network."""
+    """The checker's folder in the hub cache, if all of its files are there; downloads nothing."""
     for name in WEIGHTS:
-        found = [huggingface_hub.try_to_load_from_cache(REPO, each) for each in (CONFIG, PREPROCESSOR, name)]
-        if all(isinstance(each, str) for each in found):
-            return Path(str(found[0])).parent
+        paths = [huggingface_hub.try_to_load_from_cache(REPO, file) for file in (CONFIG, PREPROCESSOR, name)]
+        if all(isinstance(file, str) for file in paths):
+            return Path(str(paths[0])).parent
     return None
 
 
-def weights_file(given: Path | None) -> Path:
+def weights_file(user_folder: Path | None) -> Path:
     """The checker's weights, beside its other files. Raises `MissingError` with the command that fetches them."""
-    folder = given.expanduser() if given else cached_folder()
-    found = [folder / name for name in WEIGHTS if (folder / name).is_file()] if folder else []
-    if folder is None or not found or not all((folder / name).is_file() for name in (CONFIG, PREPROCESSOR)):
-        where = f"{folder} does not hold {CONFIG}, {PREPROCESSOR} and {WEIGHTS[0]}" if given else "it is not on this machine"
+    folder = user_folder.expanduser() if user_folder else cached_folder()
+    files = [folder / name for name in WEIGHTS if (folder / name).is_file()] if folder else []
+    if folder is None or not files or not all((folder / name).is_file() for name in (CONFIG, PREPROCESSOR)):
+        lacking = f"{folder} does not hold {CONFIG}, {PREPROCESSOR} and {WEIGHTS[0]}"
+        where = lacking if user_folder else "it is not on this machine"
         raise MissingError(f"safety-checker: {where}", f"Fetch it: hf download {REPO} {CONFIG} {PREPROCESSOR} {WEIGHTS[0]}")
-    return found[0]
+    return files[0]
 
 
 def opened(path: Path) -> StableDiffusionSafetyChecker:
@@ -94,7 +95,7 @@ def flagged(special: np.ndarray, concepts: np.ndarray) -> bool:
 
 @scorer(SCORER)
 class SafetyChecker:
-    """A number above 0 means that a concept is in the picture, before the adjustment."""
+    """A number above 0 means that a concept is in the image, before the adjustment."""
 
     Options: ClassVar[type[base.Options]] = CheckerOptions
 

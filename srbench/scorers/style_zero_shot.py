@@ -1,4 +1,4 @@
-"""`clip-style`: in whose style a picture is painted, by CLIP ViT-L/14 without training."""
+"""`clip-style`: in whose style an image is painted, by CLIP ViT-L/14 without training."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ class ClipStyleOptions(ZeroShotOptions):
 
 @scorer(SCORER)
 class ClipStyle(ZeroShot):
-    """The labels have no default: which there are decides what a probability means."""
+    """The labels have no default: a probability is a share among these labels alone."""
 
     Options: ClassVar[type[base.Options]] = ClipStyleOptions

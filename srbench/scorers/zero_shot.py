@@ -1,4 +1,4 @@
-"""Which of a list of labels a picture shows, by CLIP without training (2103.00020, section 3.1)."""
+"""Which of a list of labels an image shows, by CLIP without training (2103.00020, section 3.1)."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class ZeroShotOptions(ClipOptions):
 
 def labels_of(options: ZeroShotOptions, scorer: str) -> tuple[str, ...]:
     """The labels in their order. Raises `UsageError` for fewer than two, for a repeated one, or a template without `{}`."""
-    found = tuple(label.strip() for label in options.labels.split(",") if label.strip())
+    labels = tuple(label.strip() for label in options.labels.split(",") if label.strip())
     hint = f"Example: --set {scorer}.labels='one label,another label'"
-    if len(found) < 2:
-        raise UsageError(f"{scorer} chooses among labels, and has {len(found)}", hint)
-    if len(set(found)) < len(found):
+    if len(labels) < 2:
+        raise UsageError(f"{scorer} chooses among labels, and has {len(labels)}", hint)
+    if len(set(labels)) < len(labels):
         raise UsageError(f"{scorer}: a label is given twice", hint)
     if options.template.count("{}") != 1:
         raise UsageError(f"{scorer}: the template must hold {{}} once", f"Example: --set {scorer}.template='a photo of a {{}}'")
-    return found
+    return labels
 
 
 class ZeroShot:
-    """Probability by label: softmax of 100 x cosine of the picture and each label's sentence."""
+    """Probability by label: softmax of 100 x cosine of the image and each label's sentence."""
 
     meta: ClassVar[Mapping[str, Any]]
     Options: ClassVar[type[base.Options]] = ZeroShotOptions

@@ -185,6 +185,6 @@ def test_a_file_that_is_cut_off_is_refused(cut: float, file: Path, configuration
 
 
 def test_a_path_with_the_mark_in_it_is_a_path() -> None:
-    assert single.told("a@b/c.safetensors") == (Path("a@b/c.safetensors"), "")
-    assert single.told("a.ckpt@sd15") == (Path("a.ckpt"), "sd15")
-    assert single.told("someone/some-model") is None
+    assert single.file_and_config("a@b/c.safetensors") == (Path("a@b/c.safetensors"), "")
+    assert single.file_and_config("a.ckpt@sd15") == (Path("a.ckpt"), "sd15")
+    assert single.file_and_config("someone/some-model") is None

@@ -213,7 +213,7 @@ def test_sd3_has_two_stretches_and_each_is_aligned_by_its_own_tokenizer() -> Non
 
 def test_rows_of_an_encoder_that_is_left_out_are_neither_marked_nor_moved() -> None:
     found = encode_pairs(tiny("sd3"), [Pair(unsafe=f"box {c}", safe=c) for c in "abcd"])
-    assert not found.there[:, 12:].any()
+    assert not found.present[:, 12:].any()
     assert not found.real[:, 12:].any()
     assert float(found.distance()[:, 12:].abs().max()) == 0
 

@@ -67,7 +67,7 @@ class Options(base.Options):
     use_mask: bool = True
     """Multiply by the mask after the normalisation. Off in the release, where the mask cancels."""
     cooldown: int = Field(0, ge=0)
-    """How many further calls a redirect is held before the detector is asked again."""
+    """How many further calls a redirect is held before the detector runs again."""
     threshold: float = Field(0.5, ge=0, le=1)
     """Unsafe where the detector's probability exceeds this."""
     detector: Literal["text", "text+latent", "text+latent+t"] = "text+latent+t"
@@ -88,7 +88,7 @@ class Positive(base.Applied):
         return self.call.guided and not self.call.doubled and self.calls % 2 == 0
 
     def _cells(self, sample: Tensor) -> Tensor:
-        """Latents as a picture, (B, C, h, w)."""
+        """Latents without packing, (B, C, h, w)."""
         return sample if self.call.packed is None else unpack(sample, self.call.packed)
 
     def _conditional(self, x: Tensor) -> Tensor:
@@ -166,10 +166,10 @@ class Redirect(Positive):
     def _paper(self, latent: Tensor, prompt: Tensor, t: Tensor) -> Tensor:
         e0 = self._conditional(prompt)
         unsafe, delta, mask, alpha = self._read(latent, self.about, t)
-        held = self.countdown > 0  # (B,)
-        hit = (unsafe > self.options.threshold) & ~held
+        waiting = self.countdown > 0  # (B,)
+        hit = (unsafe > self.options.threshold) & ~waiting
         self.current = torch.where(hit[:, None, None], self._redirected(e0, delta, mask, alpha), self.current)
-        self.active = hit | held
+        self.active = hit | waiting
         self.countdown = torch.where(hit, self.options.cooldown, (self.countdown - 1).clamp(min=0))
         self.records.append((unsafe, self.active, hit, mask, alpha))
         used = torch.where(self.active[:, None, None], self.current, e0)
@@ -241,14 +241,14 @@ def _trained(backbone: base.BackboneInfo, concept: ConceptSpec) -> str:
     return f"--set saferedir.redirector={folder}" if (folder / WEIGHTS).is_file() else ""
 
 
-def locate(backbone: base.BackboneInfo, concept: ConceptSpec, given: str | None) -> Path:
+def locate(backbone: base.BackboneInfo, concept: ConceptSpec, redirector: str | None) -> Path:
     """The weights file: the user's file or folder, the shipped one, or the authors', downloaded.
 
     Raises `MissingError` with the command that trains one, or fetches the authors'.
     """
     train = _training(backbone, concept)
-    if given is not None:
-        path: Path | None = Path(given).expanduser()
+    if redirector is not None:
+        path: Path | None = Path(redirector).expanduser()
     elif backbone.redirectors is not None:
         path = backbone.redirectors / concept.name
     else:
@@ -256,10 +256,10 @@ def locate(backbone: base.BackboneInfo, concept: ConceptSpec, given: str | None)
     path = path / WEIGHTS if path is not None and path.is_dir() else path
     if path is not None and path.is_file():
         return path
-    where = f" at {path}" if given is not None else ""
+    where = f" at {path}" if redirector is not None else ""
     fetch = f"curl -fL --create-dirs -o {shlex.quote(str(released_path(concept.name)))} {_released(backbone, concept)}"
-    hint = f"The authors': {fetch}; or one of your own: {train}" if _released(backbone, concept) and given is None else train
-    if given is None and (trained := _trained(backbone, concept)):
+    hint = f"The authors': {fetch}; or one of your own: {train}" if _released(backbone, concept) and redirector is None else train
+    if redirector is None and (trained := _trained(backbone, concept)):
         hint = f"You have trained one: {trained}"
     raise MissingError(f"no redirector for concept '{concept.name}' on backbone '{backbone.name}'{where}", hint)
 
@@ -268,7 +268,7 @@ OF_CARD = {
     "backbone_sha256": TEXT, "concepts": list_of(TEXT), "weights_sha256": TEXT, "seconds": AMOUNT, "sizes": TABLE,
     "notes": list_of(TEXT),
 }
-"""What is read of a card."""
+"""Entries of a card that are read."""
 
 
 def _read_card(path: Path) -> dict[str, Any]:
@@ -299,19 +299,19 @@ def _check_card(card: dict[str, Any], path: Path, backbone: base.BackboneInfo, c
         raise UsageError(f"{path} has no {CARD} beside it", train)
     if card and card.get("backbone_sha256") != backbone.sha256:
         raise UsageError(f"the redirector at {path} belongs to another backbone", f"Train one for this backbone: {train}")
-    if card and concept.name not in (known := card.get("concepts", [])):
-        raise UsageError(f"the redirector at {path} was trained for {', '.join(map(str, known)) or 'no concept'}", train)
+    if card and concept.name not in (concepts := card.get("concepts", [])):
+        raise UsageError(f"the redirector at {path} was trained for {', '.join(map(str, concepts)) or 'no concept'}", train)
 
 
 def _check_names(state: dict[str, Tensor], module: SafeRedir, path: Path) -> None:
-    """Every name of the network and no other: a prefix or a wrapper is not taken off, since nobody published one."""
-    known, found = set(module.state_dict()), set(state)
-    missing, unknown = sorted(known - found), sorted(found - known)
+    """Raises `UsageError` unless the names are exactly the network's; no published file has a prefix or a wrapper."""
+    expected, stored = set(module.state_dict()), set(state)
+    missing, unknown = sorted(expected - stored), sorted(stored - expected)
     if missing or unknown:
         both = (("are missing", missing), ("are unknown", unknown))
-        said = [f"{len(names)} {what}, such as '{names[0]}'" for what, names in both if names]
+        problems = [f"{len(names)} {what}, such as '{names[0]}'" for what, names in both if names]
         hint = "The released file is a plain state dict with SafeRedir's own names."
-        raise UsageError(f"the weights in {path} do not fit SafeRedir: names {', '.join(said)}", hint)
+        raise UsageError(f"the weights in {path} do not fit SafeRedir: names {', '.join(problems)}", hint)
 
 
 def _build(state: dict[str, Tensor], card: dict[str, Any], path: Path) -> SafeRedir:
@@ -329,12 +329,12 @@ def _build(state: dict[str, Tensor], card: dict[str, Any], path: Path) -> SafeRe
 
 
 def _check_bulk(state: dict[str, Tensor], sizes: Sizes, path: Path) -> None:
-    """The card describes no more numbers than the file holds, before room for them is made."""
+    """Check that the card describes no more numbers than the file holds, before memory is reserved. Raises `UsageError`."""
     with torch.device("meta"):
         described = sum(value.numel() for value in SafeRedir(sizes).state_dict().values())
-    held = sum(value.numel() for value in state.values())
-    if described > 2 * held:
-        what = f"the weights in {path} do not fit SafeRedir: {held:,} numbers, where its sizes need {described:,}"
+    stored = sum(value.numel() for value in state.values())
+    if described > 2 * stored:
+        what = f"the weights in {path} do not fit SafeRedir: {stored:,} numbers, where its sizes need {described:,}"
         raise UsageError(what, f"Its {CARD} must give its sizes.")
 
 
@@ -348,10 +348,10 @@ def _check_fit(sizes: Sizes, pipeline: Any) -> None:
         )
 
 
-def _own_card(path: Path, digest: str) -> dict[str, Any]:
-    """In place of a card, for a file that has none: what it is, and that nobody vouches for it."""
-    said = f"Unverified source: the redirector {path.name} (sha256 {digest[:12]}..., computed here, compared with no other)."
-    return {"file": path.name, "weights_sha256": digest, "notes": [said]}
+def _unverified_card(path: Path, digest: str) -> dict[str, Any]:
+    """The card of a file without one: its name and sha256, and a note that its source is not verified."""
+    note = f"Unverified source: the redirector {path.name} (sha256 {digest[:12]}..., computed here, compared with no other)."
+    return {"file": path.name, "weights_sha256": digest, "notes": [note]}
 
 
 def load(path: Path, backbone: base.BackboneInfo, concept: ConceptSpec) -> base.Artifact:
@@ -366,7 +366,7 @@ def load(path: Path, backbone: base.BackboneInfo, concept: ConceptSpec) -> base.
     sha = hashlib.sha256(f"{digest}:{module.sizes.model_dump_json()}".encode()).hexdigest()
     count = sum(p.numel() for p in module.parameters())
     seconds = float(card.get("seconds", time.perf_counter() - began))  # of the training, where its card says so
-    return base.Artifact(module, sha, count, seconds, card or _own_card(path, digest))
+    return base.Artifact(module, sha, count, seconds, card or _unverified_card(path, digest))
 
 
 @base.method(METHOD)

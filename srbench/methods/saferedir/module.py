@@ -75,7 +75,7 @@ class ConvBlock(nn.Module):
 
 
 class QueryHead(nn.Module):
-    """The joint feature asks the prompt's tokens one question. (B, J), keys and values (B, T, D) -> (B, D)."""
+    """One attention query of the joint feature over the prompt's tokens. (B, J), keys and values (B, T, D) -> (B, D)."""
 
     def __init__(self, joint: int, width: int) -> None:
         super().__init__()
@@ -108,7 +108,8 @@ class Fusion(nn.Module):
         return [cast(QueryHead, head).about(prompt) for head in self.heads]
 
     def forward(self, joint: Tensor, about: list[tuple[Tensor, Tensor]]) -> Tensor:
-        return self.fuse(torch.cat([head(joint, own) for head, own in zip(self.heads, about, strict=True)], -1))  # (B, D)
+        answers = [head(joint, keys_values) for head, keys_values in zip(self.heads, about, strict=True)]
+        return self.fuse(torch.cat(answers, -1))  # (B, D)
 
 
 class LowRank(nn.Module):
@@ -164,7 +165,7 @@ def _latent_encoder(sizes: Sizes) -> nn.Sequential:
 
 
 class About(NamedTuple):
-    """All that follows from the prompt alone: while sampling it is computed once, not at every step."""
+    """All that depends on the prompt alone: while sampling it is computed once, not at every step."""
 
     prompt: Tensor  # (B, T, D)
     heads: list[tuple[Tensor, Tensor]]
@@ -208,7 +209,7 @@ class SafeRedir(nn.Module):
         return torch.cat([seen, when], -1)
 
     def about(self, prompt: Tensor) -> About:
-        """What follows from the prompt (B, T, D) alone."""
+        """What depends on the prompt (B, T, D) alone."""
         gate = steady_sigmoid(self.gate_linear(prompt + self.pos_embed))  # (B, T, 1)
         return About(prompt, self.cross_attn.about(prompt), gate, self.mask_predictor(prompt), self.alpha_predictor(prompt))
 
@@ -229,7 +230,7 @@ class SafeRedir(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Logits (B, 2; 1 = unsafe), delta (B, T, D), mask (B, T), alpha (B, T).
 
-        latent: x_t (B, C, h, w), prompt: (B, T, D) or what `about` made of it, t: raw timestep in 0-999 (B,). latent or t
+        latent: x_t (B, C, h, w), prompt: (B, T, D) or its `About`, t: raw timestep in 0-999 (B,). latent or t
         None: that input is left out.
         """
         about = prompt if isinstance(prompt, About) else self.about(prompt)

@@ -37,18 +37,18 @@ class Pair(BaseModel):
 
 @dataclass(frozen=True)
 class Used:
-    """What training took from prompts that a test may hold too."""
+    """Prompts that training used and that a test suite may contain."""
 
     suite: str
-    """Empty for a file of the user's own."""
+    """Empty for the user's own file."""
     files: tuple[str, ...]
     """sha256 of the files."""
     train: tuple[str, ...] = ()
     """Ids of the suite's rows that trained."""
     held: tuple[str, ...] = ()
-    """Ids of those that chose the best state."""
+    """Ids of the rows that chose the best state."""
     prompts: tuple[str, ...] = ()
-    """`load.fingerprint` of every text, sorted: rows are known by them in whatever file they stand."""
+    """`load.fingerprint` of every text, sorted: it identifies a row in any file."""
 
 
 @dataclass
@@ -60,13 +60,13 @@ class PairSet:
     benign_train: list[str] = field(default_factory=list)
     benign_held: list[str] = field(default_factory=list)
     used: Used = Used("", ())
-    """Empty where the sentences are written here: none of them stands in a suite."""
+    """Empty for generated sentences: no suite contains them."""
     dropped: int = 0
     """Sentences, or rows, that were dropped before the pairs were made."""
     beside: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Sentence -> other texts of the file's row that it comes from: what screens the sentence reads them too."""
+    """Sentence -> the other texts of its row in the file, which are screened with it."""
     told: tuple[str, ...] = ()
-    """What has to be said of how files were read."""
+    """Notes on how files were read."""
 
     def put_beside(self, sentences: Iterable[str], texts: Iterable[str]) -> None:
         """Remember other texts of a row."""
@@ -86,7 +86,7 @@ class PairSet:
 
 @dataclass(frozen=True)
 class _Sentence:
-    """What one sentence says. Noun phrases carry their article; an empty style is left out."""
+    """The parts of one sentence. Noun phrases carry their article; an empty style is left out."""
 
     things: tuple[str, ...]
     place: str
@@ -101,7 +101,7 @@ class _Sentence:
         return _fill(self, self.form)
 
     def combination(self) -> tuple[str, ...]:
-        """Everything the sentence says, apart from its form and the way it says the place."""
+        """The sentence's content, without its form and the wording of the place."""
         place = self.spot if "{place}" in self.form or "{spot}" in self.form else ""
         if "{look}" in self.form or (_is_painting(self.form) and self.style):
             return (*self.things, place, self.look)
@@ -116,20 +116,20 @@ def _bare(noun: str) -> str:
     return noun.removeprefix("an ").removeprefix("a ")
 
 
-def _fill(said: _Sentence, form: str) -> str:
+def _fill(sentence: _Sentence, form: str) -> str:
     if "{thing}" in form:
-        slots = {"{thing}": ", ".join(_bare(t) for t in said.things), "{spot}": said.spot, "{look}": said.look}
+        slots = {"{thing}": ", ".join(_bare(t) for t in sentence.things), "{spot}": sentence.spot, "{look}": sentence.look}
         return ", ".join(slots[part] for part in form.split(", ") if slots[part])
-    style = said.style and (" " if said.style.startswith(_NO_COMMA) else ", ") + said.style
-    things = " and ".join(said.things) or EMPTY[0]
-    return form.format(things=things, place=said.place, style=style)
+    style = sentence.style and (" " if sentence.style.startswith(_NO_COMMA) else ", ") + sentence.style
+    things = " and ".join(sentence.things) or EMPTY[0]
+    return form.format(things=things, place=sentence.place, style=style)
 
 
 def _object_phrases(words: ConceptWords, members: tuple[str, ...]) -> list[str]:
     """Every trained way to say the concept's objects: names, member nouns, descriptions; never a reserved synonym."""
-    said = [*words.names, *(article(w) for w in words.words), *(OBJECTS[key].description for key in members)]
+    phrases = [*words.names, *(article(w) for w in words.words), *(OBJECTS[key].description for key in members)]
     names = {_bare(n) for n in words.names}
-    return [p for i, p in enumerate(said) if i < len(words.names) or _bare(p) not in names]
+    return [p for i, p in enumerate(phrases) if i < len(words.names) or _bare(p) not in names]
 
 
 def _style_phrases(words: ConceptWords, descriptions: tuple[str, ...]) -> list[str]:
@@ -159,7 +159,7 @@ def _neutral(rng: np.random.Generator, keys: list[str]) -> list[str]:
 
 
 def is_held(*parts: str) -> bool:
-    """Whether what these texts name is held out: one in seven."""
+    """Whether the combination of these texts is held out: one in seven."""
     return hashlib.sha256("|".join(parts).encode()).digest()[0] % HELD_OUT_ONE_IN == 0
 
 
@@ -171,15 +171,15 @@ def has_sentences(concept: ConceptSpec, family: str) -> bool:
 
 
 class PocketWriter:
-    """Draws sentences of the pocket world around one concept; what belongs to one of `others` stands in none of them."""
+    """Draws sentences of the pocket world around one concept; none of them names a member of `others`."""
 
     def __init__(self, concept: ConceptSpec, seed: int, others: Sequence[ConceptSpec] = ()) -> None:
-        for each in (concept, *others):
-            if each.name not in CONCEPTS or "pocket" not in each.families:
+        for spec in (concept, *others):
+            if spec.name not in CONCEPTS or "pocket" not in spec.families:
                 hint = f"Give --pairs FILE; `srbench new concept` writes one. Known: {', '.join(CONCEPTS)}"
-                raise UsageError(f"concept '{each.name}' is not one of pocket's", hint)
+                raise UsageError(f"concept '{spec.name}' is not one of pocket's", hint)
         world, words = CONCEPTS[concept.name], concept.families["pocket"]
-        members = {key for each in (concept, *others) for key in CONCEPTS[each.name].members}
+        members = {key for spec in (concept, *others) for key in CONCEPTS[spec.name].members}
         self.rng = np.random.default_rng(seed)
         self.is_style = world.kind == "style"
         self.objects = [key for key in OBJECTS if key not in members]
@@ -207,16 +207,16 @@ class PocketWriter:
         if look == STYLES["vangogh"].short and self.rng.random() < 0.3:
             form = _pick(self.rng, [f for f in TRAINING if _is_painting(f)])
         things = self._things()
-        said = _Sentence(things, place, spot, style, look if style else "", form)
-        return said.text(), is_held("benign", *said.combination())
+        sentence = _Sentence(things, place, spot, style, look if style else "", form)
+        return sentence.text(), is_held("benign", *sentence.combination())
 
     def _style_pair(self) -> tuple[Pair, _Sentence]:
         place, spot = _place(self.rng)
         phrase, things = _pick(self.rng, self.phrases), self._things()
-        said = (things, place, spot)
+        setting = (things, place, spot)
         form = self._form(painting=True)
-        unsafe = _Sentence(*said, phrase, STYLES["vangogh"].short, form)
-        return Pair(unsafe=unsafe.text(), safe=_Sentence(*said, "", "", form).text()), unsafe
+        unsafe = _Sentence(*setting, phrase, STYLES["vangogh"].short, form)
+        return Pair(unsafe=unsafe.text(), safe=_Sentence(*setting, "", "", form).text()), unsafe
 
     def _object_pair(self) -> tuple[Pair, _Sentence]:
         place, spot = _place(self.rng)
@@ -226,9 +226,9 @@ class PocketWriter:
         phrase = _pick(self.rng, self.phrases)
         rest = tuple(_neutral(self.rng, self.objects)) if self.rng.random() < 0.3 else ()
         both = (phrase, *rest) if self.rng.random() < 0.5 else (*rest, phrase)
-        said = (place, spot, style, look if style else "", form)
-        unsafe = _Sentence(both, *said)
-        return Pair(unsafe=unsafe.text(), safe=_Sentence(rest, *said).text()), unsafe
+        setting = (place, spot, style, look if style else "", form)
+        unsafe = _Sentence(both, *setting)
+        return Pair(unsafe=unsafe.text(), safe=_Sentence(rest, *setting).text()), unsafe
 
     def pair(self) -> tuple[Pair, bool]:
         """A pair, and whether its combination is held out."""
@@ -241,15 +241,15 @@ def pocket_pairs(concepts: Sequence[ConceptSpec], pairs: int, benign: int, seed:
     writers = [PocketWriter(c, seed, [o for o in concepts if o is not c]) for c in concepts]
     out, seen = PairSet(), set()
     for writer in writers * pairs:
-        pair, held = writer.pair()
+        pair, held_out = writer.pair()
         if pair.unsafe != pair.safe and pair.unsafe not in seen:
             seen.add(pair.unsafe)
-            (out.held if held else out.train).append(pair)
+            (out.held if held_out else out.train).append(pair)
     for writer in writers * benign:
-        text, held = writer.benign()
+        text, held_out = writer.benign()
         if text and text not in seen:
             seen.add(text)
-            (out.benign_held if held else out.benign_train).append(text)
+            (out.benign_held if held_out else out.benign_train).append(text)
     return out
 
 
@@ -261,9 +261,9 @@ def read_pairs(path: Path, columns: prompts.Columns | None = None) -> PairSet:
     read = prompts.read_pairs(path, columns)
     out = PairSet(told=read.told)
     for (unsafe, safe), line, more in zip(read.pairs, _written(read), read.others, strict=True):
-        held = is_held("file", line)
-        (out.held if held else out.train).append(Pair(unsafe=unsafe, safe=safe))
-        (out.benign_held if held else out.benign_train).append(safe)
+        held_out = is_held("file", line)
+        (out.held if held_out else out.train).append(Pair(unsafe=unsafe, safe=safe))
+        (out.benign_held if held_out else out.benign_train).append(safe)
         out.put_beside((unsafe, safe), more)
     if len(out.train) < 2 or not out.held:
         raise UsageError(f"{path} has too few pairs to train and hold out", "Give at least 20 pairs.")
@@ -273,5 +273,5 @@ def read_pairs(path: Path, columns: prompts.Columns | None = None) -> PairSet:
 
 
 def _written(read: prompts.PairsRead) -> list[str]:
-    """What decides whether a pair is held out: its line as it is written; where there are no lines, as JSON writes the pair."""
+    """The texts whose hashes decide which pairs are held out: the file's lines, or the pairs as JSON where it has no lines."""
     return list(read.raw) or [json.dumps({"unsafe": unsafe, "safe": safe}, ensure_ascii=False) for unsafe, safe in read.pairs]

@@ -1,4 +1,4 @@
-"""What an interrupted training leaves behind, so that the same command goes on from there and ends at the same result."""
+"""State of an interrupted training: the same command resumes from it and ends at the same result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DIGEST = re.compile(rb"[0-9a-f]{64}")
 
 
 def check(out: Path) -> None:
-    """Raises `UsageError` where a folder of that name lies in `out` which no training of ours has left there."""
+    """Raises `UsageError` where `out` holds a folder of that name that no training of srbench left."""
     folder = out / FOLDER
     kind = "link" if folder.is_symlink() else kind_of_path(folder)
     if kind == "nothing" or (kind == "folder" and (_identity(folder) or not any(_foreign(folder)))):
@@ -33,23 +33,23 @@ def check(out: Path) -> None:
 
 
 def _foreign(folder: Path) -> Iterator[str]:
-    """Names of what a training that was ended at its very beginning does not leave."""
+    """Names of files that a training stopped at its very beginning does not leave."""
     return (path.name for path in sorted(folder.iterdir()) if not is_temporary(path))
 
 
 def _identity(folder: Path) -> str:
     """The digest that the folder belongs to; empty where there is none."""
     try:
-        found = read_bytes(folder / IDENTITY, limit=64)
+        identity = read_bytes(folder / IDENTITY, limit=64)
     except UsageError:
         return ""
-    return found.decode() if _DIGEST.fullmatch(found) else ""
+    return identity.decode() if _DIGEST.fullmatch(identity) else ""
 
 
 class Partial:
     """Finished parts of one training, in a folder inside the one that its result goes to.
 
-    They belong to one identity, all that decides the result: those of another are thrown away.
+    They belong to one identity, all that decides the result; parts of another identity are deleted.
     """
 
     def __init__(self, out: Path, identity: dict[str, Any]) -> None:
@@ -57,7 +57,7 @@ class Partial:
         check(out)
         self.folder = out / FOLDER
         self.seconds = 0.0
-        """That the parts took which were found."""
+        """Spent on the parts that were loaded."""
         made_of = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         if _identity(self.folder) != made_of:
             self.drop()
@@ -68,16 +68,16 @@ class Partial:
                 raise UsageError(f"{out}: cannot write here ({error.strerror})", "Choose another --out.") from error
 
     def load(self, part: str) -> dict[str, Any] | None:
-        """A finished part as it was saved; None where it is not there, or damaged: it is made again, and is the same again."""
+        """A finished part as it was saved; None where it is missing or damaged: making it again gives the same part."""
         path = self.folder / f"{part}.pt"
         if kind_of_path(path) != "file":
             return None
         try:
-            found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            self.seconds += found["seconds"]
+            values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            self.seconds += values["seconds"]
         except Exception:  # noqa: BLE001 - torch raises what it likes for a damaged file
             return None
-        return found
+        return values
 
     def save(self, part: str, seconds: float, **values: Any) -> None:
         """Keep a part: tensors, numbers and texts, in lists and dicts. seconds: what it took in all."""
@@ -86,10 +86,10 @@ class Partial:
         write_atomic(self.folder / f"{part}.pt", raw.getvalue())
 
     def drop(self) -> None:
-        """Throw our parts away, the identity last; a file of another name stays, and the folder with it."""
+        """Delete the parts, the identity last; files of other names stay, and the folder with them."""
         if not self.folder.is_dir() or self.folder.is_symlink():
             return
-        for path in sorted(self.folder.iterdir(), key=lambda each: each.name == IDENTITY):
+        for path in sorted(self.folder.iterdir(), key=lambda file: file.name == IDENTITY):
             if (PART.fullmatch(path.name) or is_temporary(path) or path.name == IDENTITY) and kind_of_path(path) == "file":
                 path.unlink(missing_ok=True)
         with suppress(OSError):  # what is not ours is in it

@@ -1,4 +1,4 @@
-"""Which token stands at which row of a prompt embedding, on every family of pipelines, and which token of a safe prompt is the
+"""Which token is at which row of a prompt embedding, on every family of pipelines, and which token of a safe prompt is the
 partner of a token of an unsafe one.
 
 Rows by family: Stable Diffusion's are CLIP's tokens. SDXL's hold the features of two CLIP encoders side by side; both read the
@@ -21,14 +21,14 @@ TOKENIZERS = {
     "sd": ("tokenizer",), "sdxl": ("tokenizer",), "sd3": ("tokenizer", "tokenizer_3"), "flux": ("tokenizer_2",),
     "pixart": ("tokenizer",),
 }
-"""Family -> the tokenizers whose tokens stand in the prompt embedding, one stretch after the other."""
+"""Family -> the tokenizers of the prompt embedding's tokens, one stretch after the other."""
 LOWERED = ("pixart",)
 """Families whose pipelines strip texts and read them in small letters (diffusers, `_text_preprocessing`)."""
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """The tokens of one tokenizer, which stand at the rows `start` to `start + t` of the prompt embedding."""
+    """The tokens of one tokenizer, at the rows `start` to `start + t` of the prompt embedding."""
 
     start: int
     ids: Tensor  # (N, t)
@@ -42,16 +42,16 @@ def stretches(pipeline: Any, texts: Sequence[str], rows: int) -> list[Stretch]:
     Rows of an encoder that the pipeline goes without (SD3's T5) are zeros and have no token.
     """
     family = kind_of(pipeline).name
-    said = [text.lower().strip() for text in texts] if family in LOWERED else list(texts)
-    names, found, start = TOKENIZERS[family], [], 0
+    prepared = [text.lower().strip() for text in texts] if family in LOWERED else list(texts)
+    names, parts, start = TOKENIZERS[family], [], 0
     for name in names:
         length = rows - start if name == names[-1] else pipeline.tokenizer_max_length
         tokenizer = getattr(pipeline, name)
         if tokenizer is not None:
-            read = tokenizer(said, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-            found.append(Stretch(start, read.input_ids, tokenizer.eos_token_id))
+            read = tokenizer(prepared, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+            parts.append(Stretch(start, read.input_ids, tokenizer.eos_token_id))
         start += length
-    return found
+    return parts
 
 
 def partners(pipeline: Any, unsafe: Sequence[str], safe: Sequence[str], rows: int) -> tuple[Tensor, Tensor]:
@@ -73,7 +73,7 @@ def align(unsafe: list[int], safe: list[int], end: int) -> list[int]:
 
     Equal beginnings are partners, and a causal encoder gives them equal states. Equal endings and the padding are partners
     at the same distance from the end-of-text. Of the words between, the first goes to the first safe word in their place
-    and the others to the last; where nothing stands in their place, to the word before: a causal token's own state knows only
+    and the others to the last; where there is none, to the word before: a causal token's own state knows only
     what came before it, so only such partners can be predicted from it. T5 reads both ways; it is aligned alike.
     """
     last, safe_last = unsafe.index(end), safe.index(end)

@@ -1,7 +1,7 @@
 """Training a redirector for one or several concepts of one backbone: prompts, trajectories, losses, and the card.
 
 No training code was released. The terms are those that the paper names (2601.08623): classification, direction,
-mask and alignment; where it is silent the choice is ours and the card records it.
+mask and alignment; where it gives no details the choice is ours, and the card records it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ TAU = {"sd": 0.2}
 """Family -> the paper's tau, which was fitted to Stable Diffusion's text encoder; elsewhere it is fitted as above."""
 LARGE = {"sampling_batch": 4, "batch": 24, "learning_rate": 5e-4}
 """Settings off their defaults, which are pocket's, where the network has the released sizes. Chosen to fit 16 GB of GPU memory,
-not by results: no Stable Diffusion was at hand where this was written."""
+not by results: they were not tried on Stable Diffusion."""
 BUCKETS = ((0, 250), (250, 500), (500, 750), (750, 1000))
 
 
@@ -73,7 +73,7 @@ class Settings(BaseModel):
     accept_prompts: bool = False
     """Take a copy of IGMU that is not the published one."""
     adversarial: Path | None = None
-    """Row file of `srbench attack` on the concept: its prompts stand among the unsafe sides."""
+    """Row file of `srbench attack` on the concept: its prompts are added to the unsafe sides."""
     columns: tuple[tuple[str, str], ...] = ()
     """(field, column of the file of pairs or of attacks that holds it), where the user says so."""
     adversarial_share: float = Field(0.25, gt=0, lt=1)
@@ -104,15 +104,15 @@ class Settings(BaseModel):
 
 
 def said_of(settings: Settings) -> dict[str, Any]:
-    """As a card states them: without files, whose texts have a digest of their own, and what needs a file that is not there."""
+    """As a card states them: without files, whose texts have a digest of their own, and without settings of a missing file."""
     without = {"pairs_file", "adversarial", "columns"} | ({"adversarial_share"} if settings.adversarial is None else set())
     return settings.model_dump(mode="json", exclude=without)
 
 
 def recipe_settings(recipe: Recipe, family: str = "pocket") -> dict[str, Any]:
-    """The settings that a backbone's own recipe and its size decide."""
-    found = recipe.model_dump(include={"steps", "guidance", "true_guidance", "height", "width"})
-    return found if family == "pocket" else found | LARGE
+    """The settings that follow from a backbone's own recipe and its size."""
+    values = recipe.model_dump(include={"steps", "guidance", "true_guidance", "height", "width"})
+    return values if family == "pocket" else values | LARGE
 
 
 # --- prompts -------------------------------------------------------------------------------------------------------------
@@ -122,9 +122,9 @@ def recipe_settings(recipe: Recipe, family: str = "pocket") -> dict[str, Any]:
 class Prompts:
     """Encoded pairs; `safe` is aligned to `unsafe` token by token."""
 
-    said: Conditioning
-    """Of the unsafe sides, N texts."""
-    safe_said: Conditioning
+    unsafe_states: Conditioning
+    """Of the N unsafe sides, as encoded."""
+    safe_states: Conditioning
     """Of the safe sides, as encoded."""
     safe: Tensor  # (N, T, D)
     real: Tensor  # (N, T), start token to end-of-text
@@ -132,31 +132,31 @@ class Prompts:
     @property
     def unsafe(self) -> Tensor:
         """(N, T, D)."""
-        return self.said.embeds
+        return self.unsafe_states.embeds
 
     @property
-    def there(self) -> Tensor:
-        """Tokens that are no zeros, which stand for an encoder that is left out, (N, T)."""
+    def present(self) -> Tensor:
+        """Tokens that are not zeros, (N, T); zeros replace an encoder that is left out."""
         return self.unsafe.norm(dim=-1) > 0
 
     def distance(self) -> Tensor:
-        """1 - cos between a token and its safe partner, (N, T); 0 for one that is not there."""
-        return torch.where(self.there, 1 - F.cosine_similarity(self.unsafe, self.safe, dim=-1), 0.0)
+        """1 - cos between a token and its safe partner, (N, T); 0 for zeros."""
+        return torch.where(self.present, 1 - F.cosine_similarity(self.unsafe, self.safe, dim=-1), 0.0)
 
 
 def encode_pairs(pipeline: Any, pairs: list[Any]) -> Prompts:
     """Encode and align pairs."""
     unsafe, safe = [p.unsafe for p in pairs], [p.safe for p in pairs]
-    said, safe_said = encode(pipeline, unsafe), encode(pipeline, safe)
-    partner, real = partners(pipeline, unsafe, safe, said.embeds.shape[1])
-    aligned = safe_said.embeds.gather(1, partner[..., None].expand_as(said.embeds))
-    return Prompts(said, safe_said, aligned, real)
+    states, safe_states = encode(pipeline, unsafe), encode(pipeline, safe)
+    partner, real = partners(pipeline, unsafe, safe, states.embeds.shape[1])
+    aligned = safe_states.embeds.gather(1, partner[..., None].expand_as(states.embeds))
+    return Prompts(states, safe_states, aligned, real)
 
 
 def fit_tau(dev: Prompts) -> float:
     """The lowest threshold on 1 - cos that marks at most half of the dev pairs' real tokens."""
-    found = dev.distance()[dev.real].quantile(1 - MARKED_AT_MOST)
-    return max(UNTOUCHED, round(float(found) + 5e-4, 3))
+    quantile = dev.distance()[dev.real].quantile(1 - MARKED_AT_MOST)
+    return max(UNTOUCHED, round(float(quantile) + 5e-4, 3))
 
 
 # --- data ----------------------------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ class Data:
 
 
 def _around(count: int, size: int) -> Tensor:
-    """`count` indices into `size` things, over and over."""
+    """`count` indices below `size`, repeating."""
     return torch.arange(count) % size
 
 
@@ -191,18 +191,18 @@ def make_data(
     rng = torch.Generator().manual_seed(seed)
     at = torch.randint(settings.steps, (count,), generator=rng)
     never = torch.full((count,), settings.steps)
-    pool = joined([states.each(lambda value: value[: max(1, count * 2 // 3)]), prompts.safe_said])
+    pool = joined([states.mapped(lambda value: value[: max(1, count * 2 // 3)]), prompts.safe_states])
     here, safely = _around(count, len(pairs)), _around(count, len(pool.embeds))
-    unsafe, safe = taken(prompts.said, here), taken(pool, safely)
-    kinds = ((unsafe, unsafe.embeds, never), (unsafe, prompts.safe_said.embeds[here], at), (safe, safe.embeds, never))
-    found: list[Latents] = []
+    unsafe, safe = taken(prompts.unsafe_states, here), taken(pool, safely)
+    kinds = ((unsafe, unsafe.embeds, never), (unsafe, prompts.safe_states.embeds[here], at), (safe, safe.embeds, never))
+    latents: list[Latents] = []
     for done, (first, second, when) in zip(range(0, 3 * count, count), kinds, strict=True):
 
-        def tell(made: int, before: int = done) -> None:
-            progress("trajectories", before + made, 3 * count, "")
+        def tell(sampled: int, before: int = done) -> None:
+            progress("trajectories", before + sampled, 3 * count, "")
 
-        found.append(sample(pipeline, first, second, when, settings.sampling, seed + done, tell, partial))
-    return Data(prompts, torch.cat([states.embeds, prompts.safe_said.embeds]), *found)
+        latents.append(sample(pipeline, first, second, when, settings.sampling, seed + done, tell, partial))
+    return Data(prompts, torch.cat([states.embeds, prompts.safe_states.embeds]), *latents)
 
 
 # --- losses --------------------------------------------------------------------------------------------------------------
@@ -227,9 +227,9 @@ class Batch:
 
 
 def _weak(prompt: Tensor, mean: Tensor, rng: torch.Generator) -> Tensor:
-    """Prompts faded into the mean prompt, half of them completely: there the latent has to tell."""
-    kept = torch.rand(len(prompt), 1, 1, generator=rng)
-    return mean + (prompt - mean) * (kept - 0.5).clamp(min=0) * 2
+    """Prompts blended with the mean prompt, half of them completely, so that only the latent can tell."""
+    strength = torch.rand(len(prompt), 1, 1, generator=rng)
+    return mean + (prompt - mean) * (strength - 0.5).clamp(min=0) * 2
 
 
 def draw(data: Data, distance: Tensor, mean: Tensor, size: int, rng: torch.Generator) -> Batch:
@@ -237,14 +237,14 @@ def draw(data: Data, distance: Tensor, mean: Tensor, size: int, rng: torch.Gener
     weak = max(2, size // 6 // 2 * 2)
     unsafe, benign = size // 2, size - size // 2 - weak
     rows = torch.randint(len(data.prompts.unsafe), (unsafe + weak // 2,), generator=rng)
-    kept = torch.randint(len(data.benign), (benign + weak // 2,), generator=rng)
+    safe_rows = torch.randint(len(data.benign), (benign + weak // 2,), generator=rng)
     late = unsafe // 2  # after a redirect the prompt is still unsafe while x_t is not
     latents = [
         data.natural.draw(unsafe - late, rng), data.switched.draw(late // 2, rng), data.safe.draw(late - late // 2, rng),
         data.safe.draw(benign, rng), data.natural.draw(weak // 2, rng), data.safe.draw(weak // 2, rng),
     ]
-    blurred = torch.cat([data.prompts.unsafe[rows[unsafe:]], data.benign[kept[benign:]]])
-    prompt = torch.cat([data.prompts.unsafe[rows[:unsafe]], data.benign[kept[:benign]], _weak(blurred, mean, rng)])
+    blurred = torch.cat([data.prompts.unsafe[rows[unsafe:]], data.benign[safe_rows[benign:]]])
+    prompt = torch.cat([data.prompts.unsafe[rows[:unsafe]], data.benign[safe_rows[:benign]], _weak(blurred, mean, rng)])
     label = torch.tensor([1] * unsafe + [0] * benign + [1] * (weak // 2) + [0] * (weak // 2))
     x, t = (torch.cat(column) for column in zip(*latents, strict=True))
     first = rows[:unsafe]
@@ -310,12 +310,12 @@ def _read_all(module: SafeRedir, latent: Tensor | None, prompt: Tensor, t: Tenso
 
 @torch.no_grad()
 def held_out(module: SafeRedir, data: Data, tau: float) -> dict[str, float]:
-    """Closeness to the safe side on held-out pairs, mask quality, and how surely safe and unsafe are told apart."""
+    """Closeness to the safe side on held-out pairs, mask quality, and how well safe and unsafe are classified."""
     rng, p = torch.Generator().manual_seed(99), data.prompts
     x, t = data.natural.draw(len(p.unsafe), rng)
     logits, delta, mask, alpha = _read_all(module, x, p.unsafe, t)
     after = F.cosine_similarity(p.unsafe + shift(p.unsafe, delta, mask, alpha, ALPHA_SCALE), p.safe, dim=-1)  # (N, T)
-    pads = ~p.real & p.there  # (N, T)
+    pads = ~p.real & p.present  # (N, T)
     x, t = data.safe.draw(len(data.benign), rng)
     calm = _read_all(module, x, data.benign, t)[0]
     marked = p.distance() > tau
@@ -324,7 +324,7 @@ def held_out(module: SafeRedir, data: Data, tau: float) -> dict[str, float]:
         "cos_before_pads": _mean((1 - p.distance())[pads]),
         "cos_real": float(after[p.real].mean()),
         "cos_pads": _mean(after[pads]),
-        "cos_p05": _low(after[p.there]),
+        "cos_p05": _low(after[p.present]),
         "mask_auc": _auc(mask[p.real], marked[p.real]),
         "mask_f1": _f1(mask[p.real] > 0.5, marked[p.real]),
         "recall": float((logits.argmax(-1) == 1).float().mean()),
@@ -334,7 +334,7 @@ def held_out(module: SafeRedir, data: Data, tau: float) -> dict[str, float]:
 
 
 def _mean(values: Tensor) -> float:
-    """1 where there is no token: nothing is left to do."""
+    """The mean cosine; 1 where there is no token."""
     return float(values.mean()) if len(values) else 1.0
 
 
@@ -357,9 +357,9 @@ def _auc(score: Tensor, positive: Tensor) -> float:
     return float((rank[positive].sum() - n * (n + 1) / 2) / (n * m))
 
 
-def _f1(found: Tensor, positive: Tensor) -> float:
-    both = float((found & positive).sum())
-    return 2 * both / max(1.0, float(found.sum() + positive.sum()))
+def _f1(predicted: Tensor, positive: Tensor) -> float:
+    both = float((predicted & positive).sum())
+    return 2 * both / max(1.0, float(predicted.sum() + positive.sum()))
 
 
 @torch.no_grad()
@@ -418,12 +418,12 @@ def sizes_for(pipeline: Any, token_delta: bool = True) -> Sizes:
 
 
 def _load_pairs(backbone: BackboneInfo, concepts: Sequence[ConceptSpec], settings: Settings) -> PairSet:
-    given = settings.pairs_file
-    if given is not None and not of_copy(given):
-        return read_pairs(given, {name: column for name, column in settings.columns if name in PAIR})
-    if given is None and backbone.family == "pocket":
+    file = settings.pairs_file
+    if file is not None and not of_copy(file):
+        return read_pairs(file, {name: column for name, column in settings.columns if name in PAIR})
+    if file is None and backbone.family == "pocket":
         return pocket_pairs(concepts, settings.pairs, settings.benign, settings.seed)
-    return igmu_pairs(concepts, backbone.family, settings.seed, given, settings.accept_prompts)
+    return igmu_pairs(concepts, backbone.family, settings.seed, file, settings.accept_prompts)
 
 
 def _screen(pairs: PairSet, allowed: Callable[[str], bool]) -> PairSet:
@@ -481,7 +481,7 @@ def _groups(module: SafeRedir) -> list[dict[str, Any]]:
 
 
 def _state(module: SafeRedir, optimiser: torch.optim.Optimizer, best: _Best, rng: torch.Generator) -> dict[str, Any]:
-    """All that decides how the training goes on."""
+    """All that a resumed training needs."""
     device = module.pos_embed.device
     return {
         "module": module.state_dict(), "optimiser": optimiser.state_dict(), "best": vars(best), "rng": rng.get_state(),
@@ -490,22 +490,22 @@ def _state(module: SafeRedir, optimiser: torch.optim.Optimizer, best: _Best, rng
     }
 
 
-def _went_on(
-    kept: dict[str, Any], module: SafeRedir, optimiser: torch.optim.Optimizer, best: _Best, rng: torch.Generator
+def _restored(
+    state: dict[str, Any], module: SafeRedir, optimiser: torch.optim.Optimizer, best: _Best, rng: torch.Generator
 ) -> tuple[int, list[dict[str, float]]]:
-    """Put a kept state back; the steps done and the curve."""
-    module.load_state_dict(kept["module"])
-    optimiser.load_state_dict(kept["optimiser"])
-    best.state, best.value, best.stale = kept["best"]["state"], kept["best"]["value"], kept["best"]["stale"]
-    rng.set_state(kept["rng"])
-    torch.set_rng_state(kept["noise"])
-    if kept["device_noise"] is not None:
-        torch.cuda.set_rng_state(kept["device_noise"], module.pos_embed.device)
-    return kept["step"], kept["curve"]
+    """Restore a saved state; returns the steps done and the curve."""
+    module.load_state_dict(state["module"])
+    optimiser.load_state_dict(state["optimiser"])
+    best.state, best.value, best.stale = state["best"]["state"], state["best"]["value"], state["best"]["stale"]
+    rng.set_state(state["rng"])
+    torch.set_rng_state(state["noise"])
+    if state["device_noise"] is not None:
+        torch.cuda.set_rng_state(state["device_noise"], module.pos_embed.device)
+    return state["step"], state["curve"]
 
 
 def fit(
-    module: SafeRedir, train: Data, held: Data, tau: float, settings: Settings, progress: Progress,
+    module: SafeRedir, train: Data, dev: Data, tau: float, settings: Settings, progress: Progress,
     partial: Partial | None = None,
 ) -> tuple[list[dict[str, float]], int]:
     """Train in place and leave the best held-out state in `module`. Returns the curve and the steps done.
@@ -518,10 +518,10 @@ def fit(
     optimiser = torch.optim.AdamW(_groups(module), lr=settings.learning_rate, weight_decay=0.01)
     curve: list[dict[str, float]] = []
     best, step, seen = _Best(module.state_dict()), 0, []
-    kept = partial.load("training") if partial else None
-    if kept:
-        step, curve = _went_on(kept, module, optimiser, best, rng)
-        began -= kept["seconds"]
+    saved = partial.load("training") if partial else None
+    if saved:
+        step, curve = _restored(saved, module, optimiser, best, rng)
+        began -= saved["seconds"]
     while step < steps and best.stale < settings.patience:
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * group["share"] * _rate(step, steps)
@@ -529,7 +529,7 @@ def fit(
         seen.append(_step(optimiser, module, losses(module.train(), batch, tau, rng)))
         step += 1
         if step % settings.evaluate_every == 0 or step == steps:
-            report = held_out(module.eval(), held, tau)
+            report = held_out(module.eval(), dev, tau)
             best.offer(module, _held_loss(report))
             means = {name: sum(s[name] for s in seen) / len(seen) for name in seen[0]}
             curve.append({k: round(v, 4) for k, v in {"step": step, "held": _held_loss(report), **means}.items()})
@@ -548,9 +548,9 @@ def mean_prompt(data: Data) -> Tensor:
 
 
 def _words_sha(concepts: Sequence[ConceptSpec], family: str) -> str:
-    known = [concept.families[family] for concept in concepts if family in concept.families]
-    said = [word for words in known for word in (*words.names, *words.words)]
-    return hashlib.sha256("\n".join(said).encode()).hexdigest()
+    vocabularies = [concept.families[family] for concept in concepts if family in concept.families]
+    listed = [word for words in vocabularies for word in (*words.names, *words.words)]
+    return hashlib.sha256("\n".join(listed).encode()).hexdigest()
 
 
 def _shares(prompts: Prompts, tau: float) -> dict[str, float]:
@@ -563,7 +563,7 @@ def _shares(prompts: Prompts, tau: float) -> dict[str, float]:
 
 
 def share(marked: Tensor) -> float:
-    """0 where there is no token."""
+    """The share that is marked; 0 where there is no token."""
     return round(float(marked.float().mean()), 4) if len(marked) else 0.0
 
 
@@ -581,15 +581,15 @@ def _save(module: SafeRedir, card: dict[str, Any], out: Path) -> dict[str, Any]:
     half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     raw = save_safetensors(half)
     card = card | {"weights_sha256": hashlib.sha256(raw).hexdigest()}
-    said = json.dumps(card, indent=1, allow_nan=False) + "\n"
+    text = json.dumps(card, indent=1, allow_nan=False) + "\n"
     with written_folder(out, REDIRECTOR) as fresh:
         write_atomic(fresh / WEIGHTS, raw)
-        write_atomic(fresh / CARD, said.encode())
+        write_atomic(fresh / CARD, text.encode())
     return card
 
 
 def _round_to_half(module: SafeRedir) -> None:
-    """What is reported is what is stored."""
+    """Round the weights as they are stored, before they are evaluated."""
     module.load_state_dict({k: v.half().to(v.dtype) if v.is_floating_point() else v for k, v in module.state_dict().items()})
 
 
@@ -618,15 +618,15 @@ def _identity(
     return made_from | ({"used": used} if pairs.used.prompts else {})
 
 
-def _report(module: SafeRedir, data: Data, held: Data, tau: float) -> dict[str, Any]:
+def _report(module: SafeRedir, data: Data, dev: Data, tau: float) -> dict[str, Any]:
     """The card's part on the network and how good it is on held-out pairs."""
     return {
         "sizes": module.sizes.model_dump(mode="json"),
         "token_delta": module.sizes.token_delta,
         "parameters": sum(p.numel() for p in module.parameters()),
-        **_shares(held.prompts, tau),
-        "held_out": {k: round(v, 4) for k, v in held_out(module, held, tau).items()},
-        "detector_accuracy": detector_report(module, held, mean_prompt(data)),
+        **_shares(dev.prompts, tau),
+        "held_out": {k: round(v, 4) for k, v in held_out(module, dev, tau).items()},
+        "detector_accuracy": detector_report(module, dev, mean_prompt(data)),
     }
 
 
@@ -645,10 +645,6 @@ def _prepared(
     if not (pairs.train and pairs.held and pairs.benign_train and pairs.benign_held):
         raise UsageError("no pairs are left to train on", "Check the pairs file.")
     return pairs, loaded.dropped + len(texts) - len(pairs.prompts())
-
-
-def _tau(settings: Settings, family: str, dev: Prompts) -> float:
-    return settings.tau or TAU.get(family) or fit_tau(dev)
 
 
 def train(
@@ -676,11 +672,11 @@ def train(
         torch.manual_seed(seed)
         module = SafeRedir(sizes_for(pipeline, settings.token_delta)).to(device)
         data = make_data(pipeline, pairs.train, pairs.benign_train, count, settings, 1000 + seed, progress, partial)
-        held = make_data(pipeline, pairs.held, pairs.benign_held, held_count, settings, 900_000 + seed, progress, partial)
-        tau = _tau(settings, backbone.family, held.prompts)
-        curve, steps = fit(module, data, held, tau, settings, progress, partial)
+        dev = make_data(pipeline, pairs.held, pairs.benign_held, held_count, settings, 900_000 + seed, progress, partial)
+        tau = settings.tau or TAU.get(backbone.family) or fit_tau(dev.prompts)
+        curve, steps = fit(module, data, dev, tau, settings, progress, partial)
     _round_to_half(module)
-    card = identity | _report(module.eval(), data, held, tau)
+    card = identity | _report(module.eval(), data, dev, tau)
     card |= {"steps_done": steps, "curve": curve, "seconds": round(time.perf_counter() - began + partial.seconds, 1)}
     card |= {"read": list(pairs.told)} if pairs.told else {}  # which columns of the files were read as what
     card = _save(module, card, out)

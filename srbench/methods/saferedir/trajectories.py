@@ -1,6 +1,6 @@
-"""x_t as a redirector meets it: of prompts left alone, and of prompts redirected to their safe side at some step.
+"""x_t as a redirector sees it: under unchanged prompts, and under prompts redirected to their safe side at some step.
 
-The pipeline itself samples, whatever its family; a pre-hook of the redirector's own kind looks on and changes the embedding.
+The pipeline itself samples, whatever its family; a pre-hook records x_t and changes the embedding.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Latents:
 
 
 class Watch(Positive):
-    """A pre-hook that keeps x_t and t of the positive side, and from call `at` (B,) on puts `second` (B, T, D) in place."""
+    """A pre-hook that records x_t and t of the positive side, and uses `second` (B, T, D) as embedding from call `at` (B,) on."""
 
     hooked = True
 
@@ -60,7 +60,7 @@ class Watch(Positive):
         self.t: list[float] = []
 
     def __call__(self, denoiser: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The same arguments with the embedding that is in force."""
+        """The same arguments with the embedding of this call."""
         sample, prompt = argument(args, kwargs, LATENTS), argument(args, kwargs, PROMPT)
         t = torch.as_tensor(argument(args, kwargs, TIMESTEP), device=sample.device)
         check_batch("the training", self.call, sample, prompt)
@@ -80,21 +80,21 @@ def encode(pipeline: Any, texts: list[str], negative: bool = False, chunk: int =
     """The conditioning of texts as the pipeline makes it, on the CPU; the embeddings float32, (N, T, D)."""
     kind, parts = kind_of(pipeline), []
     for start in range(0, len(texts), chunk):
-        made = kind.encode(pipeline, texts[start : start + chunk], None, negative)
-        parts.append(made.each(lambda value: (value.float() if value.is_floating_point() else value).cpu()))
+        encoded = kind.encode(pipeline, texts[start : start + chunk], None, negative)
+        parts.append(encoded.mapped(lambda value: (value.float() if value.is_floating_point() else value).cpu()))
     return joined(parts)
 
 
 def taken(texts: Conditioning, rows: Tensor) -> Conditioning:
-    """Those of the texts."""
-    return texts.each(lambda value: value[rows])
+    """The conditioning of the texts at `rows`."""
+    return texts.mapped(lambda value: value[rows])
 
 
 def joined(parts: list[Conditioning]) -> Conditioning:
-    """One batch after the other."""
+    """Several batches as one."""
     first = parts[0]
-    there = [field.name for field in fields(first) if getattr(first, field.name) is not None]
-    return Conditioning(**{name: torch.cat([getattr(part, name) for part in parts]) for name in there})
+    names = [field.name for field in fields(first) if getattr(first, field.name) is not None]
+    return Conditioning(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
 
 @torch.no_grad()
@@ -114,13 +114,13 @@ def sample(
         rows = torch.arange(start, min(start + recipe.batch, len(at)))
         began, name = time.perf_counter(), f"trajectories-{seed}-{start}"
         noise = torch.randn((len(rows), *shape), generator=rng)  # (B, C, h, w), drawn for kept batches as well
-        found = partial.load(name) if partial else None
-        if found is None:
+        saved = partial.load(name) if partial else None
+        if saved is None:
             x, t = _batch(pipeline, taken(first, rows), second[rows], at[rows], empty, noise, recipe)
             if partial:
                 partial.save(name, time.perf_counter() - began, x=x, t=t)
         else:
-            x, t = found["x"], found["t"]
+            x, t = saved["x"], saved["t"]
         parts.append(x)
         note(start + len(rows))
     return Latents(torch.cat(parts), t)
@@ -141,8 +141,8 @@ def _batch(
     packed = (noise.shape[1], noise.shape[2], noise.shape[3]) if kind.packed else None
     call = base.Call(count, recipe.steps, guided, (), kind.layout, packed, kind.timesteps)
     watch = Watch(pipeline, call, second.to(like), at)
-    negative = empty.each(lambda value: value.expand(count, *value.shape[1:]))
-    moved = [side.each(lambda value: value.to(like) if value.is_floating_point() else value.to(like.device))
+    negative = empty.mapped(lambda value: value.expand(count, *value.shape[1:]))
+    moved = [side.mapped(lambda value: value.to(like) if value.is_floating_point() else value.to(like.device))
              for side in (first, negative)]  # fmt: skip
     with base.hooks(model.register_forward_pre_hook(watch, with_kwargs=True)):
         pipeline(
@@ -156,5 +156,5 @@ def _batch(
 def _extras(pipeline: Any, recipe: Sampling) -> dict[str, Any]:
     """Arguments that only some pipelines take."""
     accepted = inspect.signature(pipeline.__call__).parameters
-    found = {"use_resolution_binning": False, "negative_prompt": None, "true_cfg_scale": recipe.true_guidance}
-    return {name: value for name, value in found.items() if name in accepted}
+    extras = {"use_resolution_binning": False, "negative_prompt": None, "true_cfg_scale": recipe.true_guidance}
+    return {name: value for name, value in extras.items() if name in accepted}
