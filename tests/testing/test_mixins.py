@@ -31,7 +31,7 @@ def test_a_test_of_the_class_fails_as_its_check_does(monkeypatch: pytest.MonkeyP
     (case,) = TestNone.cases()
     TestNone().test_trace_is_json_for_each_image(case)
     case.meta = {**case.meta, "decides": True}
-    with pytest.raises(AssertionError, match="^none on sd, trace_is_json_for_each_image: it decides"):
+    with pytest.raises(AssertionError, match=r"^none on sd, trace_is_json_for_each_image: it decides"):
         TestNone().test_trace_is_json_for_each_image(case)
 
 
@@ -39,7 +39,7 @@ def test_an_unknown_name_is_one_line() -> None:
     class TestTypo(srbench.testing.MethodTests):
         method = "nome"
 
-    with pytest.raises(pytest.fail.Exception, match="TestTypo: unknown method 'nome'. Did you mean 'none'?") as caught:
+    with pytest.raises(pytest.fail.Exception, match=r"TestTypo: unknown method 'nome'\. Did you mean 'none'\?") as caught:
         TestTypo().pytest_generate_tests(SimpleNamespace(fixturenames=["case"]))  # type: ignore[arg-type]  # all that is read
     assert caught.value.pytrace is False
 
