@@ -29,6 +29,9 @@ test = ["pytest>=8.4"]
 [project.entry-points."srbench.$kind"]
 $name = "$module"
 
+[tool.hatch.build]
+dev-mode-dirs = ["."] # an editable install finds the module here
+
 [tool.hatch.build.targets.wheel]
 only-include = ["$module.py"]
 

@@ -66,9 +66,9 @@ def test_the_packages_are_installed_and_pass_their_own_tests(folder: Path) -> No
 
 def test_an_editable_install_finds_the_module(folder: Path) -> None:
     new("scorer", "redness")
-    offline = ("--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--target", "site")
+    offline = ("--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--prefix", "prefix")
     python(folder, "-m", "pip", "install", *offline, "-e", "./redness")
-    (path,) = (folder / "site").glob("*.pth")
+    (path,) = (folder / "prefix").rglob("*redness*.pth")
     assert path.read_text().strip() == str(folder / "redness")
 
 
