@@ -6,12 +6,14 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from srbench.analysis.differences import Comparison
 from srbench.files import calm
 from srbench.tables import attacks, boards, changes, costs, formats, sensitivity, terminal
 from srbench.tables.papers import sheets
@@ -39,13 +41,19 @@ def _paper() -> TableSpec:
     return TableSpec.model_validate(SPEC | words | {"sources": sources, "rows": rows, "columns": columns, "pocket": pocket})
 
 
+def _changes() -> list[Comparison]:
+    """With a metric of an evil name, which the summary names too."""
+    (comparison,) = inputs.comparisons(EVIL)
+    return [replace(comparison, changes=(*comparison.changes, replace(comparison.changes[-1], metric=EVIL)))]
+
+
 def _made() -> dict[str, Tables]:
     paper, cannot = _paper(), {"cannot": EVIL, "note": EVIL}
     return {
         "boards": boards.tables([*inputs.cells(), *inputs.evil_cells()]),
         "boards, sorted": boards.tables([*inputs.cells(), *inputs.evil_cells()], {"igmu": EVIL}, "fsr"),
         "nothing": boards.tables([]),
-        "changes": changes.tables(inputs.comparisons(EVIL), Path("my results")),
+        "changes": changes.tables(_changes(), Path("my results")),
         "attacks": attacks.tables([*inputs.matrices(), *inputs.matrices(EVIL)]),
         "costs": costs.tables([cost for name in inputs.EVIL for cost in inputs.costs(name, EVIL)]),
         "sensitivity": sensitivity.tables([curve for name in inputs.EVIL for curve in inputs.curves(name)]),
