@@ -19,7 +19,6 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline, EulerDiscreteScheduler
 from peft import LoraConfig
-from tests.families import tiny
 
 import srbench
 from srbench import api
@@ -29,6 +28,7 @@ from srbench.engine import given
 from srbench.errors import MissingError, UsageError
 from srbench.methods import base
 from srbench.results.store import Store
+from srbench.testing.families import tiny
 
 ASKED: dict[str, Any] = {"suites": "mma", "concept": "church", "limit": 1, "batch_size": 1, "progress": False}
 
