@@ -63,7 +63,7 @@ def largest_px(device: torch.device, dtype: str) -> int | None:
 
 
 def _installed() -> int | None:
-    """Bytes of memory that this process may use: the machine's, or its control group's; None where the system does not tell."""
+    """Bytes of memory of the machine or of this process's control group, the smaller one; None where not reported."""
     try:
         machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):

@@ -60,7 +60,7 @@ class Messages:
                 raise SrbenchError("the run that this worker belongs to has ended", "Run the same command again.") from error
 
     def begin(self, cells: int, images: int) -> None:
-        """The parent says it."""
+        """Nothing: the parent reports it."""
 
     def images(self, count: int) -> None:
         self.send("images", count)
@@ -72,7 +72,7 @@ class Messages:
         self.send("line", f"{self.device}: {text}")
 
     def end(self) -> None:
-        """The parent says it."""
+        """Nothing: the parent reports it."""
 
 
 class Silent(Messages):

@@ -89,7 +89,7 @@ def redirects(trace: Mapping[str, Any]) -> bool:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Record:
-    """An object of JSON. Raises `ValueError` where a key stands twice, or a number is too large to be one of ours."""
+    """An object of JSON. Raises `ValueError` for a repeated key, or a number that is not finite or larger than `LARGEST`."""
     record = dict(pairs)
     if len(record) != len(pairs):
         raise ValueError("a key stands twice in one object")
