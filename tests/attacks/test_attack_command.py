@@ -281,5 +281,5 @@ def test_a_damaged_part_is_one_line(text: str, tmp_path: Path) -> None:
     path = tmp_path / "found.json.part"
     path.write_text(text)
     with pytest.raises(UsageError, match=r"damaged|another search") as caught:
-        Part(path, "0").read(3)
+        Part(path, "0", "").read(3)
     assert caught.value.line.isprintable()

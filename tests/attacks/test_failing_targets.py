@@ -47,6 +47,7 @@ def searched(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Any:
     """Runs the search without a model."""
     Attack.bad, Attack.error = (), ZeroDivisionError("no")
     monkeypatch.setattr(plugins, "load", lambda kind, name: Attack)
+    monkeypatch.setattr(search.code, "source_of", lambda kind, name: "")
     monkeypatch.setattr(search, "identity", lambda *a: {"attack": "evil", "output": "prompt"})
     monkeypatch.setattr(search, "victim_of", lambda made: __import__("contextlib").nullcontext())
     request = SimpleNamespace(name="evil", out=tmp_path / "rows.json", settings=Search(), plain=False)
