@@ -138,7 +138,8 @@ def _redirector(
         say(f"{card['excluded']} sentences were excluded")
     if used := card.get("used"):
         train, held = len(used["train"]), len(used["held"])
-        say(f"{len(used['prompts'])} prompts were used; rows of a suite: {train} to train, {held} to choose the best state")
+        rows = f"; rows of a suite: {train} to train, {held} to choose the best state" if train or held else ""
+        say(f"{len(used['prompts'])} prompts were used{rows}")
     for name, value in card["held_out"].items():
         say(f"{name}: {value}")
     say(f"written: {folder}; use it with {shlex.join(['--set', f'{REDIRECTOR}.redirector={folder}'])}")
