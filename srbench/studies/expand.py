@@ -32,6 +32,9 @@ MADE_BY = {
 }  # fmt: skip
 """Where a step may be named -> what kind it has to be."""
 WILD = "*?["
+ADAPTERS: dict[str, TypeAdapter[Any]] = {verb: TypeAdapter(kind.options) for verb, kind in KINDS.items()}
+TYPES: dict[str, dict[str, Any]] = {verb: get_type_hints(kind.options) for verb, kind in KINDS.items()}
+"""Both are made once: that takes far longer than to use one."""
 
 
 class Given(NamedTuple):
@@ -83,16 +86,12 @@ class Draft:
         return self.source.file.error(place, problem, hint)
 
 
-def _types(options: type[Any]) -> dict[str, Any]:
-    return get_type_hints(options)
-
-
 def _is_list(kind: Kind, name: str) -> bool:
-    return get_origin(_types(kind.options)[name]) is tuple
+    return get_origin(TYPES[kind.verb][name]) is tuple
 
 
 def _is_path(kind: Kind, name: str) -> bool:
-    hint = _types(kind.options)[name]
+    hint = TYPES[kind.verb][name]
     return Path in (hint, *get_args(hint))
 
 
@@ -463,7 +462,7 @@ def _plain_settings(settings: Iterable[tuple[str, str | Made]], path_of: Any) ->
 
 def options_of(kind: Kind, values: Mapping[str, Any]) -> Any:
     """The options object of these plain values. Raises `ValidationError` for a wrong type, `ValueError` for no JSON."""
-    return TypeAdapter(kind.options).validate_json(json.dumps(values, allow_nan=False), strict=True)
+    return ADAPTERS[kind.verb].validate_json(json.dumps(values, allow_nan=False), strict=True)
 
 
 def _validate(draft: Draft, job: Job) -> None:

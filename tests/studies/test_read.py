@@ -8,6 +8,7 @@ import pytest
 
 from srbench.errors import UsageError
 from srbench.studies import expand
+from srbench.studies import read as reading
 from srbench.studies.read import read
 from tests.studies.conftest import Desk
 
@@ -141,10 +142,10 @@ def test_a_key_is_named_whole(desk: Desk) -> None:
         desk.study("steps:\n  a:\n    {run: push, limit: many}")
 
 
-def test_a_study_of_too_many_jobs(desk: Desk) -> None:
-    seeds = ", ".join(map(str, range(900)))
-    text = "".join(f"  s{number}: {{run: push, suite: toys, seed: [{seeds}]}}\n" for number in range(6))
-    with pytest.raises(UsageError, match=r"study\.yaml:9: key 'steps\.s5': the study comes to more than 5000 jobs"):
+def test_a_study_of_too_many_jobs(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MOST_JOBS", 10)
+    text = "".join(f"  s{number}: {{run: push, suite: toys, seed: [0, 1]}}\n" for number in range(6))
+    with pytest.raises(UsageError, match=r"study\.yaml:9: key 'steps\.s5': the study comes to more than 10 jobs"):
         desk.study(f"steps:\n{text}")
 
 
