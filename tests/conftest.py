@@ -21,12 +21,26 @@ sys.dont_write_bytecode = False
 pytest_plugins = ("tests.worlds",)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+FIRST = (
+    "pocket/test_stages.py", "engine/test_kill.py", "backbones/test_components.py", "engine/test_failures.py",
+    "cli/test_signals.py", "scorers/test_battery.py", "test_api.py", "cli/test_cli.py", "engine/test_workers.py",
+    "golden/test_golden.py", "report/test_page.py", "engine/test_run.py", "attacks/test_whitebox.py", "test_extending.py",
+)
+"""The files below `tests` that take longest, longest first."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """See `tests/golden` and `tests/fuzz`."""
     parser.addoption("--write-golden", choices=("keys", "texts"), help="write the golden keys or texts instead of comparing")
     parser.addoption("--fuzz-seconds", type=int, default=60, help="how long the slow test of damaged files goes on")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first, so that no process is left alone with one of them at the end."""
+    places = {REPOSITORY / "tests" / name: number for number, name in enumerate(FIRST)}
+    absent = [str(path) for path in places if not path.is_file()]
+    assert not absent, f"FIRST in {__file__} names what is not there: {absent}"
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")
