@@ -21,12 +21,28 @@ sys.dont_write_bytecode = False
 pytest_plugins = ("tests.worlds",)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+FIRST = (
+    "pocket/test_pixels.py", "engine/test_failures.py", "backbones/test_components.py", "cli/test_signals.py", "test_api.py",
+    "engine/test_workers.py", "engine/test_kill.py", "scorers/test_battery.py", "golden/test_golden.py", "test_extending.py",
+    "report/test_page.py", "cli/test_cli.py", "attacks/test_whitebox.py", "engine/test_run.py", "cli/test_console.py",
+    "fuzz/test_fuzz.py", "cli/test_end_to_end.py", "methods/test_saferedir_families.py", "cli/test_redirector.py",
+    "pocket/test_stages.py",
+)
+"""The files below `tests` that take longest, longest first."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """See `tests/golden` and `tests/fuzz`."""
     parser.addoption("--write-golden", choices=("keys", "texts"), help="write the golden keys or texts instead of comparing")
     parser.addoption("--fuzz-seconds", type=int, default=60, help="how long the slow test of damaged files goes on")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first, so that no process is left alone with one of them at the end."""
+    places = {REPOSITORY / "tests" / name: number for number, name in enumerate(FIRST)}
+    absent = [str(path) for path in places if not path.is_file()]
+    assert not absent, f"FIRST in {__file__} names what is not there: {absent}"
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from srbench.backbones.loader import Backbone, open_backbone
+from srbench.backbones.loader import Backbone, load_pipeline, open_backbone
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import (
     BackboneSpec,
@@ -232,6 +234,20 @@ ROWS = tuple(
 METRICS = ("fsr", "fsr_unseen", "content_kept", "csdr", "csdr_floor", "retain_accuracy", "style_kept", "over_refusal", "added_ms")
 
 
+@cache
+def _opened(folder: Path, dtype: str) -> Any:
+    """The tiny pipeline as it comes from disk; nobody samples with it."""
+    return load_pipeline(folder, dtype, "cpu")
+
+
+class Copied(Backbone):
+    """A backbone whose pipeline is a copy of an opened one: opening the folder again takes three times as long."""
+
+    @cached_property
+    def pipeline(self) -> Any:
+        return copy.deepcopy(_opened(self.folder, self.dtype))
+
+
 @dataclass
 class World:
     """The toy catalog and shortcuts to plan and run in it."""
@@ -242,6 +258,12 @@ class World:
     out: Path
     rows: RowFile
     scorers: dict[str, type]
+    methods: dict[str, type]
+    suites: dict[str, SuiteSpec]
+    """Those beside `suite`; one of its name stands in its place."""
+    protocols: dict[str, ProtocolSpec]
+    model: str
+    """The session's folder of the tiny pipeline, which no test changes."""
     shift: type = ShiftMethod
     lines: list[str] = field(default_factory=list)
 
@@ -254,7 +276,9 @@ class World:
         return RunRequest(**(values | changes))
 
     def backbone(self, dtype: str = "fp32") -> Backbone:
-        return open_backbone(self.spec, dtype, "cpu")
+        """A backbone with a pipeline of its own."""
+        found = open_backbone(self.spec, dtype, "cpu")
+        return Copied(found.spec, found.folder, found.dtype, found.device) if self.spec.source == self.model else found
 
     def run(self, **changes: Any) -> RunResult:
         request = self.request(**changes)
@@ -264,6 +288,23 @@ class World:
 
     def store(self) -> Store:
         return Store(self.out / "store", self.lines.append)
+
+    def alter(self, plugin: str, **members: Any) -> None:
+        """Put a subclass with other members in the place of a method or scorer."""
+        known = self.methods if plugin in self.methods else self.scorers
+        known[plugin] = type(known[plugin].__name__, (known[plugin],), members)
+
+    def drew_nothing(self) -> bool:
+        """Whether the runs since `lines` was emptied planned no image, and reported none."""
+        planned = [line for line in self.lines if " images to sample, " in line]
+        return bool(planned) and all(line.startswith("0 images ") for line in planned) and not any(
+            line.startswith(("begin ", "images ")) for line in self.lines
+        )
+
+    def sampled(self) -> int:
+        """How many images were sampled so far, where none is sensitive: lines in the store's ledgers."""
+        ledgers = (self.out / "store" / "ledger").glob("images-*")
+        return sum(len(path.read_text().splitlines()) for path in ledgers)
 
     def begin(self, cells: int, images: int) -> None:
         self.lines.append(f"begin {images}")
@@ -282,23 +323,23 @@ class World:
 
 
 def _catalog(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    protocol = ProtocolSpec(
-        name="bright", title="t", scorer="brightness", field="objects", classes=("box",), threshold=0.5, source="test"
-    )
     monkeypatch.setattr(load, "backbones", lambda: {"toy": world.spec})
     monkeypatch.setattr(load, "concepts", lambda: {"box": world.concept})
-    monkeypatch.setattr(load, "suites", lambda: {"toys": world.suite})
-    monkeypatch.setattr(load, "protocols", lambda: {"bright": protocol})
+    monkeypatch.setattr(load, "suites", lambda: {"toys": world.suite, **world.suites})
+    monkeypatch.setattr(load, "protocols", lambda: dict(world.protocols))
     monkeypatch.setattr(load, "rows", lambda suite, edition: world.rows)
     real_plugins, real_load = plugins.plugins, plugins.load
-    extra = {"methods": {"push": PushMethod, "shift": ShiftMethod, "twice": TwiceMethod}, "scorers": world.scorers, "attacks": {}}
+    extra: dict[str, dict[str, Any]] = {"methods": world.methods, "scorers": world.scorers, "attacks": {}}
 
     def known(kind: str) -> dict[str, plugins.Plugin]:
         return {**real_plugins(kind), **{n: plugins.Plugin("", c.meta) for n, c in extra[kind].items()}}
 
+    def presets() -> dict[str, tuple[str, dict[str, Any]]]:
+        own = {p: (c.meta["name"], v) for c in extra["methods"].values() for p, v in c.meta["presets"].items()}
+        return {"none": ("none", {}), **own}
+
     monkeypatch.setattr(plugins, "plugins", known)
-    presets = {p: (c.meta["name"], v) for c in extra["methods"].values() for p, v in c.meta["presets"].items()}
-    monkeypatch.setattr(plugins, "presets", lambda: {"none": ("none", {}), **presets})
+    monkeypatch.setattr(plugins, "presets", presets)
     ShiftMethod.made.clear()
     monkeypatch.setattr(plugins, "load", lambda kind, name: extra[kind].get(name) or real_load(kind, name))
 
@@ -307,6 +348,9 @@ def _catalog(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 def world(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """The toy world, installed in place of the real catalog."""
     words = ConceptWords(names=("a box",), words=("box",), reserved=("crate",), protocol="bright")
+    bright = ProtocolSpec(
+        name="bright", title="t", scorer="brightness", field="objects", classes=("box",), threshold=0.5, source="test"
+    )
     made = World(
         spec=BackboneSpec(
             name="toy", title="t", family="toy", source=str(tiny_folder), licence="MIT", concepts=("box",),
@@ -320,6 +364,8 @@ def world(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         out=tmp_path / "results",
         rows=RowFile(meta={}, rows=ROWS),
         scorers={"brightness": Brightness, "closeness": Closeness},
+        methods={"push": PushMethod, "shift": ShiftMethod, "twice": TwiceMethod}, suites={}, protocols={"bright": bright},
+        model=str(tiny_folder),
     )
     _catalog(made, monkeypatch)
     return made

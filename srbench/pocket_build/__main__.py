@@ -40,6 +40,7 @@ from srbench.pocket_build.model import (
     vae,
 )
 from srbench.pocket_build.model.scenes import Painter
+from srbench.pocket_build.model.sizes import FULL, Sizes
 from srbench.pocket_build.model.sprites import VENDORS
 from srbench.pocket_build.suites import editions
 
@@ -76,6 +77,11 @@ class Build:
     device: torch.device = CPU
     again: bool = False
     """Make what follows the training again even where its inputs are the same."""
+    sizes: Sizes = FULL
+    package: Path = PACKAGE
+    """Where the model is written to."""
+    protocols: Path = load.CATALOG / "protocols"
+    """Where the thresholds are written to."""
 
     @cached_property
     def painter(self) -> Painter:
@@ -96,11 +102,11 @@ class Build:
 
     def place(self) -> training.Place:
         """For a training stage that starts now."""
-        return training.Place(self.cache, self.device, self.left())
+        return training.Place(self.cache, self.device, self.left(), self.sizes)
 
     def trained(self, stage: str, inputs: str = "") -> bool:
         found = checkpoints.index(self.cache, stage)
-        return found is not None and found.finished and (found.steps, found.inputs) == (assemble.STEPS[stage], inputs)
+        return found is not None and found.finished and (found.steps, found.inputs) == (self.sizes.steps[stage], inputs)
 
     def made_from(self, stage: str, inputs: str) -> bool:
         """Whether `stage` was finished from exactly these inputs."""
@@ -161,22 +167,22 @@ def _unet(build: Build) -> bool:
     inputs = assemble.fingerprint(build.cache, "vae", "text")
     if build.trained("unet", inputs):
         return True
-    whitened, text = vae.load(build.painter, build.cache), contrastive.load_text(build.tokenizer, build.cache)
+    whitened, text = vae.load(build.painter, build.cache, build.sizes), contrastive.load_text(build.tokenizer, build.cache)
     return unet.train(build.painter, whitened, text, build.tokenizer, inputs, build.place())
 
 
 def _assemble(build: Build) -> bool:
-    assemble.check_finished(build.cache)
-    inputs = assemble.fingerprint(build.cache, *assemble.STEPS)
-    folders = [PACKAGE / name for name in ("model", "judge", "clip")]
+    assemble.check_finished(build.cache, build.sizes)
+    inputs = assemble.fingerprint(build.cache, *build.sizes.steps)
+    folders = [build.package / name for name in ("model", "judge", "clip")]
     if not (build.made_from("assemble", inputs) and all(folder.is_dir() for folder in folders)):
-        assemble.assemble(build.cache, PACKAGE, build.painter)
+        assemble.assemble(build.cache, build.package, build.painter, build.protocols, build.sizes)
         build.mark("assemble", inputs)
     return True
 
 
-def _need_model() -> None:
-    if not (PACKAGE / "model" / "model_index.json").exists():
+def _need_model(build: Build) -> None:
+    if not (build.package / "model" / "model_index.json").exists():
         raise MissingError("pocket's model is not assembled", "Run the stages up to `assemble` first.")
 
 
@@ -210,8 +216,8 @@ def redirector_settings(**changes: Any) -> Any:
 
 def _scenes(build: Build) -> bool:
     inputs = digest([inversion.COUNT, inversion.SEED])
-    if not (build.made_from("scenes", inputs) and (PACKAGE / "scenes").is_dir()):
-        inversion.write(build.painter, PACKAGE / "scenes")
+    if not (build.made_from("scenes", inputs) and (build.package / "scenes").is_dir()):
+        inversion.write(build.painter, build.package / "scenes")
         build.mark("scenes", inputs)
     return True
 
@@ -219,10 +225,10 @@ def _scenes(build: Build) -> bool:
 def _redirectors(build: Build) -> bool:
     from srbench.methods.saferedir import train as saferedir
 
-    _need_model()
+    _need_model(build)
     backbone = _backbone(build.device)
     for name in load.backbones()["pocket"].concepts:
-        out = PACKAGE / "redirectors" / name
+        out = build.package / "redirectors" / name
         if build.made_from(f"redirector-{name}", backbone.sha256) and out.is_dir():
             continue
         if build.over:
@@ -236,8 +242,8 @@ def _redirectors(build: Build) -> bool:
 def _suites(build: Build) -> bool:
     from srbench.attacks import mma
 
-    _need_model()
-    folder = PACKAGE / "model" / "text_encoder"
+    _need_model(build)
+    folder = build.package / "model" / "text_encoder"
     inputs = file_sha(folder / "model.safetensors")
     if not build.made_from("suites", inputs):
         encoder = CLIPTextModel.from_pretrained(folder).eval().requires_grad_(False)
@@ -250,9 +256,9 @@ def _suites(build: Build) -> bool:
 
 
 def _card(build: Build) -> bool:
-    _need_model()
+    _need_model(build)
     recipe = load.backbones()["pocket"].recipe
-    inputs = digest([folder_sha(PACKAGE / "model"), folder_sha(PACKAGE / "judge"), build.count, recipe.model_dump()])
+    inputs = digest([folder_sha(build.package / "model"), folder_sha(build.package / "judge"), build.count, recipe.model_dump()])
     path = build.cache / "measured.json"
     if not (build.made_from("evaluate", inputs) and path.exists()):
         load.protocols.cache_clear()
@@ -263,7 +269,7 @@ def _card(build: Build) -> bool:
         figures["vae_psnr_db"] = evaluate.vae_psnr(sampler.pipeline.vae, build.painter)
         path.write_text(json.dumps(figures), encoding="utf-8")
         build.mark("evaluate", inputs)
-    card.write(PACKAGE, json.loads(path.read_text(encoding="utf-8")))
+    card.write(build.package, json.loads(path.read_text(encoding="utf-8")))
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,8 @@ from srbench.results.keys import KEY_VERSION
 from srbench.results.store import Store
 
 RUN = ("run", "--method", "none", "--suite", "igmu", "--concept", "hazard", "--dev", "--limit", "1")
+DRAWN = (*RUN, "--batch-size", "1")
+"""Without padding."""
 
 
 def call(*arguments: str) -> tuple[int, str, str]:
@@ -40,6 +43,21 @@ def refused(code: int, *arguments: str) -> str:
     assert 1 <= len(lines) <= 2, err
     assert "Traceback" not in err
     return "\n".join(lines)
+
+
+@pytest.fixture(scope="module")
+def _once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("drawn") / "results"
+    code, _, err = call(*DRAWN, "--out", str(out))
+    assert code == 0, err
+    return out
+
+
+@pytest.fixture
+def results(_once: Path, tmp_path: Path) -> Path:
+    """A results folder with one run, a copy of its own for each test."""
+    shutil.copytree(_once, tmp_path / "results")
+    return tmp_path / "results"
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [
@@ -154,47 +172,44 @@ def test_compare_without_results(tmp_path: Path) -> None:
     assert "Did you mean" in refused(2, "compare", str(tmp_path), "--format", "jsn")
 
 
-def test_a_damaged_run_file_is_named_and_the_rest_is_shown(tmp_path: Path) -> None:
-    assert call(*RUN, "--out", str(tmp_path))[0] == 0
-    bad = tmp_path / "runs" / "99990101T000000-0" / "run.json"
+def test_a_damaged_run_file_is_named_and_the_rest_is_shown(results: Path) -> None:
+    bad = results / "runs" / "99990101T000000-0" / "run.json"
     bad.parent.mkdir()
     bad.write_text('{"schema": 1, "ce')
-    code, out, err = call("compare", str(tmp_path), "--json")
+    code, out, err = call("compare", str(results), "--json")
     assert code == 0
     assert "damaged run file" in err
     assert [cell["method"] for cell in json.loads(out)["cells"]] == ["none"]
 
 
-def test_stored_scores_are_judged_in_many_ways(tmp_path: Path) -> None:
-    assert call(*RUN, "--out", str(tmp_path))[0] == 0
-    code, out, _ = call("compare", str(tmp_path), "--protocol", "pocket-hazard,pocket-church", "--json")
+def test_stored_scores_are_judged_in_many_ways(results: Path) -> None:
+    code, out, _ = call("compare", str(results), "--protocol", "pocket-hazard,pocket-church", "--json")
     assert code == 0
     assert [cell["protocol"] for cell in json.loads(out)["cells"]] == ["pocket-hazard", "pocket-church"]
-    code, out, _ = call("compare", str(tmp_path), "--protocol", "pocket-hazard", "--sensitivity", "--json")
+    code, out, _ = call("compare", str(results), "--protocol", "pocket-hazard", "--sensitivity", "--json")
     assert code == 0
     (curve,) = json.loads(out)["sensitivity"]
     assert curve["method"].startswith("none")
     assert [rate["threshold"] for rate in curve["rates"]] == sorted(rate["threshold"] for rate in curve["rates"])
-    code, out, _ = call("compare", str(tmp_path), "--protocol", "pocket-hazard", "--sensitivity")
+    code, out, _ = call("compare", str(results), "--protocol", "pocket-hazard", "--sensitivity")
     assert "hazard x igmu: fsr by threshold" in out
-    assert "one --protocol" in refused(2, "compare", str(tmp_path), "--sensitivity")
-    assert "no stored run fits" in refused(2, "compare", str(tmp_path), "--sensitivity", "--protocol", "q16", "--suite", "mma")
-    assert "Take one of" in refused(2, "compare", str(tmp_path), "--sensitivity", "--protocol", "i2p-or")
-    assert "cannot be applied" in refused(2, "compare", str(tmp_path), "--protocol", "nudeclf@0.6")
+    assert "one --protocol" in refused(2, "compare", str(results), "--sensitivity")
+    assert "no stored run fits" in refused(2, "compare", str(results), "--sensitivity", "--protocol", "q16", "--suite", "mma")
+    assert "Take one of" in refused(2, "compare", str(results), "--sensitivity", "--protocol", "i2p-or")
+    assert "cannot be applied" in refused(2, "compare", str(results), "--protocol", "nudeclf@0.6")
 
 
-def test_committed_variants_are_shown_on_demand_and_local_ones_always(tmp_path: Path) -> None:
-    assert call(*RUN, "--out", str(tmp_path))[0] == 0
-    run = json.loads(next(tmp_path.glob("runs/*/run.json")).read_text())
+def test_committed_variants_are_shown_on_demand_and_local_ones_always(results: Path) -> None:
+    run = json.loads(next(results.glob("runs/*/run.json")).read_text())
     local = run["cells"][0]["result"]
     assert local["variant"] == "part=dev,limit=1"
     others = [local | {"variant": variant, "method": "saferedir"} for variant in ("", "cooldown=2")]
     summary = {"schema": 1, "run": "pocket", "cells": [{"result": other} for other in others]}
-    (tmp_path / "pocket").mkdir()
-    (tmp_path / "pocket" / "hazard.json").write_text(json.dumps(summary))
+    (results / "pocket").mkdir()
+    (results / "pocket" / "hazard.json").write_text(json.dumps(summary))
 
     def shown(*words: str) -> tuple[set[str], str]:
-        code, out, err = call("compare", str(tmp_path), "--json", *words)
+        code, out, err = call("compare", str(results), "--json", *words)
         assert code == 0
         return {cell["variant"] for cell in json.loads(out)["cells"]}, err
 
@@ -204,29 +219,28 @@ def test_committed_variants_are_shown_on_demand_and_local_ones_always(tmp_path: 
     assert shown("--all")[0] == {local["variant"], "", "cooldown=2"}
 
 
-def test_committed_files_of_attacks_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
-    assert call(*RUN, "--out", str(tmp_path))[0] == 0
-    local = json.loads(next(tmp_path.glob("runs/*/run.json")).read_text())["cells"][0]["result"]
+def test_committed_files_of_attacks_stand_in_a_table_of_their_own(results: Path) -> None:
+    local = json.loads(next(results.glob("runs/*/run.json")).read_text())["cells"][0]["result"]
     rate = {"value": 40.0, "low": 25.0, "high": 57.0, "n": 32, "better": "lower"}
     against = "unlearndiffatk against saferedir"
     made = local | {"suite": "uda", "variant": "", "metrics": {"asr": rate}, "made_against": against, "method": "saferedir"}
-    (tmp_path / "pocket").mkdir()
-    (tmp_path / "pocket" / "hazard.json").write_text(json.dumps({"schema": 1, "run": "p", "cells": [{"result": made}]}))
-    _, out, err = call("compare", str(tmp_path), "--json")
+    (results / "pocket").mkdir()
+    (results / "pocket" / "hazard.json").write_text(json.dumps({"schema": 1, "run": "p", "cells": [{"result": made}]}))
+    _, out, err = call("compare", str(results), "--json")
     assert {cell["suite"] for cell in json.loads(out)["cells"]} == {"igmu"}
     assert "1 committed cells of attacks are left out; --attacks shows them" in err
-    _, out, _ = call("compare", str(tmp_path), "--attacks", "--json")
+    _, out, _ = call("compare", str(results), "--attacks", "--json")
     suites, attacks = json.loads(out)["attacks"]
     assert suites["columns"] == ["igmu"]
     assert attacks["rows"]["saferedir"][against]["value"] == 40
     for words in ((), ("--format", "md")):
-        code, out, _ = call("compare", str(tmp_path), "--attacks", *words)
+        code, out, _ = call("compare", str(results), "--attacks", *words)
         assert (code, "40.0" in out, "own" in out) == (0, True, True)
-    assert "Take md or json" in refused(2, "compare", str(tmp_path), "--attacks", "--format", "csv")
+    assert "Take md or json" in refused(2, "compare", str(results), "--attacks", "--format", "csv")
 
 
 def test_json_is_alone_on_stdout_and_followable(tmp_path: Path) -> None:
-    code, out, err = call(*RUN, "--out", str(tmp_path), "--json")
+    code, out, err = call(*DRAWN, "--out", str(tmp_path), "--json")
     assert code == 0
     cell = json.loads(out)["cells"][0]
     assert (cell["suite"], cell["concept"], cell["n_run"], cell["n_failed"]) == ("igmu", "hazard", 3, 0)
@@ -364,13 +378,13 @@ def test_score_refuses_in_one_line(arguments: tuple[str, ...], message: str, tmp
     assert "Traceback" not in err
 
 
-def test_backbone_auto_says_which_and_why_and_changes_no_key(tmp_path: Path) -> None:
+def test_backbone_auto_says_which_and_why_and_changes_no_key(tmp_path: Path, results: Path) -> None:
     code, out, err = call(*RUN, "--backbone", "auto", "--out", str(tmp_path), "--dry-run", "--json")
     assert code == 0
+    assert json.loads(out)["to_sample"] > 0
     assert "backbone auto: pocket, since sd14 cannot run here" in err
     assert "backbone pocket on" in err
-    assert call(*RUN, "--no-score", "--out", str(tmp_path))[0] == 0
-    code, out, _ = call(*RUN, "--backbone", "auto", "--out", str(tmp_path), "--dry-run", "--json")
+    code, out, _ = call(*RUN, "--backbone", "auto", "--out", str(results), "--dry-run", "--json")
     assert json.loads(out)["to_sample"] == 0
 
 

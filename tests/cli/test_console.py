@@ -23,6 +23,7 @@ from srbench.cli.main import app
 from srbench.files import calm
 from srbench.tables import formats
 from srbench.tables.boards import tables
+from tests.worlds import World
 
 ROOT = Path(__file__).parents[2]
 EVIL = ("[red]x", "[/foo]", "\x1b[31mx", "a\x9b2Jb", "a|b", "<script>", "=1+1", "&lt;b&gt;", "\\", ":smile:", "a\nb", "![x](http://h/)",
@@ -219,22 +220,27 @@ def test_a_value_out_of_range_is_one_line_and_exit_2(arguments: tuple[str, ...])
 # --- paths ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_home_folder_is_known_in_every_path(tmp_path: Path) -> None:
+def test_the_home_folder_is_known_in_every_path(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    done = call("report", str(ROOT / "results"), "--out=~/x.html", "--images", "0", "--suite", "igmu", HOME=str(home))
-    assert done.returncode == 0, done.stderr
-    assert (home / "x.html").is_file()
-    assert not (ROOT / "~").exists()
-    done = call("report", str(ROOT / "results"), "--out=~/x.html", "--images", "0", "--suite", "igmu", HOME=str(home))
-    assert done.returncode == 0  # our own report is written again
+    monkeypatch.setenv("HOME", str(home))
+    world.run(methods=("none",), limit=1)
+    for _ in range(2):  # our own report is written again
+        done = CliRunner().invoke(app, ["report", str(world.out), "--out=~/x.html", "--images", "0"])
+        assert done.exit_code == 0, done.stderr
+        assert (home / "x.html").is_file()
+    assert not Path("~").exists()
+
+
+def test_the_home_folder_is_known_in_what_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for arguments in (
         ("run", "--prompts=~/a.csv"),
         ("score", "m=~/pictures", "--as", "flat", "--prompts=~/a.csv", "--protocol", "pocket-church"),
         ("run", "--method", "saferedir", "--suite", "igmu", "--set", "saferedir.redirector=~/r", "--dry-run"),
     ):
-        told = call(*arguments, f"--out={tmp_path}/out", HOME=str(home)).stderr.decode()
-        assert str(home) in told, told
+        told = CliRunner().invoke(app, [*arguments, f"--out={tmp_path}/out"]).stderr
+        assert str(tmp_path / "home") in told, told
 
 
 def test_a_report_onto_something_else_leaves_it(tmp_path: Path) -> None:

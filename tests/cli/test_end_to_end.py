@@ -58,7 +58,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 def run(model: Model, out: Path, *more: str) -> tuple[int, list[dict[str, Any]], str]:
     """Exit code, cells and what people are told of none and saferedir on the folder."""
     command = ["run", "--method", "none,saferedir", "--backbone", str(model.folder), "--out", str(out), "--json"]
-    command += ["--set", f"saferedir.redirector={model.redirector}", "--accept-prompts", *more]
+    command += ["--set", f"saferedir.redirector={model.redirector}", "--accept-prompts", "--batch-size", "4", *more]
     result = CliRunner().invoke(app, command)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception

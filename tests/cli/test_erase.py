@@ -12,7 +12,7 @@ from srbench.backbones.checkpoint import CARD
 from srbench.cli.main import app
 from srbench.outputs import MARKER
 
-RUN = ("run", "--suite", "igmu", "--concept", "church", "--dev", "--limit", "1")
+RUN = ("run", "--suite", "mma", "--concept", "church", "--dev", "--limit", "1", "--batch-size", "1")
 
 
 def call(*arguments: str) -> tuple[int, str, str]:
@@ -52,7 +52,7 @@ def test_it_runs_under_a_method_and_shows_its_passport(church: Path, tmp_path: P
     assert {(c["method"], c["on"]) for c in cells} == places
     assert f"checkpoint my-uce@{sha[:8]}: srbench (safetensors)" in err
     stacked = next(c for c in cells if c["method"] == "saferedir" and c["on"] != "none")
-    assert "p_holm" in stacked["metrics"]["fsr_gain"]
+    assert "p_holm" in stacked["metrics"]["asr_gain"]
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [

@@ -10,7 +10,9 @@ from PIL import Image
 
 from tests.cli.test_cli import call, refused
 
-RUN = ("run", "--method", "none,saferedir", "--suite", "igmu", "--concept", "hazard", "--dev", "--limit", "1")
+RUN = (
+    "run", "--method", "none,saferedir", "--suite", "igmu", "--concept", "hazard", "--dev", "--limit", "1", "--batch-size", "1",
+)
 
 
 def test_a_sweep_is_one_run_and_its_sheet_shows_every_value(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import save_file
 
 from srbench.backbones.checkpoint import CARD
-from srbench.engine import batches
 from srbench.engine.checkpoints import Unmade
 from srbench.engine.plan import grid, plan
 from srbench.engine.run import execute
@@ -75,10 +74,11 @@ def test_reference_images_are_always_the_untouched_backbones(world: Any) -> None
         assert all(p.checkpoint is None and p.spec.checkpoint_sha == "" and p.spec.method == "none" for p in beside)
 
 
-def test_a_second_call_makes_and_samples_nothing(world: Any, made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_call_makes_and_samples_nothing(world: Any, made: list[str]) -> None:
     first = world.run(methods=("none", "shift"))
-    monkeypatch.setattr(batches, "sample", lambda *a: pytest.fail("sampled again"))
+    sampled = world.sampled()
     again = world.run(methods=("none", "shift"))
+    assert world.sampled() == sampled > 0
     assert made == ["box"]
     assert [c.metrics["fsr"] for c in again.cells] == [c.metrics["fsr"] for c in first.cells]
 
@@ -174,11 +174,11 @@ def test_a_checkpoint_that_changes_nothing_is_an_error(world: Any) -> None:
     assert "equals the backbone" in done.cells[1].metrics["fsr"].reason
 
 
-def test_a_weight_method_that_breaks_down_costs_its_own_cells(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_weight_method_that_breaks_down_costs_its_own_cells(world: Any) -> None:
     def broken(*a: Any) -> base.Edit:
         raise CellError("the loss is not a number", "Lower the rate.")
 
-    monkeypatch.setattr(world.shift, "erase", staticmethod(broken))
+    world.alter("shift", erase=staticmethod(broken))
     done = world.run(methods=("none", "shift"))
     assert done.exit_code == SOME_FAILED
     assert done.cells[0].metrics["fsr"].value is not None

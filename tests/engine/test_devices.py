@@ -137,15 +137,15 @@ def test_a_reference_run_makes_the_same_keys(world: Any, tmp_path: Any) -> None:
         assert np.abs(store.pixels(key).astype(int) - first.pixels(key).astype(int)).max() <= 1
 
 
-def test_scorers_do_not_run_under_deterministic_kernels(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scorers_do_not_run_under_deterministic_kernels(world: Any) -> None:
     seen = []
-    real = world.scorers["brightness"].score
+    brightness = world.scorers["brightness"]
 
     def score(self: Any, images: Any, rows: Any) -> Any:
         seen.append(torch.are_deterministic_algorithms_enabled())
-        return real(self, images, rows)
+        return brightness.score(self, images, rows)
 
-    monkeypatch.setattr(world.scorers["brightness"], "score", score)
+    world.alter("brightness", score=score)
     request, backbone = world.request(batch_size=1), world.backbone()
     run.execute(request, backbone, plan(request, backbone), world.store(), world, Runtime(reference=True))
     assert seen

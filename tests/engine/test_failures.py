@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from srbench.analysis import measure
-from srbench.catalog import plugins
 from srbench.catalog.specs import Row, RowFile
 from srbench.engine import batches, run, sampling
 from srbench.engine.plan import plan
@@ -52,17 +51,12 @@ def method(hand: Hand | None = None, prepare: Callable[..., Any] | None = None, 
 
 
 @pytest.fixture
-def evil(world: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[type], None]:
+def evil(world: Any) -> Callable[[type], None]:
     """Puts a method or scorer called `evil` into the toy catalog."""
-    known, load, presets = plugins.plugins, plugins.load, plugins.presets
 
     def install(cls: type) -> None:
-        kind = "scorers" if "reads" in cls.meta else "methods"  # type: ignore[attr-defined]
-        new = {"evil": plugins.Plugin("", cls.meta)}  # type: ignore[attr-defined]
-        monkeypatch.setattr(plugins, "plugins", lambda k: {**known(k), **(new if k == kind else {})})
-        monkeypatch.setattr(plugins, "load", lambda k, name: cls if (k, name) == (kind, "evil") else load(k, name))
-        if kind == "methods":
-            monkeypatch.setattr(plugins, "presets", lambda: {**presets(), "evil": ("evil", {})})
+        known = world.scorers if "reads" in cls.meta else world.methods  # type: ignore[attr-defined]  # one of the two below
+        known["evil"] = cls
 
     return install
 
@@ -551,8 +545,8 @@ def test_a_scorer_that_always_fails_is_not_tried_for_ever(world: Any, evil: Any)
     assert done.cells[0].metrics["retain_accuracy"].scored == 40
 
 
-def test_a_broken_judge_blocks_its_cells_in_one_line(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world.scorers["brightness"], "__init__", doing(RuntimeError("protobuf\nparsing failed")))
+def test_a_broken_judge_blocks_its_cells_in_one_line(world: Any) -> None:
+    world.alter("brightness", __init__=doing(RuntimeError("protobuf\nparsing failed")))
     done = world.run(limit=1)
     assert done.exit_code == SOME_FAILED
     reason = done.cells[0].metrics["fsr"].reason

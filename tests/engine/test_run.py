@@ -71,11 +71,12 @@ def test_a_method_sampled_apart_from_none_has_no_added_time(world: Any) -> None:
     assert (found.value, found.reason) == (None, "'none' was not sampled on the same checkpoint in the same run")
 
 
-def test_the_same_command_again_samples_and_scores_nothing(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_command_again_samples_and_scores_nothing(world: Any) -> None:
     first = world.run()
-    monkeypatch.setattr(batches, "sample", lambda *a: pytest.fail("sampled again"))
-    monkeypatch.setattr(world.scorers["brightness"], "score", lambda *a: pytest.fail("scored again"))
+    sampled = world.sampled()
+    world.alter("brightness", score=lambda *a: pytest.fail("scored again"))
     again = world.run()
+    assert world.sampled() == sampled == 24
     assert [c.metrics["fsr"] for c in again.cells] == [c.metrics["fsr"] for c in first.cells]
     assert "0 images to sample, 24 in the store" in world.lines
 
@@ -151,11 +152,11 @@ def test_seed_fills_only_rows_without_one(world: Any) -> None:
     assert len(world.store().images) == IMAGES - 8 + 1
 
 
-def test_a_raising_detector_is_never_counted_as_safe(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_raising_detector_is_never_counted_as_safe(world: Any) -> None:
     def score(self: Any, images: Any, rows: Any) -> Any:
         raise ZeroDivisionError("the detector broke")
 
-    monkeypatch.setattr(world.scorers["brightness"], "score", score)
+    world.alter("brightness", score=score)
     done = world.run(methods=("none",))
     fsr = done.cells[0].metrics["fsr"]
     assert done.exit_code == SOME_FAILED
@@ -163,8 +164,8 @@ def test_a_raising_detector_is_never_counted_as_safe(world: Any, monkeypatch: py
     assert "the detector broke" in fsr.reason
 
 
-def test_one_failing_image_costs_its_own_number(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = world.scorers["brightness"].score
+def test_one_failing_image_costs_its_own_number(world: Any) -> None:
+    brightness = world.scorers["brightness"]
     world.run(methods=("none",), score=False)
     store = world.store()
     row = world.rows.rows[0]
@@ -173,11 +174,11 @@ def test_one_failing_image_costs_its_own_number(world: Any, monkeypatch: pytest.
     def score(self: Any, images: Any, rows: Any) -> Any:
         if any(np.array_equal(image, bad) for image in images):
             raise ValueError("one picture is odd")
-        return real(self, images, rows)
+        return brightness.score(self, images, rows)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(world.scorers["brightness"], "score", score)
-        done = world.run(methods=("none",))
+    world.alter("brightness", score=score)
+    done = world.run(methods=("none",))
+    world.scorers["brightness"] = brightness
     cell = done.cells[0]
     assert (cell.n_run, cell.n_scored, cell.n_failed) == (8, 7, 1)
     assert done.exit_code == SOME_FAILED
@@ -185,11 +186,11 @@ def test_one_failing_image_costs_its_own_number(world: Any, monkeypatch: pytest.
     assert world.run(methods=("none",)).cells[0].n_failed == 0, "a failure is tried again by the next run"
 
 
-def test_a_scorer_without_weights_blocks_its_numbers_not_the_run(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scorer_without_weights_blocks_its_numbers_not_the_run(world: Any) -> None:
     def broken(self: Any, options: Any) -> None:
         raise MissingError("no weights", "fetch them")
 
-    monkeypatch.setattr(world.scorers["closeness"], "__init__", broken)
+    world.alter("closeness", __init__=broken)
     done = world.run(methods=("none",))
     assert done.exit_code == SOME_FAILED
     assert done.cells[0].metrics["fsr"].value is not None
@@ -206,13 +207,11 @@ def test_a_method_whose_hook_never_ran_is_an_error(world: Any) -> None:
     assert "hook ran 0 times" in push.metrics["fsr"].reason
 
 
-def test_a_blocked_cell_leaves_the_rest_of_the_grid(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from srbench.catalog import plugins
-
+def test_a_blocked_cell_leaves_the_rest_of_the_grid(world: Any) -> None:
     def prepare(backbone: Any, concept: Any, options: Any) -> None:
         raise MissingError("no redirector", "srbench train ...")
 
-    monkeypatch.setattr(plugins.load("methods", "push"), "prepare", staticmethod(prepare))
+    world.alter("push", prepare=staticmethod(prepare))
     done = world.run()
     assert done.exit_code == SOME_FAILED
     assert done.cells[0].metrics["fsr"].value is not None
@@ -296,10 +295,11 @@ def test_the_excluded_prompt_is_never_encoded(sensitive: Any, monkeypatch: pytes
     assert "a child" not in seen
 
 
-def test_a_dropped_image_is_never_drawn_again(sensitive: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dropped_image_is_never_drawn_again(sensitive: Any) -> None:
     first = sensitive.run()
-    monkeypatch.setattr(batches, "sample", lambda *a: pytest.fail("drawn again"))
+    sensitive.lines.clear()
     again = sensitive.run()
+    assert sensitive.drew_nothing()
     assert again.cells[1].metrics["fsr"] == first.cells[1].metrics["fsr"]
     assert again.exit_code == OK
 
@@ -401,9 +401,8 @@ def test_an_option_that_a_scorer_does_not_have_is_refused(world: Any) -> None:
 
 def test_several_protocols_read_the_store_once(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     done = world.run()
-    known = load.protocols()
-    strict = known["bright"].model_copy(update={"name": "blinding", "threshold": 1.0})
-    monkeypatch.setattr(load, "protocols", lambda: {**known, "blinding": strict})
+    bright = world.protocols["bright"]
+    world.protocols["blinding"] = bright.model_copy(update={"name": "blinding", "threshold": 1.0})
     opened, peek = [], Store.peek
     monkeypatch.setattr(Store, "peek", lambda *given: opened.append(1) or peek(*given))
     found = rejudge(world.out, ["bright", "blinding"], world.lines.append)
@@ -422,11 +421,11 @@ def test_names_of_runs_sort_as_the_runs_did() -> None:
     assert len(set(names)) == len(names)
 
 
-def test_without_its_judge_nothing_is_sampled(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_judge_nothing_is_sampled(world: Any) -> None:
     def broken(self: Any, options: Any) -> None:
         raise MissingError("no weights", "fetch them")
 
-    monkeypatch.setattr(world.scorers["brightness"], "__init__", broken)
+    world.alter("brightness", __init__=broken)
     done = world.run()
     assert done.exit_code == MISSING
     assert not world.store().images

@@ -51,7 +51,7 @@ def published(world: Any, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Su
     file = SourceFile(hub="somebody/boxes", file="boxes.csv", columns={"prompt": "adv_prompt"})
     edition = Edition(**{"family": ANY, "concept": ANY, "files": (file,), "rows": 3, **changes})
     suite = SuiteSpec(name="boxes", title="t", source="x", licence="MIT", metrics=("fsr",), editions=(edition,))
-    monkeypatch.setattr(load, "suites", lambda: {"toys": world.suite, "boxes": suite})
+    world.suites["boxes"] = suite
     monkeypatch.setenv("HF_HUB_CACHE", str(world.out / "nothing"))
     return suite
 
@@ -144,9 +144,7 @@ def test_another_file_than_the_published_one_is_a_variant_and_is_said(
 def test_an_edition_s_own_judge_counts_before_the_concept_s(
     world: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    bright = load.protocols()["bright"]
-    both = {"bright": bright, "dark": bright.model_copy(update={"name": "dark", "classes": ("ball",)})}
-    monkeypatch.setattr(load, "protocols", lambda: both)
+    world.protocols["dark"] = world.protocols["bright"].model_copy(update={"name": "dark", "classes": ("ball",)})
     published(world, monkeypatch, protocol="dark")
     mine = write(tmp_path / "mine.csv", NAMED)
     assert ran(world, mine, "boxes").cells[0].protocol == "dark"
@@ -236,14 +234,14 @@ def test_a_suite_whose_targets_are_not_known_does_not_run_as_sensitive(
     assert not any(word in encoded for word in ("xq", "xq zz box", "qq", "vv"))
 
 
-def test_pairs_of_igmu_s_form_on_a_backbone_of_family_sd(world: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_pairs_of_igmu_s_form_on_a_backbone_of_family_sd(world: Any, tmp_path: Path) -> None:
     """Classes that name minors go by key, references are the retain prompts of the same place."""
     igmu = load_real("igmu")
     (edition,) = (each for each in igmu.editions if (each.family, each.concept) == ("sd", "nudity"))
     small = edition.model_copy(update={
         "concept": "box", "rows": 8, "files": tuple(each.model_copy(update={"sha256": "unverified"}) for each in edition.files)
     })  # fmt: skip
-    monkeypatch.setattr(load, "suites", lambda: {"igmu": igmu.model_copy(update={"editions": (small,)})})
+    world.suites["igmu"] = igmu.model_copy(update={"editions": (small,)})
     world.spec = world.spec.model_copy(update={"family": "sd"})
     world.concept = world.concept.model_copy(update={"families": {"sd": world.concept.families["toy"]}})
     classes = {"girl": ["a box", "a crate"], "woman": ["a red box", "a red crate"]}
@@ -259,11 +257,8 @@ def test_pairs_of_igmu_s_form_on_a_backbone_of_family_sd(world: Any, monkeypatch
 
 
 @pytest.mark.parametrize("name", ["i2p", "coco-30k", "drawbench", "six-cd"])
-def test_suites_for_every_concept_run_under_a_toy_s(
-    name: str, world: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    suite = load_real(name)
-    monkeypatch.setattr(load, "suites", lambda: {name: suite})
+def test_suites_for_every_concept_run_under_a_toy_s(name: str, world: Any, tmp_path: Path) -> None:
+    world.suites[name] = load_real(name)
     heads = {"drawbench": "Prompts,Category\na boat,Colors\n", "i2p": "prompt,categories,sd_seed\na boat,hate,5\n"}
     mine = write(tmp_path / "mine.csv", heads.get(name, "case_number,prompt,evaluation_seed\n1,a boat,5\n"))
     request = world.request(methods=("none",), prompts=mine, suites=(name,), accept_prompts=True)

@@ -15,14 +15,12 @@ NOTE = "Unverified source: the redirector x.pt (sha256 0, computed here, compare
 
 
 @pytest.fixture
-def trained(world: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def trained(world: Any) -> list[Any]:
     """The first two forget rows of the toy suite, on which 'push' now says that it was trained."""
-    from srbench.catalog import plugins
-
     rows = [row for row in world.rows.rows if row.kind == "forget" and row.category != "unseen"][:2]
     card = {"used": {"prompts": [fingerprint(row.prompt) for row in rows]}, "notes": [NOTE]}
     made = base.Artifact(None, "a" * 64, card=card)
-    monkeypatch.setattr(plugins.load("methods", "push"), "prepare", staticmethod(lambda *_: made))
+    world.alter("push", prepare=staticmethod(lambda *_: made))
     return rows
 
 

@@ -68,13 +68,11 @@ def test_a_local_suite_of_a_shipped_name_takes_no_flag_away(tmp_path: Path, monk
         resolve.files("suites")
 
 
-def test_a_local_suite_that_says_it_is_harmless_is_screened_row_by_row(
-    secret: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_local_suite_that_says_it_is_harmless_is_screened_row_by_row(secret: Any, tmp_path: Path) -> None:
     secret.concept = secret.concept.model_copy(update={"sensitive": False})
     edition = Edition(family=ANY, concept=ANY, files=(SourceFile(file="mine.csv"),), rows="unverified", sensitive=False)
     mine = SuiteSpec(name="mine", title="t", source="x", licence="MIT", metrics=("fsr",), editions=(edition,), sensitive=False)
-    monkeypatch.setattr(load, "suites", lambda: {"mine": mine})
+    secret.suites["mine"] = mine
     (tmp_path / "mine.csv").write_text(f"prompt,categories\na box,{screen.SEXUAL_WORDS[0]}\na box for a child,other\n")
     holds(secret, suites=("mine",), prompts=tmp_path / "mine.csv")
 
@@ -97,9 +95,9 @@ def test_no_option_of_a_run_lowers_it(secret: Any, changes: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize("claim", [{"sensitive": False}, {"screened": False}, {"safe": True}, {"keep_images": True}])
-def test_what_a_plug_in_claims_lowers_nothing(secret: Any, claim: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
-    for plugin in (secret.scorers["brightness"], secret.scorers["closeness"]):
-        monkeypatch.setattr(plugin, "meta", {**plugin.meta, **claim})
+def test_what_a_plug_in_claims_lowers_nothing(secret: Any, claim: dict[str, bool]) -> None:
+    for name in ("brightness", "closeness"):
+        secret.alter(name, meta={**secret.scorers[name].meta, **claim})
     holds(secret, methods=("push",))
 
 

@@ -6,12 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from typer.testing import CliRunner
 
+from srbench.cli.main import app
 from srbench.engine.devices import Runtime
 from srbench.engine.workers import APART, Crew, Job, shares
 from srbench.results.store import Store
@@ -20,18 +24,29 @@ from srbench.testing.tiny import tiny_pipeline
 PROMPTS = ["a box red", "a box blue", "a ball", "a toy", "old", "wet", "a crate"]
 
 
-def run(folder: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "srbench", "run", "--method", "none", "--backbone", str(folder), "--concept", "church"]
-    command += ["--prompts", str(folder.parent / "mine.txt"), "--no-score", "--batch-size", "2", "--out", str(out), *more]
-    return subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
+def words(folder: Path, out: Path) -> list[str]:
+    command = ["run", "--method", "none", "--backbone", str(folder), "--concept", "church", "--no-score", "--batch-size", "2"]
+    return [*command, "--prompts", str(folder.parent / "mine.txt"), "--out", str(out)]
 
 
+@pytest.fixture
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """In this process and in those that are started."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_one_thread")
 def test_two_workers_make_what_one_process_makes(tmp_path: Path) -> None:
     tiny_pipeline().save_pretrained(tmp_path / "model")
     (tmp_path / "mine.txt").write_text("\n".join(PROMPTS))
-    alone, together = run(tmp_path / "model", tmp_path / "alone"), run(tmp_path / "model", tmp_path / "both", "--gpus", "cpu,cpu")
-    assert alone.returncode == 0, alone.stderr
-    assert together.returncode == 0, together.stderr
+    alone = CliRunner().invoke(app, words(tmp_path / "model", tmp_path / "alone"))
+    together = CliRunner().invoke(app, [*words(tmp_path / "model", tmp_path / "both"), "--gpus", "cpu,cpu"])
+    assert alone.exit_code == 0, alone.stderr
+    assert together.exit_code == 0, together.stderr
     one, two = Store(tmp_path / "alone" / "store"), Store(tmp_path / "both" / "store")
     assert len(one.images) == len(PROMPTS)
     assert {key: record["pixel_sha"] for key, record in two.images.items()} == {

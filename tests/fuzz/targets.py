@@ -7,8 +7,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -92,9 +90,9 @@ def read_tables(data: st.DataObject) -> None:
 def results() -> Path:
     """A results folder with one small run of two methods; made once a process."""
     place = Path(tempfile.mkdtemp(prefix="srbench-fuzz-")) / "results"
-    command = ["run", "--method", "none,saferedir", "--suite", "igmu", "--concept", "hazard", "--limit", "1", "--out", str(place)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-m", "srbench", *command], env=environment, check=True, capture_output=True, cwd=REPOSITORY)
+    command = ["run", "--method", "none,saferedir", "--suite", "igmu", "--concept", "hazard", "--limit", "1", "--batch-size", "1"]
+    run([*command, "--out", str(place)], place)
+    assert list(place.glob("runs/*/run.json"))
     return place
 
 

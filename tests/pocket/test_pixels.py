@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,12 @@ from srbench.engine.plan import plan
 from srbench.engine.request import Planned, RunRequest
 from srbench.scorers.pocket_judge import PocketJudge
 
-METHODS = ("none", "saferedir", "saferedir-upstream")
-ROWS = 3
-"""Rows per kind: three of forget, unseen and retain each."""
+METHODS = ("none", "saferedir", pytest.param("saferedir-upstream", marks=pytest.mark.slow))
+"""Every method goes through the same two tests on a tiny model: tests/methods/test_battery.py."""
+ROWS = 2
+"""Rows per kind: two of forget, unseen and retain each."""
+PADDED = 4
+"""Images a call."""
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,7 @@ def backbone() -> Backbone:
 def planned(backbone: Backbone, method: str) -> list[Planned]:
     request = RunRequest(
         backbone="pocket", methods=(method,), on=("none",), suites=("igmu",), concepts=("hazard",), part="dev", limit=ROWS,
-        seed=0, batch_size=4, dtype="fp32", settings=(), protocol=None, scorers=(), out=Path("unused"),
+        seed=0, batch_size=PADDED, dtype="fp32", settings=(), protocol=None, scorers=(), out=Path("unused"),
     )
     return [row.image for row in plan(request, backbone)[0].rows]
 
@@ -42,19 +46,26 @@ def drawn(backbone: Backbone, images: Sequence[Planned], batch_size: int) -> dic
     return {made.planned.key: made.pixels for batch in batches for made in batch}
 
 
+@pytest.fixture(scope="module")
+def whole(backbone: Backbone) -> Callable[[str], dict[str, np.ndarray]]:
+    """All of a method's pictures in their order, by key; drawn once."""
+    return cache(lambda method: drawn(backbone, planned(backbone, method), PADDED))
+
+
 @pytest.mark.parametrize("method", METHODS)
-def test_any_company_gives_equal_pixels(backbone: Backbone, method: str) -> None:
+def test_any_company_gives_equal_pixels(backbone: Backbone, whole: Callable[[str], dict[str, np.ndarray]], method: str) -> None:
     images = planned(backbone, method)
-    whole = drawn(backbone, images, 4)
-    for some in (images[:1], images[1::-1], [images[4], images[0]], images[::-1]):
-        for key, pixels in drawn(backbone, some, 4).items():
-            assert np.array_equal(pixels, whole[key])
+    for some in (images[:1], [images[4], images[0]], images[::-1]):
+        for key, pixels in drawn(backbone, some, PADDED).items():
+            assert np.array_equal(pixels, whole(method)[key])
 
 
-@pytest.mark.parametrize("method", [*METHODS[:2], pytest.param(METHODS[2], marks=pytest.mark.slow)])
-def test_batch_sizes_differ_by_one_level_and_no_decision(backbone: Backbone, method: str) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_batch_sizes_differ_by_one_level_and_no_decision(
+    backbone: Backbone, whole: Callable[[str], dict[str, np.ndarray]], method: str
+) -> None:
     images, judge, protocol = planned(backbone, method), PocketJudge(), load.protocols()["pocket-hazard"]
-    reference = drawn(backbone, images, 4)
+    reference = whole(method)
     for size in (1, 16):
         for key, pixels in drawn(backbone, images, size).items():
             assert np.abs(pixels.astype(int) - reference[key].astype(int)).max() <= 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,15 @@ from srbench.catalog.resolve import PACKAGE
 from srbench.pocket.scene import Scene
 from srbench.pocket.world import BACKGROUNDS, OBJECTS
 from srbench.pocket_build import __main__ as build
-from srbench.pocket_build.model import assemble, checkpoints, contrastive, judge, unet, vae
+from srbench.pocket_build.model import checkpoints
+from srbench.pocket_build.model.sizes import Sizes
 
 STEPS = 3
 STAGES = ("vae", "text", "judge", "clip", "unet")
+SIZES = Sizes(
+    steps=dict.fromkeys(STAGES, STEPS), batch={"vae": 4, "text": 8, "judge": 8, "clip": 8, "unet": 8}, unet_scenes=20,
+    whitening_scenes=16, held_scenes=20, vae_scenes=8, calibration_scenes=300, accuracy_scenes=20, empty_scenes=100,
+)
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))]
 
 
@@ -36,35 +43,37 @@ class Squares:
         return image
 
 
+class Small(build.Build):
+    """A build of a few steps and scenes that writes beside its cache."""
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        super().__init__(
+            folder / "cache", folder, deadline=time.monotonic() + 3600, count=1, device=torch.device(device), sizes=SIZES,
+            package=folder / "package", protocols=folder / "protocols",
+        )
+
+    @cached_property
+    def painter(self) -> Any:
+        return Squares(self.icons)
+
+
+class Rushed(Small):
+    """One whose calls have no time at all, so that each makes one step; `left` is a second at least."""
+
+    def left(self) -> float:
+        return -1.0
+
+
 @pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A build of a few steps that writes into `tmp_path`."""
-    named = ((vae, "STEPS"), (contrastive, "TEXT_STEPS"), (contrastive, "CLIP_STEPS"), (judge, "STEPS"), (unet, "STEPS"))
-    for module, name in named:
-        monkeypatch.setattr(module, name, STEPS)
-    for module, size in ((vae, 4), (contrastive, 8), (judge, 8), (unet, 8)):
-        monkeypatch.setattr(module, "BATCH", size)
-    monkeypatch.setattr(unet, "SCENES", 100)
-    monkeypatch.setattr(assemble, "STEPS", dict.fromkeys(STAGES, STEPS))
-    monkeypatch.setattr(assemble, "CALIBRATION_SCENES", 600)
-    monkeypatch.setattr(assemble, "ACCURACY_SCENES", 50)
-    monkeypatch.setattr(build, "Painter", Squares)
-    monkeypatch.setattr(build, "check_tools", lambda icons: None)
-    monkeypatch.setattr(build, "PACKAGE", tmp_path / "package")
-    monkeypatch.setattr(assemble, "CATALOG", tmp_path / "catalog")
-    shutil.copytree(CATALOG / "protocols", tmp_path / "catalog" / "protocols")
+def small(tmp_path: Path) -> Path:
+    """What a build reads: the protocols, and the tokenizer that its first stage makes."""
+    shutil.copytree(CATALOG / "protocols", tmp_path / "protocols")
     shutil.copytree(PACKAGE / "pocket" / "model" / "tokenizer", tmp_path / "cache" / "tokenizer")
     return tmp_path
 
 
-def _build(folder: Path, only: str, device: str) -> int:
-    return build.main(["--cache", str(folder / "cache"), "--only", only, "--device", device, "--threads", "1"])
-
-
-def test_a_stage_out_of_time_stops_with_its_own_code_and_goes_on(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # `left` is a second at least; here a call has no time at all, so that each makes one step.
-    monkeypatch.setattr(build.Build, "left", lambda self: -1.0)
-    assert [_build(small, "vae", "cpu") for _ in range(STEPS)] == [build.TEMPORARY] * (STEPS - 1) + [0]
+def test_a_stage_out_of_time_stops_and_goes_on(small: Path) -> None:
+    assert [build.run(Rushed(small), ["vae"]) for _ in range(STEPS)] == [False] * (STEPS - 1) + [True]
     index = checkpoints.index(small / "cache", "vae")
     assert index is not None
     assert index.finished
@@ -72,7 +81,7 @@ def test_a_stage_out_of_time_stops_with_its_own_code_and_goes_on(small: Path, mo
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_all_stages_end_in_folders_that_are_read_as_shipped_ones_are(small: Path, device: str) -> None:
-    assert _build(small, ",".join([*STAGES, "assemble"]), device) == 0
+    assert build.run(Small(small, device), [*STAGES, "assemble"])
     pipeline: Any = StableDiffusionPipeline.from_pretrained(small / "package" / "model")
     pipeline.set_progress_bar_config(disable=True)
     made = pipeline(["a cat"], num_inference_steps=2, output_type="np").images
@@ -84,13 +93,13 @@ def test_all_stages_end_in_folders_that_are_read_as_shipped_ones_are(small: Path
 
 @pytest.mark.slow
 def test_another_vae_makes_the_unet_start_afresh(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _build(small, "vae,text,unet", "cpu") == 0
+    assert build.run(Small(small), ["vae", "text", "unet"])
     before = checkpoints.index(small / "cache", "unet")
     state = checkpoints.read(small / "cache", "vae")
     name = next(iter(state["average"]))
     state["average"][name] = state["average"][name] + 0.1
     checkpoints.write(small / "cache", "vae", state, step=STEPS, steps=STEPS)
-    assert _build(small, "unet", "cpu") == 0
+    assert build.run(Small(small), ["unet"])
     assert "training starts afresh" in capsys.readouterr().out
     after = checkpoints.index(small / "cache", "unet")
     assert before is not None

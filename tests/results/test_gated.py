@@ -30,14 +30,13 @@ WORDS = (b"zz purple", b"lantern", b"purple box", b"vv nn", b"a crate")
 
 
 @pytest.fixture
-def gated(world: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+def gated(world: Any, tmp_path: Path) -> Any:
     """A gated suite of three rows, and the user's own copy of it."""
     file = SourceFile(hub="somebody/boxes", file="boxes.csv", columns={"prompt": "adv_prompt"})
     edition = Edition(family=ANY, concept=ANY, files=(file,), rows=3)
-    suite = SuiteSpec(
+    world.suites["boxes"] = SuiteSpec(
         name="boxes", title="t", source="x", licence="MIT", metrics=("fsr",), editions=(edition,), gated=True
     )  # fmt: skip
-    monkeypatch.setattr(load, "suites", lambda: {"toys": world.suite, "boxes": suite})
     world.copy = tmp_path / "mine.csv"
     world.copy.write_text(ROWS)
     return world
@@ -69,22 +68,21 @@ def test_no_text_is_anywhere(gated: Any) -> None:
     assert {len(record["fields_sha256"]) for record in store.scores.values() if record["scorer"] == "closeness"} == {64}
 
 
-def test_keys_are_those_of_a_suite_that_is_not_gated(gated: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_keys_are_those_of_a_suite_that_is_not_gated(gated: Any, tmp_path: Path) -> None:
     ran(gated)
     hidden = gated.store()
-    plain = load.suites()["boxes"].model_copy(update={"gated": False})
-    monkeypatch.setattr(load, "suites", lambda: {"boxes": plain})
+    gated.suites["boxes"] = gated.suites["boxes"].model_copy(update={"gated": False})
     ran(gated, out=tmp_path / "open")
     shown = Store(tmp_path / "open" / "store")
     assert set(shown.images) == set(hidden.images)
     assert set(shown.scores) == set(hidden.scores)
 
 
-def test_stored_scores_are_found_again_by_hash(gated: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = ran(gated)
-    monkeypatch.setattr(gated.scorers["closeness"], "score", lambda *a: pytest.fail("scored again"))
-    monkeypatch.setattr(batches, "sample", lambda *a: pytest.fail("drawn again"))
+def test_stored_scores_are_found_again_by_hash(gated: Any) -> None:
+    before, sampled = ran(gated), gated.sampled()
+    gated.alter("closeness", score=lambda *a: pytest.fail("scored again"))
     assert [cell.metrics["fsr"] for cell in ran(gated).cells] == [cell.metrics["fsr"] for cell in before.cells]
+    assert gated.sampled() == sampled
     again = stored.stored_records(gated.out, Store.peek(gated.out / "store"), lambda cell: load.protocols()["bright"])
     assert all(set(row.image.scores) == {"brightness", "closeness"} for cell in again for row in cell.rows if row.image)
 
@@ -107,7 +105,7 @@ def test_an_error_that_quotes_a_row_is_not_passed_on(where: str, gated: Any, mon
         raise CellError(f"cannot draw '{specs[0].prompt}'", "")
 
     if where == "scorer":
-        monkeypatch.setattr(gated.scorers["closeness"], "score", score)
+        gated.alter("closeness", score=score)
     else:
         monkeypatch.setattr(batches, "sample", sample)
     done = ran(gated)
@@ -163,7 +161,7 @@ def as_older_versions_wrote(world: Any) -> int:
     return len(store.images) + len(store.scores)
 
 
-def test_an_older_store_is_cleaned_when_it_is_opened_and_says_so(gated: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_store_is_cleaned_when_it_is_opened_and_says_so(gated: Any) -> None:
     before = ran(gated)
     as_older_versions_wrote(gated)
     assert len(texts_in(gated.out)) > 3
@@ -172,10 +170,11 @@ def test_an_older_store_is_cleaned_when_it_is_opened_and_says_so(gated: Any, mon
     assert texts_in(gated.out) == []
     said = r"rows of gated suites are kept by id and hash alone: texts of \d+ records were taken out"
     assert any(re.fullmatch(said, line) for line in gated.lines)
-    monkeypatch.setattr(batches, "sample", lambda *a: pytest.fail("drawn again"))
-    monkeypatch.setattr(gated.scorers["closeness"], "score", lambda *a: pytest.fail("scored again"))
+    sampled = gated.sampled()
+    gated.alter("closeness", score=lambda *a: pytest.fail("scored again"))
     gated.lines.clear()
     after = ran(gated)
+    assert gated.sampled() == sampled
     assert not any("gated" in line or "damaged" in line for line in gated.lines), "it is cleaned once"
     assert [cell.metrics["fsr"] for cell in after.cells] == [cell.metrics["fsr"] for cell in before.cells]
     assert {key: record["pixel_sha"] for key, record in gated.store().images.items()} == pixels

@@ -163,16 +163,15 @@ def test_scoring_the_runs_drops_what_was_only_sampled(secret: Any) -> None:
 
 
 @pytest.mark.parametrize("how", ["raises", "one"])
-def test_pictures_on_which_a_scorer_failed_go_and_are_counted(how: str, secret: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_on_which_a_scorer_failed_go_and_are_counted(how: str, secret: Any) -> None:
     closeness = secret.scorers["closeness"]
-    real = closeness.score
 
     def score(self: Any, images: Any, rows: Any) -> Any:
         if how == "raises" or any("red" in row["prompt"] for row in rows):
             raise ValueError("no")
-        return real(self, images, rows)
+        return closeness.score(self, images, rows)
 
-    monkeypatch.setattr(closeness, "score", score)
+    secret.alter("closeness", score=score)
     done = started(secret)
     assert done.exit_code == SOME_FAILED
     assert pictures(secret.out) == []
@@ -258,7 +257,7 @@ def test_a_half_written_picture_of_a_living_process_stays(secret: Any) -> None:
 # --- order of ledgers and older stores --------------------------------------------------------------------------------
 
 
-def test_a_line_in_a_later_file_does_not_take_a_drop_back(secret: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_in_a_later_file_does_not_take_a_drop_back(secret: Any) -> None:
     """A worker's ledger begins after its parent's, and so do its lines, although the parent's `dropped` came last."""
     started(secret)
     (ledger, *_) = (secret.out / "store/ledger").glob("images-*")
@@ -268,8 +267,9 @@ def test_a_line_in_a_later_file_does_not_take_a_drop_back(secret: Any, monkeypat
     ledger.rename(ledger.with_name("images-1-1.jsonl"))
     ledger.with_name("images-1-1.jsonl").write_text("".join(dropped))
     ledger.with_name("images-2-2.jsonl").write_text("".join(made))
-    monkeypatch.setattr(batches, "sample", lambda *a: pytest.fail("drawn again"))
+    secret.lines.clear()
     assert started(secret).exit_code == OK
+    assert secret.drew_nothing()
     assert len(Store.peek(secret.out / "store").images) == 5
 
 
@@ -306,11 +306,8 @@ def _forget_marks(out: Path) -> None:
         path.write_text("".join(canonical({k: v for k, v in each.items() if k not in marks}) + "\n" for each in lines))
 
 
-def test_a_picture_that_a_harmless_cell_needs_too_stays(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from srbench.catalog import load
-
-    other = world.suite.model_copy(update={"name": "others", "sensitive": True})
-    monkeypatch.setattr(load, "suites", lambda: {"toys": world.suite, "others": other})
+def test_a_picture_that_a_harmless_cell_needs_too_stays(world: Any) -> None:
+    world.suites["others"] = world.suite.model_copy(update={"name": "others", "sensitive": True})
     started(world, suites=("toys", "others"))
     assert len(pictures(world.out)) == 5
 

@@ -99,10 +99,10 @@ def test_a_score_that_was_changed_is_found(world: World) -> None:
     assert line(checked(world.out, 0), "scores").faults == []
 
 
-def test_a_scorer_that_is_another_one_here_is_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scorer_that_is_another_one_here_is_said(world: World) -> None:
     world.run()
     identity = {"library": "none", "library_version": "1", "weights_sha256": ""}
-    monkeypatch.setattr(world.scorers["closeness"], "identity", lambda self: identity)
+    world.alter("closeness", identity=lambda self: identity)
     found = line(checked(world.out), "scores")
     assert not found.faults
     assert any("closeness' is another one here" in why for why in found.unsaid)

@@ -16,22 +16,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from srbench.catalog.load import CATALOG
 from srbench.errors import MissingError, SrbenchError
 from srbench.hashing import digest
 from srbench.pocket.world import BACKGROUNDS, CONCEPTS, OBJECTS, STYLES
 from srbench.pocket_build.model import checkpoints, contrastive, judge, unet, vae
 from srbench.pocket_build.model.data import batch
 from srbench.pocket_build.model.scenes import Painter
+from srbench.pocket_build.model.sizes import FULL, Sizes
 from srbench.scorers.pocket_net import JudgeNet
 
-STEPS = {
-    "vae": vae.STEPS, "text": contrastive.TEXT_STEPS, "judge": judge.STEPS, "clip": contrastive.CLIP_STEPS, "unet": unet.STEPS,
-}
-"""Stage -> how many steps it trains."""
-
 JUDGE_WIDTH = 24
-CALIBRATION_SCENES, ACCURACY_SCENES = 4000, 1000
 
 
 @dataclass(frozen=True)
@@ -46,9 +40,9 @@ class Parts:
     clip: nn.Module
 
 
-def check_finished(cache: Path) -> None:
+def check_finished(cache: Path, sizes: Sizes = FULL) -> None:
     """Raise `MissingError` where a training stage is not finished."""
-    for stage, steps in STEPS.items():
+    for stage, steps in sizes.steps.items():
         found = checkpoints.index(cache, stage)
         if found is None or not found.finished or found.steps != steps:
             done = 0 if found is None or found.steps != steps else found.step
@@ -64,12 +58,12 @@ def fingerprint(cache: Path, *stages: str) -> str:
     return digest({stage: index.sha256 for stage, index in found.items() if index is not None})
 
 
-def load_parts(cache: Path, painter: Painter) -> Parts:
+def load_parts(cache: Path, painter: Painter, sizes: Sizes = FULL) -> Parts:
     """The finished modules of every stage. Raises `MissingError` where one is not finished."""
-    check_finished(cache)
+    check_finished(cache, sizes)
     tokenizer = CLIPTokenizer.from_pretrained(cache / "tokenizer")
     return Parts(
-        vae=vae.load(painter, cache),
+        vae=vae.load(painter, cache, sizes),
         text=contrastive.load_text(tokenizer, cache),
         unet=unet.load(cache),
         tokenizer=tokenizer,
@@ -156,9 +150,9 @@ def write_clip(clip: nn.Module, tokenizer: CLIPTokenizer, folder: Path) -> None:
 
 
 @torch.no_grad()
-def _empty_scenes_shown(network: nn.Module, painter: Painter, limits: dict[str, float]) -> dict[str, float]:
+def _empty_scenes_shown(network: nn.Module, painter: Painter, limits: dict[str, float], size: int) -> dict[str, float]:
     """Share of real scenes without an object in which each object concept exceeds its threshold."""
-    b = batch(painter, "calibrate", 1, 2000, "all")
+    b = batch(painter, "calibrate", 1, size, "all")
     empty = torch.tensor([not s.objects for s in b.scenes])
     probability = network(b.images[empty])[0].sigmoid()  # (E, O)
     keys = list(OBJECTS)
@@ -168,22 +162,22 @@ def _empty_scenes_shown(network: nn.Module, painter: Painter, limits: dict[str, 
     }
 
 
-def write_judge(network: nn.Module, painter: Painter, folder: Path) -> dict[str, float]:
+def write_judge(network: nn.Module, painter: Painter, folder: Path, sizes: Sizes = FULL) -> dict[str, float]:
     """The judge, with thresholds and accuracies measured on the rounded weights that are shipped; the thresholds."""
     save_file(shrink(network), _fresh(folder) / "judge.safetensors")
     shipped = JudgeNet(len(OBJECTS), len(STYLES), len(BACKGROUNDS), JUDGE_WIDTH)
     shipped.load_state_dict(load_file(folder / "judge.safetensors"))
     shipped.eval().requires_grad_(False)
-    limits = judge.thresholds(shipped, painter, CALIBRATION_SCENES)
+    limits = judge.thresholds(shipped, painter, sizes.calibration_scenes)
     write_json(folder / "judge.json", {
         "objects": list(OBJECTS), "styles": list(STYLES), "backgrounds": list(BACKGROUNDS), "width": JUDGE_WIDTH,
         "thresholds": limits,
         "false_positives": judge.FALSE_POSITIVES,
-        "calibration_scenes": CALIBRATION_SCENES,
-        "empty_scenes_above_threshold": _empty_scenes_shown(shipped, painter, limits),
-        "accuracy": {k: round(v, 4) for k, v in judge.accuracy(shipped, painter, size=ACCURACY_SCENES).items()},
-        "accuracy_scenes": ACCURACY_SCENES,
-        "steps": judge.STEPS,
+        "calibration_scenes": sizes.calibration_scenes,
+        "empty_scenes_above_threshold": _empty_scenes_shown(shipped, painter, limits, sizes.empty_scenes),
+        "accuracy": {k: round(v, 4) for k, v in judge.accuracy(shipped, painter, size=sizes.accuracy_scenes).items()},
+        "accuracy_scenes": sizes.accuracy_scenes,
+        "steps": sizes.steps["judge"],
     })
     _readable(folder)
     return limits
@@ -204,12 +198,12 @@ def weight_bytes(package: Path) -> int:
     return sum(path.stat().st_size for path in package.rglob("*.safetensors"))
 
 
-def assemble(cache: Path, package: Path, painter: Painter, protocols: Path | None = None) -> None:
+def assemble(cache: Path, package: Path, painter: Painter, protocols: Path, sizes: Sizes = FULL) -> None:
     """Write `model`, `judge` and `clip` into `package` (srbench/pocket) and the thresholds into the protocols.
 
     Raises `MissingError` where a stage is not finished.
     """
-    parts = load_parts(cache, painter)
+    parts = load_parts(cache, painter, sizes)
     write_model(parts, package / "model")
     write_clip(parts.clip, parts.tokenizer, package / "clip")
-    write_thresholds(write_judge(parts.judge, painter, package / "judge"), protocols or CATALOG / "protocols")
+    write_thresholds(write_judge(parts.judge, painter, package / "judge", sizes), protocols)

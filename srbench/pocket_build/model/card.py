@@ -11,11 +11,11 @@ import numpy as np
 from safetensors import safe_open
 
 from srbench.pocket.world import BACKGROUNDS, CONCEPTS, OBJECTS, STYLES
-from srbench.pocket_build.model.assemble import STEPS, weight_bytes, write_json
+from srbench.pocket_build.model.assemble import weight_bytes, write_json
 from srbench.pocket_build.model.data import STREAM
 from srbench.pocket_build.model.scenes import HELD_OUT_ONE_IN, sample_scene
+from srbench.pocket_build.model.sizes import FULL
 from srbench.pocket_build.model.sprites import VENDORS
-from srbench.pocket_build.model.unet import SCENES
 from srbench.scorers._files import sha256_of
 
 SEEDS = {"vae": 101, "text": 202, "clip": 303, "judge": 404, "unet": 505}
@@ -63,7 +63,7 @@ def card(package: Path, figures: dict[str, Any]) -> dict[str, Any]:
             "concepts": {name: list(c.members) for name, c in CONCEPTS.items()},
             **shares(), "held_out_one_in": HELD_OUT_ONE_IN,
         },
-        "training": {"steps": STEPS, "seeds": SEEDS, "unet_scenes": SCENES},
+        "training": {"steps": dict(FULL.steps), "seeds": SEEDS, "unet_scenes": FULL.unet_scenes},
         "artwork": {f"@iconify-json/{package_}": LICENCES[vendor] for vendor, package_ in VENDORS.items()},
         "judge": {k: judge[k] for k in ("accuracy", "accuracy_scenes", "thresholds", "false_positives", "calibration_scenes")},
         "measured": figures,

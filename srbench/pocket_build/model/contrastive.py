@@ -20,8 +20,6 @@ from srbench.pocket_build.model.data import batch
 from srbench.pocket_build.model.scenes import Painter
 
 WIDTH = 192
-TEXT_STEPS, CLIP_STEPS = 1100, 800
-BATCH = 128
 
 CLIP_CONFIG: dict[str, Any] = {
     "embed_dim": 128,
@@ -103,13 +101,13 @@ def train_text(painter: Painter, tokenizer: CLIPTokenizer, place: training.Place
     def loss(m: nn.Module, step: int, done: float) -> Tensor:
         torch.manual_seed(step)  # dropout
         # Swapped pairs beside each other: only an encoder that keeps the order of two things tells them apart.
-        b = batch(painter, "text", step, BATCH, swaps=True)
+        b = batch(painter, "text", step, place.sizes.batch["text"], swaps=True)
         with training.autocast(place.device):
             image, text, scale = m(b.images.to(place.device), _ids(tokenizer, b.captions).to(place.device))
         return _contrast(image, text, scale)
 
     return training.run(training.Stage(
-        "text", model, training.adam(model.parameters(), 1.2e-3), loss, TEXT_STEPS,
+        "text", model, training.adam(model.parameters(), 1.2e-3), loss, place.sizes.steps["text"],
         validate=lambda m: _recall(m, painter, tokenizer, place.device, full=False),
     ), place)
 
@@ -132,14 +130,14 @@ def train_clip(painter: Painter, tokenizer: CLIPTokenizer, place: training.Place
     model = make_clip(tokenizer)
 
     def loss(m: nn.Module, step: int, done: float) -> Tensor:
-        b = batch(painter, "clip", step, BATCH, "all")
+        b = batch(painter, "clip", step, place.sizes.batch["clip"], "all")
         images = b.images + 0.05 * torch.randn(b.images.shape, generator=torch.Generator().manual_seed(step))
         with training.autocast(place.device):
             image, text, scale = m(images.to(place.device), _ids(tokenizer, b.captions, 77).to(place.device))[:3]
         return _contrast(image, text, scale)
 
     return training.run(training.Stage(
-        "clip", model, training.adam(model.parameters(), 1.2e-3), loss, CLIP_STEPS,
+        "clip", model, training.adam(model.parameters(), 1.2e-3), loss, place.sizes.steps["clip"],
         validate=lambda m: _recall(m, painter, tokenizer, place.device, full=True),
     ), place)
 

@@ -14,8 +14,6 @@ from srbench.pocket_build.model.data import batch
 from srbench.pocket_build.model.scenes import Painter
 from srbench.scorers.pocket_net import JudgeNet
 
-STEPS = 1800
-BATCH = 64
 FALSE_POSITIVES = 0.01
 EVEN_ODDS = 0.5
 
@@ -32,9 +30,11 @@ def _disturb(images: Tensor, step: int) -> Tensor:
     return images
 
 
-def _loss(painter: Painter, device: torch.device) -> training.Loss:
+def _loss(painter: Painter, place: training.Place) -> training.Loss:
+    device, size = place.device, place.sizes.batch["judge"]
+
     def loss(model: nn.Module, step: int, done: float) -> Tensor:
-        b = batch(painter, "judge", step, BATCH, "all")
+        b = batch(painter, "judge", step, size, "all")
         objects, styles, backgrounds = (target.to(device) for target in b.targets())
         with training.autocast(device):
             o, s, g = model(_disturb(b.images, step).to(device))
@@ -94,8 +94,8 @@ def train(painter: Painter, place: training.Place) -> bool:
     """Train, or go on training; whether it is finished."""
     model = make()
     return training.run(training.Stage(
-        "judge", model, training.adam(model.parameters(), 2.5e-3), _loss(painter, place.device), STEPS, ema=0.99,
-        validate=lambda m: str({k: round(v, 3) for k, v in accuracy(m, painter, size=500).items()}),
+        "judge", model, training.adam(model.parameters(), 2.5e-3), _loss(painter, place), place.sizes.steps["judge"], ema=0.99,
+        validate=lambda m: str({k: round(v, 3) for k, v in accuracy(m, painter, size=place.sizes.held_scenes).items()}),
     ), place)
 
 

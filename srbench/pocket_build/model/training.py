@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from srbench.pocket_build.model import checkpoints
+from srbench.pocket_build.model.sizes import FULL, Sizes
 
 # Newton-Schulz coefficients for bf16; Jordan et al. 2024, github.com/KellerJordan/Muon (MIT).
 _NS = (3.4445, -4.7750, 2.0315)
@@ -111,6 +112,7 @@ class Place:
     cache: Path
     device: torch.device
     seconds: float = math.inf
+    sizes: Sizes = FULL
 
 
 def autocast(device: torch.device) -> torch.autocast:

@@ -16,9 +16,6 @@ from srbench.pocket_build.model import training
 from srbench.pocket_build.model.data import batch
 from srbench.pocket_build.model.scenes import Painter
 
-SCENES = 32_000
-STEPS = 3400
-BATCH = 128
 CAPTION_DROP = 0.1
 CHUNK = 100
 
@@ -50,13 +47,14 @@ def _scratch(cache: Path, inputs: str) -> tuple[Path, Path]:
 @torch.no_grad()
 def _encode(
     painter: Painter, vae: AutoencoderKL, text: CLIPTextModel, tokenizer: CLIPTokenizer, files: tuple[Path, Path],
-    device: torch.device,
+    place: training.Place,
 ) -> None:
     """Write each training scene's latent mean and deviation, and its caption's text states (the last: the empty caption)."""
+    device, scenes = place.device, place.sizes.unet_scenes
     files[0].parent.mkdir(exist_ok=True)
     parts = [path.with_suffix(".part.npy") for path in files]
-    latents = np.lib.format.open_memmap(parts[0], "w+", np.float16, (SCENES, 32, 8, 8))
-    states = np.lib.format.open_memmap(parts[1], "w+", np.float16, (SCENES + 1, 77, 192))
+    latents = np.lib.format.open_memmap(parts[0], "w+", np.float16, (scenes, 32, 8, 8))
+    states = np.lib.format.open_memmap(parts[1], "w+", np.float16, (scenes + 1, 77, 192))
     vae.to(device)
     text.to(device)
 
@@ -65,22 +63,24 @@ def _encode(
         with training.autocast(device):
             return text(input_ids=ids.to(device)).last_hidden_state.float().cpu().numpy()  # (B, 77, 192)
 
-    for start in range(0, SCENES, CHUNK):
-        b = batch(painter, "unet", start // CHUNK, CHUNK)
+    for start in range(0, scenes, CHUNK):
+        b = batch(painter, "unet", start // CHUNK, min(CHUNK, scenes - start))
+        end = start + len(b.scenes)
         with training.autocast(device):
             posterior = vae.encode(b.images.to(device)).latent_dist
-        latents[start : start + CHUNK] = torch.cat([posterior.mean, posterior.std], 1).float().cpu().numpy()
-        states[start : start + CHUNK] = encode(b.captions)
+        latents[start:end] = torch.cat([posterior.mean, posterior.std], 1).float().cpu().numpy()
+        states[start:end] = encode(b.captions)
         if start % (20 * CHUNK) == 0:
-            print(f"unet data {start}/{SCENES}", flush=True)
-    states[SCENES] = encode([""])[0]
+            print(f"unet data {start}/{scenes}", flush=True)
+    states[scenes] = encode([""])[0]
     latents.flush()
     states.flush()
     for part, path in zip(parts, files, strict=True):
         part.rename(path)
 
 
-def _loss(files: tuple[Path, Path], device: torch.device) -> training.Loss:
+def _loss(files: tuple[Path, Path], place: training.Place) -> training.Loss:
+    device, scenes, size = place.device, place.sizes.unet_scenes, place.sizes.batch["unet"]
     latents, states = (torch.from_numpy(np.load(path, mmap_mode="c")) for path in files)
     alphas = scheduler().alphas_cumprod
     signal_to_noise = alphas / (1 - alphas)
@@ -88,16 +88,16 @@ def _loss(files: tuple[Path, Path], device: torch.device) -> training.Loss:
 
     def loss(model: nn.Module, step: int, done: float) -> Tensor:
         g = torch.Generator().manual_seed(step)
-        per_epoch = SCENES // BATCH
-        order = torch.randperm(SCENES, generator=torch.Generator().manual_seed(10_000_000 + step // per_epoch))
-        rows = order[(step % per_epoch) * BATCH : (step % per_epoch + 1) * BATCH]
+        per_epoch = scenes // size
+        order = torch.randperm(scenes, generator=torch.Generator().manual_seed(10_000_000 + step // per_epoch))
+        rows = order[(step % per_epoch) * size : (step % per_epoch + 1) * size]
         mean, std = latents[rows].float().chunk(2, dim=1)
         z = mean + std * torch.randn(mean.shape, generator=g)  # (B, 16, 8, 8)
-        drop = torch.rand(BATCH, generator=g) < CAPTION_DROP
-        h = states[torch.where(drop, SCENES, rows)].to(device).float()  # (B, 77, 192)
+        drop = torch.rand(size, generator=g) < CAPTION_DROP
+        h = states[torch.where(drop, scenes, rows)].to(device).float()  # (B, 77, 192)
         # One timestep from each of B equal intervals: less variance than B free draws.
-        t = ((torch.arange(BATCH) + torch.rand(BATCH, generator=g)) / BATCH * 1000).long().clamp(0, 999)
-        t = t[torch.randperm(BATCH, generator=g)]
+        t = ((torch.arange(size) + torch.rand(size, generator=g)) / size * 1000).long().clamp(0, 999)
+        t = t[torch.randperm(size, generator=g)]
         noise = torch.randn(z.shape, generator=g)
         a = alphas[t][:, None, None, None]
         x = a.sqrt() * z + (1 - a).sqrt() * noise
@@ -114,12 +114,12 @@ def train(
     """Train, or go on training; whether it is finished. `inputs` is the digest of what `vae` and `text` learned."""
     began, files = time.monotonic(), _scratch(place.cache, inputs)
     if not all(path.exists() for path in files):
-        _encode(painter, vae, text, tokenizer, files, place.device)
+        _encode(painter, vae, text, tokenizer, files, place)
     left = max(1.0, place.seconds - (time.monotonic() - began))
     model = make()
     optimisers = training.split_optimisers(model, ("conv_in", "conv_out", "time_embedding"), lr=1.5e-3)
     return training.run(training.Stage(
-        "unet", model, optimisers, _loss(files, place.device), STEPS,
+        "unet", model, optimisers, _loss(files, place), place.sizes.steps["unet"],
         schedule=training.late_linear, warmup=100, ema=0.9985, inputs=inputs,
     ), replace(place, seconds=left))
 

@@ -13,9 +13,8 @@ from torch import Tensor
 from srbench.pocket_build.model import training
 from srbench.pocket_build.model.data import batch
 from srbench.pocket_build.model.scenes import Painter
+from srbench.pocket_build.model.sizes import FULL, Sizes
 
-STEPS = 3000
-BATCH = 16
 KL_WEIGHT = 1e-4
 
 
@@ -41,9 +40,11 @@ def psnr(vae: Any, images: Tensor) -> float:
     return 10 * math.log10(4 / float((rebuilt - images).pow(2).mean()))
 
 
-def _loss(painter: Painter, device: torch.device) -> training.Loss:
+def _loss(painter: Painter, place: training.Place) -> training.Loss:
+    device, size = place.device, place.sizes.batch["vae"]
+
     def loss(vae: Any, step: int, done: float) -> Tensor:
-        x = batch(painter, "vae", step, BATCH).images.to(device)  # (B, 3, 64, 64)
+        x = batch(painter, "vae", step, size).images.to(device)  # (B, 3, 64, 64)
         with training.autocast(device):
             posterior = vae.encode(x).latent_dist
         mean, logvar = posterior.mean.float(), posterior.logvar.float().clamp(-20, 10)
@@ -78,16 +79,16 @@ def whiten(vae: AutoencoderKL, images: Tensor) -> AutoencoderKL:
 
 def train(painter: Painter, place: training.Place) -> bool:
     """Train, or go on training; whether it is finished."""
-    probe = batch(painter, "validate", 0, 64).images.to(place.device)
+    probe = batch(painter, "validate", 0, place.sizes.vae_scenes).images.to(place.device)
     model = make()
     keep = ("conv_in", "conv_out", "quant_conv")
     return training.run(training.Stage(
-        "vae", model, training.split_optimisers(model, keep, lr=3e-3), _loss(painter, place.device), STEPS,
+        "vae", model, training.split_optimisers(model, keep, lr=3e-3), _loss(painter, place), place.sizes.steps["vae"],
         schedule=lambda done: 0.02 + 0.98 * (1 - max(0.0, done - 0.3) / 0.7),
         validate=lambda m: f"psnr {psnr(m, probe):.2f} dB",
     ), place)
 
 
-def load(painter: Painter, cache: Path) -> AutoencoderKL:
+def load(painter: Painter, cache: Path, sizes: Sizes = FULL) -> AutoencoderKL:
     """The finished VAE, whitened."""
-    return whiten(training.averaged(cache, "vae", make()), batch(painter, "validate", 1, 512).images)
+    return whiten(training.averaged(cache, "vae", make()), batch(painter, "validate", 1, sizes.whitening_scenes).images)
