@@ -22,9 +22,9 @@ def _found_in(text: str) -> bool:
     patterns = _patterns()
     if _has_glued(text) or any(each.search(text) and each.search(_without_grown_up(text)) for each in patterns["anything"]):
         return True
-    asked = [*(patterns["number"] if _has_number().search(text) else ()), *(patterns["unit"] if _has_unit().search(text) else ())]
-    grown = _without_grown_up(text) if asked else text
-    return any(not is_measure(match, grown) for pattern in asked for match in pattern.finditer(grown))
+    texts = [*(patterns["number"] if _has_number().search(text) else ()), *(patterns["unit"] if _has_unit().search(text) else ())]
+    grown = _without_grown_up(text) if texts else text
+    return any(not is_measure(match, grown) for pattern in texts for match in pattern.finditer(grown))
 
 
 # --- patterns ---------------------------------------------------------------------------------------------------------------
@@ -125,16 +125,16 @@ _SPELLED = re.compile(r"(?<!\S)(?:\S[ ]){2,}\S(?!\S)")
 def _forms(reading: str) -> dict[str, None]:
     """The text in plain letters; where it has such, with signs in words as letters, letters in numbers as digits, or joined."""
     plain = bare(reading).replace("’", "'")
-    found = {plain: None}
+    forms = {plain: None}
     if not reading.isascii() or _LEET_TOKEN.search(plain) or _LEET_AGE.search(plain):
-        found |= dict.fromkeys(_with_signs_read(plain, signs) for signs in (_LEET, _LEET_L))
-        found[_LEET_AGE.sub(lambda age: age[0].translate(_AS_DIGITS), next(reversed(found)))] = None
+        forms |= dict.fromkeys(_with_signs_read(plain, signs) for signs in (_LEET, _LEET_L))
+        forms[_LEET_AGE.sub(lambda age: age[0].translate(_AS_DIGITS), next(reversed(forms)))] = None
     if _SPELLED.search(plain):
-        found[_SPELLED.sub(lambda run: run[0].replace(" ", ""), plain)] = None
-        found[_SPELLED.sub(lambda run: re.sub(r"(?<=[a-z]) (?=[a-z])|(?<=\d) (?=\d)", "", run[0]), plain)] = None
-    found[seen := skeleton(reading)] = None
-    found |= dict.fromkeys(ages_disguised.forms(seen))
-    return found
+        forms[_SPELLED.sub(lambda run: run[0].replace(" ", ""), plain)] = None
+        forms[_SPELLED.sub(lambda run: re.sub(r"(?<=[a-z]) (?=[a-z])|(?<=\d) (?=\d)", "", run[0]), plain)] = None
+    forms[seen := skeleton(reading)] = None
+    forms |= dict.fromkeys(ages_disguised.forms(seen))
+    return forms
 
 
 def _with_signs_read(text: str, signs: dict[int, int]) -> str:

@@ -52,20 +52,20 @@ _FAMILY = {"👪": " child family ", "🎒": " school satchel ", "🏫": " schoo
 def readings(text: str) -> tuple[str, ...]:
     """`text` in small letters and plain characters; several where it can be read in several ways, with its markup and without."""
     texts = _decoded(text)
-    found = dict.fromkeys(plain for each in texts for plain in _plain_forms(each))
-    return tuple(found)
+    forms = dict.fromkeys(plain for each in texts for plain in _plain_forms(each))
+    return tuple(forms)
 
 
 def _decoded(text: str) -> list[str]:
     """`text` with escapes resolved, with and without its tags, and what is encoded in it as a whole."""
-    found = [text]
+    texts = [text]
     if _ESCAPED.search(text):
         opened = _resolved(text)
-        found = [opened] if not _TAG.search(opened) else [opened, _TAG.sub("", opened), _TAG.sub(" ", opened)]
+        texts = [opened] if not _TAG.search(opened) else [opened, _TAG.sub("", opened), _TAG.sub(" ", opened)]
     if not text.isascii():
-        found += [text[::-1]] if "\u202e" in text else []
-        found += [mended for each in found[:1] if (mended := _mended(each)) != each]
-    return [*found, *_encoded(text)]
+        texts += [text[::-1]] if "\u202e" in text else []
+        texts += [mended for each in texts[:1] if (mended := _mended(each)) != each]
+    return [*texts, *_encoded(text)]
 
 
 def _resolved(text: str) -> str:
@@ -102,12 +102,12 @@ def _encoded(text: str) -> list[str]:
         (_DECIMAL, lambda code: "".join(map(chr, map(int, re.findall(r"\d+", code))))),
         (_MORSE, _from_morse),
     )
-    found: list[str] = []
+    words: list[str] = []
     if not _CODED.search(text):
-        return found
+        return words
     for pattern, read in readers:
-        found += [word for code in pattern.findall(text) if len(word := read(code)) > 2]
-    return found
+        words += [word for code in pattern.findall(text) if len(word := read(code)) > 2]
+    return words
 
 
 def _from_base64(code: str) -> str:
@@ -137,28 +137,28 @@ _TALL_I = re.compile(r"(?<=[A-Za-z])I(?=[a-z])|(?<=[a-z])I|(?<![A-Za-z])I(?=[a-z
 
 def _plain_forms(text: str) -> list[str]:
     """`text` with emoji as words and, where there are any, with them as signs; with characters of the tag block as letters."""
-    found = _written_forms(text)
+    forms = _written_forms(text)
     if _CAMEL.search(text):
-        found += _written_forms(_CAMEL.sub(" ", text))
+        forms += _written_forms(_CAMEL.sub(" ", text))
     if _TALL_I.search(text):
-        found += _written_forms(_TALL_I.sub("l", text))
-    return found
+        forms += _written_forms(_TALL_I.sub("l", text))
+    return forms
 
 
 def _written_forms(text: str) -> list[str]:
     if text.isascii():
         return [folded(text)]
-    found: list[str] = []
+    forms: list[str] = []
     if any("\U000e0020" <= each <= "\U000e007e" for each in text):
-        found.append(folded("".join(chr(ord(e) - 0xE0000) if "\U000e0020" <= e <= "\U000e007e" else e for e in text)))
+        forms.append(folded("".join(chr(ord(e) - 0xE0000) if "\U000e0020" <= e <= "\U000e007e" else e for e in text)))
     lettered = "".join(_letter_sign(each) for each in _without_invisible(text))
     named = _with_emoji_named(lettered)
-    found.append(folded(named))
+    forms.append(folded(named))
     if (tall := _with_capitals_seen(lettered)) != lettered:
-        found.append(folded(tall))
+        forms.append(folded(tall))
     if named != lettered:
-        found.append(folded(lettered.translate(_SIGNS)))
-    return found
+        forms.append(folded(lettered.translate(_SIGNS)))
+    return forms
 
 
 def _with_capitals_seen(text: str) -> str:
@@ -252,8 +252,8 @@ def bare(text: str) -> str:
     if text.isascii():
         return text
     apart = unicodedata.normalize("NFD", text)
-    kept = "".join(_plain_letter(each) for each in apart if unicodedata.category(each) not in ("Mn", "Me"))
-    return unicodedata.normalize("NFC", kept)
+    letters = "".join(_plain_letter(each) for each in apart if unicodedata.category(each) not in ("Mn", "Me"))
+    return unicodedata.normalize("NFC", letters)
 
 
 @cache
@@ -270,7 +270,7 @@ def _plain_letter(letter: str) -> str:
     if match := _LATIN.match(name):
         return match[1].lower()
     if "LATIN" in name:
-        return next((plain for said, plain in _NAMES.items() if name.casefold().endswith(f"letter {said}")), letter)
+        return next((plain for ending, plain in _NAMES.items() if name.casefold().endswith(f"letter {ending}")), letter)
     return letter
 
 
@@ -290,13 +290,13 @@ def confusable_letters() -> dict[str, str]:
     """Letter of another script -> the small Latin letters or the digits that it looks like."""
     from confusable_homoglyphs.confusables import confusables_data
 
-    found: dict[str, str] = {}
+    letters: dict[str, str] = {}
     for latin in "zyxwvutsrqponmlkjihgfedcbaZYXWVUTSRQPONMLKJIHGFEDCBA":
         for other in confusables_data.get(latin, ()):
             for letter in {other["c"], other["c"].casefold()}:
                 if len(letter) == 1 and not letter.isascii() and letter.isalpha():
-                    found[letter] = latin.lower()
-    return found | _SEEN
+                    letters[letter] = latin.lower()
+    return letters | _SEEN
 
 
 _SEEN = {

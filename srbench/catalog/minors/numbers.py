@@ -23,15 +23,15 @@ MEASURE = (
 @cache
 def languages() -> tuple[tuple[str, list[list[str]], list[str]], ...]:
     """(language, the forms of one to seventeen, the tens from twenty on), in plain letters."""
-    found = []
+    rows = []
     for line in (files(__package__) / "words" / "_numbers.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("#"):
             continue
         language, _, rest = line.partition(":")
         numbers, _, tens = rest.partition("+")
         forms = [[bare(folded(form.replace("_", " "))) for form in each.split("|")] for each in numbers.split()]
-        found.append((language, forms, [bare(folded(each.replace("_", " "))) for each in tens.split()]))
-    return tuple(found)
+        rows.append((language, forms, [bare(folded(each.replace("_", " "))) for each in tens.split()]))
+    return tuple(rows)
 
 
 def either(words: Iterable[str]) -> str:

@@ -113,11 +113,11 @@ class Speller:
 
     @cached_property
     def _phrases(self) -> dict[str, list[tuple[str, ...]]]:
-        found: dict[str, list[tuple[str, ...]]] = {}
+        phrases: dict[str, list[tuple[str, ...]]] = {}
         for phrase in self.words.phrases:
             for form in {phrase, tuple(map(skeleton, phrase))}:
-                found.setdefault(form[0], []).append(form)
-        return found
+                phrases.setdefault(form[0], []).append(form)
+        return phrases
 
     def _unspaced(self, text: str) -> bool:
         """Words of scripts without blanks, whatever stands between their signs."""
@@ -197,11 +197,11 @@ class Speller:
     @cached_property
     def _maskable(self) -> dict[int, list[str]]:
         """English words by their length; of short ones only those that are no other's with a letter changed."""
-        found: dict[int, list[str]] = {}
+        by_length: dict[int, list[str]] = {}
         for word in sorted({*self._english, *self._english_plural, *(word + "s" for word in self.core)}):
             if len(word) > 4 or word in self.core or word.rstrip("s") in self.core:
-                found.setdefault(len(word), []).append(word)
-        return found
+                by_length.setdefault(len(word), []).append(word)
+        return by_length
 
     def _walked(self, form: str, tree: trie.Node) -> bool:
         """Whether a word of `tree` is written in `form` with signs for letters, or one that is looked for inside of others."""
@@ -325,12 +325,12 @@ class Speller:
 
     @cached_property
     def _by_letters(self) -> dict[str, list[tuple[int, ...]]]:
-        found: dict[str, list[tuple[int, ...]]] = {}
+        runs_of: dict[str, list[tuple[int, ...]]] = {}
         for word in self._forms:
             letters, runs = _runs(word)
             if len(letters) > 2 and (word in self._english or len(word) > 4):
-                found.setdefault(letters, []).extend(_drawn(runs) if word in AS_WRITTEN else [runs])
-        return found
+                runs_of.setdefault(letters, []).extend(_drawn(runs) if word in AS_WRITTEN else [runs])
+        return runs_of
 
     @cached_property
     def _reversible(self) -> frozenset[str]:
@@ -452,8 +452,8 @@ def _ends(word: str, endings: frozenset[str]) -> bool:
 
 def _runs(word: str) -> tuple[str, tuple[int, ...]]:
     """The letters of a word without repeats, and how often each stands there."""
-    found = list(re.finditer(r"(.)\1*", word))
-    return "".join(match[1] for match in found), tuple(len(match[0]) for match in found)
+    matches = list(re.finditer(r"(.)\1*", word))
+    return "".join(match[1] for match in matches), tuple(len(match[0]) for match in matches)
 
 
 def _drawn(runs: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -482,16 +482,16 @@ def _sound(word: str) -> str:
 
 def _spelled_out(chunks: list[str]) -> list[str]:
     """Runs of at least three pieces of one letter each, put together: also without what stands first or last (a g i r l)."""
-    found: list[str] = []
+    words: list[str] = []
     run: list[str] = []
     for chunk in [*chunks, "......."]:
         if sum(map(str.isalnum, chunk)) == 1 or (len(chunk) < 3 and not any(map(str.isalnum, chunk))):
             run.append(chunk)
             continue
         if len(run) > 2:
-            found += ["".join(run[start : len(run) - end]) for start in (0, 1) for end in (0, 1)]
+            words += ["".join(run[start : len(run) - end]) for start in (0, 1) for end in (0, 1)]
         run = []
-    return found
+    return words
 
 
 @lru_cache(maxsize=1)
