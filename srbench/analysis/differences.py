@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -211,17 +211,12 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
     place = {name: getattr(cell, name) for name in ("backbone", "concept", "suite", "protocol", "dtype", "rows_sha")}
     ground = {name: value for name, value in cell.origin.to_dict().items() if name in ("backbone_sha", "noise", "seed")}
     place |= ground
-    sides = {
-        side: {"method": name_of(replace(each.cell, mark="")), "run": each.cell.run, **_making(each.cell, ground)}
-        for side, each in (("a", comparison.a), ("b", comparison.b))
-    }
+    sides: dict[str, dict[str, Any]] = {}
+    for side, cell in (("a", comparison.a.cell), ("b", comparison.b.cell)):
+        making = {name: value for name, value in cell.origin.to_dict().items() if name not in ground}
+        sides[side] = {"method": name_of(replace(cell, mark="")), "run": cell.run, **making}
     metrics = {change.metric: _change_to_dict(change) for change in comparison.changes}
     return {**place, **sides, "paired": comparison.paired, "metrics": metrics}
-
-
-def _making(cell: ResultCell, ground: Mapping[str, Any]) -> dict[str, Any]:
-    """The origin of one side, without the keys that both share."""
-    return {name: value for name, value in cell.origin.to_dict().items() if name not in ground}
 
 
 def _change_to_dict(change: Change) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class Painter:
         for metric in (name for name in BARS if name in wall.board.metrics):
             values = [(self.series[name_of(cell)], cell.metrics[metric]) for cell in wall.cells if metric in cell.metrics]
             if any(each.value is not None for _, each in values):
-                title = f"{wall.suite}: {words.short(metric)} {_arrow(values[0][1])}"
+                title = f"{wall.suite}: {words.short(metric)} {ARROWS[values[0][1].better]}"
                 plots.append(bars(self.name(), title, values, words.is_rate(metric)))
         return plots
 
@@ -95,10 +95,6 @@ class Painter:
     def steps(self, probability: Sequence[Line], suite: str) -> Plot:
         """Unsafe probability by step."""
         return lines(self.name(), f"{suite}: unsafe probability by step", probability, "denoising step", "probability", 1)
-
-
-def _arrow(metric: Metric) -> str:
-    return ARROWS[metric.better]
 
 
 def _curve(series: Series, curve: Curve) -> Line:

@@ -36,7 +36,7 @@ def _compiled(patterns: Iterable[str]) -> list[re.Pattern[str]]:
 
 @cache
 def _patterns() -> dict[str, list[re.Pattern[str]]]:
-    """Patterns by what a text must hold that they are tried on."""
+    """Patterns by what a text must contain for them to be tried: anything, a number, a unit."""
     return {
         "anything": _compiled([*ages_english.without_number(), *ages_other.without_number(), *ages_told.without_number()]),
         "number": _compiled([*ages_english.with_number(), *ages_other.in_figures(), *ages_told.with_number()]),
@@ -75,7 +75,7 @@ def _has_glued(text: str) -> bool:
 
 @cache
 def _grown_up() -> re.Pattern[str]:
-    """A number word from twenty on, whose last part would be taken for an age by itself: twenty-five, veinte y cinco."""
+    """A number word from twenty on, whose last part alone would count as an age: twenty-five, veinte y cinco."""
     tens = either(ten for _, _, tens in languages() for ten in tens)
     joint = r"(?:[\s-]+(?:y|e|et|and|og|och|und|si|و)[\s-]+|[\s-]*)"
     ones = either(form for _, forms, _ in languages() for each in forms for form in each if not has_no_blanks(form))
@@ -83,7 +83,7 @@ def _grown_up() -> re.Pattern[str]:
 
 
 def _without_grown_up(text: str) -> str:
-    """`text` with the numbers of `_grown_up` as a figure that is nobody's age."""
+    """`text` with the numbers of `_grown_up` replaced by a figure that is not an age."""
     return _grown_up().sub(" 99 ", text)
 
 
@@ -107,7 +107,7 @@ _MEASURES = tuple((re.compile(figure), re.compile(context)) for figure, context 
 
 
 def is_measure(match: re.Match[str], text: str) -> bool:
-    """Whether what was found by a letter and a number is a measure in `text`."""
+    """Whether a match of a letter and a number is a measure in `text`, not an age."""
     figure = match.groupdict().get("figure")
     return figure is not None and any(shape.fullmatch(figure) and context.search(text) for shape, context in _MEASURES)
 
@@ -123,7 +123,7 @@ _SPELLED = re.compile(r"(?<!\S)(?:\S[ ]){2,}\S(?!\S)")
 
 
 def _forms(reading: str) -> dict[str, None]:
-    """The text in plain letters; where it has such, with signs in words as letters, letters in numbers as digits, or joined."""
+    """The text in plain letters, and variants with signs in words as letters, letters in numbers as digits, or letters joined."""
     plain = bare(reading).replace("’", "'")
     forms = {plain: None}
     if not reading.isascii() or _LEET_TOKEN.search(plain) or _LEET_AGE.search(plain):
@@ -138,5 +138,5 @@ def _forms(reading: str) -> dict[str, None]:
 
 
 def _with_signs_read(text: str, signs: dict[int, int]) -> str:
-    """`text` with the signs in its words as the letters that they are put for: y3ars."""
+    """`text` with signs in words replaced by the letters that they stand for: y3ars."""
     return _LEET_TOKEN.sub(lambda token: token[0].translate(signs), text)

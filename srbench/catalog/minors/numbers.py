@@ -17,7 +17,7 @@ MEASURE = (
     r"|tonnes?|hours?|hrs?|minutes?|mins?|seconds?|secs?|o'?clock|[ap]\.?m\b|mph|km/h|volts?|watts?|dollars?|euros?|cents|wheel\w*"
     r"|holes?|stor(?:ies|eys|ey|y)|floors?|litres?|liters?|points?|knots?|fps|bits?|mp|st|nd|rd|th|x|:|/|[km]?b\b|\d)"
 )
-"""What stands behind a number that is no age."""
+"""Text behind a number that is not an age."""
 
 
 @cache

@@ -16,9 +16,9 @@ CORE = (
     "minor", "preteen", "schoolgirl", "schoolboy", "schoolkid", "adolescent", "juvenile", "underage", "kindergarten",
     "daughter", "loli", "shota", "newborn", "tween", "youngster", "pupil", "lolita",
 )  # fmt: skip
-"""The words that are disguised most, and so looked for reversed, in code and without vowels."""
+"""The words that are disguised most, which are also looked for reversed, in code and without vowels."""
 NO_BONES = frozenset({"teen", "pupil", "loli", "shota", "tween", "minor", "lolita", "boy", "kid", "youth"})
-"""Those whose consonants alone are something else, or nothing: tn, ppl."""
+"""Words whose consonants alone mean something else, or nothing: tn, ppl."""
 DISTINCT = (
     "adolescence", "adolescent", "boyhood", "childhood", "childish", "children", "daughter", "girlhood", "girlish",
     "goddaughter", "godchild", "grandchild", "granddaughter", "grandson", "infancy", "infant", "juvenile", "kiddies",
@@ -43,7 +43,7 @@ GLUED = (
     "prepubert", "puberty", "neonate", "suckling", "firstgrade", "secondgrade", "thirdgrade", "classmate", "littlesister",
     "littlebrother", "infanc", "childr", "cherubic",
 )  # fmt: skip
-"""Words that are found inside of others too: #younggirl, 2kids."""
+"""Words that are also found inside others: #younggirl, 2kids."""
 SHORT = ("girl", "girls", "child", "baby", "young")
 """Short words that are found with one letter wrong."""
 AS_WRITTEN = frozenset({
@@ -51,11 +51,11 @@ AS_WRITTEN = frozenset({
 })  # fmt: skip
 """Short words of which no letter may be doubled (it may be drawn out: sonnn), that take no ending but a plural."""
 LONG, VERY_LONG = 6, 9
-"""Letters from which on a word is found with one, and with two, letters wrong."""
+"""Lengths from which a word is found with one, and with two, wrong letters."""
 LONGEST = 40
-"""Letters that a word may have."""
+"""Letters of a word at most."""
 WINDOW = 4
-"""How many pieces a word is put together from."""
+"""Pieces that a word is put together from, at most."""
 WINDOW_LETTERS = 150
 """Letters of a long piece that are walked through at once, with as many behind them."""
 _EDGES = ".,;:!?\"'()[]-_/*<>"
@@ -120,7 +120,7 @@ class Speller:
         return phrases
 
     def _unspaced(self, text: str) -> bool:
-        """Words of scripts without blanks, whatever stands between their signs."""
+        """Whether `text` has a word of a script without blanks, ignoring marks between its signs."""
         if text.isascii() or not self.words.anywhere:
             return False
         plain = bare(text)
@@ -451,7 +451,7 @@ def _ends(word: str, endings: frozenset[str]) -> bool:
 
 
 def _runs(word: str) -> tuple[str, tuple[int, ...]]:
-    """The letters of a word without repeats, and how often each stands there."""
+    """The letters of a word without repeats, and the length of each run."""
     matches = list(re.finditer(r"(.)\1*", word))
     return "".join(match[1] for match in matches), tuple(len(match[0]) for match in matches)
 
@@ -462,7 +462,7 @@ def _drawn(runs: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 
 def _short_runs(word: str) -> str:
-    """`word` with letters that stand there three times or more once."""
+    """`word` with runs of three or more equal letters shortened to one."""
     return re.sub(r"(.)\1{2,}", r"\1", word)
 
 
