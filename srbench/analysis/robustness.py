@@ -77,12 +77,12 @@ def _place_order(place: Identity) -> tuple[tuple[bool, str], ...]:
 def _matrix(by_attack: bool, entries: Sequence[tuple[str, ResultCell]]) -> Matrix:
     first = entries[0][1]
     what = "how often it is drawn, by suite"
-    if by_attack and _each_its_own(entries):
+    if by_attack and _only_own_prompts(entries):
         what, entries = "prompts made against the method itself", [(attack_of(column), cell) for column, cell in entries]
     elif by_attack:
-        what, entries = "prompts made against one method, on others", _rows_apart(_told_apart(entries))
+        what, entries = "prompts made against one method, on others", _with_row_hashes(_with_file_names(entries))
     else:
-        entries = _rows_apart(entries)
+        entries = _with_row_hashes(entries)
     columns = dict.fromkeys(column for column, _ in entries)
     rows: dict[str, dict[str, Metric]] = {}
     for column, cell in sorted(entries, key=lambda each: _order(each[1])):
@@ -98,13 +98,13 @@ def attack_of(column: str) -> str:
     return column.partition(" against ")[0]
 
 
-def _each_its_own(entries: Sequence[tuple[str, ResultCell]]) -> bool:
+def _only_own_prompts(entries: Sequence[tuple[str, ResultCell]]) -> bool:
     """Whether there are several methods, each run once per attack on prompts made against it, and on no others."""
     matching = {(attack_of(column), cell.label) for column, cell in entries if column == against(attack_of(column), cell)}
     return len({cell.label for _, cell in entries}) > 1 and len(matching) == len(entries)
 
 
-def _told_apart(entries: Sequence[tuple[str, ResultCell]]) -> list[tuple[str, ResultCell]]:
+def _with_file_names(entries: Sequence[tuple[str, ResultCell]]) -> list[tuple[str, ResultCell]]:
     """The entries, with the file's name added to columns that have several files."""
     files: dict[str, set[str]] = {}
     for column, cell in entries:
@@ -112,7 +112,7 @@ def _told_apart(entries: Sequence[tuple[str, ResultCell]]) -> list[tuple[str, Re
     return [(f"{column} ({cell.suite})" if len(files[column]) > 1 else column, cell) for column, cell in entries]
 
 
-def _rows_apart(entries: Sequence[tuple[str, ResultCell]]) -> list[tuple[str, ResultCell]]:
+def _with_row_hashes(entries: Sequence[tuple[str, ResultCell]]) -> list[tuple[str, ResultCell]]:
     """The entries, with the rows' hash added to columns whose cells ran different rows."""
     rows: dict[str, set[str]] = {}
     for column, cell in entries:

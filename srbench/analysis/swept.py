@@ -55,9 +55,9 @@ def swept(cells: Sequence[ResultCell], option: str) -> list[Swept]:
     if not dot or not name:
         raise UsageError(f"--curve {option}: expected METHOD.OPTION", "Example: --curve saferedir.alpha_scale")
     plugins.preset(method)
-    groups = [(more, part) for members in _groups(cells, method, name).values() for more, part in _of_one_making(members)]
+    groups = [(more, part) for members in _groups(cells, method, name).values() for more, part in _by_origin(members)]
     lines = [line for more, members in groups if (line := _line(members, cells, method, name, more)) is not None]
-    lines = _rows_apart(lines)
+    lines = _with_row_hashes(lines)
     most = {panel: max(len(line.points) for line in lines if line.panel == panel) for panel in {line.panel for line in lines}}
     # A line of two values beside a longer sweep is left over from other runs.
     lines = [line for line in lines if len(line.points) > 2 or most[line.panel] == 2]
@@ -71,7 +71,7 @@ Valued = tuple[str, ResultCell]
 """A value of the option, and the cell that was run with it."""
 
 
-def _rows_apart(lines: Sequence[Swept]) -> list[Swept]:
+def _with_row_hashes(lines: Sequence[Swept]) -> list[Swept]:
     """The lines, with the rows' hash in the panel's name where one suite was run on different rows."""
     rows: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for line in lines:
@@ -94,7 +94,7 @@ def _groups(cells: Iterable[ResultCell], method: str, name: str) -> dict[Identit
     return groups
 
 
-def _of_one_making(members: Sequence[Valued]) -> list[tuple[str, list[Valued]]]:
+def _by_origin(members: Sequence[Valued]) -> list[tuple[str, list[Valued]]]:
     """The cells as one line; where two cells have the same value, one line per origin, with the text that distinguishes it."""
     if len({value for value, _ in members}) == len(members):
         return [("", list(members))]
@@ -134,19 +134,19 @@ def _line(members: Sequence[Valued], cells: Sequence[ResultCell], method: str, n
     """more: text that distinguishes its cells from others of the same name."""
     points, beside = [], ""
     for value, cell in _in_order(members):
-        headline = next((each for each in HEADLINES if _known(cell, each)), None)
+        headline = next((each for each in HEADLINES if _has(cell, each)), None)
         if headline is None:
             continue
-        source = _kept_in(cell, cells)
+        source = _kept_cell(cell, cells)
         beside = beside or ("" if source is None or source is cell else source.suite)
-        kept = {} if source is None else {each: source.metrics[each] for each in KEPT if _known(source, each)}
+        kept = {} if source is None else {each: source.metrics[each] for each in KEPT if _has(source, each)}
         metric = cell.metrics[headline]
         points.append(Point(value, _number(value), metric if headline == "fsr" else turned(metric), kept))
     if len({point.said for point in points}) < 2:
         return None
     first = members[0][1]
     rest = ", ".join(filter(None, (_split(first, method, name)[1], more)))
-    headline = next(each for each in HEADLINES if any(_known(cell, each) for _, cell in members))
+    headline = next(each for each in HEADLINES if any(_has(cell, each) for _, cell in members))
     label = f"{first.label} ({rest})" if rest else first.label
     return Swept((ground_text(first), first.concept, first.suite), label, headline, beside, tuple(points), first.rows_sha)
 
@@ -165,13 +165,13 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _known(cell: ResultCell, metric: str) -> bool:
+def _has(cell: ResultCell, metric: str) -> bool:
     return metric in cell.metrics and cell.metrics[metric].value is not None
 
 
-def _kept_in(cell: ResultCell, cells: Sequence[ResultCell]) -> ResultCell | None:
+def _kept_cell(cell: ResultCell, cells: Sequence[ResultCell]) -> ResultCell | None:
     """The cell that measures what is kept: the cell itself, else, for an attack suite, the same method on another suite."""
-    if any(_known(cell, each) for each in KEPT):
+    if any(_has(cell, each) for each in KEPT):
         return cell
 
     def same(other: ResultCell) -> bool:
@@ -179,6 +179,6 @@ def _kept_in(cell: ResultCell, cells: Sequence[ResultCell]) -> ResultCell | None
         origin_fields = ("backbone_sha", "noise", "checkpoint_sha", "artifact_sha", "method_version")
         alike = all(getattr(other, each) == getattr(cell, each) for each in fields)
         alike = alike and all(getattr(other.origin, each) == getattr(cell.origin, each) for each in origin_fields)
-        return alike and any(_known(other, each) for each in KEPT)
+        return alike and any(_has(other, each) for each in KEPT)
 
     return min(filter(same, cells), key=lambda other: other.suite, default=None)

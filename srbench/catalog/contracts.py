@@ -91,7 +91,7 @@ class ScorerMeta(Meta):
     metrics: dict[Name, Column] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _known(self) -> ScorerMeta:
+    def _check_names(self) -> ScorerMeta:
         from srbench.catalog.specs import Row
 
         taken = sorted(TAKEN & self.metrics.keys())

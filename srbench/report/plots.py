@@ -84,7 +84,7 @@ def tradeoff(name: str, title: str, points: Sequence[tuple[Series, Metric, Metri
         axes.set(xlim=(-4, 104), ylim=(-4, 104), xlabel=f"{x}, %  →  better", ylabel=f"{y}, %  →  better")
         figure.legend(loc="lower center", ncols=2, fontsize=8.5, handletextpad=0.4)
 
-    summary = "; ".join(f"{s.name}: {_said(across)} across, {_said(up)} up" for s, across, up in points)
+    summary = "; ".join(f"{s.name}: {_text(across)} across, {_text(up)} up" for s, across, up in points)
     legend = LEGEND * (_halved(points) + 0.5)
     return _plot(name, title, f"Scatter plot of {y} against {x}. {summary}.", 3.6, paint, below=legend)
 
@@ -109,7 +109,7 @@ def bars(name: str, title: str, values: Sequence[tuple[Series, Metric]], rate: b
         if rate:
             axes.set_xlim(0, 104)
 
-    summary = "; ".join(f"{series.name}: {_said(metric)}" for series, metric in values)
+    summary = "; ".join(f"{series.name}: {_text(metric)}" for series, metric in values)
     left = 0.1 + LETTER * max((len(_cut(series.name)) for series, _ in values), default=0)
     return _plot(name, title, f"Bar chart. {summary}.", 0.5 + BAR * len(values), paint, left=left)
 
@@ -142,7 +142,7 @@ def _spread(metric: Metric) -> list[list[float]] | None:
     return [[max(0.0, metric.value - metric.low)], [max(0.0, metric.high - metric.value)]]
 
 
-def _said(metric: Metric) -> str:
+def _text(metric: Metric) -> str:
     if metric.value is None:
         return "n/a"
     interval = f" [{metric.low:.3g}, {metric.high:.3g}]" if metric.low is not None and metric.high is not None else ""
