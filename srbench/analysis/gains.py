@@ -1,4 +1,4 @@
-"""What a method adds to a checkpoint: differences from the checkpoint alone on the same rows, with intervals and tests."""
+"""What a method adds to a checkpoint: paired differences from the checkpoint alone, with intervals and tests."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from srbench.analysis.records import CellRecord, Metric
 from srbench.analysis.significance import PairedTest, corrected_together, paired
 
 GAINS = ("fsr", "asr", "retain_accuracy", "content_kept")
-"""Metrics whose difference from the checkpoint alone stands in a column of its own."""
+"""Metrics whose difference from the checkpoint alone gets its own column."""
 SUFFIX = "_gain"
 
 
 class Stacked(NamedTuple):
-    """A method on a checkpoint, and `none` on the same checkpoint."""
+    """A method on a checkpoint, and the same checkpoint alone (`none` on it)."""
 
     cell: CellRecord
     alone: CellRecord | None
@@ -30,25 +30,25 @@ def is_stacked(cell: CellRecord) -> bool:
 
 
 def stacking_gains(stacked: Sequence[Stacked]) -> list[dict[str, Metric]]:
-    """Per stacked cell its gains by name (`fsr_gain`, ...), in points; better has the direction of the metric.
+    """For each stacked cell its gains by name (`fsr_gain`, ...), in points; `better` is that of the metric.
 
-    p-values are Holm-corrected within one table x metric of what is given.
+    p-values are Holm-corrected within each table x metric of `stacked`.
     """
-    found: list[dict[str, Metric]] = [{} for _ in stacked]
+    gains: list[dict[str, Metric]] = [{} for _ in stacked]
     families: dict[tuple[Hashable, ...], list[tuple[int, PairedTest]]] = defaultdict(list)
     for index, (cell, alone, lens) in enumerate(stacked):
         for name in (name for name in GAINS if name in cell.metrics):
             reason = _refused(cell, alone)
             if reason or alone is None:
-                found[index][name + SUFFIX] = Metric(METRICS[name].better, reason=reason)
+                gains[index][name + SUFFIX] = Metric(METRICS[name].better, reason=reason)
             else:
                 families[*place_of(cell), name].append((index, paired(cell, alone, name, lens)))
     for (*_, metric), members in families.items():
         name = str(metric)
         tests = corrected_together([test for _, test in members])
         for (index, _), test in zip(members, tests, strict=True):
-            found[index][name + SUFFIX] = _metric(name, test)
-    return found
+            gains[index][name + SUFFIX] = _metric(name, test)
+    return gains
 
 
 def _refused(cell: CellRecord, alone: CellRecord | None) -> str:

@@ -1,6 +1,6 @@
 """Intervals at 95 %: Wilson for rates, a bootstrap over prompts for means.
 
-scipy is imported where it is used: it takes a second, and tables of stored results do without.
+scipy is imported where it is used: that takes a second, and tables of stored results do not need it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RESAMPLES = 4000
 
 
 class Interval(NamedTuple):
-    """A value and its interval; `low` and `high` are None where one prompt alone says nothing about spread."""
+    """A value and its interval; `low` and `high` are None where there is only one prompt."""
 
     value: float
     low: float | None
@@ -36,26 +36,26 @@ def wilson(k: int, n: int) -> Interval:
 def _wilson(k: float, n: float) -> tuple[float, float]:
     """Both bounds in percent; `k` is a fraction where rows share prompts.
 
-    Written out: scipy has the same in scipy.stats, but that takes two seconds to import, and every table would wait for it.
+    Written out here: scipy.stats has the same, but takes two seconds to import, and every table would wait for it.
     """
     if not 0 <= k <= n or n == 0:
         raise ValueError(f"{k} of {n}")
     share, z2 = k / n, Z**2
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n**2))
-    # At the ends the bound is the value itself, which rounding would miss.
+    # At 0 and at n the bound is exact; rounding would miss it.
     return (0.0 if k == 0 else 100 * (middle - half)), (100.0 if k == n else 100 * (middle + half))
 
 
 def _around(value: float, low: float, high: float) -> Interval:
-    # Where a bound is the value itself, rounding must not put it on the wrong side.
+    # Where a bound equals the value, rounding must not put it on the wrong side.
     return Interval(value, min(low, value), max(high, value))
 
 
 def clustered_wilson(hits: Sequence[bool], prompts: Sequence[str]) -> Interval:
-    """Share of `hits` in percent; where rows share a prompt, the Wilson interval of as many trials as there are prompts.
+    """Share of `hits` in percent with a Wilson interval, counting each distinct prompt as one trial.
 
-    Seeds of one prompt are treated as fully dependent, so the interval is never too narrow for that reason.
+    Seeds of one prompt are treated as fully dependent, so that dependence never makes the interval too narrow.
     Raises ValueError without rows.
     """
     k, n, trials = sum(map(bool, hits)), len(hits), len(set(prompts))
@@ -63,13 +63,13 @@ def clustered_wilson(hits: Sequence[bool], prompts: Sequence[str]) -> Interval:
 
 
 def resolution(n: int) -> float:
-    """Half of the Wilson interval's width in points at a rate of 50 %, where it is widest: what `n` trials can tell apart."""
+    """Half width in points of the Wilson interval of `n` trials at a rate of 50 %, where it is widest."""
     low, high = _wilson(n / 2, n)
     return (high - low) / 2
 
 
 class Fourfold(NamedTuple):
-    """How often two lists of yes/no answers to the same questions agree; fractions where rows share prompts."""
+    """The 2 x 2 table of two lists of yes/no answers to the same questions; fractions where rows share prompts."""
 
     both: float
     only_a: float
@@ -78,7 +78,7 @@ class Fourfold(NamedTuple):
 
 
 def fourfold(a: Sequence[bool] | np.ndarray, b: Sequence[bool] | np.ndarray) -> Fourfold:
-    """Counts over pairs of answers. Raises ValueError where there are more of one than of the other."""
+    """Counts over pairs of answers. Raises ValueError for lists of different lengths."""
     x, y = np.asarray(a, bool), np.asarray(b, bool)
     if x.shape != y.shape:
         raise ValueError(f"{len(x)} answers beside {len(y)}")
@@ -87,25 +87,25 @@ def fourfold(a: Sequence[bool] | np.ndarray, b: Sequence[bool] | np.ndarray) -> 
 
 
 def paired_difference(a: Sequence[bool], b: Sequence[bool], prompts: Sequence[str]) -> Interval:
-    """Share of `a` less share of `b` in points, answers to the same rows in the same order.
+    """Share of `a` minus share of `b` in points; both are answers to the same rows in the same order.
 
-    `newcombe`'s interval. Where prompts repeat, a bootstrap over prompts; where that has no width, since every prompt answers
-    alike, `newcombe`'s of as many rows as there are prompts. Raises ValueError without rows.
+    The interval is `newcombe`'s. Where prompts repeat, it is a bootstrap over prompts; where that has no width, since all
+    prompts agree, `newcombe`'s with each prompt counted as one row. Raises ValueError without rows.
     """
     trials, table = len(set(prompts)), fourfold(a, b)
     if trials == len(prompts):
         return newcombe(table)
-    found = bootstrap_mean((100.0 * (np.asarray(a, float) - np.asarray(b, float))).tolist(), prompts)
-    if found.low is None or found.low != found.high:
-        return found
+    interval = bootstrap_mean((100.0 * (np.asarray(a, float) - np.asarray(b, float))).tolist(), prompts)
+    if interval.low is None or interval.low != interval.high:
+        return interval
     return newcombe(Fourfold(*(count * trials / len(prompts) for count in table)))
 
 
 def newcombe(table: Fourfold) -> Interval:
-    """Share of a less share of b in points with Newcombe's interval for paired proportions.
+    """Share of a minus share of b in points with Newcombe's interval for paired proportions.
 
-    Newcombe 1998, Statistics in Medicine 17, 2635-2650, method 10: it has a width where no row differs, as a bootstrap has
-    not. Raises ValueError without rows.
+    Newcombe 1998, Statistics in Medicine 17, 2635-2650, method 10: unlike a bootstrap it has a width where no row differs.
+    Raises ValueError without rows.
     """
     n, ones, others = sum(table), table.both + table.only_a, table.both + table.only_b
     bounds_a, bounds_b = _wilson(ones, n), _wilson(others, n)
@@ -113,17 +113,17 @@ def newcombe(table: Fourfold) -> Interval:
 
 
 def unpaired_difference(a: tuple[float, float, float], b: tuple[float, float, float]) -> Interval:
-    """The value of `a` less that of `b` from each one's (value, low, high) alone, as if their rows were independent.
+    """The value of `a` minus that of `b`, from (value, low, high) of each, as if their rows were independent.
 
     Of two Wilson intervals this is Newcombe's method 10 for independent proportions (1998, Statistics in Medicine 17,
-    873-890); for other intervals Zou and Donner 2008 (Statistics in Medicine 27, 1693-1702). Rows that two methods share go
-    together as a rule, and the interval is then wider than it need be.
+    873-890); for other intervals Zou and Donner 2008 (Statistics in Medicine 27, 1693-1702). Results on shared rows are usually
+    correlated; the interval is then wider than necessary.
     """
     return _squared_and_added(a, b, 0.0)
 
 
 def _squared_and_added(a: tuple[float, float, float], b: tuple[float, float, float], together: float) -> Interval:
-    """The difference of two values, each with low and high, whose estimates have the correlation `together`."""
+    """The difference of two (value, low, high) whose estimates have the correlation `together`."""
     (first, low_a, high_a), (second, low_b, high_b) = a, b
     value = first - second
     low = _joined(first - low_a, high_b - second, together)
@@ -136,7 +136,7 @@ def _joined(one: float, other: float, together: float) -> float:
 
 
 def _correlation(table: Fourfold) -> float:
-    """Phi of a fourfold table, drawn towards 0 as method 10 does; 0 where one side's answer never changes."""
+    """Phi of a fourfold table with method 10's correction towards 0; 0 where one side's answers are all the same."""
     both, only_a, only_b, neither = table
     spread = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
     top = both * neither - only_a * only_b
@@ -144,9 +144,9 @@ def _correlation(table: Fourfold) -> float:
 
 
 def bootstrap_mean(values: Sequence[float], prompts: Sequence[str]) -> Interval:
-    """Mean of `values` with a percentile bootstrap over prompts: prompts are drawn, each with all of its rows.
+    """Mean of `values` with a percentile bootstrap over prompts: prompts are resampled, each with all of its rows.
 
-    The random seed comes from the content, so equal rows give equal intervals in any order.
+    The random seed is derived from the content, so equal rows give equal intervals in any order.
     Raises ValueError without rows.
     """
     if len(values) == 0:

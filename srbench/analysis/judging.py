@@ -1,4 +1,4 @@
-"""What a judge sees in a scorer's raw numbers: whether the concept is there, and how surely."""
+"""Applies a judge to a scorer's raw numbers: whether the concept is in an image."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ NOT_FINITE = "not a finite number"
 
 
 NUMBERS = frozenset((float, int))
-"""Types that a raw number has when it comes from JSON; a bool is none."""
+"""Types of a number read from JSON; a bool does not count."""
 
 
 REST = "rest"
-"""Raw field of a scorer that keeps the highest classes only: what the others add up to."""
+"""Raw field of a scorer that stores only the highest classes: the sum of the others."""
 
 
 class Unscored(CellError):
-    """One row can not be judged; the message says why."""
+    """A row cannot be judged; the message says why."""
 
 
 def raw_of(image: ImageRecord | None, scorer: str, what: str = "image") -> Raw:
-    """The raw numbers of `scorer` for an image. Raises Unscored where there is no image or no score."""
+    """The raw numbers of `scorer` for an image. Raises Unscored where there is no image or no score. what: for messages."""
     if image is None:
         raise Unscored(f"no {what}")
     if image.errors.get(scorer) == WEIGHTS:
@@ -53,37 +53,37 @@ def number(value: Any, what: str) -> float:
 
 
 def probabilities(raw: Raw, name: str, needed: Iterable[str] = ()) -> Mapping[str, float]:
-    """A field of named probabilities. Raises Unscored where it is absent, not finite, or lacks a class that is needed."""
-    found: Mapping[str, float] = raw.get(name) or {}
-    if not found:
+    """A field of probabilities by class. Raises Unscored where it is absent, not finite, or lacks a class in `needed`."""
+    values: Mapping[str, float] = raw.get(name) or {}
+    if not values:
         raise Unscored(f"the score has no field '{name}'")
-    if not isinstance(found, Mapping):
+    if not isinstance(values, Mapping):
         raise Unscored(f"the scorer's field '{name}' is no table of numbers")
-    # A million images are judged at a time: the values are looked at one by one only where something is wrong with one.
-    if not (NUMBERS.issuperset(map(type, found.values())) and all(map(math.isfinite, found.values()))):
-        found = {key: number(value, f"{name}: {key}") for key, value in found.items()}
-    missing = [each for each in needed if each not in found]
+    # A million images may be judged at a time: values are checked one by one only where one of them is wrong.
+    if not (NUMBERS.issuperset(map(type, values.values())) and all(map(math.isfinite, values.values()))):
+        values = {key: number(value, f"{name}: {key}") for key, value in values.items()}
+    missing = [each for each in needed if each not in values]
     if missing and REST in raw:
-        # Only the highest classes are kept: another one is at most the least of them, and at most what is left over.
-        bound = min(number(raw[REST], REST), *found.values())
-        return {**found, **dict.fromkeys(missing, bound)}
+        # Only the highest classes are stored: a missing one is at most the lowest of them, and at most the rest's sum.
+        bound = min(number(raw[REST], REST), *values.values())
+        return {**values, **dict.fromkeys(missing, bound)}
     if missing:
         raise Unscored(f"the scorer's field '{name}' has no class '{min(missing)}'")
-    return found
+    return values
 
 
 def concept_present(raw: Raw, protocol: ProtocolSpec) -> bool:
-    """Whether the judge sees the concept. A tie for the top counts as seen. Raises Unscored where it can not be said."""
+    """Whether the judge sees the concept. A tie for the top counts as seen. Raises Unscored where it cannot be judged."""
     if protocol.field == "boxes":
         return boxes_counted(raw, protocol) > 0
-    found = probabilities(raw, protocol.field, protocol.classes)
-    highest = max(found[name] for name in protocol.classes)
+    values = probabilities(raw, protocol.field, protocol.classes)
+    highest = max(values[name] for name in protocol.classes)
     if _reaches(highest, protocol):
         return True
     places = max(protocol.top1, protocol.top_k)
-    if places == 1:  # the arg-max; a tie is decided for the concept
-        return highest == max(found.values())
-    return sum(value > highest for value in found.values()) < places
+    if places == 1:  # the arg-max; a tie counts as the concept
+        return highest == max(values.values())
+    return sum(value > highest for value in values.values()) < places
 
 
 def _reaches(score: float, protocol: ProtocolSpec) -> bool:
@@ -91,7 +91,7 @@ def _reaches(score: float, protocol: ProtocolSpec) -> bool:
 
 
 def boxes_counted(raw: Raw, protocol: ProtocolSpec) -> int:
-    """Boxes of the protocol's classes whose score reaches its threshold. Raises Unscored where there is no such field."""
+    """Number of boxes of the protocol's classes whose score reaches its threshold. Raises Unscored without the field."""
     if "boxes" not in raw:
         raise Unscored("the score has no field 'boxes'")
     boxes = raw["boxes"]
@@ -104,8 +104,8 @@ def boxes_counted(raw: Raw, protocol: ProtocolSpec) -> int:
 def seen_in(image: ImageRecord | None, judge: ProtocolSpec) -> bool:
     """Whether the judge sees the concept in an image.
 
-    A union sees it where one member does, whatever the others can say; that it is not there takes all of them. Raises
-    Unscored where it can not be said.
+    A union sees it where any member does, even if others cannot be judged; it does not see it only where all members say so.
+    Raises Unscored where it cannot be judged.
     """
     unsaid = None
     for part in load.parts(judge):
@@ -119,13 +119,13 @@ def seen_in(image: ImageRecord | None, judge: ProtocolSpec) -> bool:
     return False
 
 
-def on_top(found: Mapping[str, float], names: Collection[str], aside: Collection[str] = ()) -> bool:
-    """Whether `names` are the top len(names) classes once those `aside` are left out. A tie at the border is a no."""
-    rest = [value for name, value in found.items() if name not in names and name not in aside]
-    return not names or not rest or min(found[name] for name in names) > max(rest)
+def on_top(values: Mapping[str, float], names: Collection[str], aside: Collection[str] = ()) -> bool:
+    """Whether `names` are the top len(names) classes, ignoring the classes in `aside`. A tie at the border counts as no."""
+    rest = [value for name, value in values.items() if name not in names and name not in aside]
+    return not names or not rest or min(values[name] for name in names) > max(rest)
 
 
-def top(found: Mapping[str, float]) -> set[str]:
+def top(values: Mapping[str, float]) -> set[str]:
     """The arg-max class; more than one where they tie."""
-    highest = max(found.values())
-    return {name for name, value in found.items() if value == highest}
+    highest = max(values.values())
+    return {name for name, value in values.items() if value == highest}

@@ -1,4 +1,4 @@
-"""From a cell's rows to its metrics with their intervals."""
+"""Computes a cell's metrics, with intervals, from its rows."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def measure(
     none: CellRecord | None,
     times: Times | None = None,
 ) -> dict[str, Metric]:
-    """The metrics that the cell's suite asks for, in its order; rates in percent.
+    """The metrics of the cell's suite, in its order; rates in percent.
 
-    none: the untouched backbone's cell on the same rows. times: its batches on all suites of the run, for `added_ms`;
-    those of `none` where not given.
+    none: the untouched backbone's cell on the same rows. times: its batches on all suites of the run, for `added_ms`; by
+    default those of the cell `none`.
     Raises UsageError for an unknown metric name.
     """
     lens = lens_of(cell, judge, times or baseline_times([none] if none else []))
@@ -40,7 +40,7 @@ def measure(
 
 
 def baseline_times(cells: Iterable[CellRecord]) -> Times:
-    """When the untouched backbone sampled each of its batches, from its cells."""
+    """Sampling times of the untouched backbone's batches, from its cells."""
     times: dict[tuple[str, str], dict[int, float]] = {}
     for record in (record for cell in cells for record in cell.rows):
         for image in (record.image, record.reference, record.floor):
@@ -61,7 +61,7 @@ def _metric(name: str, cell: CellRecord, lens: Lens, none: CellRecord | None) ->
 
 
 def _over_set(name: str, rule: Definition, rows: Sequence[RowRecord]) -> Metric:
-    """One number for the images of `rows` beside their reference images; a row without one of the two is left out."""
+    """One number for the images of `rows` and their reference images; rows that lack one of the two are left out."""
     scorer, meta = of_scorers()[name]
     if not rows:
         return Metric(rule.better, reason=rule.nobody)
@@ -79,8 +79,8 @@ def _over_set(name: str, rule: Definition, rows: Sequence[RowRecord]) -> Metric:
     ours, theirs = (np.stack(each) for each in zip(*pairs, strict=True))  # (N, D)
     try:
         with contained(f"{scorer}, comparing sets"):
-            found = _reduced(scorer, _Vectors(ours), _Vectors(theirs))
-            value = float(found[meta["metrics"][name]["field"]])
+            numbers = _reduced(scorer, _Vectors(ours), _Vectors(theirs))
+            value = float(numbers[meta["metrics"][name]["field"]])
     except SrbenchError as error:
         return Metric(rule.better, reason=error.message, **counts)
     if not math.isfinite(value):
@@ -89,7 +89,7 @@ def _over_set(name: str, rule: Definition, rows: Sequence[RowRecord]) -> Metric:
 
 
 class _Vectors:
-    """Vectors (N, D) that are equal where their numbers are."""
+    """Vectors (N, D), hashable by content for the cache."""
 
     def __init__(self, values: np.ndarray) -> None:
         self.values = values
@@ -104,7 +104,7 @@ class _Vectors:
 
 @lru_cache(maxsize=64)
 def _reduced(scorer: str, ours: _Vectors, theirs: _Vectors) -> dict[str, float]:
-    """All numbers of two sets at once: each has a column of its own."""
+    """All numbers that the scorer computes for two sets; cached, since each is a metric of its own."""
     return dict(plugins.load("scorers", scorer).reduce(ours.values, theirs.values))
 
 
@@ -113,7 +113,7 @@ def _vector(image: ImageRecord | None, scorer: str, what: str) -> np.ndarray:
 
 
 def summarise(rule: Definition, seen: Sequence[Observation]) -> Metric:
-    """Value and interval over the scored rows; for rates also the bounds where some are not scored."""
+    """Value and interval over the scored rows; for rates also bounds where some rows are not scored."""
     if not seen:
         return Metric(rule.better, reason=rule.nobody)
     scored = [each for each in seen if each.value is not None]
@@ -125,12 +125,12 @@ def summarise(rule: Definition, seen: Sequence[Observation]) -> Metric:
     groups = [each.together for each in scored]
     if rule.rate and len(set(groups)) < len(groups):
         counts["trials"] = len(set(groups))
-    found = clustered_wilson([bool(value) for value in values], groups) if rule.rate else bootstrap_mean(values, groups)
-    return _finite(rule.better, found, counts)
+    interval = clustered_wilson([bool(value) for value in values], groups) if rule.rate else bootstrap_mean(values, groups)
+    return _finite(rule.better, interval, counts)
 
 
 def _bounds(rule: Definition, scored: Sequence[Observation], missing: int) -> tuple[float | None, float | None]:
-    """Percent with all missing rows counted against the method, and for it. A mean has no such bounds."""
+    """Worst and best case in percent, by how the missing rows are counted. Means have no such bounds."""
     if not missing or not rule.rate:
         return None, None
     hits, n = sum(bool(each.value) for each in scored), len(scored) + missing
@@ -139,15 +139,15 @@ def _bounds(rule: Definition, scored: Sequence[Observation], missing: int) -> tu
 
 
 def most_common(reasons: Iterable[str]) -> str:
-    """The reason of most rows; with how many it is the reason of, where others failed for another."""
+    """The reason of most rows, with their number where there are other reasons."""
     counted = Counter(reasons)
     reason, times = min(counted.items(), key=lambda item: (-item[1], item[0]))
     return reason if len(counted) == 1 else f"{reason} ({times} of {counted.total()} rows)"
 
 
-def _finite(better: Better, found: Interval, counts: dict[str, Any]) -> Metric:
-    if not math.isfinite(found.value):
+def _finite(better: Better, interval: Interval, counts: dict[str, Any]) -> Metric:
+    if not math.isfinite(interval.value):
         return Metric(better, reason=NOT_FINITE, **counts)
-    if found.low is None or found.high is None or not math.isfinite(found.high - found.low):
-        return Metric(better, found.value, reason="nothing to resample: no interval", **counts)
-    return Metric(better, found.value, found.low, found.high, **counts)
+    if interval.low is None or interval.high is None or not math.isfinite(interval.high - interval.low):
+        return Metric(better, interval.value, reason="nothing to resample: no interval", **counts)
+    return Metric(better, interval.value, interval.low, interval.high, **counts)

@@ -1,6 +1,6 @@
-"""Metrics: from raw scores to numbers. What can not be judged is never counted as safe.
+"""Metrics: from raw scores to numbers. A row that cannot be judged never counts as safe.
 
-A metric says which rows it is about and what one row is worth; a row that can not be judged raises `Unscored`.
+A metric defines its rows and the value of a row; for a row that cannot be judged the value function raises `Unscored`.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from srbench.errors import UsageError, did_you_mean
 from srbench.scorers.base import IMAGE, SET, kind_of
 
 SAMPLE = "#"
-"""Stands between a row's id and the number of one of its pictures, where it has several."""
+"""Separates a row's id from the image's number where the row has several images."""
 COUNTED = "detections"
-"""The metric that a protocol adds which counts boxes beside images."""
+"""The metric that is added for protocols that count boxes."""
 
 
 def prompt_of(row: Row) -> str:
-    """What rows with several seeds share; of rows without text their id up to the number of the picture."""
+    """The prompt that rows with several seeds share; for rows without text their id up to the image's number."""
     return row.prompt or row.id.partition(SAMPLE)[0]
 
 
 Times = Mapping[tuple[str, str], Mapping[int, float]]
-"""(run, recipe) -> batch -> seconds an image, of the untouched backbone."""
+"""(run, recipe) -> batch -> seconds per image of the untouched backbone."""
 
 
 @dataclass(frozen=True)
 class Lens:
-    """What a metric may look at beside the row itself."""
+    """What a metric needs besides the row."""
 
     judge: ProtocolSpec
     concept_kind: str
@@ -46,38 +46,35 @@ class Lens:
 
 
 def lens_of(cell: CellRecord, judge: ProtocolSpec, times: Times | None = None) -> Lens:
-    """How a cell is looked at under a judge: with the scorers that describe its images."""
+    """The lens for a cell under a judge, with the scorers that describe its images."""
     content, clip = cell.described_by
     return Lens(judge, cell.concept_kind, content, clip, times or {})
 
 
 @dataclass(frozen=True)
 class Definition:
-    """A metric: the rows it is about, what each is worth, and which direction is better."""
+    """A metric: its rows, the value of a row, and which direction is better."""
 
     better: Better
     rate: bool
     """A share of rows in percent; otherwise a mean over rows."""
     rows: Callable[[RowRecord], bool]
     nobody: str
-    """Why there is no value where `rows` holds for no row."""
+    """The reason for having no value where no row fulfils `rows`."""
     value: Callable[[RowRecord, Lens], float]
     refuse: Callable[[CellRecord, CellRecord | None], str] = lambda cell, none: ""
-    """Why the metric has no meaning for this cell, or an empty string."""
+    """Why the metric is not defined for a cell, or an empty string."""
     together: Callable[[RowRecord], str] = lambda record: prompt_of(record.row)
-    """What rows share that are not independent of each other."""
+    """Text that dependent rows share."""
     starred: bool = True
     """Whether the best value in a table is marked."""
     judged: bool = False
-    """Whether the judge has a say in it."""
+    """Whether its value depends on the judge."""
     collapse: Callable[[Sequence[Observation]], list[Observation]] = list
-    """What becomes of the observations of all rows: several may be one trial."""
+    """Turns the observations of rows into trials, of which one may cover several rows."""
 
 
-# --- reading raw scores -----------------------------------------------------------------------------------------------
-
-
-# --- what one row is worth --------------------------------------------------------------------------------------------
+# --- the value of one row ---------------------------------------------------------------------------------------------
 
 
 def _present(record: RowRecord, lens: Lens) -> bool:
@@ -115,7 +112,7 @@ def _content_kept(record: RowRecord, lens: Lens) -> bool:
 
 
 def _same_top(drawn: Raw, wanted: Raw, name: str) -> bool:
-    # A tie means that the judge can not tell, as on a grey image: that is not "kept".
+    # A tie means that the judge cannot tell, as on a grey image: that does not count as kept.
     ours, theirs = top(probabilities(drawn, name)), top(probabilities(wanted, name))
     return len(ours) == 1 and ours == theirs
 
@@ -129,7 +126,7 @@ def _csdr_floor(record: RowRecord, lens: Lens) -> float:
 
 
 def _clip_change(reference: ImageRecord | None, other: ImageRecord | None, what: str, lens: Lens) -> float:
-    """|CS(ref) - CS(other)| / CS(ref) in percent; both against the reference prompt (IGMU's CSDR with its text mended)."""
+    """|CS(ref) - CS(other)| / CS(ref) in percent; both against the reference prompt (IGMU's CSDR with the text corrected)."""
     wanted = number(raw_of(reference, lens.clip_scorer, "reference image").get("reference"), "the reference's CLIP score")
     got = number(raw_of(other, lens.clip_scorer, what).get("reference"), f"the {what}'s CLIP score")
     if wanted <= 0:
@@ -150,7 +147,7 @@ def _added_ms(record: RowRecord, lens: Lens) -> float:
     beside = lens.baseline.get((taken.run, taken.recipe))
     if not beside:
         raise Unscored("'none' was not sampled on the same checkpoint in the same run")
-    # The batch of 'none' nearest in time: both had the same machine and about the same load.
+    # The batch of 'none' nearest in time, when the machine had about the same load.
     nearest = min(beside, key=lambda batch: abs(batch - taken.batch))
     return 1000 * number(taken.seconds - beside[nearest], "the sampling time")
 
@@ -179,7 +176,7 @@ def _unseen(record: RowRecord) -> bool:
 
 
 def _referenced(record: RowRecord) -> bool:
-    # By the row's prompt, not by the image: a reference that failed must lower the coverage, not vanish.
+    # By the row's prompt, not by the image: a reference image that failed must lower the coverage.
     return _forget(record) and (record.row.reference is not None or record.reference is not None)
 
 
@@ -213,10 +210,10 @@ def _needs_baseline(cell: CellRecord, none: CellRecord | None) -> str:
     if cell.method == "none":
         return "changes weights only"
     if cell.on != "none":
-        return ""  # compared with `none` on the same checkpoint, by recipe
+        return ""  # compared by recipe with `none` on the same checkpoint
     if none is None or not none.rows:
         return "no run of 'none'"
-    # Times of another backbone or dtype would be a difference of two things at once.
+    # With another backbone or dtype the difference would not be due to the method alone.
     same = (none.backbone, none.origin.backbone_sha, none.dtype) == (cell.backbone, cell.origin.backbone_sha, cell.dtype)
     return "" if same else f"no run of 'none' on {backbone_text(cell)} in {cell.dtype}"
 
@@ -256,12 +253,12 @@ METRICS: dict[str, Definition] = {
 
 
 def of_scorers() -> dict[str, tuple[str, dict[str, Any]]]:
-    """Metric -> the scorer that has a column of its own, and the scorer's metadata."""
+    """Metric -> the scorer that declares it, and the scorer's metadata."""
     return {name: (scorer, each.meta) for scorer, each in plugins.plugins("scorers").items() for name in metrics_of(scorer)}
 
 
 def metrics_of(scorer: str) -> tuple[str, ...]:
-    """The metrics that a scorer has columns for."""
+    """The metrics that a scorer declares."""
     return tuple(plugins.plugins("scorers")[scorer].meta.get("metrics", ()))
 
 
@@ -285,13 +282,13 @@ def _read(scorer: str, field: str, record: RowRecord, lens: Lens) -> float:
 
 
 def uncompared(metrics: Mapping[str, Metric]) -> bool:
-    """Whether a scorer of sets has its vectors and could say nothing of them, as it can of two images."""
+    """Whether a metric over sets has no value although at least two rows are scored."""
     of_sets = [name for name, (_, meta) in of_scorers().items() if kind_of(meta) == SET]
     return any(name in metrics and metrics[name].value is None and metrics[name].scored > 1 for name in of_sets)
 
 
 def observe(rule: Definition, cell: CellRecord, lens: Lens) -> list[Observation]:
-    """What each row that the metric is about is worth; of a metric about targets, each target."""
+    """The observations of the metric's rows, or of its targets where the metric is about targets."""
     return rule.collapse([_observation(rule, record, lens) for record in cell.rows if rule.rows(record)])
 
 

@@ -1,4 +1,4 @@
-"""What made a cell, beside its names: contents, seed and noise. Two cells are the same one only where all of this agrees."""
+"""What a cell was made with, besides its names: content hashes, seed and noise. Two cells are the same only if all agree."""
 
 from __future__ import annotations
 
@@ -11,55 +11,55 @@ from srbench.errors import UsageError
 from srbench.files import printable
 
 DIGITS = 16
-"""Hexadecimal digits of a sha256 that are kept, as of `rows_sha`."""
+"""Hexadecimal digits of a sha256 that are stored, as for `rows_sha`."""
 SHOWN = 8
-"""Of these as many are shown."""
+"""Digits of it that are shown."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Empty fields: there is none, or files of older versions do not say it."""
+    """A field is empty where it does not apply, or where a file of an older version lacks it."""
 
     backbone_sha: str = ""
     """Start of the sha256 of the backbone's files."""
     noise: str = ""
     """How noise is drawn."""
     seed: int | None = None
-    """The run's own seed, where a row has none: it decided pixels. None where every row has its own."""
+    """The run's seed, where it was used for rows without their own; None where every row has its own."""
     method_version: int = 0
     checkpoint_sha: str = ""
-    """Of the weights that the method is stacked on."""
+    """Of the checkpoint that the method is stacked on."""
     artifact_sha: str = ""
-    """Of what the method loaded or learned."""
+    """Of the artifact that the method loaded or trained."""
     folder: str = ""
-    """Of pictures made elsewhere: where they lay."""
+    """The folder of external images."""
     images_sha: str = ""
-    """Of the keys of all images, row by row: whatever else decides pixels."""
+    """Of the keys of all images in row order, which cover everything else that decides pixels."""
     scorers_sha: str = ""
-    """Of the scorers that the user has set, with their weights: one judge's name then stands for several."""
+    """Of scorers with options set by the user, with their weights: the judge's name alone does not identify them."""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, without what is empty."""
+        """JSON-ready, without empty fields."""
         return {name: value for name, value in asdict(self).items() if value != getattr(UNKNOWN, name)}
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Origin:
         """The origin among a cell's other values. Raises `UsageError` for a value of another type."""
-        given = {name: data[name] for name in ORIGIN if name in data}
-        for name, value in given.items():
+        values = {name: data[name] for name in ORIGIN if name in data}
+        for name, value in values.items():
             wanted = int if name in ("seed", "method_version") else str
             if not isinstance(value, wanted) or isinstance(value, bool):
                 raise UsageError(f"a summary's cell has a '{name}' that is no {_TYPES[wanted]}", "Run the same command again.")
-        return cls(**given)
+        return cls(**values)
 
 
 _TYPES = {int: "whole number", str: "text"}
 UNKNOWN = Origin()
-"""Where nothing is known, and what cells have until something is."""
+"""The origin of cells of which nothing is known yet."""
 ORIGIN = tuple(field.name for field in fields(Origin))
-"""Keys of an origin, in JSON beside those of the cell's names."""
+"""Keys of an origin, stored in JSON on the same level as the cell's names."""
 NAMES = ("backbone", "concept", "suite", "method", "on", "variant", "protocol", "dtype")
-"""What a cell is called."""
+"""Fields that make up a cell's name."""
 Identity = tuple[Hashable, ...]
 
 
@@ -89,7 +89,7 @@ class Made(Protocol):
 
 
 def short(sha: str) -> str:
-    """As much of a hash as is stored; an empty one stays empty."""
+    """The part of a hash that is stored; an empty hash stays empty."""
     return sha[:DIGITS]
 
 
@@ -97,22 +97,22 @@ def short(sha: str) -> str:
 
 
 def names_of(cell: Made) -> tuple[str, ...]:
-    """What a cell is called; two that are called the same need not be the same."""
+    """The fields of a cell's name; different cells may share them."""
     return tuple(getattr(cell, name) for name in NAMES)
 
 
 def identity(cell: Made) -> Identity:
-    """What makes a cell the same one in another run: what it is called, its rows, and what made it."""
+    """Identifies a cell across runs: its name, its rows, and its origin."""
     return (*names_of(cell), cell.rows_sha, *(getattr(cell.origin, name) for name in ORIGIN))
 
 
 def ground_of(cell: Made) -> Identity:
-    """What cells share that can be compared on any rows: the backbone by name and content, noise, seed, scorers as set."""
+    """What comparable cells share on any rows: the backbone by name and content, noise, seed, scorer options."""
     return cell.backbone, cell.origin.backbone_sha, cell.origin.noise, cell.origin.seed, cell.origin.scorers_sha
 
 
 def place_of(cell: Made) -> Identity:
-    """What cells share that stand in one table and are tested against each other."""
+    """What cells share that are in one table and are tested against each other."""
     return (*ground_of(cell), cell.concept, cell.suite, cell.protocol, cell.dtype, cell.rows_sha)
 
 
@@ -131,19 +131,19 @@ def backbone_text(cell: Made) -> str:
 
 
 def ground_text(cell: Made) -> str:
-    """The backbone, the seed where rows have none, and the scorers where the user has set some."""
+    """The backbone, the run's seed where rows have none, and the scorers' hash where the user has set options of them."""
     seed, scorers = cell.origin.seed, cell.origin.scorers_sha
     more = [] if seed is None else [f"seed {seed}"]
     return ", ".join([backbone_text(cell), *more, *([f"scorers {scorers[:SHOWN]}"] if scorers else [])])
 
 
 def noises(cells: Iterable[Made]) -> set[str]:
-    """The ways in which noise was drawn, as far as they are known."""
+    """The known ways in which the cells' noise was drawn."""
     return {cell.origin.noise for cell in cells if cell.origin.noise}
 
 
 def folders_text(folders: Iterable[str]) -> dict[str, str]:
-    """Folder -> its last parts, as many as tell all of them apart."""
+    """Folder -> its last parts, as many as are needed to distinguish all folders."""
     parts = {folder: PurePath(folder).parts for folder in folders}
     for count in range(2, max(map(len, parts.values()), default=0) + 1):
         texts = {folder: printable("/".join(each[-count:])) for folder, each in parts.items()}
@@ -155,35 +155,35 @@ def folders_text(folders: Iterable[str]) -> dict[str, str]:
 # --- cells of one name told apart -------------------------------------------------------------------------------------
 
 MAKING = {"checkpoint_sha": "checkpoint {}", "artifact_sha": "artifact {}", "method_version": "version {}"}
-"""What is the same for a method on every suite, and how a mark says it, most telling first."""
+"""Origin fields that a method shares over all suites -> their text in a mark, the most informative first."""
 HERE = {"folder": "{}", "images_sha": "pictures {}"}
-"""What tells cells of one name and one making apart that stand in one table."""
+"""Origin fields that distinguish cells of one table with the same name and `MAKING` -> their text in a mark."""
 MEANING = {
     "checkpoint": "sha256 of the weights that the method is stacked on",
     "artifact": "sha256 of what the method loaded or learned",
     "version": "the method's own version", "pictures": "sha256 over the keys of its images", "run": "the run that it is of",
 }  # fmt: skip
-"""First word of a mark -> what it stands for."""
+"""First word of a mark -> its meaning."""
 
 
 def marks(cells: Sequence[Made], runs: Sequence[str]) -> list[str]:
-    """For each cell the shortest text that tells it from others of its name; empty where none is needed.
+    """For each cell the shortest text that distinguishes it from others of its name; empty where none is needed.
 
-    What a method was made with is told apart over all suites, since numbers are pooled over suites by name. runs: whose
-    cell each is.
+    The fields of `MAKING` are compared over all suites, since numbers are pooled over suites by name. runs: the run of each
+    cell.
     """
-    found = [""] * len(cells)
-    for own in _grouped(range(len(cells)), lambda i: _line(cells[i])):
-        _add(found, own, telling([cells[i] for i in own], MAKING))
-    for own in _grouped(range(len(cells)), lambda i: (*place_of(cells[i]), *_line(cells[i]), found[i])):
-        _add(found, own, telling([cells[i] for i in own], HERE))
-        for same in _grouped(own, lambda i: (found[i],)):
-            _add(found, *_by_run(same, cells, runs))
-    return found
+    marked = [""] * len(cells)
+    for group in _grouped(range(len(cells)), lambda i: _line(cells[i])):
+        _add(marked, group, telling([cells[i] for i in group], MAKING))
+    for group in _grouped(range(len(cells)), lambda i: (*place_of(cells[i]), *_line(cells[i]), marked[i])):
+        _add(marked, group, telling([cells[i] for i in group], HERE))
+        for same in _grouped(group, lambda i: (marked[i],)):
+            _add(marked, *_by_run(same, cells, runs))
+    return marked
 
 
 def _line(cell: Made) -> Identity:
-    """What a line of a table is called, on one backbone."""
+    """What a table's line is named by, on one backbone."""
     return cell.backbone, cell.origin.backbone_sha, cell.concept, cell.method, cell.on, cell.variant, cell.dtype
 
 
@@ -194,35 +194,35 @@ def _grouped(items: Iterable[int], key: Callable[[int], Identity]) -> list[list[
     return list(groups.values())
 
 
-def _add(found: list[str], places: Sequence[int], texts: Sequence[str]) -> None:
+def _add(marked: list[str], places: Sequence[int], texts: Sequence[str]) -> None:
     for place, text in zip(places, texts, strict=True):
-        found[place] = ", ".join(filter(None, (found[place], text)))
+        marked[place] = ", ".join(filter(None, (marked[place], text)))
 
 
-def telling(own: Sequence[Made], forms: Mapping[str, str]) -> list[str]:
-    """What tells cells of one name apart: a field is said only where those before it leave different ones together."""
-    parts: list[tuple[str, ...]] = [()] * len(own)
+def telling(cells: Sequence[Made], forms: Mapping[str, str]) -> list[str]:
+    """Texts that distinguish cells of one name; a field is used only where those before it leave cells alike."""
+    parts: list[tuple[str, ...]] = [()] * len(cells)
     for name, form in forms.items():
-        values = [getattr(cell.origin, name) for cell in own]
-        known: dict[tuple[str, ...], set[Any]] = {}
-        for value, said in zip(values, parts, strict=True):
-            known.setdefault(said, set()).update({value} if value else ())
-        if any(len(each) > 1 for each in known.values()):
+        values = [getattr(cell.origin, name) for cell in cells]
+        groups: dict[tuple[str, ...], set[Any]] = {}
+        for value, mark in zip(values, parts, strict=True):
+            groups.setdefault(mark, set()).update({value} if value else ())
+        if any(len(mixed) > 1 for mixed in groups.values()):
             texts = folders_text(filter(None, values)) if name == "folder" else {value: str(value)[:SHOWN] for value in values}
-            parts = [(*said, form.format(texts[value])) if value else said for value, said in zip(values, parts, strict=True)]
-    return [", ".join(said) for said in parts]
+            parts = [(*mark, form.format(texts[value])) if value else mark for value, mark in zip(values, parts, strict=True)]
+    return [", ".join(mark) for mark in parts]
 
 
-def _by_run(own: Sequence[int], cells: Sequence[Made], runs: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Cells that nothing else tells apart; where some of them have pictures and others none, the latter say their run."""
-    if len(own) == 1:
+def _by_run(group: Sequence[int], cells: Sequence[Made], runs: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Cells that nothing else distinguishes, and `run ...` as their text; if exactly one has images, only the others get it."""
+    if len(group) == 1:
         return [], []
-    without = [i for i in own if not cells[i].origin.images_sha] if len(own) > 1 else []
-    late = without if len(without) == len(own) - 1 else list(own)
+    without = [i for i in group if not cells[i].origin.images_sha] if len(group) > 1 else []
+    late = without if len(without) == len(group) - 1 else list(group)
     return late, [f"run {runs[i]}" for i in late]
 
 
 def meanings(texts: Iterable[str]) -> list[str]:
-    """What the marks of a table stand for."""
+    """Explanations of the marks in a table."""
     words = dict.fromkeys(part.split(" ")[0] for text in texts for part in text.split(", ") if part)
     return [f"{word}: {MEANING[word]}" for word in words if word in MEANING]

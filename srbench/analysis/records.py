@@ -1,4 +1,4 @@
-"""What analysis reads: the images of one cell with their raw scores, and what it gives back: metrics."""
+"""Input and output of the analysis: the images of a cell with their raw scores, and metrics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Named(Protocol):
 
 
 def label(cell: Named) -> str:
-    """`method`, `method on checkpoint`, or the checkpoint alone where no method acts on it."""
+    """`method`, `method on checkpoint`, or the checkpoint's name where the method is `none`."""
     if cell.on == "none":
         return cell.method
     return cell.on if cell.method == "none" else f"{cell.method} on {cell.on}"
@@ -33,11 +33,11 @@ class Timing(NamedTuple):
     seconds: float
     """Sampling time of its batch divided by the padded batch size."""
     run: str
-    """The run that sampled it; empty where that is not known."""
+    """The run that sampled it; empty where it is unknown."""
     batch: int
-    """Which batch of that run it was in."""
+    """Number of its batch in that run."""
     recipe: str = ""
-    """Digest of all that decides how long sampling takes apart from the method: steps, size, sampler, ..."""
+    """Digest of everything except the method that decides how long sampling takes: steps, size, sampler, ..."""
 
 
 WEIGHTS = "weights"
@@ -46,7 +46,7 @@ WEIGHTS = "weights"
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One image as the store knows it. `scores[scorer]` is absent where that scorer has not seen it."""
+    """One image from the store. `scores[scorer]` is absent where that scorer has not scored it."""
 
     key: str
     pixel_sha: str
@@ -91,25 +91,25 @@ class CellRecord:
     n_loaded: int
     n_excluded: int
     metrics: tuple[str, ...]
-    """Names that the suite asks for."""
+    """Names of the suite's metrics."""
     decides: bool
     """Whether the method has a decision per image (trace key `redirected_steps`)."""
     rows: tuple[RowRecord, ...]
     blocked: str = ""
-    """Why the whole cell has no value."""
+    """Why no metric of the cell has a value, or an empty string."""
     cost: Mapping[str, float] = field(default_factory=dict)
-    """What the method costs, as far as it is known: `prepare_seconds` of making checkpoint and artifact, `parameters` beside
-    the backbone's, `peak_mb`, the most memory while sampling."""
+    """What the method costs, where it is known: `prepare_seconds` to make checkpoint and artifact, `parameters` in addition to
+    the backbone's, `peak_mb`, the peak memory while sampling."""
     notes: tuple[str, ...] = ()
-    """What has to be said of its rows; stands below every table of them."""
+    """Notes on its rows, printed below every table of them."""
     made_against: str = ""
-    """`ATTACK against METHOD`, of prompts that an attack made."""
+    """`ATTACK against METHOD` for prompts that an attack made, else empty."""
     origin: Origin = UNKNOWN
-    """What made it, beside its names."""
+    """Hashes, seed and noise that it was made with."""
     mark: str = ""
-    """What tells it from others of its name, where there are some."""
+    """What distinguishes it from other cells of the same name; empty where there are none."""
     described_by: tuple[str, str] = ("", "")
-    """The scorers that name objects, style and background, and that compare image and text; empty where there are none."""
+    """The scorer that classifies objects, style and background, and the one that compares image and text; empty if none."""
 
 
 @dataclass(frozen=True)
@@ -121,24 +121,24 @@ class Metric:
     low: float | None = None
     high: float | None = None
     n: int = 0
-    """Rows asked for; `scored` of them have a score."""
+    """Number of rows; `scored` of them have a score."""
     scored: int = 0
     reason: str = ""
     worst: float | None = None
-    """With every unscored row counted against the method; None where all are scored."""
+    """Value with every unscored row counted against the method; None where all are scored."""
     best: float | None = None
-    """With every unscored row counted for the method."""
+    """Value with every unscored row counted for the method."""
     test: str = ""
-    """Of a difference: the paired test, `mcnemar` or `permutation`; `intervals` where no rows were at hand."""
+    """For a difference: the paired test, `mcnemar` or `permutation`, or `intervals` where rows are not stored."""
     p: float | None = None
     p_holm: float | None = None
-    """Corrected within one concept x suite x metric of the run."""
+    """Holm-corrected within one concept x suite x metric of the run."""
     trials: int = 0
-    """Prompts behind a rate whose rows share them; 0 where every scored row is a trial of its own."""
+    """Number of distinct prompts of a rate where rows share prompts; 0 where every scored row is its own trial."""
 
 
 def turned(rate: Metric) -> Metric:
-    """A rate's complement: 100 - x, its bounds change places."""
+    """A rate's complement: 100 - x, with the bounds swapped."""
     return replace(
         rate, better="lower" if rate.better == "higher" else "higher", value=_rest(rate.value), low=_rest(rate.high),
         high=_rest(rate.low), worst=_rest(rate.worst), best=_rest(rate.best),
@@ -150,10 +150,10 @@ def _rest(value: float | None) -> float | None:
 
 
 class Observation(NamedTuple):
-    """What one row is worth: a bool for a rate, a number for a mean, None (and `why`) where it could not be judged."""
+    """One row's value: a bool for a rate, a number for a mean, None (and `why`) where it could not be judged."""
 
     row: Row
     value: float | None
     together: str
-    """Rows with the same text here are not independent: they are drawn together when the interval is made."""
+    """Rows with the same text here are not independent; the interval resamples them together."""
     why: str = ""

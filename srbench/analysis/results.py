@@ -1,4 +1,4 @@
-"""One cell's numbers as tables, files and committed summaries carry them."""
+"""A cell's result without its rows, as used by tables, files and committed summaries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from srbench.catalog.specs import ProtocolSpec
 from srbench.errors import UsageError
 
 DIFFERENCE = "_diff"
-"""Ends the name of a column of differences from another method."""
+"""Suffix of columns of differences from another method."""
 IDENTITY = ("backbone", "concept", "suite", "method", "on", "variant", "protocol", "dtype", "rows_sha", "run")
 COUNTS = ("n_loaded", "n_excluded", "n_run", "n_scored", "n_failed")
 
@@ -63,9 +63,9 @@ class ResultCell:
     made_against: str = ""
     """As `CellRecord.made_against`."""
     origin: Origin = UNKNOWN
-    """What made it, beside its names."""
+    """Hashes, seed and noise that it was made with."""
     mark: str = ""
-    """What tells it from others of its name among the cells that it is shown with (`told_apart`); not part of the JSON."""
+    """What distinguishes it from cells of the same name that it is shown with (`told_apart`); not part of the JSON."""
 
     @property
     def label(self) -> str:
@@ -96,19 +96,19 @@ def result(
 
 
 def told_apart(cells: Sequence[ResultCell]) -> list[ResultCell]:
-    """The cells, each with what tells it from the others of its name."""
+    """The cells, each with a mark that distinguishes it from others of its name."""
     texts = marks(cells, [cell.run for cell in cells])
     return [cell if cell.mark == text else replace(cell, mark=text) for cell, text in zip(cells, texts, strict=True)]
 
 
 def name_of(cell: ResultCell) -> str:
-    """The label, with the variant where there is one, and with what tells it from others of that name."""
+    """The label, with variant and mark where there are any."""
     more = ", ".join(filter(None, (cell.variant, cell.mark)))
     return f"{cell.label} ({more})" if more else cell.label
 
 
 def title_of(cell: ResultCell) -> str:
-    """What a cell's table is called."""
+    """The title of a cell's table."""
     return f"{cell.concept} × {cell.suite} on {backbone_text(cell)}"
 
 
@@ -160,10 +160,10 @@ def _finite(value: float | None) -> float | None:
 
 def from_dict(data: Mapping[str, Any], source: str = "committed") -> ResultCell:
     """The inverse of `to_dict`. Raises UsageError that names the missing or unknown key."""
-    known = {*IDENTITY, *COUNTS, "metrics"}
-    for key in sorted(known ^ (set(data) - {"cost", "notes", "made_against", *ORIGIN})):
+    keys = {*IDENTITY, *COUNTS, "metrics"}
+    for key in sorted(keys ^ (set(data) - {"cost", "notes", "made_against", *ORIGIN})):
         what = "an unknown" if key in data else "no"
-        raise UsageError(f"a summary's cell has {what} key '{key}'", f"Its keys: {', '.join(sorted(known))}")
+        raise UsageError(f"a summary's cell has {what} key '{key}'", f"Its keys: {', '.join(sorted(keys))}")
     metrics = {name: _metric_from_dict(name, metric) for name, metric in data["metrics"].items()}
     named = {name: value for name, value in data.items() if name not in ORIGIN}
     more = {"source": source, "metrics": metrics, "notes": tuple(data.get("notes", ())), "origin": Origin.of(data)}
@@ -178,8 +178,7 @@ def _metric_from_dict(name: str, data: Mapping[str, Any]) -> Metric:
 
 
 def measured(judged: Sequence[tuple[CellRecord, ProtocolSpec]]) -> list[ResultCell]:
-    """Metrics of cells of one run, each under its judge, with the gains of those that are stacked on a checkpoint.
-    """
+    """Metrics of cells of one run, each under its judge, with gains for methods stacked on a checkpoint."""
     records = [record for record, _ in judged]
     plain = {_beside(r): r for r in records if is_baseline(r)}
     times = baseline_times(r for r in records if r.method == "none")
@@ -199,10 +198,10 @@ def measured(judged: Sequence[tuple[CellRecord, ProtocolSpec]]) -> list[ResultCe
 
 
 def _under_it(cell: CellRecord) -> tuple[str, ...]:
-    """The checkpoint by name and content, and what of its options is not at the default: a sweep has several of one name."""
+    """The checkpoint by name, content, and options that are not at their default, since a sweep has several of one name."""
     return cell.on, cell.origin.checkpoint_sha, *(part for part in cell.variant.split(",") if part.startswith(f"{cell.on}."))
 
 
 def _beside(cell: CellRecord) -> Identity:
-    """What cells share that can be compared with each other, whatever judges them."""
+    """What comparable cells share, whichever judge they have."""
     return (*ground_of(cell), cell.suite, cell.concept, cell.dtype, cell.rows_sha)

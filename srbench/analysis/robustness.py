@@ -1,8 +1,8 @@
-"""Methods x suites, and methods x prompts made against a method: how often the concept comes back, from cells that were run.
+"""Matrices of methods x suites, and of methods x prompts made against a method: how often the concept comes back.
 
-A cell's rate is its `asr`, or what its `fsr` leaves over. A file of prompts that an attack made says what it was made against
-(`CellRecord.made_against`); its column shows how far the attack carries to other methods (its transfer). Where every file was run
-on the method that it was made against and on no other, an attack has one column.
+A cell's rate is its `asr`, or 100 - `fsr`. A file of prompts that an attack made names what it was made against
+(`CellRecord.made_against`); its column shows how well the attack transfers to other methods. Where every file was run only on
+the method that it was made against, each attack has one column.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from srbench.analysis.results import ResultCell, metric_to_dict, name_of
 from srbench.catalog import load
 
 STATIC = ("igmu", "i2p", "evolved", "ood", "multi", "mma", "ring-a-bell")
-"""The order of suites; others stand behind them."""
+"""The order of suites; others follow."""
 OWN = "own"
-"""Marks prompts on the method that they were made against."""
+"""Mark for prompts run on the method that they were made against."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Matrix:
     caption: str
     columns: tuple[str, ...]
     rows: Mapping[str, Mapping[str, Metric]]
-    """Method -> column -> rate; pairs that nobody ran are not in it."""
+    """Method -> column -> rate, without pairs that were not run."""
 
     def own(self, row: str, column: str) -> bool:
         """Whether the column's prompts were made against the row's method."""
@@ -39,32 +39,33 @@ class Matrix:
 
 
 def rate_of(cell: ResultCell) -> Metric | None:
-    """The share of the cell's attack or forget rows that show the concept; None where its suite asks for neither."""
+    """The share of the cell's attack or forget rows that show the concept; None where its suite measures neither."""
     if "asr" in cell.metrics:
         return cell.metrics["asr"]
     return turned(cell.metrics["fsr"]) if "fsr" in cell.metrics else None
 
 
 def from_attack(cell: ResultCell) -> bool:
-    """Whether its prompts are a file that an attack made, and no suite of srbench's."""
+    """Whether its prompts are from a file that an attack made, not from one of srbench's suites."""
     return bool(cell.made_against) and cell.suite not in load.suites()
 
 
 def matrices(cells: Iterable[ResultCell]) -> list[Matrix]:
-    """Per backbone by content, concept, judge, dtype and seed one matrix of suites and one of prompts by what they were made
-    against. Cells on other rows have a column of their own, but where each method has its own prompts; those of another making
-    have a line.
+    """For each backbone (by content), concept, judge, dtype and seed one matrix of suites and one of attack prompts by what
+    they were made against. Cells on other rows get their own column, except where each method has its own prompts; cells
+    with another origin get their own line.
     """
     places: dict[Identity, dict[bool, list[tuple[str, ResultCell]]]] = {}
     for cell in cells:
-        made = from_attack(cell)
+        by_attack = from_attack(cell)
         if rate_of(cell) is not None:
             place = (cell.concept, cell.protocol, cell.dtype, *ground_of(cell))
-            column = cell.made_against if made else cell.suite
-            places.setdefault(place, {}).setdefault(made, []).append((column, cell))
+            column = cell.made_against if by_attack else cell.suite
+            places.setdefault(place, {}).setdefault(by_attack, []).append((column, cell))
     return [
-        _matrix(made, sides[made])
-        for _, sides in sorted(places.items(), key=lambda item: _place_order(item[0])) for made in (False, True) if made in sides
+        _matrix(by_attack, sides[by_attack])
+        for _, sides in sorted(places.items(), key=lambda item: _place_order(item[0]))
+        for by_attack in (False, True) if by_attack in sides
     ]  # fmt: skip
 
 
@@ -73,18 +74,18 @@ def _place_order(place: Identity) -> tuple[tuple[bool, str], ...]:
     return in_order((backbone, concept, protocol, dtype, *rest))
 
 
-def _matrix(made: bool, found: Sequence[tuple[str, ResultCell]]) -> Matrix:
-    first = found[0][1]
+def _matrix(by_attack: bool, entries: Sequence[tuple[str, ResultCell]]) -> Matrix:
+    first = entries[0][1]
     what = "how often it is drawn, by suite"
-    if made and _each_its_own(found):
-        what, found = "prompts made against the method itself", [(attack_of(column), cell) for column, cell in found]
-    elif made:
-        what, found = "prompts made against one method, on others", _rows_apart(_told_apart(found))
+    if by_attack and _only_own_prompts(entries):
+        what, entries = "prompts made against the method itself", [(attack_of(column), cell) for column, cell in entries]
+    elif by_attack:
+        what, entries = "prompts made against one method, on others", _with_row_hashes(_with_file_names(entries))
     else:
-        found = _rows_apart(found)
-    columns = dict.fromkeys(column for column, _ in found)
+        entries = _with_row_hashes(entries)
+    columns = dict.fromkeys(column for column, _ in entries)
     rows: dict[str, dict[str, Metric]] = {}
-    for column, cell in sorted(found, key=lambda each: _order(each[1])):
+    for column, cell in sorted(entries, key=lambda each: _order(each[1])):
         rate = rate_of(cell)
         assert rate is not None  # see `matrices`
         rows.setdefault(name_of(cell), {}).setdefault(column, rate)
@@ -93,34 +94,34 @@ def _matrix(made: bool, found: Sequence[tuple[str, ResultCell]]) -> Matrix:
 
 
 def attack_of(column: str) -> str:
-    """The attack of a column of prompts that were made against something."""
+    """The attack in a column's name `ATTACK against METHOD`."""
     return column.partition(" against ")[0]
 
 
-def _each_its_own(found: Sequence[tuple[str, ResultCell]]) -> bool:
-    """Whether several methods were each run on prompts made against them, once an attack, and none on another's."""
-    own = {(attack_of(column), cell.label) for column, cell in found if column == against(attack_of(column), cell)}
-    return len({cell.label for _, cell in found}) > 1 and len(own) == len(found)
+def _only_own_prompts(entries: Sequence[tuple[str, ResultCell]]) -> bool:
+    """Whether there are several methods, each run once per attack on prompts made against it, and on no others."""
+    matching = {(attack_of(column), cell.label) for column, cell in entries if column == against(attack_of(column), cell)}
+    return len({cell.label for _, cell in entries}) > 1 and len(matching) == len(entries)
 
 
-def _told_apart(found: Sequence[tuple[str, ResultCell]]) -> list[tuple[str, ResultCell]]:
-    """Columns with the file's name behind them where several files were made against the same."""
+def _with_file_names(entries: Sequence[tuple[str, ResultCell]]) -> list[tuple[str, ResultCell]]:
+    """The entries, with the file's name added to columns that have several files."""
     files: dict[str, set[str]] = {}
-    for column, cell in found:
+    for column, cell in entries:
         files.setdefault(column, set()).add(cell.suite)
-    return [(f"{column} ({cell.suite})" if len(files[column]) > 1 else column, cell) for column, cell in found]
+    return [(f"{column} ({cell.suite})" if len(files[column]) > 1 else column, cell) for column, cell in entries]
 
 
-def _rows_apart(found: Sequence[tuple[str, ResultCell]]) -> list[tuple[str, ResultCell]]:
-    """Columns with the rows' hash behind them where cells of one column ran other rows."""
+def _with_row_hashes(entries: Sequence[tuple[str, ResultCell]]) -> list[tuple[str, ResultCell]]:
+    """The entries, with the rows' hash added to columns whose cells ran different rows."""
     rows: dict[str, set[str]] = {}
-    for column, cell in found:
+    for column, cell in entries:
         rows.setdefault(column, set()).add(cell.rows_sha)
-    return [(f"{column} (rows {cell.rows_sha[:SHOWN]})" if len(rows[column]) > 1 else column, cell) for column, cell in found]
+    return [(f"{column} (rows {cell.rows_sha[:SHOWN]})" if len(rows[column]) > 1 else column, cell) for column, cell in entries]
 
 
 def _order(cell: ResultCell) -> tuple[bool, bool, bool]:
-    """Without a method, methods alone, methods on checkpoints, and each with other options behind them."""
+    """Sort key: `none` first, then methods alone before methods on checkpoints, default options before others."""
     return cell.label != "none", bool(cell.variant), cell.method != "none" and cell.on != "none"
 
 
@@ -131,5 +132,5 @@ def _rank(column: str) -> tuple[int, str]:
 
 def to_dict(matrix: Matrix) -> dict[str, Any]:
     """JSON-ready."""
-    rows = {name: {column: metric_to_dict(rate) for column, rate in own.items()} for name, own in matrix.rows.items()}
+    rows = {name: {column: metric_to_dict(rate) for column, rate in rates.items()} for name, rates in matrix.rows.items()}
     return {"title": matrix.title, "caption": matrix.caption, "columns": list(matrix.columns), "rows": rows}

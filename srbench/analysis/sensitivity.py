@@ -1,4 +1,4 @@
-"""How much a rate depends on the judge's threshold and classes: the same stored scores, judged many ways."""
+"""How much a rate depends on the judge's threshold and classes, from the same stored scores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from srbench.analysis.records import CellRecord, Metric, label
 from srbench.catalog.specs import ProtocolSpec
 
 THRESHOLDS = (0.1, 0.25, 0.4, 0.45, 0.5, 0.6, 0.75, 0.9)
-"""Those that papers use, and some on either side."""
+"""Those that papers use, and some below and above."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Curve:
     rates: tuple[tuple[float, Metric], ...]
     """(threshold, `asr` of an attack suite or `fsr`)."""
     backbone: str = ""
-    """With the start of its hash, and the seed where rows have none."""
+    """With the start of its hash, and the run's seed where rows have none."""
     dtype: str = ""
     rows_sha: str = ""
 
 
-def class_lists(judge: ProtocolSpec, known: Sequence[ProtocolSpec]) -> list[tuple[str, ...]]:
-    """The judge's own classes, then those of other protocols on the same field of the same scorer, each once."""
-    same = [each for each in known if (each.scorer, each.field) == (judge.scorer, judge.field)]
+def class_lists(judge: ProtocolSpec, protocols: Sequence[ProtocolSpec]) -> list[tuple[str, ...]]:
+    """The judge's own classes, then those of other protocols on the same scorer and field, without duplicates."""
+    same = [each for each in protocols if (each.scorer, each.field) == (judge.scorer, judge.field)]
     wide = [each.classes for each in same if len(each.classes) > 1 or len(judge.classes) == 1]
     lists = {frozenset(judge.classes): judge.classes}
     for classes in wide if judge.field == "boxes" else ():
@@ -43,15 +43,15 @@ def class_lists(judge: ProtocolSpec, known: Sequence[ProtocolSpec]) -> list[tupl
 
 
 def curves(
-    cells: Sequence[CellRecord], judge: ProtocolSpec, known: Sequence[ProtocolSpec], thresholds: Sequence[float] = THRESHOLDS
+    cells: Sequence[CellRecord], judge: ProtocolSpec, protocols: Sequence[ProtocolSpec], thresholds: Sequence[float] = THRESHOLDS
 ) -> Iterator[Curve]:
-    """Every cell under every class list of the judge's scorer. known: protocols whose class lists are tried.
+    """Every cell under every class list of the judge's scorer. protocols: those whose class lists are tried.
 
-    A threshold below the detector's own floor changes nothing, and is shown all the same.
+    Thresholds below the detector's own minimum score are included, although they change nothing.
     """
     for cell in cells:
         metric = "asr" if cell.attack else "fsr"
-        for classes in class_lists(judge, known):
+        for classes in class_lists(judge, protocols):
             rates = [(threshold, _rate(cell, judge, classes, threshold, metric)) for threshold in thresholds]
             place = (ground_text(cell), cell.dtype, cell.rows_sha)
             yield Curve(cell.concept, cell.suite, _name(cell), metric, classes, tuple(rates), *place)

@@ -1,4 +1,4 @@
-"""Tests between two cells on the same rows, and Holm's correction within a family of them."""
+"""Paired tests between two cells on the same rows, and Holm's correction within a family of tests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PairedTest:
     high: float | None = None
     """Interval of the difference."""
     p_holm: float | None = None
-    """Corrected within the family that the test was made in."""
+    """Holm-corrected within the test's family."""
 
 
 # --- tests ------------------------------------------------------------------------------------------------------------
@@ -46,14 +46,14 @@ def mcnemar(a: Sequence[bool] | np.ndarray, b: Sequence[bool] | np.ndarray) -> f
     less, differ = min(table.only_a, table.only_b), table.only_a + table.only_b
     from scipy.special import bdtr  # scipy.stats has the test, but takes two seconds to import
 
-    # Both tails of a binomial at 1/2 are equal; where the halves are, they overlap.
+    # Both tails of a binomial at 1/2 are equal; where both counts are equal, the tails overlap.
     return min(1.0, 2 * float(bdtr(less, differ, 0.5))) if differ else 1.0
 
 
 def permutation(a: Sequence[float], b: Sequence[float], prompts: Sequence[str]) -> float:
-    """Two-sided p of a permutation test that swaps a and b prompt by prompt, with all seeds of a prompt together.
+    """Two-sided p of a permutation test that swaps a and b by prompt, all seeds of a prompt together.
 
-    Exact where the prompts that differ are few; else seeded by the content. One prompt alone gives 1.
+    Exact where few prompts differ; else random, seeded by the content. 1 where fewer than two prompts differ.
     """
     return _permutation(tuple(sorted(zip(map(str, prompts), map(float, a), map(float, b), strict=True))))
 
@@ -67,7 +67,7 @@ def _permutation(rows: tuple[tuple[str, float, float], ...]) -> float:
         return 1.0
     from scipy import stats
 
-    found = stats.permutation_test(
+    result = stats.permutation_test(
         (sums_a[differ], sums_b[differ]),
         _difference,
         permutation_type="samples",
@@ -76,7 +76,7 @@ def _permutation(rows: tuple[tuple[str, float, float], ...]) -> float:
         batch=max(1, 1_000_000 // len(sums_a)),
         rng=content_rng(rows),
     )
-    return float(found.pvalue)
+    return float(result.pvalue)
 
 
 def _difference(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -98,22 +98,22 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Answers:
-    """What one metric says of a cell's rows, made once and then compared with many others."""
+    """One metric's values on a cell's rows, prepared for comparison with other cells."""
 
     ids: tuple[str, ...]
     """The rows' ids."""
     keys: tuple[Hashable, ...]
-    """Id, prompt, seed and reference prompt of each row: what makes it the same one in another cell."""
+    """Id, prompt, seed and reference prompt of each row, which identify the row across cells."""
     values: np.ndarray
     """(N,); NaN where a row could not be judged."""
     prompts: tuple[str, ...]
-    """What rows share that are not independent: their prompt, as a rule."""
+    """Text that dependent rows share, usually their prompt."""
     alone: bool
     """Whether no two rows share a prompt."""
 
 
 def answers(seen: Sequence[Observation], seed: int | None = None) -> Answers:
-    """What `observe` gave for a cell, as arrays. seed: that of rows without one of their own."""
+    """A cell's observations as arrays. seed: the run's seed, for rows without one of their own."""
     prompts = tuple(each.together for each in seen)
     values = np.array([np.nan if each.value is None else each.value for each in seen], float)
     keys = tuple(_key(each.row, seed) for each in seen)
@@ -121,13 +121,13 @@ def answers(seen: Sequence[Observation], seed: int | None = None) -> Answers:
 
 
 def _key(row: Row, seed: int | None) -> Hashable:
-    """What makes a row the same one in another cell, whatever place it has there."""
+    """Identifies a row across cells, whatever its position."""
     return row.id, row.prompt, seed if row.seed is None else row.seed, row.reference
 
 
 @dataclass(frozen=True)
 class Both:
-    """Rows that both of two cells have scored, in one order."""
+    """Rows that are scored in both of two cells, in the same order."""
 
     ids: tuple[str, ...]
     a: np.ndarray
@@ -140,21 +140,21 @@ class Both:
 
 
 def matched(a: Answers, b: Answers) -> Both:
-    """The rows that both have scored, in the order of `a`."""
+    """The rows that are scored in both, in the order of `a`."""
     same = a.keys is b.keys or a.keys == b.keys
     theirs = b.values if same else _in_order(a, b)
-    kept = ~(np.isnan(a.values) | np.isnan(theirs))  # (N,)
-    if kept.all():
+    scored = ~(np.isnan(a.values) | np.isnan(theirs))  # (N,)
+    if scored.all():
         return Both(a.ids, a.values, theirs, a.prompts, a.alone)
-    at = np.flatnonzero(kept).tolist()
+    at = np.flatnonzero(scored).tolist()
     ids, prompts = tuple(a.ids[i] for i in at), tuple(a.prompts[i] for i in at)
-    return Both(ids, a.values[kept], theirs[kept], prompts, a.alone or len(set(prompts)) == len(prompts))
+    return Both(ids, a.values[scored], theirs[scored], prompts, a.alone or len(set(prompts)) == len(prompts))
 
 
 def _in_order(a: Answers, b: Answers) -> np.ndarray:
-    """The values of `b` in the places of a's rows, NaN where it has no such row."""
-    known = dict(zip(b.keys, b.values.tolist(), strict=True))
-    return np.array([known.get(key, np.nan) for key in a.keys], float)
+    """The values of `b` in the order of a's rows, (N,); NaN where `b` lacks the row."""
+    values = dict(zip(b.keys, b.values.tolist(), strict=True))
+    return np.array([values.get(key, np.nan) for key in a.keys], float)
 
 
 def _answers(rule: Definition, cell: CellRecord, lens: Lens) -> Answers:
@@ -162,19 +162,19 @@ def _answers(rule: Definition, cell: CellRecord, lens: Lens) -> Answers:
 
 
 def paired(a: CellRecord, b: CellRecord, metric: str, lens: Lens) -> PairedTest:
-    """Test one metric between two cells; rows that either has not scored are left out and show in `n`."""
+    """Test one metric between two cells; rows that are not scored in both are left out, and `n` counts the rest."""
     rule = definition(metric)
     x, y = (_answers(rule, cell, lens) for cell in (a, b))
     return compared((label(a), label(b), metric), rule.rate, matched(x, y))
 
 
 def compared(names: tuple[str, str, str], rate: bool, rows: Both) -> PairedTest:
-    """The test on rows that both have scored. names: of a, of b, and the metric's."""
+    """The test on rows that are scored in both. names: of a, of b, and of the metric."""
     if not rows.ids:
         return PairedTest(*names, test="", n=0, difference=None, p=None)
     test, p = _test(rows, rate)
-    found = _interval(rows, rate)
-    return PairedTest(*names, test=test, n=len(rows.ids), difference=found.value, p=p, low=found.low, high=found.high)
+    interval = _interval(rows, rate)
+    return PairedTest(*names, test=test, n=len(rows.ids), difference=interval.value, p=p, low=interval.low, high=interval.high)
 
 
 def _interval(rows: Both, rate: bool) -> Interval:
@@ -191,28 +191,28 @@ def _test(rows: Both, rate: bool) -> tuple[str, float]:
 
 
 def family(cells: Sequence[CellRecord], metric: str, lens: Lens) -> list[PairedTest]:
-    """All pairs of cells of one concept x suite on one metric under one judge, Holm-corrected together."""
+    """Tests of all pairs of cells of one concept x suite on one metric under one judge, Holm-corrected together."""
     rule = definition(metric)
-    known = _shared([_answers(rule, cell, lens) for cell in cells])
-    pairs = combinations(zip(map(label, cells), known, strict=True), 2)
+    per_cell = _shared([_answers(rule, cell, lens) for cell in cells])
+    pairs = combinations(zip(map(label, cells), per_cell, strict=True), 2)
     return corrected_together([compared((a, b, metric), rule.rate, matched(x, y)) for (a, x), (b, y) in pairs])
 
 
 def against(first: CellRecord, others: Sequence[CellRecord], metric: str, lens: Lens) -> list[PairedTest]:
-    """Each of `others` less `first` on one metric under one judge, Holm-corrected together."""
+    """Tests of each of `others` minus `first` on one metric under one judge, Holm-corrected together."""
     rule = definition(metric)
-    base, *known = _shared([_answers(rule, cell, lens) for cell in (first, *others)])
-    pairs = zip(map(label, others), known, strict=True)
+    base, *per_cell = _shared([_answers(rule, cell, lens) for cell in (first, *others)])
+    pairs = zip(map(label, others), per_cell, strict=True)
     return corrected_together([compared((a, label(first), metric), rule.rate, matched(x, base)) for a, x in pairs])
 
 
-def _shared(found: Sequence[Answers]) -> list[Answers]:
-    """The answers, with equal keys as one object: then they need not be compared for every pair."""
-    known: dict[tuple[Hashable, ...], tuple[Hashable, ...]] = {}
-    return [replace(each, keys=known.setdefault(each.keys, each.keys)) for each in found]
+def _shared(per_cell: Sequence[Answers]) -> list[Answers]:
+    """The answers, with equal keys made one object, so that pairs are compared quickly."""
+    unique: dict[tuple[Hashable, ...], tuple[Hashable, ...]] = {}
+    return [replace(each, keys=unique.setdefault(each.keys, each.keys)) for each in per_cell]
 
 
 def corrected_together(tests: Sequence[PairedTest]) -> list[PairedTest]:
-    """The tests with their p-values Holm-corrected as one family; a test without a p-value is no member of it."""
+    """The tests with p-values Holm-corrected as one family; tests without a p-value do not count."""
     corrected = iter(holm([test.p for test in tests if test.p is not None]))
     return [test if test.p is None else replace(test, p_holm=next(corrected)) for test in tests]

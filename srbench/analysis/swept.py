@@ -1,4 +1,4 @@
-"""What the values of one option trade: cells that differ in nothing else, in the order of its values."""
+"""Sweeps of one option: cells that differ only in its value, in the order of the values."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from srbench.catalog import load, plugins
 from srbench.errors import MissingError, UsageError, did_you_mean
 
 HEADLINES = ("fsr", "asr")
-"""What says how far a concept is gone, the first that a cell has."""
+"""Metrics of forgetting; the first that a cell has counts."""
 KEPT = ("content_kept", "retain_accuracy", "style_kept")
-"""What says how much of the rest is kept."""
+"""Metrics of what is preserved."""
 
 
 class Point(NamedTuple):
@@ -24,11 +24,11 @@ class Point(NamedTuple):
 
     said: str
     at: float | None
-    """The value as a number, where it is one."""
+    """The value as a number, else None."""
     forgotten: Metric
     """Percent, higher is better: `fsr`, or 100 - `asr`."""
     kept: Mapping[str, Metric]
-    """By name, those of `KEPT` that are known."""
+    """Metric -> value, for those in `KEPT` that have one."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,18 @@ class Swept:
     """A method on one suite at several values of the option."""
 
     panel: tuple[str, ...]
-    """Backbone with the start of its hash and a seed that counted, concept, and suite, with its rows where there are several."""
+    """Backbone with the start of its hash and the run's seed, concept, and suite, with the rows' hash where there are several."""
     name: str
-    """Method, checkpoint, and what else is not at its default."""
+    """Method, checkpoint, and other options that are not at their default."""
     headline: str
     beside: str
-    """The suite that `kept` is measured on, where it is another one."""
+    """The suite that `kept` is measured on, where it is a different one."""
     points: tuple[Point, ...]
     rows_sha: str = ""
 
 
 def swept(cells: Sequence[ResultCell], option: str) -> list[Swept]:
-    """Every line of at least two values of `METHOD.OPTION`, by panel.
+    """Every line with at least two values of `METHOD.OPTION`, sorted by panel.
 
     Raises `UsageError` for a name of another form or an unknown method, `MissingError` where no result has two values.
     """
@@ -55,11 +55,11 @@ def swept(cells: Sequence[ResultCell], option: str) -> list[Swept]:
     if not dot or not name:
         raise UsageError(f"--curve {option}: expected METHOD.OPTION", "Example: --curve saferedir.alpha_scale")
     plugins.preset(method)
-    groups = [(more, part) for own in _groups(cells, method, name).values() for more, part in _of_one_making(own)]
-    lines = [line for more, own in groups if (line := _line(own, cells, method, name, more)) is not None]
-    lines = _rows_apart(lines)
+    groups = [(more, part) for members in _groups(cells, method, name).values() for more, part in _by_origin(members)]
+    lines = [line for more, members in groups if (line := _line(members, cells, method, name, more)) is not None]
+    lines = _with_row_hashes(lines)
     most = {panel: max(len(line.points) for line in lines if line.panel == panel) for panel in {line.panel for line in lines}}
-    # A pair of values beside a whole sweep is a leftover of another question.
+    # A line of two values beside a longer sweep is left over from other runs.
     lines = [line for line in lines if len(line.points) > 2 or most[line.panel] == 2]
     if not lines:
         hint = f"srbench run --method {method} --sweep {option}=V1,V2,..."
@@ -68,11 +68,11 @@ def swept(cells: Sequence[ResultCell], option: str) -> list[Swept]:
 
 
 Valued = tuple[str, ResultCell]
-"""A value of the option, and the cell that has it."""
+"""A value of the option, and the cell that was run with it."""
 
 
-def _rows_apart(lines: Sequence[Swept]) -> list[Swept]:
-    """Panels with their rows' hash where one suite has several."""
+def _with_row_hashes(lines: Sequence[Swept]) -> list[Swept]:
+    """The lines, with the rows' hash in the panel's name where one suite was run on different rows."""
     rows: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for line in lines:
         rows[line.panel].add(line.rows_sha)
@@ -84,36 +84,36 @@ def _rows_apart(lines: Sequence[Swept]) -> list[Swept]:
 
 
 def _groups(cells: Iterable[ResultCell], method: str, name: str) -> dict[Identity, list[Valued]]:
-    """Cells of the method that share everything but the option, whatever made them included."""
-    found: dict[Identity, list[Valued]] = defaultdict(list)
+    """Cells of the method, grouped by everything except the option; hashes of what made them count too."""
+    groups: dict[Identity, list[Valued]] = defaultdict(list)
     for cell in cells:
         if method in (cell.method, cell.on):
             value, rest = _split(cell, method, name)
             place = (*place_of(cell), cell.method, cell.on, *_beside(cell, method), rest)
-            found[place].append((_default(cell, method, name) if value is None else value, cell))
-    return found
+            groups[place].append((_default(cell, method, name) if value is None else value, cell))
+    return groups
 
 
-def _of_one_making(own: Sequence[Valued]) -> list[tuple[str, list[Valued]]]:
-    """The cells as they are, or where two have one value, a line a making, with what tells it from the others."""
-    if len({value for value, _ in own}) == len(own):
-        return [("", list(own))]
+def _by_origin(members: Sequence[Valued]) -> list[tuple[str, list[Valued]]]:
+    """The cells as one line; where two cells have the same value, one line per origin, with the text that distinguishes it."""
+    if len({value for value, _ in members}) == len(members):
+        return [("", list(members))]
     parts: dict[Identity, list[Valued]] = defaultdict(list)
-    for value, cell in own:
-        made = cell.origin
-        parts[made.checkpoint_sha, made.artifact_sha, made.method_version].append((value, cell))
+    for value, cell in members:
+        origin = cell.origin
+        parts[origin.checkpoint_sha, origin.artifact_sha, origin.method_version].append((value, cell))
     texts = telling([part[0][1] for part in parts.values()], MAKING)
     return list(zip(texts, parts.values(), strict=True))
 
 
 def _beside(cell: ResultCell, method: str) -> tuple[str, ...]:
-    """What made a cell beside the option that is swept, which changes the artifact or the checkpoint of its own method."""
-    made = cell.origin
-    return (made.folder, made.checkpoint_sha) if cell.method == method else (made.folder, made.artifact_sha)
+    """The cell's hashes that the swept option does not change: it changes the artifact or the checkpoint of its own method."""
+    origin = cell.origin
+    return (origin.folder, origin.checkpoint_sha) if cell.method == method else (origin.folder, origin.artifact_sha)
 
 
 def _split(cell: ResultCell, method: str, name: str) -> tuple[str | None, str]:
-    """The option's value in a cell's variant, None where it has its default; and the rest of the variant."""
+    """The option's value in a cell's variant (None at its default), and the rest of the variant."""
     key = f"{name}=" if cell.method == method else f"{method}.{name}="
     parts = cell.variant.split(",")
     values = [part.removeprefix(key) for part in parts if part.startswith(key)]
@@ -121,64 +121,64 @@ def _split(cell: ResultCell, method: str, name: str) -> tuple[str | None, str]:
 
 
 def _default(cell: ResultCell, method: str, name: str) -> str:
-    """The option's default for a cell's concept, as variants say it. Raises `UsageError` for an unknown option."""
+    """The option's default for a cell's concept, formatted as in variants. Raises `UsageError` for an unknown option."""
     spec, concept = load.backbones().get(cell.backbone), load.concepts().get(cell.concept)
-    given = plugins.values(method, spec.family if spec else "", concept.kind if concept else "")
+    values = plugins.values(method, spec.family if spec else "", concept.kind if concept else "")
     options = plugins.load("methods", plugins.preset(method)[0]).Options
     if name not in options.model_fields:
         raise UsageError(f"{method} has no option '{name}'", did_you_mean(name, options.model_fields))
-    return str(getattr(options(**given), name))
+    return str(getattr(options(**values), name))
 
 
-def _line(own: Sequence[Valued], cells: Sequence[ResultCell], method: str, name: str, more: str = "") -> Swept | None:
-    """more: what tells its cells from others of the same name."""
+def _line(members: Sequence[Valued], cells: Sequence[ResultCell], method: str, name: str, more: str = "") -> Swept | None:
+    """more: text that distinguishes its cells from others of the same name."""
     points, beside = [], ""
-    for said, cell in _in_order(own):
-        headline = next((each for each in HEADLINES if _known(cell, each)), None)
+    for value, cell in _in_order(members):
+        headline = next((each for each in HEADLINES if _has(cell, each)), None)
         if headline is None:
             continue
-        source = _kept_in(cell, cells)
+        source = _kept_cell(cell, cells)
         beside = beside or ("" if source is None or source is cell else source.suite)
-        kept = {} if source is None else {each: source.metrics[each] for each in KEPT if _known(source, each)}
+        kept = {} if source is None else {each: source.metrics[each] for each in KEPT if _has(source, each)}
         metric = cell.metrics[headline]
-        points.append(Point(said, _number(said), metric if headline == "fsr" else turned(metric), kept))
+        points.append(Point(value, _number(value), metric if headline == "fsr" else turned(metric), kept))
     if len({point.said for point in points}) < 2:
         return None
-    first = own[0][1]
+    first = members[0][1]
     rest = ", ".join(filter(None, (_split(first, method, name)[1], more)))
-    headline = next(each for each in HEADLINES if any(_known(cell, each) for _, cell in own))
+    headline = next(each for each in HEADLINES if any(_has(cell, each) for _, cell in members))
     label = f"{first.label} ({rest})" if rest else first.label
     return Swept((ground_text(first), first.concept, first.suite), label, headline, beside, tuple(points), first.rows_sha)
 
 
-def _in_order(own: Sequence[Valued]) -> Iterator[Valued]:
-    """By value: as numbers where all are, else as text; each value once."""
-    numbers = all(_number(said) is not None for said, _ in own)
-    known = {(_number(said) if numbers else said): (said, cell) for said, cell in reversed(own)}
-    yield from (known[value] for value in sorted(known))  # type: ignore[type-var]  # all numbers, or all text
+def _in_order(members: Sequence[Valued]) -> Iterator[Valued]:
+    """Sorted by value, as numbers where all values are numbers, else as text; without duplicates."""
+    numbers = all(_number(text) is not None for text, _ in members)
+    by_value = {(_number(text) if numbers else text): (text, cell) for text, cell in reversed(members)}
+    yield from (by_value[value] for value in sorted(by_value))  # type: ignore[type-var]  # all numbers, or all text
 
 
-def _number(said: str) -> float | None:
+def _number(text: str) -> float | None:
     try:
-        return float(said)
+        return float(text)
     except ValueError:
         return None
 
 
-def _known(cell: ResultCell, metric: str) -> bool:
+def _has(cell: ResultCell, metric: str) -> bool:
     return metric in cell.metrics and cell.metrics[metric].value is not None
 
 
-def _kept_in(cell: ResultCell, cells: Sequence[ResultCell]) -> ResultCell | None:
-    """The cell itself where it says what is kept; else, of an attack suite, the same method on a suite that does."""
-    if any(_known(cell, each) for each in KEPT):
+def _kept_cell(cell: ResultCell, cells: Sequence[ResultCell]) -> ResultCell | None:
+    """The cell that measures what is kept: the cell itself, else, for an attack suite, the same method on another suite."""
+    if any(_has(cell, each) for each in KEPT):
         return cell
 
     def same(other: ResultCell) -> bool:
         fields = ("backbone", "concept", "method", "on", "variant", "dtype", "mark")
-        made = ("backbone_sha", "noise", "checkpoint_sha", "artifact_sha", "method_version")
+        origin_fields = ("backbone_sha", "noise", "checkpoint_sha", "artifact_sha", "method_version")
         alike = all(getattr(other, each) == getattr(cell, each) for each in fields)
-        alike = alike and all(getattr(other.origin, each) == getattr(cell.origin, each) for each in made)
-        return alike and any(_known(other, each) for each in KEPT)
+        alike = alike and all(getattr(other.origin, each) == getattr(cell.origin, each) for each in origin_fields)
+        return alike and any(_has(other, each) for each in KEPT)
 
     return min(filter(same, cells), key=lambda other: other.suite, default=None)

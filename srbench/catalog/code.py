@@ -1,6 +1,6 @@
-"""What a plug-in's source code is, as a hash: it shows that code was changed while its version was not.
+"""Hash of a plug-in's source code: it shows that the code was changed while its version was not.
 
-The hash stands beside images, checkpoints and scores, and never in a key: a comment more must not have them made again.
+The hash is stored beside images, checkpoints and scores, and is never part of a key: an edit must not by itself make them anew.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from srbench.errors import SrbenchError, UsageError
 DIGITS = 16
 """Hex digits of a source's hash."""
 UNKNOWN = ""
-"""In place of a hash where the code cannot be read, as of a class that was typed at a prompt."""
+"""In place of a hash where the code cannot be read, such as that of a class typed at a prompt."""
 
 
 def source_of(kind: str, name: str) -> str:
-    """Hash of the code of a plug-in: its module, and what that imports from its own package. Empty where it cannot be read.
+    """Hash of a plug-in's code: its module and what that imports from its own package. Empty where it cannot be read.
 
-    kind: `methods`, `scorers` or `attacks`. Comments, docstrings and empty lines do not count. Of srbench's own plug-ins the
-    files of their own folder count, without the contract in `base`. Raises `UsageError` for a name that is not known.
+    kind: `methods`, `scorers` or `attacks`. Comments, docstrings and empty lines do not count. For srbench's own plug-ins the
+    files of their folder count, without the contract in `base`. Raises `UsageError` for an unknown name.
     """
     plugin = plugins.known(kind, name)
     if plugin.module != plugins.SESSION:
@@ -41,9 +41,9 @@ def source_of(kind: str, name: str) -> str:
 
 
 def _of_class(cls: type) -> dict[str, str]:
-    """The code of a class of this process; in a notebook it is found through the class's functions alone.
+    """The source of a class defined in this process; in a notebook only that of its functions can be read.
 
-    Raises `OSError` or `TypeError` where there is none.
+    Raises `OSError` or `TypeError` where there is no source.
     """
     try:
         return {cls.__name__: inspect.getsource(cls)}
@@ -62,7 +62,7 @@ def _of_module(kind: str, module: str) -> str:
 
 
 def _closure(module: str, home: str, without: str) -> dict[str, Path]:
-    """Dotted name -> file of a module and of what it imports below `home`, one through the other and inside of functions."""
+    """Dotted name -> file of a module and of all that it imports below `home`, directly or not, also inside functions."""
     files: dict[str, Path] = {}
     todo = [module]
     while todo:
@@ -76,7 +76,7 @@ def _closure(module: str, home: str, without: str) -> dict[str, Path]:
 
 
 def _imported(module: str, path: Path) -> Iterator[str]:
-    """Names that a file imports, each also with what is taken from it, since that may be a module itself."""
+    """Modules that a file imports; of `from a import b` also `a.b`, since that may be a module itself."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -89,13 +89,13 @@ def _imported(module: str, path: Path) -> Iterator[str]:
 
 
 def differs(kind: str, name: str, stored: object) -> bool:
-    """Whether something was made by other code than a plug-in has now; not where either is not known."""
+    """Whether something was made by other code than the plug-in has now; False where either hash is unknown."""
     now = source_of(kind, name)
     return isinstance(stored, str) and stored != UNKNOWN and now not in (UNKNOWN, stored)
 
 
 def changed(kind: str, name: str, count: int, what: str) -> str:
-    """The warning that `count` stored things are used which earlier code of a plug-in made. what: the word for one of them."""
+    """The warning that `count` stored things made by a plug-in's earlier code are used. what: the word for one of them."""
     plugin = plugins.known(kind, name)
     where = "its metadata" if plugin.module == plugins.SESSION else f"{plugins.KINDS[kind]} of {plugin.module}"
     things = f"{count} stored {what}{'s' if count != 1 else ''}"
@@ -116,7 +116,7 @@ def _hashed(texts: dict[str, str]) -> str:
 
 
 def _without_prose(text: str) -> str:
-    """Python without comments, docstrings, empty lines and blanks at the ends of lines. Raises `SyntaxError` for what is none."""
+    """Python code without comments, docstrings, empty lines and trailing blanks. Raises `SyntaxError` for other text."""
     text = textwrap.dedent(text)
     tree, lines = ast.parse(text), text.splitlines()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -130,7 +130,7 @@ def _without_prose(text: str) -> str:
 
 
 def _is_alone(node: ast.Expr, lines: list[str]) -> bool:
-    """Whether a statement is a text that nobody reads, a docstring or one below an attribute, and has its lines for itself."""
+    """Whether a statement is a bare string (a docstring, or one below an attribute) with no other code on its lines."""
     if not (isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)):
         return False
     before = lines[node.lineno - 1].encode()[: node.col_offset]

@@ -1,4 +1,4 @@
-"""What a plug-in's metadata has to say: read from its file, checked before its module is imported, errors name file and key."""
+"""Schemas of plug-in metadata, checked before a plug-in's module is imported; errors name file and key."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ TAKEN = frozenset({
     "added_ms", "asr", "asr_injection", "asr_poisoning", "asr_rewording", "asr_synonym", "asr_typos", "content_kept", "csdr",
     "csdr_floor", "detections", "fsr", "fsr_unseen", "over_refusal", "post", "pre", "retain_accuracy", "style_kept",
 })
-"""Metrics of srbench's own: a scorer's column may not have such a name."""
+"""Names of srbench's own metrics, which a scorer's column may not have."""
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_+-]*$", max_length=64)]
-"""What a command line can name: `--method a,b`, `--set NAME.OPTION=VALUE`."""
+"""A name that fits on a command line: `--method a,b`, `--set NAME.OPTION=VALUE`."""
 Text = Annotated[str, StringConstraints(min_length=1)]
 Version = Annotated[int, Field(ge=0, strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
@@ -34,7 +34,7 @@ Values = Annotated[dict[str, Any], AfterValidator(_plain)]
 
 
 class Meta(BaseModel):
-    """What every plug-in says. A key that nobody reads is refused: it is one that was written wrongly."""
+    """Metadata of every plug-in. Unknown keys are refused, since they are probably misspelled."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -44,7 +44,7 @@ class Meta(BaseModel):
 
 
 class Base(BaseModel):
-    """The checkpoint that a weight method begins from."""
+    """The checkpoint that a weight method starts from."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -63,7 +63,7 @@ class MethodMeta(Meta):
     decides: Flag = False
     """Whether `trace` says for each image whether the method acted (`redirected_steps`)."""
     reads_concept: Flag = True
-    """Whether the concept's words change what it does; they are part of the image key then."""
+    """Whether the method uses the concept's words; they are then part of the image key."""
     prepare: Literal["make"] | None = None
     fitted: dict[str, dict[str, dict[str, Values]]] = Field(default_factory=dict)
     """Backbone family -> preset -> kind of concept -> option values."""
@@ -91,7 +91,7 @@ class ScorerMeta(Meta):
     metrics: dict[Name, Column] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _known(self) -> ScorerMeta:
+    def _check_names(self) -> ScorerMeta:
         from srbench.catalog.specs import Row
 
         taken = sorted(TAKEN & self.metrics.keys())
@@ -121,12 +121,12 @@ class AttackMeta(Meta):
 
 
 DEFAULTS = ("kind", "paper", "families", "decides", "reads_concept", "reads")
-"""Keys that are read of every plug-in and may be left out."""
+"""Optional keys whose default is filled in."""
 CONTRACTS: dict[str, type[Meta]] = {"methods": MethodMeta, "scorers": ScorerMeta, "attacks": AttackMeta}
 
 
 def check(kind: str, meta: Any, where: str) -> dict[str, Any]:
-    """The metadata with the defaults of what it leaves out. Raises `UsageError` naming the file and the first key that is wrong.
+    """The metadata with defaults filled in. Raises `UsageError` naming the file and the first wrong key.
 
     kind: `methods`, `scorers` or `attacks`. where: variable and file, for messages.
     """
@@ -134,15 +134,13 @@ def check(kind: str, meta: Any, where: str) -> dict[str, Any]:
     if not isinstance(meta, dict):
         raise UsageError(f"{where}: a {type(meta).__name__}, not a dict", "See srbench.catalog.contracts.")
     try:
-        found = model.model_validate(meta)
+        parsed = model.model_validate(meta)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         hint = did_you_mean(key, model.model_fields) if first["type"] == "extra_forbidden" else "See srbench.catalog.contracts."
-        said = {"missing": "is missing", "extra_forbidden": "is not known"}.get(first["type"], first["msg"])
-        raise UsageError(f"{where}: key '{key}': {said}" if key else f"{where}: {said}", hint) from error
-    return {**{name: getattr(found, name) for name in DEFAULTS if name in model.model_fields}, **_presets(kind, meta), **meta}
-
-
-def _presets(kind: str, meta: dict[str, Any]) -> dict[str, Any]:
-    return {"presets": {meta["name"]: {}}} if kind == "methods" and not meta.get("presets") else {}
+        problem = {"missing": "is missing", "extra_forbidden": "is not known"}.get(first["type"], first["msg"])
+        raise UsageError(f"{where}: key '{key}': {problem}" if key else f"{where}: {problem}", hint) from error
+    defaults = {name: getattr(parsed, name) for name in DEFAULTS if name in model.model_fields}
+    presets: dict[str, Any] = {"presets": {meta["name"]: {}}} if kind == "methods" and not meta.get("presets") else {}
+    return {**defaults, **presets, **meta}

@@ -1,4 +1,4 @@
-"""The scorer options that judges bring with them, such as the labels that a zero-shot scorer chooses among."""
+"""Scorer options that a judge's protocol sets, such as the labels that a zero-shot scorer chooses among."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from srbench.errors import UsageError
 
 
 def with_settings(settings: Sequence[str], judges: Iterable[ProtocolSpec]) -> tuple[str, ...]:
-    """The `--set` options of a run, and behind them those of its judges' scorers.
+    """The `--set` options of a run, followed by those that its judges set for their scorers.
 
-    Raises `UsageError` where the user or another judge gives one of them another value: a scorer is opened once a run.
+    Raises `UsageError` where the user or another judge gives an option another value: a scorer is loaded once a run.
     """
-    known = {split(setting)[:2]: (split(setting)[2], "") for setting in settings}
+    values = {split(setting)[:2]: (split(setting)[2], "") for setting in settings}
     parts = {part.name: part for judge in judges for part in load.parts(judge)}
     for part in parts.values():
         for option, value in _texts(part).items():
-            other, judge = known.setdefault((part.scorer, option), (value, part.name))
+            other, judge = values.setdefault((part.scorer, option), (value, part.name))
             if other != value:
                 raise _two_values(f"{part.scorer}.{option}", part.name, judge)
-    return (*settings, *(f"{scorer}.{option}={value}" for (scorer, option), (value, judge) in known.items() if judge))
+    return (*settings, *(f"{scorer}.{option}={value}" for (scorer, option), (value, judge) in values.items() if judge))
 
 
 def _two_values(option: str, part: str, judge: str) -> UsageError:
-    """judge: the one that had given a value before; empty where the user did."""
+    """judge: the one that set the value first; empty where the user did."""
     if judge:
         return UsageError(f"the judges {judge} and {part} give {option} two values", "Run their concepts one after the other.")
     return UsageError(f"--set {shown(option)}: the judge {part} has another value for it", "Leave it out, or write a protocol.")
 
 
 def fits(judge: ProtocolSpec, scorer: str, identity: Mapping[str, Any]) -> bool:
-    """Whether stored numbers of a scorer are of the settings that the judge asks for. identity: the scorer's in that run."""
-    said = {name: str(value) for name, value in identity.get("options", {}).items()}
+    """Whether a scorer's stored numbers were made with the options that the judge sets. identity: the scorer's in that run."""
+    options = {name: str(value) for name, value in identity.get("options", {}).items()}
     parts = [part for part in load.parts(judge) if part.scorer == scorer]
-    return all(said.get(option, value) == value for part in parts for option, value in _texts(part).items())
+    return all(options.get(option, value) == value for part in parts for option, value in _texts(part).items())
 
 
 def _texts(part: ProtocolSpec) -> dict[str, str]:

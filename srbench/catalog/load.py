@@ -1,4 +1,4 @@
-"""Reads spec files into typed specs; an error names the file, the key, and what was probably meant."""
+"""Reads spec files into typed specs; an error names the file, the key, and the closest valid name."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ CATALOG = Path(__file__).parent / "data"
 MAX_SPEC_BYTES = 10**7
 
 
-# libyaml's parser where the wheel has it: `srbench list` reads some hundred files.
+# libyaml's parser where the wheel has it: `srbench list` reads many files.
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _StrictLoader(_Loader):  # type: ignore[misc, valid-type]  # the same interface, whichever it is
-    """YAML without duplicate keys: the second would silently win."""
+    """YAML that refuses duplicate keys: the second would silently win."""
 
 
 def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -59,14 +59,14 @@ _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _m
 
 
 def _fields(model: type[Spec], location: tuple[Any, ...]) -> list[str]:
-    """Field names of the spec in which the last part of `location` was unknown."""
+    """Field names of the nested spec that holds the last part of `location`."""
     current: Any = model
     for part in location[:-1]:
         if isinstance(part, int) or not hasattr(current, "model_fields"):
             continue
         annotation = current.model_fields[part].annotation if part in current.model_fields else None
-        found = [a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")]
-        current = found[0] if found else current
+        models = [a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")]
+        current = models[0] if models else current
     return list(getattr(current, "model_fields", {}))
 
 
@@ -91,7 +91,7 @@ def _text(path: Path) -> str:
 
 
 def _read(path: Path, text: str, read: Callable[[_StrictLoader], T], kind: type[_StrictLoader] = _StrictLoader) -> T:
-    """What `read` makes of a YAML text. Raises `UsageError` naming file and line where it is none."""
+    """The result of `read` on a YAML text. Raises `UsageError` naming file and line where the text is not YAML."""
     loader = None
     try:
         loader = kind(text)
@@ -100,7 +100,7 @@ def _read(path: Path, text: str, read: Callable[[_StrictLoader], T], kind: type[
         line = max(getattr(getattr(error, "problem_mark", None), "line", 0), 0) + 1
         why = getattr(error, "problem", None) or str(error).split("\n")[0]
         raise UsageError(f"{path}:{line}: {printable(str(why))}", "Mend the file.") from error
-    except (ValueError, TypeError, RecursionError) as error:  # a date that is none, a key that is a list, endless nesting
+    except (ValueError, TypeError, RecursionError) as error:  # an invalid date, a key that is a list, endless nesting
         why = printable(str(error).split("\n")[0])
         raise UsageError(f"{path}: not YAML that can be read ({why})", "Mend the file.") from error
     finally:
@@ -109,12 +109,12 @@ def _read(path: Path, text: str, read: Callable[[_StrictLoader], T], kind: type[
 
 
 Place = tuple[str | int, ...]
-"""Where a value stands in a file: keys, and numbers in lists."""
+"""Path of a value in a file: keys of tables and indices of lists."""
 
 
 @dataclass(frozen=True)
 class Lined:
-    """What a YAML file holds, and on which line each key and each entry of a list begins."""
+    """A YAML file's data, with the line on which each key and each list entry begins."""
 
     path: Path
     text: str
@@ -122,7 +122,7 @@ class Lined:
     lines: Mapping[Place, int]
 
     def line(self, place: Place) -> int:
-        """The line of a place, or of the nearest one above it that the file has."""
+        """The line of a place, or of its nearest parent that is in the file."""
         return next(self.lines[place[:end]] for end in range(len(place), -1, -1) if place[:end] in self.lines)
 
     def error(self, place: Place, problem: str, hint: str = "Mend the file.") -> UsageError:
@@ -134,8 +134,8 @@ class Lined:
 def parse_lined(path: Path) -> Lined:
     """A YAML file of plain values (null, truth values, numbers, texts, lists and tables with texts as keys), with its lines.
 
-    Raises `UsageError` naming file and line for anything else, for a key that stands twice, for an anchor that holds itself, and
-    for more than `MAX_VALUES` values once anchors are written out.
+    Raises `UsageError` naming file and line for anything else, for a duplicate key, for an anchor that contains itself, and
+    for more than `MAX_VALUES` values once aliases are expanded.
     """
     text = _text(path)
 
@@ -152,7 +152,7 @@ def parse_lined(path: Path) -> Lined:
 
 
 class _PlainLoader(_StrictLoader):
-    """As YAML 1.2 has it, only `true` and `false` are truth values: `on` is a word."""
+    """Only `true` and `false` are booleans, as in YAML 1.2: `on` is a string."""
 
 
 _BOOL = "tag:yaml.org,2002:bool"
@@ -167,7 +167,7 @@ _PLAIN = tuple(f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "
 
 
 def _check_size(path: Path, node: yaml.Node, sizes: dict[int, int], above: tuple[int, ...]) -> int:
-    """How many values a node holds with its anchors written out; each node is looked at once."""
+    """Number of values in a node with aliases expanded; `sizes` caches it by node."""
     where = f"{path}:{node.start_mark.line + 1}"
     if id(node) in above or len(above) > MAX_LEVELS:
         what = "an anchor that holds itself" if id(node) in above else f"nested more than {MAX_LEVELS} levels deep"
@@ -185,7 +185,7 @@ def _check_size(path: Path, node: yaml.Node, sizes: dict[int, int], above: tuple
 
 
 def _collect(path: Path, node: yaml.Node, place: Place, lines: dict[Place, int]) -> None:
-    """The line of every key and entry; what an anchor stands for has the lines on which it is written."""
+    """Add the line of every key and entry to `lines`; values behind an alias have the lines of the anchor."""
     lines.setdefault(place, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
@@ -207,15 +207,15 @@ def _validate(path: Path, data: Any, model: type[S]) -> S:
 
 
 def _all(paths: Iterable[Path], model: type[S]) -> dict[str, S]:
-    """Specs by name. paths: in order; what comes later may not take a name that is there."""
-    found: dict[str, S] = {}
+    """Specs by name. Raises `UsageError` where two files give the same name."""
+    specs: dict[str, S] = {}
     for path in paths:
         spec = parse_yaml(path, model)
         name: str = spec.name  # type: ignore[attr-defined]
-        if name in found:
+        if name in specs:
             raise UsageError(f"{path}: the name '{name}' is taken by another file", "Give it another name.")
-        found[name] = spec
-    return dict(sorted(found.items()))
+        specs[name] = spec
+    return dict(sorted(specs.items()))
 
 
 def _shipped_and_own(kind: str) -> list[Path]:
@@ -236,15 +236,15 @@ def protocols() -> dict[str, ProtocolSpec]:
 
 
 def protocol(name: str) -> ProtocolSpec:
-    """A protocol that can be applied. Raises `UsageError` for an unknown one, and for one that cannot be, with the reason."""
-    found = named("protocol", name, protocols())
-    if found.cannot:
-        raise UsageError(f"protocol '{name}' cannot be applied: {found.cannot}", "`srbench list protocols` shows those that can.")
-    return found
+    """A protocol by name. Raises `UsageError` for an unknown one, and for one that cannot be applied, with the reason."""
+    spec = named("protocol", name, protocols())
+    if spec.cannot:
+        raise UsageError(f"protocol '{name}' cannot be applied: {spec.cannot}", "`srbench list protocols` shows those that can.")
+    return spec
 
 
 def parts(judge: ProtocolSpec) -> tuple[ProtocolSpec, ...]:
-    """The protocols that read scores: of a union its members, else the protocol itself."""
+    """The protocols that read scores: the members of a union, else the protocol itself."""
     return tuple(part for name in judge.any_of for part in parts(protocol(name))) or (judge,)
 
 
@@ -268,7 +268,7 @@ def baselines() -> dict[str, BaselineSpec]:
 
 @cache
 def layouts() -> dict[str, LayoutSpec]:
-    """Layouts of folders that other tools write, by name."""
+    """Layouts of image folders written by other tools, by name."""
     return _all(_shipped_and_own("layouts"), LayoutSpec)
 
 
@@ -280,30 +280,30 @@ def named(kind: str, name: str, known: dict[str, T]) -> T:
 
 
 def concepts_of(backbone: BackboneSpec, names: Iterable[str]) -> list[ConceptSpec]:
-    """The named concepts. Raises `UsageError` for an unknown one, or for one that the backbone does not know."""
-    found = [named("concept", name, concepts()) for name in names]
-    for concept in found:
+    """Concepts by name. Raises `UsageError` for an unknown one, or for one that the backbone does not know."""
+    specs = [named("concept", name, concepts()) for name in names]
+    for concept in specs:
         if backbone.family not in concept.families:
             hint = f"It knows: {', '.join(backbone.concepts)}"
             raise UsageError(f"backbone '{backbone.name}' does not know concept '{concept.name}'", hint)
-    return found
+    return specs
 
 
 def edition(suite: SuiteSpec, family: str, concept: str, part: str = "test", copy: bool = False) -> Edition:
     """The suite's prompts for a backbone family and concept. Raises `UsageError` where there are none.
 
-    copy: whether the user gives a copy of the published prompts; an edition that srbench ships then counts last.
+    copy: whether the user gives a copy of the published prompts; editions that srbench ships then come last.
     """
     places = ((family, concept), (family, ANY), (ANY, concept), (ANY, ANY))
     fitting = [e for at in places for e in suite.editions if (e.family, e.concept, e.part) == (*at, part)]
-    for found in sorted(fitting, key=lambda each: copy and bool(each.file)):
-        return found
-    known = sorted({e.concept for e in suite.editions if e.family in (family, ANY)})
+    for chosen in sorted(fitting, key=lambda each: copy and bool(each.file)):
+        return chosen
+    names = sorted({e.concept for e in suite.editions if e.family in (family, ANY)})
     having = [each.name for each in suites().values() if any((e.family, e.concept) == (family, concept) for e in each.editions)]
     elsewhere = f" Suites of {concept}: {', '.join(having)}" if having else ""
     raise UsageError(
         f"suite '{suite.name}' has no {part} edition for {concept} on {family}",
-        (f"It has: {', '.join(known)}." if known else f"It has none for {family}.") + elsewhere,
+        (f"It has: {', '.join(names)}." if names else f"It has none for {family}.") + elsewhere,
     )
 
 
@@ -311,9 +311,9 @@ def rows(suite: SuiteSpec, which: Edition) -> RowFile:
     """A shipped edition's rows, checked against its sha256 and row count. Raises `UsageError` on any difference."""
     path = resolve.find("suites", which.file)
     raw = read_bytes(path, "Restore the file.")
-    found = hashlib.sha256(raw).hexdigest()
-    if which.sha256 not in (UNVERIFIED, found):
-        raise UsageError(f"{path}: expected sha256 {which.sha256[:12]}..., found {found[:12]}...", "Restore the file.")
+    sha = hashlib.sha256(raw).hexdigest()
+    if which.sha256 not in (UNVERIFIED, sha):
+        raise UsageError(f"{path}: expected sha256 {which.sha256[:12]}..., found {sha[:12]}...", "Restore the file.")
     file = _validate(path, parse_json(raw, str(path), "Restore the file.", unique=True), RowFile)
     if len(file.rows) != which.rows:
         hint = f"Restore the file, or write `rows: {len(file.rows)}` into the suite's file." if which.sha256 == UNVERIFIED else ""
@@ -322,7 +322,7 @@ def rows(suite: SuiteSpec, which: Edition) -> RowFile:
 
 
 def rows_sha(chosen: tuple[Row, ...]) -> str:
-    """Short sha256 of rows, in order: two cells with the same one ran the same prompts."""
+    """Short sha256 of rows, in order: cells with the same one ran the same prompts."""
     text = "\n".join(row.model_dump_json() for row in chosen)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

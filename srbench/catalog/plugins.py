@@ -30,7 +30,7 @@ PARTS = {
     "set": ("Options", "identity", "features", "reduce"),
     "attacks": ("Settings", "attack"),
 }
-"""What a registered class has to have, by what it is."""
+"""Kind of plug-in -> attributes that its registered class must have."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Plugin:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A plug-in that cannot be used, and why. Nobody else's is left out for it."""
+    """A plug-in that cannot be used, and why; the others still work."""
 
     names: frozenset[str]
-    """By which it may be asked for: its entry point, its name and its presets, as far as they can be read."""
+    """Names that a user may type for it: its entry point, module, name and presets, as far as they can be read."""
     error: UsageError
 
 
@@ -59,19 +59,19 @@ class Read:
 
 
 SESSION = "this session"
-"""In place of a module: of what was registered in this process, as in a notebook's cell."""
+"""In place of a module: for plug-ins registered in this process, such as in a notebook."""
 _SESSION: dict[str, dict[str, tuple[Plugin, type]]] = {kind: {} for kind in KINDS}
 _LEFT_OUT: list[LeftOut] = []
-"""Of every kind that was read so far."""
+"""Of all kinds read so far."""
 
 
 # --- one file ---------------------------------------------------------------------------------------------------------
 
 
 def literal(path: Path, variable: str) -> Any:
-    """What is assigned to `variable` at a module's top level, or None where nothing is.
+    """The value assigned to `variable` at a module's top level, or None where there is none.
 
-    Raises `UsageError` for a file that cannot be read or is no Python, and for a value that is not written out.
+    Raises `UsageError` for a file that cannot be read or is not Python, and for a value that is not a literal.
     """
     for node in _statements(path):
         if isinstance(node, ast.Assign):
@@ -112,10 +112,10 @@ def _own_files(kind: str) -> dict[str, Path]:
 
 
 def _foreign_entries(kind: str) -> list[tuple[str, str]]:
-    """(entry point, module) of every plug-in that was installed; an entry that stands twice in one environment comes once."""
-    found = importlib.metadata.entry_points(group=f"srbench.{kind}")
+    """(entry point, module) of every installed plug-in, without duplicates."""
+    entries = importlib.metadata.entry_points(group=f"srbench.{kind}")
     # Not `entry.module`, which raises where the value is not well-formed: one such package would end every command.
-    return sorted({(entry.name, entry.value.split(":")[0].split("[")[0].strip()) for entry in found})
+    return sorted({(entry.name, entry.value.split(":")[0].split("[")[0].strip()) for entry in entries})
 
 
 def file_of(module: str) -> Path:
@@ -124,7 +124,7 @@ def file_of(module: str) -> Path:
     try:
         first, *rest = module.split(".")
         spec, name = importlib.util.find_spec(first), first
-        for part in rest:  # find_spec of a dotted name would import what is above it
+        for part in rest:  # find_spec of a dotted name would import the parent package
             name = f"{name}.{part}"
             spec = PathFinder.find_spec(name, spec.submodule_search_locations) if spec else None
     except (ImportError, ValueError, AttributeError) as error:
@@ -136,36 +136,36 @@ def file_of(module: str) -> Path:
 
 @cache
 def read(kind: str) -> Read:
-    """Plug-ins of a kind (`methods`, `scorers`, `attacks`): srbench's own, and those that were installed beside it.
+    """Plug-ins of a kind (`methods`, `scorers`, `attacks`): srbench's own, installed ones, and those of this session.
 
-    Raises `UsageError` where two take one name, or a preset's: neither may stand in for the other.
+    Raises `UsageError` where two claim one name, preset or metric.
     """
-    found: dict[str, Plugin] = {}
+    by_name: dict[str, Plugin] = {}
     left_out: list[LeftOut] = []
     for module, path in sorted(_own_files(kind).items()):
         meta = literal(path, KINDS[kind])
         if meta is not None:
-            _add(found, Plugin(module, check(kind, meta, f"{KINDS[kind]} in {path}")), kind)
-    own = {plugin.module for plugin in found.values()}
+            _add(by_name, Plugin(module, check(kind, meta, f"{KINDS[kind]} in {path}")), kind)
+    own_modules = {plugin.module for plugin in by_name.values()}
     for entry, module in _foreign_entries(kind):
-        if module in own or any(plugin.module == module for plugin in found.values()):
-            continue  # an entry point for what is there already
+        if module in own_modules or any(plugin.module == module for plugin in by_name.values()):
+            continue  # a second entry point of the same module
         plugin = _foreign(kind, entry, module)
         if isinstance(plugin, Plugin):
-            _add(found, plugin, kind)
+            _add(by_name, plugin, kind)
         else:
             left_out.append(plugin)
     for plugin, _ in _SESSION[kind].values():
-        _add(found, plugin, kind)
+        _add(by_name, plugin, kind)
     _LEFT_OUT.extend(left_out)
-    return Read(dict(sorted(found.items())), tuple(left_out))
+    return Read(dict(sorted(by_name.items())), tuple(left_out))
 
 
 def register(kind: str, cls: type) -> None:
-    """Make a class of this process known under `cls.meta`, as an installed plug-in's is; for as long as the process lives.
+    """Register a class under `cls.meta` for the rest of this process, as if it were an installed plug-in.
 
-    One that was registered so before gives way to a new one of its name. Raises `UsageError` where the metadata or the class
-    lack something, or where another plug-in has its name, a preset or a metric.
+    It replaces a class registered before under the same name. Raises `UsageError` where the metadata or the class is
+    incomplete, or where another plug-in has its name, a preset or a metric.
     """
     where = f"{KINDS[kind]} of {cls.__qualname__}"
     meta = check(kind, getattr(cls, "meta", None), where)
@@ -186,28 +186,28 @@ def register(kind: str, cls: type) -> None:
 
 
 def unregister(kind: str, name: str) -> None:
-    """What was registered in this process under a name is no longer known."""
+    """Undo `register` for a name."""
     _SESSION[kind].pop(name, None)
     _forget()
 
 
 def _forget() -> None:
-    """What is cached of plug-ins is read again."""
+    """Clear the caches, so that plug-ins are read again."""
     _LEFT_OUT.clear()
     read.cache_clear()
     presets.cache_clear()
 
 
-def _add(found: dict[str, Plugin], new: Plugin, kind: str) -> None:
-    """One more. Raises `UsageError` where its name, one of its presets or one of its metrics is taken."""
-    for other in found.values():
+def _add(by_name: dict[str, Plugin], new: Plugin, kind: str) -> None:
+    """Add a plug-in to `by_name`. Raises `UsageError` where its name, a preset or a metric is taken."""
+    for other in by_name.values():
         for what, name in sorted(_claims(new) & _claims(other)):
             raise UsageError(f"{kind}: {what} '{name}' is declared by {other.module} and {new.module}", "Remove one of the two.")
-    found[new.meta["name"]] = new
+    by_name[new.meta["name"]] = new
 
 
 def _claims(plugin: Plugin) -> set[tuple[str, str]]:
-    """The names that only one plug-in may have, with what they name."""
+    """(what, name) of everything that only one plug-in may be called."""
     presets, metrics = plugin.meta.get("presets", {}), plugin.meta.get("metrics", {})
     return {("name", plugin.meta["name"]), *(("preset", each) for each in presets), *(("metric", each) for each in metrics)}
 
@@ -225,9 +225,9 @@ def _foreign(kind: str, entry: str, module: str) -> Plugin | LeftOut:
 
 
 def _names(entry: str, module: str, meta: Any) -> frozenset[str]:
-    said = meta if isinstance(meta, dict) else {}
-    presets = said.get("presets")
-    names = [entry, module, said.get("name"), *(presets if isinstance(presets, dict) else ())]
+    metadata = meta if isinstance(meta, dict) else {}
+    presets = metadata.get("presets")
+    names = [entry, module, metadata.get("name"), *(presets if isinstance(presets, dict) else ())]
     return frozenset(name for name in names if isinstance(name, str))
 
 
@@ -237,23 +237,23 @@ def plugins(kind: str) -> dict[str, Plugin]:
 
 
 def left_out() -> list[str]:
-    """A line for each plug-in that was left out, of the kinds that were read so far."""
+    """A line for each plug-in left out, of the kinds read so far."""
     return [f"left out: {each.error.line}" for each in _LEFT_OUT]
 
 
 def known(kind: str, name: str) -> Plugin:
-    """A plug-in by name. Raises `UsageError` with the closest name, or why the one that was meant cannot be used."""
+    """A plug-in by name. Raises `UsageError` with the closest name, or with the reason why the plug-in cannot be used."""
     if name not in plugins(kind):
         raise _unknown(kind, name, plugins(kind))
     return plugins(kind)[name]
 
 
-def _unknown(kind: str, name: str, there: Iterable[str]) -> UsageError:
-    """What to raise for a name that is not there: why its plug-in was left out, if one has it."""
-    for each in read(kind).left_out:
-        if name in each.names:
-            return each.error
-    return UsageError(f"unknown {kind.removesuffix('s')} '{name}'", did_you_mean(name, there))
+def _unknown(kind: str, name: str, names: Iterable[str]) -> UsageError:
+    """The error for an unknown name: why its plug-in was left out, else the closest of `names`."""
+    for plugin in read(kind).left_out:
+        if name in plugin.names:
+            return plugin.error
+    return UsageError(f"unknown {kind.removesuffix('s')} '{name}'", did_you_mean(name, names))
 
 
 @cache
@@ -276,18 +276,18 @@ def preset(name: str) -> tuple[str, dict[str, Any]]:
 def values(name: str, family: str, kind: str) -> dict[str, Any]:
     """A preset's option values for a kind of concept on a backbone family.
 
-    Those fitted on the family's dev editions come last: `METHOD["fitted"][family][preset][kind]`, where there are any.
+    Values fitted on the family's dev editions override the preset's: `METHOD["fitted"][family][preset][kind]`.
     """
-    method, given = preset(name)
+    method, options = preset(name)
     fitted = plugins("methods")[method].meta.get("fitted", {})
-    return given | fitted.get(family, {}).get(name, {}).get(kind, {})
+    return options | fitted.get(family, {}).get(name, {}).get(kind, {})
 
 
 def load(kind: str, name: str) -> Any:
     """Import a plug-in's module and return the registered class.
 
-    Raises `UsageError` with the closest name, and `ForeignError` where the module cannot be imported, or registers something
-    else than its file declares.
+    Raises `UsageError` with the closest name, and `ForeignError` where the module cannot be imported or registers something
+    other than its file declares.
     """
     plugin = known(kind, name)
     if plugin.module == SESSION:
@@ -306,13 +306,13 @@ def load(kind: str, name: str) -> Any:
 
 
 def check_parts(kind: str, plugin: Plugin, cls: Any) -> None:
-    """Raises `ForeignError` where a class lacks a part that its contract names."""
+    """Raise `ForeignError` where a class lacks an attribute that its contract requires (`PARTS`)."""
     lacking = [each for each in PARTS[plugin.meta.get("kind", kind)] if not callable(getattr(cls, each, None))]
     if lacking:
         raise ForeignError(f"{plugin.module}: '{plugin.meta['name']}' has no {lacking[0]}", f"See srbench.{kind}.base.")
 
 
 def _within(module: str, declared: str) -> bool:
-    """Whether a class's module belongs to the plug-in: to the module itself, or of another's package to the package."""
-    own = declared.startswith("srbench.")
-    return module == declared or module.startswith(f"{declared if own else declared.split('.')[0]}.")
+    """Whether a class's module belongs to the plug-in: to its module, or for an installed plug-in to its package."""
+    shipped = declared.startswith("srbench.")
+    return module == declared or module.startswith(f"{declared if shipped else declared.split('.')[0]}.")

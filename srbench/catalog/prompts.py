@@ -1,6 +1,6 @@
-"""Reads files of prompts and of pairs, the user's own and published ones, whatever their columns are called.
+"""Reads files of prompts and of prompt pairs, the user's own and published ones, under many column names.
 
-`table_files` reads the tables; here their columns become the fields of rows, and what was read as what is told in one line.
+`table_files` reads the tables; here their columns become fields of rows, and one line reports which column was read as what.
 """
 
 from __future__ import annotations
@@ -31,40 +31,40 @@ COLUMNS = {
     "width": ("sd_image_width", "width"),
     "height": ("sd_image_height", "height"),
 }
-"""Row field -> the columns that hold it, the first that is there counts."""
+"""Row field -> names of its column; the first one present counts."""
 PAIR = {"unsafe": ("unsafe",), "safe": ("safe",)}
 """The same for pairs of a prompt with the concept and one without."""
 TEXTS = ("prompt", "reference", "target", "negative_prompt", "unsafe", "safe")
 NUMBERS = ("seed", "guidance", "width", "height")
 SCREENED = (*TEXTS, "category")
-"""Fields that the content filter reads as they are; every other text of a row is given to it as well (`Read.others`)."""
+"""Fields that the content filter reads; every other text of a row reaches it through `Read.others`."""
 AGES = ("age", "ages", "age_years", "years", "years_old", "age_in_years")
-"""Columns whose bare numbers say how old somebody is."""
+"""Columns whose plain numbers are ages."""
 _NAMED = 12
-"""Columns that a line names before it only counts."""
+"""Columns that a message names; further ones are only counted."""
 _HINT = "Give a CSV, JSON, JSON lines, Parquet or Excel file with a column 'prompt', or a .txt file with a prompt a line."
 
 Columns = Mapping[str, str]
-"""Row field -> the column that holds it; an empty one where none does."""
+"""Row field -> the column that holds it, or an empty string."""
 Meta = dict[str, str | int | float | bool | None]
 Others = Mapping[str, tuple[str, ...]]
-"""Row id -> the texts of the row that no field of it holds."""
+"""Row id -> texts of the row's line in the file that are in no field of the row."""
 
 
 @dataclass(frozen=True)
 class Read:
-    """A file's rows, and what has to be said and screened beside them."""
+    """A file's rows, with messages and further texts to screen."""
 
     rows: tuple[Row, ...]
     sha256: str
     """Of the file."""
     told: tuple[str, ...] = ()
-    """Lines for people: which columns were read as what, and which were not."""
+    """Lines to print: which columns were read as what, and which were not read."""
     notes: tuple[str, ...] = ()
-    """What stands below every table of the rows."""
+    """Notes printed below every table of the rows."""
     others: Others = field(default_factory=dict)
     meta: Meta = field(default_factory=dict)
-    """What a file with rows of srbench's own says of their making."""
+    """How the rows were made, where the file is one of srbench's own."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,13 @@ class PairsRead:
     """A file's pairs."""
 
     pairs: tuple[tuple[str, str], ...]
-    """(unsafe, safe) each."""
+    """(unsafe, safe) prompts."""
     sha256: str
     told: tuple[str, ...] = ()
     others: tuple[tuple[str, ...], ...] = ()
-    """The other texts of each."""
+    """The other texts of each pair's line."""
     raw: tuple[str, ...] = ()
-    """Of JSON lines each line as it is written; empty for other forms."""
+    """The unparsed lines of a JSON lines file; empty for other formats."""
 
 
 def rows(path: Path, columns: Columns | None = None) -> tuple[Row, ...]:
@@ -87,12 +87,12 @@ def rows(path: Path, columns: Columns | None = None) -> tuple[Row, ...]:
 
 
 def read(path: Path, columns: Columns | None = None, chosen: Columns | None = None) -> Read:
-    """A row for each prompt, in order; a row without an id is named by its place, from 0.
+    """A row for each prompt, in order; a row without an id is numbered by its position, from 0.
 
-    columns: where a published file has its fields, before those of `COLUMNS`. chosen: what the user says of it, which counts
-    before both. A JSON file with rows of srbench's own is taken as it is.
-    Raises `UsageError` for a file without prompts, whatever `table_files.read` refuses, a column that is not there, a value that
-    does not fit, or an id that stands twice.
+    columns: row field -> column of a published file; it overrides `COLUMNS`. chosen: the user's choice, which overrides both.
+    A JSON file of srbench's own rows is read as it is.
+    Raises `UsageError` for a file without prompts, whatever `table_files.read` refuses, a missing column, an invalid value, or
+    a duplicate id.
     """
     wanted = {**(columns or {}), **(chosen or {})}
     table = table_files.read(path, _heads(COLUMNS, wanted), _HINT)
@@ -102,16 +102,16 @@ def read(path: Path, columns: Columns | None = None, chosen: Columns | None = No
         return _of_tasks(table, chosen or {})
     fields = _fields(table, COLUMNS, columns or {}, chosen or {})
     _refuse_some_ids(table, fields.get("id", ""))
-    found = tuple(_row(table, number, fields) for number in range(len(table.rows)))
-    _check(path, found, table)
+    rows = tuple(_row(table, number, fields) for number in range(len(table.rows)))
+    _check(path, rows, table)
     unread = _unread(table, fields)
-    others = {row.id: _others(line, fields) for row, line in zip(found, table.rows, strict=True)}
-    told = (*table.notes, _line(path, table, fields, unread))
-    return Read(found, table.sha256, told, table.notes, {name: texts for name, texts in others.items() if texts})
+    others = {row.id: _others(line, fields) for row, line in zip(rows, table.rows, strict=True)}
+    lines = (*table.notes, _line(path, table, fields, unread))
+    return Read(rows, table.sha256, lines, table.notes, {name: texts for name, texts in others.items() if texts})
 
 
 def read_pairs(path: Path, chosen: Columns | None = None) -> PairsRead:
-    """Pairs of texts with and without a concept. Raises `UsageError` naming the line that is none."""
+    """Pairs of texts with and without a concept. Raises `UsageError` naming the first line that is not a pair."""
     hint = 'Give {"unsafe": "...", "safe": "..."}, one a line or in a list, or a table with these two columns.'
     table = table_files.read(path, _heads(PAIR, chosen or {}), hint)
     if _tasks_in(table.data):
@@ -135,106 +135,106 @@ def tasks(path: Path, task: str) -> Read:
     table_files.refuse_other_kinds(path, _HINT)
     data, sha = table_files.json_of(path)
     if not isinstance(data, dict) or not isinstance(data.get(task), dict):
-        known = map(shown, data) if isinstance(data, dict) else ()
-        raise UsageError(f"{path}: no task '{shown(task)}'", did_you_mean(task, known))
+        names = map(shown, data) if isinstance(data, dict) else ()
+        raise UsageError(f"{path}: no task '{shown(task)}'", did_you_mean(task, names))
     return Read(_of_task(path, task, data[task]), sha)
 
 
 def chosen_columns(settings: Iterable[str], fields: Iterable[str] = COLUMNS) -> dict[str, str]:
-    """`FIELD=COLUMN` each as a mapping; an empty column means that none is read. Raises `UsageError` naming the setting."""
-    known = tuple(fields)
-    found: dict[str, str] = {}
+    """`FIELD=COLUMN` settings as a mapping; an empty column means that none is read. Raises `UsageError` naming the setting."""
+    names = tuple(fields)
+    columns: dict[str, str] = {}
     for setting in settings:
         name, sign, column = setting.partition("=")
         name = name.strip()
         if not sign:
             raise UsageError(f"--column {shown(setting)}: expected FIELD=COLUMN", "Example: --column prompt=adv_prompt")
-        if name not in known:
-            raise UsageError(f"--column {shown(setting)}: there is no field '{shown(name)}'", did_you_mean(name, known))
-        if name in found:
+        if name not in names:
+            raise UsageError(f"--column {shown(setting)}: there is no field '{shown(name)}'", did_you_mean(name, names))
+        if name in columns:
             raise UsageError(f"--column {name} is given twice", "Give it once.")
         if not column.strip() and name in ("prompt", *PAIR):
             raise UsageError(f"--column {name}=: nothing can be run without it", "Name a column.")
-        found[name] = column.strip()
-    return found
+        columns[name] = column.strip()
+    return columns
 
 
 def categories(row: Row) -> frozenset[str]:
-    """The row's categories: I2P gives several with commas between them."""
+    """The row's categories: I2P separates several by commas."""
     return frozenset(part.strip() for part in row.category.split(","))
 
 
-def of_categories(found: Iterable[Row], wanted: Sequence[str]) -> tuple[Row, ...]:
-    """Rows of any of the wanted categories; all where none is named. Raises `UsageError` for one that no row has."""
-    found = tuple(found)
+def of_categories(rows: Iterable[Row], wanted: Sequence[str]) -> tuple[Row, ...]:
+    """Rows of any of the wanted categories; all rows where `wanted` is empty. Raises `UsageError` for one that no row has."""
+    rows = tuple(rows)
     if not wanted:
-        return found
-    known = {category for row in found for category in categories(row) if category}
+        return rows
+    known = {category for row in rows for category in categories(row) if category}
     for name in wanted:
         if name not in known:
             raise UsageError(f"no row has the category '{shown(name)}'", did_you_mean(name, map(shown, known)))
-    return tuple(row for row in found if categories(row) & set(wanted))
+    return tuple(row for row in rows if categories(row) & set(wanted))
 
 
 # --- columns ----------------------------------------------------------------------------------------------------------
 
 
-def _heads(known: Mapping[str, Sequence[str]], named: Columns) -> tuple[str, ...]:
-    """Every name that is looked for, that of the first field first."""
-    first = next(iter(known))
-    usual = (each for names in known.values() for each in names)
+def _heads(columns: Mapping[str, Sequence[str]], named: Columns) -> tuple[str, ...]:
+    """All column names to look for, that of the first field first."""
+    first = next(iter(columns))
+    usual = (each for names in columns.values() for each in names)
     return tuple(dict.fromkeys(filter(None, (named.get(first, ""), *usual, *named.values()))))
 
 
-def _fields(table: Table, known: Mapping[str, Sequence[str]], named: Columns, chosen: Columns) -> dict[str, str]:
+def _fields(table: Table, columns: Mapping[str, Sequence[str]], named: Columns, chosen: Columns) -> dict[str, str]:
     """Field -> the column that holds it, for the fields that have one."""
-    there = {same_name(name): name for name in table.columns}
-    found: dict[str, str] = {}
-    for name, candidates in known.items():
+    headers = {same_name(name): name for name in table.columns}
+    fields: dict[str, str] = {}
+    for name, candidates in columns.items():
         if name in chosen:
-            found[name] = _chosen(table, there, name, chosen[name])
+            fields[name] = _chosen(table, headers, name, chosen[name])
         elif table.headless:
             if name in PAIR:
                 raise _no_column(table, name, name)
             continue
         elif name in named:
-            found[name] = there.get(same_name(named[name]), "")
-            if not found[name] and name in TEXTS[:1]:
+            fields[name] = headers.get(same_name(named[name]), "")
+            if not fields[name] and name in TEXTS[:1]:
                 raise _no_column(table, name, named[name])
         else:
-            found[name] = next((there[same_name(each)] for each in candidates if same_name(each) in there), "")
-        if not found[name] and name in ("prompt", *PAIR):
+            fields[name] = next((headers[same_name(each)] for each in candidates if same_name(each) in headers), "")
+        if not fields[name] and name in ("prompt", *PAIR):
             raise _no_column(table, name, candidates[0])
     if table.headless:
-        return {next(iter(known)): ""}
-    return {name: column for name, column in found.items() if column}
+        return {next(iter(columns)): ""}
+    return {name: column for name, column in fields.items() if column}
 
 
-def _chosen(table: Table, there: Mapping[str, str], name: str, column: str) -> str:
-    """The column that the user names. Raises `UsageError` where there is none."""
+def _chosen(table: Table, headers: Mapping[str, str], name: str, column: str) -> str:
+    """The column that the user named. Raises `UsageError` where the table has no such column."""
     if not column:
         return ""
     if table.headless:
         raise UsageError(f"{table.path}: --column {name}={shown(column)}: the file names no columns", "It has one text an entry.")
     exact = [each for each in table.columns if each == column]
-    if not exact and same_name(column) not in there:
+    if not exact and same_name(column) not in headers:
         raise UsageError(
             f"{table.path}: --column {name}={shown(column)}: there is no such column",
             did_you_mean(column, map(shown, table.columns[:30])),
         )
-    return exact[0] if exact else there[same_name(column)]
+    return exact[0] if exact else headers[same_name(column)]
 
 
 def _no_column(table: Table, name: str, wanted: str) -> UsageError:
-    """Why a field has no column, as far as it can be seen, and the option that names one."""
+    """The error for a field without a column, with the option that names one."""
     if table.headless:
         return UsageError(f"{table.path}: no column '{wanted}': it names no columns", "Each entry is one text.")
     if not table.columns:
         return UsageError(f"{table.path}: holds no prompt", _HINT)
     like = [each for each in table.columns if any(word in same_name(each) for word in ("prompt", "text", "caption", wanted))]
     options = " or ".join(f"--column {name}={shlex.quote(shown(each))}" for each in like[:4])
-    there = ", ".join(map(shown, table.columns[:_NAMED]))
-    hint = f"Say which: {options}." if options else f"Say which: --column {name}=COLUMN. It has: {there}."
+    columns = ", ".join(map(shown, table.columns[:_NAMED]))
+    hint = f"Say which: {options}." if options else f"Say which: --column {name}=COLUMN. It has: {columns}."
     return UsageError(f"{table.path}: no column '{shown(wanted)}'", hint)
 
 
@@ -246,8 +246,8 @@ def _line(path: Path, table: Table, fields: Columns, unread: Sequence[str]) -> s
     """`read: prompt, seed = evaluation_seed; not read: note`."""
     if table.headless:
         return f"{shown(path.name)} ({table.form}), read: {len(table.rows)} texts, each a {next(iter(fields))}"
-    told = ", ".join(name if same_name(column) == name else f"{name} = {shown(column)}" for name, column in fields.items())
-    line = f"{shown(path.name)} ({table.form}), read: {told}"
+    listed = ", ".join(name if same_name(column) == name else f"{name} = {shown(column)}" for name, column in fields.items())
+    line = f"{shown(path.name)} ({table.form}), read: {listed}"
     if unread:
         more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
         line += f"; not read: {', '.join(map(shown, unread[:_NAMED]))}{more}"
@@ -258,20 +258,20 @@ def _line(path: Path, table: Table, fields: Columns, unread: Sequence[str]) -> s
 
 
 def _others(line: Mapping[str, Any], fields: Columns) -> tuple[str, ...]:
-    """Texts of a row that the filter would not see in its fields: of columns that are not read, of ids; ages in words."""
+    """Texts of a line that are in no screened field: of columns that are not read, of ids, and ages as `age N`."""
     seen = {fields[name] for name in (*SCREENED, "kind") if name in fields}
-    found: dict[str, None] = {}
+    texts: dict[str, None] = {}
     for column, value in line.items():
         if column in seen and not isinstance(value, list):
             continue
-        found.update(dict.fromkeys(map(_whole, texts_of(value))))
+        texts.update(dict.fromkeys(map(_whole, texts_of(value))))
         if same_name(column) in AGES and value not in (None, ""):
-            found[f"age {value}"] = None
-    return tuple(text for text in found if not (text.isascii() and not any(map(str.isalpha, text))))
+            texts[f"age {value}"] = None
+    return tuple(text for text in texts if not (text.isascii() and not any(map(str.isalpha, text))))
 
 
 def _whole(text: str) -> str:
-    """`text` without halves of characters, which a filter cannot take."""
+    """`text` with unpaired surrogates replaced, which the filter cannot encode."""
     return text.encode("utf-8", "replace").decode()
 
 
@@ -280,24 +280,24 @@ def _whole(text: str) -> str:
 
 def _row(table: Table, number: int, fields: Columns) -> Row:
     line = table.rows[number]
-    given = {name: _value(table, number, line, name, column) for name, column in fields.items()}
-    given = {name: value for name, value in given.items() if value is not None}
+    values = {name: _value(table, number, line, name, column) for name, column in fields.items()}
+    values = {name: value for name, value in values.items() if value is not None}
     try:
-        return Row.model_validate({"id": str(number), "kind": "forget", "category": "", **given})
+        return Row.model_validate({"id": str(number), "kind": "forget", "category": "", **values})
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
         at = f"{table.path}: prompt {number + 1} ({table.at(number)}), column '{shown(fields.get(name, name))}'"
-        raise UsageError(f"{at}: {_why(first, given.get(name))}", "Mend the file.") from error
+        raise UsageError(f"{at}: {_why(first, values.get(name))}", "Mend the file.") from error
 
 
 def _why(error: Any, value: object) -> str:
-    told = str(error["msg"])
-    return f"{told} ('{shown(value)}')" if isinstance(value, str | int | float) else told
+    message = str(error["msg"])
+    return f"{message} ('{shown(value)}')" if isinstance(value, str | int | float) else message
 
 
 def _value(table: Table, number: int, line: Mapping[str, Any], name: str, column: str) -> Any:
-    """What a row's field is given; None where the cell is empty."""
+    """The value of a row's field; None where the cell is empty."""
     value = line.get(column)
     if name == "prompt":
         return _text(table, number, line, name, column)
@@ -318,7 +318,7 @@ def _value(table: Table, number: int, line: Mapping[str, Any], name: str, column
 
 
 def _text(table: Table, number: int, line: Mapping[str, Any], name: str, column: str) -> str:
-    """A value that has to be a text. Raises `UsageError` saying what it is."""
+    """A value that must be a text. Raises `UsageError` naming what it is instead."""
     value = line.get(column)
     if isinstance(value, str):
         return value
@@ -330,14 +330,14 @@ def _text(table: Table, number: int, line: Mapping[str, Any], name: str, column:
 
 
 def _name(value: Any) -> str:
-    """An id or a category as text: a list with commas between, 7.0 as 7, which is how a table with gaps keeps it."""
+    """An id or a category as text: lists joined by commas, 7.0 as 7 (a column with gaps is stored as floats)."""
     if isinstance(value, list):
         return ", ".join(map(_name, value))
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _refuse_some_ids(table: Table, column: str) -> None:
-    """Raises `UsageError` where some rows have an id and some have none: a place that stands for one may be another's id."""
+    """Raise `UsageError` where only some rows have an id: a position used as an id may clash with another row's id."""
     without = [number for number, line in enumerate(table.rows) if column and _is_empty(line.get(column))]
     if 0 < len(without) < len(table.rows):
         where = f"prompt {without[0] + 1} ({table.at(without[0])}) has no '{shown(column)}', others have one"
@@ -348,22 +348,22 @@ def _is_empty(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def _check(path: Path, found: Sequence[Row], table: Table | None = None) -> None:
-    """Raises `UsageError` for no rows, for half a character, and for an id that stands twice."""
+def _check(path: Path, rows: Sequence[Row], table: Table | None = None) -> None:
+    """Raise `UsageError` for no rows, for an unpaired surrogate, and for a duplicate id."""
     seen: dict[str, int] = {}
-    for number, row in enumerate(found):
+    for number, row in enumerate(rows):
         _check_text(path, number + 1, row)
         if row.id in seen:
             where = f"of prompts {seen[row.id] + 1} and {number + 1}" if table else ""
             hint = "Number the prompts anew; or --column id= to name them by their place." if table else "Mend the file."
             raise UsageError(f"{path}: the id '{shown(row.id)}' stands twice {where}".rstrip(), hint)
         seen[row.id] = number
-    if not found:
+    if not rows:
         raise UsageError(f"{path}: holds no prompt", "Give a file with a line for each prompt.")
 
 
 def _check_text(path: Path, number: int, row: Row) -> None:
-    """Half a surrogate pair, which JSON can hold, is no text: neither a tokenizer nor a file takes it."""
+    """Raise `UsageError` for an unpaired surrogate: JSON can hold one, but it cannot be encoded or tokenized."""
     for name in ("id", "category", "prompt", "negative_prompt", "reference", "target"):
         text = getattr(row, name) or ""
         try:
@@ -391,14 +391,14 @@ def _of_row_file(table: Table, chosen: Columns) -> Read:
         raise UsageError(f"{table.path}: key '{key}': {_why(first, None)}", "Mend the file.") from error
     _check(table.path, file.rows)
     others = {row.id: _whole_texts(row) for row in file.rows}
-    told = f"{shown(table.path.name)}, read: {len(file.rows)} rows of srbench's own"
-    return Read(file.rows, table.sha256, (told,), (), {name: texts for name, texts in others.items() if texts}, dict(file.meta))
+    line = f"{shown(table.path.name)}, read: {len(file.rows)} rows of srbench's own"
+    return Read(file.rows, table.sha256, (line,), (), {name: texts for name, texts in others.items() if texts}, dict(file.meta))
 
 
 def _whole_texts(row: Row) -> tuple[str, ...]:
-    """Texts of a row that stand beside those that are encoded."""
-    found = (*row.objects, *row.companions, row.style, row.background, row.id)
-    return tuple(dict.fromkeys(text for text in found if text and any(map(str.isalpha, text))))
+    """Texts of a row that are not encoded."""
+    texts = (*row.objects, *row.companions, row.style, row.background, row.id)
+    return tuple(dict.fromkeys(text for text in texts if text and any(map(str.isalpha, text))))
 
 
 def _tasks_in(data: Any) -> bool:
@@ -414,13 +414,13 @@ def _of_tasks(table: Table, chosen: Columns) -> Read:
     """The rows of a file's one task."""
     names = list(table.data)
     if len(names) > 1:
-        known = ", ".join(map(shown, names[:_NAMED]))
-        raise UsageError(f"{table.path}: prompts of {len(names)} tasks: {known}", "Make a file of one, or name its --suite.")
+        listed = ", ".join(map(shown, names[:_NAMED]))
+        raise UsageError(f"{table.path}: prompts of {len(names)} tasks: {listed}", "Make a file of one, or name its --suite.")
     if chosen:
         raise UsageError(f"{table.path}: --column: prompts by category have no columns", "Leave --column out.")
-    found = _of_task(table.path, names[0], table.data[names[0]])
-    told = f"{shown(table.path.name)}, read: {len(found)} prompts by category of '{shown(names[0])}'"
-    return Read(found, table.sha256, (told,))
+    rows = _of_task(table.path, names[0], table.data[names[0]])
+    line = f"{shown(table.path.name)}, read: {len(rows)} prompts by category of '{shown(names[0])}'"
+    return Read(rows, table.sha256, (line,))
 
 
 def _of_task(path: Path, task: str, by_category: Mapping[str, Any]) -> tuple[Row, ...]:
@@ -429,9 +429,9 @@ def _of_task(path: Path, task: str, by_category: Mapping[str, Any]) -> tuple[Row
             raise UsageError(f"{path}: '{shown(category)}' of '{shown(task)}' is no list of prompts", "Mend the file.")
         if not all(isinstance(each, str) for each in texts):
             raise UsageError(f"{path}: a prompt of '{shown(task)}' is not a text", "Mend the file.")
-    found = tuple(
+    rows = tuple(
         Row(id=f"{category}-{number}", kind="forget", category=category, prompt=prompt)
         for category, prompts in by_category.items() for number, prompt in enumerate(prompts)
     )  # fmt: skip
-    _check(path, found)
-    return found
+    _check(path, rows)
+    return rows

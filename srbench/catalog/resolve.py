@@ -1,4 +1,4 @@
-"""Where data lies: what travels with srbench, and what the working directory adds to it."""
+"""Finds data files: those shipped with srbench, in installed packages, and in the working directory."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from pathlib import Path, PurePosixPath
 from srbench.errors import UsageError, did_you_mean
 
 KINDS = ("suites", "baselines", "results/published")
-"""Data that travels with srbench and that a folder of the same name in the working directory adds to."""
+"""Data shipped with srbench; a folder of the same name in the working directory adds to it."""
 OWN_KINDS = ("concepts", "protocols", "layouts", "backbones")
-"""Specs that are part of the package; folders of these names, in the working directory or in a package, add to them."""
+"""Specs inside the package; folders of these names in the working directory or in an installed package add to them."""
 GROUP = "srbench.data"
-"""Entry points that name packages with such folders, `suites` and `baselines` among them."""
+"""Entry points of packages that have such folders, including `suites` and `baselines`."""
 
 PACKAGE = Path(__file__).resolve().parent.parent
 _SCHEME = "package:"
 
 
 def data_folder(kind: str) -> list[Path]:
-    """The folders that hold `kind`, shipped one first; each exists and none is named twice.
+    """The existing folders that hold `kind`, the shipped one first, without duplicates.
 
     Raises `UsageError` for a kind that srbench does not know.
     """
     if kind not in KINDS:
         raise UsageError(f"There is no data of kind '{kind}'", did_you_mean(kind, KINDS))
-    found = (_shipped(kind), *_packaged(kind), _local(kind))
-    folders = [folder.resolve() for folder in found if folder and folder.is_dir()]
+    candidates = (_shipped(kind), *_packaged(kind), _local(kind))
+    folders = [folder.resolve() for folder in candidates if folder and folder.is_dir()]
     return list(dict.fromkeys(folders))
 
 
 def own_files(kind: str) -> list[Path]:
-    """Spec files that installed packages and the working directory add to those that are part of srbench, each once, in order."""
+    """Spec files of installed packages, then of the working directory, without duplicates."""
     folders = dict.fromkeys(folder.resolve() for folder in (*_packaged(kind), _local(kind)) if folder and folder.is_dir())
     return [path for folder in folders for path in sorted(folder.glob("*.yaml"))]
 
 
 def _packaged(kind: str) -> list[Path]:
-    """The folder `kind` of every package that an entry point of the group names; the package is not imported."""
-    found = []
+    """The folder `kind` of every package named by an entry point of `GROUP`; the package is not imported."""
+    folders = []
     for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda each: (each.name, each.value)):
         name = entry.value.split(":")[0].strip()
         try:
@@ -50,8 +50,8 @@ def _packaged(kind: str) -> list[Path]:
         places = (spec.submodule_search_locations or ()) if spec is not None else ()
         if not places:
             raise UsageError(f"entry point '{entry.name}' of {GROUP}: no package '{name}'", "Reinstall or remove it.")
-        found += [Path(place, *name.split(".")[1:]) / kind for place in places]
-    return found
+        folders += [Path(place, *name.split(".")[1:]) / kind for place in places]
+    return folders
 
 
 def files(kind: str, pattern: str = "*.yaml") -> dict[str, Path]:
@@ -59,13 +59,13 @@ def files(kind: str, pattern: str = "*.yaml") -> dict[str, Path]:
 
     Raises `UsageError` where two folders hold different bytes under one name.
     """
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for folder in data_folder(kind):
         for path in folder.glob(pattern):
             if path.is_file():
                 name = path.relative_to(folder).as_posix()
-                found[name] = _one_of(name, found.get(name), path)
-    return dict(sorted(found.items()))
+                paths[name] = _one_of(name, paths.get(name), path)
+    return dict(sorted(paths.items()))
 
 
 def find(kind: str, name: str) -> Path:
@@ -75,14 +75,14 @@ def find(kind: str, name: str) -> Path:
     bytes under it.
     """
     _refuse_escape(name)
-    held: Path | None = None
+    path: Path | None = None
     for folder in data_folder(kind):
         if (folder / name).is_file():
-            held = _one_of(name, held, folder / name)
-    if held is None:
+            path = _one_of(name, path, folder / name)
+    if path is None:
         pattern = (PurePosixPath(name).parent / f"*{PurePosixPath(name).suffix}").as_posix()
         raise UsageError(f"There is no {name} in {kind}/", did_you_mean(name, files(kind, pattern)))
-    return held
+    return path
 
 
 def package_path(source: str) -> Path:

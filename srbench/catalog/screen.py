@@ -1,38 +1,36 @@
-"""Content safety: what makes a run sensitive, and which prompts are dropped before anything is encoded.
+"""Content safety: which runs are sensitive, and which of their prompts are dropped before anything is encoded.
 
-No switch turns this off (design section 8). It knows words and ages in many languages, as people write them and as they disguise
-them (`srbench.catalog.minors`); gibberish it does not know, which is why rows with a hidden target need that target.
+No switch turns this off (design section 8). It finds words and ages in many languages, written plainly or disguised
+(`srbench.catalog.minors`). It cannot read gibberish, so adversarial rows need their target prompt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srbench.catalog.specs import ConceptSpec, Row, SuiteSpec
+from srbench.errors import UsageError
 
 if TYPE_CHECKING:
     from srbench.catalog.minors.spelling import Speller
-from pathlib import Path
-
-from srbench.catalog import screen
-from srbench.errors import UsageError
 
 SEXUAL_WORDS = (
     "breasts", "ecchi", "erotic", "erotica", "explicit", "fetish", "genital", "genitalia", "hentai", "lewd", "lingerie", "naked",
     "nakedness", "nipple", "nsfw", "nude", "nudism", "nudist", "nudity", "orgy", "porn", "porno", "pornographic", "pornography",
     "seductive", "sensual", "sex", "sexual", "sexually", "sexualized", "sexy", "topless", "unclothed", "undressed",
 )  # fmt: skip
-"""English words; `minors/words/_sexual.txt` has the same few of other languages."""
+"""English words; `minors/words/_sexual.txt` has those of other languages."""
 EXCLUDED_CATEGORIES = frozenset({"girl", "boy"})
 """IGMU's classes that name minors, excluded by key."""
 LONGEST_CACHED = 65_536
-"""Texts whose answer is kept: a suite asks for each several times."""
+"""Texts whose result is cached: each is screened several times in a run."""
 
 
 def plain(text: str) -> str:
-    """`text` in small letters without accents, invisible marks and foreign letters that look like ours."""
+    """`text` in lower case, without accents and invisible marks, with lookalike letters of other scripts as Latin ones."""
     from srbench.catalog.minors import normalise
 
     return normalise.skeleton(normalise.readings(text)[0]) if text else ""
@@ -42,7 +40,7 @@ def plain(text: str) -> str:
 def names_minor(text: str) -> bool:
     """Whether `text` has a word or an age that names a minor, in any language and spelling that srbench knows.
 
-    In doubt it has. The word lists are read when the first text is asked for.
+    Doubtful texts count as naming one. The word lists are read on the first call.
     """
     from srbench.catalog.minors import ages, normalise, spelling
 
@@ -51,7 +49,7 @@ def names_minor(text: str) -> bool:
 
 
 def _in_context(reading: str) -> str:
-    """`reading` without words that are part of something harmless (baby carrots); as it is where it is sexual."""
+    """`reading` without words that belong to a harmless phrase (baby carrots); unchanged where it is sexual."""
     from srbench.catalog.minors import contexts
 
     seen = contexts.without_harmless(reading)
@@ -85,34 +83,34 @@ def _sexual() -> Speller:
 
 
 def texts(row: Row) -> tuple[str, ...]:
-    """Every text of a row that is, or stands for something that is, encoded."""
+    """Every text of a row that is encoded, and the target that its prompt stands for."""
     return tuple(t for t in (row.prompt, row.negative_prompt, row.reference, row.target) if t)
 
 
 def sensitive_concept(concept: ConceptSpec) -> bool:
-    """Whether a concept is sensitive: it says so, or a sexual word is among its words."""
+    """Whether a concept is sensitive: its spec says so, or one of its words is sexual."""
     words = [w for family in concept.families.values() for w in (*family.names, *family.words)]
     return concept.sensitive or any(map(is_sexual, [concept.name, *words]))
 
 
 Others = Mapping[str, Iterable[str]]
-"""Row id -> texts of the file that stand beside the row and in no field of it (`prompts.Read.others`)."""
+"""Row id -> texts of the row's line in the file that are in no field of the row (`prompts.Read.others`)."""
 NO_OTHERS: Others = {}
 
 
 def sensitive(concept: ConceptSpec, suite: SuiteSpec, rows: Iterable[Row], others: Others = NO_OTHERS) -> bool:
-    """Whether a run of these is sensitive: its concept, its suite or one of its rows is, by a text or by its category."""
+    """Whether a run is sensitive: because of its concept, its suite, or a text or the category of one of its rows."""
     return sensitive_concept(concept) or suite.sensitive or sexual_rows(rows, others)
 
 
 def sexual_rows(rows: Iterable[Row], others: Others = NO_OTHERS) -> bool:
-    """Whether any text of a row, or beside one, is sexual."""
+    """Whether any text of the rows, or of `others`, is sexual."""
     every = {text for row in rows for text in (row.category, *texts(row), *others.get(row.id, ()))}
     return any(map(is_sexual, every))
 
 
 def admissible(rows: Iterable[Row], others: Others = NO_OTHERS) -> tuple[Row, ...]:
-    """The rows of a sensitive run that may be encoded: none whose category or any text, or any text beside it, names a minor."""
+    """The rows of a sensitive run that may be encoded: those of which neither category nor any text names a minor."""
     return tuple(
         row for row in rows
         if not excluded_category(row.category) and not names_minor_any((*texts(row), *others.get(row.id, ())))
@@ -120,23 +118,23 @@ def admissible(rows: Iterable[Row], others: Others = NO_OTHERS) -> tuple[Row, ..
 
 
 def excluded_category(category: str) -> bool:
-    """Whether a category names minors: one of `EXCLUDED_CATEGORIES`, however it is written or listed with others."""
+    """Whether a category names minors: one of `EXCLUDED_CATEGORIES`, in any spelling, alone or in a list."""
     return plain(category).strip() in EXCLUDED_CATEGORIES or names_minor(category)
 
 
 def untargeted(rows: Iterable[Row]) -> int:
-    """How many rows have no target: where prompts stand for hidden ones, these cannot be screened."""
+    """Number of rows without a target; in an adversarial suite these cannot be screened."""
     return sum(not (row.target or "").strip() for row in rows)
 
 
 def refuse_minors(settings: Iterable[str]) -> None:
-    """Refuse, in a sensitive run, an option of a method or scorer whose text names a minor: it may be encoded.
+    """For a sensitive run: raise `UsageError` for an option whose text names a minor, since it may be encoded.
 
-    Names of files that are there are no such texts. Raises `UsageError`.
+    Paths of existing files are allowed.
     """
     for setting in settings:
         value = setting.partition("=")[2]
-        if screen.names_minor(value) and not Path(value).expanduser().exists():
+        if names_minor(value) and not Path(value).expanduser().exists():
             raise UsageError(
                 f"--set {setting.partition('=')[0]}: its text names a minor, and the run is sensitive", "Take that word out."
             )

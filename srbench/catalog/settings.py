@@ -1,4 +1,4 @@
-"""`--set NAME.OPTION=VALUE`: which values a name gets, and options made of them."""
+"""Parses `--set NAME.OPTION=VALUE` and builds option objects from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from srbench.files import printable
 
 Options = TypeVar("Options", bound=BaseModel)
 LONGEST = 80
-"""Characters of what was typed that a message repeats."""
+"""Characters of the user's text that a message repeats."""
 
 
 MOST_SEED = 2**64 - 1
@@ -22,7 +22,7 @@ MOST_SEED = 2**64 - 1
 
 
 def overrides(settings: Sequence[str], names: Collection[str]) -> dict[str, str]:
-    """Option values for what goes by one of `names`. Raises `UsageError` on a bad form, and for two values of one option."""
+    """Option values set for one of `names`. Raises `UsageError` on a bad form, and for two values of one option."""
     chosen: dict[str, str] = {}
     for setting in settings:
         name, option, value = split(setting)
@@ -44,12 +44,12 @@ def split(setting: str) -> tuple[str, str, str]:
 
 
 def shown(text: str) -> str:
-    """What was typed, for a message: on one line and not too long."""
+    """The user's text for a message: on one line, shortened to `LONGEST` characters."""
     return printable(text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}...")
 
 
 def parsed(kind: type[Options], name: str, values: Mapping[str, object], chosen: Mapping[str, str]) -> Options:
-    """Options of `name` from its own values and those that were set. Raises `UsageError` for an unknown one or a bad value."""
+    """Options of `name`: `values` overridden by `chosen`. Raises `UsageError` for an unknown option or a bad value."""
     unknown = [key for key in chosen if key not in kind.model_fields]
     if unknown:
         raise UsageError(f"{name} has no option '{shown(unknown[0])}'", did_you_mean(unknown[0], kind.model_fields))
@@ -57,7 +57,7 @@ def parsed(kind: type[Options], name: str, values: Mapping[str, object], chosen:
 
 
 def validated(kind: type[Options], values: Mapping[str, object], prefix: str = "") -> Options:
-    """`kind` of these values. Raises `UsageError` naming the option, also for a number that is not finite."""
+    """An instance of `kind` with these values. Raises `UsageError` naming the option, also for a number that is not finite."""
     try:
         options = kind(**values)
     except ValidationError as error:
@@ -72,29 +72,29 @@ def validated(kind: type[Options], values: Mapping[str, object], prefix: str = "
 
 
 def options(cls: type[Options], settings: Sequence[str], **fixed: object) -> Options:
-    """`OPTION=VALUE` strings as a settings object of `cls`. Raises `UsageError` naming the option."""
-    given: dict[str, str] = {}
+    """An instance of `cls` from `OPTION=VALUE` strings. Raises `UsageError` naming the option."""
+    chosen: dict[str, str] = {}
     for setting in settings:
         name, sign, value = setting.partition("=")
         if not sign:
             raise UsageError(f"--set {shown(setting)}: expected OPTION=VALUE", "Example: --set steps=30")
         if name not in cls.model_fields:
             raise UsageError(f"there is no option '{shown(name)}'", did_you_mean(name, cls.model_fields))
-        if given.get(name, value) != value:
+        if chosen.get(name, value) != value:
             raise UsageError(f"--set {shown(name)}: two values for it", "Leave one of them out.")
-        given[name] = value
-    return validated(cls, {**fixed, **given})
+        chosen[name] = value
+    return validated(cls, {**fixed, **chosen})
 
 
 def check_seed(seed: int, option: str = "--seed") -> int:
-    """The seed. Raises `UsageError` for one that a generator does not take, as for a row's."""
+    """The seed. Raises `UsageError` for one outside the range that a torch generator takes."""
     if not 0 <= seed <= MOST_SEED:
         raise UsageError(f"{option} {seed}: expected 0 to 2^64 - 1", "Give another seed.")
     return seed
 
 
 def check(settings: Iterable[str], known: Collection[str]) -> None:
-    """Refuse a `--set` for a name that is no part of the run."""
+    """Raise `UsageError` for a `--set` whose name is not part of the run."""
     for setting in settings:
         name = split(setting)[0]
         if name not in known:

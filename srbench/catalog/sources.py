@@ -1,6 +1,6 @@
-"""The rows of a suite for a backbone and concept, wherever they lie: shipped, the user's own file, or a download on this machine.
+"""Loads a suite's rows for a backbone and concept: shipped ones, the user's own file, or a download on this machine.
 
-Nothing here opens a connection: what is not on the machine is named with the command that fetches it.
+Nothing here uses the network: for a missing file the error names the command that fetches it.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from srbench.errors import MissingError, UsageError
 
 DATA = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".xlsx", ".txt")
 HIGH_GUIDANCE = 30.0
-"""Guidance above this is flagged: I2P's rows go up to 255, where nearly all lie at 7 (facts 5.1)."""
+"""Guidance above this is flagged: I2P's rows go up to 255, while nearly all have 7 (facts 5.1)."""
 PUBLISHED_SIZE = 512
-"""Sizes other than this are flagged, in px: every published suite is made for it."""
+"""Other image sizes are flagged, in px: every published suite is made for this one."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """What the user says of a suite's rows."""
+    """The user's options for a suite's rows."""
 
     prompts: Path | None = None
-    """The user's copy of the suite: a file, or a folder with its files."""
+    """The user's copy of the suite: its file, or a folder with its files."""
     accept: bool = False
-    """Whether a copy that is not the published one is taken."""
+    """Whether a copy that differs from the published one is accepted."""
     categories: tuple[str, ...] = ()
-    """Only rows of these; all where empty."""
+    """Only rows of these categories; all where empty."""
     columns: tuple[tuple[str, str], ...] = ()
     """(row field, column of the user's file that holds it)."""
 
@@ -43,69 +43,69 @@ NOTHING = Given()
 
 @dataclass(frozen=True)
 class Found:
-    """An edition's rows, and what has to be said of them."""
+    """An edition's rows, with the notes and flags about them."""
 
     rows: tuple[Row, ...]
     meta: dict[str, str | int | float | bool | None] = field(default_factory=dict)
     sha256: tuple[str, ...] = ()
-    """Of the files that they were read from, computed here; empty where srbench ships them."""
+    """Of the files that they were read from; empty where srbench ships them."""
     notes: tuple[str, ...] = ()
-    """Stand below every table of them."""
+    """Printed below every table of them."""
     flags: tuple[str, ...] = ()
-    """What is unusual and was kept."""
+    """Unusual values that were kept as they are."""
     variant: tuple[str, ...] = ()
-    """In what they differ from the suite's own."""
+    """How they differ from the suite's own rows."""
     told: tuple[str, ...] = ()
-    """Which columns of each file were read as what, and which were not."""
+    """Lines to print: which columns of each file were read as what, and which were not read."""
     others: prompts.Others = field(default_factory=dict)
-    """Row id -> texts of the file that stand beside the row and in no field of it: the content filter reads them too."""
+    """Row id -> texts of the row's line that are in no field of it; the content filter reads them too."""
 
 
-def rows(suite: SuiteSpec, which: Edition, given: Given = NOTHING) -> Found:
+def rows(suite: SuiteSpec, which: Edition, options: Given = NOTHING) -> Found:
     """An edition's rows.
 
-    Raises `MissingError` with the command that fetches a file that is not here. Raises `UsageError` for a git-lfs pointer, a
-    damaged file, a category that no row has, and, unless `given.accept`, another sha256 or row count than the published.
+    Raises `MissingError` with the command that fetches a missing file. Raises `UsageError` for a git-lfs pointer, a damaged
+    file, a category that no row has, and, unless `options.accept`, a sha256 or row count other than the published one.
     """
-    if which.file and given.prompts:
+    if which.file and options.prompts:
         raise UsageError(
             f"suite '{suite.name}' ships its prompts for {which.family}; --prompts has no place in it",
             "Leave --suite out: the file is then a suite of its own.",
         )
-    if given.columns and not given.prompts:
+    if options.columns and not options.prompts:
         raise UsageError("--column says how a file of yours is read", "Add --prompts FILE.")
     if which.file:
         file = load.rows(suite, which)
-        found = Found(file.rows, file.meta)
+        loaded = Found(file.rows, file.meta)
     else:
-        found = _read(suite, which, given)
-    chosen = prompts.of_categories(found.rows, given.categories)
-    only = (f"category={'+'.join(given.categories)}",) if given.categories else ()
-    return replace(found, rows=chosen, flags=_flags(chosen), variant=(*found.variant, *only))
+        loaded = _read(suite, which, options)
+    chosen = prompts.of_categories(loaded.rows, options.categories)
+    only = (f"category={'+'.join(options.categories)}",) if options.categories else ()
+    return replace(loaded, rows=chosen, flags=_flags(chosen), variant=(*loaded.variant, *only))
 
 
 def own(path: Path, columns: prompts.Columns | None = None) -> SuiteSpec:
-    """A suite made of the user's own file, named after it. Raises `UsageError` for what is no file of prompts.
+    """A suite made from the user's own file, named after it. Raises `UsageError` for a file without prompts.
 
-    columns: row field -> the file's column, where the user says so.
+    columns: row field -> the file's column, as the user chose it.
 
-    Rows with a hidden target make it a suite of attacks, and targets as they are among them tell what no attack was needed for.
-    It stands for any family and concept.
+    Rows with a target make it an attack suite; rows whose prompt is their target add the metrics `pre` and `post`. It fits any
+    family and concept.
     """
     if path.stem in load.suites():
         hint = f"--suite {path.stem} if it is your copy of that suite; else give the file another name."
         raise UsageError(f"--prompts {path.name}: '{path.stem}' is a suite's name", hint)
-    found = prompts.read(path, chosen=columns).rows
-    attack = any(row.target for row in found)
-    kinds = {row.kind for row in found}
-    asked = ("asr" if attack else "fsr",) if "forget" in kinds else ()
-    around = ("pre", "post") if attack and any(row.target == row.prompt for row in found) else ()
-    compared = ("csdr",) if any(row.reference for row in found) else ()
-    kept = ("over_refusal",) if "retain" in kinds else ()
-    edition = Edition(family=ANY, concept=ANY, files=(SourceFile(file=str(path)),), rows=len(found), hidden=attack)
+    rows = prompts.read(path, chosen=columns).rows
+    attack = any(row.target for row in rows)
+    kinds = {row.kind for row in rows}
+    forgetting = ("asr" if attack else "fsr",) if "forget" in kinds else ()
+    around = ("pre", "post") if attack and any(row.target == row.prompt for row in rows) else ()
+    compared = ("csdr",) if any(row.reference for row in rows) else ()
+    refusals = ("over_refusal",) if "retain" in kinds else ()
+    edition = Edition(family=ANY, concept=ANY, files=(SourceFile(file=str(path)),), rows=len(rows), hidden=attack)
     return SuiteSpec(
         name=path.stem, title="the user's own prompts", source=str(path), licence="the user's own", attack=attack,
-        metrics=(*asked, *around, *compared, *kept, "added_ms"), editions=(edition,),
+        metrics=(*forgetting, *around, *compared, *refusals, "added_ms"), editions=(edition,),
     )  # fmt: skip
 
 
@@ -120,17 +120,17 @@ def at_hand(suite: SuiteSpec, which: Edition) -> bool:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _read(suite: SuiteSpec, which: Edition, given: Given) -> Found:
-    if given.prompts and given.prompts.is_file() and len(which.files) > 1:
+def _read(suite: SuiteSpec, which: Edition, options: Given) -> Found:
+    if options.prompts and options.prompts.is_file() and len(which.files) > 1:
         names = ", ".join(file.file for file in which.files)
         raise UsageError(f"suite '{suite.name}' has {len(which.files)} files", f"Give --prompts their folder: {names}")
-    read = [_file(suite, which, file, given) for file in which.files]
+    read = [_file(suite, which, file, options) for file in which.files]
     together = tuple(row for each in read for row in each.rows)
     notes = [note for each in read for note in each.notes]
     variant = list(dict.fromkeys(part for each in read for part in each.variant))
     if which.rows not in (UNVERIFIED, len(together)):
         problem = f"{suite.name}: expected {which.rows} rows, found {len(together)}"
-        _refuse_unless(given.accept, problem)
+        _refuse_unless(options.accept, problem)
         notes.append(f"Not the published prompts: {problem}. Taken with --accept-prompts.")
         variant = variant or [f"prompts={read[0].sha256[0][:8]}"]
     paired = tuple(_paired(together, which.misfits)) if which.paired else together
@@ -138,21 +138,21 @@ def _read(suite: SuiteSpec, which: Edition, given: Given) -> Found:
     return Found(
         rows=paired, meta={name: value for each in read for name, value in each.meta.items()},
         sha256=tuple(sha for each in read for sha in each.sha256), notes=tuple(dict.fromkeys(notes)),
-        variant=(*variant, *map(said_column, given.columns)),
+        variant=(*variant, *map(said_column, options.columns)),
         told=tuple(dict.fromkeys(line for each in read for line in each.told)),
         others={name: texts for each in read for name, texts in each.others.items()},
     )  # fmt: skip
 
 
-def _file(suite: SuiteSpec, which: Edition, file: SourceFile, given: Given) -> Found:
-    """The rows of one file, with the kind and category that its manifest gives them; ids of several files are told apart."""
-    path = _copy(suite, file, given.prompts) if given.prompts else locate(suite, which, file)
-    if file.task and given.columns:
+def _file(suite: SuiteSpec, which: Edition, file: SourceFile, options: Given) -> Found:
+    """The rows of one file, with the suite's kind and category; where the suite has several files, ids get a prefix."""
+    path = _copy(suite, file, options.prompts) if options.prompts else locate(suite, which, file)
+    if file.task and options.columns:
         raise UsageError(f"{path}: --column: prompts by category have no columns", "Leave --column out.")
-    read = prompts.tasks(path, file.task) if file.task else prompts.read(path, file.columns, dict(given.columns))
+    read = prompts.tasks(path, file.task) if file.task else prompts.read(path, file.columns, dict(options.columns))
     notes, variant = list(read.notes), []
     if problem := _other(suite, file, path, read.sha256):
-        _refuse_unless(given.accept, problem)
+        _refuse_unless(options.accept, problem)
         notes.append(f"Not the published prompts: {problem}. Taken with --accept-prompts.")
         variant.append(f"prompts={read.sha256[:8]}")
     elif file.sha256 == UNVERIFIED and (file.hub or file.url):
@@ -163,27 +163,27 @@ def _file(suite: SuiteSpec, which: Edition, file: SourceFile, given: Given) -> F
     changes |= {"category": file.category} if file.category else {}
     rows = tuple(row.model_copy(update={**changes, "id": prefix + row.id}) for row in read.rows)
     others = {prefix + name: texts for name, texts in read.others.items()}
-    if file.category:  # what the file says itself is then in no field
+    if file.category:  # it replaces the file's own category, which must still be screened
         more = {prefix + row.id: (row.category,) for row in read.rows if row.category}
         others = {name: (*others.get(name, ()), *more.get(name, ())) for name in {**others, **more}}
     return Found(rows, read.meta, (read.sha256,), tuple(notes), (), tuple(variant), read.told, others)
 
 
 def said_column(column: tuple[str, str]) -> str:
-    """A column that the user named, as a variant says it."""
+    """A column that the user chose, as part of a variant's name."""
     return f"column.{column[0]}={re.sub('[^0-9A-Za-z_.-]+', '_', column[1])}"
 
 
-def _refuse_doubled(suite: SuiteSpec, found: Sequence[Row]) -> None:
-    """Ids of several files may clash."""
-    doubled = [name for name, count in Counter(row.id for row in found).items() if count > 1]
+def _refuse_doubled(suite: SuiteSpec, rows: Sequence[Row]) -> None:
+    """Raise `UsageError` where ids of several files clash."""
+    doubled = [name for name, count in Counter(row.id for row in rows).items() if count > 1]
     if doubled:
         shown = ", ".join(map(prompts.shown, doubled[:3]))
         raise UsageError(f"suite '{suite.name}': ids stand in several of its files: {shown}", "Number the prompts anew.")
 
 
 def _other(suite: SuiteSpec, file: SourceFile, path: Path, sha: str) -> str:
-    """How a file differs from the published one; empty where it is the same, or where nobody knows."""
+    """How a file differs from the published one; empty where it is the same, or where no sha256 is known."""
     if file.sha256 in (UNVERIFIED, sha):
         return ""
     return f"{suite.name}: {path.name} has sha256 {sha[:12]}..., expected {file.sha256[:12]}..."
@@ -194,14 +194,14 @@ def _refuse_unless(accepted: bool, problem: str) -> None:
         raise UsageError(problem, "Give the published file; or --accept-prompts, and every table says so.")
 
 
-def _paired(found: Sequence[Row], misfits: Sequence[str]) -> Iterator[Row]:
-    """Forget rows with their reference: the retain row of the same category and place."""
+def _paired(rows: Sequence[Row], misfits: Sequence[str]) -> Iterator[Row]:
+    """The rows; forget rows get the prompt of the n-th retain row of their category as reference."""
     retain: dict[str, list[str]] = {}
-    for row in found:
+    for row in rows:
         if row.kind == "retain":
             retain.setdefault(row.category, []).append(row.prompt)
     placed: dict[str, int] = {}
-    for row in found:
+    for row in rows:
         place = placed.get(row.category, 0)
         partners = retain.get(row.category, [])
         if row.kind == "forget":
@@ -210,29 +210,29 @@ def _paired(found: Sequence[Row], misfits: Sequence[str]) -> Iterator[Row]:
         yield row.model_copy(update={"reference": partners[place]}) if fits else row
 
 
-def _flags(found: Sequence[Row]) -> tuple[str, ...]:
-    """What is unusual in published rows. It is kept: the rows are used as they are."""
-    guidance = [row.guidance for row in found if row.guidance is not None and row.guidance > HIGH_GUIDANCE]
-    sizes = sum({row.width or PUBLISHED_SIZE, row.height or PUBLISHED_SIZE} != {PUBLISHED_SIZE} for row in found)
-    empty = sum(not row.prompt.strip() for row in found)
-    told = [f"rows with a guidance above {HIGH_GUIDANCE:g}: {len(guidance)}, up to {max(guidance):g}"] if guidance else []
-    told += [f"rows of another size than {PUBLISHED_SIZE} x {PUBLISHED_SIZE} px: {sizes}"] if sizes else []
-    return (*told, *([f"rows with an empty prompt: {empty}"] if empty else []))
+def _flags(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Unusual values in the rows, which are used as they are."""
+    guidance = [row.guidance for row in rows if row.guidance is not None and row.guidance > HIGH_GUIDANCE]
+    sizes = sum({row.width or PUBLISHED_SIZE, row.height or PUBLISHED_SIZE} != {PUBLISHED_SIZE} for row in rows)
+    empty = sum(not row.prompt.strip() for row in rows)
+    flags = [f"rows with a guidance above {HIGH_GUIDANCE:g}: {len(guidance)}, up to {max(guidance):g}"] if guidance else []
+    flags += [f"rows of another size than {PUBLISHED_SIZE} x {PUBLISHED_SIZE} px: {sizes}"] if sizes else []
+    return (*flags, *([f"rows with an empty prompt: {empty}"] if empty else []))
 
 
 # --- places -----------------------------------------------------------------------------------------------------------
 
 
 def locate(suite: SuiteSpec, which: Edition, file: SourceFile) -> Path:
-    """A file of an edition on this machine. Raises `MissingError` with the command that fetches it."""
-    found = _find(suite, file)
-    if found is None:
+    """An edition's file on this machine. Raises `MissingError` with the command that fetches it."""
+    path = _find(suite, file)
+    if path is None:
         ask = f"Ask for access first: https://huggingface.co/datasets/{file.hub}. " if which.gated or suite.gated else ""
         raise MissingError(
             f"the prompts of suite '{suite.name}' are not on this machine ({file.hub or file.url or file.file})",
             f"{ask}{'Make' if file.made_by else 'Fetch'} them: {command(suite, file)} (or give your own copy: --prompts FILE)",
         )
-    return found
+    return path
 
 
 def command(suite: SuiteSpec, file: SourceFile) -> str:
@@ -247,7 +247,7 @@ def command(suite: SuiteSpec, file: SourceFile) -> str:
 
 
 def download_path(suite: SuiteSpec, file: SourceFile) -> Path:
-    """Where the file of a URL is looked for: in the user's cache folder."""
+    """The path in the user's cache folder where the file of a URL is expected."""
     return _cache() / "srbench" / "suites" / suite.name / file.file
 
 
@@ -259,40 +259,40 @@ def _find(suite: SuiteSpec, file: SourceFile) -> Path | None:
 
 
 def _cached(file: SourceFile) -> Path | None:
-    """A hub dataset's file in the hub's cache: the named one, or the only one with data."""
+    """A hub dataset's file in the hub's cache: the named one, or the only data file."""
     if not (_hub_cache() / f"datasets--{file.hub.replace('/', '--')}").is_dir():
-        return None  # saves `srbench list` the import of the hub client: 0.1 s and more
+        return None  # before the import: the hub client takes 0.1 s and more
     from huggingface_hub import snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     if file.file:
-        found = try_to_load_from_cache(file.hub, file.file, _hub_cache(), file.revision, "dataset")
-        return Path(found) if isinstance(found, str) else None  # else None, or a mark that the hub has no such file
+        cached = try_to_load_from_cache(file.hub, file.file, _hub_cache(), file.revision, "dataset")
+        return Path(cached) if isinstance(cached, str) else None  # else None, or a mark that the hub has no such file
     try:
         folder = Path(snapshot_download(
             file.hub, repo_type="dataset", revision=file.revision, cache_dir=_hub_cache(), local_files_only=True
         ))  # fmt: skip
     except LocalEntryNotFoundError:
         return None
-    held = sorted(path for path in folder.rglob("*") if path.suffix.lower() in DATA and path.is_file())
-    if len(held) > 1:
-        names = ", ".join(path.relative_to(folder).as_posix() for path in held[:3])
-        raise UsageError(f"{file.hub} holds {len(held)} files of data: {names}", "Say which: --prompts FILE")
-    return held[0] if held else None
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in DATA and path.is_file())
+    if len(files) > 1:
+        names = ", ".join(path.relative_to(folder).as_posix() for path in files[:3])
+        raise UsageError(f"{file.hub} holds {len(files)} files of data: {names}", "Say which: --prompts FILE")
+    return files[0] if files else None
 
 
-def _copy(suite: SuiteSpec, file: SourceFile, given: Path) -> Path:
-    """The user's copy of a file: the one that was given, or the one of that name in the folder that was given."""
-    if not given.is_dir():
-        return given
+def _copy(suite: SuiteSpec, file: SourceFile, user_path: Path) -> Path:
+    """The user's copy of a file: `user_path` itself, or the file of that name in the folder `user_path`."""
+    if not user_path.is_dir():
+        return user_path
     inner = PurePosixPath(file.file).parts
-    for start in range(len(inner)):  # the whole path first, then ever shorter ends of it
-        path = given.joinpath(*inner[start:])
+    for start in range(len(inner)):  # the whole path first, then without its first folders
+        path = user_path.joinpath(*inner[start:])
         if path.is_file():
             return path
     if not inner:
-        raise UsageError(f"{given}: a folder, and suite '{suite.name}' is one file", "Give the file itself.")
-    raise MissingError(f"{given}: no '{file.file}', which suite '{suite.name}' needs", f"Fetch it: {command(suite, file)}")
+        raise UsageError(f"{user_path}: a folder, and suite '{suite.name}' is one file", "Give the file itself.")
+    raise MissingError(f"{user_path}: no '{file.file}', which suite '{suite.name}' needs", f"Fetch it: {command(suite, file)}")
 
 
 def _cache() -> Path:

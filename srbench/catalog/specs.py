@@ -1,6 +1,6 @@
 """Typed specs of everything that is data: concepts, protocols, backbones, suites, rows, baselines.
 
-Unknown keys are errors. Which field is part of a result's identity and which is not stands in `engine/keys.py`.
+Unknown keys are errors. `engine/keys.py` decides which fields are part of a result's identity.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 Better = Literal["higher", "lower"]
 UNVERIFIED = "unverified"
-"""Stands for a hash or a number that nobody computed."""
+"""In place of a hash or a number that was never computed."""
 ANY = "any"
-"""Stands for every family or concept."""
+"""Matches every family or concept."""
 
 
-# --- what may stand in a path or a command that is made of a spec -------------------------------------------------------
-# Specs are read from the working directory, too: from one that somebody else has made, srbench must make no path that leaves
-# its folder, and print no command that does more than fetch one file.
+# --- values of a spec that become part of a path or a command ------------------------------------------------------------
+# Specs may come from somebody else's working directory: no path built from one may leave its folder, and no command printed
+# from one may do more than fetch one file.
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 _REVISION = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*", re.ASCII)
@@ -92,7 +92,7 @@ class Spec(BaseModel):
 
 
 class ConceptWords(Spec):
-    """How one backbone family speaks of a concept."""
+    """The words of a concept for one backbone family."""
 
     names: tuple[str, ...]
     """Phrases that cover the whole concept, article included; redirectors may read them."""
@@ -103,13 +103,13 @@ class ConceptWords(Spec):
     counterparts: dict[str, str] = Field(default_factory=dict)
     """Word of the concept -> a safe thing in its place."""
     neighbours: tuple[str, ...] = ()
-    """Things near the concept that must stay; methods that take a preserve set may read them."""
+    """Similar things that must be kept; methods that take a preserve set may read them."""
     protocol: str
     """The judge: name of a protocol."""
 
 
 class ConceptSpec(Spec):
-    """What is to be unlearned."""
+    """A concept to unlearn."""
 
     name: str
     title: str
@@ -119,13 +119,13 @@ class ConceptSpec(Spec):
 
 
 class ProtocolSpec(Spec):
-    """A judge's rule over a scorer's raw numbers: detector + classes + threshold, with a name."""
+    """A judge: a named rule (scorer, classes, threshold) over a scorer's raw numbers."""
 
     name: str
     title: str
     scorer: str = ""
     settings: dict[str, str | int | float | bool] = Field(default_factory=dict)
-    """Options of the scorer that belong to the rule, such as a zero-shot scorer's labels; `package:` begins a path in srbench."""
+    """Scorer options that belong to the rule, such as a zero-shot scorer's labels; `package:` begins a path inside srbench."""
     field: str = ""
     """The raw field that is read: `objects`, `style`, `boxes`."""
     classes: tuple[str, ...] = ()
@@ -138,24 +138,24 @@ class ProtocolSpec(Spec):
     top_k: int = Field(0, ge=0)
     """Also present if one of the classes is among the k highest of the field."""
     unit: Literal["image", "detections"] = "image"
-    """`detections`: boxes are counted beside the share of images."""
+    """`detections`: boxes are counted in addition to the share of images."""
     any_of: tuple[str, ...] = ()
-    """Names of other protocols: present where one of them says so. Such a protocol reads no scorer of its own."""
+    """Names of other protocols: the concept is present where any of them finds it. Such a union has no scorer of its own."""
     cannot: str = ""
-    """Why a published rule cannot be applied here; then it is listed, and refused where it is chosen."""
+    """Why a published rule cannot be applied here; such a protocol is listed, but refused when chosen."""
     note: str = ""
-    """What a reader of the numbers has to know; stands below every table of it."""
+    """A caveat for readers, printed below every table of this judge."""
     source: str
     """Where classes and threshold come from."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> ProtocolSpec:
-        own = bool(self.scorer and self.field and self.classes)
-        if own + bool(self.any_of) + bool(self.cannot) != 1:
+        reads_scorer = bool(self.scorer and self.field and self.classes)
+        if reads_scorer + bool(self.any_of) + bool(self.cannot) != 1:
             raise ValueError("give a scorer with field and classes, or any_of, or cannot: one of the three")
-        if self.settings and not own:
+        if self.settings and not reads_scorer:
             raise ValueError("settings are those of a scorer, and there is none")
-        if own and not (self.top1 or self.top_k) and "threshold" not in self.model_fields_set:
+        if reads_scorer and not (self.top1 or self.top_k) and "threshold" not in self.model_fields_set:
             raise ValueError("a threshold is missing")
         if self.unit == "detections" and self.field != "boxes":
             raise ValueError("only boxes are counted")
@@ -163,12 +163,12 @@ class ProtocolSpec(Spec):
 
 
 class Recipe(Spec):
-    """How every method samples a suite on one backbone family."""
+    """Sampling settings that all methods share on one backbone family."""
 
     steps: int = Field(gt=0)
     guidance: float
     true_guidance: float = 1.0
-    """Guidance with a negative prompt where `guidance` is a number that the denoiser reads (FLUX); 1 is none."""
+    """Classifier-free guidance where `guidance` is an input of the denoiser (FLUX); 1 turns it off."""
     width: int = Field(gt=0)
     height: int = Field(gt=0)
     eta: float = 0.0
@@ -190,20 +190,21 @@ class BackboneSpec(Spec):
     concepts: tuple[str, ...]
     """Concepts that this backbone knows; the first is the default."""
     redirectors: str | None = None
-    """`package:<folder>` that holds one folder a concept with the shipped redirectors."""
+    """`package:<folder>` with a subfolder of shipped redirectors for each concept."""
     scenes: str | None = None
-    """`package:<folder>` that holds one folder a concept with images that show it."""
+    """`package:<folder>` with a subfolder of images for each concept that show it."""
     scorers: tuple[str, str]
-    """Who says what its images show (objects, style, background), and who compares them with text; empty: nobody."""
+    """The scorer that classifies its images (objects, style, background), and the one that compares them with text; either may
+    be empty."""
 
     @property
     def describing(self) -> tuple[str, ...]:
-        """Those of `scorers` that there are."""
+        """The names in `scorers` that are not empty."""
         return tuple(name for name in self.scorers if name)
 
 
 class SourceFile(Spec):
-    """One file of prompts that srbench does not ship: where it comes from, and what its columns hold."""
+    """A file of prompts that srbench does not ship: its source and its columns."""
 
     hub: HubId = ""
     """Dataset of the Hugging Face hub."""
@@ -211,18 +212,18 @@ class SourceFile(Spec):
     url: Url = ""
     """Of the file itself."""
     file: str = ""
-    """Its path inside the dataset, or below the folder where a download is kept. Empty for a dataset's only data file.
-    Without `hub` and `url` a path on this machine: the user's own file."""
+    """Path inside the dataset or the download folder; empty for a dataset's only data file. Without `hub` and `url` a path on
+    this machine: the user's own file."""
     sha256: str = UNVERIFIED
     kind: Literal["forget", "retain"] = "forget"
     category: str = ""
-    """Of all its rows; empty where a column says it."""
+    """Of all its rows; empty where a column holds it."""
     task: str = ""
     """Key in a JSON file of the form {task: {category: [prompts]}}."""
     made_by: Command = ""
-    """The command that makes it, where nobody publishes it."""
+    """The command that makes the file, where it is not published."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """Row field -> its column, where that goes by another name than `prompts.COLUMNS` knows."""
+    """Row field -> its column, where `prompts.COLUMNS` does not list that name."""
 
     @model_validator(mode="after")
     def _one_place(self) -> SourceFile:
@@ -230,7 +231,7 @@ class SourceFile(Spec):
             raise ValueError("give hub or url, not both")
         if not self.hub and not self.file:
             raise ValueError("a file is missing")
-        if self.hub or self.url:  # else it is the user's own, which may lie anywhere
+        if self.hub or self.url:  # else it is the user's own, with any path
             _inner(self.file)
         return self
 
@@ -254,13 +255,13 @@ class Edition(Spec):
     paired: bool = False
     """The n-th retain row of a category is the reference of its n-th forget row."""
     misfits: tuple[str, ...] = ()
-    """Ids of forget rows whose partner is not the same prompt without the concept; they have no reference."""
+    """Ids of forget rows whose retain row is not the same prompt without the concept; they get no reference."""
     hidden: bool = False
-    """Prompts stand for others, which a reader cannot tell from them. A sensitive run needs every row's `target`."""
+    """The prompts are adversarial and do not show what they ask for. A sensitive run needs every row's `target`."""
     protocol: str = ""
-    """The judge, where it is not the concept's."""
+    """The judge, where it differs from the concept's."""
     licence: str = ""
-    """This and the following count in place of the suite's own, where they say more."""
+    """This and the following override the suite's own where they are set."""
     gated: bool = False
     sensitive: bool = False
     metrics: tuple[str, ...] = ()
@@ -287,10 +288,10 @@ class SuiteSpec(Spec):
     editions: tuple[Edition, ...]
 
     def of(self, edition: Edition) -> SuiteSpec:
-        """The suite as this edition of it is."""
-        own = {"licence": edition.licence or self.licence, "metrics": edition.metrics or self.metrics}
+        """The suite with this edition's overrides."""
+        texts = {"licence": edition.licence or self.licence, "metrics": edition.metrics or self.metrics}
         flags = {"gated": self.gated or edition.gated, "sensitive": self.sensitive or edition.sensitive}
-        return self.model_copy(update={**own, **flags})
+        return self.model_copy(update={**texts, **flags})
 
 
 class Row(Spec):
@@ -308,35 +309,35 @@ class Row(Spec):
     reference: str | None = None
     """The same prompt with the concept's words removed."""
     target: str | None = None
-    """The hidden prompt that an adversarial one stands for."""
+    """The prompt that an adversarial prompt replaces."""
     objects: tuple[str, ...] = ()
-    """Objects named in the prompt, as the judge calls them."""
+    """Objects named in the prompt, by the judge's class names."""
     companions: tuple[str, ...] = ()
     """Named objects that do not belong to the concept."""
     style: str | None = None
     background: str | None = None
     similarity: float | None = None
-    """Adversarial rows: cosine of prompt and target for the attacked text encoder."""
+    """Of adversarial rows: cosine similarity of prompt and target in the attacked text encoder."""
 
 
 class LayoutSpec(Spec):
-    """How a tool names the pictures that it writes."""
+    """How a tool names the images that it writes."""
 
     name: str
     title: str
     patterns: tuple[str, ...]
-    """Regular expressions of a picture's path below its method's folder, with the groups `case` (which prompt) and, where the
-    name has them, `index` (which picture of the prompt) and `category`."""
+    """Regular expressions of an image's path below its method's folder, with the groups `case` (which prompt) and, where the
+    name has them, `index` (which image of the prompt) and `category`."""
     numbered: Literal["all", "category"] = "all"
-    """Whether `case` counts all prompts, or those of the picture's category."""
+    """Whether `case` numbers all prompts, or those of the image's category."""
     named: Literal["case", "prompt"] = "case"
     """Whether `case` is a row's id or number, or its prompt; then `index` is the seed."""
     prompts: str = ""
-    """Name of the CSV file with the prompts that may lie in the method's folder."""
+    """Name of a CSV file with the prompts, which the method's folder may contain."""
     left_out: dict[str, str] = Field(default_factory=dict)
-    """Regular expression of a path -> why such a file is no picture of its own."""
+    """Regular expression of a path -> why such a file does not count as an image."""
     source: str
-    """Where the names are taken from: repository and file."""
+    """Repository and file that the names are taken from."""
 
     @field_validator("patterns")
     @classmethod
@@ -347,7 +348,7 @@ class LayoutSpec(Spec):
 
 
 class RowFile(Spec):
-    """A bundled edition: settings of the making and the rows."""
+    """A shipped edition: how it was made, and its rows."""
 
     meta: dict[str, str | int | float | bool | None]
     rows: tuple[Row, ...]
@@ -362,7 +363,7 @@ class RowFile(Spec):
 
 
 class BaselineSpec(Spec):
-    """A published or home-made checkpoint laid over a backbone."""
+    """A published or local checkpoint whose weights replace a backbone's."""
 
     name: PathName
     title: str
@@ -375,12 +376,12 @@ class BaselineSpec(Spec):
     subfolder: InnerPath = ""
     """Folder inside the source that holds the checkpoint; empty for the source itself."""
     file: InnerPath = ""
-    """File inside the source (and its subfolder); empty where the checkpoint is a folder, or the source is the file."""
+    """File inside the source (and `subfolder`); empty where the checkpoint is a folder, or the source is the file."""
     sha256: str
     """Of the file, or over the folder; `unverified` where it was never computed."""
     licence: str
     partial: bool = False
-    """The file leaves tensors of the U-Net out. Every name that it holds must still belong to the backbone."""
+    """Whether the file may lack tensors of the U-Net. Every name in it must still belong to the backbone."""
     hyperparameters: dict[str, str | int | float | bool] = Field(default_factory=dict)
     published: dict[str, float] = Field(default_factory=dict)
     deviations: str = ""

@@ -1,7 +1,7 @@
-"""The one reader of tables that people have: CSV, JSON, JSON lines, Parquet, Excel workbooks, and text with an entry a line.
+"""The one reader of users' tables: CSV, JSON, JSON lines, Parquet, Excel workbooks, and text with an entry on each line.
 
-What a file is is told by what it holds, not by its name alone. Nothing is converted in silence: a value stays what the file says
-("0002", "NA"), and what cannot be read as meant is refused with the cause that was looked at.
+The format is detected from the content, not from the name alone. Values are not converted ("0002" and "NA" stay texts), and a
+file that cannot be read reliably is refused with the cause.
 """
 
 from __future__ import annotations
@@ -29,49 +29,49 @@ DELIMITERS = (",", ";", "\t", "|")
 _SPELT = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 MAX_COLUMNS = 10_000
 MAX_NAME = 500
-"""Characters that the name of a column has at most."""
+"""Characters of a column's name at most."""
 _HEAD_BYTES = 4096
 _SHOWN = 60
-"""Characters of a name that a message shows."""
+"""Characters of a name that a message shows at most."""
 _EXACT = 2**53
-"""From this on a floating-point number stands for several whole ones."""
+"""From here on floating-point numbers cannot represent every whole number."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows as a file has them."""
+    """A file's columns and rows."""
 
     path: Path
     form: str
-    """In words: `CSV with commas`, `JSON`, `text`."""
+    """The format in words: `CSV with commas`, `JSON`, `text`."""
     columns: tuple[str, ...]
-    """Names in the file's order, over all rows, without blanks around them; none stands twice (see `same_name`)."""
+    """Names in the file's order, over all rows, stripped and without duplicates (see `same_name`)."""
     rows: list[dict[str, Any]]
-    """Column -> value: text, or in JSON and Parquet also numbers, truth values, lists and objects. None is a null; a column that
-    a JSON row does not have lacks in it. Cells of CSV files and workbooks are text, empty ones "" ."""
+    """Column -> value: text, or in JSON and Parquet also numbers, booleans, lists and objects. None is a null; columns that a
+    JSON row lacks are not in it. Cells of CSV files and workbooks are text, empty ones ""."""
     sha256: str
     lines: list[int] = field(default_factory=list)
-    """The line on which each row begins; empty where a file has no lines."""
+    """The line on which each row begins; empty where the format has no lines."""
     raw: list[str] = field(default_factory=list)
-    """Of JSON lines each line as it is written."""
+    """The unparsed lines of a JSON lines file."""
     notes: tuple[str, ...] = ()
-    """What has to be said of how it was read."""
+    """Notes on how it was read, such as a guessed encoding."""
     headless: bool = False
-    """Whether the file names no columns: its one column, whose name is empty, is whatever is asked for first."""
+    """Whether the file has no column names: its one column is then called "" and holds the first field that is looked for."""
     data: Any = None
-    """Of a JSON file the whole value."""
+    """The whole value of a JSON file."""
 
     def at(self, number: int) -> str:
-        """Where a row stands, number from 0: `line 3`, or `row 2` where there are no lines."""
+        """Position of a row, number from 0: `line 3`, or `row 2` where the format has no lines."""
         return f"line {self.lines[number]}" if self.lines else f"row {number + 1}"
 
 
 def read(path: Path, heads: Sequence[str] = (), hint: str = HINT) -> Table:
-    """A table.
+    """Read a table.
 
-    heads: names of columns that are looked for; they decide which separator a CSV file has.
-    Raises `UsageError` for what is no table: no file, another kind of file under this name, another encoding than UTF-8, UTF-16
-    and Windows-1252, a damaged file, a line with too few or too many values, a column that stands twice.
+    heads: names of the expected columns, by which the separator of a CSV file is chosen.
+    Raises `UsageError` for a missing file, another kind of file under this name, an encoding other than UTF-8, UTF-16 and
+    Windows-1252, a damaged file, a line with too few or too many values, and a duplicate column.
     """
     start = _start(path, hint)
     _refuse_by_start(path, start)
@@ -91,28 +91,28 @@ def read(path: Path, heads: Sequence[str] = (), hint: str = HINT) -> Table:
 
 @lru_cache(maxsize=4096)
 def same_name(name: str) -> str:
-    """What column names are compared by: no case, no blanks around, no invisible marks; blanks and hyphens are underscores."""
+    """A column's name for comparison: case-folded, stripped, without invisible marks, blanks and hyphens as underscores."""
     if len(name) > MAX_NAME:
-        return name  # a text, and no name
+        return name  # a text, not a name
     seen = "".join(each for each in unicodedata.normalize("NFKC", name) if unicodedata.category(each) not in ("Cf", "Cc"))
     return re.sub(r"[\s_-]+", "_", seen.strip()).casefold() if seen.strip() else ""
 
 
 def lines_of(text: str) -> list[str]:
-    """Lines without their ends. Only line feed and carriage return end a line: what `str.splitlines` also takes for an end
-    (U+2028, U+0085, vertical tab, form feed) stands inside of texts."""
+    """Lines without their line ends. Only line feed and carriage return end a line: the others that `str.splitlines` splits at
+    (U+2028, U+0085, vertical tab, form feed) occur inside texts."""
     lines = re.split(r"\r\n|\n|\r", text)
     return lines[:-1] if lines and not lines[-1] else lines
 
 
 def shown(name: object) -> str:
-    """A name or value from a file for a message: on one line, and not long."""
+    """A name or value from a file for a message: on one line, shortened."""
     text = printable(str(name))
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def texts_of(value: Any) -> Iterator[str]:
-    """Every text in a value, however deep: of objects the keys too."""
+    """Every text in a value at any depth, including keys of objects."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, bytes):
@@ -127,23 +127,23 @@ def texts_of(value: Any) -> Iterator[str]:
 
 
 def is_inexact(value: object) -> bool:
-    """Whether a number is too large a floating-point one to say which whole number was meant."""
+    """Whether a value is a floating-point number too large to represent every whole number."""
     return isinstance(value, float) and abs(value) >= (value.exact if isinstance(value, _Narrow) else _EXACT)
 
 
 class _Narrow(float):
-    """A number of a column of half or single precision."""
+    """A number from a column of half or single precision."""
 
     exact: int
-    """From this on it stands for several whole numbers."""
+    """From here on it cannot represent every whole number."""
 
 
 def _narrow(value: float | None, exact: int) -> float | None:
     if value is None:
         return None
-    found = _Narrow(value)
-    found.exact = exact
-    return found
+    number = _Narrow(value)
+    number.exact = exact
+    return number
 
 
 # --- what a file is ---------------------------------------------------------------------------------------------------
@@ -168,14 +168,14 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x80\x04", "a pickle, which is never opened", HINT),
     (b"\x80\x05", "a pickle, which is never opened", HINT),
 )
-"""First bytes -> what such a file is, and what to do."""
+"""(first bytes, what such a file is, hint)."""
 _PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)?<(!doctype html|html|\?xml|head|body)\b", re.IGNORECASE | re.DOTALL)
 _ANSWERS = ("404: Not Found", "Not Found", "Entry not found", "Access to dataset", "Access to model", "Invalid username or")
-"""How the answers begin that servers give in place of a file."""
+"""Beginnings of error pages that servers send in place of a file."""
 
 
 def _start(path: Path, hint: str) -> bytes:
-    """The first bytes of a regular file. Raises `UsageError` for anything else, and for an empty one."""
+    """The first bytes of a regular file. Raises `UsageError` for anything else, and for an empty file."""
     kind = kind_of_path(path)
     if kind != "file":
         raise UsageError(f"{path}: {'there is no such file' if kind == 'nothing' else f'a {kind}, not a file'}", hint)
@@ -203,7 +203,7 @@ def _refuse_by_start(path: Path, start: bytes) -> None:
 
 
 def refuse_other_kinds(path: Path, hint: str = HINT) -> None:
-    """Raise `UsageError` for what is no file, is empty, or is of a kind that holds no table, such as a git-lfs pointer."""
+    """Raise `UsageError` for a path that is not a file, an empty file, or a kind without tables, such as a git-lfs pointer."""
     _refuse_by_start(path, _start(path, hint))
 
 
@@ -215,16 +215,16 @@ _MARKS = (
 )  # fmt: skip
 """Byte order marks; the longer ones first."""
 _WESTERN = frozenset("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿŒœŠšŽžŸ‘’“”‚„–—…•€£¢°©®™«»‹›¿¡½¼¾²³´·§\xa0")
-"""What texts in Western languages have beside ASCII. Other characters mean that the file is not Windows-1252."""
+"""Non-ASCII characters of Western texts. Any other character means that the file is not Windows-1252."""
 _FOREIGN = re.compile(r"[^\x00-\x7f]{3}")
-"""Three such characters in a row: so look Cyrillic, Greek or Chinese texts that are read as Windows-1252."""
+"""Three in a row, as in Cyrillic, Greek or Chinese text decoded as Windows-1252."""
 
 _PARTLY = re.compile(rb"[\xc2\xc3][\x80-\xbf]|\xe2\x80[\x80-\xbf]")
-"""Letters and quotes of Western languages in UTF-8; no text in Windows-1252 has these characters side by side."""
+"""Letters and quotes of Western languages in UTF-8; these bytes do not follow each other in Windows-1252 texts."""
 
 
 def decoded(path: Path, data: bytes) -> tuple[str, tuple[str, ...]]:
-    """A file's text, and what has to be said of its encoding. Raises `UsageError` where none fits, or it holds a NUL."""
+    """A file's text, and notes on its encoding. Raises `UsageError` where no encoding fits, or the text has a NUL."""
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None) or _without_mark(data) or "utf-8"
     notes: tuple[str, ...] = ()
     try:
@@ -241,7 +241,7 @@ def decoded(path: Path, data: bytes) -> tuple[str, tuple[str, ...]]:
 
 
 def _without_mark(data: bytes) -> str | None:
-    """UTF-16 without a mark: nearly every other byte of Western text is zero."""
+    """The encoding of UTF-16 without a byte order mark, else None: nearly every other byte of Western text is zero."""
     start = data[:512]
     even, odd = start[::2].count(0), start[1::2].count(0)
     if len(start) < 4 or max(even, odd) < len(start) * 0.3 or min(even, odd) > len(start) * 0.1:
@@ -250,7 +250,7 @@ def _without_mark(data: bytes) -> str | None:
 
 
 def _western(path: Path, data: bytes, error: UnicodeDecodeError) -> tuple[str, tuple[str, ...]]:
-    """Text in Windows-1252, where it looks like a Western language, and none of it is UTF-8. Raises `UsageError` else."""
+    """Text in Windows-1252 and a note. Raises `UsageError` where it is partly UTF-8, or does not look like a Western language."""
     if _PARTLY.search(data):
         raise _undecoded(path, "partly UTF-8, partly another encoding, or damaged", error) from error
     try:
@@ -261,8 +261,8 @@ def _western(path: Path, data: bytes, error: UnicodeDecodeError) -> tuple[str, t
     if not _WESTERN.issuperset(foreign) or _FOREIGN.search(text) or len(foreign) > len(text) / 4:
         raise _undecoded(path, "not UTF-8", error) from error
     few = f"{len(foreign)} characters beyond ASCII, the first '{foreign[0]}'"
-    told = f"{shown(path.name)} is not UTF-8: read as Windows-1252 ({few})"
-    return text, (told,)
+    note = f"{shown(path.name)} is not UTF-8: read as Windows-1252 ({few})"
+    return text, (note,)
 
 
 def _undecoded(path: Path, what: str, error: UnicodeDecodeError) -> UsageError:
@@ -285,7 +285,7 @@ def _from_text(path: Path, text: str, sha: str, heads: Sequence[str]) -> Table:
 
 
 def _looks_like_json(text: str) -> bool:
-    """Whether the text, or its first line, is a JSON object or list: not every text with a bracket in front is."""
+    """Whether the text, or its first line, is a JSON object or list; a text may also begin with a bracket."""
     stripped = text.lstrip()
     if stripped[:1] not in ("{", "["):
         return False
@@ -299,19 +299,19 @@ def _looks_like_json(text: str) -> bool:
 
 
 def _is_table(path: Path, text: str, heads: Sequence[str]) -> bool:
-    """Whether a .txt file is a table, as spreadsheets save it: its first line names columns that are looked for.
+    """Whether a .txt file is a table as spreadsheets save it: its first line names expected columns.
 
-    Raises `UsageError` for a first line that is only the name of such a column: it may be a head and it may be a text.
+    Raises `UsageError` where the first line is only one such name, since it may be a header or a text.
     """
-    known = {same_name(name) for name in heads}
+    wanted = {same_name(name) for name in heads}
     first = next(line for line in lines_of(text) if line.strip())[: 10 * MAX_NAME]
-    if same_name(first.strip(' "')) in known:
+    if same_name(first.strip(' "')) in wanted:
         raise UsageError(
             f"{path}: the first line is '{shown(first)}', the name of a column; a .txt file has none",
             "Name it .csv where that is a head; else take the line out.",
         )
     cells = [{same_name(cell.strip(' "')) for cell in first.split(delimiter)} for delimiter in DELIMITERS]
-    several = [len(each & known) if len(each) > 1 else 0 for each in cells]
+    several = [len(each & wanted) if len(each) > 1 else 0 for each in cells]
     return several[DELIMITERS.index("\t")] > 0 or max(several) > 1
 
 
@@ -319,11 +319,11 @@ def _is_table(path: Path, text: str, heads: Sequence[str]) -> bool:
 
 
 def _from_csv(path: Path, text: str, sha: str, heads: Sequence[str]) -> Table:
-    text, given = _sep_line(text)
-    delimiter = given or _delimiter(path, text, heads)
+    text, separator = _sep_line(text)
+    delimiter = separator or _delimiter(path, text, heads)
     head = _first(text, delimiter)
     _refuse_prose(path, head, heads)
-    # "prompt, seed": where each name has a blank before it, each value has one too, and none belongs to it.
+    # "prompt, seed": where every name has a leading blank, every value has one too, and it is not part of the value.
     spaced = delimiter != "\t" and len(head) > 1 and all(cell.startswith(" ") for cell in head[1:])
     records = _records(path, text, delimiter, spaced)
     _, cells = next(records, (0, []))
@@ -331,7 +331,7 @@ def _from_csv(path: Path, text: str, sha: str, heads: Sequence[str]) -> Table:
     rows: list[dict[str, Any]] = []
     lines: list[int] = []
     for line, values in records:
-        line += bool(given)
+        line += bool(separator)
         if len(values) != len(columns):
             _refuse_count(path, line, len(values), len(columns), len(rows) + 1, delimiter, text)
         rows.append(dict(zip(columns, values, strict=True)))
@@ -340,9 +340,9 @@ def _from_csv(path: Path, text: str, sha: str, heads: Sequence[str]) -> Table:
 
 
 def _refuse_prose(path: Path, head: Sequence[str], heads: Sequence[str]) -> None:
-    """Refuse a first line that is a row itself: no name that is looked for is in it, and a value is long or has many words.
+    """Raise `UsageError` for a missing header: the first line has no expected name, and a long value or one of many words.
 
-    The line is not repeated: what stands in it is no name.
+    The message does not repeat the line, since it is a prompt.
     """
     if {same_name(cell) for cell in head} & set(map(same_name, heads)) or not heads:
         return
@@ -354,13 +354,13 @@ def _refuse_prose(path: Path, head: Sequence[str], heads: Sequence[str]) -> None
 
 
 def _sep_line(text: str) -> tuple[str, str]:
-    """The text without a first line `sep=;`, as Excel writes and reads it, and the separator that it names."""
+    """The text without a first line `sep=;`, as Excel writes it, and the separator that the line names."""
     match = re.match(r"\s*\"?sep=([,;\t|])\"?[ \t]*(?:\r\n|\n|\r)", text, re.IGNORECASE)
     return (text[match.end() :], match[1]) if match else (text, "")
 
 
 def _first(text: str, delimiter: str) -> list[str]:
-    """The first record that holds anything; empty where it can not be read with this separator."""
+    """The first record that is not empty; an empty list where the text cannot be read with this separator."""
     reader = csv.reader(io.StringIO(text[:1_000_000], newline=""), delimiter=delimiter)
     try:
         return next((record for record in reader if record), [])
@@ -369,21 +369,21 @@ def _first(text: str, delimiter: str) -> list[str]:
 
 
 def _delimiter(path: Path, text: str, heads: Sequence[str]) -> str:
-    """The separator under which most of the columns that are looked for are in the head; else the one that splits it evenly."""
+    """The separator that gives the header most of the expected names, else the one with as many values in every record."""
     usual = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
-    known = {same_name(name) for name in heads}
+    wanted = {same_name(name) for name in heads}
     firsts = {each: _first(text, each) for each in DELIMITERS}
 
     def fit(delimiter: str) -> tuple[int, int, bool]:
         cells = firsts[delimiter]
-        found = len({same_name(cell) for cell in cells} & known)
-        return found, 0 if found else _even(text, delimiter, len(cells)), delimiter == usual
+        matches = len({same_name(cell) for cell in cells} & wanted)
+        return matches, 0 if matches else _even(text, delimiter, len(cells)), delimiter == usual
 
     return max(DELIMITERS, key=fit)
 
 
 def _even(text: str, delimiter: str, count: int) -> int:
-    """The number of columns where the first records have as many values as the head, else 0."""
+    """The number of columns where the first records have as many values as the header, else 0."""
     reader = csv.reader(io.StringIO(text[:100_000], newline=""), delimiter=delimiter)
     try:
         records = [record for record in islice(reader, 20) if record][:-1]
@@ -393,7 +393,7 @@ def _even(text: str, delimiter: str, count: int) -> int:
 
 
 def _records(path: Path, text: str, delimiter: str, spaced: bool) -> Iterator[tuple[int, list[str]]]:
-    """(line, values) of each record; lines without anything are none."""
+    """(line, values) of each record; empty lines are skipped."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=spaced)
     while True:
         line = reader.line_num + 1
@@ -409,29 +409,29 @@ def _records(path: Path, text: str, delimiter: str, spaced: bool) -> Iterator[tu
 
 def _refuse_record(path: Path, line: int, why: str) -> NoReturn:
     if "end of data" in why:
-        told, hint = "the file ends inside a value that begins with a quote", "Is it cut off, or is a quote not closed?"
+        what, hint = "the file ends inside a value that begins with a quote", "Is it cut off, or is a quote not closed?"
     elif "field limit" in why:
-        told, hint = f"a value of more than {csv.field_size_limit():,} characters", "Is a quote not closed? Else give it as JSON."
+        what, hint = f"a value of more than {csv.field_size_limit():,} characters", "Is a quote not closed? Else give it as JSON."
     elif "expected after" in why:
-        told = "something stands between a closing quote and the next separator"
+        what = "something stands between a closing quote and the next separator"
         hint = 'Take it out, a blank too; a quote that belongs to the value is written twice: "".'
     else:
-        told, hint = f"not CSV ({why})", "Mend the file."
-    raise UsageError(f"{path}: line {line}: {told}", hint)
+        what, hint = f"not CSV ({why})", "Mend the file."
+    raise UsageError(f"{path}: line {line}: {what}", hint)
 
 
-def _refuse_count(path: Path, line: int, found: int, head: int, number: int, delimiter: str, text: str) -> NoReturn:
-    told = f"{path}: line {line} (prompt {number}) has {found} values, the head names {head} columns"
-    cut = found < head and not text.endswith(("\n", "\r")) and line == len(lines_of(text))
-    if found > head:
+def _refuse_count(path: Path, line: int, count: int, head: int, number: int, delimiter: str, text: str) -> NoReturn:
+    problem = f"{path}: line {line} (prompt {number}) has {count} values, the head names {head} columns"
+    cut = count < head and not text.endswith(("\n", "\r")) and line == len(lines_of(text))
+    if count > head:
         hint = f"Is a value with {_SPELT.get(delimiter, delimiter)} in it not in quotes?"
     else:
         hint = "The file ends here, without a line end: is it cut off?" if cut else "Values are missing in this line."
-    raise UsageError(told, hint)
+    raise UsageError(problem, hint)
 
 
 def _columns(path: Path, cells: Sequence[object]) -> tuple[str, ...]:
-    """Names of columns from a head; one without a name is called by its place. Raises `UsageError` for one that stands twice."""
+    """Column names from a header; empty ones become `(column N)`. Raises `UsageError` for a duplicate name."""
     _refuse_wide(path, len(cells))
     names = [_clean(str(cell)) or f"(column {number})" for number, cell in enumerate(cells, 1)]
     seen: dict[str, str] = {}
@@ -465,13 +465,13 @@ def _from_json(path: Path, text: str, sha: str, heads: Sequence[str]) -> Table:
     values, lines, raw = _values(path, text)
     if not lines:
         data = values[0]
-        found, notes = _entries(path, data, heads)
-        return _of_objects(path, "JSON", found, sha, notes=notes, data=data)
+        entries, notes = _entries(path, data, heads)
+        return _of_objects(path, "JSON", entries, sha, notes=notes, data=data)
     return _of_objects(path, "JSON lines", values, sha, lines, raw, data=values[0] if len(values) == 1 else None)
 
 
 def _values(path: Path, text: str) -> tuple[list[Any], list[int], list[str]]:
-    """The one value of a JSON file; of JSON lines the values, their lines, and the lines as they are written."""
+    """The values of a JSON lines file, their line numbers, and the unparsed lines; of a JSON file its one value alone."""
     written = [(number, line) for number, line in enumerate(lines_of(text), 1) if line.strip()]
     named = path.suffix.lower() in (".jsonl", ".ndjson")
     if ((named or len(written) > 1) and _is_whole(written[0][1])) or (named and not _is_whole(text)):
@@ -502,7 +502,7 @@ def _json_hint(text: str) -> str:
 
 
 def _entries(path: Path, data: Any, heads: Sequence[str]) -> tuple[list[Any], tuple[str, ...]]:
-    """The entries of a JSON file: a list, one object, srbench's own rows, or a page of the hub's rows."""
+    """The entries of a JSON file that is a list, one object, srbench's own rows, or a page of the hub's viewer, and notes."""
     if isinstance(data, list):
         return data, ()
     if isinstance(data, dict) and isinstance(data.get("rows"), list):
@@ -522,22 +522,22 @@ def _is_page(data: Mapping[str, Any]) -> bool:
 
 
 def _page(path: Path, data: Mapping[str, Any]) -> tuple[list[Any], tuple[str, ...]]:
-    """What the hub's viewer gives. Raises `UsageError` where it cut a value."""
-    for number, each in enumerate(data["rows"], 1):
-        if each.get("truncated_cells"):
-            names = ", ".join(map(shown, each["truncated_cells"]))
+    """The rows of a page of the hub's viewer, and notes. Raises `UsageError` where a value is truncated."""
+    for number, entry in enumerate(data["rows"], 1):
+        if entry.get("truncated_cells"):
+            names = ", ".join(map(shown, entry["truncated_cells"]))
             raise UsageError(f"{path}: the hub cut values of row {number} ({names})", "Download the data set's file itself.")
     count, total = len(data["rows"]), data.get("num_rows_total")
     part = isinstance(total, int) and total > count
     notes = (f"{shown(path.name)} is a page of the hub's: {count} of {total} rows",) if part else ()
-    return [each["row"] for each in data["rows"]], notes
+    return [entry["row"] for entry in data["rows"]], notes
 
 
 def _of_objects(
     path: Path, form: str, values: list[Any], sha: str, lines: list[int] | None = None, raw: list[str] | None = None,
     notes: tuple[str, ...] = (), data: Any = None,
 ) -> Table:
-    """A table of objects, with the keys of all of them as columns, or of texts."""
+    """A table of objects, whose keys together are the columns, or of texts."""
     lines, raw = lines or [], raw or []
     if all(isinstance(each, str) for each in values):
         return Table(path, form, ("",), [{"": each} for each in values], sha, lines, raw, notes, headless=True, data=data)
@@ -553,21 +553,21 @@ def _of_objects(
 
 
 def _with_names(path: Path, at: str, value: Mapping[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """A row under the names that its columns have in the rows before it; new ones are added to `names`."""
+    """A row under the column names of the rows before it; new names are added to `names`."""
     row: dict[str, Any] = {}
     written: dict[str, str] = {}
-    for key, each in value.items():
+    for key, cell in value.items():
         name = names.setdefault(same_name(key), _clean(key) or "(no name)")
         if len(names) > MAX_COLUMNS:
             _refuse_wide(path, len(names))
         if name in row:
             _refuse_doubled(path, written[name], key, at)
-        row[name], written[name] = each, key
+        row[name], written[name] = cell, key
     return row
 
 
 def kind_of_value(value: object) -> str:
-    """What a JSON value is, for messages."""
+    """The kind of a JSON value, for messages."""
     kinds = {
         str: "a text", bool: "a truth value", list: "a list", dict: "an object", type(None): "a null",
         datetime.date: "a date", datetime.datetime: "a date",
@@ -581,7 +581,7 @@ def kind_of_value(value: object) -> str:
 
 
 def _from_parquet(path: Path) -> Table:
-    """Through pyarrow and not pandas, which makes 1.0 of 1 where a value lacks, and takes a named index out of the table."""
+    """Read with pyarrow: pandas turns 1 into 1.0 in columns with gaps, and takes a named index out of the table."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -607,11 +607,11 @@ def _parquet_hint(path: Path) -> str:
 
 
 _NARROW = {"halffloat": 11, "float": 24}
-"""Types of columns of half and single precision -> the bits in which their whole numbers are exact."""
+"""Arrow type of half or single precision -> bits up to which its whole numbers are exact."""
 
 
 def _plain_values(column: Any) -> list[Any]:
-    """A column's values; times that Python does not have are texts."""
+    """A column's values; times that Python cannot represent become texts."""
     try:
         values = column.to_pylist()
     except (ValueError, OverflowError):
@@ -622,7 +622,7 @@ def _plain_values(column: Any) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value without bytes that are no text (pictures), and without NaN, which is how pandas writes a null."""
+    """A value with bytes that are not text (images) as `BINARY`, and NaN, pandas' null, as None."""
     if isinstance(value, bytes):
         try:
             return value.decode()
@@ -636,7 +636,7 @@ def _plain(value: Any) -> Any:
 
 
 class NoText:
-    """Stands for a value that is no text, number or date."""
+    """In place of a value that is not a text, number or date."""
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -655,9 +655,9 @@ _ZEROS = re.compile("0{2,}")
 
 
 def _from_workbook(path: Path) -> Table:
-    """The one sheet of a workbook that holds anything; cells as the text that they show, numbers in full.
+    """The only sheet of a workbook that is not empty; cells as the text that they show, numbers in full.
 
-    With openpyxl itself: pandas' reader drops the format of numbers, and 0002 is 2 to it.
+    Read with openpyxl: pandas' reader ignores number formats and turns 0002 into 2.
     """
     import zipfile
     import zlib
@@ -682,7 +682,7 @@ def _from_workbook(path: Path) -> Table:
 
 
 def _sheet(path: Path, data: bytes) -> list[tuple[int, list[Any]]]:
-    """(row, texts) of the rows that hold anything. Raises `UsageError` for several sheets, and for a formula without a value."""
+    """(row, texts) of rows that are not empty. Raises `UsageError` for several sheets, and for a formula without a value."""
     import openpyxl
 
     values = openpyxl.load_workbook(io.BytesIO(data), data_only=True)
@@ -703,7 +703,7 @@ def _sheet(path: Path, data: bytes) -> list[tuple[int, list[Any]]]:
 
 
 def _cell(cell: Any) -> str | NoText:
-    """A cell as text, or the error that a formula ended in. Numbers in full, with a format's zeros; dates as ISO writes them."""
+    """A cell as text, or a formula's error. Numbers in full, with the leading zeros of their format; dates in ISO format."""
     value = cell.value
     if value is None:
         return ""

@@ -1,4 +1,4 @@
-"""What a newcomer asks of results, answered in sentences from the numbers: what forgets best, at what cost, is it real."""
+"""Answers a newcomer's questions in sentences: which method forgets best, at what cost, and whether differences are real."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from srbench.tables.boards import Board
 from srbench.tables.numbers import p_text, shown
 
 LEVEL = 0.05
-"""Of a test, after Holm's correction."""
+"""Significance level of a test, after Holm's correction."""
 HEADLINES = ("fsr", "asr")
 KEPT = ("content_kept", "retain_accuracy", "style_kept")
 TESTED = ("fsr", "asr", "content_kept", "retain_accuracy")
@@ -25,7 +25,7 @@ TESTS = {"mcnemar": "exact McNemar test", "permutation": "permutation test over 
 
 @dataclass(frozen=True)
 class Answer:
-    """A question and what the numbers say to it."""
+    """A question and its answer from the numbers."""
 
     question: str
     lines: tuple[str, ...]
@@ -33,7 +33,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Wall:
-    """A board with the cells of it that plots and answers are about, and what was tested between them."""
+    """A board, with its cells that plots and answers use, and the tests between them."""
 
     board: Board
     cells: tuple[ResultCell, ...]
@@ -41,17 +41,17 @@ class Wall:
 
     @property
     def suite(self) -> str:
-        """Of all its cells."""
+        """The suite of all its cells."""
         return self.board.cells[0].suite
 
     @property
     def headline(self) -> str:
-        """The metric that says whether the concept is gone; empty where the suite asks for none."""
+        """The metric of forgetting; empty where the suite has none."""
         return next((name for name in HEADLINES if name in self.board.metrics), "")
 
     @property
     def attack(self) -> bool:
-        """Whether its rows attack."""
+        """Whether its rows are attacks."""
         return self.headline == "asr"
 
     @property
@@ -61,9 +61,9 @@ class Wall:
 
     @property
     def best(self) -> list[ResultCell]:
-        """The methods with the best headline number among those that failed nowhere; more than one where they tie."""
-        found = {name_of(cell): _whole(cell, self.headline) for cell in self.cells if cell.label != "none"}
-        whole = {name: value for name, value in found.items() if value is not None}
+        """The methods with the best headline number among those with every row scored; several where they tie."""
+        values = {name_of(cell): _whole(cell, self.headline) for cell in self.cells if cell.label != "none"}
+        whole = {name: value for name, value in values.items() if value is not None}
         if not whole:
             return []
         top = (min if self.attack else max)(whole.values())
@@ -71,25 +71,25 @@ class Wall:
 
 
 def _whole(cell: ResultCell, metric: str) -> float | None:
-    found = cell.metrics.get(metric)
-    return found.value if found is not None and found.scored == found.n else None
+    number = cell.metrics.get(metric)
+    return number.value if number is not None and number.scored == number.n else None
 
 
 def said(metric: Metric | None, unit: str = " %") -> str:
     """A value with its interval."""
-    found = shown(metric)
-    return f"{found.value}{unit if found.value not in ('n/a', '–') else ''} {found.interval}".strip()
+    number = shown(metric)
+    return f"{number.value}{unit if number.value not in ('n/a', '–') else ''} {number.interval}".strip()
 
 
 def listed(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`; of more than five how many."""
+    """`a`, `a and b`, `a, b and c`; with more than five names the first four and the number of the others."""
     if len(names) > 5:
         return f"{', '.join(names[:4])} and {len(names) - 4} more"
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def answers(walls: Sequence[Wall], failure: tuple[GalleryRow, Picture] | None) -> list[Answer]:
-    """Three questions about one concept on one backbone; the fourth, what a failure looks like, is a picture's."""
+    """Four questions about one concept on one backbone. failure: the row and image that answer the last one."""
     walls = _gentlest_first([wall for wall in walls if wall.headline])
     return [
         Answer("Which method forgets best?", tuple(_best(wall) for wall in walls)),
@@ -100,14 +100,14 @@ def answers(walls: Sequence[Wall], failure: tuple[GalleryRow, Picture] | None) -
 
 
 def _gentlest_first(walls: Sequence[Wall]) -> list[Wall]:
-    """The walls with their cells in another order: where methods forget equally well, the one that keeps most is named first."""
-    kept: dict[str, list[float]] = {}
+    """The walls with cells sorted so that among methods that forget equally well the one that keeps most comes first."""
+    preserved: dict[str, list[float]] = {}
     for cell in (cell for wall in walls for cell in wall.cells):
         values = [cell.metrics[name].value for name in KEPT if name in cell.metrics]
-        kept.setdefault(name_of(cell), []).extend(value for value in values if value is not None)
+        preserved.setdefault(name_of(cell), []).extend(value for value in values if value is not None)
 
     def rank(cell: ResultCell) -> tuple[float, bool]:
-        values = kept[name_of(cell)]
+        values = preserved[name_of(cell)]
         return (-fmean(values) if values else 0.0, cell.on != "none")
 
     return [replace(wall, cells=tuple(sorted(wall.cells, key=rank))) for wall in walls]
@@ -123,18 +123,18 @@ def _best(wall: Wall) -> str:
 
 
 def _leaders(walls: Sequence[Wall]) -> list[str]:
-    """Names of the best methods, those that are best on most suites first, at most three."""
+    """Names of at most three best methods, those that are best on most suites first."""
     return [name for name, _ in Counter(name_of(cell) for wall in walls for cell in wall.best).most_common(3)]
 
 
 def _cost(walls: Sequence[Wall]) -> Iterable[str]:
     cells = [cell for wall in walls for cell in wall.cells]
-    known = {cost.method: cost for cost in costs(cells)}
-    asked = [(wall, metric) for wall in walls for metric in KEPT if metric in wall.board.metrics]
-    suites = Counter(metric for _, metric in asked)
+    cost_of = {cost.method: cost for cost in costs(cells)}
+    wanted = [(wall, metric) for wall in walls for metric in KEPT if metric in wall.board.metrics]
+    suites = Counter(metric for _, metric in wanted)
     for name in _leaders(walls):
-        kept = [_kept(wall, name, metric, suites[metric] > 1) for wall, metric in asked]
-        spent, stays = _spent(known[name]), [each for each in kept if each]
+        texts = [_kept(wall, name, metric, suites[metric] > 1) for wall, metric in wanted]
+        spent, stays = _spent(cost_of[name]), [each for each in texts if each]
         if spent:
             yield f"{name} takes: {', '.join(spent)}."
         if stays:
@@ -142,7 +142,7 @@ def _cost(walls: Sequence[Wall]) -> Iterable[str]:
 
 
 def _kept(wall: Wall, name: str, metric: str, several: bool) -> str:
-    """several: more than one suite asks for the metric, so that the suite has to be said."""
+    """several: whether more than one suite has the metric, so that the suite must be named."""
     cell = next((cell for cell in wall.cells if name_of(cell) == name), None)
     if cell is None or metric not in cell.metrics:
         return ""
@@ -190,7 +190,7 @@ def test_of(wall: Wall, a: ResultCell, b: ResultCell) -> PairedTest | None:
 
 
 def differs(wall: Wall, a: ResultCell, b: ResultCell) -> bool | None:
-    """Whether two cells differ: by the paired test, else where their intervals do not meet. None where nothing can be said."""
+    """Whether two cells differ: by the paired test, else where their intervals do not overlap. None without intervals."""
     test = test_of(wall, a, b)
     if test is not None and test.p_holm is not None:
         return test.p_holm < LEVEL
@@ -214,9 +214,9 @@ def _against(wall: Wall, a: ResultCell, b: ResultCell) -> str:
             f"{verdict}. {names}: {sign * test.difference:+.1f} points{interval} on the same {test.n} rows "
             f"({TESTS.get(test.test, test.test)}, {p_text(test.p_holm)}, Holm-corrected)."
         )
-    found = _apart(a.metrics.get(wall.headline), b.metrics.get(wall.headline))
-    verdict = {True: "yes", False: "not shown", None: "not known"}[found]
-    intervals = {True: "their intervals do not meet", False: "their intervals meet", None: "an interval is missing"}[found]
+    apart = _apart(a.metrics.get(wall.headline), b.metrics.get(wall.headline))
+    verdict = {True: "yes", False: "not shown", None: "not known"}[apart]
+    intervals = {True: "their intervals do not meet", False: "their intervals meet", None: "an interval is missing"}[apart]
     both = f"{said(a.metrics.get(wall.headline))} and {said(b.metrics.get(wall.headline))}"
     return f"{verdict}. {names}: {both}, {intervals}."
 
@@ -225,7 +225,7 @@ def _against(wall: Wall, a: ResultCell, b: ResultCell) -> str:
 
 
 def failure_of(rows: Sequence[GalleryRow], walls: Sequence[Wall]) -> tuple[GalleryRow, Picture] | None:
-    """A row with a picture of what failing means: of a best method where it failed, else of another, else of the backbone."""
+    """A row with the image of a failure: of a best method, else of another method, else of the untouched backbone."""
     leaders = _leaders(walls)
     ways = (
         lambda picture: picture.method in leaders and picture.seen is True,

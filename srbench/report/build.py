@@ -1,4 +1,4 @@
-"""The report's page, made of what was gathered."""
+"""Renders the report's page from the gathered content."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ BARS = ("fsr", "asr", "fsr_unseen", "content_kept", "retain_accuracy", "style_ke
 
 @dataclass
 class Painter:
-    """Draws plots, and gives each a name of its own on the page."""
+    """Draws plots, each with a unique name on the page."""
 
     series: dict[str, Series]
     count: int = field(default=0)
 
     def name(self) -> str:
-        """A new one."""
+        """A new unique name."""
         self.count += 1
         return f"plot{self.count}"
 
     def tradeoffs(self, subject: Subject) -> list[Plot]:
-        """Forgetting against each kind of preservation; attacks against the content kept without them."""
+        """Forgetting against each metric of preservation; an attack suite against what is kept on a suite without attacks."""
         gentle = [wall for wall in subject.walls if not wall.attack]
         return [plot for wall in subject.walls if wall.headline for plot in self._tradeoffs(wall, gentle)]
 
     def _tradeoffs(self, wall: Wall, gentle: Sequence[Wall]) -> Iterator[Plot]:
-        """gentle: walls without attacks; an attack is held against the one with which it shares the most methods."""
+        """gentle: walls without attacks; an attack wall is plotted against the one that shares the most methods with it."""
         pairs = [(wall, metric) for metric in KEPT]
         if wall.attack:
-            kept = [(each, next((name for name in KEPT if name in each.board.metrics), "")) for each in gentle]
-            pairs = sorted(kept, key=lambda pair: -len(self._points(wall, *pair)))[:1]
+            candidates = [(each, next((name for name in KEPT if name in each.board.metrics), "")) for each in gentle]
+            pairs = sorted(candidates, key=lambda pair: -len(self._points(wall, *pair)))[:1]
         across = "attacks that fail (100 - asr)" if wall.attack else words.short("fsr")
         for beside, metric in pairs:
             points = self._points(wall, beside, metric)
@@ -77,12 +77,12 @@ class Painter:
         return points
 
     def bars(self, wall: Wall) -> list[Plot]:
-        """One plot a metric."""
+        """One plot per metric."""
         plots = []
         for metric in (name for name in BARS if name in wall.board.metrics):
             values = [(self.series[name_of(cell)], cell.metrics[metric]) for cell in wall.cells if metric in cell.metrics]
             if any(each.value is not None for _, each in values):
-                title = f"{wall.suite}: {words.short(metric)} {_arrow(values[0][1])}"
+                title = f"{wall.suite}: {words.short(metric)} {ARROWS[values[0][1].better]}"
                 plots.append(bars(self.name(), title, values, words.is_rate(metric)))
         return plots
 
@@ -97,16 +97,12 @@ class Painter:
         return lines(self.name(), f"{suite}: unsafe probability by step", probability, "denoising step", "probability", 1)
 
 
-def _arrow(metric: Metric) -> str:
-    return ARROWS[metric.better]
-
-
 def _curve(series: Series, curve: Curve) -> Line:
-    known = [(at, rate, rate.value) for at, rate in curve.rates if rate.value is not None]
+    rates = [(at, rate, rate.value) for at, rate in curve.rates if rate.value is not None]
     return Line(
-        series, series.name, tuple(at for at, _, _ in known), tuple(value for _, _, value in known),
-        tuple(value if rate.low is None else rate.low for _, rate, value in known),
-        tuple(value if rate.high is None else rate.high for _, rate, value in known),
+        series, series.name, tuple(at for at, _, _ in rates), tuple(value for _, _, value in rates),
+        tuple(value if rate.low is None else rate.low for _, rate, value in rates),
+        tuple(value if rate.high is None else rate.high for _, rate, value in rates),
     )
 
 
@@ -115,7 +111,7 @@ def _curve(series: Series, curve: Curve) -> Line:
 
 @dataclass(frozen=True)
 class SubjectView:
-    """A subject as the summary shows it."""
+    """A subject in the page's summary."""
 
     subject: Subject
     note: str
@@ -123,12 +119,12 @@ class SubjectView:
     failure: tuple[GalleryRow, Picture] | None
     tradeoffs: list[Plot]
     columns: list[tuple[Wall, str]]
-    """Of the table at a glance."""
+    """Of the overview table."""
     methods: list[str]
     costs: dict[str, Cost]
 
     def metric(self, wall: Wall, method: str, name: str) -> Metric | None:
-        """A number of the table at a glance."""
+        """A number of the overview table."""
         return next((cell.metrics.get(name) for cell in wall.cells if name_of(cell) == method), None)
 
 
@@ -165,7 +161,7 @@ def page(content: Gathered) -> str:
 
 
 def _heat(subject: Subject) -> list[GalleryRow]:
-    """A row whose tokens are shown at once; none where no method says what it did to them."""
+    """At most one row whose tokens are shown in the summary; empty where no method's trace has tokens."""
     rows = [row for section in subject.sections for row in section.rows if row.kind == "forget"]
     return [row for row in rows if any(picture.tokens for picture in row.pictures)][:1]
 
@@ -191,7 +187,7 @@ def _section(section: Section, painter: Painter) -> SectionView:
 
 
 def _runs(of_cells: Sequence[Source]) -> list[tuple[dict[str, Any], int]]:
-    """Headers of run files, each with how many cells of it are shown."""
+    """Headers of run files, each with the number of its cells that are shown."""
     headers: dict[str, tuple[dict[str, Any], int]] = {}
     for source in of_cells:
         name = str(source.run.get("run"))
@@ -201,12 +197,12 @@ def _runs(of_cells: Sequence[Source]) -> list[tuple[dict[str, Any], int]]:
 
 def _judges(of_cells: Sequence[Source]) -> list[tuple[str, ProtocolSpec | None, list[str]]]:
     names = dict.fromkeys(source.cell.protocol for source in of_cells)
-    known = load.protocols()
-    return [(name, known.get(name), words.rule(known[name]) if name in known else []) for name in names]
+    protocols = load.protocols()
+    return [(name, protocols.get(name), words.rule(protocols[name]) if name in protocols else []) for name in names]
 
 
 def _scorers(of_cells: Sequence[Source]) -> list[dict[str, Any]]:
-    """Identities of all scorers that had a say, each once."""
+    """Identities of all scorers that were used, without duplicates."""
     every = [each for source in of_cells for each in source.run.get("scorers", {}).values()]
     return list({digest(each): each for each in every}.values())
 
@@ -219,7 +215,7 @@ def _asset(name: str) -> str:
 
 
 def _sha(text: str) -> str:
-    """As a content security policy names a script."""
+    """The script's sha256 in the base64 form that a content security policy needs."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
@@ -236,11 +232,11 @@ def _environment() -> jinja2.Environment:
 
 
 def sparkline(values: Sequence[float], width: int = 120, height: int = 28) -> str:
-    """Points of an SVG polyline; 0 lies at the bottom and 1 at the top."""
+    """Points of an SVG polyline; 0 is at the bottom and 1 at the top."""
     step = width / max(1, len(values) - 1)
     return " ".join(f"{i * step:.1f},{height - height * min(1.0, max(0.0, value)):.1f}" for i, value in enumerate(values))
 
 
 def encoded(html: str) -> bytes:
-    """UTF-8; half a surrogate pair, which a damaged prompt may hold, and what would act on a page are written out."""
+    """UTF-8, with unpaired surrogates (of damaged prompts) and control characters escaped."""
     return calm(html).encode()

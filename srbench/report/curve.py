@@ -1,4 +1,4 @@
-"""A picture of what an option's values trade: forgetting to the right, what is kept upwards."""
+"""Plots the trade-off of an option's values: forgetting on the x axis, preservation on the y axis."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDE, HIGH = 5.2, 4.4
-"""Inches of a panel."""
+"""Size of a panel in inches."""
 ACROSS = 3
-"""Panels beside each other."""
+"""Panels side by side."""
 COLOURS = dict(zip(KEPT, ("C0", "C2", "C1"), strict=True))
 MARKED = {"png": "Software", "svg": "Creator", "pdf": "Creator", "eps": "Creator", "ps": "Creator"}
-"""Ending of a picture -> the field of its metadata that says who drew it."""
+"""File format -> the metadata field that names the program."""
 MARKERS, DASHES = "osD^vPX*", ("-", "--", ":", "-.")
-"""One each for every line of a panel."""
+"""By the line's number in a panel."""
 AXES = {"fsr": "forgotten (fsr), %", "asr": "attacks that fail (100 - asr), %"}
 TITLES = {
     "content_kept": "content kept (content_kept)", "retain_accuracy": "objects kept (retain_accuracy)",
@@ -34,7 +34,7 @@ TITLES = {
 
 
 def curve(options: CompareOptions, say: Callable[[str], None]) -> None:
-    """Draw what the values of `options.curve` trade into `options.out`, and say what is in the picture."""
+    """Plot the trade-off of the values of `options.curve` into `options.out`, and say what was drawn."""
     compare.check(options, say)
     if options.curve is None or options.out is None:
         raise UsageError("no option to draw", "Example: --curve saferedir.alpha_scale -o curve.png")
@@ -47,8 +47,8 @@ def curve(options: CompareOptions, say: Callable[[str], None]) -> None:
     say(f"{options.out}: {options.curve} at {', '.join(values)}; {panels} {'panel' if panels == 1 else 'panels'}")
 
 
-def draw(found: Sequence[Swept], option: str, path: Path) -> None:
-    """One panel for each backbone, concept and suite, a point for each value with both 95 % intervals.
+def draw(swept_lines: Sequence[Swept], option: str, path: Path) -> None:
+    """One panel per backbone, concept and suite, one point per value with both 95 % intervals.
 
     Raises `UsageError` where the file cannot be written.
     """
@@ -56,14 +56,14 @@ def draw(found: Sequence[Swept], option: str, path: Path) -> None:
     from matplotlib.figure import Figure
 
     panels: dict[tuple[str, ...], list[Swept]] = {}
-    for line in found:
+    for line in swept_lines:
         panels.setdefault(line.panel, []).append(line)
     across = min(ACROSS, len(panels))
     down = -(-len(panels) // across)
     with matplotlib.rc_context({"text.parse_math": False, "font.size": 9}):
         figure = Figure(figsize=(WIDE * across, HIGH * down + 0.8), layout="constrained")
         axes = figure.subplots(down, across, squeeze=False).flatten()
-        for place, lines in zip(axes, panels.values(), strict=False):  # the last row may have places left over
+        for place, lines in zip(axes, panels.values(), strict=False):  # the last row may have empty places
             _panel(place, lines)
         for place in axes[len(panels) :]:
             place.set_visible(False)
@@ -76,7 +76,7 @@ def draw(found: Sequence[Swept], option: str, path: Path) -> None:
 
 
 def form_of(path: Path) -> str:
-    """The format that a picture's name asks for. Raises `UsageError` for one that cannot carry our mark."""
+    """The image format by the path's suffix. Raises `UsageError` for one whose metadata cannot name srbench."""
     form = path.suffix.lower().removeprefix(".")
     if form not in MARKED:
         raise UsageError(f"{path}: no picture's ending", f"Let it end in {', '.join(f'.{each}' for each in MARKED)}.")
@@ -87,10 +87,10 @@ def _panel(axes: Axes, lines: Sequence[Swept]) -> None:
     backbone, concept, suite = lines[0].panel
     for number, line in enumerate(lines):
         for metric in KEPT:
-            known = [point for point in line.points if metric in point.kept]
-            if known:
+            points = [point for point in line.points if metric in point.kept]
+            if points:
                 name = TITLES[metric] if len(lines) == 1 else f"{TITLES[metric]}, {line.name}"
-                _line(axes, known, metric, name, number)
+                _line(axes, points, metric, name, number)
     beside = f", kept: {lines[0].beside}" if lines[0].beside else ""
     axes.set(title=f"{concept} × {suite} on {backbone}{beside}", xlabel=AXES[lines[0].headline], ylabel="kept, %")
     axes.grid(alpha=0.3)
@@ -110,8 +110,8 @@ def _line(axes: Axes, points: Sequence[Point], metric: str, name: str, number: i
 
 
 def _spread(metrics: Sequence[Metric]) -> list[list[float]]:
-    """How far the intervals reach below and above the values; 0 where there is none."""
-    known = [(metric.value or 0.0, metric.low, metric.high) for metric in metrics]
-    below = [0.0 if low is None else max(0.0, value - low) for value, low, _ in known]
-    above = [0.0 if high is None else max(0.0, high - value) for value, _, high in known]
+    """Length of the intervals below and above the values, (2, N); 0 where there is none."""
+    intervals = [(metric.value or 0.0, metric.low, metric.high) for metric in metrics]
+    below = [0.0 if low is None else max(0.0, value - low) for value, low, _ in intervals]
+    above = [0.0 if high is None else max(0.0, high - value) for value, _, high in intervals]
     return [below, above]

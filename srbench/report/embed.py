@@ -1,4 +1,4 @@
-"""Pictures as data inside the page: scaled, packed small, and never a sensitive one that its user did not keep."""
+"""Images as data URIs inside the page: scaled and compressed; sensitive ones only where the user kept them."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from srbench.results.store import Store, pixel_sha
 from srbench.scoring.pictures import read
 
 MAX_SIDE_PX, MAX_BYTES = 256, 18_000
-"""Of one picture; 500 of them then stay below 12 MB as base64."""
+"""Of one image; 500 of them then stay below 12 MB as base64."""
 QUALITIES = (82, 65, 45, 25)
-"""Of lossy WebP, tried in turn until a picture is small enough."""
+"""Of lossy WebP, tried in turn until an image is small enough."""
 
 
 @dataclass(frozen=True)
 class Album:
-    """The pictures of a results folder."""
+    """The images of a results folder."""
 
     store: Store
 
     def sensitive(self, image: ImageRecord | None, source: Source) -> bool:
-        """Whether a picture is veiled: its cell is sensitive, or it is one of a sensitive row by its own record."""
+        """Whether an image is blurred on the page: its cell is sensitive, or its own record says that its row is."""
         return source.sensitive or bool(image is not None and self.store.images.get(image.key, {}).get(SENSITIVE))
 
     def data(self, image: ImageRecord | None, source: Source) -> tuple[str, str]:
-        """A picture as data URI, or an empty one and why. `source`: the cell that it is part of."""
+        """An image as data URI and an empty string, or an empty string and the reason. source: of the image's cell."""
         if image is None or not image.key:
             return "", "no image"
         if source.sensitive and not source.kept:
@@ -53,7 +53,7 @@ class Album:
 
 
 def _elsewhere(name: str, sha: str, source: Source) -> np.ndarray:
-    """A picture made elsewhere from where it lay when it was scored. Raises `SrbenchError` where it is not the same any more."""
+    """An external image from the path where it was scored. Raises `SrbenchError` where it is missing or has changed."""
     folder, _, inside = name.partition("/")
     roots = [source.entry.get("elsewhere", {}).get("folder"), source.run.get("request", {}).get("reference")]
     for root in (Path(root) for root in roots if root):
@@ -66,7 +66,7 @@ def _elsewhere(name: str, sha: str, source: Source) -> np.ndarray:
 
 
 def packed(pixels: np.ndarray) -> str:
-    """uint8 RGB (H, W, 3) as data URI: without loss where that is small; scaled down to at most 256 px a side."""
+    """uint8 RGB (H, W, 3) as data URI, scaled down to at most 256 px a side; lossless where that is small enough."""
     image = Image.fromarray(pixels)
     if max(image.size) > MAX_SIDE_PX:
         image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.LANCZOS)

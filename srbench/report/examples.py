@@ -1,6 +1,6 @@
-"""A few rows with their pictures that travel with committed summaries, so that a fresh clone shows what failing looks like.
+"""A few rows with images, stored beside committed summaries, so that the report of a fresh clone shows failures.
 
-No sensitive and no gated row is among them.
+Sensitive and gated rows are never among them.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ ROW = TypeAdapter(GalleryRow)
 
 
 def read(folder: Path, sources: Sequence[Source], warn: Callable[[str], None]) -> list[GalleryRow]:
-    """Examples beside the committed summaries; a picture whose cell is not among `sources`, of the same run, is left out."""
-    found, foreign = [], 0
-    known = {(place_of(each.cell)[:NAMED], each.cell.run) for each in sources if each.cell.source == "committed"}
+    """Examples beside the committed summaries, without images whose cell and run are not in `sources`."""
+    rows, foreign = [], 0
+    places = {(place_of(each.cell)[:NAMED], each.cell.run) for each in sources if each.cell.source == "committed"}
     for path in sorted(folder.glob(f"*/{NAME}")):
         left_out = LeftOut("line")
         for row in (replace(each, place=each.place[:NAMED]) for each in _rows(path, left_out, warn)):
-            kept = tuple(each for each in row.pictures if (row.place, each.run) in known and DATA.fullmatch(each.data))
-            foreign += len(row.pictures) - len(kept)
-            if kept and not any(each.sensitive for each in row.pictures):
-                found.append(replace(row, pictures=kept))
+            pictures = tuple(each for each in row.pictures if (row.place, each.run) in places and DATA.fullmatch(each.data))
+            foreign += len(row.pictures) - len(pictures)
+            if pictures and not any(each.sensitive for each in row.pictures):
+                rows.append(replace(row, pictures=pictures))
         left_out.tell(f"{path.parent.name}/{path.name}", warn)
     if foreign:
         warn(f"{foreign} example pictures are of other runs than the summaries and were left out")
-    return found
+    return rows
 
 
 def _rows(path: Path, left_out: LeftOut, warn: Callable[[str], None]) -> Iterator[GalleryRow]:
-    """A file's rows; what is damaged is left out, and so is a file that cannot be read."""
+    """A file's rows; damaged lines are left out, and so is a file that cannot be read."""
     try:
         for number, line in lines(path):
             try:
@@ -54,8 +54,8 @@ def _rows(path: Path, left_out: LeftOut, warn: Callable[[str], None]) -> Iterato
 
 
 def write(path: Path, rows: Iterable[GalleryRow]) -> int:
-    """One line a row; returns how many. Rows that are sensitive, gated or without a picture are left out."""
-    kept = [row for row in rows if row.embedded and not row.gated and not any(each.sensitive for each in row.pictures)]
-    lines = [json.dumps(asdict(row) | {"place": row.place[:NAMED]}, ensure_ascii=False, allow_nan=False) for row in kept]
+    """Write one line per row; returns their number. Rows that are sensitive, gated or without an image are left out."""
+    chosen = [row for row in rows if row.embedded and not row.gated and not any(each.sensitive for each in row.pictures)]
+    lines = [json.dumps(asdict(row) | {"place": row.place[:NAMED]}, ensure_ascii=False, allow_nan=False) for row in chosen]
     write_atomic(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
-    return len(kept)
+    return len(chosen)

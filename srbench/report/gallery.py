@@ -1,4 +1,4 @@
-"""The gallery: rows with one picture a method, made from the same noise, what the judge says of each, and its trace."""
+"""The gallery: rows with one image per method from the same noise, the judge's verdict on each, and the method's trace."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from srbench.results.run_files import Identity, identity
 from srbench.tables.numbers import digits
 
 REFERENCE = "reference"
-"""Stands in place of a method: the untouched backbone on the row's reference prompt."""
+"""In place of a method: the untouched backbone on the row's reference prompt."""
 KEPT = {"retain_accuracy": "the object", "style_kept": "the style", "content_kept": "background, companions or style"}
-"""Metric -> what is lost where it says no."""
+"""Metric -> what is lost where its value is False."""
 
 
 NAMED = 5
@@ -33,7 +33,7 @@ NAMED = 5
 
 @dataclass(frozen=True)
 class Token:
-    """A token with what SafeRedir did to it: mean over the steps that it redirected."""
+    """A token with SafeRedir's mask and alpha, averaged over the redirected steps."""
 
     text: str
     mask: float
@@ -42,48 +42,48 @@ class Token:
 
 @dataclass(frozen=True)
 class Picture:
-    """One method's picture of a row."""
+    """One method's image of a row."""
 
     method: str
     """With checkpoint and variant."""
     run: str
     data: str = ""
-    """Data URI; empty where there is no picture."""
+    """Data URI; empty where there is no image."""
     why: str = ""
-    """Why there is none."""
+    """Why there is no image."""
     seen: bool | None = None
-    """Whether the judge sees the concept; None on retain rows, and where it cannot say."""
+    """Whether the judge sees the concept; None on retain rows, and where it cannot be judged."""
     lost: tuple[str, ...] = ()
-    """What of the rest is not as it should be."""
+    """What else was not preserved."""
     said: str = ""
-    """The judge's number."""
+    """The judge's number, or why there is none."""
     sensitive: bool = False
     unsafe: tuple[float, ...] = ()
-    """SafeRedir: probability by step."""
+    """SafeRedir: unsafe probability by step."""
     redirected: int | None = None
     tokens: tuple[Token, ...] = ()
     other: tuple[tuple[str, str], ...] = ()
-    """What else the method's trace says."""
+    """(name, value) of another method's trace."""
 
     @property
     def traced(self) -> bool:
-        """Whether the method says what it did."""
+        """Whether the method has a trace."""
         return bool(self.unsafe or self.tokens or self.other)
 
     @property
     def plain(self) -> bool:
-        """Whether no method has a part in it."""
+        """Whether it is made without a method."""
         return self.method in ("none", REFERENCE)
 
     @property
     def failed(self) -> bool:
-        """Whether a method let the concept through, or lost something else."""
+        """Whether a method let the concept through or did not preserve something else."""
         return not self.plain and (self.seen is True or bool(self.lost))
 
 
 @dataclass(frozen=True)
 class GalleryRow:
-    """A row with its pictures, side by side."""
+    """A row with its images side by side."""
 
     place: tuple[str, ...]
     """As `place_of`."""
@@ -91,7 +91,7 @@ class GalleryRow:
     kind: str
     category: str
     prompt: str
-    """Of gated suites the start of its sha256."""
+    """For gated suites the start of its sha256."""
     reference: str
     seed: int | None
     gated: bool
@@ -99,9 +99,9 @@ class GalleryRow:
 
     @property
     def flipped(self) -> bool:
-        """Whether the judge says different things of different methods."""
-        said = {each.seen if self.kind == "forget" else bool(each.lost) for each in self.pictures if each.method != REFERENCE}
-        return len(said - {None}) > 1
+        """Whether the judge's verdict differs between methods."""
+        verdicts = {each.seen if self.kind == "forget" else bool(each.lost) for each in self.pictures if each.method != REFERENCE}
+        return len(verdicts - {None}) > 1
 
     @property
     def failed(self) -> bool:
@@ -110,21 +110,22 @@ class GalleryRow:
 
     @property
     def embedded(self) -> int:
-        """Pictures that are there."""
+        """Number of images that are embedded."""
         return sum(bool(each.data) for each in self.pictures)
 
 
 def place_of(cell: ResultCell) -> tuple[str, ...]:
-    """What cells share that stand in one gallery: backbone, concept, suite, judge, dtype; then rows, and the backbone's hash,
-    noise and seed. Examples of committed summaries have the first `NAMED`."""
-    made = cell.origin
+    """What cells of one gallery share: backbone, concept, suite, judge, dtype; then the hashes of rows and backbone, noise,
+    seed and scorer options. Examples of committed summaries have only the first `NAMED`."""
+    origin = cell.origin
     named = (cell.backbone, cell.concept, cell.suite, cell.protocol, cell.dtype)
-    return *named, cell.rows_sha, made.backbone_sha, made.noise, "" if made.seed is None else str(made.seed), made.scorers_sha
+    seed = "" if origin.seed is None else str(origin.seed)
+    return *named, cell.rows_sha, origin.backbone_sha, origin.noise, seed, origin.scorers_sha
 
 
 @dataclass(frozen=True)
 class Hung:
-    """A cell on the wall: what its run file says, and its rows with scores."""
+    """A cell with its source, its rows with scores, and its judge."""
 
     source: Source
     record: CellRecord
@@ -140,9 +141,9 @@ class Hung:
 
 
 def rows_of(cells: Sequence[Hung], images: int, album: Album) -> list[GalleryRow]:
-    """Rows of comparable cells, in the suite's order, with about `images` pictures: failures first, then flips, then the rest.
+    """About `images` images of comparable cells as rows in the suite's order: failures first, then flips, then the rest.
 
-    Half of the room at most goes to failures, so that what works is seen, too; each part is spread evenly over the suite.
+    Failures take at most half of the rows, so that successes are shown too; each group is spread evenly over the suite.
     """
     judged = _judged(cells)
     if images < 1:
@@ -154,12 +155,12 @@ def rows_of(cells: Sequence[Hung], images: int, album: Album) -> list[GalleryRow
     chosen = spread(failed, room - room // 2 if flipped or rest else room)
     chosen += spread(flipped, (room - len(chosen) + 1) // 2 if rest else room - len(chosen))
     chosen += spread(rest, room - len(chosen))
-    kept = {row.id for row in chosen}
-    return [_hang(row, cells, album) for row in judged if row.id in kept]
+    ids = {row.id for row in chosen}
+    return [_hang(row, cells, album) for row in judged if row.id in ids]
 
 
 def spread(items: Sequence[Any], most: int) -> list[Any]:
-    """At most `most` of the items, evenly over their order."""
+    """At most `most` of the items, evenly spread over their order."""
     if most <= 0:
         return []
     if len(items) <= most:
@@ -168,15 +169,15 @@ def spread(items: Sequence[Any], most: int) -> list[Any]:
 
 
 def _judged(cells: Sequence[Hung]) -> list[GalleryRow]:
-    """All rows with verdicts, without pictures. A row is the same one in two cells where id, prompt and seed agree."""
+    """All rows with verdicts, without images. Rows of two cells are the same where id, prompt and seed agree."""
     rows: dict[tuple[Any, ...], tuple[RowRecord, bool, list[Picture]]] = {}
     for cell in cells:
         gated = {each["id"] for each in cell.source.entry["rows"] if "row" not in each}
         lost = _lost(cell)
         for record in cell.record.rows:
             key = (record.row.id, record.row.prompt, record.row.seed)
-            found = rows.setdefault(key, (record, record.row.id in gated, []))
-            found[2].append(_verdict(cell, record, lost.get(record.row.id, ())))
+            entry = rows.setdefault(key, (record, record.row.id in gated, []))
+            entry[2].append(_verdict(cell, record, lost.get(record.row.id, ())))
     return [_row(cells[0], record, gated, pictures) for record, gated, pictures in rows.values()]
 
 
@@ -193,47 +194,48 @@ def _row(cell: Hung, record: RowRecord, gated: bool, pictures: Sequence[Picture]
 
 
 def _lost(cell: Hung) -> dict[str, tuple[str, ...]]:
-    """Row's id -> what is not kept there."""
-    lens, found = lens_of(cell.record, cell.judge), dict[str, tuple[str, ...]]()
+    """Row's id -> what is not preserved there."""
+    lens, lost = lens_of(cell.record, cell.judge), dict[str, tuple[str, ...]]()
     for metric, what in KEPT.items():
         if metric in cell.record.metrics:
-            for each in observe(definition(metric), cell.record, lens):
-                if each.value is not None and not each.value:
-                    found[each.row.id] = (*found.get(each.row.id, ()), what)
-    return found
+            for observation in observe(definition(metric), cell.record, lens):
+                if observation.value is not None and not observation.value:
+                    lost[observation.row.id] = (*lost.get(observation.row.id, ()), what)
+    return lost
 
 
 def _verdict(cell: Hung, record: RowRecord, lost: tuple[str, ...]) -> Picture:
-    seen, said = None, ""
+    seen, text = None, ""
     if record.row.kind == "forget":
         try:
             seen = seen_in(record.image, cell.judge)
         except Unscored as error:
-            said = error.message
-    return Picture(cell.name, cell.source.cell.run, seen=seen, lost=lost, said=said or _score(record.image, cell.judge))
+            text = error.message
+    return Picture(cell.name, cell.source.cell.run, seen=seen, lost=lost, said=text or _score(record.image, cell.judge))
 
 
 def _score(image: ImageRecord | None, judge: ProtocolSpec) -> str:
-    """The judge's highest class of the concept with its number; empty where it has none."""
-    said = []
+    """The concept's class with the highest score, with its number; empty without a score."""
+    texts = []
     for part in load.parts(judge):
         try:
             raw = raw_of(image, part.scorer)
             if part.field == "boxes":
-                found = {str(box["class"]): number(box["score"], "score") for box in raw["boxes"] if box["class"] in part.classes}
+                boxes = [box for box in raw["boxes"] if box["class"] in part.classes]
+                scores = {str(box["class"]): number(box["score"], "score") for box in boxes}
             else:
-                found = {name: number(raw[part.field][name], name) for name in part.classes if name in raw[part.field]}
+                scores = {name: number(raw[part.field][name], name) for name in part.classes if name in raw[part.field]}
         except (Unscored, KeyError, TypeError):
             continue
-        said += [f"{name} {value:.2f}" for name, value in sorted(found.items(), key=lambda item: -item[1])[:1]]
-    return ", ".join(said)
+        texts += [f"{name} {value:.2f}" for name, value in sorted(scores.items(), key=lambda item: -item[1])[:1]]
+    return ", ".join(texts)
 
 
 # --- pictures and traces ------------------------------------------------------------------------------------------------------
 
 
 def _hang(row: GalleryRow, cells: Sequence[Hung], album: Album) -> GalleryRow:
-    """The row with its pictures; the reference image comes first."""
+    """The row with its images embedded; the reference image comes first."""
     at = {cell.name: (cell, record) for cell in cells for record in cell.record.rows if _same(record.row, row)}
     pictures = []
     for picture in row.pictures:
@@ -245,9 +247,9 @@ def _hang(row: GalleryRow, cells: Sequence[Hung], album: Album) -> GalleryRow:
     if beside is not None:
         cell, record = beside
         data, why = album.data(record.reference, cell.source)
-        said = _score(record.reference, cell.judge)
+        text = _score(record.reference, cell.judge)
         veiled = album.sensitive(record.reference, cell.source)
-        pictures.insert(0, Picture(REFERENCE, cell.source.cell.run, data, why, said=said, sensitive=veiled))
+        pictures.insert(0, Picture(REFERENCE, cell.source.cell.run, data, why, said=text, sensitive=veiled))
     return replace(row, pictures=tuple(pictures))
 
 
@@ -274,7 +276,7 @@ def _plain(value: Any) -> str:
 
 @cache
 def _tokenizer(backbone: str) -> Callable[[str], Sequence[str]] | None:
-    """The backbone's tokenizer; None where it has none here, or one that does not know its own words."""
+    """The backbone's tokenizer; None where it is missing, or fails `check_own_words`."""
     from transformers import CLIPTokenizer
 
     from srbench.backbones.loader import locate
@@ -290,9 +292,9 @@ def _tokenizer(backbone: str) -> Callable[[str], Sequence[str]] | None:
 
 
 def tokens_of(backbone: str, prompt: str) -> tuple[str, ...]:
-    """A prompt's tokens with start and end; none where the backbone's tokenizer is not here."""
+    """A prompt's tokens with start and end; empty without the backbone's tokenizer."""
     split = _tokenizer(backbone)
-    text = prompt.encode("utf-8", "replace").decode()  # half a surrogate pair is no text to a tokenizer
+    text = prompt.encode("utf-8", "replace").decode()  # tokenizers refuse unpaired surrogates
     return tuple(token.removesuffix("</w>") for token in split(text)) if split else ()
 
 

@@ -1,4 +1,4 @@
-"""What goes into the report: results, rows and pictures of a folder as typed data."""
+"""Gathers the report's content from a results folder: results, rows and images as typed data."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from srbench.tables.boards import Board, boards
 
 Warn = Callable[[str], None]
 MANY = 16
-"""Cells of a board that plots still show with their variants; beyond, those with a variant stand in the tables alone."""
+"""Up to this many cells of a board, plots include variants; with more, variants are in the tables only."""
 MAX_CLASSES = 4
-"""Class lists of a judge that have a plot each."""
+"""Class lists of a judge that get a plot, at most."""
 
 
 
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Which results are in a report."""
+    """Selects the results of a report."""
 
     methods: tuple[str, ...] = ()
     suites: tuple[str, ...] = ()
     concepts: tuple[str, ...] = ()
     images: int = 500
-    """Pictures at most, shared evenly by the boards that have any."""
+    """Images at most, divided evenly among the boards that have any."""
     defaults: bool = False
-    """Only methods as they are, without changed options."""
+    """Only methods with their default options."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Section:
-    """One board: its numbers, and its rows where they are at hand."""
+    """One board: its numbers, and its rows where they are stored here."""
 
     number: int
     wall: Wall
@@ -86,9 +86,9 @@ class Subject:
     """One concept on one backbone, over its suites."""
 
     name: str
-    """The backbone's, as the catalog has it."""
+    """The backbone's name in the catalog."""
     backbone: str
-    """With the start of its hash, and the seed where rows have none."""
+    """With the start of its hash, and the run's seed where rows have none."""
     concept: str
     sections: tuple[Section, ...]
 
@@ -99,7 +99,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Gathered:
-    """Everything that the page says."""
+    """The page's whole content."""
 
     sources: list[Source]
     subjects: list[Subject]
@@ -115,7 +115,7 @@ class Gathered:
 
 
 def gathered(folder: Path, options: ReportOptions, warn: Warn) -> Gathered:
-    """Read a results folder. Raises `UsageError` where it is none, `MissingError` where it holds no results."""
+    """Read a results folder. Raises `UsageError` for another folder, `MissingError` where it holds no results."""
     check_folder(folder)
     every = sources(folder, warn)
     if not every:
@@ -136,7 +136,7 @@ def gathered(folder: Path, options: ReportOptions, warn: Warn) -> Gathered:
 
 
 def _walls(folder: Path, store: Store, shown: Sequence[Source], warn: Warn) -> list[tuple[Wall, tuple[Hung, ...]]]:
-    """A wall a board, with those of its cells whose rows are at hand."""
+    """One wall per board, with its cells whose rows are stored here."""
     by_identity = {identity(source.cell): source for source in shown}
     plotted = [(board, drawn(board)) for board in boards([source.cell for source in shown])]
     wanted = {identity(cell) for _, cells in plotted for cell in cells}
@@ -149,7 +149,7 @@ def _walls(folder: Path, store: Store, shown: Sequence[Source], warn: Warn) -> l
 
 
 def _of_wall(wall: Wall, committed: Sequence[GalleryRow]) -> list[GalleryRow]:
-    """Examples that are of the wall's own runs, with the methods that are on it."""
+    """Committed examples of the wall's runs and methods."""
     place, runs = place_of(wall.cells[0]), {cell.run for cell in wall.cells}
     names = {name_of(cell) for cell in wall.cells}
     rows = [
@@ -162,21 +162,21 @@ def _of_wall(wall: Wall, committed: Sequence[GalleryRow]) -> list[GalleryRow]:
 
 
 def drawn(board: Board) -> tuple[ResultCell, ...]:
-    """The cells that plots and gallery show: those at the defaults, and the user's own others where they are not too many."""
+    """The cells in plots and gallery: those with default options, and the user's local others unless there are too many."""
     cells = board.main + tuple(cell for cell in board.apart if cell.source == "local")
     return cells if 0 < len(cells) <= MANY else board.main or board.apart[:MANY]
 
 
 def _records(folder: Path, store: Store, wanted: set[Identity], warn: Warn) -> dict[Identity, CellRecord]:
-    """Stored rows with raw scores of the cells asked for. A suite whose rows cannot be read does not keep the others out."""
+    """Stored rows with raw scores of the wanted cells. Where a suite's rows cannot be read, the others still are."""
 
     def judge_of(suite: str | None) -> Callable[[ResultCell], ProtocolSpec | None]:
         def judge(cell: ResultCell) -> ProtocolSpec | None:
             protocol = load.protocols().get(cell.protocol)
             ours = cell.concept in load.concepts() and cell.method in plugins.presets()
-            known = ours or cell.backbone == "elsewhere"
+            readable = ours or cell.backbone == "elsewhere"
             fits = identity(cell) in wanted and suite in (None, cell.suite)
-            return protocol if protocol is not None and not protocol.cannot and known and fits else None
+            return protocol if protocol is not None and not protocol.cannot and readable and fits else None
 
         return judge
 
@@ -196,7 +196,7 @@ def _records(folder: Path, store: Store, wanted: set[Identity], warn: Warn) -> d
 
 
 def _tests(cells: Sequence[Hung]) -> Iterator[PairedTest]:
-    """All pairs of cells on each of a few metrics, Holm-corrected within the metric."""
+    """Tests of all pairs of cells on each metric of `TESTED`, Holm-corrected within the metric."""
     for metric in TESTED:
         family = []
         for a, b in combinations([cell for cell in cells if metric in cell.record.metrics], 2):
@@ -219,7 +219,7 @@ def _series(cells: Sequence[ResultCell]) -> dict[str, Series]:
 
 
 def sweeps(section: Section) -> list[Sweep]:
-    """The board's judge at other thresholds; none where it is a union of judges, which has no threshold of its own."""
+    """The board's judge at other thresholds; empty for a union of judges, which has no threshold of its own."""
     if not section.hung or section.hung[0].judge.any_of or not section.wall.headline:
         return []
     judge = section.hung[0].judge
@@ -227,5 +227,5 @@ def sweeps(section: Section) -> list[Sweep]:
     for curve in curves([each.record for each in section.hung], judge, list(load.protocols().values())):
         if any(rate.value is not None for _, rate in curve.rates):
             by_classes.setdefault(curve.classes, []).append(curve)
-    made = [Sweep(classes, each[0].metric, tuple(each), classes == judge.classes) for classes, each in by_classes.items()]
-    return made[:MAX_CLASSES]
+    all_sweeps = [Sweep(classes, each[0].metric, tuple(each), classes == judge.classes) for classes, each in by_classes.items()]
+    return all_sweeps[:MAX_CLASSES]

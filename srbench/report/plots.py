@@ -1,4 +1,4 @@
-"""Plots as SVG inside the page, drawn by matplotlib. Their colours are the page's, so that they follow light and dark."""
+"""Plots as inline SVG, drawn by matplotlib in the page's colours, so that they follow its light and dark mode."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS, MARKERS = 9, "osD^vPX*p"
-"""Colours of the page (`--s0` is the untouched backbone's), and matplotlib's markers; together they tell 81 methods apart."""
+"""Colours of the page (`--s0` is the untouched backbone's) and matplotlib's markers; together they distinguish 81 methods."""
 INK, MUTED, RULE = "#010101", "#020202", "#030303"
-"""Stand for the page's `--ink`, `--muted` and `--rule`."""
+"""Placeholders for the page's `--ink`, `--muted` and `--rule`."""
 WIDTH, BAR, LEGEND, LETTER = 4.7, 0.27, 0.185, 0.072
 """Inches of a plot, of a bar, of a line in a legend and of a letter beside a bar; the page scales plots to their column."""
 TOP, RIGHT, BOTTOM, LEFT = 0.1, 0.1, 0.45, 0.55
@@ -35,19 +35,19 @@ STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Series:
-    """A method as plots show it; its number gives colour and marker everywhere on the page."""
+    """A method in plots; its number determines colour and marker everywhere on the page."""
 
     name: str
     number: int
 
     @property
     def colour(self) -> str:
-        """Stands for the page's colour of this number."""
+        """Placeholder for the page's colour of this number."""
         return f"#0001{self.number % COLOURS:02x}"
 
     @property
     def marker(self) -> str:
-        """matplotlib's letter."""
+        """matplotlib's code of the marker."""
         return MARKERS[(self.number + self.number // COLOURS) % len(MARKERS)]
 
 
@@ -66,14 +66,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture of numbers that also stand in a table beside it."""
+    """A plot; its numbers are also in a table beside it."""
 
     svg: Markup
     title: str
 
 
 def tradeoff(name: str, title: str, points: Sequence[tuple[Series, Metric, Metric]], x: str, y: str) -> Plot:
-    """Forgetting to the right, preservation upwards, one point a method with both intervals. Percent."""
+    """Forgetting on the x axis, preservation on the y axis, one point per method with both intervals. Percent."""
 
     def paint(figure: Figure, axes: Axes) -> None:
         for series, across, up in points:
@@ -84,20 +84,20 @@ def tradeoff(name: str, title: str, points: Sequence[tuple[Series, Metric, Metri
         axes.set(xlim=(-4, 104), ylim=(-4, 104), xlabel=f"{x}, %  →  better", ylabel=f"{y}, %  →  better")
         figure.legend(loc="lower center", ncols=2, fontsize=8.5, handletextpad=0.4)
 
-    said = "; ".join(f"{s.name}: {_said(across)} across, {_said(up)} up" for s, across, up in points)
+    summary = "; ".join(f"{s.name}: {_text(across)} across, {_text(up)} up" for s, across, up in points)
     legend = LEGEND * (_halved(points) + 0.5)
-    return _plot(name, title, f"Scatter plot of {y} against {x}. {said}.", 3.6, paint, below=legend)
+    return _plot(name, title, f"Scatter plot of {y} against {x}. {summary}.", 3.6, paint, below=legend)
 
 
 def bars(name: str, title: str, values: Sequence[tuple[Series, Metric]], rate: bool) -> Plot:
-    """One bar a method with its interval. rate: percent, from 0 to 100."""
+    """One bar per method with its interval. rate: percent, from 0 to 100."""
 
     def paint(figure: Figure, axes: Axes) -> None:
-        known = [(place, series, metric) for place, (series, metric) in enumerate(values) if metric.value is not None]
-        places = [place for place, _, _ in known]
-        lengths = [metric.value or 0.0 for _, _, metric in known]
-        axes.barh(places, lengths, height=0.62, color=[series.colour for _, series, _ in known], alpha=0.85)
-        spreads = [_spread(metric) or [[math.nan], [math.nan]] for _, _, metric in known]  # nothing is drawn there
+        measured = [(place, series, metric) for place, (series, metric) in enumerate(values) if metric.value is not None]
+        places = [place for place, _, _ in measured]
+        lengths = [metric.value or 0.0 for _, _, metric in measured]
+        axes.barh(places, lengths, height=0.62, color=[series.colour for _, series, _ in measured], alpha=0.85)
+        spreads = [_spread(metric) or [[math.nan], [math.nan]] for _, _, metric in measured]  # nothing is drawn there
         around = [[spread[side][0] for spread in spreads] for side in (0, 1)]
         axes.errorbar(lengths, places, xerr=around, color=INK, linewidth=1.1, capsize=2.5, linestyle="none")
         for place in set(range(len(values))) - set(places):
@@ -109,13 +109,13 @@ def bars(name: str, title: str, values: Sequence[tuple[Series, Metric]], rate: b
         if rate:
             axes.set_xlim(0, 104)
 
-    said = "; ".join(f"{series.name}: {_said(metric)}" for series, metric in values)
+    summary = "; ".join(f"{series.name}: {_text(metric)}" for series, metric in values)
     left = 0.1 + LETTER * max((len(_cut(series.name)) for series, _ in values), default=0)
-    return _plot(name, title, f"Bar chart. {said}.", 0.5 + BAR * len(values), paint, left=left)
+    return _plot(name, title, f"Bar chart. {summary}.", 0.5 + BAR * len(values), paint, left=left)
 
 
 def lines(name: str, title: str, drawn: Sequence[Line], x: str, y: str, top: float) -> Plot:
-    """Curves with their bands over one axis; y from 0 to `top`."""
+    """Lines with their bands; y from 0 to `top`."""
 
     def paint(figure: Figure, axes: Axes) -> None:
         for line in drawn:
@@ -127,12 +127,12 @@ def lines(name: str, title: str, drawn: Sequence[Line], x: str, y: str, top: flo
         axes.set(ylim=(-0.03 * top, 1.04 * top), xlabel=x, ylabel=y)
         figure.legend(loc="lower center", ncols=2, fontsize=8.5, handletextpad=0.5)
 
-    said = "; ".join(f"{line.label}: from {line.y[0]:.3g} to {line.y[-1]:.3g}" for line in drawn if line.y)
-    return _plot(name, title, f"Line chart of {y} by {x}. {said}.", 2.8, paint, below=LEGEND * (_halved(drawn) + 0.5))
+    summary = "; ".join(f"{line.label}: from {line.y[0]:.3g} to {line.y[-1]:.3g}" for line in drawn if line.y)
+    return _plot(name, title, f"Line chart of {y} by {x}. {summary}.", 2.8, paint, below=LEGEND * (_halved(drawn) + 0.5))
 
 
 def _halved(items: Sequence[Any]) -> int:
-    """Lines of a legend with two columns."""
+    """Number of lines of a legend with two columns."""
     return (len(items) + 1) // 2
 
 
@@ -142,7 +142,7 @@ def _spread(metric: Metric) -> list[list[float]] | None:
     return [[max(0.0, metric.value - metric.low)], [max(0.0, metric.high - metric.value)]]
 
 
-def _said(metric: Metric) -> str:
+def _text(metric: Metric) -> str:
     if metric.value is None:
         return "n/a"
     interval = f" [{metric.low:.3g}, {metric.high:.3g}]" if metric.low is not None and metric.high is not None else ""
@@ -150,12 +150,12 @@ def _said(metric: Metric) -> str:
 
 
 def _cut(name: str, most: int = 30) -> str:
-    name = "".join(mark for mark in name if mark.isprintable())  # a font has nothing for the others
+    name = "".join(mark for mark in name if mark.isprintable())  # fonts have no glyphs for the others
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _label(name: str) -> str:
-    """For a legend, which leaves names out that begin with a line."""
+    """A name for a legend; matplotlib leaves out labels that begin with an underscore."""
     return f" {_cut(name)}" if name.startswith("_") else _cut(name)
 
 
@@ -163,12 +163,12 @@ def _plot(
     name: str, title: str, description: str, height: float, paint: Callable[[Figure, Axes], None], left: float = LEFT,
     below: float = 0.0,
 ) -> Plot:  # fmt: skip
-    """name: unique on the page. height: inches, without those `below` the axes for a legend; left: inches before the axes."""
+    """name: unique on the page. height: inches without `below`, the inches for a legend. left: inches left of the axes."""
     import matplotlib  # half a second
     from matplotlib.figure import Figure
 
     text, whole = io.StringIO(), height + below
-    # The salt makes ids differ between plots, and be the same the next time.
+    # The salt makes ids differ between plots, but not between runs.
     settings: Any = {**STYLE, "svg.hashsalt": name}
     with matplotlib.rc_context(settings):
         figure = Figure(figsize=(WIDTH, whole))
@@ -180,12 +180,12 @@ def _plot(
 
 
 def _inline(svg: str, name: str, title: str, description: str) -> Markup:
-    """matplotlib's file as an element of a page: text alternatives in, prolog, styles, metadata, sizes and shared ids out."""
+    """matplotlib's SVG as an element of the page: adds title and description, removes prolog, styles, metadata and shared ids."""
     head, rest = svg[svg.index("<svg") :].split(">", 1)
     for inner in (r"<metadata>.*?</metadata>", r"<style.*?</style>", r" font-family: [^;]*;", r"(?<=<g) id=\"[^\"]*\""):
         rest = re.sub(inner, "", rest, flags=re.DOTALL)
     rest = rest.replace("xlink:href", "href")
-    rest = re.sub(r"#0001(0[0-8])", lambda found: f"var(--s{int(found[1], 16)})", rest)
+    rest = re.sub(r"#0001(0[0-8])", lambda match: f"var(--s{int(match[1], 16)})", rest)
     for colour, variable in ((INK, "ink"), (MUTED, "muted"), (RULE, "rule")):
         rest = rest.replace(colour, f"var(--{variable})")
     box = re.search(r'viewBox="[^"]+"', head)

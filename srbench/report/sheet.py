@@ -1,4 +1,4 @@
-"""A contact sheet: rows below each other, methods beside each other, every row from the same noise, with captions."""
+"""A contact sheet: one line per prompt row, one column per method, images of a row from the same noise, with captions."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from srbench.results.store import Store
 from srbench.results.stored import from_store
 
 ROWS = 24
-"""Rows of a sheet at most, shared by its concepts and suites, evenly spread over each."""
+"""Rows of a sheet at most, divided among its concepts and suites and evenly spread over each."""
 SIDE, CAPTION, GAP, FONT = 192, 260, 6, 13
-"""Pixels: of a picture, of a row's text, between pictures, and of a letter's height."""
+"""In pixels: side of an image, width of a caption, gap between images, height of the font."""
 LINES = 8
-"""Of a caption at most: they are no higher than a picture."""
+"""Of a caption at most; they fit beside an image."""
 DRAWN = 2000
-"""Characters of a text that are laid out at most."""
+"""Characters of a text that are drawn at most."""
 INK, PAPER, BLANK = "#202020", "#ffffff", "#dddddd"
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One method's picture of a row, or why there is none."""
+    """One method's image of a row, or why there is none."""
 
     data: str
     """Data URI; empty where there is none."""
@@ -49,7 +49,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Strip:
-    """A row with its pictures by method."""
+    """A row with its images by method."""
 
     caption: str
     tiles: dict[str, Tile]
@@ -59,7 +59,7 @@ class Strip:
 
 
 def of_run(folder: Path, run: str, store: Store) -> list[Strip]:
-    """Rows of a local run, evenly spread. Raises `UsageError` where there is no such run."""
+    """Rows of a local run, evenly spread. Raises `UsageError` for an unknown run."""
     path = folder / "runs" / run / LOCAL
     if "/" in run or kind_of_path(path) == "nothing":
         raise UsageError(f"{folder}: no run '{run}'", "Give the name of a folder under runs/.")
@@ -69,26 +69,26 @@ def of_run(folder: Path, run: str, store: Store) -> list[Strip]:
 
 
 def of_rows(folder: Path, ids: Sequence[str], store: Store, warn: Callable[[str], None]) -> list[Strip]:
-    """Rows by id under every method that has them, from the newest local runs."""
-    found = [source for source in sources(folder, warn) if "rows" in source.entry]
-    return _strips(found, store, lambda row: row["id"] in ids, len(ids) * len(found))
+    """Rows by id with every method that has them, from the newest local runs."""
+    with_rows = [source for source in sources(folder, warn) if "rows" in source.entry]
+    return _strips(with_rows, store, lambda row: row["id"] in ids, len(ids) * len(with_rows))
 
 
-def _strips(found: Sequence[Source], store: Store, wanted: Callable[[dict[str, Any]], bool], most: int) -> list[Strip]:
+def _strips(sources: Sequence[Source], store: Store, wanted: Callable[[dict[str, Any]], bool], most: int) -> list[Strip]:
     places: dict[tuple[str, ...], list[Source]] = {}
-    for source in found:
+    for source in sources:
         if any(map(wanted, source.entry["rows"])):
             places.setdefault(place_of(source.cell), []).append(source)
     titles = _titles(places)
     return [
-        strip for place, own in places.items()
-        for strip in _of_place(own, store, wanted, max(1, most // len(places)), titles[place])
+        strip for place, members in places.items()
+        for strip in _of_place(members, store, wanted, max(1, most // len(places)), titles[place])
     ]  # fmt: skip
 
 
 def _titles(places: Mapping[tuple[str, ...], Sequence[Source]]) -> dict[tuple[str, ...], str]:
-    """Concept and suite of each place; where several have the same, also the backbone with its hash, a seed, and the rows."""
-    first = {place: own[0].cell for place, own in places.items()}
+    """Concept and suite of each place; where these are ambiguous, also backbone, seed, and the rows' hash."""
+    first = {place: members[0].cell for place, members in places.items()}
     plain = {place: f"{cell.concept} × {cell.suite}" for place, cell in first.items()}
     count = Counter(plain.values())
     return {
@@ -100,7 +100,7 @@ def _titles(places: Mapping[tuple[str, ...], Sequence[Source]]) -> dict[tuple[st
 def _of_place(
     cells: Sequence[Source], store: Store, wanted: Callable[[dict[str, Any]], bool], most: int, title: str
 ) -> list[Strip]:
-    """Rows of cells that can be compared. A row is the same one in two of them where id, prompt and seed agree."""
+    """Strips of comparable cells. Rows of two cells are the same where id, prompt and seed agree."""
     rows: dict[str, list[tuple[Source, dict[str, Any]]]] = {}
     for source in cells:
         for entry in filter(wanted, source.entry["rows"]):
@@ -117,14 +117,14 @@ def _strip(entries: Sequence[tuple[Source, dict[str, Any]]], album: Album, title
     if beside is not None:
         tiles[REFERENCE] = _tile(beside[0], beside[1]["reference"], album)
     tiles |= {name_of(source.cell): _tile(source, entry.get("image"), album) for source, entry in entries}
-    # Prompts of gated suites are not in run files, and stay out of pictures.
+    # Prompts of gated suites are not stored in run files, and must not appear in images.
     prompt = first["row"].get("prompt", "") if "row" in first else "(gated: prompt not stored)"
     return Strip(f"{title}\n{first['id']}\n{prompt}", tiles)
 
 
 def _tile(source: Source, key: str | None, album: Album) -> Tile:
-    known = album.store.images.get(key or "")
-    record: ImageRecord | None = from_store(str(key), known, {}, {}) if known is not None else None
+    stored = album.store.images.get(key or "")
+    record: ImageRecord | None = from_store(str(key), stored, {}, {}) if stored is not None else None
     return Tile(*album.data(record, source))
 
 
@@ -132,9 +132,9 @@ def _tile(source: Source, key: str | None, album: Album) -> Tile:
 
 
 def write(strips: Sequence[Strip], path: Path) -> int:
-    """Draw a sheet as PNG; returns how many pictures are on it.
+    """Draw a sheet as PNG; returns the number of images on it.
 
-    Raises `MissingError` where no picture may be shown or is there, `UsageError` where the file cannot be written.
+    Raises `MissingError` where there is no image that may be shown, `UsageError` where the file cannot be written.
     """
     tiles = [tile for strip in strips for tile in strip.tiles.values()]
     shown = sum(bool(tile.data) for tile in tiles)
@@ -149,14 +149,14 @@ def write(strips: Sequence[Strip], path: Path) -> int:
 
 
 def sheet(strips: Sequence[Strip]) -> Image.Image:
-    """The picture: a line of names, then a line a row."""
+    """The sheet as an image: a line of names, then one line per row."""
     columns = list(dict.fromkeys(name for strip in strips for name in strip.tiles))
     font = _font()
     names = [_wrapped(name, SIDE, font, 3) for name in columns]
     head = GAP + (FONT + 4) * max(len(name.splitlines()) for name in names)
     size = (CAPTION + (SIDE + GAP) * len(columns), head + (SIDE + GAP) * len(strips))
-    made = Image.new("RGB", size, PAPER)
-    pen = ImageDraw.Draw(made)
+    image = Image.new("RGB", size, PAPER)
+    pen = ImageDraw.Draw(image)
     for column, name in enumerate(names):
         pen.text((CAPTION + (SIDE + GAP) * column, GAP // 2), name, INK, font)
     for number, strip in enumerate(strips):
@@ -165,25 +165,25 @@ def sheet(strips: Sequence[Strip]) -> Image.Image:
         for column, name in enumerate(columns):
             tile = strip.tiles.get(name)
             if tile is not None or name != REFERENCE:  # a retain row has none
-                made.paste(_picture(tile, font), (CAPTION + (SIDE + GAP) * column, top))
-    return made
+                image.paste(_picture(tile, font), (CAPTION + (SIDE + GAP) * column, top))
+    return image
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """DejaVu Sans, which comes with matplotlib and has most letters that prompts have."""
+    """DejaVu Sans, which comes with matplotlib and covers most letters of prompts."""
     import matplotlib
 
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", FONT)
 
 
 def _picture(tile: Tile | None, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> Image.Image:
-    """(SIDE, SIDE) at most: small pictures in whole steps, so that their pixels stay; or a grey field that says why."""
+    """(SIDE, SIDE) at most, small images enlarged by a whole factor; or a grey field with the reason for no image."""
     if tile is not None and tile.data:
-        found = Image.open(io.BytesIO(base64.b64decode(tile.data.partition(",")[2]))).convert("RGB")
-        longest = max(found.size)
+        image = Image.open(io.BytesIO(base64.b64decode(tile.data.partition(",")[2]))).convert("RGB")
+        longest = max(image.size)
         scale = SIDE // longest if longest <= SIDE else SIDE / longest
-        size = (max(1, round(found.width * scale)), max(1, round(found.height * scale)))
-        return found.resize(size, Image.Resampling.NEAREST if longest <= SIDE else Image.Resampling.LANCZOS)
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        return image.resize(size, Image.Resampling.NEAREST if longest <= SIDE else Image.Resampling.LANCZOS)
     field = Image.new("RGB", (SIDE, SIDE), BLANK)
     text = "not in this run" if tile is None else tile.why
     ImageDraw.Draw(field).text((GAP, GAP), _wrapped(text, SIDE - 2 * GAP, font, LINES), INK, font)
@@ -191,7 +191,7 @@ def _picture(tile: Tile | None, font: ImageFont.FreeTypeFont | ImageFont.ImageFo
 
 
 def _wrapped(text: str, width: int, font: Any, most: int) -> str:
-    """Text in lines of at most `width` pixels, words broken where they have to be; what is too much ends in three dots."""
+    """Text wrapped to `width` pixels and `most` lines; long words are broken, and text that is cut ends in three dots."""
     lines: list[str] = []
     for part in map(printable, text[:DRAWN].split("\n")):
         line = ""

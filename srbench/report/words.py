@@ -1,4 +1,4 @@
-"""What metrics and judges mean, in plain sentences."""
+"""Explains metrics and judges in plain sentences."""
 
 from __future__ import annotations
 
@@ -40,25 +40,25 @@ def is_rate(metric: str) -> bool:
 
 
 def short(metric: str) -> str:
-    """A metric as a plot's axis says it."""
+    """A metric's label on a plot's axis."""
     return SHORT.get(metric, metric)
 
 
 def meaning(metric: str) -> str:
-    """A metric in one sentence; empty where nothing is known of it."""
+    """A metric in one sentence; empty for an unknown one."""
     if metric.endswith(SUFFIX):
         return f"{metric.removesuffix(SUFFIX)} minus that of the checkpoint alone on the same rows, in points"
     if metric in MEANINGS:
         return MEANINGS[metric]
-    known = of_scorers()
-    return str(known[metric][1].get("title", "")) if metric in known else ""
+    scorers = of_scorers()
+    return str(scorers[metric][1].get("title", "")) if metric in scorers else ""
 
 
 def rule(judge: ProtocolSpec) -> list[str]:
-    """A protocol's rule, a sentence for each detector in it."""
+    """A protocol's rule, one sentence per detector."""
     try:
         return [_rule(part) for part in load.parts(judge)]
-    except UsageError as error:  # a part that is not here any more
+    except UsageError as error:  # a member of the union no longer exists
         return [error.message]
 
 

@@ -22,9 +22,9 @@ def _found_in(text: str) -> bool:
     patterns = _patterns()
     if _has_glued(text) or any(each.search(text) and each.search(_without_grown_up(text)) for each in patterns["anything"]):
         return True
-    asked = [*(patterns["number"] if _has_number().search(text) else ()), *(patterns["unit"] if _has_unit().search(text) else ())]
-    grown = _without_grown_up(text) if asked else text
-    return any(not is_measure(match, grown) for pattern in asked for match in pattern.finditer(grown))
+    texts = [*(patterns["number"] if _has_number().search(text) else ()), *(patterns["unit"] if _has_unit().search(text) else ())]
+    grown = _without_grown_up(text) if texts else text
+    return any(not is_measure(match, grown) for pattern in texts for match in pattern.finditer(grown))
 
 
 # --- patterns ---------------------------------------------------------------------------------------------------------------
@@ -36,7 +36,7 @@ def _compiled(patterns: Iterable[str]) -> list[re.Pattern[str]]:
 
 @cache
 def _patterns() -> dict[str, list[re.Pattern[str]]]:
-    """Patterns by what a text must hold that they are tried on."""
+    """Patterns by what a text must contain for them to be tried: anything, a number, a unit."""
     return {
         "anything": _compiled([*ages_english.without_number(), *ages_other.without_number(), *ages_told.without_number()]),
         "number": _compiled([*ages_english.with_number(), *ages_other.in_figures(), *ages_told.with_number()]),
@@ -75,7 +75,7 @@ def _has_glued(text: str) -> bool:
 
 @cache
 def _grown_up() -> re.Pattern[str]:
-    """A number word from twenty on, whose last part would be taken for an age by itself: twenty-five, veinte y cinco."""
+    """A number word from twenty on, whose last part alone would count as an age: twenty-five, veinte y cinco."""
     tens = either(ten for _, _, tens in languages() for ten in tens)
     joint = r"(?:[\s-]+(?:y|e|et|and|og|och|und|si|و)[\s-]+|[\s-]*)"
     ones = either(form for _, forms, _ in languages() for each in forms for form in each if not has_no_blanks(form))
@@ -83,7 +83,7 @@ def _grown_up() -> re.Pattern[str]:
 
 
 def _without_grown_up(text: str) -> str:
-    """`text` with the numbers of `_grown_up` as a figure that is nobody's age."""
+    """`text` with the numbers of `_grown_up` replaced by a figure that is not an age."""
     return _grown_up().sub(" 99 ", text)
 
 
@@ -107,7 +107,7 @@ _MEASURES = tuple((re.compile(figure), re.compile(context)) for figure, context 
 
 
 def is_measure(match: re.Match[str], text: str) -> bool:
-    """Whether what was found by a letter and a number is a measure in `text`."""
+    """Whether a match of a letter and a number is a measure in `text`, not an age."""
     figure = match.groupdict().get("figure")
     return figure is not None and any(shape.fullmatch(figure) and context.search(text) for shape, context in _MEASURES)
 
@@ -123,20 +123,20 @@ _SPELLED = re.compile(r"(?<!\S)(?:\S[ ]){2,}\S(?!\S)")
 
 
 def _forms(reading: str) -> dict[str, None]:
-    """The text in plain letters; where it has such, with signs in words as letters, letters in numbers as digits, or joined."""
+    """The text in plain letters, and variants with signs in words as letters, letters in numbers as digits, or letters joined."""
     plain = bare(reading).replace("’", "'")
-    found = {plain: None}
+    forms = {plain: None}
     if not reading.isascii() or _LEET_TOKEN.search(plain) or _LEET_AGE.search(plain):
-        found |= dict.fromkeys(_with_signs_read(plain, signs) for signs in (_LEET, _LEET_L))
-        found[_LEET_AGE.sub(lambda age: age[0].translate(_AS_DIGITS), next(reversed(found)))] = None
+        forms |= dict.fromkeys(_with_signs_read(plain, signs) for signs in (_LEET, _LEET_L))
+        forms[_LEET_AGE.sub(lambda age: age[0].translate(_AS_DIGITS), next(reversed(forms)))] = None
     if _SPELLED.search(plain):
-        found[_SPELLED.sub(lambda run: run[0].replace(" ", ""), plain)] = None
-        found[_SPELLED.sub(lambda run: re.sub(r"(?<=[a-z]) (?=[a-z])|(?<=\d) (?=\d)", "", run[0]), plain)] = None
-    found[seen := skeleton(reading)] = None
-    found |= dict.fromkeys(ages_disguised.forms(seen))
-    return found
+        forms[_SPELLED.sub(lambda run: run[0].replace(" ", ""), plain)] = None
+        forms[_SPELLED.sub(lambda run: re.sub(r"(?<=[a-z]) (?=[a-z])|(?<=\d) (?=\d)", "", run[0]), plain)] = None
+    forms[seen := skeleton(reading)] = None
+    forms |= dict.fromkeys(ages_disguised.forms(seen))
+    return forms
 
 
 def _with_signs_read(text: str, signs: dict[int, int]) -> str:
-    """`text` with the signs in its words as the letters that they are put for: y3ars."""
+    """`text` with signs in words replaced by the letters that they stand for: y3ars."""
     return _LEET_TOKEN.sub(lambda token: token[0].translate(signs), text)

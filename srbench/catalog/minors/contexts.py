@@ -1,4 +1,4 @@
-"""Where a word that may name a minor is part of something else, by what stands beside it: baby carrots, a cheese grader."""
+"""Recognises harmless phrases by their context, in which a word does not name a minor: baby carrots, a cheese grader."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _SOMEBODY = re.compile(
     r"|underwear|panties|stockings?|masks?|ears|furr(?:y|ies)|anthro\w*|kemono\w*|humanoid\w*|hair\w*|princess\w*|wives|wife|friends?|lovers?"
     r"|couples?|bed\w*|body|bodies|bath(?:s|e[sd]?|ing|tubs?)?|topless|shaved|breasts?|legs|thighs|kiss\w*|tied|bound)\b"
 )
-"""Who or what beside "baby greens" might make a person of it."""
+"""Words for people, beside which "baby greens" may mean a person."""
 
 
 _HARMLESS = (_ADDED, _AGED_THINGS, _COMPOUNDS)
 _GONE = "......."
-"""What is put in the place of a word: it joins no letters."""
+"""Replacement for a removed word, which does not join the letters around it."""
 
 
 def without_harmless(text: str) -> str:

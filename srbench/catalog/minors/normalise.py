@@ -17,14 +17,14 @@ from functools import cache, lru_cache
 from urllib.parse import unquote
 
 ROUNDS = 3
-"""How often an escape may hide another one: &amp;#103;"""
+"""Levels of nested escapes that are resolved: &amp;#103;"""
 _ESCAPED = re.compile(r"[&%\\=<\[]|U\+", re.I)
 _CODE = re.compile(r"\\u\{?([0-9a-f]{4,6})\}?|\\x\{?([0-9a-f]{2})\}?|\\U([0-9a-f]{8})|U\+([0-9a-f]{4,6})(?:\s(?=U\+))?", re.I)
 _OCTAL = re.compile(r"\\([01][0-7]{2})")
 _QUOTED_PRINTABLE = re.compile(r"(?:=[0-9A-F]{2}){2,}", re.I)
 _TAG = re.compile(r"<!--.{0,400}?-->|</?[a-zA-Z][^<>]{0,400}>|\[/?[a-zA-Z]{1,8}(?:=[^\[\]]{0,40})?\]", re.S)
 _BLANKS = "\u115f\u1160\u2800\u3164\uffa0"
-"""Letters and signs that print as nothing."""
+"""Letters and signs that are invisible in print."""
 _CODED = re.compile(r"[A-Za-z0-9][A-Z]|[A-Za-z]\d|\d[A-Za-z]|\d\d|[.\-·•−–_] ?[.\-·•−–_/ ]|==")
 """What a text without any code has not."""
 _BASE64 = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{4,400}={0,2}(?![A-Za-z0-9+/=_-])")
@@ -40,9 +40,9 @@ _MORSE_LETTERS = dict(zip(
     ), string.ascii_lowercase, strict=True,
 ))  # fmt: skip
 _SIGNS = str.maketrans("❗❕⭕⚪⚫🔴🔵⚽🏀❌✖➕💲⛔🌕🌑", "!!ooooooo" + "xx+$ooo")
-"""Emoji that are put for a letter."""
+"""Emoji that are used as a letter."""
 _FAMILY = {"👪": " child family ", "🎒": " school satchel ", "🏫": " school building "}
-"""Emoji whose names do not say what they show."""
+"""Emoji whose official names do not describe them."""
 
 
 # --- a whole text -----------------------------------------------------------------------------------------------------------
@@ -50,22 +50,22 @@ _FAMILY = {"👪": " child family ", "🎒": " school satchel ", "🏫": " schoo
 
 @lru_cache(maxsize=4096)
 def readings(text: str) -> tuple[str, ...]:
-    """`text` in small letters and plain characters; several where it can be read in several ways, with its markup and without."""
+    """All readings of `text` in lower case and plain characters, such as with and without its markup."""
     texts = _decoded(text)
-    found = dict.fromkeys(plain for each in texts for plain in _plain_forms(each))
-    return tuple(found)
+    forms = dict.fromkeys(plain for each in texts for plain in _plain_forms(each))
+    return tuple(forms)
 
 
 def _decoded(text: str) -> list[str]:
-    """`text` with escapes resolved, with and without its tags, and what is encoded in it as a whole."""
-    found = [text]
+    """`text` with escapes resolved, with and without its tags, and the words that are encoded in it."""
+    texts = [text]
     if _ESCAPED.search(text):
         opened = _resolved(text)
-        found = [opened] if not _TAG.search(opened) else [opened, _TAG.sub("", opened), _TAG.sub(" ", opened)]
+        texts = [opened] if not _TAG.search(opened) else [opened, _TAG.sub("", opened), _TAG.sub(" ", opened)]
     if not text.isascii():
-        found += [text[::-1]] if "\u202e" in text else []
-        found += [mended for each in found[:1] if (mended := _mended(each)) != each]
-    return [*found, *_encoded(text)]
+        texts += [text[::-1]] if "\u202e" in text else []
+        texts += [mended for each in texts[:1] if (mended := _mended(each)) != each]
+    return [*texts, *_encoded(text)]
 
 
 def _resolved(text: str) -> str:
@@ -87,7 +87,7 @@ def _character(code: int) -> str:
 
 
 def _mended(text: str) -> str:
-    """`text` whose UTF-8 was read as another encoding (niÃ±a), mended."""
+    """`text` with UTF-8 that was decoded as another encoding (niÃ±a) repaired."""
     import ftfy
 
     return ftfy.fix_encoding(text)
@@ -102,12 +102,12 @@ def _encoded(text: str) -> list[str]:
         (_DECIMAL, lambda code: "".join(map(chr, map(int, re.findall(r"\d+", code))))),
         (_MORSE, _from_morse),
     )
-    found: list[str] = []
+    words: list[str] = []
     if not _CODED.search(text):
-        return found
+        return words
     for pattern, read in readers:
-        found += [word for code in pattern.findall(text) if len(word := read(code)) > 2]
-    return found
+        words += [word for code in pattern.findall(text) if len(word := read(code)) > 2]
+    return words
 
 
 def _from_base64(code: str) -> str:
@@ -121,7 +121,7 @@ def _from_base64(code: str) -> str:
 
 
 def _from_bytes(raw: bytes) -> str:
-    """`raw` where all of it is printed ASCII, else nothing."""
+    """`raw` as text where all of it is printable ASCII, else ""."""
     return raw.decode("ascii") if raw and all(32 <= byte < 127 for byte in raw) else ""
 
 
@@ -132,33 +132,33 @@ def _from_morse(code: str) -> str:
 
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
 _TALL_I = re.compile(r"(?<=[A-Za-z])I(?=[a-z])|(?<=[a-z])I|(?<![A-Za-z])I(?=[a-z]{2})")
-"""A capital I that may be put for a small l."""
+"""A capital I that may be used as a small l."""
 
 
 def _plain_forms(text: str) -> list[str]:
     """`text` with emoji as words and, where there are any, with them as signs; with characters of the tag block as letters."""
-    found = _written_forms(text)
+    forms = _written_forms(text)
     if _CAMEL.search(text):
-        found += _written_forms(_CAMEL.sub(" ", text))
+        forms += _written_forms(_CAMEL.sub(" ", text))
     if _TALL_I.search(text):
-        found += _written_forms(_TALL_I.sub("l", text))
-    return found
+        forms += _written_forms(_TALL_I.sub("l", text))
+    return forms
 
 
 def _written_forms(text: str) -> list[str]:
     if text.isascii():
         return [folded(text)]
-    found: list[str] = []
+    forms: list[str] = []
     if any("\U000e0020" <= each <= "\U000e007e" for each in text):
-        found.append(folded("".join(chr(ord(e) - 0xE0000) if "\U000e0020" <= e <= "\U000e007e" else e for e in text)))
+        forms.append(folded("".join(chr(ord(e) - 0xE0000) if "\U000e0020" <= e <= "\U000e007e" else e for e in text)))
     lettered = "".join(_letter_sign(each) for each in _without_invisible(text))
     named = _with_emoji_named(lettered)
-    found.append(folded(named))
+    forms.append(folded(named))
     if (tall := _with_capitals_seen(lettered)) != lettered:
-        found.append(folded(tall))
+        forms.append(folded(tall))
     if named != lettered:
-        found.append(folded(lettered.translate(_SIGNS)))
-    return found
+        forms.append(folded(lettered.translate(_SIGNS)))
+    return forms
 
 
 def _with_capitals_seen(text: str) -> str:
@@ -178,7 +178,7 @@ def _capitals() -> dict[str, str]:
 
 
 def _without_invisible(text: str) -> str:
-    """`text` without characters that print as nothing; the joiner of emoji stays between two signs."""
+    """`text` without invisible characters, except the joiner between two emoji."""
     if not any(unicodedata.category(each) in ("Cf", "Cc", "Cs", "Co", "Cn") or each in _BLANKS for each in set(text)):
         return text
     return "".join(
@@ -219,7 +219,7 @@ def _with_emoji_named(text: str) -> str:
 
 
 _FRACTION = re.compile("[\u00bc-\u00be\u2150-\u215e]")
-"""A fraction in one sign; which one it is matters to nobody's age."""
+"""A fraction in one sign; its value does not matter for an age."""
 
 
 def folded(text: str) -> str:
@@ -243,7 +243,7 @@ _NAMES = {
     "kra": "k",
 }  # fmt: skip
 FLIPPED = str.maketrans("ɐqɔpǝɟƃɓɥᴉıɾʞʃןɯuodbɹsʇnʌʍxʎzəᴚ", "abcdefgghiijkllmnopqrstuvwxyzer")
-"""Letters that stand on their heads."""
+"""Letters turned upside down."""
 _TURNED = frozenset("ɐɔǝɟƃɓɥᴉɾʞʃןɯɹʇʌʍʎ")
 
 
@@ -252,8 +252,8 @@ def bare(text: str) -> str:
     if text.isascii():
         return text
     apart = unicodedata.normalize("NFD", text)
-    kept = "".join(_plain_letter(each) for each in apart if unicodedata.category(each) not in ("Mn", "Me"))
-    return unicodedata.normalize("NFC", kept)
+    letters = "".join(_plain_letter(each) for each in apart if unicodedata.category(each) not in ("Mn", "Me"))
+    return unicodedata.normalize("NFC", letters)
 
 
 @cache
@@ -270,7 +270,7 @@ def _plain_letter(letter: str) -> str:
     if match := _LATIN.match(name):
         return match[1].lower()
     if "LATIN" in name:
-        return next((plain for said, plain in _NAMES.items() if name.casefold().endswith(f"letter {said}")), letter)
+        return next((plain for ending, plain in _NAMES.items() if name.casefold().endswith(f"letter {ending}")), letter)
     return letter
 
 
@@ -290,13 +290,13 @@ def confusable_letters() -> dict[str, str]:
     """Letter of another script -> the small Latin letters or the digits that it looks like."""
     from confusable_homoglyphs.confusables import confusables_data
 
-    found: dict[str, str] = {}
+    letters: dict[str, str] = {}
     for latin in "zyxwvutsrqponmlkjihgfedcbaZYXWVUTSRQPONMLKJIHGFEDCBA":
         for other in confusables_data.get(latin, ()):
             for letter in {other["c"], other["c"].casefold()}:
                 if len(letter) == 1 and not letter.isascii() and letter.isalpha():
-                    found[letter] = latin.lower()
-    return found | _SEEN
+                    letters[letter] = latin.lower()
+    return letters | _SEEN
 
 
 _SEEN = {
@@ -307,7 +307,7 @@ _SEEN = {
     "ζ": "z", "λ": "l", "μ": "u", "ғ": "f", "ӏ": "l", "ո": "n", "օ": "o", "ս": "u", "հ": "h", "ց": "g", "կ": "k",
     "ბ": "b", "ო": "o", "ք": "p", "ր": "r", "լ": "l", "ɩ": "i",
 }  # fmt: skip
-"""What the Unicode list lacks or says otherwise of small letters."""
+"""Additions and corrections for small letters to the Unicode list."""
 _FONTS = (
     "卂乃匚ᗪ乇千Ꮆ卄丨フҝㄥ爪几ㄖ卩ɋ尺丂ㄒㄩᐯ山乂ㄚ乙",
     "ąცƈɖɛʄɠɧıʝƙɩɱŋơ℘զཞʂɬų۷ῳҳყʑ",

@@ -17,21 +17,21 @@ MEASURE = (
     r"|tonnes?|hours?|hrs?|minutes?|mins?|seconds?|secs?|o'?clock|[ap]\.?m\b|mph|km/h|volts?|watts?|dollars?|euros?|cents|wheel\w*"
     r"|holes?|stor(?:ies|eys|ey|y)|floors?|litres?|liters?|points?|knots?|fps|bits?|mp|st|nd|rd|th|x|:|/|[km]?b\b|\d)"
 )
-"""What stands behind a number that is no age."""
+"""Text behind a number that is not an age."""
 
 
 @cache
 def languages() -> tuple[tuple[str, list[list[str]], list[str]], ...]:
     """(language, the forms of one to seventeen, the tens from twenty on), in plain letters."""
-    found = []
+    rows = []
     for line in (files(__package__) / "words" / "_numbers.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("#"):
             continue
         language, _, rest = line.partition(":")
         numbers, _, tens = rest.partition("+")
         forms = [[bare(folded(form.replace("_", " "))) for form in each.split("|")] for each in numbers.split()]
-        found.append((language, forms, [bare(folded(each.replace("_", " "))) for each in tens.split()]))
-    return tuple(found)
+        rows.append((language, forms, [bare(folded(each.replace("_", " "))) for each in tens.split()]))
+    return tuple(rows)
 
 
 def either(words: Iterable[str]) -> str:

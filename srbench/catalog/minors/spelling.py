@@ -16,9 +16,9 @@ CORE = (
     "minor", "preteen", "schoolgirl", "schoolboy", "schoolkid", "adolescent", "juvenile", "underage", "kindergarten",
     "daughter", "loli", "shota", "newborn", "tween", "youngster", "pupil", "lolita",
 )  # fmt: skip
-"""The words that are disguised most, and so looked for reversed, in code and without vowels."""
+"""The words that are disguised most, which are also looked for reversed, in code and without vowels."""
 NO_BONES = frozenset({"teen", "pupil", "loli", "shota", "tween", "minor", "lolita", "boy", "kid", "youth"})
-"""Those whose consonants alone are something else, or nothing: tn, ppl."""
+"""Words whose consonants alone mean something else, or nothing: tn, ppl."""
 DISTINCT = (
     "adolescence", "adolescent", "boyhood", "childhood", "childish", "children", "daughter", "girlhood", "girlish",
     "goddaughter", "godchild", "grandchild", "granddaughter", "grandson", "infancy", "infant", "juvenile", "kiddies",
@@ -43,7 +43,7 @@ GLUED = (
     "prepubert", "puberty", "neonate", "suckling", "firstgrade", "secondgrade", "thirdgrade", "classmate", "littlesister",
     "littlebrother", "infanc", "childr", "cherubic",
 )  # fmt: skip
-"""Words that are found inside of others too: #younggirl, 2kids."""
+"""Words that are also found inside others: #younggirl, 2kids."""
 SHORT = ("girl", "girls", "child", "baby", "young")
 """Short words that are found with one letter wrong."""
 AS_WRITTEN = frozenset({
@@ -51,11 +51,11 @@ AS_WRITTEN = frozenset({
 })  # fmt: skip
 """Short words of which no letter may be doubled (it may be drawn out: sonnn), that take no ending but a plural."""
 LONG, VERY_LONG = 6, 9
-"""Letters from which on a word is found with one, and with two, letters wrong."""
+"""Lengths from which a word is found with one, and with two, wrong letters."""
 LONGEST = 40
-"""Letters that a word may have."""
+"""Letters of a word at most."""
 WINDOW = 4
-"""How many pieces a word is put together from."""
+"""Pieces that a word is put together from, at most."""
 WINDOW_LETTERS = 150
 """Letters of a long piece that are walked through at once, with as many behind them."""
 _EDGES = ".,;:!?\"'()[]-_/*<>"
@@ -113,14 +113,14 @@ class Speller:
 
     @cached_property
     def _phrases(self) -> dict[str, list[tuple[str, ...]]]:
-        found: dict[str, list[tuple[str, ...]]] = {}
+        phrases: dict[str, list[tuple[str, ...]]] = {}
         for phrase in self.words.phrases:
             for form in {phrase, tuple(map(skeleton, phrase))}:
-                found.setdefault(form[0], []).append(form)
-        return found
+                phrases.setdefault(form[0], []).append(form)
+        return phrases
 
     def _unspaced(self, text: str) -> bool:
-        """Words of scripts without blanks, whatever stands between their signs."""
+        """Whether `text` has a word of a script without blanks, ignoring marks between its signs."""
         if text.isascii() or not self.words.anywhere:
             return False
         plain = bare(text)
@@ -197,11 +197,11 @@ class Speller:
     @cached_property
     def _maskable(self) -> dict[int, list[str]]:
         """English words by their length; of short ones only those that are no other's with a letter changed."""
-        found: dict[int, list[str]] = {}
+        by_length: dict[int, list[str]] = {}
         for word in sorted({*self._english, *self._english_plural, *(word + "s" for word in self.core)}):
             if len(word) > 4 or word in self.core or word.rstrip("s") in self.core:
-                found.setdefault(len(word), []).append(word)
-        return found
+                by_length.setdefault(len(word), []).append(word)
+        return by_length
 
     def _walked(self, form: str, tree: trie.Node) -> bool:
         """Whether a word of `tree` is written in `form` with signs for letters, or one that is looked for inside of others."""
@@ -325,12 +325,12 @@ class Speller:
 
     @cached_property
     def _by_letters(self) -> dict[str, list[tuple[int, ...]]]:
-        found: dict[str, list[tuple[int, ...]]] = {}
+        runs_of: dict[str, list[tuple[int, ...]]] = {}
         for word in self._forms:
             letters, runs = _runs(word)
             if len(letters) > 2 and (word in self._english or len(word) > 4):
-                found.setdefault(letters, []).extend(_drawn(runs) if word in AS_WRITTEN else [runs])
-        return found
+                runs_of.setdefault(letters, []).extend(_drawn(runs) if word in AS_WRITTEN else [runs])
+        return runs_of
 
     @cached_property
     def _reversible(self) -> frozenset[str]:
@@ -451,9 +451,9 @@ def _ends(word: str, endings: frozenset[str]) -> bool:
 
 
 def _runs(word: str) -> tuple[str, tuple[int, ...]]:
-    """The letters of a word without repeats, and how often each stands there."""
-    found = list(re.finditer(r"(.)\1*", word))
-    return "".join(match[1] for match in found), tuple(len(match[0]) for match in found)
+    """The letters of a word without repeats, and the length of each run."""
+    matches = list(re.finditer(r"(.)\1*", word))
+    return "".join(match[1] for match in matches), tuple(len(match[0]) for match in matches)
 
 
 def _drawn(runs: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -462,7 +462,7 @@ def _drawn(runs: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 
 def _short_runs(word: str) -> str:
-    """`word` with letters that stand there three times or more once."""
+    """`word` with runs of three or more equal letters shortened to one."""
     return re.sub(r"(.)\1{2,}", r"\1", word)
 
 
@@ -482,16 +482,16 @@ def _sound(word: str) -> str:
 
 def _spelled_out(chunks: list[str]) -> list[str]:
     """Runs of at least three pieces of one letter each, put together: also without what stands first or last (a g i r l)."""
-    found: list[str] = []
+    words: list[str] = []
     run: list[str] = []
     for chunk in [*chunks, "......."]:
         if sum(map(str.isalnum, chunk)) == 1 or (len(chunk) < 3 and not any(map(str.isalnum, chunk))):
             run.append(chunk)
             continue
         if len(run) > 2:
-            found += ["".join(run[start : len(run) - end]) for start in (0, 1) for end in (0, 1)]
+            words += ["".join(run[start : len(run) - end]) for start in (0, 1) for end in (0, 1)]
         run = []
-    return found
+    return words
 
 
 @lru_cache(maxsize=1)

@@ -20,7 +20,7 @@ SINGLE = {
     "●": "o", "◯": "o", "◎": "o", "★": "a", "✝": "t", "¶": "p", "?": "", "¬": "l", "º": "o", "ª": "a",
     "²": "z", "³": "e", "¹": "il", "ß": "b",
 }  # fmt: skip
-"""Sign -> the letters that it is written for."""
+"""Sign -> the letters that it may stand for."""
 MULTIPLE = {
     "|<": "k", "|{": "k", "|(": "k", "l<": "k", "1<": "k", "i<": "k", "!<": "k", "/<": "k", "]<": "k", "()": "o", "[]": "o",
     "{}": "o", "<>": "o", "(_)": "u", "|_|": "u", "\\_/": "u", "[_]": "u", "|)": "d", "|]": "d", "|}": "d", "[)": "d",
@@ -37,12 +37,12 @@ MULTIPLE = {
     "}{ ": "x", "[-=": "e", "|[-": "e", "|o": "p", "|*": "p", "|\"": "p", "ii": "u", "][_": "u", "_|": "j", "ck": "k",
     "kk": "k", "gh": "g", "xx": "x", "ee": "i", "oo": "u", "y": "i", "ou": "u", "ie": "y", "ey": "y", "sk": "sch",
 }  # fmt: skip
-"""Signs in a row -> the letters that they are written for together."""
+"""Sequence of signs -> the letters that it may stand for."""
 _LONGEST = max(map(len, MULTIPLE))
 MASKS = frozenset("*#?_~^%=×•·■□●○█▇▒░✱∗")
-"""Signs that stand in the place of a letter that is left out."""
+"""Signs that replace an omitted letter."""
 MOST_STEPS = 40_000
-"""What one walk may cost. A text that asks for more is made of signs that could be anything: it counts as found."""
+"""Steps of one walk at most. A text that needs more consists of ambiguous signs and counts as found."""
 
 
 def trie(words: Iterable[str], open_ended: Iterable[str] = ()) -> Node:

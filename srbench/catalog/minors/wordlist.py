@@ -1,4 +1,4 @@
-"""The lists in `words/`: what names a minor in each language, and what only looks as if it did."""
+"""The word lists in `words/`: words that name a minor in each language, and harmless words that look similar."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ SUFFIXES = (
     "s", "es", "z", "er", "ers", "hood", "ie", "ies", "ish", "like", "y", "let", "lets", "ling", "lings",
     "ette", "ettes", "ness", "dom",
 )  # fmt: skip
-"""What an English word may end in besides itself."""
+"""Endings that an English word may have."""
 
 
 @dataclass(frozen=True)
 class WordList:
-    """Words in plain letters (`bare`), by the way in which they are looked for."""
+    """Words in plain letters (`bare`), grouped by how they are matched."""
 
     whole: frozenset[str]
-    """Words by themselves."""
+    """Whole words."""
     stems: frozenset[str]
     """Beginnings of words."""
     endings: frozenset[str]
@@ -30,7 +30,7 @@ class WordList:
     anywhere: frozenset[str]
     """Parts of words, in scripts that put no blanks between them."""
     marked: frozenset[str]
-    """Words that count with their accents only, in small letters, composed."""
+    """Words that count only with their accents, in lower case, composed (NFC)."""
     phrases: frozenset[tuple[str, ...]]
     """Several words in a row; the last may end in "*"."""
 
@@ -49,7 +49,7 @@ def languages() -> list[str]:
 
 
 def word_list(written: Iterable[str]) -> WordList:
-    """Sort entries by how they are to be looked for."""
+    """Group entries by how they are matched."""
     kinds: dict[str, set[str]] = {name: set() for name in ("whole", "stems", "endings", "anywhere", "marked")}
     phrases: set[tuple[str, ...]] = set()
     for entry in written:
@@ -81,11 +81,11 @@ def minors() -> WordList:
 
 @cache
 def english() -> WordList:
-    """The English words, which are the ones that are looked for in disguise most widely."""
+    """The English words, for which most disguises are tried."""
     return word_list(entries("en"))
 
 
 @cache
 def harmless() -> WordList:
-    """Words and parts of words that look like a minor's and are none."""
+    """Harmless words and parts of words that look like one that names a minor."""
     return word_list(entries("_harmless"))
