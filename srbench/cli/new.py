@@ -118,8 +118,8 @@ def concept(
         sensitive, JudgeRequest(judge, field, listed(classes), threshold),
     )  # fmt: skip
     paths = write(Path(), scaffold.files(request))
-    for each in scaffold.told(request):
-        say(each)
+    for remark in scaffold.remarks(request):
+        say(remark)
     said(paths, scaffold.next_commands(request))
 
 
