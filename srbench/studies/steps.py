@@ -123,9 +123,10 @@ def inputs(bench: Bench, job: Job) -> dict[str, Any]:
 
     shas = plain(kind, job.values, sha_of)
     values = {name: value for name, value in asdict(options_of(kind, shas)).items() if name not in NO_INPUT}
+    concepts = {name: digest(load.concepts()[name].model_dump(mode="json")) for name in job.concepts}
     identity: dict[str, Any] = {
         "verb": job.verb, "called": "" if job.verb == "run" else job.called, "srbench": __version__, "keys": KEY_VERSION,
-        "options": {name: _content(value) for name, value in values.items()}, "concepts": _concepts(job),
+        "options": {name: _content(value) for name, value in values.items()}, "concepts": concepts,
         "names": _versions(job), "suites": _suites(job, values),
     }  # fmt: skip
     if job.verb != "score":
@@ -162,9 +163,6 @@ def content_sha(path: Path) -> str:
     except OSError as error:
         raise UsageError(f"{error.filename or path}: cannot be read ({error.strerror})", "Mend its rights.") from error
 
-
-def _concepts(job: Job) -> dict[str, str]:
-    return {name: digest(load.concepts()[name].model_dump(mode="json")) for name in job.concepts}
 
 
 def _versions(job: Job) -> dict[str, Any]:
@@ -353,7 +351,7 @@ def _grid(bench: Bench, job: Job, key: str) -> Outcome:
         texts = tuple(f"{name}={value}" for name, value in point)
         bench.say(f"point {number}/{len(job.points)} of {job.title}: {' '.join(texts) or 'as it is'}")
         cells = [cell for concept in job.concepts for cell in _point(bench, job, point, concept, runs)]
-        lines.append({"settings": _as_written(point), **_worth(job.choice, cells)})
+        lines.append({"settings": list(texts), **_worth(job.choice, cells)})
         bench.say(_line(lines[-1]))
     best = max(lines, key=lambda line: line["score"])
     bench.say(f"best for {job.title}: {' '.join(best['settings']) or 'as it is'}")
@@ -362,9 +360,6 @@ def _grid(bench: Bench, job: Job, key: str) -> Outcome:
     settings = point_texts(job.points[lines.index(best)], job.concepts[0])
     return Outcome(digest(list(settings)), runs=tuple(runs), settings=settings)
 
-
-def _as_written(point: Settings) -> list[str]:
-    return [f"{name}={value}" for name, value in point]
 
 
 def _point(bench: Bench, job: Job, point: Settings, concept: str, runs: list[str]) -> list[ResultCell]:
