@@ -93,7 +93,7 @@ def _is_there(bench: Bench, job: Job) -> bool:
     if any(each not in bench.outcomes for each in job.needs):
         return False
     key = steps.digest(steps.inputs(bench, job))
-    outcome = steps.kept(bench, job, key)
+    outcome = steps.stored_outcome(bench, job, key)
     if outcome is not None:
         bench.outcomes[job] = outcome
     return outcome is not None

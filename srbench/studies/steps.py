@@ -209,7 +209,7 @@ def output(bench: Bench, job: Job, key: str) -> Path:
     return place(bench, job, key) / (f"{job.called}.json" if job.verb == "attack" else job.called)
 
 
-def kept(bench: Bench, job: Job, key: str) -> Outcome | None:
+def stored_outcome(bench: Bench, job: Job, key: str) -> Outcome | None:
     """The stored outcome of a job with these inputs; None where it was not done, or its output is missing or changed."""
     record = place(bench, job, key) / RECORD
     if kind_of_path(record) != "file":

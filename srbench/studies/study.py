@@ -63,12 +63,12 @@ def run(study: Study, options: StudyOptions, say: Say, reporter: Callable[[], Re
     return Done(tuple(newest.values()), tuple(failures))
 
 
-def there(study: Study, options: StudyOptions, say: Say) -> dict[Job, Outcome]:
+def done_outcomes(study: Study, options: StudyOptions, say: Say) -> dict[Job, Outcome]:
     """What is done of a study, without doing anything. Raises `SrbenchError` where a backbone is not on this machine."""
     bench = Bench(study, options, say, Quiet, lambda what: nullcontext(quiet))
     for job in (job for step in study.steps for job in step.jobs):
         if all(each in bench.outcomes for each in job.needs):
-            outcome = steps.kept(bench, job, steps.digest(steps.inputs(bench, job)))
+            outcome = steps.stored_outcome(bench, job, steps.digest(steps.inputs(bench, job)))
             if outcome is not None:
                 bench.outcomes[job] = outcome
     return bench.outcomes
@@ -83,7 +83,7 @@ def _step(bench: Bench, step: Step, heading: str, cells: list[ResultCell], failu
             if lacking:
                 raise SrbenchError(f"needs step '{lacking[0].step}' ({lacking[0].title}), which is not done")
             key = steps.digest(steps.inputs(bench, job))
-            outcome = steps.kept(bench, job, key)
+            outcome = steps.stored_outcome(bench, job, key)
             if outcome is not None:
                 skipped += 1
                 bench.outcomes[job] = outcome

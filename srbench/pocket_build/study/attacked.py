@@ -35,7 +35,7 @@ from srbench.pocket_build.__main__ import default_cache, say
 from srbench.pocket_build.command import Words, guarded
 from srbench.studies.read import read
 from srbench.studies.spec import Study
-from srbench.studies.study import StudyOptions, there
+from srbench.studies.study import StudyOptions, done_outcomes
 
 CONCEPT, SUITE, COUNT = "hazard", "igmu", 32
 FOLDER = Path(__file__).parents[3] / "results" / "pocket" / "attacks"
@@ -180,7 +180,7 @@ def victims(concept: str) -> dict[str, Victim]:
 def collect(results: Path, folder: Path) -> list[Path]:
     """Bring the prompts that the study found into the folder's, one folder a concept; returns the files."""
     paths = []
-    for job, outcome in there(study(), StudyOptions(results, device="cpu"), say).items():
+    for job, outcome in done_outcomes(study(), StudyOptions(results, device="cpu"), say).items():
         path = folder / job.concepts[0] / f"{job.called}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, Path(str(outcome.path)).read_bytes())

@@ -39,7 +39,7 @@ from srbench.results.provenance import provenance
 from srbench.results.run_files import SCHEMA, RunResult, newest, read_run
 from srbench.results.store import Store
 from srbench.studies.read import read
-from srbench.studies.study import StudyOptions, there
+from srbench.studies.study import StudyOptions, done_outcomes
 
 METHODS = ("none", "saferedir", "saferedir-upstream")
 BASELINES = (
@@ -96,15 +96,15 @@ class Lines:
     """A reporter that prints a line now and then."""
 
     def __init__(self) -> None:
-        self.count, self.total, self.said = 0, 0, 0.0
+        self.count, self.total, self.printed_at = 0, 0, 0.0
 
     def begin(self, cells: int, images: int) -> None:
         self.count, self.total = 0, images
 
     def images(self, count: int) -> None:
         self.count += count
-        if time.monotonic() - self.said > 20:
-            self.said = time.monotonic()
+        if time.monotonic() - self.printed_at > 20:
+            self.printed_at = time.monotonic()
             say(f"    {self.count}/{self.total} images")
 
     def cell(self, title: str) -> None:
@@ -131,7 +131,7 @@ def jobs(joint: Path) -> Iterator[Job]:
 
 def joint_redirector(results: Path) -> Path:
     """The redirector for all concepts that the study trained. Raises `MissingError` where it is not there."""
-    for job, outcome in there(read(STUDY), StudyOptions(results, device="cpu"), say).items():
+    for job, outcome in done_outcomes(read(STUDY), StudyOptions(results, device="cpu"), say).items():
         if job.called == JOINT and outcome.path is not None:
             return outcome.path
     raise MissingError(f"{results}: the study has not trained {JOINT} here", f"srbench run {STUDY} --device cpu --out {results}")
