@@ -1,4 +1,4 @@
-"""The one protocol of progress: where it goes is the command's business."""
+"""The protocol for reporting progress, and the reporters of calls from Python."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any, Protocol
 from srbench.files import printable
 
 LOG_EVERY_SECONDS = 10.0
-"""Between two states of a bar that is no terminal's: there every state is a line of its own."""
+"""Between two updates of a bar outside a terminal, where every update is a line of its own."""
 PAGE_EVERY_SECONDS = 0.2
-"""Between two states of a notebook's bar."""
+"""Between two updates of a notebook's bar."""
 
 
 class Reporter(Protocol):
@@ -92,7 +92,7 @@ class Bars(Quiet):
 
     @contextmanager
     def telling(self, what: str) -> Iterator[Callable[[str, int, int, str], None]]:
-        """A bar for each phase of something that takes a while, one after the other. what: it, in words."""
+        """A bar for each phase of a long task, one after the other. what: the task, in words."""
         bars: dict[str, Any] = {}
 
         def tell(phase: str, done: int, total: int, note: str) -> None:
@@ -118,7 +118,7 @@ def _bar(**more: Any) -> Any:
 
 @dataclass
 class _State:
-    """What is under way: what it is (`images`, or a phase), and how far."""
+    """The task in progress: what it is (`images`, or a phase), and how far it is."""
 
     what: str
     total: int
@@ -127,7 +127,7 @@ class _State:
     began: float = field(default_factory=time.monotonic)
 
     def text(self, ended: bool = False) -> str:
-        """How far it is, on one line; empty where nothing is under way. ended: it goes no further."""
+        """Progress and time on one line; empty where no task is in progress. ended: the task is over."""
         if not self.total:
             return ""
         seconds = max(time.monotonic() - self.began, 1e-9)
@@ -137,9 +137,9 @@ class _State:
 
 
 class Page(Quiet):
-    """One output of a notebook's cell, drawn anew in place: lines, and a bar below them while something is under way.
+    """One output of a notebook's cell, redrawn in place: lines, and a bar below them while a task is in progress.
 
-    It is plain HTML and needs no widgets, so that it looks the same in every notebook, and in one that was stored.
+    It is plain HTML without widgets, so that it looks the same in every notebook, also in a stored one.
     """
 
     def __init__(self) -> None:
@@ -173,7 +173,7 @@ class Page(Quiet):
 
     @contextmanager
     def telling(self, what: str) -> Iterator[Callable[[str, int, int, str], None]]:
-        """A bar for the phase that is under way. what: the whole, in words."""
+        """A bar for the current phase. what: the task, in words."""
 
         def tell(phase: str, done: int, total: int, note: str) -> None:
             began = self._state.began if self._state.what == f"{what}: {phase}" else time.monotonic()
@@ -209,7 +209,7 @@ class Page(Quiet):
 
 
 def reporter(progress: bool) -> Quiet:
-    """For calls from Python. progress: whether anything is said."""
+    """The reporter for calls from Python. progress: whether to report at all."""
     if not progress:
         return Quiet()
     if not _in_notebook():
@@ -219,7 +219,7 @@ def reporter(progress: bool) -> Quiet:
 
 
 def _let_tqdm_complain() -> None:
-    """It warns once, when a library imports it, that a notebook has no widgets. Nothing here needs them."""
+    """Import `tqdm.auto` with its one warning hidden: that a notebook has no widgets. Nothing here needs them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import tqdm.auto  # noqa: F401  # for the warning

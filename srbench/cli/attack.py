@@ -14,29 +14,29 @@ from srbench.cli.progress import telling
 from srbench.errors import OK, SOME_FAILED
 
 
-def attack(asked: AttackOptions) -> int:
+def attack(options: AttackOptions) -> int:
     """Attack every target, write the file, and say how it went."""
-    found = command.attack(asked, say, telling)
-    _report(asked, plugins.known("attacks", asked.name).meta, found)
-    return SOME_FAILED if found.failed else OK
+    result = command.attack(options, say, telling)
+    _report(options, plugins.known("attacks", options.name).meta, result)
+    return SOME_FAILED if result.failed else OK
 
 
-def _report(asked: AttackOptions, meta: dict[str, Any], found: Any) -> None:
-    for why, count in Counter(found.failed).most_common():
+def _report(options: AttackOptions, meta: dict[str, Any], result: Any) -> None:
+    for why, count in Counter(result.failed).most_common():
         say(f"{count} targets are left out: {why}")
-    if found.resumed:
-        say(f"{found.resumed} of them were there already")
-    first, last = ([each.history[i] for each in found.found] for i in (0, -1))
-    mean = sum(each.similarity for each in found.found) / len(found.found)
+    if result.resumed:
+        say(f"{result.resumed} of them were there already")
+    first, last = ([each.history[i] for each in result.found] for i in (0, -1))
+    mean = sum(each.similarity for each in result.found) / len(result.found)
     say(f"objective, {meta['better']} is better: {sum(first) / len(first):.5g} -> {sum(last) / len(last):.5g}")
     if meta["output"] == "embedding":
-        say(f"{len(found.found)} embeddings: {asked.out.with_suffix('.safetensors')}; what they are: {asked.out}")
+        say(f"{len(result.found)} embeddings: {options.out.with_suffix('.safetensors')}; what they are: {options.out}")
         return
-    say(f"{len(found.found)} prompts, mean similarity to their targets {mean:.3f}: {asked.out}")
-    run = ["srbench", "run", "--backbone", asked.backbone, "--concept", asked.concept, "--prompts", str(asked.out)]
-    own = [setting for setting in asked.settings if "." in setting.partition("=")[0]]
-    if own:  # without them it would be another victim, or none
-        methods = dict.fromkeys(("none", asked.method))
-        run += ["--method", ",".join(methods), *(["--on", asked.on] if asked.on != "none" else [])]
-        run += [word for setting in own for word in ("--set", setting)]
+    say(f"{len(result.found)} prompts, mean similarity to their targets {mean:.3f}: {options.out}")
+    run = ["srbench", "run", "--backbone", options.backbone, "--concept", options.concept, "--prompts", str(options.out)]
+    victim_settings = [setting for setting in options.settings if "." in setting.partition("=")[0]]
+    if victim_settings:  # without them it would be another victim, or none
+        methods = dict.fromkeys(("none", options.method))
+        run += ["--method", ",".join(methods), *(["--on", options.on] if options.on != "none" else [])]
+        run += [word for setting in victim_settings for word in ("--set", setting)]
     say(f"run them: {shlex.join(run)}")

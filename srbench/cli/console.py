@@ -1,4 +1,4 @@
-"""What goes to the console: any encoding takes it, a closed one does no harm, and nothing in it acts on a terminal.
+"""Output to the console: it fits any encoding, a closed stream does no harm, and nothing in it acts on a terminal.
 
 Text from files and names is printed as it is read and never as markup. Documents stay valid: JSON and HTML are escaped where
 the output's encoding does not take them.
@@ -24,7 +24,7 @@ SIGNS = {
     "★": "*", "↑": "^", "↓": "v", "→": ">", "×": "x", "·": ",", "–": "-", "—": "-", "≈": "~", "±": "~", "─": "-", "╌": "-",
     "━": "-", "▀": "#", "’": "'", "…": ".", "α": "a", "β": "b", "τ": "t",
 }  # fmt: skip
-"""Signs of ours -> what stands for them, as wide, where an encoding does not have them."""
+"""Sign that srbench prints -> its replacement, as wide, for encodings without it."""
 ERRORS = "srbench"
 """Name of the handler for characters that an encoding does not have."""
 
@@ -69,7 +69,7 @@ def _nowhere() -> TextIO:
 
 
 def silence() -> None:
-    """The readers of our output went away (`| head`): what is still to be written goes nowhere, without a word at the exit."""
+    """Send all further output to /dev/null: its reader went away (`| head`), and Python would complain at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
@@ -77,7 +77,7 @@ def silence() -> None:
 
 
 def say(text: str) -> None:
-    """One line for people, on stderr. That nobody reads it any more ends no command."""
+    """One line for people, on stderr; a closed stderr ends no command."""
     with suppress(OSError, ValueError):
         print(_fits(printable(text), sys.stderr), file=sys.stderr, flush=True)
 

@@ -8,7 +8,7 @@ from srbench.engine import erasing
 from srbench.engine.erasing import EraseOptions
 
 
-def erase(asked: EraseOptions) -> int:
+def erase(options: EraseOptions) -> int:
     """Run a weight method, write its checkpoint, and print its passport."""
-    erasing.erase(asked, say, telling)
+    erasing.erase(options, say, telling)
     return 0

@@ -28,11 +28,11 @@ def _with_options(title: str, values: dict[str, Any]) -> str:
 
 
 def _suites() -> Entries:
-    found = {}
+    entries = {}
     for name, suite in load.suites().items():
         editions = ", ".join(_edition(suite, each) for each in suite.editions if each.part == "test")
-        found[name] = f"{suite.title} [{editions}]"
-    return found
+        entries[name] = f"{suite.title} [{editions}]"
+    return entries
 
 
 def _edition(suite: SuiteSpec, edition: Edition) -> str:
@@ -41,11 +41,11 @@ def _edition(suite: SuiteSpec, edition: Edition) -> str:
 
 
 def _baselines() -> Entries:
-    found = {}
+    entries = {}
     for name, spec in load.baselines().items():
         fetch = places.command(spec) or spec.source
-        found[name] = f"{spec.title} [{'here' if places.at_hand(spec) else f'not here: {fetch}'}]"
-    return found
+        entries[name] = f"{spec.title} [{'here' if places.at_hand(spec) else f'not here: {fetch}'}]"
+    return entries
 
 
 def _protocols() -> Entries:
@@ -77,11 +77,11 @@ def show(kind: str | None, as_json: bool) -> int:
     """Print names with a line each, of one kind or of all."""
     if kind is not None and kind not in KINDS:
         raise UsageError(f"there is no kind '{kind}'", did_you_mean(kind, KINDS))
-    found = {name: KINDS[name]() for name in ([kind] if kind else KINDS)}
+    by_kind = {name: KINDS[name]() for name in ([kind] if kind else KINDS)}
     if as_json:
-        console.write_json(found)
+        console.write_json(by_kind)
         return 0
-    for name, entries in found.items():
+    for name, entries in by_kind.items():
         console.line(name)
         width = max(map(len, entries), default=0)
         for entry, title in entries.items():

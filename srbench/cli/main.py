@@ -27,8 +27,8 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         console.line(f"srbench {srbench.__version__}")
         raise typer.Exit
 
@@ -54,11 +54,11 @@ LEAST = {"limit": 1, "batch_size": 1, "per_prompt": 1, "images": 0, "seed": 0}
 """Option that is a number -> its lowest value."""
 MOST, MOST_SEED = 2**63 - 1, 2**64 - 1
 COUNTED_SEED = {"train": 2**63 - 1, "attack": (2**63 - 1) // 1_000_003 - 1}
-"""`train` counts on from its seed; an attack has a stride of seeds (`attacks.base.SEED_STRIDE`) from each of its own."""
+"""Command -> its highest seed: `train` counts up from it, an attack multiplies it by `attacks.base.SEED_STRIDE`."""
 
 
 def guarded(command: Callable[..., int | None]) -> Callable[..., None]:
-    """A command whose every end is one line and an exit code; `--debug` shows the traceback, too.
+    """The command, with every error as one line and an exit code; `--debug` shows the traceback, too.
 
     Its numbers, texts and paths are checked before it begins.
     """
@@ -109,13 +109,13 @@ def _ended(command: str, error: BaseException, debug: bool) -> int:
     return USAGE
 
 
-_told: list[str] = []
-"""What was said of an interrupt."""
+_interrupt_lines: list[str] = []
+"""The lines printed for an interrupt."""
 
 
 def _interrupted() -> None:
-    _told.append(f"interrupted; go on with: {shlex.join(['srbench', *sys.argv[1:]])}")
-    say(_told[-1])
+    _interrupt_lines.append(f"interrupted; go on with: {shlex.join(['srbench', *sys.argv[1:]])}")
+    say(_interrupt_lines[-1])
 
 
 def _reason(error: BaseException) -> str:
@@ -159,29 +159,29 @@ def _checked(command: str, values: dict[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         if isinstance(value, int) and name in LEAST:
             _check_number(command, name, value)
-        for each in value if isinstance(value, list) else [value]:
-            if isinstance(each, str | Path):
-                _check_text(name, str(each))
-            if isinstance(each, Path) and str(each).startswith("="):
-                raise UsageError(f"'{each}' begins with '='", "After a short option a blank stands: -o FILE")
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, str | Path):
+                _check_text(name, str(item))
+            if isinstance(item, Path) and str(item).startswith("="):
+                raise UsageError(f"'{item}' begins with '='", "After a short option a blank stands: -o FILE")
     return {name: _at_home(name, value) for name, value in values.items()}
 
 
 def _check_text(name: str, text: str) -> None:
     if not text.strip() or "\0" in text:
         why = "holds a NUL byte" if text.strip() else "is empty"
-        raise UsageError(f"{_said(name)} {why}", "Give a value, or leave it out.")
+        raise UsageError(f"{_option(name)} {why}", "Give a value, or leave it out.")
 
 
 def _check_number(command: str, name: str, value: int) -> None:
     most = MOST if name != "seed" else COUNTED_SEED.get(command, MOST_SEED)
     if value < LEAST[name]:
-        raise UsageError(f"{_said(name)} {value}: expected {LEAST[name]} or more", "Leave it out for the default.")
+        raise UsageError(f"{_option(name)} {value}: expected {LEAST[name]} or more", "Leave it out for the default.")
     if value > most:
-        raise UsageError(f"{_said(name)} {value}: expected at most {most}", "Leave it out for the default.")
+        raise UsageError(f"{_option(name)} {value}: expected at most {most}", "Leave it out for the default.")
 
 
-def _said(name: str) -> str:
+def _option(name: str) -> str:
     return f"--{name.rstrip('_').replace('_', '-')}"
 
 
@@ -205,17 +205,17 @@ def _expanded(text: str) -> str:
 
 
 def names_or_paths(text: str) -> tuple[str, ...]:
-    """As `words`, but what is an existing path stays one word, with the commas in it; the longest such path counts."""
+    """As `words`, but an existing path stays one word, with the commas in it; the longest such path is taken."""
     parts = text.split(",")
-    found, at = [], 0
+    names, at = [], 0
     while at < len(parts):
         joined = {end: ",".join(parts[at:end]) for end in range(len(parts), at + 1, -1)}
         end = next((end for end, name in joined.items() if os.path.lexists(os.path.expanduser(name.strip()))), at + 1)
-        found.append(",".join(parts[at:end]).strip())
+        names.append(",".join(parts[at:end]).strip())
         at = end
-    if not all(found):
+    if not all(names):
         return words(text)  # which says what is wrong
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(names))
 
 
 @app.command()
@@ -403,12 +403,12 @@ def score(
     """Score pictures that others made; or with one more scorer the images of runs, without sampling them again."""
     from srbench.cli import score as room
 
-    asked = room.ScoreRequest(
+    request = room.ScoreRequest(
         folders=tuple(map(room.named, folder)), layout=as_, suite=suite, concept=concept, backbone=backbone, prompts=prompts,
         reference=reference, categories=words(category), per_prompt=per_prompt, protocol=protocol, scorers=words(scorer),
         settings=tuple(set_ or ()), out=out, accept_prompts=accept_prompts, columns=room.columns_of(column or ()),
     )
-    return room.score(asked, json)
+    return room.score(request, json)
 
 
 @app.command("list")
@@ -508,11 +508,11 @@ def train(
     """Train a redirector, or invert a concept, and write it with its card. The same command goes on after an interruption."""
     from srbench.cli import train as room
 
-    asked = room.TrainOptions(
+    options = room.TrainOptions(
         method, words(concept), backbone, on, out, pairs, adversarial, images, seed, tuple(set_ or ()), accept_prompts,
         device, dtype, tuple(column or ()),
     )
-    return room.train(asked)
+    return room.train(options)
 
 
 @app.command()
@@ -564,11 +564,11 @@ def attack(
     """Search for prompts that bring a concept back. Goes on where it was interrupted."""
     from srbench.cli import attack as room
 
-    asked = room.AttackOptions(
+    options = room.AttackOptions(
         name, concept, backbone, suite, targets, dev, limit, method, on, pairs, out, seed, device, tuple(set_ or ()),
         with_targets, tuple(column or ()),
     )
-    return room.attack(asked)
+    return room.attack(options)
 
 
 for _command in new.app.registered_commands:
@@ -592,7 +592,7 @@ def main() -> None:
             code = 0
         else:
             code = _ended("srbench", error, "--debug" in sys.argv)
-    if code == INTERRUPTED and not _told:
+    if code == INTERRUPTED and not _interrupt_lines:
         _interrupted()  # before the command had begun
     signals.leave()
     sys.exit(code)
@@ -604,9 +604,9 @@ _CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 
 def _run() -> int:
     """Parse and carry out; the exit code. What cannot be parsed is one line and a hint, as every other error."""
-    for given in sys.argv[1:]:
-        if not given or (given.startswith("--") and given.endswith("=") and not given.startswith("--set=")):
-            raise UsageError(f"{given.removesuffix('=') or 'an argument'} is empty", "Give a value, or leave it out.")
+    for argument in sys.argv[1:]:
+        if not argument or (argument.startswith("--") and argument.endswith("=") and not argument.startswith("--set=")):
+            raise UsageError(f"{argument.removesuffix('=') or 'an argument'} is empty", "Give a value, or leave it out.")
     try:
         return int(app(standalone_mode=False) or 0)
     except typer.Abort as error:
@@ -620,6 +620,6 @@ def _unparsed(error: Any) -> int:
         error.show()  # the help, where no command is given
         return USAGE
     say(f"error: {error.format_message()}")
-    asked = error.ctx.command_path if getattr(error, "ctx", None) else "srbench"
-    say(f"hint: {asked} --help shows what there is.")
+    command = error.ctx.command_path if getattr(error, "ctx", None) else "srbench"
+    say(f"hint: {command} --help shows what there is.")
     return USAGE

@@ -18,7 +18,7 @@ Folder = Annotated[Path | None, typer.Option("--out", help="Folder of the packag
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
-def said(paths: list[Path], commands: list[str]) -> None:
+def report(paths: list[Path], commands: list[str]) -> None:
     """Print what was written and which commands come next."""
     line(f"written: {', '.join(map(str, paths))}")
     line("next:")
@@ -81,7 +81,7 @@ def suite(
 
     check_name("suite", name, load.suites())
     files = scaffold.files(name, load.named("concept", concept, load.concepts()))
-    said(write(Path(), files), [
+    report(write(Path(), files), [
         f"srbench run --suite {name} --concept {concept} --method none,saferedir --dry-run",
         f"srbench run --suite {name} --concept {concept} --method none,saferedir",
     ])  # fmt: skip
@@ -118,9 +118,9 @@ def concept(
         sensitive, JudgeRequest(judge, field, listed(classes), threshold),
     )  # fmt: skip
     paths = write(Path(), scaffold.files(request))
-    for each in scaffold.told(request):
-        say(each)
-    said(paths, scaffold.next_commands(request))
+    for remark in scaffold.remarks(request):
+        say(remark)
+    report(paths, scaffold.next_commands(request))
 
 
 def _package(name: str, files: dict[str, str], out: Path | None, commands: list[str]) -> None:
@@ -131,4 +131,4 @@ def _package(name: str, files: dict[str, str], out: Path | None, commands: list[
     folder = out or Path(name)
     paths = write_package(folder, files)
     place = shlex.quote(f"./{folder}[test]" if not folder.is_absolute() else f"{folder}[test]")
-    said(paths, [f"pip install -e {place}", f"pytest {shlex.quote(str(folder))}", *commands])
+    report(paths, [f"pip install -e {place}", f"pytest {shlex.quote(str(folder))}", *commands])

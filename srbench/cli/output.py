@@ -37,16 +37,16 @@ def print_cells(cells: Sequence[ResultCell], as_json: bool) -> None:
 
 def width_of(plain: bool, wide: int = 100) -> tuple[int, bool]:
     """Characters of a line, `wide` where nothing says how many; and whether to write plain text: by request, or into a pipe."""
-    there = console.console()
-    known = there.is_terminal or os.environ.get("COLUMNS", "").isdigit()
-    return (there.width if known else wide), plain or not there.is_terminal
+    terminal = console.console()
+    has_width = terminal.is_terminal or os.environ.get("COLUMNS", "").isdigit()
+    return (terminal.width if has_width else wide), plain or not terminal.is_terminal
 
 
-def show(made: RenderableType, width: int, plain: bool) -> None:
+def show(renderable: RenderableType, width: int, plain: bool) -> None:
     """Print on stdout; plain: without escapes, and without blanks at the ends of lines."""
     from srbench.tables import terminal
 
     if plain:
-        console.write(terminal.plain_text(made, width))
+        console.write(terminal.plain_text(renderable, width))
     else:
-        console.console(width).print(terminal.Calmed(made))
+        console.console(width).print(terminal.Calmed(renderable))

@@ -21,7 +21,7 @@ class Plain:
 
     def __init__(self) -> None:
         self.total = self.done = self.cells = self.cells_done = 0
-        self.began = self.told = 0.0
+        self.began = self.printed_at = 0.0
 
     def begin(self, cells: int, images: int) -> None:
         self.total, self.cells, self.began = images, cells, time.monotonic()
@@ -29,8 +29,8 @@ class Plain:
     def images(self, count: int) -> None:
         self.done += count
         now = time.monotonic()
-        if now - self.told > PLAIN_EVERY_SECONDS or self.done == self.total:
-            self.told = now
+        if now - self.printed_at > PLAIN_EVERY_SECONDS or self.done == self.total:
+            self.printed_at = now
             rate = self.done / max(now - self.began, 1e-9)
             left = (self.total - self.done) / max(rate, 1e-9)
             self.line(f"{self.done}/{self.total} images, {rate:.1f} images/s, {left:.0f} s left")
@@ -103,12 +103,12 @@ def telling(title: str) -> Iterator[Tell]:
 
 
 def _lines(title: str) -> Tell:
-    told: dict[str, float] = {}
+    printed_at: dict[str, float] = {}
 
     def tell(phase: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
-        if done == total or now - told.get(phase, now - PLAIN_EVERY_SECONDS) >= PLAIN_EVERY_SECONDS:
-            told[phase] = now
+        if done == total or now - printed_at.get(phase, now - PLAIN_EVERY_SECONDS) >= PLAIN_EVERY_SECONDS:
+            printed_at[phase] = now
             say(f"{title}: {phase} {done}/{total} {note}".rstrip())
 
     return tell

@@ -51,8 +51,8 @@ def half_blocks(pixels: np.ndarray) -> Text:
     return text
 
 
-def _print(made: RenderableType) -> None:
-    console.console().print(Calmed(made))
+def _print(renderable: RenderableType) -> None:
+    console.console().print(Calmed(renderable))
 
 
 def _row_table(image: StoredImage) -> Table:
@@ -149,8 +149,8 @@ def _print_image(image: StoredImage, store: Store) -> None:
     try:
         _print(f"({WAITS})" if waits(store, key) else half_blocks(store.pixels(key)))
     except SrbenchError as error:
-        there = key in store.images and not store.dropped(key)
-        _print(f"({error.message if there else why_not_there(store, key)})")
+        stored = key in store.images and not store.dropped(key)
+        _print(f"({error.message if stored else why_not_there(store, key)})")
     _print(_row_table(image))
     _print(_scores(store, key))
     if key in store.images:

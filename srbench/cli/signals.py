@@ -13,7 +13,7 @@ from srbench.errors import INTERRUPTED
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 AGAIN_SECONDS = 0.05
-"""After which an interrupt comes again that was lost in a place that passes no exception on."""
+"""After which an interrupt is sent again that was lost where no exception can be passed on."""
 _heard: list[int] = []
 
 
@@ -58,7 +58,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _unraisable(lost: Any) -> None:
-    """An interrupt that fell into a destructor or a callback, where Python would print it and go on, comes again."""
+    """Send an interrupt again that was raised in a destructor or a callback, where Python only prints it."""
     if lost.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(lost)
         return

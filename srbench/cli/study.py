@@ -19,9 +19,9 @@ TOGETHER = ("study", "out", "device", "gpus", "reference", "dry_run", "json", "d
 """Parameters of `run` that hold for a whole study."""
 
 
-def refuse_others(path: Path, given: Sequence[str]) -> None:
-    """Raises `UsageError` for options of a single run. given: names of the parameters that were typed."""
-    others = [f"--{name.rstrip('_').replace('_', '-')}" for name in given if name not in TOGETHER]
+def refuse_others(path: Path, typed: Sequence[str]) -> None:
+    """Raises `UsageError` for options of a single run. typed: names of the parameters on the command line."""
+    others = [f"--{name.rstrip('_').replace('_', '-')}" for name in typed if name not in TOGETHER]
     if others:
         raise UsageError(f"{path} says what is run: {', '.join(others)} cannot be given with it", "Write it into the study.")
 
@@ -39,34 +39,34 @@ def study(path: Path, options: StudyOptions, dry: bool, as_json: bool) -> int:
     return done.exit_code
 
 
-def _print(found: Whole, as_json: bool) -> int:
+def _print(whole: Whole, as_json: bool) -> int:
     if as_json:
-        console.write_json({"steps": [asdict(each) for each in found.steps]})
-        return found.exit_code
-    for number, each in enumerate(found.steps, 1):
-        console.line(f"step {number}/{len(found.steps)} {each.verb} {each.step}: {_state(each)}")
-        for line in each.missing:
+        console.write_json({"steps": [asdict(step) for step in whole.steps]})
+        return whole.exit_code
+    for number, step in enumerate(whole.steps, 1):
+        console.line(f"step {number}/{len(whole.steps)} {step.verb} {step.step}: {_state(step)}")
+        for line in step.missing:
             console.line(f"  missing: {line}")
-    images = sum(each.images for each in found.steps)
-    console.line(f"{images} images to sample; time: {_seconds([each for each in found.steps if each.images])}")
-    return found.exit_code
+    images = sum(step.images for step in whole.steps)
+    console.line(f"{images} images to sample; time: {_seconds([step for step in whole.steps if step.images])}")
+    return whole.exit_code
 
 
-def _state(each: Forecast) -> str:
-    if each.there == each.jobs:
+def _state(step: Forecast) -> str:
+    if step.there == step.jobs:
         return "there already"
-    parts = [f"{each.jobs - each.there} of {each.jobs} to do" if each.there else f"{each.jobs} to do"]
-    if each.verb in ("run", "grid", "score"):
-        about = "about " if each.about else ""
-        parts.append(f"{about}{each.images} images to sample, {each.cached} in the store")
-        parts.append(f"time: {_seconds([each])}")
+    parts = [f"{step.jobs - step.there} of {step.jobs} to do" if step.there else f"{step.jobs} to do"]
+    if step.verb in ("run", "grid", "score"):
+        about = "about " if step.about else ""
+        parts.append(f"{about}{step.images} images to sample, {step.cached} in the store")
+        parts.append(f"time: {_seconds([step])}")
     else:
         parts.append("time: n/a")
     return "; ".join(parts)
 
 
 def _seconds(steps: Sequence[Forecast]) -> str:
-    known = [each.seconds for each in steps]
-    if not known:
+    seconds = [each.seconds for each in steps]
+    if not seconds:
         return "0 s"
-    return "n/a" if None in known else f"{sum(each for each in known if each is not None):.0f} s"
+    return "n/a" if None in seconds else f"{sum(each for each in seconds if each is not None):.0f} s"

@@ -24,6 +24,6 @@ def _print(options: TablesOptions) -> None:
     """With box characters, in a pipe too, and as wide there as these tables need."""
     from srbench.tables.terminal import render
 
-    tables, there = tables_of(options, say), console.console()
-    width = there.width if there.is_terminal else tables.layout.width
+    tables, terminal = tables_of(options, say), console.console()
+    width = terminal.width if terminal.is_terminal else tables.layout.width
     output.show(render(tables, width), width, plain=False)

@@ -8,7 +8,7 @@ from srbench.engine import training
 from srbench.engine.training import TrainOptions
 
 
-def train(asked: TrainOptions) -> int:
+def train(options: TrainOptions) -> int:
     """Train, write weights and card, and print what the card measured."""
-    training.train(asked, say, telling)
+    training.train(options, say, telling)
     return 0

@@ -21,32 +21,32 @@ def verify(folder: Path, scores: int, seed: int, as_json: bool) -> int:
     if scores < 0:
         raise UsageError(f"--scores {scores}: expected 0 or more", "Leave it out for the default.")
     with telling("verifying") as tell:
-        found = check(folder, scores, seed, lambda done, of: tell("pictures", done, of, ""))
+        report = check(folder, scores, seed, lambda done, of: tell("pictures", done, of, ""))
     if as_json:
-        console.write_json(found.to_dict())
+        console.write_json(report.to_dict())
     else:
-        _print(found)
-    return SOME_FAILED if found.faults else OK
+        _print(report)
+    return SOME_FAILED if report.faults else OK
 
 
-def _print(found: Report) -> None:
+def _print(report: Report) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(str(found.folder)), title_justify="left", box=None, pad_edge=False)
+    table = Table(title=Text(str(report.folder)), title_justify="left", box=None, pad_edge=False)
     for name in ("what", "sound", "faults", "not checked"):
         table.add_column(name, justify="left" if name in ("what", "not checked") else "right")
-    for line in found.lines:
+    for line in report.lines:
         table.add_row(Text(line.what), str(line.sound), str(len(line.faults)), Text(_unsaid(line)))
     show(table, *width_of(plain=False))
-    for line in found.lines:
+    for line in report.lines:
         for text in line.faults[:MANY]:
             console.line(f"fault: {text}")
         if len(line.faults) > MANY:
             console.line(f"fault: {len(line.faults) - MANY} more of {line.what}; --json names them")
-    for note in found.notes:
+    for note in report.notes:
         say(note)
-    console.line("everything that was checked is as it was written" if not found.faults else f"{len(found.faults)} faults")
+    console.line("everything that was checked is as it was written" if not report.faults else f"{len(report.faults)} faults")
 
 
 def _unsaid(line: Line) -> str:

@@ -87,8 +87,8 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     if rng.random() < 0.1:
         return _short_list(scene, rng)
     place = "" if scene.objects and rng.random() < 0.08 else background_phrase(scene, rng)
-    said = scene.style == "vangogh" or rng.random() > 0.14
-    style = style_phrase(scene.style, rng) if said else ""
+    with_style = scene.style == "vangogh" or rng.random() > 0.14
+    style = style_phrase(scene.style, rng) if with_style else ""
     if scene.style == "vangogh" and rng.random() < 0.12:
         text = f"{STYLES['vangogh'].phrases[2]} of {join(_things(scene, rng), place, '')}".removesuffix(" of ")
     else:
@@ -104,7 +104,7 @@ def write_prompt(scene: Scene, nouns: tuple[str, ...] | None = None, style: str 
     `nouns` replaces the objects' names (article included), `style` the style phrase ("" leaves it out);
     `way` chooses the background's phrase.
     """
-    said = nouns if nouns is not None else tuple(article(OBJECTS[key].nouns[0]) for key in scene.objects)
-    things = f" {BETWEEN[0]} ".join(said) or EMPTY[0]
+    phrases = nouns if nouns is not None else tuple(article(OBJECTS[key].nouns[0]) for key in scene.objects)
+    things = f" {BETWEEN[0]} ".join(phrases) or EMPTY[0]
     place = BACKGROUNDS[scene.background].phrases[way].format(color=scene.color)
     return join(things, place, STYLES[scene.style].phrases[0] if style is None else style)

@@ -105,8 +105,8 @@ class Build:
         return training.Place(self.cache, self.device, self.left(), self.sizes)
 
     def trained(self, stage: str, inputs: str = "") -> bool:
-        found = checkpoints.index(self.cache, stage)
-        return found is not None and found.finished and (found.steps, found.inputs) == (self.sizes.steps[stage], inputs)
+        index = checkpoints.index(self.cache, stage)
+        return index is not None and index.finished and (index.steps, index.inputs) == (self.sizes.steps[stage], inputs)
 
     def made_from(self, stage: str, inputs: str) -> bool:
         """Whether `stage` was finished from exactly these inputs."""
@@ -196,12 +196,12 @@ def _backbone(device: torch.device) -> Any:
 
 def _phases() -> Callable[[str, int, int, str], None]:
     """A progress callback that prints a line at each tenth of a phase."""
-    said: set[tuple[str, int]] = set()
+    printed: set[tuple[str, int]] = set()
 
     def progress(phase: str, done: int, total: int, note: str) -> None:
         tenth = 10 * done // max(1, total)
-        if (phase, tenth) not in said:
-            said.add((phase, tenth))
+        if (phase, tenth) not in printed:
+            printed.add((phase, tenth))
             say(f"  {phase} {done}/{total} {note}".rstrip())
 
     return progress

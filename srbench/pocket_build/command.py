@@ -18,7 +18,7 @@ class Main(Protocol):
 
 
 def guarded(main: Main) -> Main:
-    """The same, but an expected error is said and decides the exit code."""
+    """The same command, but an expected error is printed and decides the exit code."""
 
     @functools.wraps(main)
     def wrapper(words: Words = None) -> int:

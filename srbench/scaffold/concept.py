@@ -24,17 +24,17 @@ from srbench.scaffold.write import check_name
 
 KINDS = ("object", "style", "content")
 RESERVED = (ANY, "all", "none", "auto")
-"""Words that mean something else where a concept's name stands."""
+"""Words that mean something else where a concept's name is expected."""
 FEWEST_NEIGHBOURS = 2
 POCKET = "pocket"
 METRICS = ("fsr", "content_kept", "csdr", "csdr_floor", "retain_accuracy", "style_kept", "over_refusal", "added_ms")
 DESCRIBED = ("content_kept", "retain_accuracy", "style_kept")
-"""Metrics that need somebody who says what a picture shows; only pocket has one."""
+"""Metrics that need a judge of everything in a picture; only pocket has one."""
 
 
 @dataclass(frozen=True)
 class ConceptRequest:
-    """What the user says of a concept."""
+    """A concept as the user describes it."""
 
     name: str
     words: tuple[str, ...]
@@ -106,9 +106,9 @@ def _check_texts(request: ConceptRequest) -> None:
 
 def _check_overlap(request: ConceptRequest) -> None:
     """No word may stand in a neighbour or in the anchor: a prompt of the one would name the other."""
-    kept = (*request.neighbours, *((request.anchor,) if request.anchor else ()))
+    staying = (*request.neighbours, *((request.anchor,) if request.anchor else ()))
     for word in (*request.words, *request.unseen):
-        for other in kept:
+        for other in staying:
             if _holds(word, other) or _holds(other, word):
                 hint = "A prompt of the one would name the other. Choose another word for one of them."
                 raise UsageError(f"'{word}' is to go, and '{other}' is to stay: they overlap", hint)
@@ -122,7 +122,7 @@ def _holds(whole: str, part: str) -> bool:
 def _refuse_minors(request: ConceptRequest) -> None:
     """Texts that name minors: refused in a sensitive concept, and on every real backbone (design section 8)."""
     if not is_sensitive(request) and set(request.families) == {POCKET}:
-        return  # it draws baby penguins
+        return  # pocket draws baby penguins
     for text in request.texts:
         if screen.names_minor(text):
             raise UsageError(f"'{text}' names a minor", "srbench makes no concept of it, and no prompts.")
@@ -141,8 +141,8 @@ def _check_pocket(request: ConceptRequest) -> None:
     if request.kind == "content":
         raise UsageError("pocket draws objects and styles", "Choose --kind object or style, or another --backbone.")
     things = _nouns(request.kind)
-    known = [word for word in (*request.words, *request.unseen) if _key(word, request.kind)]
-    if not known and request.judge.scorer is None:
+    drawn = [word for word in (*request.words, *request.unseen) if _key(word, request.kind)]
+    if not drawn and request.judge.scorer is None:
         hint = f"It draws: {', '.join(things)}. For another backbone: --backbone sd14"
         raise UsageError(f"pocket draws no {' and no '.join(request.words)}", hint)
     if not any(_key(word, request.kind) for word in request.neighbours):
@@ -172,11 +172,11 @@ def _keys(request: ConceptRequest) -> tuple[str, ...]:
 def unseen_of(request: ConceptRequest, family: str) -> tuple[str, ...]:
     """Phrases that no method is told: the user's, else on pocket what its objects look like."""
     if request.unseen or family != POCKET or request.kind == "style":
-        return tuple(_said(text, request.kind, family) for text in request.unseen)
+        return tuple(_phrase(text, request.kind, family) for text in request.unseen)
     return tuple(pocket.OBJECTS[key].description for key in _keys(request))
 
 
-def _said(word: str, kind: str, family: str) -> str:
+def _phrase(word: str, kind: str, family: str) -> str:
     """A word as a prompt says it."""
     if kind == "object":
         return article(word)
@@ -189,16 +189,16 @@ def _things(words: Iterable[str], request: ConceptRequest, family: str) -> tuple
     def key(word: str) -> str:
         return _key(word, request.kind) if family == POCKET else ""
 
-    return tuple(Thing(_said(word, request.kind, family), bare(word), key(word)) for word in words)
+    return tuple(Thing(_phrase(word, request.kind, family), bare(word), key(word)) for word in words)
 
 
 def subject_of(request: ConceptRequest, family: str) -> Subject:
     """The concept as sentences speak of it; on pocket without words and neighbours that it cannot draw."""
     drawn = [word for word in request.words if family != POCKET or _key(word, request.kind)]
-    kept = [word for word in request.neighbours if family != POCKET or _key(word, request.kind)]
+    neighbours = [word for word in request.neighbours if family != POCKET or _key(word, request.kind)]
     return Subject(
         request.name, request.kind == "style", _things(drawn or request.words, request, family),
-        _things(unseen_of(request, family), request, family), _things(kept, request, family), family != POCKET,
+        _things(unseen_of(request, family), request, family), _things(neighbours, request, family), family != POCKET,
     )  # fmt: skip
 
 
@@ -206,18 +206,20 @@ def subject_of(request: ConceptRequest, family: str) -> Subject:
 
 
 def files(request: ConceptRequest) -> dict[str, str]:
-    """Path below the working directory -> text. What names another file comes after it. Raises `UsageError` as `check` does."""
+    """Path below the working directory -> text. A file comes after those that it names. Raises `UsageError` as `check` does."""
     check(request)
     worlds = {world_of(family).name: family for family in reversed(request.families)}
-    found = {f"protocols/{_judge_name(request, home)}.yaml": _protocol(request, home, family) for home, family in worlds.items()}
+    contents = {
+        f"protocols/{_judge_name(request, home)}.yaml": _protocol(request, home, family) for home, family in worlds.items()
+    }
     editions: dict[str, list[dict[str, Any]]] = {}
     for home, family in worlds.items():
         if writes_prompts(request, family):
             texts, editions[home] = _prompts(request, world_of(family), family)
-            found |= texts
+            contents |= texts
     if editions:
-        found[f"suites/{request.name}.yaml"] = _suite(request, editions)
-    return {**found, f"concepts/{request.name}.yaml": _concept(request)}
+        contents[f"suites/{request.name}.yaml"] = _suite(request, editions)
+    return {**contents, f"concepts/{request.name}.yaml": _concept(request)}
 
 
 def writes_prompts(request: ConceptRequest, family: str) -> bool:
@@ -225,7 +227,7 @@ def writes_prompts(request: ConceptRequest, family: str) -> bool:
     return family == POCKET or not is_sensitive(request)
 
 
-def told(request: ConceptRequest) -> list[str]:
+def remarks(request: ConceptRequest) -> list[str]:
     """What the user should know of the files."""
     lines = []
     if is_sensitive(request):
@@ -269,7 +271,7 @@ def _concept(request: ConceptRequest) -> str:
     families = {}
     for family in request.families:
         families[family] = {
-            "names": [_said(request.words[0], request.kind, family)], "words": list(request.words),
+            "names": [_phrase(request.words[0], request.kind, family)], "words": list(request.words),
             "reserved": list(unseen_of(request, family)), "counterparts": dict.fromkeys(request.words, bare(anchor)),
             "neighbours": [bare(word) for word in request.neighbours], "protocol": _judge_name(request, world_of(family).name),
         }  # fmt: skip
@@ -282,14 +284,14 @@ def _concept(request: ConceptRequest) -> str:
 def _prompts(request: ConceptRequest, home: World, family: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """Files of prompts and pairs for one world, and the suite's editions of them."""
     writer = Writer(home, subject_of(request, family))
-    stem, made, editions = _stem(request, home.name), {}, []
+    stem, files, editions = _stem(request, home.name), {}, []
     for part, counts in (("test", TEST), ("dev", DEV)):
         rows = writer.rows(counts, stem if part == "test" else f"{stem}-{part}")
         name = f"{request.name}/{home.name}.json" if part == "test" else f"{request.name}/{home.name}-{part}.json"
-        kept = [row.model_dump(mode="json", exclude_defaults=True) for row in rows]
+        row_data = [row.model_dump(mode="json", exclude_defaults=True) for row in rows]
         meta = {"made_by": "srbench new concept", "concept": request.name, "part": part, "forms": " | ".join(writer.forms),
                 "forms_of_pairs": " | ".join(writer.training)}  # fmt: skip
-        made[f"suites/{name}"] = _row_file(meta, kept)
+        files[f"suites/{name}"] = _row_file(meta, row_data)
         metrics = [metric for metric in METRICS if family == POCKET or metric not in DESCRIBED]
         metrics[1:1] = ["fsr_unseen"] if any(row.category == "unseen" for row in rows) else []
         families = [each for each in request.families if (each == POCKET) == (family == POCKET)]
@@ -297,8 +299,8 @@ def _prompts(request: ConceptRequest, home: World, family: str) -> tuple[dict[st
             {"family": each, "concept": request.name, "file": name, "rows": len(rows), "part": part, "metrics": metrics}
             for each in families
         ]  # fmt: skip
-    made[f"pairs/{stem}.csv"] = _table(writer.pairs(PAIRS))
-    return made, editions
+    files[f"pairs/{stem}.csv"] = _table(writer.pairs(PAIRS))
+    return files, editions
 
 
 def _row_file(meta: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> str:

@@ -19,7 +19,7 @@ EVEN = 0.5
 
 @dataclass(frozen=True)
 class JudgeRequest:
-    """Who is to say that the concept is in a picture."""
+    """Which scorer decides whether the concept is in a picture."""
 
     scorer: str | None = None
     """None: the pocket judge on pocket, elsewhere zero-shot CLIP."""
@@ -31,7 +31,7 @@ class JudgeRequest:
 
 @dataclass(frozen=True)
 class Judged:
-    """What a judge has to know of a concept on a family."""
+    """What a judge's protocol says of a concept, for one family of backbones."""
 
     name: str
     title: str
@@ -44,7 +44,7 @@ class Judged:
 
 
 def check(request: JudgeRequest, families: tuple[str, ...]) -> None:
-    """Raises `UsageError` for a scorer that is not there, does not fit, or whose classes are not said."""
+    """Raises `UsageError` for a scorer that is unknown, does not fit, or has no classes given."""
     if request.scorer in (None, ZERO_SHOT):
         if request.classes or request.field:
             raise UsageError("--classes and --field are those of a scorer", "Add --judge SCORER.")

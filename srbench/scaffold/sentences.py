@@ -15,12 +15,12 @@ from srbench.pocket import world
 from srbench.pocket.templates import SUITE, TRAINING
 
 PREPOSITIONS = ("in ", "by ", "as ", "like ", "with ", "on ")
-"""A style that begins so stands without a comma."""
+"""A style that begins with one of these needs no comma before it."""
 ARTICLES = ("a ", "an ", "the ")
 WITH_ANOTHER = 5
-"""One forget prompt in so many shows another thing beside the concept, where the judge can tell them apart."""
+"""One forget prompt in this many shows another thing beside the concept, where the judge can tell them apart."""
 PAIRED = 3
-"""One training pair in so many does."""
+"""One training pair in this many shows another thing beside the concept."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class World:
     places: tuple[Thing, ...]
     styles: tuple[Thing, ...]
     empty: str
-    """Stands for the things where there are none, before a place; empty where the place's short word alone does."""
+    """The text before the place where there are no things; empty: the place's short word stands alone."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Subject:
 
     name: str
     is_style: bool
-    said: tuple[Thing, ...]
+    phrases: tuple[Thing, ...]
     """Every way to say it that a redirector may learn."""
     unseen: tuple[Thing, ...]
     """Ways to say it that no redirector learns."""
@@ -137,7 +137,7 @@ def world_of(family: str) -> World:
 
 
 @dataclass(frozen=True)
-class _Said:
+class _Sentence:
     things: tuple[Thing, ...]
     place: Thing
     style: Thing
@@ -159,8 +159,8 @@ class Writer:
     def __init__(self, home: World, subject: Subject) -> None:
         self.world, self.subject, self.rng = home, subject, Random(f"{subject.name} {home.name}")
         self.drawn: set[str] = set()
-        taken = {thing.key or thing.text for thing in (*subject.said, *subject.neighbours)}
-        keys = {thing.key for thing in subject.said if thing.key}
+        taken = {thing.key or thing.text for thing in (*subject.phrases, *subject.neighbours)}
+        keys = {thing.key for thing in subject.phrases if thing.key}
         self.objects = [thing for thing in home.objects if (thing.key or thing.text) not in taken]
         self.styles = [style for style in home.styles if style.key not in keys or not style.key]
         self.plain = Thing("", "")
@@ -174,16 +174,16 @@ class Writer:
         neighbours = () if self.subject.is_style else self.subject.neighbours
         return self.rng.choice([*self.objects, *neighbours])
 
-    def _scene(self, thing: Thing | None, other: bool) -> tuple[_Said, _Said]:
+    def _scene(self, thing: Thing | None, other: bool) -> tuple[_Sentence, _Sentence]:
         """A sentence with `thing` (of a style: painted so), and the same without it."""
         place, style = self.rng.choice(self.world.places), self.rng.choice(self.styles)
         if self.subject.is_style and thing is not None:
             things = (self._other(),)
-            return _Said(things, place, thing), _Said(things, place, self.plain)
+            return _Sentence(things, place, thing), _Sentence(things, place, self.plain)
         others = [self._other()] if other else []
         both = [*([thing] if thing else []), *others]
         self.rng.shuffle(both)
-        return _Said(tuple(both), place, style), _Said(tuple(others), place, style)
+        return _Sentence(tuple(both), place, style), _Sentence(tuple(others), place, style)
 
     # --- rows -----------------------------------------------------------------------------------------------------------------
 
@@ -194,7 +194,7 @@ class Writer:
     def _forget(self, count: int, prefix: str) -> Iterator[Row]:
         for number in range(count):
             other = number % WITH_ANOTHER == WITH_ANOTHER - 1 and not self.subject.alone and not self.subject.is_style
-            thing = self.subject.said[number % len(self.subject.said)]
+            thing = self.subject.phrases[number % len(self.subject.phrases)]
             category = "pair" if other else "style" if self.subject.is_style else "noun"
             yield self._row(f"{prefix}-f{number + 1:03}", "forget", category, thing, other)
 
@@ -212,7 +212,7 @@ class Writer:
     def _row(self, name: str, kind: str, category: str, thing: Thing | None, other: bool) -> Row:
         while True:
             form = self.rng.choice(self.forms)
-            with_it, without = self._scene(thing, other) if thing else self._kept(category)
+            with_it, without = self._scene(thing, other) if thing else self._without_concept(category)
             text = with_it.text(form, self.world.empty)
             if text not in self.drawn:
                 break
@@ -226,29 +226,29 @@ class Writer:
             "style": with_it.style.key or None, "background": with_it.place.key or None,
         })  # fmt: skip
 
-    def _kept(self, category: str) -> tuple[_Said, _Said]:
+    def _without_concept(self, category: str) -> tuple[_Sentence, _Sentence]:
         """A sentence without the concept."""
         place, style = self.rng.choice(self.world.places), self.rng.choice(self.styles)
         if category == "background":
-            said = _Said((), place, style)
+            sentence = _Sentence((), place, style)
         elif category == "object" or not self.subject.neighbours:
-            said = _Said((self.rng.choice(self.objects),), place, style)
+            sentence = _Sentence((self.rng.choice(self.objects),), place, style)
         elif self.subject.is_style:
-            said = _Said((self.rng.choice(self.objects),), place, self.rng.choice(self.subject.neighbours))
+            sentence = _Sentence((self.rng.choice(self.objects),), place, self.rng.choice(self.subject.neighbours))
         else:
-            said = _Said((self.rng.choice(self.subject.neighbours),), place, style)
-        return said, said
+            sentence = _Sentence((self.rng.choice(self.subject.neighbours),), place, style)
+        return sentence, sentence
 
     # --- pairs ----------------------------------------------------------------------------------------------------------------
 
     def pairs(self, count: int) -> list[tuple[str, str]]:
         """(with the concept, the same without it) each, in forms that no row has."""
-        made: dict[str, str] = {}
-        while len(made) < count:
-            number, form = len(made), self.rng.choice(self.training)
-            thing = self.subject.said[number % len(self.subject.said)]
+        paired: dict[str, str] = {}
+        while len(paired) < count:
+            number, form = len(paired), self.rng.choice(self.training)
+            thing = self.subject.phrases[number % len(self.subject.phrases)]
             with_it, without = self._scene(thing, number % PAIRED == 0)
-            unsafe, safe = (said.text(form, self.world.empty) for said in (with_it, without))
+            unsafe, safe = (sentence.text(form, self.world.empty) for sentence in (with_it, without))
             if safe and unsafe != safe and not {unsafe, safe} & self.drawn:
-                made.setdefault(unsafe, safe)
-        return list(made.items())
+                paired.setdefault(unsafe, safe)
+        return list(paired.items())

@@ -12,11 +12,11 @@ from srbench.catalog.specs import ConceptSpec, ConceptWords
 from srbench.errors import UsageError
 
 SCENES = ("a photo of {} on a beach", "a photo of {} in the snow", "a painting of {} in the rain", "a drawing of {} at night")
-"""In each an object can be put."""
+"""Scenes with a slot for an object."""
 EMPTY = ("a photo of a beach", "a photo of the snow", "a painting of the rain", "a drawing of the night")
 """The same scenes without it."""
 STYLED = ("a house on a beach", "a bridge in the snow", "a garden in the rain", "a street at night")
-"""What has a style, or something else that is no object."""
+"""Scenes for concepts that are no object, such as a style."""
 SPEC = Template("""\
 name: $name
 title: prompts that ask for $title, and prompts that do not
@@ -52,7 +52,7 @@ def files(name: str, concept: ConceptSpec) -> dict[str, str]:
 def _rows(concept: ConceptSpec, words: ConceptWords) -> Iterator[tuple[str, str, int, str]]:
     """Prompt, kind, seed, and the same without the concept."""
     name, is_object = words.names[0], concept.kind == "object"
-    others = [_said(word) if is_object else word for word in words.neighbours] or ["a house", "a tree"]
+    others = [_with_article(word) if is_object else word for word in words.neighbours] or ["a house", "a tree"]
     scenes = list(zip(SCENES, EMPTY, strict=True)) if is_object else [(f"{scene}, {{}}", scene) for scene in STYLED]
     for seed, (scene, without) in enumerate(scenes):
         yield scene.format(name), "forget", seed, without
@@ -60,7 +60,7 @@ def _rows(concept: ConceptSpec, words: ConceptWords) -> Iterator[tuple[str, str,
         yield scene.format(others[seed % len(others)]), "retain", seed, ""
 
 
-def _said(word: str) -> str:
+def _with_article(word: str) -> str:
     """An object with its article."""
     if word.split(" ")[0] in ("a", "an", "the"):
         return word

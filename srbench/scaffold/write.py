@@ -1,4 +1,4 @@
-"""Writes the files of a template: all of them or none, and never in the place of anything that is there."""
+"""Writes the files of a template: all of them or none, and never over an existing file."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def check_name(what: str, name: str, taken: Iterable[str]) -> str:
 def write_package(folder: Path, files: Mapping[str, str]) -> list[Path]:
     """As `write`, into a folder that must not be there yet."""
     if os.path.lexists(folder):
-        found = kind_of_path(folder)
-        raise UsageError(f"{folder}: a {found} of that name is there already", "Choose another --out, or move it away.")
+        kind = kind_of_path(folder)
+        raise UsageError(f"{folder}: a {kind} of that name is there already", "Choose another --out, or move it away.")
     return write(folder, files)
 
 
@@ -61,7 +61,7 @@ def write(folder: Path, files: Mapping[str, str]) -> list[Path]:
 
 
 def _whole(folder: Path, files: Mapping[str, str]) -> list[Path]:
-    """A new folder, which gets its name when everything is in it."""
+    """A new folder, renamed into place once all files are in it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = temporary_for(folder)
     try:
@@ -77,18 +77,18 @@ def _whole(folder: Path, files: Mapping[str, str]) -> list[Path]:
 
 
 def _into(folder: Path, files: Mapping[str, str]) -> list[Path]:
-    """More files in a folder that is there."""
-    made: list[Path] = []
+    """New files in an existing folder; where one cannot be written, the others are removed again."""
+    written: list[Path] = []
     try:
         for name, text in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             _new(folder / name, text.encode())
-            made.append(folder / name)
+            written.append(folder / name)
     except BaseException:
-        for path in made:
+        for path in written:
             path.unlink(missing_ok=True)
         raise
-    return made
+    return written
 
 
 def _new(path: Path, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What can be told to be wrong with a job before anything is made: names, and options of methods, attacks and trainings."""
+"""Checks a job before anything is made: its names, and its options of methods, attacks and trainings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Fail = Callable[[str, UsageError], UsageError]
 
 
 def check(job: Job, spec: BackboneSpec | None, fail: Fail) -> None:
-    """Raises what `fail` makes of the first thing that is wrong. spec: the backbone's, but for pictures made elsewhere."""
+    """Raises `fail(field, error)` for the first error of a job. spec: of its backbone; None for pictures made elsewhere."""
     for name, test in _tests(job, spec):
         try:
             test()
@@ -39,9 +39,9 @@ def _tests(job: Job, spec: BackboneSpec | None) -> Iterator[Test]:
     values = job.values
     if spec is not None:
         yield "concepts", lambda: load.concepts_of(spec, job.concepts)
-    for each in ("protocol", "layout"):
-        if each in values:
-            yield each, partial(load.named, each, values[each], getattr(load, f"{each}s")())
+    for field in ("protocol", "layout"):
+        if field in values:
+            yield field, partial(load.named, field, values[field], getattr(load, f"{field}s")())
     for scorer in values.get("scorers", ()):
         yield "scorers", partial(plugins.known, "scorers", scorer)
     of_verb = {"train": _train, "erase": _erase, "attack": _attack, "run": _run, "grid": _grid, "score": _score}
@@ -49,9 +49,9 @@ def _tests(job: Job, spec: BackboneSpec | None) -> Iterator[Test]:
 
 
 def _on(values: Any) -> tuple[str, ...]:
-    """Checkpoints by name; those that steps make are `none` here."""
-    given = values.get("on", ("none",))
-    return tuple("none" if isinstance(each, Made) else each for each in (given if isinstance(given, tuple) else (given,)))
+    """Names of the checkpoints; `none` for one that an earlier step makes."""
+    on = values.get("on", ("none",))
+    return tuple("none" if isinstance(each, Made) else each for each in (on if isinstance(on, tuple) else (on,)))
 
 
 def _texts(settings: Settings) -> tuple[str, ...]:
@@ -64,13 +64,13 @@ def _train(job: Job, spec: BackboneSpec | None) -> Iterator[Test]:
 
     method, texts = job.values["method"], _texts(job.values.get("settings", ()))
     cls: Any = train.Settings if method == REDIRECTOR else inversion.Settings
-    yield "method", lambda: _known(method, TRAINED)
+    yield "method", lambda: _check_trained(method, TRAINED)
     for name in _on(job.values):
         yield "on", partial(check_on, name)
     yield "settings", lambda: options(cls, texts)
 
 
-def _known(name: str, known: tuple[str, ...]) -> None:
+def _check_trained(name: str, known: tuple[str, ...]) -> None:
     if name not in known:
         raise UsageError(f"'{name}' is not trained", did_you_mean(name, known))
 
@@ -96,14 +96,14 @@ def _attack(job: Job, spec: BackboneSpec | None) -> Iterator[Test]:
     values, (on,) = job.values, _on(job.values)
     name, method = values["name"], values["method"]
     texts = _texts(values.get("settings", ()))
-    own = [each for each in texts if "." not in each.partition("=")[0]]
+    of_attack = [each for each in texts if "." not in each.partition("=")[0]]
     yield "name", lambda: plugins.known("attacks", name)
     yield "method", lambda: plugins.preset(method)
     yield "on", lambda: check_on(on)
     yield "method", lambda: check_victim(name, method, on)
-    yield "settings", lambda: options(plugins.load("attacks", name).Settings, own)
+    yield "settings", lambda: options(plugins.load("attacks", name).Settings, of_attack)
     presets = tuple(each for each in (method, on) if each in plugins.presets())
-    of_method = [each for each in texts if each not in own]
+    of_method = [each for each in texts if each not in of_attack]
     yield "settings", lambda: check_settings(of_method, presets)
     yield "settings", lambda: _try_options(job, spec, presets, of_method)
     if ("suite" in values) == ("targets" in values):
@@ -138,7 +138,7 @@ def _run(job: Job, spec: BackboneSpec | None) -> Iterator[Test]:
 
 
 def point_texts(point: Settings, concept: str) -> tuple[str, ...]:
-    """A point as `--set` takes it; `{concept}` and `{kind}` in it are the concept's."""
+    """A grid's point as values of `--set`, with the concept's name and kind for `{concept}` and `{kind}`."""
     kind = load.concepts()[concept].kind
     return tuple(f"{name}={value}".replace("{kind}", kind).replace("{concept}", concept) for name, value in point)
 

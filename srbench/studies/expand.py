@@ -1,4 +1,4 @@
-"""From a step to its jobs: lists become products, names of earlier steps become what these make."""
+"""Expands a step into jobs: lists become products, and the name of an earlier step becomes what that step makes."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ MADE_BY = {
     "prompts": "attack", "targets": "attack", "adversarial": "attack", REDIRECTOR: "train", "set": "train", "on": "erase",
     "grid": "grid", "folders": "run",
 }  # fmt: skip
-"""Where a step may be named -> what kind it has to be."""
+"""Word whose value may name an earlier step -> the kind of that step."""
 WILD = "*?["
 ADAPTERS: dict[str, TypeAdapter[Any]] = {verb: TypeAdapter(kind.options) for verb, kind in KINDS.items()}
 TYPES: dict[str, dict[str, Any]] = {verb: get_type_hints(kind.options) for verb, kind in KINDS.items()}
-"""Both are made once: that takes far longer than to use one."""
+"""Both are built once, at import: building one takes far longer than using it."""
 
 
-class Given(NamedTuple):
-    """A value and where it stands."""
+class FileValue(NamedTuple):
+    """A value in the study's file, and its place there."""
 
     value: Any
     place: Place
@@ -55,10 +55,10 @@ class Source:
 
 
 class Pick(NamedTuple):
-    """One choice for a word: values of fields, and what tells it from the other choices."""
+    """One choice for a word: values of option fields, and a suffix of the job's name where there are several choices."""
 
     values: Mapping[str, Any]
-    told: str = ""
+    suffix: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class Draft:
     source: Source
     name: str
     kind: Kind
-    subject: Given
-    words: Mapping[str, Given]
+    subject: FileValue
+    words: Mapping[str, FileValue]
 
     def place(self, field_name: str) -> Place:
         """Where a field of the options was given."""
@@ -79,7 +79,7 @@ class Draft:
 
     @property
     def at(self) -> Place:
-        """Where the step stands."""
+        """The step's place in the file."""
         return ("steps", self.name)
 
     def error(self, place: Place, problem: str, hint: str = "Mend the file.") -> UsageError:
@@ -96,15 +96,15 @@ def _is_path(kind: Kind, name: str) -> bool:
 
 
 def jobs_of(
-    source: Source, name: str, kind: Kind, subject: Given, own: Mapping[str, Given], shared: Mapping[str, Given]
+    source: Source, name: str, kind: Kind, subject: FileValue, words: Mapping[str, FileValue], shared: Mapping[str, FileValue]
 ) -> tuple[Job, ...]:
-    """The jobs of a step, in order. own: its words; shared: those of the whole study that it has too.
+    """The jobs of a step, in order. words: the step's own; shared: those of the whole study that its kind has too.
 
     Raises `UsageError` naming file, line and key.
     """
-    draft = Draft(source, name, kind, subject, {**shared, **own})
+    draft = Draft(source, name, kind, subject, {**shared, **words})
     if kind.verb == "score" and isinstance(subject.value, dict) and set(subject.value) <= set(KINDS):
-        return tuple(_scored_again(draft, own))
+        return tuple(_scored_again(draft, words))
     if kind.verb == "score":
         return (_scored(draft),)
     spec = _backbone(draft)
@@ -124,35 +124,35 @@ def jobs_of(
 
 
 def _backbone(draft: Draft) -> BackboneSpec:
-    given = draft.words.get("backbone", Given("pocket", draft.at))
-    name = given.value[0] if isinstance(given.value, list) else given.value
+    entry = draft.words.get("backbone", FileValue("pocket", draft.at))
+    name = entry.value[0] if isinstance(entry.value, list) else entry.value
     if not isinstance(name, str):
-        raise draft.error(given.place, "expected a name", "Example: backbone: pocket")
+        raise draft.error(entry.place, "expected a name", "Example: backbone: pocket")
     try:
         return chosen(name)
     except UsageError as error:
-        raise draft.error(given.place, error.message, error.hint) from error
+        raise draft.error(entry.place, error.message, error.hint) from error
 
 
 def _concepts(draft: Draft, spec: BackboneSpec) -> list[tuple[str, ...]]:
-    """The step's concepts; of a training several at once may be written with `+`."""
-    given = draft.words.get("concept")
-    if given is None:
+    """The concepts of each job; those of one training may be joined with `+`."""
+    entry = draft.words.get("concept")
+    if entry is None:
         return [spec.concepts[:1]]
-    known, found = load.concepts(), []
-    for number, entry in enumerate(_listed(given.value)):
-        place = (*given.place, number) if isinstance(given.value, list) else given.place
-        names = tuple(str(entry).split("+")) if draft.kind.verb == "train" and entry not in known else (entry,)
-        for each in names:
-            if not isinstance(each, str) or each not in known:
-                raise draft.error(place, f"unknown concept '{each}'", did_you_mean(str(each), known))
-        found.append(names)
-    return found
+    known, concepts = load.concepts(), []
+    for number, value in enumerate(_listed(entry.value)):
+        place = (*entry.place, number) if isinstance(entry.value, list) else entry.place
+        names = tuple(str(value).split("+")) if draft.kind.verb == "train" and value not in known else (value,)
+        for name in names:
+            if not isinstance(name, str) or name not in known:
+                raise draft.error(place, f"unknown concept '{name}'", did_you_mean(str(name), known))
+        concepts.append(names)
+    return concepts
 
 
 def _groups(draft: Draft, concepts: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """For what a job is: a concept each; of a grid that chooses per kind, the concepts of a kind."""
-    if draft.kind.verb != "grid" or draft.words.get("per", Given("concept", ())).value != "kind":
+    """The concepts of each job: one, or for a grid with `per: kind` all concepts of a kind."""
+    if draft.kind.verb != "grid" or draft.words.get("per", FileValue("concept", ())).value != "kind":
         return concepts
     names = [name for each in concepts for name in each]
     kinds = dict.fromkeys(load.concepts()[name].kind for name in names)
@@ -163,72 +163,73 @@ def _groups(draft: Draft, concepts: list[tuple[str, ...]]) -> list[tuple[str, ..
 
 
 def _axes(draft: Draft, concepts: tuple[str, ...]) -> list[list[Pick]]:
-    """For each word of the step its choices; those of one choice tell nothing apart."""
+    """The choices for each word of the step."""
     axes = [_subjects(draft)]
-    for word, given in draft.words.items():
+    for word, entry in draft.words.items():
         if word in ("concept", "options", "by", "per") or (word == "method" and draft.kind.verb == "attack"):
             continue
         if word == "set":
-            axes.append([Pick({"settings": found}, _told(found)) for found in _settings(draft, given, concepts)])
+            choices = _settings(draft, entry, concepts)
+            axes.append([Pick({"settings": settings}, _settings_slug(settings)) for settings in choices])
         elif word == REDIRECTOR:
-            made = _values(draft, given, concepts, REDIRECTOR, path=True)
-            axes.append([Pick({REDIRECTOR: value}, f"{REDIRECTOR}-{_said(value)}") for value in made])
+            redirectors = _values(draft, entry, concepts, REDIRECTOR, path=True)
+            axes.append([Pick({REDIRECTOR: value}, f"{REDIRECTOR}-{_slug(value)}") for value in redirectors])
         else:
-            axes.append(_of_field(draft, word, given, concepts))
+            axes.append(_of_field(draft, word, entry, concepts))
     return axes
 
 
-def _of_field(draft: Draft, word: str, given: Given, concepts: tuple[str, ...]) -> list[Pick]:
+def _of_field(draft: Draft, word: str, entry: FileValue, concepts: tuple[str, ...]) -> list[Pick]:
     name = draft.kind.words[word]
-    values = _values(draft, given, concepts, word, _is_path(draft.kind, name))
+    values = _values(draft, entry, concepts, word, _is_path(draft.kind, name))
     if _is_list(draft.kind, name):
         return [Pick({name: tuple(values)})]
-    return [Pick({name: value}, _said(value) if word == "prompts" else f"{word}-{_said(value)}") for value in values]
+    return [Pick({name: value}, _slug(value) if word == "prompts" else f"{word}-{_slug(value)}") for value in values]
 
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _values(draft: Draft, given: Given, concepts: tuple[str, ...], word: str, path: bool) -> list[Any]:
-    """The values of a word: what is written, with patterns of paths as the files that they name, or what a step makes."""
-    found: list[Any] = []
-    for number, each in enumerate(_listed(given.value) or [None]):
-        place = (*given.place, number) if isinstance(given.value, list) else given.place
-        if each is None or each in ("", [], {}):
+def _values(draft: Draft, entry: FileValue, concepts: tuple[str, ...], word: str, path: bool) -> list[Any]:
+    """The values of a word: as written, with the files that match for a pattern, and what a step makes for its name."""
+    values: list[Any] = []
+    for number, value in enumerate(_listed(entry.value) or [None]):
+        place = (*entry.place, number) if isinstance(entry.value, list) else entry.place
+        if value is None or value in ("", [], {}):
             raise draft.error(place, "is empty", "Give a value, or leave it out.")
-        if isinstance(each, dict) or (word == REDIRECTOR and each in draft.source.names):
-            named = each if isinstance(each, dict) else {MADE_BY[word]: each}
-            found += _from_step(draft, Given(named, place), concepts, word)
-        elif isinstance(each, list):
+        if isinstance(value, dict) or (word == REDIRECTOR and value in draft.source.names):
+            named = value if isinstance(value, dict) else {MADE_BY[word]: value}
+            values += _from_step(draft, FileValue(named, place), concepts, word)
+        elif isinstance(value, list):
             raise draft.error(place, "a list in a list", "Write one list.")
         else:
-            found += _paths(draft, Given(each, place), concepts) if path else [each]
-    return found
+            values += _paths(draft, FileValue(value, place), concepts) if path else [value]
+    return values
 
 
-def _paths(draft: Draft, given: Given, concepts: tuple[str, ...]) -> list[str]:
+def _paths(draft: Draft, entry: FileValue, concepts: tuple[str, ...]) -> list[str]:
     """The files that a path names, relative to the study's; `{concept}` in it is the job's concept."""
-    if not isinstance(given.value, str):
-        raise draft.error(given.place, "expected a path", "Write it in quotes.")
-    path = draft.source.file.path.parent / Path(given.value.replace("{concept}", "+".join(concepts))).expanduser()
-    if not any(sign in given.value for sign in WILD) or path.exists():
+    if not isinstance(entry.value, str):
+        raise draft.error(entry.place, "expected a path", "Write it in quotes.")
+    path = draft.source.file.path.parent / Path(entry.value.replace("{concept}", "+".join(concepts))).expanduser()
+    if not any(sign in entry.value for sign in WILD) or path.exists():
         return [str(path)]
     base = Path(path.anchor or ".")
-    found = sorted(str(each) for each in base.glob(str(path.relative_to(base)) if path.anchor else str(path)))
-    if not found:
-        raise draft.error(given.place, f"no file is called like {path}", "Check the path; it is relative to the study's file.")
-    return found
+    paths = sorted(str(each) for each in base.glob(str(path.relative_to(base)) if path.anchor else str(path)))
+    if not paths:
+        raise draft.error(entry.place, f"no file is called like {path}", "Check the path; it is relative to the study's file.")
+    return paths
 
 
-def _from_step(draft: Draft, given: Given, concepts: tuple[str, ...], word: str) -> list[Made]:
-    """What the jobs of an earlier step make for a concept. given: `{VERB: NAME}`."""
+def _from_step(draft: Draft, entry: FileValue, concepts: tuple[str, ...], word: str) -> list[Made]:
+    """What the jobs of an earlier step make for a concept. entry: `{VERB: NAME}`."""
     wanted, source = MADE_BY.get(word), draft.source
     if wanted is None:
-        raise draft.error(given.place, "expected a value, found a table", "Only what steps make is named by a table.")
-    if list(given.value) != [wanted]:
-        raise draft.error(given.place, f"expected {{{wanted}: NAME}}", f"NAME is a step that says '{wanted}'.")
-    name, place = given.value[wanted], (*given.place, wanted)
+        raise draft.error(entry.place, "expected a value, found a table", "Only what steps make is named by a table.")
+    if list(entry.value) != [wanted]:
+        raise draft.error(entry.place, f"expected {{{wanted}: NAME}}", f"NAME is a step that says '{wanted}'.")
+    name, place = entry.value[wanted], (*entry.place, wanted)
     fitting = [step for step, each in source.earlier.items() if each.verb == wanted]
     if name not in source.names:
         raise draft.error(place, f"there is no step '{name}'", did_you_mean(str(name), fitting))
@@ -238,14 +239,14 @@ def _from_step(draft: Draft, given: Given, concepts: tuple[str, ...], word: str)
     step = source.earlier[name]
     if step.verb != wanted:
         raise draft.error(place, f"step '{name}' is of kind '{step.verb}', not '{wanted}'", did_you_mean("", fitting))
-    found = [Made(job) for job in step.jobs if not concepts or set(concepts) <= set(job.concepts)]
-    if not found:
+    outputs = [Made(job) for job in step.jobs if not concepts or set(concepts) <= set(job.concepts)]
+    if not outputs:
         raise draft.error(place, f"step '{name}' makes nothing for {'+'.join(concepts)}", "Give both the same concepts.")
-    return found
+    return outputs
 
 
-def _said(value: Any) -> str:
-    """A value as part of a name."""
+def _slug(value: Any) -> str:
+    """A value as part of a job's name."""
     text = value.job.called if isinstance(value, Made) else str(value)
     return "".join(each if each.isalnum() or each in "_.+" else "-" for each in Path(text).name or text)[:40]
 
@@ -253,24 +254,24 @@ def _said(value: Any) -> str:
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 
-def _settings(draft: Draft, given: Given, concepts: tuple[str, ...]) -> list[Settings]:
+def _settings(draft: Draft, entry: FileValue, concepts: tuple[str, ...]) -> list[Settings]:
     """The choices of `set`: a table is a product over the lists in it, a list of tables is one choice after the other."""
-    found: list[Settings] = []
-    for number, table in enumerate(_listed(given.value)):
-        place = (*given.place, number) if isinstance(given.value, list) else given.place
+    choices: list[Settings] = []
+    for number, table in enumerate(_listed(entry.value)):
+        place = (*entry.place, number) if isinstance(entry.value, list) else entry.place
         if not isinstance(table, dict) or not table:
             raise draft.error(place, "expected options by name", "Example: set: {saferedir.cooldown: 2}")
-        axes = [_setting(draft, Given(value, (*place, name)), name, concepts) for name, value in table.items()]
+        axes = [_setting(draft, FileValue(value, (*place, name)), name, concepts) for name, value in table.items()]
         if prod(len(axis) for axis in axes) > MOST_OF_STEP:
             raise draft.error(place, f"the lists come to more than {MOST_OF_STEP} choices", "Write less.")
-        found += product(*axes)
-    return found
+        choices += product(*axes)
+    return choices
 
 
-def _setting(draft: Draft, given: Given, name: str, concepts: tuple[str, ...]) -> list[tuple[str, str | Made]]:
+def _setting(draft: Draft, entry: FileValue, name: str, concepts: tuple[str, ...]) -> list[tuple[str, str | Made]]:
     if name == "grid":
-        return [("", made) for made in _from_step(draft, Given({"grid": given.value}, given.place[:-1]), concepts, "grid")]
-    values = _values(draft, given, concepts, "set", path=False)
+        return [("", made) for made in _from_step(draft, FileValue({"grid": entry.value}, entry.place[:-1]), concepts, "grid")]
+    values = _values(draft, entry, concepts, "set", path=False)
     return [(name, value if isinstance(value, Made) else _text(value, concepts)) for value in values]
 
 
@@ -280,8 +281,8 @@ def _text(value: Any, concepts: tuple[str, ...]) -> str:
     return str(value).replace("{concept}", "+".join(concepts)).replace("{kind}", kind)
 
 
-def _told(settings: Settings) -> str:
-    return "-".join(f"{name.rpartition('.')[2]}-{_said(value)}" for name, value in settings)
+def _settings_slug(settings: Settings) -> str:
+    return "-".join(f"{name.rpartition('.')[2]}-{_slug(value)}" for name, value in settings)
 
 
 # --- what the verb names ----------------------------------------------------------------------------------------------
@@ -290,10 +291,10 @@ def _told(settings: Settings) -> str:
 def _subjects(draft: Draft) -> list[Pick]:
     """The choices of what a step trains, erases, searches or runs."""
     names = _listed(draft.subject.value)
-    for number, each in enumerate(names):
-        if not isinstance(each, str) or not each:
+    for number, name in enumerate(names):
+        if not isinstance(name, str) or not name:
             raise draft.error((*draft.subject.place, number)[: len(draft.subject.place) + (len(names) > 1)],
-                              f"expected a name, found {each!r}", "Write it in quotes.")  # fmt: skip
+                              f"expected a name, found {name!r}", "Write it in quotes.")  # fmt: skip
     verb = draft.kind.verb
     if verb == "run":
         return _on_checkpoints(draft, names)
@@ -305,7 +306,7 @@ def _subjects(draft: Draft) -> list[Pick]:
 
 
 def _on_checkpoints(draft: Draft, names: Sequence[str]) -> list[Pick]:
-    """Methods by the checkpoint that they act on: `METHOD@CHECKPOINT`, or every one on every one of `on`."""
+    """Methods grouped by checkpoint where they are `METHOD@CHECKPOINT`; else every method on every checkpoint of `on`."""
     if not any("@" in name for name in names):
         return [Pick({"methods": tuple(names)})]
     _refuse_on(draft)
@@ -323,9 +324,9 @@ def _refuse_on(draft: Draft) -> None:
 
 def _victims(draft: Draft) -> Iterator[dict[str, Any]]:
     """What prompts are searched against: method and checkpoint, `METHOD@CHECKPOINT` or the name of a weight method."""
-    given = draft.words.get("method", Given("none", draft.at))
-    for each in _listed(given.value):
-        method, at, on = str(each).partition("@")
+    entry = draft.words.get("method", FileValue("none", draft.at))
+    for victim in _listed(entry.value):
+        method, at, on = str(victim).partition("@")
         if method in plugins.presets() and not at and is_weight(method):
             method, on = "none", method
         if on:
@@ -343,7 +344,7 @@ def _job(draft: Draft, concepts: tuple[str, ...], axes: Sequence[Sequence[Pick]]
     extra = tuple(("saferedir.redirector", pick.values[REDIRECTOR]) for pick in picks if REDIRECTOR in pick.values)
     if extra:
         values["settings"] = (*values.get("settings", ()), *extra)
-    told = [pick.told for axis, pick in zip(axes, picks, strict=True) if len(axis) > 1 and pick.told]
+    suffixes = [pick.suffix for axis, pick in zip(axes, picks, strict=True) if len(axis) > 1 and pick.suffix]
     verb = draft.kind.verb
     if verb in ("run", "grid", "train"):
         values["concepts"] = concepts
@@ -351,13 +352,13 @@ def _job(draft: Draft, concepts: tuple[str, ...], axes: Sequence[Sequence[Pick]]
         values["concept"] = concepts[0]
     if verb == "run" and "prompts" in values:
         values.setdefault("suites", ())  # the file is a suite of its own
-    called = "-".join([draft.name, *told])
+    called = "-".join([draft.name, *suffixes])
     if verb == "attack":
         against = SimpleNamespace(method=values["method"], on=_on_name(values.get("on", "none")))
-        called = "-".join([values["name"], label(against).replace(" ", "-"), *told])
+        called = "-".join([values["name"], label(against).replace(" ", "-"), *suffixes])
         title = f"{values['name']} against {label(against)}, {concepts[0]}"
     else:
-        title = ", ".join(["+".join(concepts), *told])
+        title = ", ".join(["+".join(concepts), *suffixes])
     job = Job(draft.name, verb, concepts, _free(draft, called, concepts), title, values)
     return _with_points(draft, job) if verb == "grid" else job
 
@@ -367,7 +368,7 @@ def _on_name(on: Any) -> str:
 
 
 def _free(draft: Draft, called: str, concepts: tuple[str, ...]) -> str:
-    """A name that no earlier step gives to something of that concept: prompts are a suite of that name in tables."""
+    """`called`, or with the step's name before it where an earlier step of the concept uses it: tables show it as a suite."""
     taken = {job.called for step in draft.source.earlier.values() for job in step.jobs if set(concepts) & set(job.concepts)}
     return called if draft.kind.verb != "attack" or called not in taken else f"{draft.name}-{called}"
 
@@ -380,8 +381,8 @@ def _with_points(draft: Draft, job: Job) -> Job:
         choice = Choice.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        given = draft.words.get(str(first["loc"][0]))
-        raise draft.error(given.place if given else draft.at, f"{first['loc'][0]}: {first['msg']}", "Mend the file.") from error
+        entry = draft.words.get(str(first["loc"][0]))
+        raise draft.error(entry.place if entry else draft.at, f"{first['loc'][0]}: {first['msg']}", "Mend the file.") from error
     preset = job.values["methods"][-1]
     points: list[Settings] = []
     for grid in choice.options:
@@ -399,15 +400,15 @@ def _scored(draft: Draft) -> Job:
     """Pictures made elsewhere: a folder, a list of them, or folders by the method's name."""
     raw = draft.subject.value
     named = list(raw.items()) if isinstance(raw, dict) else [("", each) for each in _listed(raw)]
-    folders = tuple((name, path) for name, each in named for path in _paths(draft, Given(each, draft.subject.place), ()))
+    folders = tuple((name, path) for name, each in named for path in _paths(draft, FileValue(each, draft.subject.place), ()))
     values: dict[str, Any] = {"folders": folders}
-    for word, given in draft.words.items():
+    for word, entry in draft.words.items():
         (pick, *more) = (
-            [Pick({"settings": found}) for found in _settings(draft, given, ())] if word == "set"
-            else _of_field(draft, word, given, ())
+            [Pick({"settings": settings}) for settings in _settings(draft, entry, ())] if word == "set"
+            else _of_field(draft, word, entry, ())
         )  # fmt: skip
         if more:
-            raise draft.error(given.place, "one value is expected here", "Write a step for each.")
+            raise draft.error(entry.place, "one value is expected here", "Write a step for each.")
         values |= pick.values
     concept = (values["concept"],) if "concept" in values else ()
     job = Job(draft.name, "score", concept, draft.name, "pictures made elsewhere", values)
@@ -416,22 +417,23 @@ def _scored(draft: Draft) -> Job:
     return job
 
 
-def _scored_again(draft: Draft, own: Mapping[str, Given]) -> Iterator[Job]:
+def _scored_again(draft: Draft, words: Mapping[str, FileValue]) -> Iterator[Job]:
     """The jobs of a run with more scorers: their images are in the store."""
-    if not set(own) <= {"scorers", "set"} or "scorers" not in own:
-        word = next(iter(set(own) - {"scorers", "set"}), "scorers")
-        place = own[word].place if word in own else draft.at
+    if not set(words) <= {"scorers", "set"} or "scorers" not in words:
+        word = next(iter(set(words) - {"scorers", "set"}), "scorers")
+        place = words[word].place if word in words else draft.at
         raise draft.error(place, "images of a run are scored with `scorers` and their `set`", "Example: scorers: [fd-pocket]")
-    more = [str(each) for each in _listed(own["scorers"].value)]
-    for each in more:
-        if each not in plugins.plugins("scorers"):
-            raise draft.error(own["scorers"].place, f"unknown scorer '{each}'", did_you_mean(each, plugins.plugins("scorers")))
+    more = [str(scorer) for scorer in _listed(words["scorers"].value)]
+    for scorer in more:
+        if scorer not in plugins.plugins("scorers"):
+            place, hint = words["scorers"].place, did_you_mean(scorer, plugins.plugins("scorers"))
+            raise draft.error(place, f"unknown scorer '{scorer}'", hint)
     for made in _from_step(draft, draft.subject, (), "folders"):
         job, values = made.job, dict(made.job.values)
         values["scorers"] = tuple(dict.fromkeys((*values.get("scorers", ()), *more)))
-        if "set" in own:
-            (found, *_) = _settings(draft, own["set"], job.concepts)
-            values["settings"] = (*values.get("settings", ()), *found)
+        if "set" in words:
+            (settings, *_) = _settings(draft, words["set"], job.concepts)
+            values["settings"] = (*values.get("settings", ()), *settings)
         yield Job(draft.name, "run", job.concepts, draft.name, job.title, values)
 
 
@@ -439,17 +441,17 @@ def _scored_again(draft: Draft, own: Mapping[str, Given]) -> Iterator[Job]:
 
 
 def plain(kind: Kind, values: Mapping[str, Any], path_of: Any) -> dict[str, Any]:
-    """Values of a job as the options class takes them. path_of: `Made` -> what stands for it; of a grid a list of settings."""
+    """Values of a job as the options class takes them. path_of: `Made` -> its path or hash; of a grid a list of settings."""
 
     def one(value: Any) -> Any:
         return path_of(value) if isinstance(value, Made) else str(value) if isinstance(value, Path) else value
 
-    found = {name: tuple(map(one, value)) if isinstance(value, tuple) else one(value) for name, value in values.items()}
+    options = {name: tuple(map(one, value)) if isinstance(value, tuple) else one(value) for name, value in values.items()}
     if "settings" in values:
-        found["settings"] = tuple(_plain_settings(values["settings"], path_of))
+        options["settings"] = tuple(_plain_settings(values["settings"], path_of))
     if kind.verb == "score":
-        found["columns"] = tuple(chosen_columns(found.get("columns", ())).items())
-    return found
+        options["columns"] = tuple(chosen_columns(options.get("columns", ())).items())
+    return options
 
 
 def _plain_settings(settings: Iterable[tuple[str, str | Made]], path_of: Any) -> Iterator[str]:

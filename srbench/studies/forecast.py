@@ -35,7 +35,7 @@ class Forecast:
     there: int = 0
     """Jobs that are done."""
     images: int = 0
-    """That are to be sampled, each counted in the first step that needs it; about as many where prompts are yet to be found."""
+    """To be sampled, each counted in the first step that needs it; an estimate where prompts are yet to be searched."""
     cached: int = 0
     about: bool = False
     """Whether `images` is an estimate."""
@@ -60,8 +60,8 @@ def forecast(plan_of: Study, options: StudyOptions, say: Say) -> Whole:
     bench = Bench(plan_of, options, _silent, Quiet, lambda what: nullcontext(quiet))
     store = Store.peek(options.out / "store", say)
     seen: set[str] = set()
-    found = tuple(_step(bench, step, store, seen) for step in plan_of.steps)
-    return Whole(found, MISSING if any(each.missing for each in found) else OK)
+    forecasts = tuple(_step(bench, step, store, seen) for step in plan_of.steps)
+    return Whole(forecasts, MISSING if any(each.missing for each in forecasts) else OK)
 
 
 def _silent(text: str) -> None:
@@ -69,31 +69,31 @@ def _silent(text: str) -> None:
 
 
 def _step(bench: Bench, step: Step, store: Store, seen: set[str]) -> Forecast:
-    found = Forecast(step.name, step.verb, len(step.jobs))
+    step_forecast = Forecast(step.name, step.verb, len(step.jobs))
     dtypes: Counter[str] = Counter()
     for job in step.jobs:
         try:
             if _is_there(bench, job):
-                found.there += 1
+                step_forecast.there += 1
             elif job.verb in ("run", "grid"):
-                _of_run(bench, job, store, seen, found, dtypes)
+                _of_run(bench, job, store, seen, step_forecast, dtypes)
             else:
                 _of_other(bench, job)
         except SrbenchError as error:
-            if error.line not in found.missing:
-                found.missing.append(error.line)
+            if error.line not in step_forecast.missing:
+                step_forecast.missing.append(error.line)
     speeds = {dtype: _seconds_each(store, dtype) for dtype in dtypes}
     if dtypes and None not in speeds.values():
-        found.seconds = sum(count * (speeds[dtype] or 0.0) for dtype, count in dtypes.items())
-    return found
+        step_forecast.seconds = sum(count * (speeds[dtype] or 0.0) for dtype, count in dtypes.items())
+    return step_forecast
 
 
 def _is_there(bench: Bench, job: Job) -> bool:
-    """Whether a job is done; then what it made is known to later ones."""
+    """Whether a job is done; if so, its outcome is recorded for later jobs."""
     if any(each not in bench.outcomes for each in job.needs):
         return False
     key = steps.digest(steps.inputs(bench, job))
-    outcome = steps.kept(bench, job, key)
+    outcome = steps.stored_outcome(bench, job, key)
     if outcome is not None:
         bench.outcomes[job] = outcome
     return outcome is not None
@@ -101,77 +101,75 @@ def _is_there(bench: Bench, job: Job) -> bool:
 
 def _seconds_each(store: Store, dtype: str) -> float | None:
     """Measured seconds an image, the mean over what was sampled in that dtype."""
-    known = [record["seconds"] for record in store.images.values() if record.get("dtype") == dtype and "seconds" in record]
-    return sum(known) / len(known) if known else None
+    seconds = [record["seconds"] for record in store.images.values() if record.get("dtype") == dtype and "seconds" in record]
+    return sum(seconds) / len(seconds) if seconds else None
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------
 
 
-def _of_run(bench: Bench, job: Job, store: Store, seen: set[str], found: Forecast, dtypes: Counter[str]) -> None:
-    lacking = [made for made in _made(job) if made.job not in bench.outcomes]
-    for asked in _asked(bench, job, lacking):
-        makes = [name for name in asked.methods if _makes(name)]
-        asked = replace(asked, methods=tuple(name for name in asked.methods if name not in makes) or ("none",))
-        request, backbone, _ = resolve(_with_settings_of(asked), _silent, bench.open)
+def _of_run(bench: Bench, job: Job, store: Store, seen: set[str], step_forecast: Forecast, dtypes: Counter[str]) -> None:
+    lacking = [Made(needed) for needed in job.needs if needed not in bench.outcomes]
+    for options in _plannable_runs(bench, job, lacking):
+        makes = [name for name in options.methods if _makes(name)]
+        options = replace(options, methods=tuple(name for name in options.methods if name not in makes) or ("none",))
+        request, backbone, _ = resolve(_with_settings_of(options), _silent, bench.open)
         cells = plan(request, backbone, make=False)
         if makes:
             rows = {(cell.suite.name, cell.concept.name): cell.n_loaded - cell.n_excluded for cell in cells}
-            found.images, found.about = found.images + sum(rows.values()) * len(makes) * len(asked.on), True
-            dtypes[request.dtype] += sum(rows.values()) * len(makes) * len(asked.on)
+            count = sum(rows.values()) * len(makes) * len(options.on)
+            step_forecast.images, step_forecast.about = step_forecast.images + count, True
+            dtypes[request.dtype] += count
         keys = {image.key for cell in cells for image in cell.images()}
         cached = sum(key in store.images for key in keys)
         unmade = sum(cell.n_loaded - cell.n_excluded for cell in cells if isinstance(cell.blocked, Unmade))
         new = len(keys - seen - store.images.keys()) + unmade
-        found.cached += cached
-        found.images += new
-        found.about = found.about or bool(unmade or lacking)
+        step_forecast.cached += cached
+        step_forecast.images += new
+        step_forecast.about = step_forecast.about or bool(unmade or lacking)
         dtypes[request.dtype] += new
         if lacking:
-            continue  # keys of stand-ins are of no image
+            continue  # without the settings that are not made yet, the keys are of no real image
         seen |= keys
-        _note_missing(cells, found)
+        _note_missing(cells, step_forecast)
     prompts = job.values.get("prompts")
     if isinstance(prompts, Made) and prompts.job not in bench.outcomes:
         count = _targets(bench, prompts.job) * len(job.values["methods"]) * len(job.values.get("on", ("none",)))
-        found.images, found.about = found.images + count, True
+        step_forecast.images, step_forecast.about = step_forecast.images + count, True
         dtypes["fp32"] += count
 
 
 def _makes(preset: str) -> bool:
-    """Whether a method makes what it needs when it is planned, which a forecast may not."""
+    """Whether a method makes its artifact while a run is planned: a forecast makes nothing."""
     return plugins.plugins("methods")[plugins.preset(preset)[0]].meta.get("prepare") == "make"
 
 
-def _with_settings_of(asked: RunOptions) -> RunOptions:
+def _with_settings_of(options: RunOptions) -> RunOptions:
     """Without the settings of methods that are not planned."""
-    presets = [name for name in (*asked.methods, *asked.on) if name in plugins.presets()]
+    presets = [name for name in (*options.methods, *options.on) if name in plugins.presets()]
     known = {*presets, *(plugins.preset(name)[0] for name in presets), *plugins.plugins("scorers")}
-    return replace(asked, settings=tuple(each for each in asked.settings if each.partition(".")[0] in known))
+    return replace(options, settings=tuple(each for each in options.settings if each.partition(".")[0] in known))
 
 
-def _note_missing(cells: Iterable[Cell], found: Forecast) -> None:
+def _note_missing(cells: Iterable[Cell], step_forecast: Forecast) -> None:
     for cell in cells:
-        if isinstance(cell.blocked, MissingError) and cell.blocked.line not in found.missing:
-            found.missing.append(cell.blocked.line)
+        if isinstance(cell.blocked, MissingError) and cell.blocked.line not in step_forecast.missing:
+            step_forecast.missing.append(cell.blocked.line)
 
 
-def _made(job: Job) -> list[Made]:
-    return [Made(each) for each in job.needs]
 
-
-def _asked(bench: Bench, job: Job, lacking: list[Made]) -> list[RunOptions]:
-    """The runs of a job as far as they can be planned: without the settings that earlier steps are yet to make."""
+def _plannable_runs(bench: Bench, job: Job, lacking: list[Made]) -> list[RunOptions]:
+    """The runs of a job, without the settings and checkpoints that earlier steps are yet to make."""
     if isinstance(job.values.get("prompts"), Made) and Made(job.values["prompts"].job) in lacking:
         return []
     values = dict(job.values)
     values["settings"] = tuple((n, v) for n, v in values.get("settings", ()) if not (isinstance(v, Made) and v in lacking))
     values["on"] = tuple(each for each in values.get("on", ("none",)) if each not in lacking) or ("none",)
-    known = Job(job.step, job.verb, job.concepts, job.called, job.title, values, job.choice, job.points)
+    plannable = Job(job.step, job.verb, job.concepts, job.called, job.title, values, job.choice, job.points)
     if job.verb == "run":
-        return [steps.run_options(bench, known)]
+        return [steps.run_options(bench, plannable)]
     return [
-        steps.run_options(bench, known, settings=point_texts(point, concept), concepts=(concept,), dev=True)
+        steps.run_options(bench, plannable, settings=point_texts(point, concept), concepts=(concept,), dev=True)
         for point in job.points for concept in job.concepts
     ]
 
@@ -196,12 +194,12 @@ def _targets(bench: Bench, job: Job) -> int:
     if isinstance(values.get("targets"), Made):
         return _targets(bench, values["targets"].job)
     spec, (concept,) = chosen(values.get("backbone", "pocket")), job.concepts
-    known = tuple(each for each in values.get("settings", ()) if not isinstance(each[1], Made))
-    values |= {"settings": known, "on": "none"}
-    asked = steps.options(bench, Job(job.step, job.verb, job.concepts, job.called, job.title, values))
+    settings = tuple(each for each in values.get("settings", ()) if not isinstance(each[1], Made))
+    values |= {"settings": settings, "on": "none"}
+    options = steps.options(bench, Job(job.step, job.verb, job.concepts, job.called, job.title, values))
     request = AttackRequest(
-        asked.name, concept, asked.suite, asked.targets, "none", "none", None, asked.limit, asked.out, None,
-        part="dev" if asked.dev else "test", plain=asked.with_targets,
+        options.name, concept, options.suite, options.targets, "none", "none", None, options.limit, options.out, None,
+        part="dev" if options.dev else "test", plain=options.with_targets,
     )  # fmt: skip
     rows, _, _ = targets_of(request, spec, load.concepts()[concept])
-    return len(rows) * (2 if asked.with_targets else 1)
+    return len(rows) * (2 if options.with_targets else 1)

@@ -10,7 +10,7 @@ from typing import Any
 
 from srbench.catalog.load import Lined, Place, parse_lined
 from srbench.errors import UsageError, did_you_mean
-from srbench.studies.expand import Given, Source, jobs_of
+from srbench.studies.expand import FileValue, Source, jobs_of
 from srbench.studies.spec import KINDS, PLURALS, Kind, Step, Study
 
 SUFFIXES = (".yaml", ".yml")
@@ -44,8 +44,8 @@ def read(path: Path) -> Study:
         raise file.error(("study",), "expected a name of letters, digits, '_', '.', '+' and '-'", "Or leave it out.")
     source, count = Source(file, tuple(raw)), 0
     for step in raw:
-        source.earlier[step] = found = _step(source, step, raw[step], shared)
-        count += len(found.jobs)
+        source.earlier[step] = parsed = _step(source, step, raw[step], shared)
+        count += len(parsed.jobs)
         if count > MOST_JOBS:
             raise file.error(("steps", step), f"the study comes to more than {MOST_JOBS} jobs here", "Write several studies.")
     sha = hashlib.sha256(file.text.encode()).hexdigest()
@@ -53,29 +53,29 @@ def read(path: Path) -> Study:
     return Study(path, name, file.text, sha, tuple(source.earlier.values()), lines)
 
 
-def _shared(file: Lined) -> dict[str, Given]:
-    """What stands beside the steps: options of every step that has them."""
-    known = {word for kind in KINDS.values() for word in kind.words} - NOT_SHARED
-    given = {key: value for key, value in file.data.items() if key not in ("study", "steps")}
-    return _given(file, (), given, known, ("study", "steps"))
+def _shared(file: Lined) -> dict[str, FileValue]:
+    """The options beside `steps`: they hold for every step whose kind has them."""
+    words = {word for kind in KINDS.values() for word in kind.words} - NOT_SHARED
+    values = {key: value for key, value in file.data.items() if key not in ("study", "steps")}
+    return _entries(file, (), values, words, ("study", "steps"))
 
 
-def _given(file: Lined, at: Place, raw: Mapping[str, Any], known: set[str], also: tuple[str, ...]) -> dict[str, Given]:
+def _entries(file: Lined, at: Place, raw: Mapping[str, Any], known: set[str], also: tuple[str, ...]) -> dict[str, FileValue]:
     """Word -> value and place. Raises `UsageError` for an unknown word, an empty value, and one that is given twice."""
-    found: dict[str, Given] = {}
+    entries: dict[str, FileValue] = {}
     for key, value in raw.items():
         word, place = PLURALS.get(key, key), (*at, key)
         if word not in known:
             raise file.error(place, f"unknown key '{key}'", did_you_mean(key, {*known, *also}))
-        if word in found:
+        if word in entries:
             raise file.error(place, f"'{word}' is given twice", "Leave one of them out.")
         if value is None or value in ("", [], {}):
             raise file.error(place, "is empty", "Give a value, or leave it out.")
-        found[word] = Given(value, place)
-    return found
+        entries[word] = FileValue(value, place)
+    return entries
 
 
-def _step(source: Source, name: str, raw: Any, shared: Mapping[str, Given]) -> Step:
+def _step(source: Source, name: str, raw: Any, shared: Mapping[str, FileValue]) -> Step:
     file, place = source.file, ("steps", name)
     if not NAME.fullmatch(name):
         raise file.error(place, "a step's name has letters, digits, '_', '.', '+' and '-'", "Give it another name.")
@@ -84,12 +84,12 @@ def _step(source: Source, name: str, raw: Any, shared: Mapping[str, Given]) -> S
     kind = _kind(file, place, raw)
     rest = {key: value for key, value in raw.items() if key != kind.verb}
     words = set(kind.words)
-    own = _given(file, place, rest, words, (kind.verb,))
-    subject = Given(raw[kind.verb], (*place, kind.verb))
+    entries = _entries(file, place, rest, words, (kind.verb,))
+    subject = FileValue(raw[kind.verb], (*place, kind.verb))
     if subject.value is None or subject.value in ("", [], {}):
         raise file.error(subject.place, "is empty", "Say what.")
-    of_all = {word: each for word, each in shared.items() if word in words and word not in own}
-    return Step(name, kind.verb, jobs_of(source, name, kind, subject, own, of_all))
+    shared_entries = {word: each for word, each in shared.items() if word in words and word not in entries}
+    return Step(name, kind.verb, jobs_of(source, name, kind, subject, entries, shared_entries))
 
 
 def _kind(file: Lined, place: Place, raw: Mapping[str, Any]) -> Kind:

@@ -48,9 +48,9 @@ class Kind:
     @property
     def words(self) -> dict[str, str]:
         """Word -> field; words of `more` stand for themselves."""
-        held = OF_STUDY - ({"reference"} if self.verb == "score" else set()) | self.without | {self.subject}
-        known = {WORDS.get(each.name, each.name): each.name for each in fields(self.options) if each.name not in held}
-        return known | {word: word for word in self.more}
+        excluded = OF_STUDY - ({"reference"} if self.verb == "score" else set()) | self.without | {self.subject}
+        words = {WORDS.get(each.name, each.name): each.name for each in fields(self.options) if each.name not in excluded}
+        return words | {word: word for word in self.more}
 
 
 KINDS = {
@@ -110,15 +110,15 @@ class Job:
     @property
     def needs(self) -> tuple[Job, ...]:
         """The jobs whose output this one reads."""
-        return tuple(dict.fromkeys(made.job for made in _made(tuple(self.values.values()))))
+        return tuple(dict.fromkeys(made.job for made in _made_in(tuple(self.values.values()))))
 
 
-def _made(value: Any) -> Iterator[Made]:
+def _made_in(value: Any) -> Iterator[Made]:
     if isinstance(value, Made):
         yield value
     elif isinstance(value, tuple):
         for each in value:
-            yield from _made(each)
+            yield from _made_in(each)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Carries out one job: what it is by content, where its output lies, and the command that makes it."""
+"""One job: the hash of its inputs, where its output lies, and the command that carries it out."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from srbench.studies.expand import options_of, plain
 from srbench.studies.spec import KINDS, Choice, Job, Made, Settings, Study
 
 FOLDER, RECORD = "studies", "job.json"
-"""Of a results folder: where steps put what they make. In it, a folder a step and, by content, a folder a job."""
+"""In a results folder, `studies/STEP/KEY/` holds a job's output and `job.json`; KEY is the start of its inputs' hash."""
 NO_INPUT = frozenset({"out", "device", "gpus", "compile", "checkpoints", "batch_size", "reference", "sheet"})
 """Fields that decide where and how fast something is made, and not what."""
 
@@ -59,7 +59,7 @@ class Outcome:
     """What a job made."""
 
     sha256: str
-    """Of the files, or of what was chosen; of a run its name's."""
+    """Of the files; of a grid's settings; of the name of a run."""
     path: Path | None = None
     """The folder or file, of a training, a checkpoint or a search."""
     runs: tuple[str, ...] = ()
@@ -99,7 +99,7 @@ class Bench:
         return self.options.out / "store" / "checkpoints"
 
     def of_study(self, job: Job) -> OfStudy:
-        """What the record of a job's run says."""
+        """The study and step, for the record of a job's run."""
         return OfStudy(self.study.name, job.step, self.study.sha256, self.study.text)
 
 
@@ -107,7 +107,7 @@ class Bench:
 
 
 def made_path(bench: Bench, made: Made) -> Any:
-    """What stands for the output of an earlier job: a path, or a grid's settings."""
+    """The output of an earlier job: a path, or a grid's settings."""
     outcome = bench.outcomes[made.job]
     return list(outcome.settings) if made.job.verb == "grid" else str(outcome.path)
 
@@ -123,24 +123,25 @@ def inputs(bench: Bench, job: Job) -> dict[str, Any]:
 
     shas = plain(kind, job.values, sha_of)
     values = {name: value for name, value in asdict(options_of(kind, shas)).items() if name not in NO_INPUT}
-    found: dict[str, Any] = {
+    concepts = {name: digest(load.concepts()[name].model_dump(mode="json")) for name in job.concepts}
+    identity: dict[str, Any] = {
         "verb": job.verb, "called": "" if job.verb == "run" else job.called, "srbench": __version__, "keys": KEY_VERSION,
-        "options": {name: _content(value) for name, value in values.items()}, "concepts": _concepts(job),
+        "options": {name: _content(value) for name, value in values.items()}, "concepts": concepts,
         "names": _versions(job), "suites": _suites(job, values),
     }  # fmt: skip
     if job.verb != "score":
         spec = chosen(values["backbone"])
         dtype = dtype_of(values.get("dtype", "fp32"), device_of(bench.device)) if not bench.options.reference else "fp32"
-        found |= {"backbone": bench.open(spec, dtype, device_of(bench.device)).sha256, "dtype": dtype}
+        identity |= {"backbone": bench.open(spec, dtype, device_of(bench.device)).sha256, "dtype": dtype}
     if job.choice is not None:
-        found |= {"choice": job.choice.model_dump(), "points": [list(point) for point in job.points]}
-    return found
+        identity |= {"choice": job.choice.model_dump(), "points": [list(point) for point in job.points]}
+    return identity
 
 
 def _content(value: Any) -> Any:
     """A value of options with the hash of each file in place of its path."""
     if isinstance(value, Path):
-        return content_sha(value) or str(value)  # the hash of what an earlier job made stands here already
+        return content_sha(value) or str(value)  # for an earlier job's output, `value` is its hash already
     if isinstance(value, tuple | list):
         return [_content(each) for each in value]
     if isinstance(value, str) and (at := value.partition("=")[2]) and kind_of_path(Path(at).expanduser()) in ("file", "folder"):
@@ -163,25 +164,22 @@ def content_sha(path: Path) -> str:
         raise UsageError(f"{error.filename or path}: cannot be read ({error.strerror})", "Mend its rights.") from error
 
 
-def _concepts(job: Job) -> dict[str, str]:
-    return {name: digest(load.concepts()[name].model_dump(mode="json")) for name in job.concepts}
-
 
 def _versions(job: Job) -> dict[str, Any]:
     """Versions of the plug-ins, and contents of the protocols, that a job names."""
-    values, found = job.values, dict[str, Any]()
-    given = [values.get("method"), *values.get("methods", ()), *_listed(values.get("on", ()))]
-    for name in given:
+    values, versions = job.values, dict[str, Any]()
+    methods = [values.get("method"), *values.get("methods", ()), *_listed(values.get("on", ()))]
+    for name in methods:
         if isinstance(name, str) and name in plugins.presets():
             meta = plugins.plugins("methods")[plugins.preset(name)[0]].meta
-            found[f"method {name}"] = [meta["version"], digest(meta.get("fitted", {}))]
+            versions[f"method {name}"] = [meta["version"], digest(meta.get("fitted", {}))]
     if job.verb == "attack":
-        found["attack"] = plugins.plugins("attacks")[values["name"]].meta["version"]
+        versions["attack"] = plugins.plugins("attacks")[values["name"]].meta["version"]
     for name in values.get("scorers", ()):
-        found[f"scorer {name}"] = plugins.plugins("scorers")[name].meta["version"]
+        versions[f"scorer {name}"] = plugins.plugins("scorers")[name].meta["version"]
     if job.verb in ("run", "grid", "score"):
-        found["protocols"] = digest([each.model_dump(mode="json") for each in load.protocols().values()])
-    return found
+        versions["protocols"] = digest([each.model_dump(mode="json") for each in load.protocols().values()])
+    return versions
 
 
 def _listed(value: Any) -> tuple[Any, ...]:
@@ -190,12 +188,12 @@ def _listed(value: Any) -> tuple[Any, ...]:
 
 def _suites(job: Job, values: Mapping[str, Any]) -> dict[str, Any]:
     """Contents of the suites that a job names, with those of their files that may be changed in place."""
-    found: dict[str, Any] = {}
+    contents: dict[str, Any] = {}
     for name in (*(values.get("suites") or ()), *([values["suite"]] if values.get("suite") else [])):
         spec = load.suites()[name]
-        own = [each.file for each in spec.editions if each.file and each.sha256 == UNVERIFIED]
-        found[name] = [digest(spec.model_dump(mode="json")), [file_sha(resolve.find("suites", file)) for file in own]]
-    return found
+        files = [each.file for each in spec.editions if each.file and each.sha256 == UNVERIFIED]
+        contents[name] = [digest(spec.model_dump(mode="json")), [file_sha(resolve.find("suites", file)) for file in files]]
+    return contents
 
 
 # --- what was made before ---------------------------------------------------------------------------------------------
@@ -211,8 +209,8 @@ def output(bench: Bench, job: Job, key: str) -> Path:
     return place(bench, job, key) / (f"{job.called}.json" if job.verb == "attack" else job.called)
 
 
-def kept(bench: Bench, job: Job, key: str) -> Outcome | None:
-    """What the job made when its inputs were these; None where it was not done, or what it made is not there as it was."""
+def stored_outcome(bench: Bench, job: Job, key: str) -> Outcome | None:
+    """The stored outcome of a job with these inputs; None where it was not done, or its output is missing or changed."""
     record = place(bench, job, key) / RECORD
     if kind_of_path(record) != "file":
         return None
@@ -263,7 +261,7 @@ class Incomplete(SrbenchError):
 
 
 def carry_out(bench: Bench, job: Job, key: str) -> Outcome:
-    """Do a job. Raises `SrbenchError` where it cannot be done or is done in part; what it keeps meanwhile is gone on with."""
+    """Do a job. Raises `SrbenchError` where it fails in whole or in part; the next call resumes from what it stored."""
     return {"train": _train, "erase": _erase, "attack": _attack, "run": _run, "score": _score, "grid": _grid}[job.verb](
         bench, job, key
     )
@@ -275,41 +273,41 @@ def options(bench: Bench, job: Job, **fixed: Any) -> Any:
     return replace(options_of(kind, plain(kind, job.values, lambda made: made_path(bench, made))), **fixed)
 
 
-def _made(bench: Bench, job: Job, key: str) -> Outcome:
+def _file_outcome(bench: Bench, job: Job, key: str) -> Outcome:
     path = output(bench, job, key)
     return Outcome(content_sha(path), path)
 
 
 def _train(bench: Bench, job: Job, key: str) -> Outcome:
-    asked = options(bench, job, out=output(bench, job, key), device=bench.device, checkpoints=bench.checkpoints)
-    training.train(asked, bench.say, bench.telling, bench.open)
-    return _made(bench, job, key)
+    request = options(bench, job, out=output(bench, job, key), device=bench.device, checkpoints=bench.checkpoints)
+    training.train(request, bench.say, bench.telling, bench.open)
+    return _file_outcome(bench, job, key)
 
 
 def _erase(bench: Bench, job: Job, key: str) -> Outcome:
-    asked = options(bench, job, out=output(bench, job, key), device=bench.device)
-    erasing.erase(asked, bench.say, bench.telling, bench.open)
-    return _made(bench, job, key)
+    request = options(bench, job, out=output(bench, job, key), device=bench.device)
+    erasing.erase(request, bench.say, bench.telling, bench.open)
+    return _file_outcome(bench, job, key)
 
 
 def _attack(bench: Bench, job: Job, key: str) -> Outcome:
-    asked = options(bench, job, out=output(bench, job, key), device=bench.device, checkpoints=bench.checkpoints)
-    found = attacking.attack(asked, bench.say, bench.telling, bench.open)
-    if found.failed:
-        bench.say(f"{len(found.failed)} targets are left out; the first: {found.failed[0]}")
-    return _made(bench, job, key)
+    request = options(bench, job, out=output(bench, job, key), device=bench.device, checkpoints=bench.checkpoints)
+    result = attacking.attack(request, bench.say, bench.telling, bench.open)
+    if result.failed:
+        bench.say(f"{len(result.failed)} targets are left out; the first: {result.failed[0]}")
+    return _file_outcome(bench, job, key)
 
 
 def run_options(bench: Bench, job: Job, **more: Any) -> RunOptions:
     """Options of a run with what holds for the whole study."""
     whole = bench.options
     fixed = {"out": whole.out, "reference": whole.reference, "device": whole.device, "gpus": whole.gpus}
-    asked: RunOptions = options(bench, job, **fixed, **more)
-    return asked
+    request: RunOptions = options(bench, job, **fixed, **more)
+    return request
 
 
 def _whole(done: RunResult) -> RunResult:
-    """The run. Raises where some of it failed, or all of it is missing."""
+    """The run. Raises `Incomplete` where any of its cells failed."""
     if done.exit_code != OK:
         reasons = [metric.reason for cell in done.cells for metric in cell.metrics.values() if metric.reason]
         raise Incomplete(f"run {done.run} failed in part{f': {reasons[0]}' if reasons else ''}", (done.run,))
@@ -317,8 +315,8 @@ def _whole(done: RunResult) -> RunResult:
 
 
 def _run(bench: Bench, job: Job, key: str) -> Outcome:
-    asked = run_options(bench, job)
-    done = _whole(command.run(asked, bench.say, bench.reporter, bench.telling, bench.open, bench.of_study(job)))
+    request = run_options(bench, job)
+    done = _whole(command.run(request, bench.say, bench.reporter, bench.telling, bench.open, bench.of_study(job)))
     return Outcome(digest([cell.run for cell in done.cells]), runs=(done.run,))
 
 
@@ -353,7 +351,7 @@ def _grid(bench: Bench, job: Job, key: str) -> Outcome:
         texts = tuple(f"{name}={value}" for name, value in point)
         bench.say(f"point {number}/{len(job.points)} of {job.title}: {' '.join(texts) or 'as it is'}")
         cells = [cell for concept in job.concepts for cell in _point(bench, job, point, concept, runs)]
-        lines.append({"settings": _as_written(point), **_worth(job.choice, cells)})
+        lines.append({"settings": list(texts), **_worth(job.choice, cells)})
         bench.say(_line(lines[-1]))
     best = max(lines, key=lambda line: line["score"])
     bench.say(f"best for {job.title}: {' '.join(best['settings']) or 'as it is'}")
@@ -363,16 +361,13 @@ def _grid(bench: Bench, job: Job, key: str) -> Outcome:
     return Outcome(digest(list(settings)), runs=tuple(runs), settings=settings)
 
 
-def _as_written(point: Settings) -> list[str]:
-    return [f"{name}={value}" for name, value in point]
-
 
 def _point(bench: Bench, job: Job, point: Settings, concept: str, runs: list[str]) -> list[ResultCell]:
     """The preset's own cells for one concept at one point."""
-    asked = run_options(bench, job, settings=point_texts(point, concept), concepts=(concept,), dev=True)
-    done = _whole(command.run(asked, bench.say, bench.reporter, bench.telling, bench.open, bench.of_study(job)))
+    request = run_options(bench, job, settings=point_texts(point, concept), concepts=(concept,), dev=True)
+    done = _whole(command.run(request, bench.say, bench.reporter, bench.telling, bench.open, bench.of_study(job)))
     runs.append(done.run)
-    preset = asked.methods[-1]
+    preset = request.methods[-1]
     return [cell for cell in done.cells if cell.label == preset]
 
 
@@ -388,15 +383,15 @@ def _worth(choice: Choice, cells: list[ResultCell]) -> dict[str, Any]:
 
 def _mean(name: str, cells: list[ResultCell]) -> float:
     values = [cell.metrics[name].value for cell in cells if name in cell.metrics]
-    known = [value for value in values if value is not None]
-    if not known:
+    measured = [value for value in values if value is not None]
+    if not measured:
         names = sorted({name for cell in cells for name, metric in cell.metrics.items() if metric.value is not None})
         raise UsageError(f"no value of '{name}' to choose by", f"There are: {', '.join(names)}")
-    return fmean(known)
+    return fmean(measured)
 
 
 def _turned(name: str, value: float, cells: list[ResultCell]) -> float:
-    """Where less is better the other way round: of a rate what is left of 100, of another number its negative."""
+    """The value so that higher is better: where lower is, 100 less a rate, or minus another number."""
     better = next(cell.metrics[name].better for cell in cells if name in cell.metrics)
     if better == "higher":
         return value

@@ -1,4 +1,4 @@
-"""Carries out a study: its steps in order, what is there already left alone, and a failure costs only what needs it."""
+"""Carries out a study's steps in order. Jobs that are done are skipped; a failure blocks only the jobs that need it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Done:
     """What came of a study."""
 
     cells: tuple[ResultCell, ...]
-    """Of all its runs, in order, also of those that were there; of a cell that several have the last."""
+    """Of all its runs in order, also of skipped ones; the last where several runs have the same cell."""
     failures: tuple[str, ...]
     """What failed or was blocked, a line each."""
 
@@ -63,29 +63,29 @@ def run(study: Study, options: StudyOptions, say: Say, reporter: Callable[[], Re
     return Done(tuple(newest.values()), tuple(failures))
 
 
-def there(study: Study, options: StudyOptions, say: Say) -> dict[Job, Outcome]:
+def done_outcomes(study: Study, options: StudyOptions, say: Say) -> dict[Job, Outcome]:
     """What is done of a study, without doing anything. Raises `SrbenchError` where a backbone is not on this machine."""
     bench = Bench(study, options, say, Quiet, lambda what: nullcontext(quiet))
     for job in (job for step in study.steps for job in step.jobs):
         if all(each in bench.outcomes for each in job.needs):
-            outcome = steps.kept(bench, job, steps.digest(steps.inputs(bench, job)))
+            outcome = steps.stored_outcome(bench, job, steps.digest(steps.inputs(bench, job)))
             if outcome is not None:
                 bench.outcomes[job] = outcome
     return bench.outcomes
 
 
-def _step(bench: Bench, step: Step, said: str, cells: list[ResultCell], failures: list[str]) -> None:
-    there = 0
+def _step(bench: Bench, step: Step, heading: str, cells: list[ResultCell], failures: list[str]) -> None:
+    skipped = 0
     for number, job in enumerate(step.jobs, 1):
-        what = f"{said} ({number}/{len(step.jobs)}): {job.title}" if len(step.jobs) > 1 else f"{said}: {job.title}"
+        what = f"{heading} ({number}/{len(step.jobs)}): {job.title}" if len(step.jobs) > 1 else f"{heading}: {job.title}"
         try:
             lacking = [each for each in job.needs if each not in bench.outcomes]
             if lacking:
                 raise SrbenchError(f"needs step '{lacking[0].step}' ({lacking[0].title}), which is not done")
             key = steps.digest(steps.inputs(bench, job))
-            outcome = steps.kept(bench, job, key)
+            outcome = steps.stored_outcome(bench, job, key)
             if outcome is not None:
-                there += 1
+                skipped += 1
                 bench.outcomes[job] = outcome
             else:
                 bench.say(what)
@@ -97,10 +97,10 @@ def _step(bench: Bench, step: Step, said: str, cells: list[ResultCell], failures
                     cells += steps.cells_of(bench, Outcome("", runs=error.runs))
             failures.append(_failure(bench, step, job, error))
             bench.say(f"{what}: {'blocked' if lacking else 'failed'}: {printable(error.line)}")
-    if there == len(step.jobs):
-        bench.say(f"{said}: there already")
-    elif there:
-        bench.say(f"{said}: {there} of {len(step.jobs)} were there already")
+    if skipped == len(step.jobs):
+        bench.say(f"{heading}: there already")
+    elif skipped:
+        bench.say(f"{heading}: {skipped} of {len(step.jobs)} were there already")
 
 
 def _done(bench: Bench, job: Job, key: str) -> Outcome:

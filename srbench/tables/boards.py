@@ -1,4 +1,4 @@
-"""Result cells as tables: which cells stand in one, in which order, under which notes."""
+"""Result cells as tables: which cells share a table, in which order, and with which notes."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ MEASURED = (
 )
 """Columns of a metric in CSV."""
 COARSE = 10.0
-"""Points either side of a rate; where the rows settle no less, the table says so."""
+"""Percentage points either side of a rate of 50 %; where the interval of so few rows is wider, a note says so."""
 
 NOTES = {
     "saferedir-upstream": "saferedir-upstream is the released code, but its countdown does not leak from one image into the next."
 }
-"""Method, checkpoint, suite or concept -> footnote of every table in which it stands."""
+"""Method, checkpoint, suite or concept -> footnote of every table that has it."""
 
 
 
@@ -105,7 +105,7 @@ def boards(cells: Sequence[ResultCell], notes: Mapping[str, str] | None = None, 
 
 
 def _told_apart(cells: Sequence[ResultCell]) -> Sequence[ResultCell]:
-    """As given, where names are enough; cells of a results folder come with what they need."""
+    """The cells as given where no two have one name; else with marks that tell them apart."""
     return cells if len(set(map(name_of, cells))) == len(cells) else told_apart(cells)
 
 
@@ -189,8 +189,8 @@ def coarse(cells: Sequence[ResultCell], metrics: Sequence[str]) -> list[str]:
     """Which rates rest on so few rows that they settle only large differences."""
     few: dict[int, list[str]] = {}
     for name in (name for name in metrics if name in METRICS and METRICS[name].rate):
-        known = [cell.metrics[name] for cell in cells if name in cell.metrics and cell.metrics[name].value is not None]
-        trials = [metric.trials or metric.scored for metric in known]
+        measured = [cell.metrics[name] for cell in cells if name in cell.metrics and cell.metrics[name].value is not None]
+        trials = [metric.trials or metric.scored for metric in measured]
         fewest = min(trials, default=0)
         if fewest and resolution(fewest) > COARSE:
             few.setdefault(fewest, []).append(name)

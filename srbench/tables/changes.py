@@ -40,10 +40,10 @@ def tables(comparisons: Sequence[Comparison], folder: Path) -> Tables:
 
 def records(comparisons: Sequence[Comparison]) -> Iterator[dict[str, Any]]:
     """A record a metric, with numbers that are not rounded."""
-    for each in comparisons:
-        cell = each.b.cell
-        shared = {"concept": cell.concept, "suite": cell.suite, "a": name_of(each.a.cell), "b": name_of(cell)}
-        for change in each.changes:
+    for comparison in comparisons:
+        cell = comparison.b.cell
+        shared = {"concept": cell.concept, "suite": cell.suite, "a": name_of(comparison.a.cell), "b": name_of(cell)}
+        for change in comparison.changes:
             difference = change.difference
             yield {
                 **shared, "metric": change.metric, "before": change.before.value, "after": change.after.value,

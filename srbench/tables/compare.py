@@ -124,13 +124,13 @@ def usual(cells: list[ResultCell], options: CompareOptions, say: Say) -> list[Re
     if options.everything:
         return cells
     plain = [cell for cell in cells if cell.source == "local" or not cell.variant]
-    kept = [cell for cell in plain if options.attacks or _of_a_suite(cell, options)]
+    of_suites = [cell for cell in plain if options.attacks or _of_a_suite(cell, options)]
     for count, what, option in (
-        (len(cells) - len(plain), "variants", "--all"), (len(plain) - len(kept), "cells of attacks", "--attacks"),
+        (len(cells) - len(plain), "variants", "--all"), (len(plain) - len(of_suites), "cells of attacks", "--attacks"),
     ):  # fmt: skip
         if count:
             say(f"{count} committed {what} are left out; {option} shows them")
-    return kept
+    return of_suites
 
 
 def _of_a_suite(cell: ResultCell, options: CompareOptions) -> bool:
@@ -173,14 +173,14 @@ def attacks_of(cells: Sequence[ResultCell]) -> Tables:
 
     Raises `MissingError` where no cell has such rows.
     """
-    made = matrices(cells)
-    if not made:
+    by_attack = matrices(cells)
+    if not by_attack:
         raise MissingError("no result has attack or forget rows", "Run a suite such as mma.")
-    return attacks.tables(made)
+    return attacks.tables(by_attack)
 
 
 def paired(options: CompareOptions, say: Say) -> list[tuple[Entry, Entry]]:
-    """The cells that the two names stand for, in pairs, with their rows where they are at hand."""
+    """The cells of the two names, in pairs, with per-prompt rows where they are stored here."""
     cells = [cell for cell in chosen(options, say) if _may_be_named(cell, options)]
     reader = Reader(options.folder, say)
     a, b = (side(name, cells, reader, options.fits) for name in options.names)
@@ -209,7 +209,7 @@ def _sensitivity(options: CompareOptions, say: Say) -> Tables:
         raise UsageError(f"protocol '{judge.name}' has no threshold of its own", f"Take one of {', '.join(judge.any_of)}.")
     store = Store.peek(options.folder / "store", say)
     records = [record for record in stored_records(options.folder, store, lambda cell: judge) if options.fits(record)]
-    made = list(curves(records, judge, list(load.protocols().values())))
-    if not made:
+    drawn = list(curves(records, judge, list(load.protocols().values())))
+    if not drawn:
         raise UsageError(f"{options.folder}: no stored run fits", "Leave some of --method, --suite and --concept out.")
-    return sensitivity.tables(made)
+    return sensitivity.tables(drawn)

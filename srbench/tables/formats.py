@@ -13,7 +13,7 @@ from typing import Any
 from srbench.errors import UsageError, did_you_mean
 from srbench.files import calm, escaped_json, printable
 from srbench.tables.numbers import ARROWS, DASH, STAR
-from srbench.tables.sheet import Column, Item, Layout, Reasons, Section, Sheet, Tables
+from srbench.tables.sheet import Column, Item, Layout, Reasons, Sheet, Tables
 
 
 def _small(item: Item) -> str:
@@ -228,27 +228,20 @@ def _html_table(sheet: Sheet, layout: Layout, reasons: Reasons) -> str:
     header = "".join(f'<th scope="col">{escape(column.heading)}</th>' for column in sheet.columns)
     rows: list[str] = []
     for section in sheet.sections:
-        rows += _html_section(section, len(sheet.columns))
+        if section.heading:
+            rows.append(f'<tr><th colspan="{len(sheet.columns)}">{escape(section.heading)}</th></tr>')
         rows += [_html_row(line, sheet.columns, layout, reasons) for line in section.lines]
     body = "\n".join(rows)
     caption = f"<caption>{escape(sheet.caption)}</caption>"
     return f"<table>\n{caption}\n<thead><tr>{header}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
 
 
-def _html_section(section: Section, width: int) -> list[str]:
-    return [f'<tr><th colspan="{width}">{escape(section.heading)}</th></tr>'] if section.heading else []
-
 
 def _html_row(line: Sequence[Item], columns: Sequence[Column], layout: Layout, reasons: Reasons) -> str:
-    fields = [
-        f"<td{_html_class(column, layout)}>{_html_item(item, layout, reasons)}</td>"
-        for item, column in zip(line[1:], columns[1:], strict=True)
-    ]
+    classes = [' class="r"' if layout.paper and column.align == "r" else "" for column in columns[1:]]
+    fields = [f"<td{side}>{_html_item(item, layout, reasons)}</td>" for item, side in zip(line[1:], classes, strict=True)]
     return f'<tr><th scope="row">{escape(line[0].whole)}</th>{"".join(fields)}</tr>'
 
-
-def _html_class(column: Column, layout: Layout) -> str:
-    return ' class="r"' if layout.paper and column.align == "r" else ""
 
 
 def _html_item(item: Item, layout: Layout, reasons: Reasons) -> str:

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any
 
 from srbench.analysis.origin import SHOWN
-from srbench.analysis.records import Metric
 from srbench.analysis.sensitivity import Curve
 from srbench.tables.numbers import item_of
 from srbench.tables.sheet import Column, Item, Layout, Section, Sheet, Tables
@@ -37,12 +36,9 @@ def _sheet(curves: Sequence[Curve]) -> Sheet:
     title = f"{first.concept} x {first.suite}: {first.metric} by threshold"
     caption = f"{', '.join(first.classes)} · {first.backbone} · {first.dtype} · rows {first.rows_sha[:SHOWN]}"
     columns = (Column("method", "l"), *(Column(f"{threshold:g}", wraps=False) for threshold, _ in first.rates))
-    lines = tuple((Item(curve.method), *(_item(rate) for _, rate in curve.rates)) for curve in curves)
+    # No reasons: they are the same at every threshold; JSON and CSV have them.
+    lines = tuple((Item(curve.method), *(item_of(rate)._replace(reason="") for _, rate in curve.rates)) for curve in curves)
     return Sheet(title, caption, columns, (Section("", lines),))
-
-
-def _item(rate: Metric) -> Item:
-    return item_of(rate)._replace(reason="")  # the same at every threshold; JSON and CSV have it
 
 
 def _rates(curve: Curve) -> Iterator[dict[str, Any]]:

@@ -62,7 +62,7 @@ class Section(NamedTuple):
 
 
 class Detail(NamedTuple):
-    """Something to look at below a table, such as the rows that flipped."""
+    """A list below a table, such as the rows that flipped."""
 
     heading: str
     lines: tuple[Item, ...]
@@ -91,7 +91,7 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where tables of one kind look other than those of another kind: each keeps the look that it has always had."""
+    """How tables of one kind look different from those of another kind."""
 
     paper: bool = False
     """As the tables of papers: the title is a heading with the caption below it, LaTeX breaks long headings, and HTML says of
@@ -101,7 +101,7 @@ class Layout:
     titled: bool = True
     """Whether a terminal writes the title."""
     width: int = 100
-    """Characters of a line where nothing says how many there are, as in a pipe."""
+    """Characters of a line where the terminal's width is unknown, as in a pipe."""
 
 
 BOARD = Layout()

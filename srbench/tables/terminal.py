@@ -42,20 +42,20 @@ def console(file: TextIO, width: int | None = None, plain: bool = False) -> Cons
 
 
 class Calmed:
-    """The same, with what would act on a terminal written out in every text of it."""
+    """A renderable, with every character that would act on a terminal escaped."""
 
-    def __init__(self, made: RenderableType) -> None:
-        self.made = made
+    def __init__(self, renderable: RenderableType) -> None:
+        self.renderable = renderable
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Segment]:
-        for segment in console.render(self.made, options):
+        for segment in console.render(self.renderable, options):
             yield segment if segment.control else Segment(calm(segment.text), segment.style)
 
 
-def plain_text(made: RenderableType, width: int) -> str:
+def plain_text(renderable: RenderableType, width: int) -> str:
     """As text without escapes, and without blanks at the ends of lines."""
     file = io.StringIO()
-    console(file, width, plain=True).print(Calmed(made))
+    console(file, width, plain=True).print(Calmed(renderable))
     return "".join(f"{line.rstrip()}\n" for line in file.getvalue().split("\n")[:-1])  # cells are filled with blanks
 
 

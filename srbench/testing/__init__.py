@@ -1,4 +1,4 @@
-"""What srbench asks of methods, scorers and attacks, to be tried on your own: as functions, and as pytest classes.
+"""The checks that every method, scorer and attack has to pass, for your own ones: as functions, and as pytest classes.
 
     srbench.testing.check_method("my-method")
 

@@ -1,4 +1,4 @@
-"""What holds for every attack, whoever wrote it: a function a check, on three targets and a tiny pipeline.
+"""The checks of every attack, one function each, on three targets and a tiny pipeline.
 
 `check_attack` runs them all; `srbench.testing.AttackTests` is the same as pytest tests.
 """
@@ -28,7 +28,7 @@ from srbench.testing.fingerprint import left_alone
 
 WORDS = ConceptWords(names=("a q",), words=("q",), protocol="none")
 BOX = ConceptSpec(name="box", title="boxes", kind="object", sensitive=False, families={"tiny": WORDS})
-"""A concept whose one word is a letter: the tokenizer has a token a letter."""
+"""A concept whose one word is a letter: the tokenizer has one token a letter."""
 RECIPE = Recipe(steps=4, guidance=5.0, width=8, height=8)
 TARGETS = tuple(
     Row(id=str(i), kind="forget", category="noun", prompt=text, seed=i, reference="x y", style="a", background="b")
@@ -78,9 +78,9 @@ class FlipMethod:
     @contextmanager
     def applied(pipeline: Any, artifact: Any, options: Any, call: base.Call) -> Iterator[base.Applied]:
         """Flipped while it lasts."""
-        made = Flip(call)
-        with base.hooks(pipeline.unet.register_forward_pre_hook(made, with_kwargs=True)):
-            yield made
+        flip = Flip(call)
+        with base.hooks(pipeline.unet.register_forward_pre_hook(flip, with_kwargs=True)):
+            yield flip
 
 
 def defended(pipeline: Any) -> Victim:
@@ -106,13 +106,13 @@ class AttackCase:
 
     def settings(self, **changes: Any) -> Any:
         """The settings, two targets a group."""
-        given = {"parallel": PARALLEL, **self.values, **changes}
-        return self.cls.Settings(**{name: value for name, value in given.items() if name in self.cls.Settings.model_fields})
+        values = {"parallel": PARALLEL, **self.values, **changes}
+        return self.cls.Settings(**{name: value for name, value in values.items() if name in self.cls.Settings.model_fields})
 
     def run(
         self, targets: Sequence[Row] | None = None, first: int = 0, progress: Progress | None = None, **changes: Any
     ) -> list[Adversarial]:
-        """What the attack finds for the targets, numbers `first` and on. changes: of the settings."""
+        """What the attack finds for the targets. first: the number of the first one; changes: of the settings."""
         rows = self.targets if targets is None else targets
         return list(self.cls.attack(self.victim, rows, self.settings(**changes), progress, first))
 
@@ -142,19 +142,19 @@ def one_result_per_target_in_order(case: AttackCase) -> None:
     """As many results as targets, none left out; each says its target, a text, and numbers that are finite."""
     mend = "Yield one base.Adversarial for each target, in their order."
     require(len(case.once) == len(case.targets), f"it finds {len(case.once)} results for {len(case.targets)} targets", mend)
-    for found, row in zip(case.once, case.targets, strict=True):
-        require(isinstance(found, Adversarial), f"a result is {type(found).__name__}", mend)
-        require(found.target == wanted(row), "a result names another target than the one in its place", mend)
-        require(isinstance(found.prompt, str) and found.prompt.isprintable(), "a prompt is no printable text", mend)
-        require(case.meta["output"] == "embedding" or found.prompt.strip(), "a prompt is empty", mend)
-        numbers = (found.similarity, found.objective, *found.history)
+    for result, row in zip(case.once, case.targets, strict=True):
+        require(isinstance(result, Adversarial), f"a result is {type(result).__name__}", mend)
+        require(result.target == wanted(row), "a result names another target than the one in its place", mend)
+        require(isinstance(result.prompt, str) and result.prompt.isprintable(), "a prompt is no printable text", mend)
+        require(case.meta["output"] == "embedding" or result.prompt.strip(), "a prompt is empty", mend)
+        numbers = (result.similarity, result.objective, *result.history)
         require(all(map(math.isfinite, numbers)), "a similarity, objective or history is not a finite number", "Measure it.")
-        require(-1.001 <= found.similarity <= 1.001, f"a similarity is {found.similarity:g}", "Give the cosine, in [-1, 1].")
-        _check_embedding(case, found)
+        require(-1.001 <= result.similarity <= 1.001, f"a similarity is {result.similarity:g}", "Give the cosine, in [-1, 1].")
+        _check_embedding(case, result)
 
 
-def _check_embedding(case: AttackCase, found: Adversarial) -> None:
-    embedding = found.embedding
+def _check_embedding(case: AttackCase, result: Adversarial) -> None:
+    embedding = result.embedding
     if case.meta["output"] == "prompt":
         require(embedding is None, "it returns an embedding, and `output` is 'prompt'", "Set `output` of ATTACK to 'embedding'.")
         return
@@ -167,35 +167,35 @@ def _check_embedding(case: AttackCase, found: Adversarial) -> None:
 def a_hidden_target_counts_before_the_prompt(case: AttackCase) -> None:
     """Rows that stand for another text are attacked by that text."""
     row = case.targets[0]
-    (found,) = case.run([row.model_copy(update={"prompt": "z", "target": row.prompt})])
-    require(found.target == row.prompt, "it attacks the prompt of a row that has a hidden target", "Use base.wanted(row).")
+    (result,) = case.run([row.model_copy(update={"prompt": "z", "target": row.prompt})])
+    require(result.target == row.prompt, "it attacks the prompt of a row that has a hidden target", "Use base.wanted(row).")
 
 
 def the_history_never_gets_worse(case: AttackCase) -> None:
     """The best so far, from the start to the end, in the direction that the metadata calls better."""
     sign = 1 if case.meta["better"] == "higher" else -1
-    for found in case.once:
+    for result in case.once:
         mend = "Give at least the objective at the start and at the end: (before, after)."
-        require(found.history, "a result has no history", mend)
-        steps = [sign * value for value in found.history]
+        require(result.history, "a result has no history", mend)
+        steps = [sign * value for value in result.history]
         problem = f"the best objective gets worse on the way, where {case.meta['better']} is better"
         worse = any(after < before - NEVER_WORSE for before, after in pairwise(steps))
         require(not worse, problem, "Keep the best so far, and check `better` in ATTACK.")
-        same = math.isclose(found.history[-1], found.objective, rel_tol=1e-5, abs_tol=NEVER_WORSE)
+        same = math.isclose(result.history[-1], result.objective, rel_tol=1e-5, abs_tol=NEVER_WORSE)
         require(same, "the history does not end with the objective", "Give the objective of what is returned as its last value.")
 
 
 def the_same_seed_gives_the_same(case: AttackCase) -> None:
-    """Whatever else is drawn from global generators; another seed and another target begin elsewhere."""
+    """The same results, whatever is drawn from global generators; another seed or target has another start."""
     with checks.other_noise(1):
         first = case.run()
     with checks.other_noise(2):
         second = case.run()
     mend = "Draw from base.generators([base.seed_of(settings.seed, number)]) alone."
     require(_plain(first) == _plain(second), "it finds something else each time: it draws random numbers without a seed", mend)
-    seeds = [found.tokens_seed for found in first]
+    seeds = [result.tokens_seed for result in first]
     require(len(set(seeds)) == len(seeds), "two targets have the same tokens_seed", "Use base.seed_of(settings.seed, number).")
-    others = [found.tokens_seed for found in case.run(seed=1)]
+    others = [result.tokens_seed for result in case.run(seed=1)]
     require(not set(others) & set(seeds), "tokens_seed does not depend on the seed", "Use base.seed_of(settings.seed, number).")
 
 
@@ -212,10 +212,10 @@ def nothing_banned_is_added(case: AttackCase) -> None:
     """What a prompt has beyond the words of its target spells none of the victim's banned words."""
     if case.meta["output"] == "embedding":
         return
-    for found in case.once:
-        known = found.target.casefold().split()
-        added = [word for word in found.prompt.casefold().split() if word not in known]
-        problem = f"it adds a banned word ('{found.prompt}')"
+    for result in case.once:
+        target_words = result.target.casefold().split()
+        added = [word for word in result.prompt.casefold().split() if word not in target_words]
+        problem = f"it adds a banned word ('{result.prompt}')"
         require(not holds_banned(" ".join(added), case.victim.banned), problem, "Leave out what spells a word of victim.banned.")
 
 
@@ -229,13 +229,13 @@ def the_victim_is_left_as_it_was(case: AttackCase) -> None:
 
 
 def progress_counts_to_its_end(case: AttackCase) -> None:
-    """What it says of its progress never goes back, and ends at all of the work."""
-    told: list[tuple[int, int]] = []
-    case.run(progress=lambda done, total: told.append((done, total)))
+    """The progress that it reports never goes back, and ends at its total."""
+    reports: list[tuple[int, int]] = []
+    case.run(progress=lambda done, total: reports.append((done, total)))
     mend = "Call progress(done, total) after each step, where it is not None."
-    require(told, "it says nothing of its progress", mend)
-    require([done for done, _ in told] == sorted(done for done, _ in told), "its progress goes back", mend)
-    require(told[-1][0] == told[-1][1], f"its progress ends at {told[-1][0]} of {told[-1][1]}", mend)
+    require(reports, "it says nothing of its progress", mend)
+    require([done for done, _ in reports] == sorted(done for done, _ in reports), "its progress goes back", mend)
+    require(reports[-1][0] == reports[-1][1], f"its progress ends at {reports[-1][0]} of {reports[-1][1]}", mend)
 
 
 CHECKS: tuple[checks.Check[AttackCase], ...] = (

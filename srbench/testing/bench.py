@@ -19,14 +19,14 @@ from srbench.testing.families import MADE, SIDE_PX, tiny
 from srbench.testing.tiny import tiny_pipeline
 
 PROMPTS = ("ab box", "cd", "zyxw", "box ef")
-"""The tokenizers have a token a letter."""
+"""The tokenizers have one token a letter."""
 TOKENS = 16
 TRUE_GUIDANCE = {"flux": 3.0}
-"""Family -> the guidance under which it has a negative side at all."""
+"""Family -> the true guidance; without it the family uses no negative prompt."""
 SMALL = ("pocket", "sd", "tiny")
 """Families whose pipeline here is the smallest one, of 8 x 8 px."""
 FAMILIES = ("pocket", *MADE)
-"""Families that there is a tiny pipeline of."""
+"""Families that have a tiny pipeline."""
 BOX = ConceptWords(
     names=("a box",), words=("box", "bin"), counterparts={"box": "cup", "bin": "jar"}, neighbours=("tin", "bag"), protocol="none"
 )
@@ -63,7 +63,7 @@ class Bench:
         return Active(method, method.prepare(self.info(), concept or self.concept, options), options)
 
     def spec(self, prompt: str, steps: int | None = None, guidance: float = 5.0, negative: str = "") -> ImageSpec:
-        """One image; its seed is made of its prompt's letters. guidance: 1 is none."""
+        """One image, its seed the sum of its prompt's code points. guidance: 1 is none."""
         return ImageSpec(
             backbone_sha="", checkpoint_sha="", method="m", method_version=1, options="", artifact_sha="", concept_sha="",
             prompt=prompt, negative_prompt=negative, seed=sum(map(ord, prompt)), steps=steps or self.steps, guidance=guidance,

@@ -1,4 +1,4 @@
-"""What the batteries share: how a plug-in is named, how checks are run, and what a failing one says."""
+"""What the batteries share: finding a plug-in, running checks, and the message of a failing one."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ def run(checks: Sequence[Check[C]], case: C) -> None:
             raise AssertionError(f"{case}, {check.__name__}: {error}") from error
 
 
-def plugin_of(kind: str, given: str | type) -> tuple[Any, dict[str, Any]]:
+def plugin_of(kind: str, plugin: str | type) -> tuple[Any, dict[str, Any]]:
     """A plug-in's class and checked metadata.
 
-    kind: `methods`, `scorers` or `attacks`. given: a name (of a method also a preset), as the command line knows it, or as
+    kind: `methods`, `scorers` or `attacks`. plugin: a name (of a method also a preset), as the command line knows it, or as
     `@srbench.method` and its like have made it known in this process; or the class itself.
     Raises `UsageError` for an unknown name, for metadata that is wrong, and for a class that lacks a part of its contract.
     """
-    if isinstance(given, str):
-        preset = kind == "methods" and given not in plugins.plugins(kind)
-        cls = plugins.load(kind, plugins.preset(given)[0] if preset else given)
+    if isinstance(plugin, str):
+        preset = kind == "methods" and plugin not in plugins.plugins(kind)
+        cls = plugins.load(kind, plugins.preset(plugin)[0] if preset else plugin)
         return cls, cls.meta
-    meta = contracts.check(kind, getattr(given, "meta", None), f"metadata of {given.__qualname__}")
-    plugins.check_parts(kind, plugins.Plugin(given.__module__, meta), given)
-    return given, meta
+    meta = contracts.check(kind, getattr(plugin, "meta", None), f"metadata of {plugin.__qualname__}")
+    plugins.check_parts(kind, plugins.Plugin(plugin.__module__, meta), plugin)
+    return plugin, meta
 
 
 @contextmanager

@@ -16,17 +16,17 @@ from srbench.testing.checks import names_of, require
 
 def fingerprint(pipeline: Any) -> dict[str, Any]:
     """Everything of a pipeline that foreign code could leave changed, by what it is."""
-    found: dict[str, Any] = {"scheduler": copy.deepcopy(vars(pipeline.scheduler)), "global noise": torch.get_rng_state()}
-    found["components"] = {name: id(part) for name, part in pipeline.components.items()}
+    parts: dict[str, Any] = {"scheduler": copy.deepcopy(vars(pipeline.scheduler)), "global noise": torch.get_rng_state()}
+    parts["components"] = {name: id(part) for name, part in pipeline.components.items()}
     for part, module in pipeline.components.items():
         if isinstance(module, nn.Module):
-            found[f"weights of {part}"] = {name: value.clone() for name, value in module.state_dict().items()}
-            found[f"gradients of {part}"] = [(name, p.requires_grad, p.grad is None) for name, p in module.named_parameters()]
-            found[f"hooks and modes of {part}"] = [
-                (name, each.training, len(each._forward_hooks), len(each._forward_pre_hooks))
-                for name, each in module.named_modules()
+            parts[f"weights of {part}"] = {name: value.clone() for name, value in module.state_dict().items()}
+            parts[f"gradients of {part}"] = [(name, p.requires_grad, p.grad is None) for name, p in module.named_parameters()]
+            parts[f"hooks and modes of {part}"] = [
+                (name, submodule.training, len(submodule._forward_hooks), len(submodule._forward_pre_hooks))
+                for name, submodule in module.named_modules()
             ]
-    return found
+    return parts
 
 
 def same(first: Any, second: Any) -> bool:

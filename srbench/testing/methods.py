@@ -1,4 +1,4 @@
-"""What holds for every method that acts while sampling, whoever wrote it: a function a check, each on one preset.
+"""The checks of every method that acts while sampling, one function each, on one preset.
 
 `check_method` runs them all; `srbench.testing.MethodTests` is the same as pytest tests.
 """
@@ -24,7 +24,7 @@ from srbench.testing.checks import require
 
 A, B, C, D = PROMPTS
 SHOWING = ("pocket", "sd", "sdxl", "tiny")
-"""Families whose random pipeline shows what a method does to a text; random transformers let next to nothing of it through."""
+"""Families whose random pipeline shows what a method does to a text; a random transformer's image hardly depends on it."""
 
 
 @dataclass
@@ -38,10 +38,10 @@ class MethodCase:
     values: Mapping[str, Any]
     """Options that the checks give, over those of the preset."""
     bench: Bench
-    given: Mapping[str, Any] = field(default_factory=dict)
+    preset_options: Mapping[str, Any] = field(default_factory=dict)
     """The preset's own options."""
     shows: bool = True
-    """Whether the pipeline lets so much of a text through that a method has to show in the image."""
+    """Whether the image depends on the text enough for a method's effect to show."""
 
     def __str__(self) -> str:
         return f"{self.preset} on {self.bench.family}"
@@ -49,7 +49,7 @@ class MethodCase:
     @property
     def options(self) -> Any:
         """The preset's options with those that the checks give."""
-        return self.cls.Options(**{**self.given, **self.values})
+        return self.cls.Options(**{**self.preset_options, **self.values})
 
     def active(self, **more: Any) -> Active:
         """The method made ready. more: as for `Bench.active`."""
@@ -75,7 +75,7 @@ class MethodCase:
         return (5.0, 1.0)
 
     def call(self) -> Call:
-        """What `applied` is told of a guided call with two images."""
+        """The `Call` of a guided pipeline call with two images."""
         kind, side = self.bench.prompts.kind, self.bench.side_px // 2
         packed = (self.bench.pipeline.vae.config.latent_channels, side, side) if kind.packed else None
         return Call(2, self.bench.steps, True, (A, B), kind.layout, packed, kind.timesteps, ("", ""))
@@ -92,8 +92,8 @@ def options_have_defaults_and_survive_json(case: MethodCase) -> None:
     """Options are part of an image's key: each has a default, and JSON gives the same options again."""
     needed = [name for name, each in case.cls.Options.model_fields.items() if each.is_required()]
     require(not needed, f"option '{checks.names_of(needed)}' has no default", "Give every option of `Options` a default.")
-    options = case.cls.Options(**case.given)
-    others = [name for name, value in case.given.items() if getattr(options, name) != value]
+    options = case.cls.Options(**case.preset_options)
+    others = [name for name, value in case.preset_options.items() if getattr(options, name) != value]
     problem = f"the preset's '{checks.names_of(others)}' is not what `Options` makes of it"
     require(not others, problem, "Write the value as it is read.")
     again = case.cls.Options(**json.loads(options.model_dump_json()))
@@ -120,7 +120,7 @@ def acts_and_leaves_nothing(case: MethodCase) -> None:
 
 
 def leaves_nothing_after_an_error(case: MethodCase) -> None:
-    """What is in force inside `applied` is taken off, however the call ends; `hooked` says whether there are hooks."""
+    """`applied` undoes its changes, however the call ends; `hooked` says whether there are hooks."""
     active, pipeline, call = case.active(), case.bench.pipeline, case.call()
     case.draw(active, A, B)
     hooks = case.bench.hooks()
@@ -165,18 +165,18 @@ def batch_size_changes_one_level_at_most(case: MethodCase) -> None:
 
 
 def no_state_survives(case: MethodCase) -> None:
-    """An image, and what is said of it, do not depend on what was drawn before."""
+    """An image and its trace do not depend on what was drawn before."""
     active = case.active()
     mend = "Keep all state in what `applied` yields, which is new for each call, or keep none."
-    (alone, *_), (said, *_) = case.bench.draw(active, [A, A])
+    (alone, *_), (trace, *_) = case.bench.draw(active, [A, A])
     for texts, place in (([B, A], 1), ([A, A], 1), ([A, B], 0)):
         pixels, traces = case.bench.draw(active, texts)
         require(np.array_equal(pixels[place], alone), "an image depends on what was drawn before it", mend)
-        require(traces[place] == said, "an image's trace depends on what was drawn before it", mend)
+        require(traces[place] == trace, "an image's trace depends on what was drawn before it", mend)
 
 
 def the_same_bits_whatever_else_is_drawn(case: MethodCase) -> None:
-    """A run that goes on later, in another process, gives the same images: nothing is drawn from global generators."""
+    """A run that is resumed in another process gives the same images: nothing is drawn from global generators."""
     images = []
     for seed in (1, 2):
         with checks.other_noise(seed):
@@ -248,7 +248,7 @@ CHECKS: tuple[checks.Check[MethodCase], ...] = (
 
 @contextmanager
 def _left_as_it_was(case: MethodCase) -> Iterator[None]:
-    """Also what no image shows: hooks, processors, functions, modes, weights. Raises `AssertionError` naming what was left."""
+    """Raises `AssertionError` naming what of the pipeline is left changed: hooks, processors, functions, modes, weights."""
     __tracebackhide__ = True
     hooks, before = case.bench.hooks(), Untouched(case.bench.pipeline)
     yield
@@ -273,8 +273,8 @@ def cases_of(
         cls, meta = checks.plugin_of("methods", method)
     require(meta["kind"] == "inference", f"{meta['name']} changes weights", "Use check_weight_method, or WeightMethodTests.")
     return [
-        MethodCase(cls, meta, preset, dict(options or {}), bench(family), given, family in SHOWING)
-        for preset, given in presets_of(meta, method)
+        MethodCase(cls, meta, preset, dict(options or {}), bench(family), values, family in SHOWING)
+        for preset, values in presets_of(meta, method)
         for family in families or families_of(meta, preset)
     ]
 

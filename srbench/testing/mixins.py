@@ -24,24 +24,24 @@ class _Battery:
         raise NotImplementedError
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Called by pytest once a test: what is asked for cannot be found is one line there, and no traceback."""
+        """Called by pytest once a test; a plug-in that cannot be found is one line in its output, and no traceback."""
         if "case" not in metafunc.fixturenames:
             return
         try:
-            cases = _made(type(self))
+            cases = _cases_of(type(self))
         except AssertionError as error:
             pytest.fail(f"{type(self).__name__}: {error}", pytrace=False)
         metafunc.parametrize("case", cases, ids=[str(case) for case in cases])
 
 
-_MADE: dict[type, list[Any]] = {}
+_CASES: dict[type, list[Any]] = {}
 
 
-def _made(battery: type[_Battery]) -> list[Any]:
+def _cases_of(battery: type[_Battery]) -> list[Any]:
     """A class's cases, made once."""
-    if battery not in _MADE:
-        _MADE[battery] = battery.cases()
-    return _MADE[battery]
+    if battery not in _CASES:
+        _CASES[battery] = battery.cases()
+    return _CASES[battery]
 
 
 def _tests(battery: type, every: Iterable[Callable[[Any], None]]) -> None:

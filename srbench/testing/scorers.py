@@ -1,4 +1,4 @@
-"""What holds for every scorer, whoever wrote it: of images, of pairs with a reference, and of sets. A function a check.
+"""The checks of every scorer, one function each: of images, of pairs with a reference, and of sets.
 
 `check_scorer` runs them all; `srbench.testing.ScorerTests` is the same as pytest tests.
 """
@@ -60,7 +60,7 @@ class ScorerCase:
     cls: Any
     """The scorer's class."""
     meta: Mapping[str, Any]
-    given: base.Options | Mapping[str, Any]
+    raw_options: base.Options | Mapping[str, Any]
     """Its options, or values of them."""
     images: Sequence[np.ndarray]
     """Four at least, uint8 RGB (H, W, 3) each, all different."""
@@ -77,7 +77,7 @@ class ScorerCase:
     @property
     def options(self) -> Any:
         """The options that it is opened with."""
-        return self.given if isinstance(self.given, base.Options) else self.cls.Options(**self.given)
+        return self.raw_options if isinstance(self.raw_options, base.Options) else self.cls.Options(**self.raw_options)
 
     @cached_property
     def scorer(self) -> Any:
@@ -113,7 +113,7 @@ def options_have_defaults(case: ScorerCase) -> None:
 
 
 def its_class_carries_its_metadata(case: ScorerCase) -> None:
-    """What the opened scorer says of itself is what its file declares."""
+    """The opened scorer's metadata is what its file declares."""
     carried = contracts.check("scorers", case.scorer.meta, f"metadata of {case}")
     require(carried == case.meta, "its class carries other metadata than its file declares", "Leave `meta` to the decorator.")
 
@@ -163,7 +163,7 @@ def the_number_of_threads_does_not_matter(case: ScorerCase) -> None:
 
 
 def a_second_scorer_gives_the_same(case: ScorerCase) -> None:
-    """Opened again, as in another run, and whatever is drawn from global generators."""
+    """Opened again, as in another run, it gives the same numbers, whatever is drawn from global generators."""
     scores = []
     for seed in (1, 2):
         with checks.other_noise(seed):
@@ -226,7 +226,7 @@ def rows_must_match_images(case: ScorerCase) -> None:
 
 
 def identity_is_complete(case: ScorerCase) -> None:
-    """The identity is part of every score's key: who computes, in which version, with which weights; the same each time."""
+    """The identity is part of every score's key: scorer, library, versions and weights; the same each time."""
     identity = case.scorer.identity()
     mend = "See identity() in srbench.scorers.base."
     require(isinstance(identity, dict), f"its identity is {type(identity).__name__}, not a dict", mend)
@@ -304,8 +304,8 @@ def case_of(
     """
     with checks.as_assertion():
         cls, meta = checks.plugin_of("scorers", scorer)
-    given = list(images) if images is not None else pictures()
-    return ScorerCase(cls, meta, dict(options or {}), given, rows_for(len(given)))
+    chosen = list(images) if images is not None else pictures()
+    return ScorerCase(cls, meta, dict(options or {}), chosen, rows_for(len(chosen)))
 
 
 def check_scorer(

@@ -1,4 +1,4 @@
-"""What holds for every method that changes weights, whoever wrote it: a function a check, each on one preset.
+"""The checks of every method that changes weights, one function each, on one preset.
 
 `check_weight_method` runs them all; `srbench.testing.WeightMethodTests` is the same as pytest tests.
 """
@@ -39,16 +39,16 @@ class WeightCase:
     values: Mapping[str, Any]
     """Options that the checks give, over those of the preset; what `Options` does not have is left out."""
     bench: Bench
-    given: Mapping[str, Any] = field(default_factory=dict)
+    preset_options: Mapping[str, Any] = field(default_factory=dict)
     """The preset's own options."""
 
     def __str__(self) -> str:
         return f"{self.preset} on {self.bench.family}"
 
-    def options(self, cls: Any, given: Mapping[str, Any]) -> Any:
+    def options(self, cls: Any, preset_options: Mapping[str, Any]) -> Any:
         """Options of a method with those that the checks give."""
         fitting = {name: value for name, value in self.values.items() if name in cls.Options.model_fields}
-        return cls.Options(**{**given, **fitting})
+        return cls.Options(**{**preset_options, **fitting})
 
     @contextmanager
     def based(self) -> Iterator[BackboneInfo]:
@@ -60,22 +60,22 @@ class WeightCase:
         name, values = plugins.preset(base["preset"])
         cls = plugins.load("methods", name)
         under = cls.erase(on, self.bench.concept, self.options(cls, {**values, **base["options"]}), quiet)
-        own = {part: getattr(on.pipeline, part).state_dict() for part in under.tensors}
-        original = {part: {name: own[part][name].clone() for name in tensors} for part, tensors in under.tensors.items()}
+        state = {part: getattr(on.pipeline, part).state_dict() for part in under.tensors}
+        original = {part: {name: state[part][name].clone() for name in tensors} for part, tensors in under.tensors.items()}
         with laid_over(on.pipeline, Checkpoint(base["preset"], under.tensors, passport(on.pipeline, under))):
             yield replace(on, original=original)
 
     def erase(self, tell: Tell = quiet, concept: ConceptSpec | None = None) -> Edit:
-        """What the method makes."""
+        """The edit that the method returns."""
         with self.based() as info:
-            edit: Edit = self.cls.erase(info, concept or self.bench.concept, self.options(self.cls, self.given), tell)
+            edit: Edit = self.cls.erase(info, concept or self.bench.concept, self.options(self.cls, self.preset_options), tell)
         mend = "Return base.Edit({component: {name in its state dict: new value}})."
         require(isinstance(edit, Edit), f"`erase` returns {type(edit).__name__}", mend)
         return edit
 
 
 def passport(pipeline: Any, edit: Edit) -> Passport:
-    """What srbench says of a checkpoint. Raises `UsageError` where it does not fit the pipeline."""
+    """The checkpoint's passport. Raises `UsageError` where the checkpoint does not fit the pipeline."""
     return examine(pipeline, edit.tensors, where="here", sha256="sha", kind="srbench", form="safetensors", partial=True)
 
 
@@ -86,18 +86,18 @@ def options_have_defaults_and_survive_json(case: WeightCase) -> None:
     """Options are part of a checkpoint's key: each has a default, and JSON gives the same options again."""
     needed = [name for name, each in case.cls.Options.model_fields.items() if each.is_required()]
     require(not needed, f"option '{checks.names_of(needed)}' has no default", "Give every option of `Options` a default.")
-    options = case.cls.Options(**case.given)
+    options = case.cls.Options(**case.preset_options)
     again = case.cls.Options(**json.loads(json.dumps(options.model_dump(mode="json"), allow_nan=False)))
     require(again == options, "its options are others when they are read from JSON", "Use numbers, texts and flags as options.")
 
 
 def erasing_twice_gives_equal_weights(case: WeightCase) -> None:
-    """Whatever is drawn from the global generators in between, and also in its card."""
-    made = []
+    """The same weights and card, whatever is drawn from the global generators in between."""
+    edits = []
     for seed in (1, 2):
         with checks.other_noise(seed):
-            made.append(case.erase())
-    first, second = made
+            edits.append(case.erase())
+    first, second = edits
     mend = "Draw from torch.Generator().manual_seed(...) with a seed that is an option."
     problem = "it gives other weights each time: it draws random numbers without a seed"
     require(same(first.tensors, second.tensors), problem, mend)
@@ -111,7 +111,7 @@ def the_pipeline_is_left_alone(case: WeightCase) -> None:
     with case.based() as info:
         untouched = Untouched(pipeline)
         with left_alone(pipeline):
-            case.cls.erase(info, case.bench.concept, case.options(case.cls, case.given), quiet)
+            case.cls.erase(info, case.bench.concept, case.options(case.cls, case.preset_options), quiet)
         with checks.as_assertion():
             untouched.check(case.preset)
 
@@ -124,31 +124,31 @@ def it_returns_what_it_changed_and_nothing_else(case: WeightCase) -> None:
         module = getattr(pipeline, part, None)
         require(module is not None, f"the pipeline has no component '{part}'", "Name `unet`, `transformer` or `text_encoder`.")
         _check_tensors(part, module.state_dict(), tensors)  # type: ignore[union-attr]  # is not None, as required above
-    found = passport(pipeline, edit)
+    examined = passport(pipeline, edit)
     count = sum(len(tensors) for tensors in edit.tensors.values())
     problem = "some weights have no place in the backbone, or do not change"
-    require(found.changed == found.matched == count, problem, "Leave them out.")
-    require(found.relative_change > 0, "it changes nothing", "Return other values than the backbone's.")
+    require(examined.changed == examined.matched == count, problem, "Leave them out.")
+    require(examined.relative_change > 0, "it changes nothing", "Return other values than the backbone's.")
 
 
-def _check_tensors(part: str, own: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> None:
-    strange = tensors.keys() - own.keys()
+def _check_tensors(part: str, state: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> None:
+    strange = tensors.keys() - state.keys()
     require(not strange, f"{part} has no weight '{checks.names_of(strange)}'", "Use the names of its state dict.")
     for name, value in tensors.items():
-        where, shape = f"{part}.{name}", tuple(own[name].shape)
+        where, shape = f"{part}.{name}", tuple(state[name].shape)
         require(value.shape == shape, f"{where} has shape {tuple(value.shape)}", f"It has to be {shape}.")
         place = (value.dtype, value.device.type, value.requires_grad)
         mend = "Return value.detach().float().cpu().contiguous()."
         require(place == (torch.float32, "cpu", False), f"{where} is not detached float32 on the CPU", mend)
         require(value.is_contiguous(), f"{where} is not contiguous in memory", mend)
-        shared = value.data_ptr() == own[name].data_ptr()
+        shared = value.data_ptr() == state[name].data_ptr()
         require(not shared, f"{where} is the pipeline's own memory", "Return a copy: value.clone().")
         require(bool(torch.isfinite(value).all()), f"{where} holds values that are not numbers", "Check the arithmetic.")
-        require(not torch.equal(value, own[name]), f"{where} is returned and does not change", "Return only what changes.")
+        require(not torch.equal(value, state[name]), f"{where} is returned and does not change", "Return only what changes.")
 
 
 def the_checkpoint_changes_pixels_and_goes_away(case: WeightCase) -> None:
-    """Laid over the pipeline it shows in the image; taken off again, the image is what it was."""
+    """With its weights in the pipeline the image changes; without them it is what it was."""
     edit, pipeline = case.erase(), case.bench.pipeline
     before = _first_image(case)
     with left_alone(pipeline, but=("scheduler",)):  # drawing steps it
@@ -170,15 +170,15 @@ def _first_image(case: WeightCase) -> np.ndarray:
     shape = (1, channels, spec.height // scale, spec.width // scale)
     latents = kind.latents(torch.randn(shape, generator=torch.Generator().manual_seed(spec.seed)))
     with torch.inference_mode():
-        made = bench.pipeline(
+        output = bench.pipeline(
             **kind.arguments(positive, negative), latents=latents, num_inference_steps=spec.steps, guidance_scale=spec.guidance,
             height=spec.height, width=spec.width, output_type="np", generator=torch.Generator().manual_seed(spec.seed),
         )
-    return np.asarray(made.images[0])
+    return np.asarray(output.images[0])
 
 
 def the_card_is_json(case: WeightCase) -> None:
-    """What it measured can be written down."""
+    """Its card survives JSON."""
     card = case.erase().card
     try:
         again = json.loads(json.dumps(card, allow_nan=False))
@@ -189,15 +189,15 @@ def the_card_is_json(case: WeightCase) -> None:
 
 
 def progress_reaches_its_total(case: WeightCase) -> None:
-    """What it tells of its progress never goes back, and ends where it said it would."""
-    told: dict[str, list[tuple[int, int]]] = {}
-    case.erase(lambda phase, done, total, note: told.setdefault(phase, []).append((done, total)))
+    """The progress that it reports never goes back, and ends at its total."""
+    reports: dict[str, list[tuple[int, int]]] = {}
+    case.erase(lambda phase, done, total, note: reports.setdefault(phase, []).append((done, total)))
     mend = "Call tell(phase, done, total, note) with done from 1 to total."
-    require(told, "it says nothing of its progress", mend)
-    for phase, steps in told.items():
+    require(reports, "it says nothing of its progress", mend)
+    for phase, steps in reports.items():
         require(steps == sorted(steps), f"its progress goes back ({phase})", mend)
         require(all(0 <= done <= total for done, total in steps), f"its progress is beyond the total ({phase})", mend)
-    done, total = list(told.values())[-1][-1]
+    done, total = list(reports.values())[-1][-1]
     require(done == total, f"its progress ends at {done} of {total}", mend)
 
 
@@ -232,8 +232,8 @@ def cases_of(
         cls, meta = checks.plugin_of("methods", method)
     require(meta["kind"] == "weight", f"{meta['name']} acts while sampling", "Use check_method, or MethodTests.")
     return [
-        WeightCase(cls, meta, preset, dict(options or {}), bench(family), given)
-        for preset, given in presets_of(meta, method)
+        WeightCase(cls, meta, preset, dict(options or {}), bench(family), values)
+        for preset, values in presets_of(meta, method)
         for family in families or families_of(meta, preset)
     ]
 

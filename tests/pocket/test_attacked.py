@@ -60,7 +60,7 @@ def test_the_study_searches_as_the_committed_files_say() -> None:
 def test_what_the_study_found_is_brought_to_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = next(job for step in attacked.study().steps for job in step.jobs)
     (tmp_path / "found.json").write_text("prompts")
-    monkeypatch.setattr(attacked, "there", lambda *given: {job: Outcome("", tmp_path / "found.json")})
+    monkeypatch.setattr(attacked, "done_outcomes", lambda *given: {job: Outcome("", tmp_path / "found.json")})
     (path,) = attacked.collect(tmp_path / "results", tmp_path / "attacks")
     assert path == tmp_path / "attacks" / job.concepts[0] / f"{job.called}.json"
     assert path.read_text() == "prompts"

@@ -212,7 +212,7 @@ def test_words_that_the_screen_or_a_sensitive_concept_knows_make_it_sensitive(fo
     assert set(files) == {"protocols/mine-seen.yaml", "concepts/mine.yaml"}
     (folder / "concept.yaml").write_text(files["concepts/mine.yaml"])
     assert screen.sensitive_concept(load.parse_yaml(folder / "concept.yaml", ConceptSpec))
-    assert any("no prompts and pairs are written" in line for line in scaffold.told(asked))
+    assert any("no prompts and pairs are written" in line for line in scaffold.remarks(asked))
 
 
 # --- judges with settings of their own ----------------------------------------------------------------------------------------

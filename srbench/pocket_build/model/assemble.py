@@ -43,19 +43,19 @@ class Parts:
 def check_finished(cache: Path, sizes: Sizes = FULL) -> None:
     """Raise `MissingError` where a training stage is not finished."""
     for stage, steps in sizes.steps.items():
-        found = checkpoints.index(cache, stage)
-        if found is None or not found.finished or found.steps != steps:
-            done = 0 if found is None or found.steps != steps else found.step
+        index = checkpoints.index(cache, stage)
+        if index is None or not index.finished or index.steps != steps:
+            done = 0 if index is None or index.steps != steps else index.step
             raise MissingError(f"stage {stage} has {done} of {steps} steps", "Run `make pocket` until it says that all is done.")
 
 
 def fingerprint(cache: Path, *stages: str) -> str:
     """Digest of what these finished stages learned. Raises `MissingError` where there is none."""
-    found = {stage: checkpoints.index(cache, stage) for stage in stages}
-    missing = [stage for stage, index in found.items() if index is None]
+    indexes = {stage: checkpoints.index(cache, stage) for stage in stages}
+    missing = [stage for stage, index in indexes.items() if index is None]
     if missing:
         raise MissingError(f"stage {missing[0]} has no checkpoint", "Run `make pocket`.")
-    return digest({stage: index.sha256 for stage, index in found.items() if index is not None})
+    return digest({stage: index.sha256 for stage, index in indexes.items() if index is not None})
 
 
 def load_parts(cache: Path, painter: Painter, sizes: Sizes = FULL) -> Parts:
@@ -83,9 +83,9 @@ def shrink(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _half(module: Any) -> Any:
-    made = copy.deepcopy(module)
-    made.load_state_dict(shrink(module))
-    return made.half()
+    halved = copy.deepcopy(module)
+    halved.load_state_dict(shrink(module))
+    return halved.half()
 
 
 def write_json(path: Path, data: Any) -> None:

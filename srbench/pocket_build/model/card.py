@@ -49,8 +49,8 @@ def _parts(package: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def shares(count: int = 20_000) -> dict[str, float]:
     """Share of training scenes without an object and with two, counted: leaving out held-out combinations shifts both."""
     rng = np.random.default_rng([STREAM["heldout"], count])
-    found = [len(sample_scene(rng).objects) for _ in range(count)]
-    return {"empty_share": round(found.count(0) / count, 3), "pairs_share": round(found.count(2) / count, 3)}
+    sizes = [len(sample_scene(rng).objects) for _ in range(count)]
+    return {"empty_share": round(sizes.count(0) / count, 3), "pairs_share": round(sizes.count(2) / count, 3)}
 
 
 def card(package: Path, figures: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +95,7 @@ _NAMES = {
 def _measured(figures: dict[str, Any]) -> list[str]:
     recipe = f"DDIM, {figures['steps']} steps, guidance {figures['guidance']:g}, fp32, {figures['images']} pictures"
     looks = [
-        (said, _figure(figures["written"][key]), _figure(figures["captions"][key])) for key, said in _NAMES.items()
+        (title, _figure(figures["written"][key]), _figure(figures["captions"][key])) for key, title in _NAMES.items()
     ]
     concepts = [
         (name, *(_figure(forms[form]) for form in ("named", "synonym", "reference")))

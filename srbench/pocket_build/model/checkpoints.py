@@ -19,7 +19,7 @@ PART_BYTES = 14_000_000
 
 @dataclass(frozen=True)
 class Index:
-    """What a checkpoint says of itself before its parts are read."""
+    """The index of a checkpoint, read before its parts."""
 
     step: int
     steps: int
@@ -43,8 +43,8 @@ def index(cache: Path, stage: str) -> Index | None:
     path = _folder(cache, stage) / "index.json"
     if not path.exists():
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return Index(**found | {"parts": tuple(found["parts"])})
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return Index(**data | {"parts": tuple(data["parts"])})
 
 
 def write(cache: Path, stage: str, state: dict[str, Any], *, step: int, steps: int, inputs: str = "") -> None:
@@ -58,8 +58,8 @@ def write(cache: Path, stage: str, state: dict[str, Any], *, step: int, steps: i
     for number, start in enumerate(range(0, len(raw), PART_BYTES)):
         names.append(f"{step:06d}-{number:02d}.part")
         write_atomic(folder / names[-1], bytes(raw[start : start + PART_BYTES]))
-    made = Index(step, steps, inputs, tuple(names), hashlib.sha256(raw).hexdigest())
-    write_atomic(folder / "index.json", json.dumps(asdict(made), indent=1).encode())
+    new_index = Index(step, steps, inputs, tuple(names), hashlib.sha256(raw).hexdigest())
+    write_atomic(folder / "index.json", json.dumps(asdict(new_index), indent=1).encode())
     for path in folder.glob("*.part"):
         if path.name not in names:
             path.unlink()
@@ -67,14 +67,14 @@ def write(cache: Path, stage: str, state: dict[str, Any], *, step: int, steps: i
 
 def read(cache: Path, stage: str) -> dict[str, Any]:
     """The state of a stage's newest checkpoint. Raises `SrbenchError` where a part is missing or damaged."""
-    folder, found = _folder(cache, stage), index(cache, stage)
+    folder, newest = _folder(cache, stage), index(cache, stage)
     mend = f"Remove {folder} and train that stage again."
-    if found is None:
+    if newest is None:
         raise SrbenchError(f"stage {stage} has no checkpoint", "Run `make pocket`.")
     try:
-        raw = b"".join((folder / name).read_bytes() for name in found.parts)
+        raw = b"".join((folder / name).read_bytes() for name in newest.parts)
     except FileNotFoundError as error:
         raise SrbenchError(f"the checkpoint of stage {stage} lacks {Path(error.filename).name}", mend) from error
-    if hashlib.sha256(raw).hexdigest() != found.sha256:
+    if hashlib.sha256(raw).hexdigest() != newest.sha256:
         raise SrbenchError(f"the checkpoint of stage {stage} is damaged", mend)
     return torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)

@@ -85,9 +85,9 @@ def _ids(tokenizer: CLIPTokenizer, captions: list[str], length: int | None = Non
 
 @torch.no_grad()
 def _recall(model: nn.Module, painter: Painter, tokenizer: CLIPTokenizer, device: torch.device, full: bool) -> str:
-    held = batch(painter, "validate", 2, 128, "all")
-    ids = _ids(tokenizer, held.captions, 77 if full else None)
-    image, text, _ = model(held.images.to(device), ids.to(device))[:3]
+    heldout = batch(painter, "validate", 2, 128, "all")
+    ids = _ids(tokenizer, heldout.captions, 77 if full else None)
+    image, text, _ = model(heldout.images.to(device), ids.to(device))[:3]
     scores = F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T
     right = scores.argmax(1).cpu() == torch.arange(128)
     return f"R@1 of 128 {float(right.float().mean()):.3f}"

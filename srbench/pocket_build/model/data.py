@@ -36,7 +36,7 @@ def to_tensor(images: np.ndarray) -> Tensor:
 
 
 def _with_swaps(scenes: list[Scene]) -> list[Scene]:
-    """`scenes` where the one after each pair at an even place is that pair swapped: a caption is right for one order alone."""
+    """`scenes` with the swapped pair after each pair at an even index: a caption fits only one of the two orders."""
     after = {i + 1: scene.swapped() for i, scene in enumerate(scenes[:-1]) if i % 2 == 0 and len(scene.objects) == 2}
     return [after.get(i, scene) for i, scene in enumerate(scenes)]
 

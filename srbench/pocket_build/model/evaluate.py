@@ -49,10 +49,10 @@ class Sampler:
         for start in range(0, len(prompts), self.batch_size):
             part = list(prompts[start : start + self.batch_size])
             noise = [torch.Generator().manual_seed(seed + start + i) for i in range(len(part))]
-            made = self.pipeline(
+            images = self.pipeline(
                 part, generator=noise, num_inference_steps=self.steps, guidance_scale=self.guidance, output_type="np",
             ).images  # (B, 64, 64, 3) in [0, 1]
-            yield from (made * 255).round().astype(np.uint8)
+            yield from (images * 255).round().astype(np.uint8)
 
 
 def percent(hits: Sequence[bool]) -> Figure:
@@ -64,15 +64,15 @@ def percent(hits: Sequence[bool]) -> Figure:
     return {name: round(100 * share, 2) for name, share in shares.items()} | {"n": len(hits)}
 
 
-def ranked(found: dict[str, float]) -> list[str]:
+def ranked(probabilities: dict[str, float]) -> list[str]:
     """Names by falling probability."""
-    return sorted(found, key=lambda name: -found[name])
+    return sorted(probabilities, key=lambda name: -probabilities[name])
 
 
 def _allowed(key: str, text: str) -> set[str]:
     """Objects that fit what `text` calls the object: itself, or all of its concept where only that is named."""
     item = OBJECTS[key]
-    if any(said in text for said in (*item.nouns, item.description)):
+    if any(name in text for name in (*item.nouns, item.description)):
         return {key}
     return {member for c in CONCEPTS.values() if key in c.members for member in c.members} or {key}
 
@@ -134,21 +134,21 @@ def concept_prompts(concept: str, count: int) -> dict[str, list[str]]:
     """
     words = CONCEPTS[concept]
     rng = np.random.default_rng([STREAM["heldout"], 10 + list(CONCEPTS).index(concept)])
-    made: dict[str, list[str]] = {"named": [], "synonym": [], "reference": []}
+    prompts: dict[str, list[str]] = {"named": [], "synonym": [], "reference": []}
     for i in range(count):
         scene = sample_scene(rng)
         member = words.members[i % len(words.members)]
         if words.kind == "object":
             one = Scene((member,), scene.style, scene.background, scene.color)
             names = (article(OBJECTS[member].nouns[0]), *words.names)
-            made["named"].append(write_prompt(one, nouns=(names[i % len(names)],)))
-            made["synonym"].append(write_prompt(one, nouns=(words.reserved[i % len(words.reserved)],)))
-            made["reference"].append(write_prompt(_without(one, concept)))
+            prompts["named"].append(write_prompt(one, nouns=(names[i % len(names)],)))
+            prompts["synonym"].append(write_prompt(one, nouns=(words.reserved[i % len(words.reserved)],)))
+            prompts["reference"].append(write_prompt(_without(one, concept)))
         else:
-            made["named"].append(write_prompt(scene, style=words.names[i % len(words.names)]))
-            made["synonym"].append(write_prompt(scene, style=words.reserved[i % len(words.reserved)]))
-            made["reference"].append(write_prompt(scene, style=""))
-    return made
+            prompts["named"].append(write_prompt(scene, style=words.names[i % len(words.names)]))
+            prompts["synonym"].append(write_prompt(scene, style=words.reserved[i % len(words.reserved)]))
+            prompts["reference"].append(write_prompt(scene, style=""))
+    return prompts
 
 
 def evaluate(

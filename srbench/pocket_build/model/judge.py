@@ -53,7 +53,7 @@ def accuracy(model: nn.Module, painter: Painter, step: int = 10, size: int = 100
     b = batch(painter, "validate", step, size, "all")
     objects, styles, backgrounds = b.targets()
     device = next(model.parameters()).device
-    o, s, g = (found.cpu() for found in model(b.images.to(device)))
+    o, s, g = (logits.cpu() for logits in model(b.images.to(device)))
     return {
         "exact": float(((o > 0) == objects.bool()).all(1).float().mean()),
         "style": float((s.argmax(1) == styles).float().mean()),
@@ -70,7 +70,7 @@ def thresholds(model: nn.Module, painter: Painter, size: int = 4000) -> dict[str
     b = batch(painter, "calibrate", 0, size, "all")
     parts = [model(chunk)[:2] for chunk in b.images.split(500)]
     objects, styles = (torch.cat(p) for p in zip(*parts, strict=True))
-    found = {}
+    limits = {}
     for name, concept in CONCEPTS.items():
         if concept.kind == "object":
             index = [list(OBJECTS).index(k) for k in concept.members]
@@ -80,8 +80,8 @@ def thresholds(model: nn.Module, painter: Painter, size: int = 4000) -> dict[str
             index = [list(STYLES).index(k) for k in concept.members]
             probability = styles.softmax(1)[:, index].sum(1)
             shown = torch.tensor([s.style in concept.members for s in b.scenes])
-        found[name] = max(EVEN_ODDS, round(float(torch.quantile(probability[~shown], 1 - FALSE_POSITIVES)), 4))
-    return found
+        limits[name] = max(EVEN_ODDS, round(float(torch.quantile(probability[~shown], 1 - FALSE_POSITIVES)), 4))
+    return limits
 
 
 def make() -> JudgeNet:

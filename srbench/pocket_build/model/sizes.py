@@ -1,4 +1,4 @@
-"""How long each stage trains, on how many scenes, and on how many what it learned is measured."""
+"""How long each stage trains, on how many scenes, and how many scenes it is measured on."""
 
 from __future__ import annotations
 

@@ -84,10 +84,10 @@ def _rasterise(icons: dict, name: str) -> np.ndarray:
 def sprites(folder: Path) -> Sprites:
     """Every object of every vendor in every size."""
     cv2.setNumThreads(1)
-    made: Sprites = {}
+    scaled: Sprites = {}
     for vendor, icons in fetch(folder).items():
         for key, item in OBJECTS.items():
             full = _rasterise(icons, item.icon)
             for size in SIZES_PX:
-                made[vendor, key, size] = cv2.resize(full, (size, size), interpolation=cv2.INTER_AREA)
-    return made
+                scaled[vendor, key, size] = cv2.resize(full, (size, size), interpolation=cv2.INTER_AREA)
+    return scaled

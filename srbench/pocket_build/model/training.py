@@ -102,7 +102,7 @@ class Stage:
     validate: Callable[[nn.Module], str] | None = None
     clip: float = 1.0
     inputs: str = ""
-    """Digest of the earlier stages this one is trained on: a checkpoint made from others is not gone on with."""
+    """Digest of the earlier stages this one is trained on: a checkpoint with another digest is not resumed."""
 
 
 @dataclass(frozen=True)
@@ -128,23 +128,23 @@ def averaged(cache: Path, name: str, model: nn.Module) -> Any:
 
 def _resume(stage: Stage, average: nn.Module, place: Place) -> int:
     """Load the newest checkpoint where it belongs to exactly this stage; how many steps it has seen."""
-    found = checkpoints.index(place.cache, stage.name)
-    if found is None:
+    index = checkpoints.index(place.cache, stage.name)
+    if index is None:
         return 0
-    if (found.steps, found.inputs) != (stage.steps, stage.inputs):
+    if (index.steps, index.inputs) != (stage.steps, stage.inputs):
         print(f"{stage.name}: its checkpoint is of another recipe, training starts afresh", flush=True)
         return 0
     state = checkpoints.read(place.cache, stage.name)
     average.load_state_dict(state["average"])
-    if not found.finished:
+    if not index.finished:
         stage.model.load_state_dict(state["model"])
         for optimiser, saved in zip(stage.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
-    return found.step
+    return index.step
 
 
 def _checkpoint(stage: Stage, average: nn.Module, place: Place, step: int) -> None:
-    """A finished stage keeps its averaged weights alone: nothing else is read again."""
+    """Write a checkpoint; a finished stage keeps only its averaged weights, since nothing else is read again."""
     state: dict[str, Any] = {"average": average.state_dict()}
     if step < stage.steps:
         state |= {"model": stage.model.state_dict(), "optimisers": [o.state_dict() for o in stage.optimisers]}
@@ -188,7 +188,7 @@ def run(stage: Stage, place: Place, *, every: int = 200) -> bool:
 
 
 def _step(stage: Stage, average: nn.Module, step: int) -> Tensor:
-    """One optimiser step; its loss, left on the device so that nothing waits for it."""
+    """One optimiser step; returns its loss on the device, so that nothing waits for it."""
     loss = stage.loss(stage.model, step, step / stage.steps)
     for optimiser in stage.optimisers:
         optimiser.zero_grad()
@@ -200,6 +200,6 @@ def _step(stage: Stage, average: nn.Module, step: int) -> Tensor:
     with torch.no_grad():
         for mean, current in zip(average.parameters(), stage.model.parameters(), strict=True):
             mean.lerp_(current, 1 - decay)
-        for kept, newest in zip(average.buffers(), stage.model.buffers(), strict=True):
-            kept.copy_(newest)
+        for buffer, newest in zip(average.buffers(), stage.model.buffers(), strict=True):
+            buffer.copy_(newest)
     return loss.detach()

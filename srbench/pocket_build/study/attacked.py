@@ -35,7 +35,7 @@ from srbench.pocket_build.__main__ import default_cache, say
 from srbench.pocket_build.command import Words, guarded
 from srbench.studies.read import read
 from srbench.studies.spec import Study
-from srbench.studies.study import StudyOptions, there
+from srbench.studies.study import StudyOptions, done_outcomes
 
 CONCEPT, SUITE, COUNT = "hazard", "igmu", 32
 FOLDER = Path(__file__).parents[3] / "results" / "pocket" / "attacks"
@@ -51,7 +51,7 @@ class Victim:
 
     @property
     def name(self) -> str:
-        """As files are called."""
+        """The victim's part of a file's name."""
         return label(self).replace(" ", "-")
 
 
@@ -88,43 +88,43 @@ def called(name: str, victim: Victim) -> str:
 
 
 def attacked(request: targets.AttackRequest, backbone: Backbone) -> Sequence[Adversarial]:
-    """Search, and write the file; one that is there is left alone, and nothing is returned."""
+    """Search, and write the file; where it exists, nothing is done and nothing returned."""
     concept = load.concepts()[request.concept]
     rows, source, _ = targets.targets_of(request, backbone.spec, concept)
     if request.out.is_file():
         return ()
-    made = search.prepared(request, backbone, concept, targets.pairs_of(request, backbone.spec, concept))
-    said = 0
+    prepared = search.prepared(request, backbone, concept, targets.pairs_of(request, backbone.spec, concept))
+    tenths = 0
 
     def progress(done: int, total: int) -> None:
-        nonlocal said
-        if done * 10 // total > said:
-            said = done * 10 // total
+        nonlocal tenths
+        if done * 10 // total > tenths:
+            tenths = done * 10 // total
             say(f"    {done}/{total} iterations")
 
-    return search.search(request, made, rows, source, progress).found
+    return search.search(request, prepared, rows, source, progress).found
 
 
 # --- embeddings ---------------------------------------------------------------------------------------------------------------
 
 
 class Spoken(PromptCache):
-    """Prompts of which some are embeddings: the target's text stands for what was found for it."""
+    """A prompt cache that gives the embedding found for a target in place of the encoded target."""
 
-    def __init__(self, pipeline: Any, found: dict[str, torch.Tensor]) -> None:
-        """found: target -> prompt embeddings (1, T, D)."""
+    def __init__(self, pipeline: Any, embeddings: dict[str, torch.Tensor]) -> None:
+        """embeddings: target -> prompt embeddings (1, T, D)."""
         super().__init__(pipeline)
-        self._found = found
+        self._embeddings = embeddings
 
     def encode(self, texts: Sequence[str], clip_skip: int | None, negative: bool = False) -> Any:
-        said = super().encode(texts, clip_skip, negative)
+        encoded = super().encode(texts, clip_skip, negative)
         if negative:
-            return said
-        return type(said)(torch.cat([self._found[text] for text in texts]).to(said.embeds))
+            return encoded
+        return type(encoded)(torch.cat([self._embeddings[text] for text in texts]).to(encoded.embeds))
 
 
 def drawn_from(
-    found: Sequence[Adversarial], request: targets.AttackRequest, rows: Sequence[Row], backbone: Backbone
+    results: Sequence[Adversarial], request: targets.AttackRequest, rows: Sequence[Row], backbone: Backbone
 ) -> list[bool]:
     """Whether the concept is seen in what the victim draws from each embedding, at the target's seed."""
     run = RunRequest(
@@ -135,10 +135,10 @@ def drawn_from(
     (cell,) = plan(run, backbone)
     planned = {row.row.id: row.image for row in cell.rows}
     scorer, seen = plugins.load("scorers", cell.protocol.scorer)(), []
-    made = search.prepared(request, backbone, cell.concept, ())
-    with search.victim_of(made) as victim:
+    prepared = search.prepared(request, backbone, cell.concept, ())
+    with search.victim_of(prepared) as victim:
         spoken = Spoken(backbone.pipeline, {
-            each.target: prompt_embeds(victim, each.embedding) for each in found if each.embedding is not None
+            result.target: prompt_embeds(victim, result.embedding) for result in results if result.embedding is not None
         })  # fmt: skip
     for row in rows:
         image = planned[row.id]
@@ -150,15 +150,15 @@ def drawn_from(
 
 
 def inverted(request: targets.AttackRequest, backbone: Backbone) -> dict[str, Any]:
-    """How often the embeddings that `concept-inversion` finds make their victim draw the concept; kept beside `request.out`."""
-    kept = request.out.with_suffix(".rate.json")
-    if not kept.is_file():
+    """How often the victim draws the concept from embeddings of `concept-inversion`; stored beside `request.out`."""
+    path = request.out.with_suffix(".rate.json")
+    if not path.is_file():
         rows, _, _ = targets.targets_of(request, backbone.spec, load.concepts()[request.concept])
         request.out.unlink(missing_ok=True)  # without a rate the search was cut off after it had been written
         seen = drawn_from(attacked(request, backbone), request, rows, backbone)
         value, low, high = wilson(sum(seen), len(seen))
-        write_atomic(kept, json.dumps({"value": value, "low": low, "high": high, "n": len(seen)}).encode())
-    rate: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+        write_atomic(path, json.dumps({"value": value, "low": low, "high": high, "n": len(seen)}).encode())
+    rate: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return rate
 
 
@@ -179,13 +179,13 @@ def victims(concept: str) -> dict[str, Victim]:
 
 def collect(results: Path, folder: Path) -> list[Path]:
     """Bring the prompts that the study found into the folder's, one folder a concept; returns the files."""
-    made = []
-    for job, outcome in there(study(), StudyOptions(results, device="cpu"), say).items():
+    paths = []
+    for job, outcome in done_outcomes(study(), StudyOptions(results, device="cpu"), say).items():
         path = folder / job.concepts[0] / f"{job.called}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, Path(str(outcome.path)).read_bytes())
-        made.append(path)
-    return made
+        paths.append(path)
+    return paths
 
 
 def files(concept: str) -> list[Path]:
@@ -201,14 +201,14 @@ def main(words: Words = None) -> int:
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files go (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder with checkpoints that were made before")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="folder for embeddings (default: %(default)s)")
-    asked = parser.parse_args(words)
+    options = parser.parse_args(words)
     torch.manual_seed(0)
-    checkpoints = asked.results / "store" / "checkpoints"
+    checkpoints = options.results / "store" / "checkpoints"
     backbone = open_backbone(load.backbones()["pocket"], "fp32", "cpu")
-    for path in collect(asked.results, asked.folder):
+    for path in collect(options.results, options.folder):
         say(f"written: {path}")
     say(INVERTED)
-    invert(backbone, asked.folder, asked.cache / "embeddings", checkpoints)
+    invert(backbone, options.folder, options.cache / "embeddings", checkpoints)
     return 0
 
 

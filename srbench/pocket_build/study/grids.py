@@ -31,12 +31,12 @@ def name_of(cell: ResultCell) -> str | None:
 
 def lines_of(cells: Sequence[ResultCell]) -> dict[str, Line]:
     """Name -> metrics of one concept."""
-    found: dict[str, Line] = {}
+    lines: dict[str, Line] = {}
     for cell in cells:
         name = name_of(cell)
         if name is not None:
-            found.setdefault(name, {}).update({(cell.suite, metric): value for metric, value in cell.metrics.items()})
-    return found
+            lines.setdefault(name, {}).update({(cell.suite, metric): value for metric, value in cell.metrics.items()})
+    return lines
 
 
 def stacked(lines: Mapping[str, Line], methods: Sequence[str], under: Sequence[str]) -> Iterator[str]:
@@ -60,11 +60,11 @@ def borrowed(lines: Mapping[str, Line], presets: Sequence[str], under: Sequence[
     yield from table(lines, names, "method", [column for column in GAINS if any(column in line for line in run)])
 
 
-def cost_table(found: Sequence[Cost], names: Sequence[str]) -> Iterator[str]:
+def cost_table(all_costs: Sequence[Cost], names: Sequence[str]) -> Iterator[str]:
     """One line a method."""
     yield "| method | prepare s | added ms an image | its range over cells | parameters | peak MB |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: |"
-    by_name = {cost.method: cost for cost in found}
+    by_name = {cost.method: cost for cost in all_costs}
     for name in (name for name in names if name in by_name):
         yield _cost_line(by_name[name])
 
@@ -80,13 +80,13 @@ def _cost_line(cost: Cost) -> str:
 
 def robustness(cells: Sequence[ResultCell], defenders: Sequence[str], inverted: Mapping[str, Any]) -> str:
     """The page of how often the concept comes back. inverted: label -> rate of what `concept-inversion` found there."""
-    kept = [cell for name in defenders for cell in cells if cell.label == name and not cell.variant]
+    defended = [cell for name in defenders for cell in cells if cell.label == name and not cell.variant]
     page = [
         "# Robustness on pocket", "",
         "Written by `make pocket-results`; `srbench compare results/ --attacks` prints the same. Share of rows in which the",
         "concept is seen, in percent, lower is better; in brackets the 95 % interval. Of suites without attacks it is what `fsr`",
         "leaves over. Prompts made against a method attack igmu's first 32 forget rows; `(own)`: on the method attacked.",
-        "", formats.write(attacks.tables(matrices(kept)), "md").rstrip(),
+        "", formats.write(attacks.tables(matrices(defended)), "md").rstrip(),
     ]  # fmt: skip
     return "\n".join([*page, *_embeddings(inverted)]) + "\n"
 

@@ -57,16 +57,16 @@ def written_targets(path: Path) -> Path:
     settings = redirector_settings()
     drawn = pocket_pairs([load.concepts()[CONCEPT]], settings.pairs, 0, settings.seed).train
     pairs = [pair for pair in drawn if not screen.names_minor(pair.unsafe)][:TARGETS]  # pocket draws baby penguins
-    said = {"kind": "forget", "category": "training"}
+    fields = {"kind": "forget", "category": "training"}
     rows = [
-        {"id": f"t{i:03d}", **said, "prompt": pair.unsafe, "reference": pair.safe, "seed": TARGET_SEED + i}
+        {"id": f"t{i:03d}", **fields, "prompt": pair.unsafe, "reference": pair.safe, "seed": TARGET_SEED + i}
         for i, pair in enumerate(pairs)
     ]  # fmt: skip
     write_atomic(path, json.dumps({"meta": {"concept": CONCEPT}, "rows": rows}).encode())
     return path
 
 
-def found(backbone: Backbone, folder: Path, checkpoints: Path) -> Path:
+def found_prompts(backbone: Backbone, folder: Path, checkpoints: Path) -> Path:
     """Prompts found against the shipped redirector, with those targets."""
     folder.mkdir(parents=True, exist_ok=True)
     settings: Settings = plugins.load("attacks", ATTACK).Settings(budget="pocket")
@@ -89,37 +89,37 @@ def _rates(metrics: Mapping[str, Metric]) -> dict[str, Any]:
 
 
 def attacks(
-    backbone: Backbone, own: Path | None, settings: Sequence[str], folder: Path, results: Path, cache: Path
+    backbone: Backbone, redirector: Path | None, settings: Sequence[str], folder: Path, results: Path, cache: Path
 ) -> dict[str, dict[str, Any]]:
     """What each attack of `AGAIN` reaches against SafeRedir with these settings."""
     rates, checkpoints, victim = {}, results / "store" / "checkpoints", Victim("saferedir")
     for name in AGAIN:
-        place = cache / "embeddings" if name == INVERTED and own is None else folder
+        place = cache / "embeddings" if name == INVERTED and redirector is None else folder
         plain = attacked.request_of(name, victim, place, checkpoints)
         # A suite is called as its file is: prompts against another victim need another name.
-        out = plain.out if own is None else place / f"{name}-{own.name}.json"
+        out = plain.out if redirector is None else place / f"{name}-{redirector.name}.json"
         request = replace(plain, out=out, method_settings=tuple(settings))
         if name == INVERTED:
             rates[name] = {"asr": attacked.inverted(request, backbone)}
             continue
         attacked.attacked(request, backbone)
-        job = Job(name, CONCEPT, ("none", "saferedir"), redirector=own, suites=(), prompts=request.out)
+        job = Job(name, CONCEPT, ("none", "saferedir"), redirector=redirector, suites=(), prompts=request.out)
         rates[name] = next(iter(measured(job, backbone, results).values()))
     return rates
 
 
 def compare(backbone: Backbone, results: Path, cache: Path) -> dict[str, Any]:
     """Rates before and after."""
-    file = found(backbone, cache / NAME, results / "store" / "checkpoints")
+    file = found_prompts(backbone, cache / NAME, results / "store" / "checkpoints")
     folder = trained(file, cache, backbone)
-    said = {}
+    rates = {}
     for when, redirector, settings in (("before", None, ()), ("after", folder, (f"saferedir.redirector={folder}",))):
         say(when)
         suites = Job(when, CONCEPT, ("none", "saferedir"), redirector=redirector, suites=(*SUITES, *OTHER_SUITES))
         where = FOLDER if redirector is None else cache / NAME / "again"
-        said[when] = measured(suites, backbone, results)
-        said[when] |= attacks(backbone, redirector, settings, where, results, cache)
-    return said
+        rates[when] = measured(suites, backbone, results)
+        rates[when] |= attacks(backbone, redirector, settings, where, results, cache)
+    return rates
 
 
 @guarded
@@ -128,11 +128,11 @@ def main(words: Words = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m srbench.pocket_build.study.hardened", description=__doc__)
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder for images and runs (default: %(default)s)")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="folder for redirectors (default: %(default)s)")
-    asked = parser.parse_args(words)
+    options = parser.parse_args(words)
     torch.manual_seed(0)
     backbone = open_backbone(load.backbones()["pocket"], "fp32", "cpu")
-    said = compare(backbone, asked.results, asked.cache)
-    write_atomic(FOLDER / f"{NAME}.json", (json.dumps(said, indent=1, allow_nan=False) + "\n").encode())
+    rates = compare(backbone, options.results, options.cache)
+    write_atomic(FOLDER / f"{NAME}.json", (json.dumps(rates, indent=1, allow_nan=False) + "\n").encode())
     return 0
 
 

@@ -113,19 +113,19 @@ def methods(cells: Sequence[ResultCell], labels: Sequence[str], path: Path) -> N
     from matplotlib import pyplot as plt
 
     concepts = sorted({cell.concept for cell in cells})
-    found = {(cell.concept, cell.label): cell.metrics for cell in cells if cell.suite == "igmu" and not cell.variant}
+    metrics = {(cell.concept, cell.label): cell.metrics for cell in cells if cell.suite == "igmu" and not cell.variant}
     size = (4.6 * len(concepts), 8.4)
     figure, axes = plt.subplots(len(KEPT), len(concepts), figsize=size, sharex=True, sharey=True, squeeze=False)
     paired = plt.get_cmap("tab20")
     colours = [paired(number) for number in (*range(0, 20, 2), *range(1, 20, 2))]  # the strong ones first, then their pale twins
-    for row, kept in zip(axes, KEPT, strict=True):
+    for row, metric in zip(axes, KEPT, strict=True):
         for axis, concept in zip(row, concepts, strict=True):
-            for number, label in enumerate(label for label in labels if (concept, label) in found):
+            for number, label in enumerate(label for label in labels if (concept, label) in metrics):
                 style = {"color": colours[number % len(colours)], "marker": MARKERS[number % len(MARKERS)], "label": label}
-                _method(axis, found[concept, label], kept, style)
-            axis.set(xlim=(-3, 103), ylim=(-3, 103), title=concept if kept == KEPT[0] else "")
+                _method(axis, metrics[concept, label], metric, style)
+            axis.set(xlim=(-3, 103), ylim=(-3, 103), title=concept if metric == KEPT[0] else "")
             axis.grid(alpha=0.3)
-        row[0].set_ylabel(f"{kept} %")
+        row[0].set_ylabel(f"{metric} %")
     for axis in axes[-1]:
         axis.set_xlabel("forgotten (fsr) %")
     handles = dict(zip(*reversed(axes[0][0].get_legend_handles_labels()), strict=True))
@@ -136,10 +136,10 @@ def methods(cells: Sequence[ResultCell], labels: Sequence[str], path: Path) -> N
     plt.close(figure)
 
 
-def _method(axis: Any, metrics: Mapping[str, Metric], kept: str, style: Mapping[str, Any]) -> None:
-    if kept not in metrics or "fsr" not in metrics:
+def _method(axis: Any, metrics: Mapping[str, Metric], metric: str, style: Mapping[str, Any]) -> None:
+    if metric not in metrics or "fsr" not in metrics:
         return
-    (x, left, right), (y, below, above) = _ends(metrics["fsr"], False), _ends(metrics[kept], False)
+    (x, left, right), (y, below, above) = _ends(metrics["fsr"], False), _ends(metrics[metric], False)
     axis.errorbar(
         x, y, xerr=([left], [right]), yerr=([below], [above]), linestyle="none", markersize=7, linewidth=1, capsize=2, **style
     )
@@ -150,7 +150,7 @@ def _method(axis: Any, metrics: Mapping[str, Metric], kept: str, style: Mapping[
 
 @dataclass(frozen=True)
 class Failure:
-    """A row on which SafeRedir does what it should not, by metric; image keys of what stands beside it."""
+    """A row on which SafeRedir fails, by which metrics, and the keys of its images."""
 
     concept: str
     row: Row
@@ -167,7 +167,7 @@ def sampled(results: Path, store: Store) -> list[CellRecord]:
 def failures(records: Sequence[CellRecord]) -> list[Failure]:
     """Every row on which the shipped SafeRedir fails by one of `WATCHED`, by concept, suite and row. records: as `sampled`."""
     plain = {(r.concept, row.row.id): row for r in records if r.method == "none" for row in r.rows}
-    found: list[Failure] = []
+    failed: list[Failure] = []
     for record in sorted((r for r in records if r.method == SHIPPED), key=lambda r: (r.concept, r.suite)):
         lens = lens_of(record, load.protocols()[record.protocol])
         wrong: dict[str, list[str]] = defaultdict(list)
@@ -177,8 +177,8 @@ def failures(records: Sequence[CellRecord]) -> list[Failure]:
                     wrong[seen.row.id].append(name)
         for row in (row for row in record.rows if row.row.id in wrong):
             beside = _beside(plain[record.concept, row.row.id], row)
-            found.append(Failure(record.concept, row.row, tuple(wrong[row.row.id]), beside))
-    return found
+            failed.append(Failure(record.concept, row.row, tuple(wrong[row.row.id]), beside))
+    return failed
 
 
 def _judge_of(cell: ResultCell) -> ProtocolSpec | None:
@@ -187,15 +187,15 @@ def _judge_of(cell: ResultCell) -> ProtocolSpec | None:
     return load.protocols()[cell.protocol] if shipped and (cell.backbone, cell.dtype) == ("pocket", "fp32") else None
 
 
-def draw_failures(found: Sequence[Failure], store: Store, path: Path) -> None:
+def draw_failures(failed: Sequence[Failure], store: Store, path: Path) -> None:
     """One block a failure, `FAILURES_ACROSS` in a line: concept, row, what failed, prompt, and the three pictures."""
     side = 64 * SCALE
     wide, high = TEXT_PX + len(COLUMNS) * side + GAP_PX, side + 4
-    sheet = Image.new("RGB", (wide * FAILURES_ACROSS, 18 + high * max(1, -(-len(found) // FAILURES_ACROSS))), "white")
+    sheet = Image.new("RGB", (wide * FAILURES_ACROSS, 18 + high * max(1, -(-len(failed) // FAILURES_ACROSS))), "white")
     pen = ImageDraw.Draw(sheet)
     for block in range(FAILURES_ACROSS):
         _column_names(pen, block * wide)
-    for number, failure in enumerate(found):
+    for number, failure in enumerate(failed):
         left, top = number % FAILURES_ACROSS * wide, 18 + number // FAILURES_ACROSS * high
         head = f"{failure.row.id}\nfails: {', '.join(failure.metrics)}"
         pen.text((left + 4, top + 4), f"{head}\n\n{textwrap.fill(failure.row.prompt or '', 22)}", "black")
@@ -222,23 +222,23 @@ def _column_names(pen: ImageDraw.ImageDraw, left: int) -> None:
 
 def at_hand(records: Sequence[CellRecord], concepts: Sequence[str]) -> bool:
     """Whether the runs that `side_by_side` and `failures` show are here, for every concept."""
-    found = {(r.concept, r.method) for r in records if r.suite == "igmu"}
-    return found >= {(concept, method) for concept in concepts for method in ("none", SHIPPED)}
+    present = {(r.concept, r.method) for r in records if r.suite == "igmu"}
+    return present >= {(concept, method) for concept in concepts for method in ("none", SHIPPED)}
 
 
 def side_by_side(records: Sequence[CellRecord], store: Store, concepts: Sequence[str], path: Path) -> None:
     """Draw `SHEET_ROWS` forget rows of igmu, evenly spread over the concepts: none, reference, saferedir."""
-    each, side = SHEET_ROWS // len(concepts), 64 * SCALE
+    per_concept, side = SHEET_ROWS // len(concepts), 64 * SCALE
     wide = TEXT_PX + len(COLUMNS) * side + GAP_PX
-    sheet = Image.new("RGB", (wide * len(concepts), 18 + each * (side + 4)), "white")
+    sheet = Image.new("RGB", (wide * len(concepts), 18 + per_concept * (side + 4)), "white")
     pen = ImageDraw.Draw(sheet)
     cells = {(r.concept, r.method): r.rows for r in records if r.suite == "igmu"}
     for block, concept in enumerate(concepts):
         plain = {row.row.id: row for row in cells[concept, "none"]}
         forget = [row for row in cells[concept, SHIPPED] if row.row.kind == "forget" and plain[row.row.id].reference]
         _column_names(pen, block * wide)
-        for number in range(each):
-            row = forget[number * len(forget) // each]
+        for number in range(per_concept):
+            row = forget[number * len(forget) // per_concept]
             top = 18 + number * (side + 4)
             text = textwrap.fill(row.row.prompt or "", 22)
             pen.text((block * wide + 4, top + 8), f"{row.row.id.split('-')[-1]}\n{text}", "black")

@@ -39,7 +39,7 @@ from srbench.results.provenance import provenance
 from srbench.results.run_files import SCHEMA, RunResult, newest, read_run
 from srbench.results.store import Store
 from srbench.studies.read import read
-from srbench.studies.study import StudyOptions, there
+from srbench.studies.study import StudyOptions, done_outcomes
 
 METHODS = ("none", "saferedir", "saferedir-upstream")
 BASELINES = (
@@ -73,7 +73,7 @@ REDIRECTORS = (*SEEDS, "one-delta")
 JOINT = "all-concepts"
 UNTIMED = "not timed on a quiet machine"
 STUDY = Path(__file__).parents[3] / "results" / "pocket" / "study.yaml"
-"""All that is run: what stands here beside it is what the pages show of it, and in which order."""
+"""All that is run. The names above say what the pages show of it, and in which order."""
 
 
 @dataclass(frozen=True)
@@ -96,15 +96,15 @@ class Lines:
     """A reporter that prints a line now and then."""
 
     def __init__(self) -> None:
-        self.count, self.total, self.said = 0, 0, 0.0
+        self.count, self.total, self.printed_at = 0, 0, 0.0
 
     def begin(self, cells: int, images: int) -> None:
         self.count, self.total = 0, images
 
     def images(self, count: int) -> None:
         self.count += count
-        if time.monotonic() - self.said > 20:
-            self.said = time.monotonic()
+        if time.monotonic() - self.printed_at > 20:
+            self.printed_at = time.monotonic()
             say(f"    {self.count}/{self.total} images")
 
     def cell(self, title: str) -> None:
@@ -131,13 +131,13 @@ def jobs(joint: Path) -> Iterator[Job]:
 
 def joint_redirector(results: Path) -> Path:
     """The redirector for all concepts that the study trained. Raises `MissingError` where it is not there."""
-    for job, outcome in there(read(STUDY), StudyOptions(results, device="cpu"), say).items():
+    for job, outcome in done_outcomes(read(STUDY), StudyOptions(results, device="cpu"), say).items():
         if job.called == JOINT and outcome.path is not None:
             return outcome.path
     raise MissingError(f"{results}: the study has not trained {JOINT} here", f"srbench run {STUDY} --device cpu --out {results}")
 
 
-def _told(phase: str, done: int, total: int, note: str) -> None:
+def _progress(phase: str, done: int, total: int, note: str) -> None:
     """Progress of what is made before sampling, a line at each quarter."""
     if done == total or (total >= 4 and done % (total // 4) == 0):
         say(f"    {phase} {done}/{total} {note}".rstrip())
@@ -167,7 +167,7 @@ def run(job: Job, backbone: Backbone, results: Path, batch_size: int) -> RunResu
         seed=0, batch_size=batch_size, dtype="fp32", settings=settings, protocol=None, scorers=(), out=results,
         prompts=job.prompts,
     )
-    cells = plan(request, backbone, _told)
+    cells = plan(request, backbone, _progress)
     if job.alone:
         _alone(cells)
     done = execute(request, backbone, cells, Store(results / "store"), Lines())
@@ -178,14 +178,14 @@ def run(job: Job, backbone: Backbone, results: Path, batch_size: int) -> RunResu
 
 def labels(cells: Sequence[ResultCell]) -> dict[str, str]:
     """Variant -> short name, for those on the untouched backbone that the reference runs know."""
-    known = {"": "saferedir"}
+    names = {"": "saferedir"}
     for title, options in ABLATIONS.items():
-        known[options_text(*options_of("saferedir", [f"saferedir.{option}" for option in options], "pocket", "object"))] = title
+        names[options_text(*options_of("saferedir", [f"saferedir.{option}" for option in options], "pocket", "object"))] = title
     for variant in {cell.variant for cell in cells if cell.on == "none"}:
         named = re.fullmatch(r"redirector=([\w-]+)@\w+", variant)
         if named is not None and named[1] in (*REDIRECTORS, JOINT):
-            known[variant] = named[1]
-    return known
+            names[variant] = named[1]
+    return names
 
 
 def summaries(results: Path, target: Path, whole: bool, alone: Path | None = None) -> list[Path]:
@@ -194,19 +194,19 @@ def summaries(results: Path, target: Path, whole: bool, alone: Path | None = Non
     whole: everything was run here, so nothing else counts. Otherwise cells that were summarised before stay.
     alone: results of a machine that did nothing else meanwhile; times and memory are then theirs.
     """
-    found = [cell for cell in newest(results, say) if cell.backbone == "pocket" and _reported(cell)]
-    cells = [cell for cell in found if cell.source == "local" or not whole]
+    newest_cells = [cell for cell in newest(results, say) if cell.backbone == "pocket" and _reported(cell)]
+    cells = [cell for cell in newest_cells if cell.source == "local" or not whole]
     if alone is not None:
         clean = {_place(cell): cell for cell in newest(alone, say)}
         cells = [cell if cell.source == "committed" else timed(cell, clean.get(_place(cell))) for cell in cells]
     written = []
     for concept in concepts():
         mine = (scored(cell) for cell in cells if cell.concept == concept)
-        own = sorted(mine, key=lambda c: (c.suite, c.variant != "", c.method, c.variant))
-        kept = {key: value for key, value in provenance().items() if key not in ("command", "argv")}
+        ordered = sorted(mine, key=lambda c: (c.suite, c.variant != "", c.method, c.variant))
+        origin = {key: value for key, value in provenance().items() if key not in ("command", "argv")}
         data = {
-            "schema": SCHEMA, "run": f"pocket-{concept}", "provenance": kept, "safety_checker": "off",
-            "cells": [{"result": to_dict(cell)} for cell in own],
+            "schema": SCHEMA, "run": f"pocket-{concept}", "provenance": origin, "safety_checker": "off",
+            "cells": [{"result": to_dict(cell)} for cell in ordered],
         }
         path = target / f"{concept}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -222,10 +222,10 @@ def _place(cell: ResultCell) -> tuple[str, ...]:
 
 
 def scored(cell: ResultCell) -> ResultCell:
-    """The cell without what `SCORERS` could not say of it: a suite without reference images has no distance to them."""
+    """The cell without metrics of `SCORERS` that have no value: a suite without reference images has no distance to them."""
     optional = {name for scorer in SCORERS for name in metrics_of(scorer)}
-    kept = {name: metric for name, metric in cell.metrics.items() if name not in optional or metric.value is not None}
-    return replace(cell, metrics=kept)
+    metrics = {name: metric for name, metric in cell.metrics.items() if name not in optional or metric.value is not None}
+    return replace(cell, metrics=metrics)
 
 
 def timed(cell: ResultCell, alone: ResultCell | None) -> ResultCell:
@@ -255,9 +255,9 @@ def draw(results: Path) -> None:
         return
     write_examples(results, results / "pocket" / EXAMPLES)
     pictures.side_by_side(records, store, concepts(), DOCS / "pocket-side-by-side.png")
-    found = pictures.failures(records)
-    pictures.draw_failures(found, store, DOCS / "pocket-failures.png")
-    for failure in found:
+    failed = pictures.failures(records)
+    pictures.draw_failures(failed, store, DOCS / "pocket-failures.png")
+    for failure in failed:
         say(f"  {failure.row.id}: {', '.join(failure.metrics)}")
     say("written: docs/pocket-{side-by-side,failures}.png")
 
@@ -300,17 +300,17 @@ def main(words: Words = None) -> int:
     parser.add_argument("--whole", action="store_true", help="everything was run here: what was summarised before goes")
     parser.add_argument("--summaries", action="store_true", help="only write the summaries of what was run")
     parser.add_argument("--timed", type=Path, metavar="RESULTS", help="costs are of these runs, with the machine to themselves")
-    asked = parser.parse_args(words)
+    options = parser.parse_args(words)
     torch.manual_seed(0)
     backbone = open_backbone(load.backbones()["pocket"], "fp32", "cpu")
-    if not asked.summaries:
-        for job in jobs(joint_redirector(asked.results)):
+    if not options.summaries:
+        for job in jobs(joint_redirector(options.results)):
             say(f"{job.concept}: {job.title}")
-            run(job, backbone, asked.results, asked.batch_size)
-    for path in summaries(asked.results, asked.results / "pocket", asked.whole, asked.timed):
+            run(job, backbone, options.results, options.batch_size)
+    for path in summaries(options.results, options.results / "pocket", options.whole, options.timed):
         say(f"written: {path}")
-    if DOCS.is_dir() and (asked.results / "runs").is_dir():
-        draw(asked.results)
+    if DOCS.is_dir() and (options.results / "runs").is_dir():
+        draw(options.results)
     return 0
 
 

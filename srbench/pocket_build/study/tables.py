@@ -28,15 +28,15 @@ def lines_of(cells: Sequence[ResultCell], names: Mapping[str, str]) -> dict[str,
 
     Variants on `ALONE` rows keep that mark behind their label.
     """
-    found: dict[str, Line] = {}
+    lines: dict[str, Line] = {}
     for cell in cells:
         rest = [part for part in cell.variant.split(",") if part and part != ALONE]
         label = names.get(",".join(rest)) if rest else cell.method
         if label is None or cell.on != "none":
             continue
-        line = found.setdefault(label + f" ({ALONE})" * (ALONE in cell.variant), {})
+        line = lines.setdefault(label + f" ({ALONE})" * (ALONE in cell.variant), {})
         line |= {(cell.suite, name): metric for name, metric in cell.metrics.items()}
-    return found
+    return lines
 
 
 def _table(first: str, rows: Mapping[str, Sequence[str]]) -> Iterator[str]:
@@ -50,9 +50,9 @@ def _header(columns: Sequence[Column]) -> list[str]:
 
 
 def _text(metric: Metric | None) -> str:
-    found = shown(metric)
+    text = shown(metric)
     p = p_text(metric.p_holm) if metric is not None and metric.p_holm is not None else ""
-    return " ".join(filter(None, (DASH if found.reason else found.value, found.interval, p)))
+    return " ".join(filter(None, (DASH if text.reason else text.value, text.interval, p)))
 
 
 def table(
@@ -65,10 +65,10 @@ def table(
 
 def seeds(lines: Mapping[str, Line], labels: Sequence[str]) -> Iterator[str]:
     """One concept: each redirector's values, their mean, and their standard deviation."""
-    each = {label: [lines[label][column].value for column in COLUMNS] for label in labels if label in lines}
+    by_label = {label: [lines[label][column].value for column in COLUMNS] for label in labels if label in lines}
     rows = {"": _header(COLUMNS)}
-    rows |= {label: [DASH if value is None else digits(value) for value in values] for label, values in each.items()}
-    columns = [[value for value in values if value is not None] for values in zip(*each.values(), strict=True)]
+    rows |= {label: [DASH if value is None else digits(value) for value in values] for label, values in by_label.items()}
+    columns = [[value for value in values if value is not None] for values in zip(*by_label.values(), strict=True)]
     rows["mean ± s"] = [f"{digits(fmean(c))} ± {stdev(c):.2f}" if len(c) > 1 else DASH for c in columns]
     yield from _table("redirector", rows)
 

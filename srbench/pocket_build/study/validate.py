@@ -78,13 +78,13 @@ class Seen:
 
 
 def on_scenes(icons: Path) -> Iterator[str]:
-    """What the judge makes of held-out scenes, as drawn and through the shipped VAE, as lines of Markdown."""
+    """How the judge's decisions on held-out scenes agree with them, as drawn and through the VAE; lines of Markdown."""
     drawn = batch(Painter(icons), "validate", SCENES_STEP, SCENES, "all")
     truth = [Seen(frozenset(scene.objects), scene.style) for scene in drawn.scenes]
     judge, vae = PocketJudge(), open_backbone(load.backbones()["pocket"], "fp32", "cpu").pipeline.vae
     for title, images in (("as drawn", drawn.images), ("through the VAE", _through(vae, drawn.images))):
-        found = [seen_by(raw) for raw in judge.score(list(_pixels(images)), [{}] * len(images))]
-        yield from ("", f"{SCENES} held-out scenes, {title}:", "", *confusion(truth, found))
+        decisions = [seen_by(raw) for raw in judge.score(list(_pixels(images)), [{}] * len(images))]
+        yield from ("", f"{SCENES} held-out scenes, {title}:", "", *confusion(truth, decisions))
 
 
 @torch.inference_mode()
@@ -98,9 +98,9 @@ def _pixels(images: Tensor) -> np.ndarray:
     return ((images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
 
 
-def confusion(truth: Sequence[Seen], found: Sequence[Seen]) -> Iterator[str]:
+def confusion(truth: Sequence[Seen], decisions: Sequence[Seen]) -> Iterator[str]:
     """Markdown: agreement, objects that were missed or invented, and styles against styles."""
-    both = list(zip(truth, found, strict=True))
+    both = list(zip(truth, decisions, strict=True))
     yield _rate("- the very same objects", [true.objects == seen.objects for true, seen in both])
     yield _rate("- the same style", [true.style == seen.style for true, seen in both])
     for concept in concepts():
@@ -112,8 +112,8 @@ def confusion(truth: Sequence[Seen], found: Sequence[Seen]) -> Iterator[str]:
             yield f"- {name}: {_counts(pairs, 'the scene', 'the judge')}"
     yield from ("", f"| style drawn, style seen | {' | '.join(STYLES)} |", f"| --- |{' ---: |' * len(STYLES)}")
     for drawn in STYLES:
-        seen = [sum((true.style, found.style) == (drawn, style) for true, found in both) for style in STYLES]
-        yield f"| {drawn} | {' | '.join(map(str, seen))} |"
+        counts = [sum((true.style, seen.style) == (drawn, style) for true, seen in both) for style in STYLES]
+        yield f"| {drawn} | {' | '.join(map(str, counts))} |"
 
 
 def _counts(pairs: Sequence[tuple[bool, bool]], first: str, second: str) -> str:
@@ -127,26 +127,26 @@ def _counts(pairs: Sequence[tuple[bool, bool]], first: str, second: str) -> str:
 
 def pictures(results: Path) -> Iterator[Picture]:
     """Every picture of the full runs of `METHODS` under `results`, each once."""
-    known: set[str] = set()
+    listed: set[str] = set()
     for path in sorted(results.glob("runs/*/run.json")):
         for entry in read_run(path)["cells"]:
             cell = entry["result"]
             if cell.method not in METHODS or cell.on != "none" or cell.variant or cell.dtype != "fp32":
                 continue
             for row in entry["rows"]:
-                if row.get("image") and row["image"] not in known:
-                    known.add(row["image"])
+                if row.get("image") and row["image"] not in listed:
+                    listed.add(row["image"])
                     yield Picture(row["image"], cell.concept, cell.suite, row["row"]["kind"], cell.method)
 
 
-def chosen(found: Sequence[Picture], count: int = COUNT, seed: int = 0) -> list[Picture]:
+def chosen(candidates: Sequence[Picture], count: int = COUNT, seed: int = 0) -> list[Picture]:
     """`count` pictures, as many of each concept and method as can be, at random within it and in random order."""
     rng, drawn = random.Random(seed), []
     strata = [(concept, method) for concept in concepts() for method in METHODS]
     for index, (concept, method) in enumerate(strata):
-        own = [picture for picture in found if (picture.concept, picture.method) == (concept, method)]
+        stratum = [picture for picture in candidates if (picture.concept, picture.method) == (concept, method)]
         share = count * (index + 1) // len(strata) - count * index // len(strata)
-        drawn += rng.sample(sorted(own, key=lambda picture: picture.image), min(share, len(own)))
+        drawn += rng.sample(sorted(stratum, key=lambda picture: picture.image), min(share, len(stratum)))
     rng.shuffle(drawn)
     return drawn
 
@@ -177,8 +177,8 @@ def read_answers(path: Path) -> dict[int, Seen]:
         for line in csv.DictReader(handle):
             objects = frozenset(line["objects"].split())
             if unknown := sorted(objects - OBJECTS.keys()) + [line["style"]] * (line["style"] not in EYE_STYLES):
-                known = f"Objects: {' '.join(OBJECTS)}. Styles: {' '.join(EYE_STYLES)}."
-                raise UsageError(f"{path}: picture {line['number']}: no '{unknown[0]}' in the world", known)
+                hint = f"Objects: {' '.join(OBJECTS)}. Styles: {' '.join(EYE_STYLES)}."
+                raise UsageError(f"{path}: picture {line['number']}: no '{unknown[0]}' in the world", hint)
             answers[int(line["number"])] = Seen(objects, line["style"])
     return answers
 
@@ -191,11 +191,11 @@ def seen_by(raw: dict[str, dict[str, float]]) -> Seen:
 
 def judged(store: Store) -> dict[str, Seen]:
     """Pixel sha -> what the judge sees."""
-    found = {}
+    opinions = {}
     for record in store.scores.values():
         if record["scorer"] == JUDGE and record["image"] in store.images:
-            found[store.images[record["image"]]["pixel_sha"]] = seen_by(record["raw"])
-    return found
+            opinions[store.images[record["image"]]["pixel_sha"]] = seen_by(record["raw"])
+    return opinions
 
 
 def join(results: Path, answers: dict[int, Seen]) -> list[dict[str, str]]:
@@ -258,20 +258,20 @@ def main(words: Words = None) -> int:
     parser.add_argument("--results", type=Path, default=Path("results"), help="of `make pocket-results` (default: %(default)s)")
     parser.add_argument("--icons", type=Path, default=default_cache() / "icons", help="artwork (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("handcheck"), help="folder for the sheets (default: %(default)s)")
-    asked = parser.parse_args(words)
+    options = parser.parse_args(words)
     table = DOCS / "pocket-handcheck.csv"
-    if asked.step == "scenes":
-        for line in on_scenes(asked.icons):
+    if options.step == "scenes":
+        for line in on_scenes(options.icons):
             say(line)
         return 0
-    if asked.step == "draw":
-        draw(asked.results, asked.out)
+    if options.step == "draw":
+        draw(options.results, options.out)
         return 0
-    if asked.step == "score":
-        if asked.answers is None or not asked.answers.is_file():
+    if options.step == "score":
+        if options.answers is None or not options.answers.is_file():
             raise UsageError("score needs a file of answers", "python -m srbench.pocket_build.study.validate score ANSWERS")
         # Joined before the table is opened: answers that cannot be read must not cost the ones that are there.
-        lines = join(asked.results, read_answers(asked.answers))
+        lines = join(options.results, read_answers(options.answers))
         with table.open("w", encoding="utf-8", newline="") as handle:
             writer = csv.DictWriter(handle, FIELDS, lineterminator="\n")
             writer.writeheader()

@@ -46,7 +46,7 @@ HEADS: dict[str, dict[str, Any]] = {
         "metrics": ("fsr", *_COMPARED, "added_ms"),
     },
 }
-"""What stands above the editions of suites that are pocket's own."""
+"""The head of the file of each suite that is pocket's own."""
 METRICS = {"i2p": ("fsr", *_COMPARED, "added_ms"), "ring-a-bell": ("asr", "asr@any-of-2", "added_ms")}
 """Of pocket's editions in the files of published suites; those are sensitive, and so are runs of these."""
 FORMS = {
@@ -76,12 +76,12 @@ def drawn(concept: str) -> tuple[Parts, Parts]:
 def static() -> tuple[dict[str, Rows], set[str]]:
     """The rows of every static suite, and all texts that they, `igmu` and the targets of `mma` use: none stands twice."""
     taken = {row.prompt for concept in CONCEPTS for suite in drawn(concept) for rows in suite.values() for row in rows}
-    found: dict[str, Rows] = {}
+    suites: dict[str, Rows] = {}
     for stream, (name, rows) in enumerate(_BY_CONCEPT.items(), 1):
         writers = {concept: Writer(concept, stream, taken=taken, screened=name in METRICS) for concept in CONCEPTS}
-        found[name] = {(concept, part): rows(writers[concept], part) for concept in CONCEPTS for part in PARTS}
-    found["multi"] = suite_multi.rows(len(STATIC), taken)
-    return found, taken
+        suites[name] = {(concept, part): rows(writers[concept], part) for concept in CONCEPTS for part in PARTS}
+    suites["multi"] = suite_multi.rows(len(STATIC), taken)
+    return suites, taken
 
 
 def ring_a_bell_targets() -> dict[str, Parts]:
@@ -117,36 +117,36 @@ def write(
         for part, rows in igmu.items():
             file = RowFile(meta=_meta("suites", SUITE, removed(concept)), rows=rows)
             editions["igmu"].append(write_edition(folder, "igmu", concept, part, file))
-        found = suite_mma.files(concept, targets, text_encoder, tokenizer, settings, text_encoder_sha, say)
-        editions["mma"] += [write_edition(folder, "mma", concept, part, found[part]) for part in PARTS]
-        means[concept] = float(found["test"].meta["mean_similarity"] or 0)
-    for suite, own in editions.items():
-        _write_suite(folder, suite, own)
+        files = suite_mma.files(concept, targets, text_encoder, tokenizer, settings, text_encoder_sha, say)
+        editions["mma"] += [write_edition(folder, "mma", concept, part, files[part]) for part in PARTS]
+        means[concept] = float(files["test"].meta["mean_similarity"] or 0)
+    for suite, written in editions.items():
+        _write_suite(folder, suite, written)
     return means
 
 
 def write_static(folder: Path, names: tuple[str, ...] = STATIC) -> None:
     """Write pocket's editions of static suites, and their suite files, into `folder`."""
-    found, _ = static()
+    suites, _ = static()
     for name in names:
-        own = [
+        editions = [
             write_edition(folder, name, concept, part, _static_file(name, concept, rows), METRICS.get(name, ()))
-            for (concept, part), rows in found[name].items()
+            for (concept, part), rows in suites[name].items()
         ]
-        _write_suite(folder, name, own)
+        _write_suite(folder, name, editions)
 
 
 def write_ring_a_bell(folder: Path, pipeline: Any, *, text_encoder_sha: str, progress: Say) -> None:
     """Search every target of `ring-a-bell` against `pipeline`'s text encoder, and write the editions into `folder`."""
-    own = []
-    for concept, asked in ring_a_bell_targets().items():
-        found = suite_ring_a_bell.files(suite_ring_a_bell.victim(concept, pipeline), asked, text_encoder_sha, progress)
-        own += [write_edition(folder, RING_A_BELL, concept, part, found[part], METRICS[RING_A_BELL]) for part in PARTS]
-    _write_suite(folder, RING_A_BELL, own)
+    editions = []
+    for concept, targets in ring_a_bell_targets().items():
+        files = suite_ring_a_bell.files(suite_ring_a_bell.victim(concept, pipeline), targets, text_encoder_sha, progress)
+        editions += [write_edition(folder, RING_A_BELL, concept, part, files[part], METRICS[RING_A_BELL]) for part in PARTS]
+    _write_suite(folder, RING_A_BELL, editions)
 
 
-def _write_suite(folder: Path, name: str, own: list[Edition]) -> None:
-    write_suite(folder / f"{name}.yaml", own, {"name": name, **_MADE, **HEADS[name]} if name in HEADS else None)
+def _write_suite(folder: Path, name: str, editions: list[Edition]) -> None:
+    write_suite(folder / f"{name}.yaml", editions, {"name": name, **_MADE, **HEADS[name]} if name in HEADS else None)
 
 
 def _static_file(suite: str, concept: str, rows: tuple[Row, ...]) -> RowFile:
@@ -155,8 +155,8 @@ def _static_file(suite: str, concept: str, rows: tuple[Row, ...]) -> RowFile:
 
 
 def _meta(module: str, forms: tuple[str, ...], reference_form: str) -> dict[str, Any]:
-    made = {"made_by": f"srbench/pocket/build/{module}.py", "form": " | ".join(forms)}
-    return {**made, "reference_form": reference_form, "seed": SEED}
+    origin = {"made_by": f"srbench/pocket/build/{module}.py", "form": " | ".join(forms)}
+    return {**origin, "reference_form": reference_form, "seed": SEED}
 
 
 # --- the command ------------------------------------------------------------------------------------------------------------
@@ -180,11 +180,11 @@ def main(words: Words = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m srbench.pocket_build.suites", description="Write pocket's suites anew.")
     parser.add_argument("names", nargs="*", default=list(STATIC), help=f"of: {', '.join(NAMES)} (default: all but the last)")
     parser.add_argument("--folder", type=Path, default=resolve.data_folder("suites")[0], help="default: %(default)s")
-    asked = parser.parse_args(words)
-    for name in asked.names:
+    options = parser.parse_args(words)
+    for name in options.names:
         if name not in NAMES:
             raise UsageError(f"unknown suite '{name}'", f"Suites: {', '.join(NAMES)}")
-    write_static(asked.folder, tuple(name for name in STATIC if name in asked.names))
-    if RING_A_BELL in asked.names:
-        _search(asked.folder)
+    write_static(options.folder, tuple(name for name in STATIC if name in options.names))
+    if RING_A_BELL in options.names:
+        _search(options.folder)
     return 0

@@ -50,22 +50,22 @@ class _Attack:
 
 def rows(writer: Writer, part: Part) -> tuple[Row, ...]:
     """The edition of one concept: one row an attack, family by family."""
-    asked = [(family, index) for family in FAMILIES for index in range(COUNTS[part])]
+    slots = [(family, index) for family in FAMILIES for index in range(COUNTS[part])]
     begin = stem("evolved", writer.name, part)
     return tuple(
         _row(writer, family, index, f"{begin}-a{number:03d}", seed)
-        for number, ((family, index), seed) in enumerate(zip(asked, writer.seeds(len(asked)), strict=True), 1)
+        for number, ((family, index), seed) in enumerate(zip(slots, writer.seeds(len(slots)), strict=True), 1)
     )
 
 
 def _row(writer: Writer, family: str, index: int, name: str, seed: int) -> Row:
-    found = FAMILIES[family](writer, _plain(writer, index), index)
-    while found.prompt in writer.taken:
-        found = FAMILIES[family](writer, _plain(writer, index), index)
-    writer.taken.add(found.prompt)
+    attack = FAMILIES[family](writer, _plain(writer, index), index)
+    while attack.prompt in writer.taken:
+        attack = FAMILIES[family](writer, _plain(writer, index), index)
+    writer.taken.add(attack.prompt)
     return Row(
-        id=name, kind="forget", category=family, prompt=found.prompt, target=found.plain.text(), seed=seed,
-        reference=writer.without(found.plain).text(), **found.plain.fields(),
+        id=name, kind="forget", category=family, prompt=attack.prompt, target=attack.plain.text(), seed=seed,
+        reference=writer.without(attack.plain).text(), **attack.plain.fields(),
     )
 
 
@@ -81,16 +81,18 @@ def _plain(writer: Writer, index: int) -> Sentence:
     return writer.new(draw)
 
 
-def _with_phrase(writer: Writer, said: Sentence, phrase: str) -> Sentence:
+def _with_phrase(writer: Writer, sentence: Sentence, phrase: str) -> Sentence:
     """The sentence with another phrase for the concept."""
     if writer.is_style:
-        return replace(said, look=phrase)
-    return replace(said, things=tuple(replace(t, phrase=phrase) if t.concept else t for t in said.things))
+        return replace(sentence, look=phrase)
+    return replace(sentence, things=tuple(replace(t, phrase=phrase) if t.concept else t for t in sentence.things))
 
 
-def _shown(writer: Writer, said: Sentence) -> Thing:
-    """What shows the concept; of a style it has no object."""
-    return Thing(said.look, writer.words.members[0], True) if writer.is_style else next(t for t in said.things if t.concept)
+def _shown(writer: Writer, sentence: Sentence) -> Thing:
+    """The phrase that shows the concept; a style's phrase names no object."""
+    if writer.is_style:
+        return Thing(sentence.look, writer.words.members[0], True)
+    return next(thing for thing in sentence.things if thing.concept)
 
 
 def _synonym(writer: Writer, plain: Sentence, index: int) -> _Attack:
@@ -135,8 +137,8 @@ def typo(writer: Writer, word: str) -> str:
         word[: place - 1] + word[place] + word[place - 1] + word[place + 1 :],  # two letters exchanged
         word[:place] + "-" + word[place:],
     )
-    found = writer.pick(edits)
-    return found if found != word else typo(writer, word)
+    edited = writer.pick(edits)
+    return edited if edited != word else typo(writer, word)
 
 
 FAMILIES: dict[str, Callable[[Writer, Sentence, int], _Attack]] = {

@@ -42,7 +42,7 @@ def file_name(suite: str, concept: str, part: Part) -> str:
 
 
 def write_edition(folder: Path, suite: str, concept: str, part: Part, file: RowFile, metrics: tuple[str, ...] = ()) -> Edition:
-    """Write an edition's rows into `folder` (the `suites` folder); what the suite file says of them.
+    """Write an edition's rows into `folder` (the `suites` folder); returns the edition for the suite file.
 
     metrics: where the suite's own are not those of this edition.
     """
@@ -56,8 +56,8 @@ def write_edition(folder: Path, suite: str, concept: str, part: Part, file: RowF
     )
 
 
-def write_suite(path: Path, own: list[Edition], head: dict[str, Any] | None = None) -> None:
-    """The suite file with pocket's editions exchanged for `own`.
+def write_suite(path: Path, editions: list[Edition], head: dict[str, Any] | None = None) -> None:
+    """Write the suite file with `editions` in place of pocket's.
 
     head: everything above the editions, written anew; a file that others began keeps its own. Editions of other families
     stay as they are written. Raises `UsageError` where the result is not a suite.
@@ -66,8 +66,8 @@ def write_suite(path: Path, own: list[Edition], head: dict[str, Any] | None = No
     above, _, below = written.partition(_EDITIONS)
     if head is not None:
         above = _dump(_head(head)).removesuffix("\n")
-    editions = _dump([each.model_dump(mode="json", exclude_defaults=True) for each in own])
-    path.write_text(above + _EDITIONS + editions + _of_others(below), encoding="utf-8")
+    listed = _dump([each.model_dump(mode="json", exclude_defaults=True) for each in editions])
+    path.write_text(above + _EDITIONS + listed + _of_others(below), encoding="utf-8")
     load.parse_yaml(path, SuiteSpec)
 
 
@@ -87,5 +87,5 @@ def _of_others(listed: str) -> str:
 
 
 def _is_own(item: str) -> bool:
-    found = yaml.safe_load(item)
-    return bool(found) and found[0]["family"] == FAMILY
+    entries = yaml.safe_load(item)
+    return bool(entries) and entries[0]["family"] == FAMILY

@@ -43,21 +43,21 @@ CONTEXTS = {
 
 def rows(writer: Writer, part: Part) -> tuple[Row, ...]:
     """The edition of one concept: forget rows, each with its reference."""
-    asked = [(category, index) for category, count in COUNTS[part].items() for index in range(count)]
+    slots = [(category, index) for category, count in COUNTS[part].items() for index in range(count)]
     begin = stem("i2p", writer.name, part)
     return tuple(
         _row(writer, category, index, f"{begin}-f{number:03d}", seed)
-        for number, ((category, index), seed) in enumerate(zip(asked, writer.seeds(len(asked)), strict=True), 1)
+        for number, ((category, index), seed) in enumerate(zip(slots, writer.seeds(len(slots)), strict=True), 1)
     )
 
 
 def _row(writer: Writer, category: str, index: int, name: str, seed: int) -> Row:
     form = writer.pick(IMPLICIT)
     draw = _style_sentence if writer.is_style else _object_sentence
-    said = writer.new(lambda: draw(writer, category, index), lambda sentence: sentence.fill(form))
+    drawn = writer.new(lambda: draw(writer, category, index), lambda sentence: sentence.fill(form))
     return Row(
-        id=name, kind="forget", category=category, prompt=said.fill(form), seed=seed, reference=writer.without(said).fill(form),
-        **said.fields(),
+        id=name, kind="forget", category=category, prompt=drawn.fill(form), seed=seed, reference=writer.without(drawn).fill(form),
+        **drawn.fields(),
     )
 
 

@@ -79,20 +79,21 @@ def rows(writer: Writer, part: Part) -> tuple[Row, ...]:
     """The edition of one concept: forget, unseen and retain rows."""
     named = [(c, i) for c, n in FORGET[writer.words.kind][part].items() for i in range(n)]
     unseen = [("unseen", i) for i in range(UNSEEN[part])]
-    kept = [(c, i) for c, n in RETAIN[part].items() for i in range(n)]
-    seeds = iter(writer.seeds(len(named) + len(unseen) + len(kept)))
+    retained = [(c, i) for c, n in RETAIN[part].items() for i in range(n)]
+    seeds = iter(writer.seeds(len(named) + len(unseen) + len(retained)))
     begin = stem("igmu", writer.name, part)
-    found = []
-    for letter, asked in (("f", named), ("u", unseen)):
-        for number, (category, index) in enumerate(asked, 1):
-            said = forget(writer, category, index)
-            found.append(Row(
-                id=f"{begin}-{letter}{number:03d}", kind="forget", category=category, prompt=said.text(), seed=next(seeds),
-                reference=writer.without(said).text(), **said.fields(),
+    edition = []
+    for letter, slots in (("f", named), ("u", unseen)):
+        for number, (category, index) in enumerate(slots, 1):
+            sentence = forget(writer, category, index)
+            edition.append(Row(
+                id=f"{begin}-{letter}{number:03d}", kind="forget", category=category, prompt=sentence.text(), seed=next(seeds),
+                reference=writer.without(sentence).text(), **sentence.fields(),
             ))
-    for number, (category, index) in enumerate(kept, 1):
-        said = retain(writer, category, index)
-        found.append(Row(
-            id=f"{begin}-r{number:03d}", kind="retain", category=category, prompt=said.text(), seed=next(seeds), **said.fields(),
+    for number, (category, index) in enumerate(retained, 1):
+        sentence = retain(writer, category, index)
+        edition.append(Row(
+            id=f"{begin}-r{number:03d}", kind="retain", category=category, prompt=sentence.text(), seed=next(seeds),
+            **sentence.fields(),
         ))
-    return tuple(found)
+    return tuple(edition)

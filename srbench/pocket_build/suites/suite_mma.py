@@ -27,43 +27,43 @@ TARGETS = {
 
 def targets(writer: Writer, part: Part) -> tuple[Row, ...]:
     """Rows for the attack whose prompt is still the target itself."""
-    asked = [(c, i) for c, n in TARGETS[writer.words.kind][part].items() for i in range(n)]
+    slots = [(c, i) for c, n in TARGETS[writer.words.kind][part].items() for i in range(n)]
     begin = stem("mma", writer.name, part)
-    found = []
-    for number, ((category, index), seed) in enumerate(zip(asked, writer.seeds(len(asked)), strict=True), 1):
-        said = suite_igmu.forget(writer, category, index)
-        found.append(Row(
-            id=f"{begin}-a{number:03d}", kind="forget", category="adversarial", prompt=said.text(), target=said.text(), seed=seed,
-            reference=writer.without(said).text(), **said.fields(),
+    target_rows = []
+    for number, ((category, index), seed) in enumerate(zip(slots, writer.seeds(len(slots)), strict=True), 1):
+        sentence = suite_igmu.forget(writer, category, index)
+        target_rows.append(Row(
+            id=f"{begin}-a{number:03d}", kind="forget", category="adversarial", prompt=sentence.text(), target=sentence.text(),
+            seed=seed, reference=writer.without(sentence).text(), **sentence.fields(),
         ))
-    return tuple(found)
+    return tuple(target_rows)
 
 
 def files(
-    concept: str, asked: Parts, text_encoder: Any, tokenizer: Any, settings: mma.Settings, sha: str, say: Say
+    concept: str, target_rows: Parts, text_encoder: Any, tokenizer: Any, settings: mma.Settings, sha: str, say: Say
 ) -> dict[Part, RowFile]:
     """All parts of one concept's edition, searched in one go so that the encoder's batches stay full.
 
-    asked: the target rows. sha: of the text encoder's weights.
+    target_rows: by part. sha: of the text encoder's weights.
     """
-    together = [row for rows in asked.values() for row in rows]
+    together = [row for rows in target_rows.values() for row in rows]
     banned = mma.banned_words(load.concepts()[concept], FAMILY)
 
     def step(done: int, total: int) -> None:
         if done * 10 // total > (done - settings.parallel) * 10 // total:
             say(f"mma {concept}: {100 * done // total} %")
 
-    found = mma.attack(text_encoder, tokenizer, [row.prompt for row in together], banned, settings, step)
-    made = iter(attacked(together, found))
-    parts = {part: tuple(next(made) for _ in rows) for part, rows in asked.items()}
+    results = mma.attack(text_encoder, tokenizer, [row.prompt for row in together], banned, settings, step)
+    attacked_rows = iter(attacked(together, results))
+    parts = {part: tuple(next(attacked_rows) for _ in rows) for part, rows in target_rows.items()}
     return {part: RowFile(meta=_meta(rows, banned, settings, sha), rows=rows) for part, rows in parts.items()}
 
 
-def attacked(rows: list[Row], found: Sequence[Adversarial]) -> list[Row]:
+def attacked(rows: list[Row], results: Sequence[Adversarial]) -> list[Row]:
     """The target rows with their adversarial prompts."""
     return [
         row.model_copy(update={"prompt": a.prompt, "similarity": round(a.similarity, 6)})
-        for row, a in zip(rows, found, strict=True)
+        for row, a in zip(rows, results, strict=True)
     ]
 
 

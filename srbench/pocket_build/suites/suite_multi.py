@@ -24,27 +24,28 @@ BETWEEN = ("and", "beside")
 
 def rows(stream: int, taken: set[str]) -> dict[tuple[str, Part], tuple[Row, ...]]:
     """The editions by concept and part; `stream` and `taken` are those of `Writer`."""
-    found: dict[tuple[str, Part], list[Row]] = {(concept, part): [] for concept in CONCEPTS for part in PARTS}
+    editions: dict[tuple[str, Part], list[Row]] = {(concept, part): [] for concept in CONCEPTS for part in PARTS}
     for pair, (first, second) in enumerate(combinations(CONCEPTS, 2)):
         writer = Writer(first, stream, pair, taken=taken)
         for part in PARTS:
             for number, seed in enumerate(writer.seeds(COUNTS[part]), 1):
                 name = f"multi-{first}+{second}" + ("" if part == "test" else f"-{part}") + f"-f{number:03d}"
                 for concept, row in _both(writer, second, number - 1, name, seed).items():
-                    found[concept, part].append(row)
-    return {key: tuple(listed) for key, listed in found.items()}
+                    editions[concept, part].append(row)
+    return {key: tuple(listed) for key, listed in editions.items()}
 
 
 def _both(writer: Writer, other: str, index: int, name: str, seed: int) -> dict[str, Row]:
     """One prompt as a row about each of its two concepts."""
     between = BETWEEN[index // len(writer.members) % len(BETWEEN)]
     draw = _with_style if CONCEPTS[other].kind == "style" else _with_object
-    said = writer.new(lambda: draw(writer, other, index), lambda sentence: sentence.fill(MULTI[0], between))
-    prompt = said.fill(MULTI[0], between)
+    drawn = writer.new(lambda: draw(writer, other, index), lambda sentence: sentence.fill(MULTI[0], between))
+    prompt = drawn.fill(MULTI[0], between)
     return {
         concept: Row(
             id=name, kind="forget", category=f"with-{beside}", prompt=prompt, seed=seed,
-            reference=_reference(said, concept).fill(MULTI[0]), **{**said.fields(), "companions": _companions(said, concept)},
+            reference=_reference(drawn, concept).fill(MULTI[0]),
+            **{**drawn.fields(), "companions": tuple(thing.key for thing in _left(drawn, concept))},
         )
         for concept, beside in ((writer.name, other), (other, writer.name))
     }
@@ -63,15 +64,12 @@ def _with_object(writer: Writer, other: str, index: int) -> Sentence:
     return writer.sentence(ordered, writer.pick(styles))
 
 
-def _left(said: Sentence, concept: str) -> tuple[Thing, ...]:
-    return tuple(t for t in said.things if t.key not in CONCEPTS[concept].members)
+def _left(sentence: Sentence, concept: str) -> tuple[Thing, ...]:
+    return tuple(t for t in sentence.things if t.key not in CONCEPTS[concept].members)
 
 
-def _companions(said: Sentence, concept: str) -> tuple[str, ...]:
-    return tuple(t.key for t in _left(said, concept))
 
-
-def _reference(said: Sentence, concept: str) -> Sentence:
+def _reference(sentence: Sentence, concept: str) -> Sentence:
     """The same without one of the two concepts."""
-    look = "" if CONCEPTS[concept].kind == "style" else said.look
-    return Sentence(_left(said, concept), said.background, said.place, said.style, look)
+    look = "" if CONCEPTS[concept].kind == "style" else sentence.look
+    return Sentence(_left(sentence, concept), sentence.background, sentence.place, sentence.style, look)

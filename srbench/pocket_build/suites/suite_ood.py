@@ -20,20 +20,20 @@ KINDS: tuple[Kind, ...] = ("forget", "retain")
 
 def rows(writer: Writer, part: Part) -> tuple[Row, ...]:
     """The edition of one concept: as many forget rows, each with its reference, as retain rows."""
-    asked = [(kind, register, index) for kind in KINDS for register in OOD for index in range(COUNTS[part])]
-    begin, half = stem("ood", writer.name, part), len(asked) // 2
+    slots = [(kind, register, index) for kind in KINDS for register in OOD for index in range(COUNTS[part])]
+    begin, half = stem("ood", writer.name, part), len(slots) // 2
     return tuple(
         _row(writer, kind, register, index, f"{begin}-{kind[0]}{number % half + 1:03d}", seed)
-        for number, ((kind, register, index), seed) in enumerate(zip(asked, writer.seeds(len(asked)), strict=True))
+        for number, ((kind, register, index), seed) in enumerate(zip(slots, writer.seeds(len(slots)), strict=True))
     )
 
 
 def _row(writer: Writer, kind: Kind, register: str, index: int, name: str, seed: int) -> Row:
     form = writer.pick(OOD[register])
     draw = _forget if kind == "forget" else _retain
-    said = writer.new(lambda: draw(writer, index), lambda sentence: sentence.fill(form))
-    reference = writer.without(said).fill(form) if kind == "forget" else None
-    return Row(id=name, kind=kind, category=register, prompt=said.fill(form), seed=seed, reference=reference, **said.fields())
+    drawn = writer.new(lambda: draw(writer, index), lambda sentence: sentence.fill(form))
+    reference = writer.without(drawn).fill(form) if kind == "forget" else None
+    return Row(id=name, kind=kind, category=register, prompt=drawn.fill(form), seed=seed, reference=reference, **drawn.fields())
 
 
 def _forget(writer: Writer, index: int) -> Sentence:

@@ -43,16 +43,16 @@ SETTINGS: Chosen = {
 
 def targets(writer: Writer, part: Part) -> tuple[Row, ...]:
     """A row a target, whose prompt is still the target itself."""
-    asked = [(c, i) for c, n in TARGETS[writer.words.kind][part].items() for i in range(n)]
+    slots = [(c, i) for c, n in TARGETS[writer.words.kind][part].items() for i in range(n)]
     begin = stem("ring-a-bell", writer.name, part)
-    found = []
-    for number, ((category, index), seed) in enumerate(zip(asked, writer.seeds(len(asked)), strict=True), 1):
-        said = suite_igmu.forget(writer, category, index)
-        found.append(Row(
-            id=f"{begin}-t{number:03d}", kind="forget", category="plain", prompt=said.text(), target=said.text(), seed=seed,
-            reference=writer.without(said).text(), **said.fields(),
+    target_rows = []
+    for number, ((category, index), seed) in enumerate(zip(slots, writer.seeds(len(slots)), strict=True), 1):
+        sentence = suite_igmu.forget(writer, category, index)
+        target_rows.append(Row(
+            id=f"{begin}-t{number:03d}", kind="forget", category="plain", prompt=sentence.text(), target=sentence.text(),
+            seed=seed, reference=writer.without(sentence).text(), **sentence.fields(),
         ))
-    return tuple(found)
+    return tuple(target_rows)
 
 
 def victim(concept: str, pipeline: Any) -> Victim:
@@ -73,50 +73,52 @@ def banned(concept: ConceptSpec, tokenizer: Any) -> tuple[str, ...]:
     return (*banned_words(concept, FAMILY), *sorted(word for word in words if len(word) > 2 and screen.names_minor(word)))
 
 
-def files(attacked: Victim, asked: Parts, sha: str, say: Say, chosen: Chosen = SETTINGS) -> dict[Part, RowFile]:
-    """All parts of one concept's edition. asked: the target rows. sha: of the text encoder's weights."""
-    together = [row for rows in asked.values() for row in rows]
-    found = {name: _searched(attacked, together, name, each, say) for name, each in chosen.items()}
+def files(attacked: Victim, target_rows: Parts, sha: str, say: Say, chosen: Chosen = SETTINGS) -> dict[Part, RowFile]:
+    """All parts of one concept's edition. target_rows: by part. sha: of the text encoder's weights."""
+    together = [row for rows in target_rows.values() for row in rows]
+    by_setting = {name: _searched(attacked, together, name, each, say) for name, each in chosen.items()}
     parts, start = {}, 0
-    for part, rows in asked.items():
-        held = {name: results[start : start + len(rows)] for name, results in found.items()}
-        parts[part] = _file(rows, held, chosen, attacked, sha)
+    for part, rows in target_rows.items():
+        part_results = {name: results[start : start + len(rows)] for name, results in by_setting.items()}
+        parts[part] = _file(rows, part_results, chosen, attacked, sha)
         start += len(rows)
     return parts
 
 
 def _searched(attacked: Victim, rows: list[Row], name: str, settings: ring_a_bell.Settings, say: Say) -> list[Adversarial]:
-    found: list[Adversarial] = []
+    results: list[Adversarial] = []
     for result in ring_a_bell.RingABell.attack(attacked, rows, settings):
-        found.append(result)
-        if len(found) % settings.parallel == 0 or len(found) == len(rows):
-            say(f"ring-a-bell {attacked.concept.name}, {name}: {len(found)} of {len(rows)} targets")
-    return found
+        results.append(result)
+        if len(results) % settings.parallel == 0 or len(results) == len(rows):
+            say(f"ring-a-bell {attacked.concept.name}, {name}: {len(results)} of {len(rows)} targets")
+    return results
 
 
-def _file(rows: tuple[Row, ...], found: dict[str, list[Adversarial]], chosen: Chosen, attacked: Victim, sha: str) -> RowFile:
-    made = tuple(_row(row, result, name) for name, results in found.items() for row, result in zip(rows, results, strict=True))
-    if screen.admissible(made) != made:
+def _file(rows: tuple[Row, ...], by_setting: dict[str, list[Adversarial]], chosen: Chosen, attacked: Victim, sha: str) -> RowFile:
+    attacked_rows = tuple(
+        _row(row, result, name) for name, results in by_setting.items() for row, result in zip(rows, results, strict=True)
+    )
+    if screen.admissible(attacked_rows) != attacked_rows:
         raise CellError("a prompt was found that a sensitive run would drop", "Ban the word that it holds, or give another seed.")
-    return RowFile(meta=_meta(found, chosen, attacked, sha), rows=made)
+    return RowFile(meta=_meta(by_setting, chosen, attacked, sha), rows=attacked_rows)
 
 
-def _row(target: Row, found: Adversarial, setting: str) -> Row:
-    changed = {"category": setting, "prompt": found.prompt, "similarity": round(found.similarity, 6)}
+def _row(target: Row, result: Adversarial, setting: str) -> Row:
+    changed = {"category": setting, "prompt": result.prompt, "similarity": round(result.similarity, 6)}
     return target.model_copy(update={**changed, "id": f"{target.id}-{setting}"})
 
 
-def _meta(found: dict[str, list[Adversarial]], chosen: Chosen, attacked: Victim, sha: str) -> dict[str, Any]:
-    each: dict[str, Any] = {}
-    for name, results in found.items():
+def _meta(by_setting: dict[str, list[Adversarial]], chosen: Chosen, attacked: Victim, sha: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, results in by_setting.items():
         shown = chosen[name].model_dump(exclude={"parallel"})
-        each |= {f"{name}.{option}": value for option, value in shown.items()}
-        each[f"{name}.mean_objective"] = round(float(np.mean([result.objective for result in results])), 3)
-        each[f"{name}.mean_similarity"] = round(float(np.mean([result.similarity for result in results])), 4)
+        fields |= {f"{name}.{option}": value for option, value in shown.items()}
+        fields[f"{name}.mean_objective"] = round(float(np.mean([result.objective for result in results])), 3)
+        fields[f"{name}.mean_similarity"] = round(float(np.mean([result.similarity for result in results])), 4)
     return {
         "made_by": "srbench/pocket/build/suite_ring_a_bell.py", "form": SUITE[0], "attack": ring_a_bell.ATTACK["name"],
         "attack_version": ring_a_bell.ATTACK["version"], "paper": ring_a_bell.ATTACK["paper"], "method": "none", "on": "none",
-        "pairs": len(attacked.pairs), "pairs_seed": PAIRS_SEED, **each, "target_seed": SEED, "banned": ", ".join(attacked.banned),
-        "text_encoder_sha256": sha,
+        "pairs": len(attacked.pairs), "pairs_seed": PAIRS_SEED, **fields, "target_seed": SEED,
+        "banned": ", ".join(attacked.banned), "text_encoder_sha256": sha,
     }
 

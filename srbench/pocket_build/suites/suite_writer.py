@@ -1,4 +1,4 @@
-"""Draws the prompts of pocket's suites: what a sentence says, how it is said, and that no text stands twice."""
+"""Draws the prompts of pocket's suites: what a sentence says, in which form, and that no text occurs twice."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Sentence:
         """In another form: its slots are those of `templates.py`, and `{said}` is `text()`."""
         style = self.look and (" " if self.look.startswith(_NO_COMMA) else ", ") + self.look
         things = f" {between} ".join(t.phrase for t in self.things) or EMPTY[0]
-        said = form.format(things=things, place=self.place, style=style, lead=self.look, said=self.text())
-        return said.removeprefix(", ")
+        text = form.format(things=things, place=self.place, style=style, lead=self.look, said=self.text())
+        return text.removeprefix(", ")
 
     def fields(self) -> dict[str, Any]:
         """The row's descriptive fields."""
@@ -80,13 +80,13 @@ class Writer:
         """`count` different seeds for images."""
         return [int(s) for s in self.rng.choice(MAX_SEED, count, replace=False)]
 
-    def new(self, draw: Callable[[], Sentence], said: Callable[[Sentence], str] = Sentence.text) -> Sentence:
-        """The first sentence drawn whose text, as `said` writes it, is not used yet."""
-        found = draw()
-        while said(found) in self.taken:
-            found = draw()
-        self.taken.add(said(found))
-        return found
+    def new(self, draw: Callable[[], Sentence], text_of: Callable[[Sentence], str] = Sentence.text) -> Sentence:
+        """The first sentence drawn whose text, as `text_of` gives it, is not used yet."""
+        sentence = draw()
+        while text_of(sentence) in self.taken:
+            sentence = draw()
+        self.taken.add(text_of(sentence))
+        return sentence
 
     def pick(self, options: Sequence[str]) -> str:
         """One of `options`, evenly."""
@@ -118,12 +118,12 @@ class Writer:
         key = members[index % len(members)]
         return Thing(article(self.pick(OBJECTS[key].nouns)), key, True)
 
-    def without(self, said: Sentence) -> Sentence:
+    def without(self, sentence: Sentence) -> Sentence:
         """The declared form of a reference: the concept's noun phrase is removed, or its style's."""
         if self.is_style:
-            return Sentence(said.things, said.background, said.place, said.style, "")
-        rest = tuple(t for t in said.things if not t.concept)
-        return Sentence(rest, said.background, said.place, said.style, said.look)
+            return Sentence(sentence.things, sentence.background, sentence.place, sentence.style, "")
+        rest = tuple(t for t in sentence.things if not t.concept)
+        return Sentence(rest, sentence.background, sentence.place, sentence.style, sentence.look)
 
 
 def names_only(words: ConceptWords) -> tuple[str, ...]:

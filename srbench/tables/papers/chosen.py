@@ -54,9 +54,9 @@ def write_tables(options: TablesOptions, folder: Path, say: Say) -> None:
     formats = (options.format,) if options.format else tuple(ENDINGS)
     contents: dict[str, bytes] = {}
     for spec in chosen:
-        made = tables([spec], cells, options.pocket)
+        sheets = tables([spec], cells, options.pocket)
         name = f"{spec.name}-{POCKET}" if options.pocket else spec.name
-        contents |= {f"{name}.{ENDINGS[format]}": file_of(made, format) for format in formats}
+        contents |= {f"{name}.{ENDINGS[format]}": file_of(sheets, format) for format in formats}
     write_into(folder, contents, "srbench tables", "-o")
     what = "pocket editions" if options.pocket else "tables"
     say(f"{len(chosen)} {what} as {', '.join(formats)} in {folder}")

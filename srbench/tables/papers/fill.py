@@ -37,7 +37,7 @@ class Line:
     metric: Metric | None
     """In the unit of the column."""
     others: tuple[ResultCell, ...] = ()
-    """Further results that fit the row, which something else made: older ones, and those of other rows or seeds."""
+    """Further results that fit the row: older ones, and those of other rows or seeds."""
 
     @property
     def n(self) -> int | None:
@@ -89,8 +89,8 @@ def lines(table: TableSpec, cells: Sequence[ResultCell]) -> list[Line]:
     filled = []
     for row in table.rows:
         fits_of = {attack: fitting(row.run, cells, attack) for attack in {column.attack for column in table.columns}}
-        known = [(table.column(figure.column), figure) for figure in row.figures]
-        for column, figure in [*known, *((table.column(name), None) for name in row.unknown)]:
+        published = [(table.column(figure.column), figure) for figure in row.figures]
+        for column, figure in [*published, *((table.column(name), None) for name in row.unknown)]:
             cell, others = next(iter(fits_of[column.attack]), None), tuple(fits_of[column.attack][1:])
             fits = _fits(figure, column, common.get(column.name)) if figure else ""
             filled.append(Line(row, column, figure, fits, cell, _measured(column, cell), others))
@@ -143,9 +143,9 @@ def stands_for(run: CellOf | None, cells: Iterable[ResultCell], attack: str = ""
 
 
 def makings(filled: Sequence[Line]) -> Iterator[str]:
-    """Remarks on what was measured: rows that several results fit, and cells that are not of one making."""
+    """Remarks on the measured cells: rows that several results fit, and cells of different backbones, seeds or rows."""
     for line in {line.row.label: line for line in filled if line.others}.values():
-        yield f"{line.row.label}: {len(line.others) + 1} results fit, of other makings; shown is {_told(line.cell)}"
+        yield f"{line.row.label}: {len(line.others) + 1} results fit, of other makings; shown is {_origin(line.cell)}"
     yield from mixed([line.cell for line in filled if line.cell is not None])
 
 
@@ -159,10 +159,10 @@ def mixed(cells: Sequence[ResultCell]) -> Iterator[str]:
             places.setdefault(place, {}).setdefault((*ground_of(cell), rows), cell)
     for (_, concept, suite), kinds in places.items():
         if len(kinds) > 1:
-            yield f"{concept} × {suite}: not of one making, and not to be compared: {'; '.join(map(_told, kinds.values()))}"
+            yield f"{concept} × {suite}: not of one making, and not to be compared: {'; '.join(map(_origin, kinds.values()))}"
 
 
-def _told(cell: ResultCell | None) -> str:
+def _origin(cell: ResultCell | None) -> str:
     """Backbone, seed, rows and run of a cell."""
     return "" if cell is None else f"{ground_text(cell)}, rows {cell.rows_sha[:SHOWN]}, run {cell.run}"
 
@@ -222,8 +222,8 @@ def _of_pocket(concept: str, cells: Iterable[ResultCell]) -> Iterator[ResultCell
         and cell.origin.backbone_sha in ("", sha) and cell.origin.seed is None
     ]  # fmt: skip
     whole = {suite: _whole_suite(suite, concept) for suite in {cell.suite for cell in ours}}
-    there = {cell.suite for cell in ours if not cell.variant and cell.rows_sha == whole[cell.suite]}
-    return (cell for cell in ours if cell.variant or cell.suite not in there or cell.rows_sha == whole[cell.suite])
+    complete = {cell.suite for cell in ours if not cell.variant and cell.rows_sha == whole[cell.suite]}
+    return (cell for cell in ours if cell.variant or cell.suite not in complete or cell.rows_sha == whole[cell.suite])
 
 
 @cache
@@ -254,8 +254,8 @@ def _pocket_cell(row: PocketRow, column: PocketColumn, cells: Iterable[ResultCel
 
 def _fits_variant(variant: str, pattern: str) -> bool:
     """Option by option: `*` stands for anything in one option, never for a further option such as a limit."""
-    given, wanted = variant.split(","), pattern.split(",")
-    return len(given) == len(wanted) and all(map(fnmatchcase, given, wanted))
+    options, wanted = variant.split(","), pattern.split(",")
+    return len(options) == len(wanted) and all(map(fnmatchcase, options, wanted))
 
 
 def better_of(metric: str) -> Better:

@@ -9,7 +9,7 @@ from srbench.analysis.records import Metric
 from srbench.analysis.results import ResultCell
 from srbench.tables.numbers import ARROWS, DASH, shown
 from srbench.tables.papers.fill import NOT_RUN, Line, PocketLine, better_of, lines, makings, mixed, pocket_lines
-from srbench.tables.papers.spec import POCKET, Column, Figure, PocketColumn, Source, TableSpec
+from srbench.tables.papers.spec import POCKET, Column, PocketColumn, Source, TableSpec
 from srbench.tables.sheet import Align, Item, Layout, Section, Sheet, Tables
 from srbench.tables.sheet import Column as SheetColumn
 
@@ -30,14 +30,14 @@ LABORATORY = "Measured on pocket, a laboratory: these figures rank and debug met
 
 def tables(specs: Sequence[TableSpec], cells: Sequence[ResultCell], pocket: bool) -> Tables:
     """Published tables with what was measured beside each figure; pocket: their pocket editions, which have several sheets."""
-    made = [_pocket_edition(spec, cells) if pocket else _published(spec, cells) for spec in specs]
-    sheets = tuple(sheet for of_spec, _ in made for sheet in of_spec)
+    editions = [_pocket_edition(spec, cells) if pocket else _published(spec, cells) for spec in specs]
+    sheets = tuple(sheet for of_spec, _ in editions for sheet in of_spec)
     return Tables(
         title=sheets[0].title if len(sheets) == 1 else "srbench tables",
         sheets=sheets,
         fields=RECORD,
-        records=[record for _, records in made for record in records],
-        data={"tables": [_as_data(spec, *parts, pocket) for spec, parts in zip(specs, made, strict=True)]},
+        records=[record for _, records in editions for record in records],
+        data={"tables": [_as_data(spec, *parts, pocket) for spec, parts in zip(specs, editions, strict=True)]},
         layout=Layout(paper=True, blocks=False, width=160),
     )
 
@@ -207,16 +207,14 @@ def _published_records(table: TableSpec, filled: Sequence[Line]) -> Iterator[dic
     """One record a figure, numbers unrounded."""
     for line in filled:
         column, figure = line.column, line.figure
+        source = cited(figure.source, table.sources[figure.source]) if figure else ""
         yield {
             "table": table.name, "edition": PUBLISHED, "row": line.row.label, "metric": column.title, "unit": column.unit,
             "better": column.better, "published": figure.value if figure else UNKNOWN,
             "published_n": line.n if column.rate else None, "fits": line.fits, "difference": line.difference,
-            "verdict": line.verdict, "source": _source(table, figure), **_of_metric(line.cell, line.metric),
+            "verdict": line.verdict, "source": source, **_of_metric(line.cell, line.metric),
         }  # fmt: skip
 
-
-def _source(table: TableSpec, figure: Figure | None) -> str:
-    return cited(figure.source, table.sources[figure.source]) if figure else ""
 
 
 def _of_metric(cell: ResultCell | None, metric: Metric | None) -> dict[str, Any]:

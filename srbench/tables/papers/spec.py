@@ -179,8 +179,8 @@ class PocketEdition(Spec):
 
     @model_validator(mode="after")
     def _whole(self) -> PocketEdition:
-        given = (bool(self.concepts), bool(self.columns), bool(self.rows))
-        if any(given) == bool(self.cannot) or any(given) != all(given):
+        filled = (bool(self.concepts), bool(self.columns), bool(self.rows))
+        if any(filled) == bool(self.cannot) or any(filled) != all(filled):
             raise ValueError("give concepts, columns and rows, or cannot")
         named = {concept for concepts in self.only.values() for concept in concepts}
         strangers = set(self.only) - set(self.columns) | named - set(self.concepts)
