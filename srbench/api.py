@@ -410,8 +410,11 @@ def _registered(kind: str, meta: Mapping[str, Any]) -> Any:
 
 
 def _words(given: Words) -> tuple[str, ...]:
-    """Names in one text with commas, or in a list. Raises `UsageError` for anything else."""
-    return tuple(name.strip() for name in (given.split(",") if isinstance(given, str) else _texts(given)) if name.strip())
+    """Names in one text with commas, or in a list. Raises `UsageError` for anything else, and for an empty name."""
+    names = tuple(name.strip() for name in (given.split(",") if isinstance(given, str) else _texts(given)))
+    if not all(names):
+        raise UsageError(f"{given!r:.60}: an empty name in the list", "Leave the argument out for its default.")
+    return names
 
 
 def _texts(given: Iterable[str]) -> tuple[str, ...]:

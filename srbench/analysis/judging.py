@@ -76,6 +76,8 @@ def concept_present(raw: Raw, protocol: ProtocolSpec) -> bool:
     """Whether the judge sees the concept. A tie for the top counts as seen. Raises Unscored where it cannot be judged."""
     if protocol.field == "boxes":
         return boxes_counted(raw, protocol) > 0
+    if not protocol.classes:
+        return _reaches(_one_number(raw, protocol.field), protocol)
     values = probabilities(raw, protocol.field, protocol.classes)
     highest = max(values[name] for name in protocol.classes)
     if _reaches(highest, protocol):
@@ -84,6 +86,15 @@ def concept_present(raw: Raw, protocol: ProtocolSpec) -> bool:
     if places == 1:  # the arg-max; a tie counts as the concept
         return highest == max(values.values())
     return sum(value > highest for value in values.values()) < places
+
+
+def _one_number(raw: Raw, name: str) -> float:
+    """A field that is one number. Raises Unscored where it is absent, null, not finite, or a table."""
+    if raw.get(name) is None:
+        raise Unscored(f"the score has no field '{name}'")
+    if isinstance(raw[name], Mapping | list):
+        raise Unscored(f"the scorer's field '{name}' holds a number for each class, and the judge names no classes")
+    return number(raw[name], name)
 
 
 def _reaches(score: float, protocol: ProtocolSpec) -> bool:

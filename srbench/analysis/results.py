@@ -95,6 +95,11 @@ def result(
     )
 
 
+def unjudged(cell: ResultCell) -> bool:
+    """Whether a cell has rows and its judge could say nothing of any of them."""
+    return cell.n_run > 0 and cell.n_scored == 0
+
+
 def told_apart(cells: Sequence[ResultCell]) -> list[ResultCell]:
     """The cells, each with a mark that distinguishes it from others of its name."""
     texts = marks(cells, [cell.run for cell in cells])

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from srbench.catalog import load, resolve
+from srbench.catalog import load, plugins, resolve
 from srbench.catalog.settings import shown, split
 from srbench.catalog.specs import ProtocolSpec
-from srbench.errors import UsageError
+from srbench.errors import UsageError, did_you_mean
 
 
 def with_settings(settings: Sequence[str], judges: Iterable[ProtocolSpec]) -> tuple[str, ...]:
@@ -24,6 +24,19 @@ def with_settings(settings: Sequence[str], judges: Iterable[ProtocolSpec]) -> tu
             if other != value:
                 raise _two_values(f"{part.scorer}.{option}", part.name, judge)
     return (*settings, *(f"{scorer}.{option}={value}" for (scorer, option), (value, judge) in values.items() if judge))
+
+
+def check_judges(judges: Iterable[ProtocolSpec]) -> None:
+    """Raises `UsageError` where a judge reads a scorer that there is not, or a field that its scorer does not declare."""
+    for part in {part.name: part for judge in judges for part in load.parts(judge)}.values():
+        try:
+            declared = plugins.known("scorers", part.scorer).meta["fields"]
+        except UsageError as error:
+            error.message = f"judge {part.name}: {error.message}"
+            raise
+        if declared and part.field not in declared:
+            message = f"judge {part.name}: scorer '{part.scorer}' has no field '{part.field}'"
+            raise UsageError(message, did_you_mean(part.field, declared))
 
 
 def _two_values(option: str, part: str, judge: str) -> UsageError:

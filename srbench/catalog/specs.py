@@ -86,9 +86,9 @@ PathName = Annotated[str, AfterValidator(_name)]
 
 
 class Spec(BaseModel):
-    """Base of all specs: frozen, and strict about unknown keys."""
+    """Base of all specs: frozen, strict about unknown keys; every number is finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ConceptWords(Spec):
@@ -129,8 +129,9 @@ class ProtocolSpec(Spec):
     field: str = ""
     """The raw field that is read: `objects`, `style`, `boxes`."""
     classes: tuple[str, ...] = ()
+    """The classes that count, of a field that holds a number for each; empty where the field is one number."""
     threshold: float = 1.0
-    """Present if a class's probability (or box score) exceeds this."""
+    """Present if the field's number, or that of one of the classes (a probability, a box's score), exceeds this."""
     rule: Literal["above", "at-least"] = "above"
     """Whether the threshold itself counts."""
     top1: bool = False
@@ -150,9 +151,11 @@ class ProtocolSpec(Spec):
 
     @model_validator(mode="after")
     def _one_kind(self) -> ProtocolSpec:
-        reads_scorer = bool(self.scorer and self.field and self.classes)
+        reads_scorer = bool(self.scorer and self.field)
         if reads_scorer + bool(self.any_of) + bool(self.cannot) != 1:
-            raise ValueError("give a scorer with field and classes, or any_of, or cannot: one of the three")
+            raise ValueError("give a scorer with a field of it, or any_of, or cannot: one of the three")
+        if reads_scorer and not self.classes and (self.field == "boxes" or self.top1 or self.top_k):
+            raise ValueError("name the classes that count")
         if self.settings and not reads_scorer:
             raise ValueError("settings are those of a scorer, and there is none")
         if reads_scorer and not (self.top1 or self.top_k) and "threshold" not in self.model_fields_set:

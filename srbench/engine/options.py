@@ -59,6 +59,8 @@ def resolve(options: RunOptions, say: Say, opener: Opener = open_backbone) -> tu
         if value is not None and value < 1:
             raise UsageError(f"{name} {value}: expected 1 or more", "Leave it out for the default.")
     check_seed(options.seed)
+    if not (options.methods and options.on and (options.suites or options.prompts)):
+        raise UsageError("nothing to run: no method, no checkpoint, or no suite", "`none` is the untouched backbone.")
     if options.gpus is not None and options.device != "auto":
         raise UsageError("--gpus and --device both say what to run on", "Give one of them.")
     if options.columns and options.prompts is None:

@@ -13,7 +13,7 @@ from srbench.analysis.metrics import FLOOR_METRICS, REFERENCE_METRICS
 from srbench.backbones import lengths
 from srbench.backbones.loader import ENCODER_SHA, Backbone, encoder_sha
 from srbench.catalog import load, plugins, screen, sources
-from srbench.catalog.judges import with_settings
+from srbench.catalog.judges import check_judges, with_settings
 from srbench.catalog.screen import refuse_minors
 from srbench.catalog.specs import ConceptSpec, Edition, ProtocolSpec, Row, SuiteSpec
 from srbench.engine.checkpoints import UNTOUCHED, Checkpoints, OnConcept, check_on
@@ -302,6 +302,7 @@ def plan(request: RunRequest, backbone: Backbone, tell: Tell = quiet, make: bool
     family = backbone.spec.family
     chosen = [(edition_of(request, suite, family, concept), concept) for suite in suites for concept in concepts]
     judges = [judge_of(request, edition, family, concept) for edition, concept in chosen]
+    check_judges(judges)
     check_scorers(with_settings(request.settings, judges))
     kept = Checkpoints(backbone, request.settings, request.out / "store" / "checkpoints", tell, make)
     ready = Ready(request, backbone, kept, tell)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from srbench.analysis.metrics import uncompared
-from srbench.analysis.results import ResultCell
+from srbench.analysis.results import ResultCell, unjudged
 from srbench.backbones.loader import Backbone
 from srbench.engine.devices import PLAIN, Runtime
 from srbench.engine.marks import hush_of, marks_of
@@ -76,6 +76,7 @@ def _exit_code(cells: Sequence[Cell], outcome: Outcome, result_cells: Sequence[R
         return MISSING
     broken = bool(outcome.failed or outcome.scoring.errors or outcome.scoring.broken)
     broken = broken or any(uncompared(cell.metrics) for cell in result_cells)
+    broken = broken or (outcome.scoring.opened and any(map(unjudged, result_cells)))
     return SOME_FAILED if blocked or broken else OK
 
 

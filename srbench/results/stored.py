@@ -12,7 +12,7 @@ from srbench.analysis.metrics import COUNTED, METRICS, of_scorers
 from srbench.analysis.records import CellRecord, ImageRecord, Metric, RowRecord, Timing
 from srbench.analysis.results import ResultCell, measured
 from srbench.catalog import load, plugins, sources
-from srbench.catalog.judges import fits
+from srbench.catalog.judges import check_judges, fits
 from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.errors import SrbenchError, UsageError
 from srbench.files import printable
@@ -34,6 +34,7 @@ def rejudge(folder: Path, protocols: Sequence[str], warn: Callable[[str], None])
     Raises `UsageError` where a protocol is unknown. Cells whose images its scorer never scored show `n/a`.
     """
     judges = [load.protocol(name) for name in protocols]
+    check_judges(judges)
     store = Store.peek(folder / "store", warn)
     read: dict[str, list[tuple[ResultCell, CellRecord]]] = {}
     judged = []

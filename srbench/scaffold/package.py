@@ -19,7 +19,7 @@ build-backend = "hatchling.build"
 [project]
 name = "$name"
 version = "0.1.0"
-description = "A $what for srbench"
+description = "For srbench: $what"
 requires-python = ">=3.11"
 dependencies = ["srbench"]
 

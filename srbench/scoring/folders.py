@@ -14,9 +14,9 @@ import numpy as np
 from srbench.analysis.metrics import REFERENCE_METRICS, SAMPLE, metrics_of, uncompared
 from srbench.analysis.origin import Origin
 from srbench.analysis.records import CellRecord, RowRecord
-from srbench.analysis.results import measured, to_dict
+from srbench.analysis.results import measured, to_dict, unjudged
 from srbench.catalog import load, plugins, prompts, screen, sources
-from srbench.catalog.judges import with_settings
+from srbench.catalog.judges import check_judges, with_settings
 from srbench.catalog.screen import refuse_minors
 from srbench.catalog.specs import ANY, ConceptSpec, LayoutSpec, ProtocolSpec, Row, SuiteSpec
 from srbench.errors import OK, SOME_FAILED, CellError, UsageError
@@ -125,6 +125,7 @@ def task_of(request: ScoreRequest, method_folders: Sequence[Folder]) -> Task:
     edition = load.edition(suite, family or "", concept.name) if suite and concept else None
     suite = suite.of(edition) if suite and edition else None
     judge = _judge(request.protocol or (edition.protocol if edition else None) or None, concept, family)
+    check_judges([judge])
     selection = sources.Given(request.prompts, request.accept_prompts, request.categories, request.columns)
     read = sources.rows(suite, edition, selection) if suite and edition else None
     suited = read is not None
@@ -459,7 +460,7 @@ def _written(
     }
     write_run(request.out, run, header, entries)
     failed = scoring.errors or scoring.broken or any(item.why for cell in cells for item in cell.items)
-    failed = failed or any(uncompared(cell.metrics) for cell in results)
+    failed = failed or any(uncompared(cell.metrics) or unjudged(cell) for cell in results)
     whole = not failed and all(cell.items for cell in cells)
     return RunResult(run, results, OK if whole else SOME_FAILED)
 
