@@ -30,10 +30,9 @@ def check_judges(judges: Iterable[ProtocolSpec]) -> None:
     """Raises `UsageError` where a judge reads a scorer that there is not, or a field that its scorer does not declare."""
     for part in {part.name: part for judge in judges for part in load.parts(judge)}.values():
         try:
-            declared = plugins.known("scorers", part.scorer).meta["fields"]
+            declared = plugins.known("scorers", part.scorer).meta.get("fields", ())
         except UsageError as error:
-            error.message = f"judge {part.name}: {error.message}"
-            raise
+            raise type(error)(f"judge {part.name}: {error.message}", error.hint) from error
         if declared and part.field not in declared:
             message = f"judge {part.name}: scorer '{part.scorer}' has no field '{part.field}'"
             raise UsageError(message, did_you_mean(part.field, declared))

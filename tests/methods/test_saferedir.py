@@ -349,7 +349,7 @@ def test_shipped_redirector_is_found_and_identified(tmp_path: Path) -> None:
 def test_missing_redirector_names_the_command(tmp_path: Path, redirectors: bool) -> None:
     with pytest.raises(MissingError) as error:
         SafeRedirMethod.prepare(info(redirectors=tmp_path if redirectors else None), CONCEPT, Options())
-    assert error.value.hint == "srbench train saferedir --backbone tiny --concept box"
+    assert error.value.hint == "srbench train saferedir --backbone tiny --concept box --pairs pairs/box.csv"
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def _plan(options: RunOptions, bench: Bench) -> tuple[RunRequest, list[Cell]]:
     """The plan of a run without settings: they change no row. How long texts are does not matter here, and takes long."""
     if options not in _PLANS:
         request, backbone, _ = resolve(options, lambda line: None, bench.open)
-        with collect.nothing_made(), mock.patch.object(planning, "_length_flags", return_value=()):
+        with collect.nothing_made(), mock.patch.object(planning.Ready, "lengths", return_value=()):
             _PLANS[options] = request, planning.plan(request, backbone, make=False)
     return _PLANS[options]
 

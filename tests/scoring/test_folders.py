@@ -268,6 +268,7 @@ def test_a_folder_of_20_000_entries(world: World, tmp_path: Path) -> None:
     folder = tmp_path / "m"
     for i in range(3):
         paint(folder / f"{i}_0.png", 0)
+    score(world, folder, layout="esd")  # what is read once a process is none of the folder's
     for i in range(20_000):
         (folder / f"log {i}.txt").touch()
     tracemalloc.start()

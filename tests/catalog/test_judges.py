@@ -1,0 +1,60 @@
+"""Judges are checked before anything is sampled: their numbers, their scorer, its field."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from srbench.analysis.judging import Unscored, concept_present
+from srbench.catalog import load
+from srbench.catalog.judges import check_judges
+from srbench.catalog.specs import ProtocolSpec
+from srbench.errors import UsageError
+
+
+def judge(**changes: object) -> ProtocolSpec:
+    values = {
+        "name": "mine", "title": "t", "scorer": "pocket-judge", "field": "objects", "classes": ("church",), "threshold": 0.5,
+        "source": "s",
+    }  # fmt: skip
+    return ProtocolSpec.model_validate({name: value for name, value in (values | changes).items() if value is not None})
+
+
+def test_every_shipped_judge_passes() -> None:
+    check_judges(each for each in load.protocols().values() if not each.cannot)
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf"), float("-inf")])
+def test_a_threshold_is_a_finite_number(threshold: float) -> None:
+    with pytest.raises(ValidationError, match="finite"):
+        judge(threshold=threshold)
+
+
+def test_an_unknown_scorer_is_refused_with_the_closest() -> None:
+    with pytest.raises(UsageError, match="judge mine: unknown scorer 'pocket-juge'") as error:
+        check_judges([judge(scorer="pocket-juge")])
+    assert "pocket-judge" in error.value.hint
+
+
+def test_a_field_that_the_scorer_does_not_declare_is_refused_with_the_closest() -> None:
+    with pytest.raises(UsageError, match="judge mine: scorer 'pocket-judge' has no field 'object'") as error:
+        check_judges([judge(field="object")])
+    assert "objects" in error.value.hint
+
+
+@pytest.mark.parametrize(("red", "rule", "seen"), [(101.0, "above", True), (100.0, "above", False), (100.0, "at-least", True)])
+def test_a_field_that_is_one_number_judges_without_classes(red: float, rule: str, seen: bool) -> None:
+    mine = judge(scorer="redness", field="red", classes=None, threshold=100, rule=rule)
+    assert concept_present({"red": red}, mine) is seen
+
+
+@pytest.mark.parametrize("raw", [{}, {"red": None}, {"red": float("nan")}, {"red": True}, {"red": {"a": 1.0}}, {"red": [1.0]}])
+def test_without_one_number_nothing_is_judged(raw: dict[str, object]) -> None:
+    with pytest.raises(Unscored):
+        concept_present(raw, judge(scorer="redness", field="red", classes=None))
+
+
+@pytest.mark.parametrize("changes", [{"field": "boxes"}, {"top1": True}, {"top_k": 3}])
+def test_what_is_about_classes_needs_them(changes: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="name the classes that count"):
+        judge(classes=None, **changes)
