@@ -110,11 +110,16 @@ class Results:
 
         `seen` is whether the judge sees the concept (None where it cannot say), `decision` whether a method that decides acted.
         Texts of gated suites, and paths of pictures that were dropped, are None. Committed summaries have no rows.
+        Raises `UsageError` for a suite or method that no result has.
         """
         import pandas as pd
 
-        known = [record for record in self._records if suite in (None, record.suite) and method in (None, record.method)]
-        return pd.DataFrame([line for record in known for line in self._lines(record)], columns=ROW_COLUMNS)
+        for name, value in (("suite", suite), ("method", method)):
+            names = {getattr(cell, name) for cell in self.cells}
+            if value is not None and value not in names:
+                raise UsageError(f"no result has {name} {value!r:.60}", did_you_mean(str(value), names))
+        records = [record for record in self._records if suite in (None, record.suite) and method in (None, record.method)]
+        return pd.DataFrame([line for record in records for line in self._lines(record)], columns=ROW_COLUMNS)
 
     def image(self, row: str, method: str | None = None, suite: str | None = None) -> Image:
         """The picture of a row, by the row's id. Raises `UsageError` where there is none, or several."""

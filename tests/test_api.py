@@ -269,7 +269,8 @@ def test_pictures_of_code_that_was_changed_since_are_served_and_said_until_the_v
 ) -> None:
     def sampled(number: int, **code: float) -> str:
         cell(DRAWS.format(**code), number)
-        srbench.run("quiet-text", "mma", "church", limit=1, batch_size=1, out=tmp_path)
+        table = srbench.run("quiet-text", "mma", "church", limit=1, batch_size=1, out=tmp_path).table()
+        assert ("1 of 1 images are of earlier code of its version 1" in table) is (number == 3)
         return capsys.readouterr().err
 
     said = "quiet-text: the code was changed since it made"
@@ -537,3 +538,18 @@ def test_a_folder_without_results_is_refused_with_a_command(tmp_path: Path) -> N
         srbench.compare(tmp_path / "nowhere")
     with pytest.raises(UsageError, match="not a results folder"):
         srbench.compare(tmp_path / "nowhere", "none", "saferedir")
+
+
+@pytest.mark.parametrize("names", [{"method": ""}, {"method": []}, {"suite": ""}, {"concept": "", "method": "none"}, {"on": []}])
+def test_an_empty_name_is_refused(names: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"empty name|nothing to run"):
+        srbench.run(**names, limit=1, out=tmp_path / "results", progress=False)
+
+
+def test_rows_of_a_name_that_no_result_has_are_refused(tmp_path: Path) -> None:
+    found = srbench.run("none", "mma", "church", limit=1, batch_size=1, out=tmp_path, progress=False)
+    assert len(found.rows("mma", "none")) == 1
+    for wrong in ({"suite": "mmma"}, {"method": "nome"}):
+        with pytest.raises(UsageError, match="no result has") as error:
+            found.rows(**wrong)
+        assert "Did you mean" in error.value.hint

@@ -12,6 +12,7 @@ from srbench.analysis.metrics import metrics_of
 from srbench.analysis.origin import SHOWN, Origin, short
 from srbench.analysis.records import CellRecord, ImageRecord, RowRecord, label
 from srbench.analysis.results import ResultCell, to_dict
+from srbench.catalog import code
 from srbench.results.keys import NOISE
 from srbench.results.origins import images_sha
 from srbench.results.store import Store
@@ -61,7 +62,7 @@ def cell_record(cell: Cell, backbone: Backbone, run: str, store: Store, outcome:
         attack=cell.suite.attack, method=cell.method, on=cell.on, variant=cell.variant, protocol=cell.protocol.name,
         dtype=backbone.dtype, rows_sha=cell.rows_sha, run=run, source="local", n_loaded=cell.n_loaded,
         n_excluded=cell.n_excluded, metrics=_metrics(cell), decides=cell.decides, blocked=blocked,
-        rows=rows, cost=_cost(cell, store), notes=(*cell.found.notes, *_note_of(cell)),
+        rows=rows, cost=_cost(cell, store), notes=(*cell.found.notes, *_note_of(cell), *_note_of_code(cell, store)),
         made_against=_made_against(cell, backbone), origin=_origin(cell, backbone), described_by=backbone.spec.scorers,
     )
 
@@ -71,6 +72,16 @@ def _note_of(cell: Cell) -> tuple[str, ...]:
     artifact = cell.applied.active.artifact if cell.applied else None
     note = artifact.card.get("note") if artifact else None
     return (f"{cell.method}: {note}",) if isinstance(note, str) and note else ()
+
+
+def _note_of_code(cell: Cell, store: Store) -> tuple[str, ...]:
+    """Stands below every table of a cell some of whose images were drawn by other code of the method than it has now."""
+    if cell.applied is None:
+        return ()
+    keys = [row.image.key for row in cell.rows if row.image.key in store.images]
+    other = sum(code.differs("methods", cell.applied.name, store.images[key].get("source")) for key in keys)
+    told = f"{cell.method}: {other} of {len(keys)} images are of earlier code of its version {cell.applied.version}"
+    return (told,) if other else ()
 
 
 def _made_against(cell: Cell, backbone: Backbone) -> str:

@@ -83,6 +83,11 @@ WRONG = {
     # grids
     "grid without options": (f"{A}{{grid: push, by: fsr}}", 2, "options"),
     "grid without by": (f"{A}{{grid: push, options: {{strength: [1, 2]}}}}", 2, "by"),
+    "grid by no metric":
+        (f"{A}{{grid: push, options: {{strength: [1, 2]}}, by: fsrr}}", 2, "there is no metric 'fsrr'", "Did you mean 'fsr'?"),
+    "limit of nothing": (f"{A}{{run: push, limit: 0}}", 2, "limit 0: expected 1 or more"),
+    "batch of less than nothing": (f"{A}{{run: push,\n     batch_size: -1}}", 3, "batch_size -1: expected 1 or more"),
+    "seed below zero": (f"{A}{{run: push, seed: -1}}", 2, "seed -1: expected 0 to"),
     "grid per what": (f"{A}{{grid: push, options: {{strength: 1}}, by: fsr, per: day}}", 2, "per"),
     "grid over no option": (f"{A}{{grid: push, options: {{strenght: [1, 2]}}, by: fsr}}", 2, "has no option 'strenght'"),
     # steps by name

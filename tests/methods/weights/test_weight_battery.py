@@ -63,7 +63,7 @@ def test_card_says_what_was_erased(case: Make, preset: str) -> None:
 def test_family_without_words_is_refused(case: Make, preset: str) -> None:
     made = case(preset)
     with made.based() as info, pytest.raises(UsageError, match="no words for other"):
-        made.cls.erase(replace(info, family="other"), made.bench.concept, made.options(made.cls, made.given), quiet)
+        made.cls.erase(replace(info, family="other"), made.bench.concept, made.options(made.cls, made.preset_options), quiet)
 
 
 @every_preset
@@ -72,5 +72,6 @@ def test_backbone_without_a_unet_is_refused(case: Make, preset: str, on_toy: Bac
         """A pipeline of another kind."""
 
     made = case(preset)
+    options = made.options(made.cls, made.preset_options)
     with pytest.raises(UsageError, match="knows U-Nets only"):
-        made.cls.erase(replace(on_toy, pipeline=Transformer()), made.bench.concept, made.options(made.cls, made.given), quiet)
+        made.cls.erase(replace(on_toy, pipeline=Transformer()), made.bench.concept, options, quiet)
