@@ -41,24 +41,17 @@ def wheel(folder: Path, kind: str, module: str, source: str | bytes, entry: str 
     return path
 
 
-def forget() -> None:
-    """What was read of plug-ins."""
-    plugins.read.cache_clear()
-    plugins.presets.cache_clear()
-    plugins._LEFT_OUT.clear()
-
-
 @contextmanager
 def installing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Install plug-ins into `folder`, which is looked through like site-packages; afterwards all is as before."""
     kept = [dict(each.REGISTRY) for each in (methods, scorers, attacks)]
     modules = set(sys.modules)
     monkeypatch.syspath_prepend(str(folder))
-    forget()
+    plugins.forget()
 
     def install(kind: str, module: str, source: str | bytes, entry: str = "x") -> Path:
         path = wheel(folder, kind, module, source, entry)
-        forget()
+        plugins.forget()
         return path
 
     try:
@@ -72,4 +65,4 @@ def installing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Instal
         for name in set(sys.modules) - modules:
             if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(folder):
                 del sys.modules[name]
-        forget()
+        plugins.forget()

@@ -45,7 +45,7 @@ def _no_plug_in_of_another_test() -> Iterator[None]:
     yield
     for known in plugins._SESSION.values():
         known.clear()
-    plugins._forget()
+    plugins.forget()
 
 
 def pixels(found: srbench.Results, method: str) -> dict[str, str]:

@@ -11,9 +11,8 @@ from srbench.attacks import search, targets
 from srbench.backbones import choose
 from srbench.backbones.loader import Opener, open_backbone
 from srbench.catalog import load, plugins, prompts
-from srbench.catalog.settings import check_seed, options
+from srbench.catalog.settings import check_count, check_seed, options
 from srbench.engine.devices import device_of
-from srbench.errors import UsageError
 from srbench.methods.base import Tell
 
 Say = Callable[[str], None]
@@ -52,8 +51,7 @@ def attack(arguments: AttackOptions, say: Say, telling: Telling, opener: Opener 
 
     Raises `SrbenchError` where the request is wrong or something is missing, or where every target failed.
     """
-    if arguments.limit is not None and arguments.limit < 1:
-        raise UsageError(f"--limit {arguments.limit}: expected 1 or more", "Leave it out for all targets.")
+    check_count(arguments.limit, "--limit", "Leave it out for all targets.")
     check_seed(arguments.seed)
     spec = choose.chosen(arguments.backbone)
     (concept,) = load.concepts_of(spec, [arguments.concept])

@@ -32,15 +32,18 @@ def source_of(kind: str, name: str) -> str:
     files of their folder count, without the contract in `base`. Raises `UsageError` for an unknown name.
     """
     plugin = plugins.known(kind, name)
-    if plugin.module != plugins.SESSION:
-        return _of_module(kind, plugin.module)
+    return _of_module(kind, plugin.module) if plugin.module != plugins.SESSION else _of_class(plugins.load(kind, name))
+
+
+@cache  # asked for every image and score; a class that is registered anew is another one
+def _of_class(cls: type) -> str:
     try:
-        return _hashed(_of_class(plugins.load(kind, name)))
+        return _hashed(_texts_of(cls))
     except (OSError, TypeError, SyntaxError):
         return UNKNOWN
 
 
-def _of_class(cls: type) -> dict[str, str]:
+def _texts_of(cls: type) -> dict[str, str]:
     """The source of a class defined in this process; in a notebook only that of its functions can be read.
 
     Raises `OSError` or `TypeError` where there is no source.

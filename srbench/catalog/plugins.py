@@ -172,26 +172,26 @@ def register(kind: str, cls: type) -> None:
     plugin = Plugin(SESSION, meta)
     check_parts(kind, plugin, cls)
     before = _SESSION[kind].pop(meta["name"], None)
-    _forget()
+    forget()
     try:
         _add(dict(plugins(kind)), plugin, kind)
     except UsageError:
         if before is not None:
             _SESSION[kind][meta["name"]] = before
-            _forget()
+            forget()
         raise
     cls.meta = meta  # type: ignore[attr-defined]  # any class that is registered
     _SESSION[kind][meta["name"]] = (plugin, cls)
-    _forget()
+    forget()
 
 
 def unregister(kind: str, name: str) -> None:
     """Undo `register` for a name."""
     _SESSION[kind].pop(name, None)
-    _forget()
+    forget()
 
 
-def _forget() -> None:
+def forget() -> None:
     """Clear the caches, so that plug-ins are read again."""
     _LEFT_OUT.clear()
     read.cache_clear()

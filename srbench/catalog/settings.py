@@ -86,6 +86,12 @@ def options(cls: type[Options], settings: Sequence[str], **fixed: object) -> Opt
     return validated(cls, {**fixed, **chosen})
 
 
+def check_count(value: int | None, option: str, hint: str = "Leave it out for the default.") -> None:
+    """Raises `UsageError` for a count below 1. option: its name in the message. None is an option that was left out."""
+    if value is not None and value < 1:
+        raise UsageError(f"{option} {value}: expected 1 or more", hint)
+
+
 def check_seed(seed: int, option: str = "--seed") -> int:
     """The seed. Raises `UsageError` for one outside the range that a torch generator takes."""
     if not 0 <= seed <= MOST_SEED:

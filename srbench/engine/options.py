@@ -8,7 +8,7 @@ from dataclasses import replace
 from srbench.backbones.choose import chosen
 from srbench.backbones.loader import Backbone, Opener, open_backbone
 from srbench.catalog.prompts import chosen_columns
-from srbench.catalog.settings import check_seed
+from srbench.catalog.settings import check_count, check_seed
 from srbench.catalog.specs import BackboneSpec
 from srbench.engine import auto
 from srbench.engine.devices import COMPILE, Runtime, device_of, devices_of, dtype_of, is_cuda
@@ -55,9 +55,8 @@ def _named(options: RunOptions, say: Say) -> BackboneSpec:
 def resolve(options: RunOptions, say: Say, opener: Opener = open_backbone) -> tuple[RunRequest, Backbone, Runtime]:
     """Check the plain options and resolve what is `auto` or left out."""
     options = _referenced(options)
-    for name, value in (("--limit", options.limit), ("--batch-size", options.batch_size)):
-        if value is not None and value < 1:
-            raise UsageError(f"{name} {value}: expected 1 or more", "Leave it out for the default.")
+    check_count(options.limit, "--limit")
+    check_count(options.batch_size, "--batch-size")
     check_seed(options.seed)
     if not (options.methods and options.on and (options.suites or options.prompts)):
         raise UsageError("nothing to run: no method, no checkpoint, or no suite", "`none` is the untouched backbone.")

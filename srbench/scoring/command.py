@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from srbench.catalog import load, plugins
-from srbench.catalog.settings import check
+from srbench.catalog.settings import check, check_count
 from srbench.errors import OK, SOME_FAILED, UsageError, did_you_mean
 from srbench.outputs import check_results
 from srbench.progress import Reporter
@@ -29,8 +29,7 @@ def score(request: ScoreRequest, say: Say, reporter: Callable[[], Reporter]) -> 
 
 
 def _pictures(request: ScoreRequest, say: Say, reporter: Callable[[], Reporter]) -> RunResult:
-    if request.per_prompt < 1:
-        raise UsageError(f"--per-prompt {request.per_prompt}: expected 1 or more", "Leave it out for the default.")
+    check_count(request.per_prompt, "--per-prompt")
     check(request.settings, plugins.plugins("scorers"))
     check_results(request.out)
     store = Store(request.out / "store", say)

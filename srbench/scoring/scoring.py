@@ -151,11 +151,11 @@ class Scoring:
 
     def stale(self, wanted: Sequence[Wanted]) -> list[str]:
         """A line for each scorer with stored scores that other code than its present one made."""
-        counts: Counter[str] = Counter()
-        for w in dict.fromkeys(wanted):
-            record = self.store.scores.get(self.key(w) or "")
-            if record is not None and code.differs("scorers", w.scorer, record.get("source")):
-                counts[w.scorer] += 1
+        other_code = {
+            key for key, record in self.store.scores.items()
+            if record["scorer"] in self.identities and code.differs("scorers", record["scorer"], record.get("source"))
+        }  # fmt: skip
+        counts = Counter(w.scorer for w in dict.fromkeys(wanted) if self.key(w) in other_code) if other_code else {}
         return [code.changed("scorers", name, count, "score") for name, count in counts.items()]
 
     def run(self, wanted: Sequence[Wanted], pixels: dict[str, np.ndarray]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from srbench.analysis.metrics import definition
 from srbench.attacks.search import check_victim
 from srbench.catalog import load, plugins
-from srbench.catalog.settings import check_seed, options
+from srbench.catalog.settings import check_count, check_seed, options
 from srbench.catalog.specs import BackboneSpec
 from srbench.engine.checkpoints import check_on
 from srbench.engine.plan import grid
@@ -44,18 +44,13 @@ def _tests(job: Job, spec: BackboneSpec | None) -> Iterator[Test]:
         if field in values:
             yield field, partial(load.named, field, values[field], getattr(load, f"{field}s")())
     for field in ("limit", "batch_size", "per_prompt"):
-        yield field, partial(_check_count, field, values.get(field))
+        yield field, partial(check_count, values.get(field), field)
     if "seed" in values:
         yield "seed", partial(check_seed, values["seed"], "seed")
     for scorer in values.get("scorers", ()):
         yield "scorers", partial(plugins.known, "scorers", scorer)
     of_verb = {"train": _train, "erase": _erase, "attack": _attack, "run": _run, "grid": _grid, "score": _score}
     yield from of_verb[job.verb](job, spec)
-
-
-def _check_count(field: str, value: int | None) -> None:
-    if value is not None and value < 1:
-        raise UsageError(f"{field} {value}: expected 1 or more", "Leave it out for the default.")
 
 
 def _on(values: Any) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ class _Battery:
     @classmethod
     def cases(cls) -> list[Any]:
         """What the tests run on. Raises `AssertionError` where there is no such plug-in."""
-        raise NotImplementedError
+        raise NotImplementedError  # each battery below has its own
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Called by pytest once a test; a plug-in that cannot be found is one line in its output, and no traceback."""

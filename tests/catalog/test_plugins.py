@@ -13,7 +13,7 @@ import pytest
 from srbench.analysis.metrics import METRICS
 from srbench.catalog import contracts, plugins
 from srbench.errors import ForeignError, UsageError
-from tests.plug_ins import ATTACK, METHOD, SCORER, Install, forget, installing
+from tests.plug_ins import ATTACK, METHOD, SCORER, Install, installing
 
 CASES = Path(__file__).parent.parent / "data" / "cases" / "plugins"
 GIVEN = {"methods": ("METHOD", METHOD), "scorers": ("SCORER", SCORER), "attacks": ("ATTACK", ATTACK)}
@@ -95,10 +95,10 @@ def test_two_plug_ins_of_one_name_are_refused(install: Install) -> None:
 
 def test_the_hijacker_of_none_and_saferedir_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(CASES / "method_hijacks_none"))
-    forget()
+    plugins.forget()
     with pytest.raises(UsageError, match=r"preset 'none' is declared by .* and fault_hijack"):
         plugins.preset("none")
-    forget()
+    plugins.forget()
 
 
 def test_what_registers_itself_as_another_method_is_refused(install: Install) -> None:
@@ -126,7 +126,7 @@ def test_an_entry_point_for_a_file_of_srbench_changes_nothing(install: Install, 
     install("methods", "unused", declared("methods"))
     for entry in tmp_path.glob("*.dist-info/entry_points.txt"):
         entry.write_text("[srbench.methods]\nx = srbench.methods.none\ny = srbench.methods.base\n")
-    forget()
+    plugins.forget()
     assert plugins.plugins("methods")["none"].module == "srbench.methods.none"
     assert len(plugins.left_out()) == 1  # base declares nothing
 
@@ -217,7 +217,7 @@ def test_an_entry_point_that_is_not_well_formed_is_left_out(install: Install, tm
     install("methods", "unused", declared("methods"))
     for entry in tmp_path.glob("*.dist-info/entry_points.txt"):
         entry.write_text(f"[srbench.methods]\nx = {value}\n")
-    forget()
+    plugins.forget()
     assert "none" in plugins.plugins("methods")
     (line,) = plugins.left_out()
     assert line.startswith("left out: plug-in 'x': ")
@@ -231,7 +231,7 @@ def test_looking_for_a_module_imports_nothing(install: Install, tmp_path: Path) 
     install("methods", "unused", declared("methods"))
     for entry in tmp_path.glob("*.dist-info/entry_points.txt"):
         entry.write_text("[srbench.methods]\nx = outer.inner\n")
-    forget()
+    plugins.forget()
     assert plugins.plugins("methods")["evil"].module == "outer.inner"
 
 

@@ -216,7 +216,7 @@ def test_a_method_of_this_process_is_known_by_its_name(monkeypatch: pytest.Monke
         check_method("of-a-cell", families=["sd"])
     finally:
         plugins._SESSION["methods"].clear()
-        plugins._forget()
+        plugins.forget()
 
 
 @pytest.mark.parametrize(("given", "said"), [
