@@ -40,6 +40,10 @@ class MissingError(SrbenchError):
     exit_code = MISSING
 
 
+class Unmade(SrbenchError):
+    """Something that a run would make first; raised only where nothing may be made, as in a forecast."""
+
+
 class CellError(SrbenchError):
     """One cell cannot be computed; the rest of the grid continues (exit code 1)."""
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from srbench.catalog.plugins import presets
 from srbench.errors import UsageError, did_you_mean
 from srbench.files import printable
 
@@ -104,4 +105,5 @@ def check(settings: Iterable[str], known: Collection[str]) -> None:
     for setting in settings:
         name = split(setting)[0]
         if name not in known:
-            raise UsageError(f"--set {shown(setting)}: '{shown(name)}' is not part of this run", did_you_mean(name, known))
+            others = f"'{name}' is a method: give it to --method or --on, too." if name in presets() else ""
+            raise UsageError(f"--set {shown(setting)}: '{shown(name)}' is not part of this run", others or did_you_mean(name, known))

@@ -24,7 +24,7 @@ from srbench.catalog.settings import overrides
 from srbench.catalog.specs import ConceptSpec
 from srbench.engine.prepare import check_fit, concept_sha, is_weight, options_of, options_text, weight_presets
 from srbench.engine.untouched import kept_as_it_was
-from srbench.errors import ForeignError, SrbenchError, UsageError, did_you_mean
+from srbench.errors import ForeignError, SrbenchError, Unmade, UsageError, did_you_mean
 from srbench.faults import contained, module_of, plain
 from srbench.files import file_sha, kind_of_path, write_atomic
 from srbench.hashing import digest
@@ -175,10 +175,6 @@ def _write(job: Job, backbone: Backbone, edit: Edit, seconds: float, folder: Pat
     }
     write_atomic(folder / CARD, (json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
     return card
-
-
-class Unmade(SrbenchError):
-    """A checkpoint that a run would make first; raised only by a plan that makes nothing."""
 
 
 @dataclass(frozen=True)

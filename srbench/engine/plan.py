@@ -115,7 +115,7 @@ class Ready:
         key = (preset, concept.name, on.name)
         if key not in self._methods:
             self._methods[key] = prepare_method(
-                preset, self.backbone, concept, self.request.settings, on.checkpoint, self.checkpoints.folder, self.tell
+                preset, self.backbone, concept, self.request.settings, on.checkpoint, self.checkpoints.folder, self.tell, self.checkpoints.make
             )
         return self._methods[key]
 
@@ -287,7 +287,7 @@ def _suites(request: RunRequest) -> list[SuiteSpec]:
 def plan(request: RunRequest, backbone: Backbone, tell: Tell = quiet, make: bool = True) -> list[Cell]:
     """All cells, `none` first as the baseline. Raises `UsageError` before anything is sampled.
 
-    make: whether a missing checkpoint may be made now; else its cells are blocked by `Unmade`.
+    make: whether a missing checkpoint or inversion may be made now; else its cells are blocked by `Unmade`.
     """
     if request.sweep is not None:
         return plan_sweep(replace(request, sweep=None), request.sweep, backbone, tell, make)

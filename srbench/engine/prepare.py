@@ -115,9 +115,11 @@ def check_fit(preset: str, meta: dict[str, Any], backbone: Backbone) -> None:
 
 def prepare_method(
     preset: str, backbone: Backbone, concept: ConceptSpec, settings: Sequence[str], checkpoint: Checkpoint | None = None,
-    cache: Path | None = None, tell: Tell = quiet,
+    cache: Path | None = None, tell: Tell = quiet, make: bool = True,
 ) -> MethodOnConcept:
     """Prepare a preset for a concept, on a checkpoint where one is given.
+
+    make: whether what takes long may be made now; else a method raises `Unmade`.
 
     Raises `UsageError` where it does not fit the backbone, `MissingError` with the command that makes what is missing.
     """
@@ -129,7 +131,7 @@ def prepare_method(
     check_fit(preset, meta, backbone)
     options, changed = options_of(preset, settings, family, concept.kind)
     makes = meta.get("prepare") == "make"
-    info = info_of(backbone, checkpoint, weights=makes, cache=cache, tell=tell)
+    info = info_of(backbone, checkpoint, weights=makes, cache=cache, tell=tell, make=make)
     with (
         laid_over(backbone.pipeline, checkpoint) if makes else nullcontext(),
         kept_as_it_was(backbone, preset) if makes else nullcontext(),

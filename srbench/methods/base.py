@@ -73,6 +73,8 @@ class BackboneInfo:
     """Of the checkpoint that is loaded into the pipeline; empty for the untouched backbone."""
     cache: Path | None = None
     """Folder in which a method may cache, by content, what took long to make."""
+    make: bool = True
+    """False in a forecast: raise `srbench.errors.Unmade` in place of making what takes long."""
     tell: Tell = quiet
     """Reports the method's progress."""
     look: Look = blind
@@ -216,7 +218,7 @@ class Active:
 def info_of(backbone: Backbone, checkpoint: Checkpoint | None = None, *, weights: bool = True, **more: Any) -> BackboneInfo:
     """The backbone as methods see it. The caller has to load `checkpoint` into the pipeline (`laid_over`).
 
-    weights: False reads none, and the pipeline is None. more: further fields (`cache`, `tell`, `look`, `original`).
+    weights: False reads none, and the pipeline is None. more: further fields (`cache`, `make`, `tell`, `look`, `original`).
     """
     return BackboneInfo(
         name=backbone.spec.name, family=backbone.spec.family, sha256=backbone.sha256,

@@ -28,7 +28,7 @@ from srbench.backbones.folder import MAX_BYTES
 from srbench.backbones.weights import first_line
 from srbench.catalog import screen
 from srbench.catalog.specs import ConceptSpec
-from srbench.errors import CellError, MissingError, UsageError
+from srbench.errors import CellError, MissingError, Unmade, UsageError
 from srbench.files import is_system_name, kind_of_path, read_bytes, read_json, write_atomic
 from srbench.methods.base import BackboneInfo, Tell, denoiser
 from srbench.methods.phrases import words_of
@@ -269,7 +269,7 @@ def load(backbone: BackboneInfo, concept: ConceptSpec, path: str | None) -> Inve
 def kept(backbone: BackboneInfo, concept: ConceptSpec) -> Path:
     """Cache folder, by content, of c* for the pipeline as it is; learned where it is missing.
 
-    Raises as `load` does.
+    Raises as `load` does, and `Unmade` where it is missing and nothing may be made.
     """
     scenes = backbone.scenes / concept.name if backbone.scenes else None
     if scenes is None or not scenes.is_dir() or backbone.cache is None:
@@ -280,6 +280,8 @@ def kept(backbone: BackboneInfo, concept: ConceptSpec) -> Path:
     settings, size = settings_for(backbone.family), _size(backbone.pipeline)
     out = backbone.cache / f"inversion-{concept.name}-{_key(backbone, concept, scenes, settings)}"
     if not (out / CARD).is_file():
+        if not backbone.make:
+            raise Unmade(f"no embedding of concept '{concept.name}' is learned yet", "A run learns it first.")
         make(backbone, concept, scenes, settings, out, size, backbone.tell, first_wins=True)
     return out
 

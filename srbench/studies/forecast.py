@@ -11,11 +11,10 @@ from typing import Any
 from srbench.attacks.targets import AttackRequest, targets_of
 from srbench.backbones.choose import chosen
 from srbench.catalog import load, plugins
-from srbench.engine.checkpoints import Unmade
 from srbench.engine.options import Say, resolve
 from srbench.engine.plan import plan
 from srbench.engine.request import Cell, RunOptions
-from srbench.errors import MISSING, OK, MissingError, SrbenchError
+from srbench.errors import MISSING, OK, MissingError, SrbenchError, Unmade
 from srbench.methods.base import quiet
 from srbench.progress import Quiet
 from srbench.results.store import Store

@@ -55,9 +55,12 @@ def read(path: Path) -> Study:
 
 def _shared(file: Lined) -> dict[str, FileValue]:
     """The options beside `steps`: they hold for every step whose kind has them."""
-    words = {word for kind in KINDS.values() for word in kind.words} - NOT_SHARED
+    words = {word for kind in KINDS.values() for word in kind.words}
     values = {key: value for key, value in file.data.items() if key not in ("study", "steps")}
-    return _entries(file, (), values, words, ("study", "steps"))
+    for key in values:
+        if PLURALS.get(key, key) in NOT_SHARED & words:
+            raise file.error((key,), f"'{key}' holds for one step alone", "Move it into the steps that are meant.")
+    return _entries(file, (), values, words - NOT_SHARED, ("study", "steps"))
 
 
 def _entries(file: Lined, at: Place, raw: Mapping[str, Any], known: set[str], also: tuple[str, ...]) -> dict[str, FileValue]:

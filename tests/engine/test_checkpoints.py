@@ -11,10 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from srbench.backbones.checkpoint import CARD
-from srbench.engine.checkpoints import Unmade
 from srbench.engine.plan import grid, plan
 from srbench.engine.run import execute
-from srbench.errors import OK, SOME_FAILED, CellError, UsageError
+from srbench.errors import OK, SOME_FAILED, CellError, Unmade, UsageError
 from srbench.methods import base
 
 

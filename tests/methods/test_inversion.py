@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from srbench.errors import MissingError, UsageError
+from srbench.errors import MissingError, Unmade, UsageError
 from srbench.methods import inversion
 from srbench.methods.inversion import CARD, VECTOR, Settings
 from srbench.testing.bench import TOKENS
@@ -92,15 +92,15 @@ def test_what_was_made_is_read_back(bench: Any, images: Path, tmp_path: Path) ->
     assert (card["images"], card["concept"], card["checkpoint_sha256"]) == (8, "box", "")
 
 
-def test_it_is_learned_once_for_each_checkpoint(bench: Any, images: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_it_is_learned_once_for_each_checkpoint_and_never_in_a_forecast(bench: Any, images: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(inversion, "FITTED", {"tiny": QUICK.model_dump()})
     info = bench.info(scenes=images.parent, cache=tmp_path / "cache")
     first = inversion.load(info, bench.concept, None)
-    real = inversion.make
-    monkeypatch.setattr(inversion, "make", lambda *a: pytest.fail("learned again"))
-    assert inversion.load(info, bench.concept, None).sha256 == first.sha256
-    monkeypatch.setattr(inversion, "make", real)
-    inversion.load(replace(info, checkpoint_sha="other"), bench.concept, None)
+    assert inversion.load(replace(info, make=False), bench.concept, None).sha256 == first.sha256
+    other = replace(info, checkpoint_sha="other")
+    with pytest.raises(Unmade, match="is learned yet"):
+        inversion.load(replace(other, make=False), bench.concept, None)
+    inversion.load(other, bench.concept, None)
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
