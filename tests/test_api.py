@@ -426,6 +426,9 @@ def test_a_name_of_a_cell_s_method_is_taken(pipe: Any, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'mine' is declared by this session"):
         srbench.evaluate(pipe, "mine", out=tmp_path, **ASKED)
     assert plugins.load("methods", "mine") is Mine
+    with pytest.raises(UsageError, match="'mine' was registered in this process, and its workers cannot import it"):
+        srbench.run("mine", gpus="cpu,cpu", out=tmp_path)
+    assert not (tmp_path / "store").exists()
 
 
 # --- as notebooks use it ----------------------------------------------------------------------------------------------

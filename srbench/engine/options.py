@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from srbench.backbones.choose import chosen
 from srbench.backbones.loader import Backbone, Opener, open_backbone
+from srbench.catalog import plugins
 from srbench.catalog.prompts import chosen_columns
 from srbench.catalog.settings import check_count, check_seed
 from srbench.catalog.specs import BackboneSpec
@@ -41,6 +42,15 @@ def _runtime(options: RunOptions, devices: tuple[str, ...], device: str) -> Runt
     return Runtime(devices, options.compile, options.reference, fit_batch=options.batch_size is None)
 
 
+def _refuse_of_session(methods: Iterable[str]) -> None:
+    """Refuse methods that were registered in this process alone: workers import what they use."""
+    for preset in methods:
+        name, _ = plugins.preset(preset)
+        if plugins.plugins("methods")[name].module == plugins.SESSION:
+            problem = f"gpus: '{preset}' was registered in this process, and its workers cannot import it"
+            raise UsageError(problem, "Put it into a package (docs/extending.md), or leave gpus out.")
+
+
 def _named(options: RunOptions, say: Say) -> BackboneSpec:
     """The backbone's spec; for `auto` the one on which the run is possible, with the reason printed."""
     if options.backbone != auto.AUTO:
@@ -66,6 +76,8 @@ def resolve(options: RunOptions, say: Say, opener: Opener = open_backbone) -> tu
         raise UsageError("--column says how a file of yours is read", "Add --prompts FILE.")
     devices = devices_of(options.gpus) if options.gpus is not None else ()
     device = devices[0] if devices else device_of(options.device)
+    if len(devices) > 1:
+        _refuse_of_session(options.methods)
     how = _runtime(options, devices, device)
     spec = _named(options, say)
     dtype = dtype_of(options.dtype, device)
