@@ -11,15 +11,15 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "srbench"
 ORDER = (
-    "errors", "files", "faults", "rules", "hashing", "progress", "outputs",
+    "version", "errors", "files", "faults", "rules", "hashing", "progress", "outputs",
     "catalog", "pocket", "backbones", "methods", "scorers", "analysis", "results", "tables", "scoring", "engine", "attacks",
     "testing", "studies", "report", "scaffold", "cli", "api", "pocket_build", "__main__", "__init__",
 )  # fmt: skip
-"""Files of the ground floor and rooms, lowest first. `srbench/__init__` has the version, which every room may read."""
+"""Files of the ground floor and rooms, lowest first."""
 TORCH = ("torch", "diffusers", "transformers", "open_clip")
 LIGHT = (
-    "errors", "files", "faults", "rules", "hashing", "outputs", "catalog", "analysis", "tables", "results", "report", "scaffold",
-    "cli",
+    "version", "errors", "files", "faults", "rules", "hashing", "outputs", "catalog", "analysis", "tables", "results", "report",
+    "scaffold", "cli",
 )  # fmt: skip
 """Rooms that a table, a list or a help text needs: no import of theirs at the top of a file brings torch."""
 
@@ -56,9 +56,8 @@ def test_every_room_has_its_place() -> None:
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:
-    without_version = {name: {other for other in others if other != "srbench"} for name, others in EDGES.items()}
     try:
-        TopologicalSorter(without_version).prepare()
+        TopologicalSorter(EDGES).prepare()
     except CycleError as error:
         pytest.fail(f"a circle of files: {' -> '.join(error.args[1])}")
 
@@ -67,7 +66,7 @@ def test_imports_point_from_later_rooms_to_earlier_ones() -> None:
     up = [
         f"{name} imports {other}"
         for name, others in EDGES.items() for other in others
-        if other != "srbench" and ORDER.index(room(other)) > ORDER.index(room(name))
+        if ORDER.index(room(other)) > ORDER.index(room(name))
     ]  # fmt: skip
     assert not up
 

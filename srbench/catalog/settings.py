@@ -105,5 +105,5 @@ def check(settings: Iterable[str], known: Collection[str]) -> None:
     for setting in settings:
         name = split(setting)[0]
         if name not in known:
-            others = f"'{name}' is a method: give it to --method or --on, too." if name in presets() else ""
-            raise UsageError(f"--set {shown(setting)}: '{shown(name)}' is not part of this run", others or did_you_mean(name, known))
+            hint = f"'{name}' is a method: give it to --method or --on, too." if name in presets() else did_you_mean(name, known)
+            raise UsageError(f"--set {shown(setting)}: '{shown(name)}' is not part of this run", hint)

@@ -13,11 +13,11 @@ from typing import Annotated, Any
 
 import typer
 
-import srbench
 from srbench import faults
 from srbench.cli import console, new, signals
 from srbench.cli.console import say, words
 from srbench.errors import INTERRUPTED, SOME_FAILED, USAGE, SrbenchError, UsageError
+from srbench.version import __version__
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -29,7 +29,7 @@ app = typer.Typer(
 
 def _version(requested: bool) -> None:
     if requested:
-        console.line(f"srbench {srbench.__version__}")
+        console.line(f"srbench {__version__}")
         raise typer.Exit
 
 
@@ -133,7 +133,7 @@ def _reason(error: BaseException) -> str:
 
 def _where(error: BaseException) -> str:
     """The innermost step of srbench that was being done."""
-    root = str(Path(srbench.__file__).parent)
+    root = str(Path(__file__).parent.parent)
     steps = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(root)]
     if not steps or steps[-1].filename == __file__:
         return ""

@@ -14,7 +14,6 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
-from srbench import __version__
 from srbench.backbones import checkpoint as checkpoints
 from srbench.backbones.checkpoint import CARD, Checkpoint, examine, files_sha, is_home_made, laid_over, open_home_made, read_card
 from srbench.backbones.loader import Backbone
@@ -24,7 +23,7 @@ from srbench.catalog.settings import overrides
 from srbench.catalog.specs import ConceptSpec
 from srbench.engine.prepare import check_fit, concept_sha, is_weight, options_of, options_text, weight_presets
 from srbench.engine.untouched import kept_as_it_was
-from srbench.errors import ForeignError, SrbenchError, Unmade, UsageError, did_you_mean
+from srbench.errors import ForeignError, Unmade, UsageError, did_you_mean
 from srbench.faults import contained, module_of, plain
 from srbench.files import file_sha, kind_of_path, write_atomic
 from srbench.hashing import digest
@@ -32,6 +31,7 @@ from srbench.methods.base import Edit, Look, Tell, blind, info_of, quiet
 from srbench.outputs import OutputFolder, check_folder, foreign_in, own_card, written_folder
 from srbench.results.keys import KEY_VERSION
 from srbench.results.provenance import machine
+from srbench.version import __version__
 
 IDENTITY = ("key_version", "backbone_sha256", "method", "version", "options", "concept_sha256", "base")
 """Fields of a card whose digest is its `key`."""

@@ -115,7 +115,8 @@ class Ready:
         key = (preset, concept.name, on.name)
         if key not in self._methods:
             self._methods[key] = prepare_method(
-                preset, self.backbone, concept, self.request.settings, on.checkpoint, self.checkpoints.folder, self.tell, self.checkpoints.make
+                preset, self.backbone, concept, self.request.settings, on.checkpoint, self.checkpoints.folder, self.tell,
+                self.checkpoints.make,
             )
         return self._methods[key]
 

@@ -23,7 +23,6 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save
 from torch import Tensor
 
-from srbench import __version__
 from srbench.backbones.folder import MAX_BYTES
 from srbench.backbones.weights import first_line
 from srbench.catalog import screen
@@ -34,6 +33,7 @@ from srbench.methods.base import BackboneInfo, Tell, denoiser
 from srbench.methods.phrases import words_of
 from srbench.outputs import OutputFolder, check_folder, own_card, written_folder
 from srbench.rules import AMOUNT, TEXT, Misfit, check
+from srbench.version import __version__
 
 VECTOR, CARD = "inversion.safetensors", "card.json"
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")

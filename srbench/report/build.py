@@ -12,7 +12,6 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-import srbench
 from srbench.analysis.costs import Cost, costs
 from srbench.analysis.origin import ground_text
 from srbench.analysis.records import Metric, turned
@@ -31,6 +30,7 @@ from srbench.report.sources import Source
 from srbench.report.traces import probabilities
 from srbench.tables.boards import coverage
 from srbench.tables.numbers import ARROWS, p_text, shown
+from srbench.version import __version__
 
 BARS = ("fsr", "asr", "fsr_unseen", "content_kept", "retain_accuracy", "style_kept", "csdr", "over_refusal", "added_ms")
 # --- plots --------------------------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def page(content: Gathered) -> str:
     script, style = _asset("page.js"), _asset("page.css")
     cells = [cell for section in content.sections for cell in section.wall.cells]
     html = _environment().get_template("template.html.jinja").render(
-        version=srbench.__version__, subjects=subjects, views=views, series=content.series, sources=content.sources,
+        version=__version__, subjects=subjects, views=views, series=content.series, sources=content.sources,
         costs=costs(cells),
         runs=_runs(content.sources), judges=_judges(content.sources), scorers=_scorers(content.sources),
         metrics=list(dict.fromkeys(name for view in views for name in view.section.board.metrics)),

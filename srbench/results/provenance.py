@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from srbench.version import __version__
+
 PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "numpy", "open_clip_torch", "nudenet", "onnxruntime", "scipy")
 
 
@@ -64,10 +66,8 @@ def machine() -> dict[str, Any]:
 
 def provenance() -> dict[str, Any]:
     """Versions, commit and dirty flag, machine, command line; JSON-ready."""
-    import srbench
-
     return {
-        "srbench": srbench.__version__,
+        "srbench": __version__,
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "commit": _git("rev-parse", "HEAD"),

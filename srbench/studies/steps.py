@@ -9,7 +9,6 @@ from pathlib import Path
 from statistics import fmean, harmonic_mean
 from typing import Any
 
-from srbench import __version__
 from srbench.analysis.metrics import METRICS
 from srbench.analysis.results import ResultCell
 from srbench.attacks import command as attacking
@@ -37,6 +36,7 @@ from srbench.scoring.layouts import ScoreRequest
 from srbench.studies.checks import point_texts
 from srbench.studies.expand import options_of, plain
 from srbench.studies.spec import KINDS, Choice, Job, Made, Settings, Study
+from srbench.version import __version__
 
 FOLDER, RECORD = "studies", "job.json"
 """In a results folder, `studies/STEP/KEY/` holds a job's output and `job.json`; KEY is the start of its inputs' hash."""

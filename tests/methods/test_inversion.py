@@ -92,7 +92,9 @@ def test_what_was_made_is_read_back(bench: Any, images: Path, tmp_path: Path) ->
     assert (card["images"], card["concept"], card["checkpoint_sha256"]) == (8, "box", "")
 
 
-def test_it_is_learned_once_for_each_checkpoint_and_never_in_a_forecast(bench: Any, images: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_it_is_learned_once_for_each_checkpoint_and_never_in_a_forecast(
+    bench: Any, images: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
     monkeypatch.setattr(inversion, "FITTED", {"tiny": QUICK.model_dump()})
     info = bench.info(scenes=images.parent, cache=tmp_path / "cache")
     first = inversion.load(info, bench.concept, None)

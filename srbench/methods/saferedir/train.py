@@ -22,7 +22,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from srbench import __version__
 from srbench.backbones.pipelines import Conditioning, prompt_width
 from srbench.catalog import screen
 from srbench.catalog.prompts import PAIR
@@ -39,6 +38,7 @@ from srbench.methods.saferedir.published import igmu_pairs, of_copy
 from srbench.methods.saferedir.tokens import partners
 from srbench.methods.saferedir.trajectories import Latents, Sampling, encode, joined, sample, taken
 from srbench.outputs import OutputFolder, check_folder, own_card, written_folder
+from srbench.version import __version__
 
 Progress = Callable[[str, int, int, str], None]
 """Called with (phase, done, total, note)."""
