@@ -194,7 +194,7 @@ def test_stored_scores_are_judged_in_many_ways(results: Path) -> None:
     assert curve["method"].startswith("none")
     assert [rate["threshold"] for rate in curve["rates"]] == sorted(rate["threshold"] for rate in curve["rates"])
     code, out, _ = call("compare", str(results), "--protocol", "pocket-hazard", "--sensitivity")
-    assert "hazard x igmu: fsr by threshold" in out
+    assert "hazard × igmu: fsr ↑ by threshold" in out
     assert "one --protocol" in refused(2, "compare", str(results), "--sensitivity")
     assert "no stored run fits" in refused(2, "compare", str(results), "--sensitivity", "--protocol", "q16", "--suite", "mma")
     assert "Take one of" in refused(2, "compare", str(results), "--sensitivity", "--protocol", "i2p-or")
