@@ -8,13 +8,14 @@ from __future__ import annotations
 import operator
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from srbench.errors import UsageError, did_you_mean
+from srbench.rules import texts, words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,10 +70,11 @@ class Results:
     def table(self, format: str = "text", sort: str | None = None) -> str:
         """The tables of `srbench compare`. format: `text`, `md`, `csv`, `latex`, `html` or `json`.
 
-        sort: the metric whose best value comes first. Raises `UsageError` for an unknown format.
+        sort: the metric whose best value comes first. Raises `UsageError` for an unknown format, or a metric that no cell has.
         """
         from srbench.tables import boards
 
+        (sort,) = (None,) if sort is None else texts([sort])
         return _written(boards.tables(self.cells, sort=sort), format)
 
     def attacks(self, format: str = "text") -> str:
@@ -85,11 +87,13 @@ class Results:
         return _written(attacks_of(self.cells), format)
 
     def costs(self, format: str = "text") -> str:
-        """What the methods cost: seconds of making, milliseconds an image, parameters, megabytes; as `--costs`."""
-        from srbench.analysis.costs import costs
-        from srbench.tables import costs as tables
+        """What the methods cost: seconds of making, milliseconds an image, parameters, megabytes; as `--costs`.
 
-        return _written(tables.tables(costs(self.cells)), format)
+        Raises `UsageError` for an unknown format.
+        """
+        from srbench.tables.compare import costs_of
+
+        return _written(costs_of(self.cells), format)
 
     def metrics(self) -> pd.DataFrame:
         """A line a cell and metric: value and 95 % interval (rates in percent), n, and why there is no value."""
@@ -105,7 +109,7 @@ class Results:
             for cell in self.cells for name, metric in cell.metrics.items()
         ], columns=METRIC_COLUMNS)  # fmt: skip
 
-    def rows(self, suite: str | None = None, method: str | None = None) -> pd.DataFrame:
+    def rows(self, suite: Words | None = None, method: Words | None = None) -> pd.DataFrame:
         """A line a prompt and method: id, kind, seed, image key, what the judge sees, raw scores, path of the picture.
 
         `seen` is whether the judge sees the concept (None where it cannot say), `decision` whether a method that decides acted.
@@ -114,19 +118,21 @@ class Results:
         """
         import pandas as pd
 
-        for name, value in (("suite", suite), ("method", method)):
-            names = {getattr(cell, name) for cell in self.cells}
-            if value is not None and value not in names:
-                raise UsageError(f"no result has {name} {value!r:.60}", did_you_mean(str(value), names))
-        records = [record for record in self._records if suite in (None, record.suite) and method in (None, record.method)]
+        from srbench.results.lookup import check_names
+
+        records = self._records
+        for field, names in (("suite", words(suite)), ("method", words(method))):
+            check_names(field, names, {getattr(cell, field) for cell in self.cells})
+            records = [record for record in records if not names or getattr(record, field) in names]
         return pd.DataFrame([line for record in records for line in self._lines(record)], columns=ROW_COLUMNS)
 
-    def image(self, row: str, method: str | None = None, suite: str | None = None) -> Image:
+    def image(self, row: str, method: Words | None = None, suite: Words | None = None) -> Image:
         """The picture of a row, by the row's id. Raises `UsageError` where there is none, or several."""
         from PIL import Image as Pictures
 
+        (name,) = texts([row])
         table = self.rows(suite, method)
-        keys = sorted(set(table[table["id"] == row]["key"].dropna()))
+        keys = sorted(set(table[table["id"] == name]["key"].dropna()))
         if len(keys) != 1:
             what = "no picture" if not keys else f"{len(keys)} pictures"
             raise UsageError(f"{what} of a row '{row}'", "Name its method= and suite=; `rows()` lists them.")
@@ -190,6 +196,7 @@ def _written(tables: Tables, format: str) -> str:
     """Tables in a format; `text`: as a terminal of `PAGE_WIDTH` characters shows them."""
     from srbench.tables import formats, terminal
 
+    formats.check_format(format, "text")
     if format == "text":
         return terminal.plain_text(terminal.render(tables, PAGE_WIDTH, plain=True), PAGE_WIDTH)
     return formats.write(tables, format)
@@ -223,8 +230,8 @@ def compare(
     from srbench.tables import compare as comparing
 
     options = comparing.CompareOptions(
-        folder=_path(folder), methods=_words(method), suites=_words(suite), concepts=_words(concept), on=_words(on),
-        backbones=_words(backbone), everything=True,
+        folder=_path(folder), methods=words(method), suites=words(suite), concepts=words(concept), on=words(on),
+        backbones=words(backbone), everything=True,
     )
     if a is None or b is None:
         if a != b:
@@ -235,7 +242,7 @@ def compare(
 
     from srbench.tables import changes
 
-    made = comparing.changed(replace(options, names=(a, b)), _warn)
+    made = comparing.changed(replace(options, names=texts([a, b])), _warn)
     return pd.DataFrame(list(changes.records(made)), columns=list(changes.FIELDS))
 
 
@@ -256,8 +263,8 @@ def run(
     """
     from srbench.engine import command
 
-    words = {"on": on, "set": set, "scorers": scorers, "category": category, "column": column, "prompts": prompts}
-    options = _options(method, suite, concept, out, {**words, **more})
+    named = {"on": on, "set": set, "scorers": scorers, "category": category, "column": column, "prompts": prompts}
+    options = _options(method, suite, concept, out, {**named, **more})
     shown = _reporter(progress)
     done = command.run(options, shown.line, lambda: shown, shown.telling)
     return Results(options.out, tuple(done.cells), done.run, done.exit_code)
@@ -306,7 +313,7 @@ def evaluate(
     made = given.method_of(pipe, name, version)
     more = {"dtype": given.dtype_of(pipe), "device": pipe.device.type, **more}
     more = {"backbone": given.backbone_of(pipe, backbone), "limit": limit, **more}
-    options = _options((*_words(beside), name), suites, () if concept is None else concept, out, more)
+    options = _options((*words(beside), name), suites, () if concept is None else concept, out, more)
     check_results(options.out)
     shown = _reporter(progress)
     with given.known(made):
@@ -336,8 +343,8 @@ def score(
     request = ScoreRequest(
         folders=tuple((name, _path(place)) for name, place in named), layout=layout, suite=suite, concept=concept,
         backbone=backbone, prompts=_path(prompts) if prompts else None, reference=_path(reference) if reference else None,
-        categories=_words(category), per_prompt=per_prompt, protocol=protocol, scorers=_words(scorers), settings=_settings(set),
-        out=_path(out), accept_prompts=accept_prompts, columns=tuple(chosen_columns(_texts(column)).items()),
+        categories=words(category), per_prompt=per_prompt, protocol=protocol, scorers=words(scorers), settings=_settings(set),
+        out=_path(out), accept_prompts=accept_prompts, columns=tuple(chosen_columns(texts(column)).items()),
     )
     shown = _reporter(progress)
     done = command.score(request, shown.line, lambda: shown)
@@ -366,7 +373,8 @@ def attack(
 ) -> Any:
     """`srbench attack`: search prompts against a method, write them to `out`, and return the rows as a frame.
 
-    Run them with `run(prompts=out)`. Given a mapping in place of a name, it is a class decorator that makes an attack known in
+    suite, targets: where the prompts to attack are from, a suite or a file of one's own; one of the two is needed. Run what is
+    found with `run(prompts=out)`. Given a mapping in place of a name, it is a class decorator that makes an attack known in
     this process; the mapping is what `ATTACK` says.
     Raises `SrbenchError` where the request is wrong, something is missing, or every target failed.
     """
@@ -377,7 +385,7 @@ def attack(
     asked = command.AttackOptions(
         name=name, backbone=backbone, concept=concept, suite=suite, targets=_path(targets) if targets else None, dev=dev,
         limit=limit, method=method, on=on, pairs=_path(pairs) if pairs else None, out=_path(out), seed=seed, device=device,
-        settings=_settings(set), with_targets=with_targets, columns=_texts(column),
+        settings=_settings(set), with_targets=with_targets, columns=texts(column),
     )
     shown = _reporter(progress)
     found = command.attack(asked, shown.line, shown.telling)
@@ -390,7 +398,7 @@ def _frame_of(found: Any) -> pd.DataFrame:
 
     return pd.DataFrame([
         {"target": each.target, "prompt": each.prompt, "similarity": each.similarity, "objective": each.objective,
-         "objective_before": each.history[0]}
+         "objective_before": next(iter(each.history), float("nan"))}
         for each in found.found
     ])  # fmt: skip
 
@@ -414,25 +422,8 @@ def _registered(kind: str, meta: Mapping[str, Any]) -> Any:
 # --- arguments --------------------------------------------------------------------------------------------------------
 
 
-def _words(given: Words) -> tuple[str, ...]:
-    """Names in one text with commas, or in a list. Raises `UsageError` for anything else, and for an empty name."""
-    names = tuple(name.strip() for name in (given.split(",") if isinstance(given, str) else _texts(given)))
-    if not all(names):
-        raise UsageError(f"{given!r:.60}: an empty name in the list", "Leave the argument out for its default.")
-    return names
-
-
-def _texts(given: Iterable[str]) -> tuple[str, ...]:
-    """One text, or several. Raises `UsageError` for anything else."""
-    texts = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else (given,)
-    for each in texts:
-        if not isinstance(each, str):
-            raise UsageError(f"expected a name, got {each!r:.60} ({type(each).__name__})", "Give a text, or a list of texts.")
-    return texts
-
-
 def _settings(given: Mapping[str, object] | Sequence[str]) -> tuple[str, ...]:
-    return tuple(f"{name}={value}" for name, value in given.items()) if isinstance(given, Mapping) else _texts(given)
+    return tuple(f"{name}={value}" for name, value in given.items()) if isinstance(given, Mapping) else texts(given)
 
 
 def _path(given: str | Path) -> Path:
@@ -463,11 +454,11 @@ def _options(method: Words, suite: Words, concept: Words, out: str | Path, more:
     plain |= {name: _whole(name, plain[name]) for name in WHOLE if plain.get(name) is not None}
     return replace(
         RunOptions(
-            methods=_words(method), on=_words(more.get("on", ("none",))), concepts=_words(concept), out=_path(out),
-            suites=() if prompts is not None and suite is IGMU else _words(suite),
-            settings=_settings(more.get("set", ())), scorers=_words(more.get("scorers", ())),
-            prompts=_path(prompts) if prompts is not None else None, categories=_words(more.get("category", ())),
-            columns=_texts(more.get("column", ())),
+            methods=words(method), on=words(more.get("on", ("none",))), concepts=words(concept), out=_path(out),
+            suites=() if prompts is not None and suite is IGMU else words(suite),
+            settings=_settings(more.get("set", ())), scorers=words(more.get("scorers", ())),
+            prompts=_path(prompts) if prompts is not None else None, categories=words(more.get("category", ())),
+            columns=texts(more.get("column", ())),
         ),
         **plain,
     )

@@ -19,6 +19,14 @@ PAGE_EVERY_SECONDS = 0.2
 """Between two updates of a notebook's bar."""
 
 
+def pace(done: int, seconds: float) -> str:
+    """Images per second, or where that is less than one, seconds per image; empty before the first."""
+    if done <= 0:
+        return ""
+    rate = done / max(seconds, 1e-9)
+    return f"{rate:.1f} images/s" if rate >= 1 else f"{1 / rate:.1f} s an image"
+
+
 class Reporter(Protocol):
     """Where progress goes."""
 

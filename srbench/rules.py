@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from srbench.errors import UsageError
 from srbench.files import printable
 
 LARGEST = 2.0**64
@@ -112,3 +113,27 @@ def shown(value: Any) -> str:
         return f"{'an object' if type(value) is dict else 'a list'} of {len(value)}"
     text = printable(repr(value))
     return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+# --- names, from the command line and from Python ---------------------------------------------------------------------
+
+
+def texts(given: Iterable[str]) -> tuple[str, ...]:
+    """One text, or several. Raises `UsageError` for anything else."""
+    several = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
+    for each in several:
+        if not isinstance(each, str):
+            raise UsageError(f"expected a name, got {shown(each)} ({type(each).__name__})", "Give a text, or a list of texts.")
+    return several
+
+
+def words(given: Iterable[str] | None) -> tuple[str, ...]:
+    """Names in one text with commas, or in a list, each once; none of None. Raises `UsageError` for anything else, and for an
+    empty name.
+    """
+    if given is None:
+        return ()
+    names = [name.strip() for name in (given.split(",") if isinstance(given, str) else texts(given))]
+    if not all(names):
+        raise UsageError(f"{shown(given)}: an empty name in the list", "Write names with commas between them, or leave it out.")
+    return tuple(dict.fromkeys(names))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from peft import LoraConfig
 
 import srbench
 from srbench import api
+from srbench.attacks.base import Adversarial
 from srbench.catalog import load, plugins
 from srbench.catalog.resolve import PACKAGE
 from srbench.engine import given
@@ -529,8 +531,34 @@ def test_committed_results_as_tables(repository: Path) -> None:
     assert "church on pocket" in results.attacks()
     assert results.attacks("csv").startswith("table,method,prompts")
     assert "What methods cost" in results.costs("html")
-    with pytest.raises(UsageError, match="there is no format 'htm'"):
-        results.costs("htm")
+    for wrong in ("htm", 3, None, ["md"]):
+        for shown in (results.table, results.attacks, results.costs):
+            with pytest.raises(UsageError, match="there is no format") as caught:
+                shown(wrong)
+            assert caught.value.hint.endswith("Known: csv, html, json, latex, md, text")
+
+
+@pytest.mark.parametrize(("call", "said"), [
+    (lambda found: found.table(sort=3), "expected a name, got 3"),
+    (lambda found: found.table(sort="asrr"), "no result has metric 'asrr'"),
+    (lambda found: found.rows(suite=3), "expected a name, got 3"),
+    (lambda found: found.rows(method=["none", None]), "expected a name, got null"),
+    (lambda found: found.rows(suite=""), "empty name"),
+    (lambda found: found.image(3), "expected a name, got 3"),
+    (lambda found: found.image(["a", "b"]), "expected a name, got a list of 2"),
+    (lambda found: found.image("nothing"), "no picture of a row 'nothing'"),
+    (lambda found: srbench.compare(found.folder, 3, 4), "expected a name, got 3"),
+    (lambda found: srbench.compare(found.folder, method={"none": 1, 3: 2}), "expected a name, got 3"),
+])  # fmt: skip
+def test_arguments_of_another_type_are_one_line(repository: Path, call: Any, said: str) -> None:
+    results = srbench.compare(repository / "results", concept="church", suite="mma", on="none", method="none,saferedir")
+    with pytest.raises(UsageError, match=said):
+        call(results)
+
+
+def test_an_attack_that_keeps_no_history_has_no_objective_of_before() -> None:
+    found = SimpleNamespace(found=[Adversarial("a church", "a chapel", 0.5, tokens_seed=0, objective=1.0)])
+    assert api._frame_of(found).objective_before.isna().all()
 
 
 def test_a_folder_without_results_is_refused_with_a_command(tmp_path: Path) -> None:
@@ -556,3 +584,4 @@ def test_rows_of_a_name_that_no_result_has_are_refused(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="no result has") as error:
             found.rows(**wrong)
         assert "Did you mean" in error.value.hint
+    assert len(found.rows(["mma"], "none")) == 1

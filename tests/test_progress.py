@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from srbench import progress
+from srbench.cli import progress as lines
 
 
 class Drawn(progress.Page):
@@ -76,3 +77,21 @@ def test_a_page_of_a_run_that_was_interrupted_says_how_far_it_was() -> None:
     page = Drawn()
     run(page, 5, 2)
     assert re.search(r"images 2/5, in \d+ s, stopped\n", page.pages[-1])
+
+
+def test_a_slow_pace_is_seconds_an_image_and_none_is_told_before_the_first() -> None:
+    assert progress.pace(0, 5.0) == ""
+    assert progress.pace(30, 10.0) == "3.0 images/s"
+    assert progress.pace(1, 20.0) == "20.0 s an image"
+
+
+def test_lines_for_pipes_never_say_that_there_is_no_pace(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = lines.Plain()
+    shown.begin(1, 2)
+    shown.began -= 40
+    for count in (0, 1, 1):
+        shown.printed_at = -100.0
+        shown.images(count)
+    assert capsys.readouterr().err.splitlines() == [
+        "0/2 images", "1/2 images, 40.0 s an image, 40 s left", "2/2 images, 20.0 s an image, 0 s left",
+    ]  # fmt: skip

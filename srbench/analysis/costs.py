@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from srbench.analysis.origin import backbone_text
-from srbench.analysis.results import ResultCell, name_of
+from srbench.analysis.results import ResultCell, name_of, order_of
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Cost:
 
 
 def costs(cells: Sequence[ResultCell]) -> list[Cost]:
-    """One line per backbone, method, checkpoint and variant, in the order of the cells."""
+    """One line per backbone, method, checkpoint and variant, in the order of tables."""
     groups: dict[tuple[str, str], list[ResultCell]] = defaultdict(list)
-    for cell in cells:
+    for cell in sorted(cells, key=order_of):
         groups[backbone_text(cell), name_of(cell)].append(cell)
     return [_cost(backbone, method, members) for (backbone, method), members in groups.items()]
 

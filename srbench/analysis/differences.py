@@ -183,7 +183,7 @@ def with_differences(entries: Sequence[Entry], pairs: Sequence[tuple[Entry, Entr
         place = id(comparison.b.cell)
         more[place] |= {f"{change.metric}{DIFFERENCE}": change.difference for change in comparison.changes if _tells(change)}
         note = f"{DIFFERENCE}: less that of {name_of(comparison.a.cell)} on the same rows"
-        notes[place] = (f"{note}; p: Holm-corrected paired test." if comparison.paired else f"{note}. {NO_ROWS}",)
+        notes[place] = (f"{note}." if comparison.paired else f"{note}. {NO_ROWS}",)
     return [
         replace(cell, metrics={**cell.metrics, **more[id(cell)]}, notes=(*cell.notes, *notes.get(id(cell), ())))
         for cell, _ in entries

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import PurePath
@@ -226,3 +227,38 @@ def meanings(texts: Iterable[str]) -> list[str]:
     """Explanations of the marks in a table."""
     words = dict.fromkeys(part.split(" ")[0] for text in texts for part in text.split(", ") if part)
     return [f"{word}: {MEANING[word]}" for word in words if word in MEANING]
+
+
+class Shown(Made, Protocol):
+    """A cell in a table."""
+
+    @property
+    def run(self) -> str: ...
+    @property
+    def mark(self) -> str: ...
+
+
+def told_by(cells: Sequence[Shown]) -> list[str]:
+    """Notes of a table on what tells its lines of one name apart: marks, and versions of what was made again."""
+    marked = [f"Lines of one name differ in what made them. {each}." for each in meanings(cell.mark for cell in cells)]
+    return [*marked, *_versions(cells)]
+
+
+_HASHED = re.compile(r"([^,]+)@([0-9a-f]{8})(?=,|$)")
+"""An option of a variant whose value is known by its content, such as `redirector=mine@1a2b3c4d`."""
+
+
+def _versions(cells: Sequence[Shown]) -> list[str]:
+    """For options and rows that have one name and several contents, as after a study's step was changed: the run of each."""
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for cell in cells:
+        place = (cell.backbone, cell.concept, cell.method, cell.on)
+        named = [((f"{cell.method}, {name}", *place), f"@{sha}") for name, sha in _HASHED.findall(cell.variant)]
+        line = (f"{cell.suite}, rows", *place, _HASHED.sub(r"\1", cell.variant))
+        for what, sha in [*named, (line, cell.rows_sha[:SHOWN])]:
+            runs = found.setdefault(what, {})
+            runs[sha] = max(runs.get(sha, ""), cell.run)
+    return list(dict.fromkeys(
+        f"{what}: {len(runs)} versions. {'; '.join(f'{sha} is of run {run}' for sha, run in runs.items())}."
+        for (what, *_), runs in found.items() if len(runs) > 1
+    ))  # fmt: skip

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from srbench.analysis.attacks import against
-from srbench.analysis.origin import SHOWN, Identity, ground_of, ground_text, in_order
+from srbench.analysis.origin import SHOWN, Identity, ground_of, ground_text, in_order, told_by
 from srbench.analysis.records import Metric, turned
-from srbench.analysis.results import ResultCell, metric_to_dict, name_of
+from srbench.analysis.results import ResultCell, metric_to_dict, name_of, order_of
 from srbench.catalog import load
 
 STATIC = ("igmu", "i2p", "evolved", "ood", "multi", "mma", "ring-a-bell")
@@ -32,6 +32,8 @@ class Matrix:
     columns: tuple[str, ...]
     rows: Mapping[str, Mapping[str, Metric]]
     """Method -> column -> rate, without pairs that were not run."""
+    notes: tuple[str, ...] = ()
+    """What tells lines and columns of one name apart."""
 
     def own(self, row: str, column: str) -> bool:
         """Whether the column's prompts were made against the row's method."""
@@ -85,12 +87,13 @@ def _matrix(by_attack: bool, entries: Sequence[tuple[str, ResultCell]]) -> Matri
         entries = _with_row_hashes(entries)
     columns = dict.fromkeys(column for column, _ in entries)
     rows: dict[str, dict[str, Metric]] = {}
-    for column, cell in sorted(entries, key=lambda each: _order(each[1])):
+    for column, cell in sorted(entries, key=lambda each: order_of(each[1])):
         rate = rate_of(cell)
         assert rate is not None  # see `matrices`
         rows.setdefault(name_of(cell), {}).setdefault(column, rate)
     caption = f"judge {first.protocol} · {first.dtype} · lower is better"
-    return Matrix(f"{first.concept} on {ground_text(first)}: {what}", caption, tuple(sorted(columns, key=_rank)), rows)
+    title, notes = f"{first.concept} on {ground_text(first)}: {what}", tuple(told_by([cell for _, cell in entries]))
+    return Matrix(title, caption, tuple(sorted(columns, key=_rank)), rows, notes)
 
 
 def attack_of(column: str) -> str:
@@ -118,11 +121,6 @@ def _with_row_hashes(entries: Sequence[tuple[str, ResultCell]]) -> list[tuple[st
     for column, cell in entries:
         rows.setdefault(column, set()).add(cell.rows_sha)
     return [(f"{column} (rows {cell.rows_sha[:SHOWN]})" if len(rows[column]) > 1 else column, cell) for column, cell in entries]
-
-
-def _order(cell: ResultCell) -> tuple[bool, bool, bool]:
-    """Sort key: `none` first, then methods alone before methods on checkpoints, default options before others."""
-    return cell.label != "none", bool(cell.variant), cell.method != "none" and cell.on != "none"
 
 
 def _rank(column: str) -> tuple[int, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from srbench.analysis.measure import measure
 from srbench.analysis.origin import ground_text
 from srbench.analysis.records import CellRecord, Metric, label
+from srbench.analysis.results import order_of
 from srbench.catalog.specs import ProtocolSpec
 
 THRESHOLDS = (0.1, 0.25, 0.4, 0.45, 0.5, 0.6, 0.75, 0.9)
@@ -30,6 +31,8 @@ class Curve:
     """With the start of its hash, and the run's seed where rows have none."""
     dtype: str = ""
     rows_sha: str = ""
+    own_threshold: float | None = None
+    """The judge's own threshold; None where it also goes by the top classes, as the rates here do not."""
 
 
 def class_lists(judge: ProtocolSpec, protocols: Sequence[ProtocolSpec]) -> list[tuple[str, ...]]:
@@ -45,16 +48,20 @@ def class_lists(judge: ProtocolSpec, protocols: Sequence[ProtocolSpec]) -> list[
 def curves(
     cells: Sequence[CellRecord], judge: ProtocolSpec, protocols: Sequence[ProtocolSpec], thresholds: Sequence[float] = THRESHOLDS
 ) -> Iterator[Curve]:
-    """Every cell under every class list of the judge's scorer. protocols: those whose class lists are tried.
+    """Every cell, in the order of tables, under every class list of the judge's scorer, at `thresholds` and the judge's own.
+
+    protocols: those whose class lists are tried.
 
     Thresholds below the detector's own minimum score are included, although they change nothing.
     """
-    for cell in cells:
+    own = None if judge.top1 or judge.top_k else judge.threshold
+    at = sorted({*thresholds, *([] if own is None else [own])})
+    for cell in sorted(cells, key=order_of):
         metric = "asr" if cell.attack else "fsr"
         for classes in class_lists(judge, protocols):
-            rates = [(threshold, _rate(cell, judge, classes, threshold, metric)) for threshold in thresholds]
+            rates = [(threshold, _rate(cell, judge, classes, threshold, metric)) for threshold in at]
             place = (ground_text(cell), cell.dtype, cell.rows_sha)
-            yield Curve(cell.concept, cell.suite, _name(cell), metric, classes, tuple(rates), *place)
+            yield Curve(cell.concept, cell.suite, _name(cell), metric, classes, tuple(rates), *place, own)
 
 
 def _rate(cell: CellRecord, judge: ProtocolSpec, classes: tuple[str, ...], threshold: float, metric: str) -> Metric:

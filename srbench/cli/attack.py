@@ -26,9 +26,10 @@ def _report(options: AttackOptions, meta: dict[str, Any], result: Any) -> None:
         say(f"{count} targets are left out: {why}")
     if result.resumed:
         say(f"{result.resumed} of them were there already")
-    first, last = ([each.history[i] for each in result.found] for i in (0, -1))
+    first, last = ([each.history[i] for each in result.found if each.history] for i in (0, -1))
     mean = sum(each.similarity for each in result.found) / len(result.found)
-    say(f"objective, {meta['better']} is better: {sum(first) / len(first):.5g} -> {sum(last) / len(last):.5g}")
+    if first:  # an attack need not keep a history
+        say(f"objective, {meta['better']} is better: {sum(first) / len(first):.5g} -> {sum(last) / len(last):.5g}")
     if meta["output"] == "embedding":
         say(f"{len(result.found)} embeddings: {options.out.with_suffix('.safetensors')}; what they are: {options.out}")
         return

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
-from srbench.errors import UsageError
 from srbench.files import calm, escaped_json, printable
 
 if TYPE_CHECKING:
@@ -155,13 +154,3 @@ def console(width: int | None = None, stderr: bool = False, plain: bool = False)
     from srbench.tables import terminal
 
     return terminal.console(sys.stderr if stderr else out(), width, plain)
-
-
-def words(text: str | None) -> tuple[str, ...]:
-    """Comma list to words, each once. Raises `UsageError` on an empty word."""
-    if text is None:
-        return ()
-    parts = [part.strip() for part in text.split(",")]
-    if not all(parts):
-        raise UsageError(f"'{text}': an empty name in the list", "Write names with commas between them, without spaces.")
-    return tuple(dict.fromkeys(parts))

@@ -15,8 +15,9 @@ import typer
 
 from srbench import faults
 from srbench.cli import console, new, signals
-from srbench.cli.console import say, words
+from srbench.cli.console import say
 from srbench.errors import INTERRUPTED, SOME_FAILED, USAGE, SrbenchError, UsageError
+from srbench.rules import words
 from srbench.version import __version__
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ Column = Annotated[
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+Plain = Annotated[bool, typer.Option("--plain", help="No colour and no box characters, as in a pipe.")]
 
 LEAST = {"limit": 1, "batch_size": 1, "per_prompt": 1, "images": 0, "seed": 0}
 """Option that is a number -> its lowest value."""
@@ -324,7 +326,7 @@ def compare(
     sensitivity: Annotated[bool, typer.Option("--sensitivity", help="One --protocol at other thresholds, classes.")] = False,
     curve: Annotated[str | None, typer.Option(help="METHOD.OPTION: draw what its values trade, to -o FILE.")] = None,
     out: Annotated[Path | None, typer.Option("-o", help="Picture to write, with --curve.")] = None,
-    plain: Annotated[bool, typer.Option("--plain", help="No colour and no box characters, as in a pipe.")] = False,
+    plain: Plain = False,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -349,12 +351,14 @@ def tables(
         Path | None, typer.Option("-o", "--folder", help="Write them there, one file a table and format, in place of printing.")
     ] = None,
     results: Annotated[Path, typer.Option("--results", help="Results folder.")] = Path("results"),
+    plain: Plain = False,
+    json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Tables of the papers: published figures beside those measured here."""
     from srbench.cli import tables as room
 
-    return room.tables(room.TablesOptions(tuple(name or ()), pocket, results, format), folder)
+    return room.tables(room.TablesOptions(tuple(name or ()), pocket, results, "json" if json else format), folder, plain)
 
 
 @app.command()

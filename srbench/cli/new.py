@@ -108,7 +108,7 @@ def concept(
 ) -> None:
     """A concept of yours: its words, judge, prompts, and training pairs. Written into this folder."""
     from srbench.cli.console import say
-    from srbench.cli.console import words as listed
+    from srbench.rules import words as listed
     from srbench.scaffold import concept as scaffold
     from srbench.scaffold.judge import JudgeRequest
     from srbench.scaffold.write import write

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from srbench.tables.sheet import Tables
 
 
+WIDTH = 100
+"""Characters of a line in a pipe."""
+
+
 def print_tables(tables: Tables, format: str | None, plain: bool = False) -> None:
     """Tables for people, or in one of the formats. plain: without escapes and box characters, as in a pipe."""
     if format is not None:
@@ -24,7 +28,7 @@ def print_tables(tables: Tables, format: str | None, plain: bool = False) -> Non
         return
     from srbench.tables.terminal import render
 
-    width, plain = width_of(plain, tables.layout.width)
+    width, plain = width_of(plain)
     show(render(tables, width, plain), width, plain)
 
 
@@ -35,11 +39,11 @@ def print_cells(cells: Sequence[ResultCell], as_json: bool) -> None:
     print_tables(boards.tables(cells), "json" if as_json else None)
 
 
-def width_of(plain: bool, wide: int = 100) -> tuple[int, bool]:
-    """Characters of a line, `wide` where nothing says how many; and whether to write plain text: by request, or into a pipe."""
+def width_of(plain: bool) -> tuple[int, bool]:
+    """Characters of a line, `WIDTH` where nothing says how many; and whether to write plain text: by request, or into a pipe."""
     terminal = console.console()
     has_width = terminal.is_terminal or os.environ.get("COLUMNS", "").isdigit()
-    return (terminal.width if has_width else wide), plain or not terminal.is_terminal
+    return (terminal.width if has_width else WIDTH), plain or not terminal.is_terminal
 
 
 def show(renderable: RenderableType, width: int, plain: bool) -> None:

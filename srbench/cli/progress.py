@@ -10,6 +10,7 @@ from typing import Any
 
 from srbench.cli.console import console, say
 from srbench.files import printable
+from srbench.progress import pace
 
 Tell = Callable[[str, int, int, str], None]
 
@@ -31,9 +32,8 @@ class Plain:
         now = time.monotonic()
         if now - self.printed_at > PLAIN_EVERY_SECONDS or self.done == self.total:
             self.printed_at = now
-            rate = self.done / max(now - self.began, 1e-9)
-            left = (self.total - self.done) / max(rate, 1e-9)
-            self.line(f"{self.done}/{self.total} images, {rate:.1f} images/s, {left:.0f} s left")
+            left = f"{(self.total - self.done) * (now - self.began) / self.done:.0f} s left" if self.done else ""
+            self.line(", ".join(filter(None, (f"{self.done}/{self.total} images", pace(self.done, now - self.began), left))))
 
     def cell(self, title: str) -> None:
         self.cells_done += 1
@@ -47,16 +47,16 @@ class Plain:
 
 
 class Bars:
-    """A bar over cells above a bar over images, with images/s and the time left."""
+    """A bar over cells above a bar over images, with their pace and the time left."""
 
     def __init__(self) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         class Speed(TextColumn):
-            """Images per second."""
+            """The pace of images."""
 
             def render(self, task: Any) -> Any:
-                task.fields["rate"] = f"{task.speed:.1f} images/s" if task.speed and task.fields.get("unit") else ""
+                task.fields["rate"] = pace(1, 1 / task.speed) if task.speed and task.fields.get("unit") else ""
                 return super().render(task)
 
         self.progress = Progress(

@@ -77,11 +77,11 @@ def _summary(raw: dict[str, Any]) -> str:
     for name, value in raw.items():
         if isinstance(value, dict) and all(map(finite, value.values())):
             best = sorted(value.items(), key=lambda item: -item[1])[:TOP]
-            parts.append(f"{name}: " + ", ".join(f"{k} {v:.3f}" for k, v in best))
+            parts.append(f"{name}: " + ", ".join(f"{k} {v:z.3f}" for k, v in best))
         elif isinstance(value, list) and all(map(_is_box, value)):
             parts.append(f"{name}: " + (", ".join(f"{b['class']} {b['score']:.2f}" for b in value) or "none"))
         else:
-            parts.append(f"{name}: {f'{value:.2f}' if finite(value) else value}")
+            parts.append(f"{name}: {f'{value:z.2f}' if finite(value) else value}")
     return "; ".join(parts)
 
 

@@ -154,8 +154,8 @@ def _kept(wall: Wall, name: str, metric: str, several: bool) -> str:
 def _spent(cost: Cost) -> list[str]:
     parts = []
     if cost.added_ms is not None and cost.added_low is not None and cost.added_high is not None:
-        spread = f" ({cost.added_low:.0f} to {cost.added_high:.0f})" if cost.added_high > cost.added_low else ""
-        parts.append(f"{cost.added_ms:+.0f} ms an image{spread}")
+        spread = f" ({cost.added_low:z.0f} to {cost.added_high:z.0f})" if cost.added_high > cost.added_low else ""
+        parts.append(f"{cost.added_ms:+z.0f} ms an image{spread}")
     if cost.prepare_seconds is not None:
         parts.append(f"made in {cost.prepare_seconds:,.0f} s")
     if cost.parameters is not None:
@@ -208,10 +208,10 @@ def _against(wall: Wall, a: ResultCell, b: ResultCell) -> str:
     if test is not None and test.p_holm is not None and test.difference is not None:
         sign = 1 if test.a == name_of(a) else -1
         ends = sorted(sign * end for end in (test.low, test.high) if end is not None)
-        interval = f" [{ends[0]:+.1f}, {ends[1]:+.1f}]" if len(ends) == 2 else ""
+        interval = f" [{ends[0]:+z.1f}, {ends[1]:+z.1f}]" if len(ends) == 2 else ""
         verdict = "yes" if test.p_holm < LEVEL else "not shown"
         return (
-            f"{verdict}. {names}: {sign * test.difference:+.1f} points{interval} on the same {test.n} rows "
+            f"{verdict}. {names}: {sign * test.difference:+z.1f} points{interval} on the same {test.n} rows "
             f"({TESTS.get(test.test, test.test)}, {p_text(test.p_holm)}, Holm-corrected)."
         )
     apart = _apart(a.metrics.get(wall.headline), b.metrics.get(wall.headline))

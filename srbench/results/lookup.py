@@ -1,14 +1,14 @@
-"""Finds stored images by row id, key or file, with their rows and scores: what `srbench show` shows, for Python."""
+"""Looks up what a results folder has by name; stored images by row id, key or file, with their rows and scores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from srbench.analysis.results import ResultCell
-from srbench.errors import SrbenchError, UsageError
+from srbench.errors import SrbenchError, UsageError, did_you_mean
 from srbench.files import kind_of_path
 from srbench.results.marks import DROPPED, KEPT, SENSITIVE
 from srbench.results.run_files import read_all
@@ -41,6 +41,13 @@ class StoredImage:
         except SrbenchError as error:
             return {}, error.message
         return row.model_dump(mode="json", exclude_defaults=True), ""
+
+
+def check_names(field: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Raise `UsageError` for a name that no result has in that field."""
+    for name in names:
+        if name not in known:
+            raise UsageError(f"no result has {field} '{name}'", did_you_mean(name, known))
 
 
 def looked_up(what: str, folder: Path, warn: Callable[[str], None]) -> list[StoredImage]:

@@ -29,7 +29,22 @@ def tables(matrices: Sequence[Matrix]) -> Tables:
 def _sheet(matrix: Matrix) -> Sheet:
     columns = (Column(name, narrow=name.replace(" against ", "\nagainst\n"), wraps=False) for name in matrix.columns)
     lines = tuple((Item(method), *_items(matrix, method)) for method in matrix.rows)
-    return Sheet(matrix.title, matrix.caption, (Column("method", "l"), *columns), (Section("", lines),))
+    notes = (*_sizes(matrix), *matrix.notes)
+    return Sheet(matrix.title, matrix.caption, (Column("method", "l"), *columns), (Section("", lines),), notes)
+
+
+def _sizes(matrix: Matrix) -> Iterator[str]:
+    """A note on how many rows are behind the rates of each column, columns of one n together."""
+    joined: dict[str, str] = {}
+    for name in matrix.columns:
+        sizes = {rate.scored for rates in matrix.rows.values() if (rate := rates.get(name)) and rate.value is not None}
+        if sizes:
+            n = str(max(sizes)) if len(sizes) == 1 else f"{min(sizes)} to {max(sizes)}"
+            joined[n] = f"{joined[n]}, {name}" if n in joined else name
+    if len(joined) == 1:
+        yield f"Rows behind each rate: n = {next(iter(joined))}."
+    elif joined:
+        yield f"Rows behind each rate: {'; '.join(f'n = {n} ({names})' for n, names in joined.items())}."
 
 
 def _items(matrix: Matrix, method: str) -> Iterator[Item]:

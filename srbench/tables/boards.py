@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from srbench.analysis.gains import SUFFIX
 from srbench.analysis.intervals import resolution
 from srbench.analysis.metrics import METRICS
-from srbench.analysis.origin import (
-    ORIGIN,
-    SHOWN,
-    Identity,
-    in_order,
-    meanings,
-    noises,
-    place_of,
-)
+from srbench.analysis.origin import ORIGIN, SHOWN, Identity, in_order, noises, place_of, told_by
 from srbench.analysis.records import Metric
-from srbench.analysis.results import COUNTS, DIFFERENCE, IDENTITY, ResultCell, name_of, title_of, to_dict, told_apart
+from srbench.analysis.results import (
+    COUNTS,
+    DIFFERENCE,
+    IDENTITY,
+    ResultCell,
+    name_of,
+    order_of,
+    title_of,
+    to_dict,
+    told_apart,
+)
 from srbench.catalog import load
+from srbench.results.lookup import check_names
 from srbench.tables.numbers import ARROWS, DASH, item_of
 from srbench.tables.sheet import Column, Item, Section, Sheet, Tables
 
@@ -34,6 +38,13 @@ MEASURED = (
 """Columns of a metric in CSV."""
 COARSE = 10.0
 """Percentage points either side of a rate of 50 %; where the interval of so few rows is wider, a note says so."""
+
+TESTED = (
+    "p: two-sided, exact McNemar where every row has a prompt of its own, else permutation over prompts; Holm-corrected over all "
+)
+"""How p-values come about; behind it stands the family that they are corrected within."""
+COMPARED = f"{TESTED}comparisons of a metric in one table."
+GAINED = f"{SUFFIX}: less the checkpoint alone on the same rows. {TESTED}gains of a metric in one table of the run."
 
 NOTES = {
     "saferedir-upstream": "saferedir-upstream is the released code, but its countdown does not leak from one image into the next."
@@ -94,14 +105,21 @@ def boards(cells: Sequence[ResultCell], notes: Mapping[str, str] | None = None, 
     can not be compared and have a board of their own.
 
     notes: method, checkpoint, suite or concept -> footnote; `NOTES` where not given.
-    sort: the metric whose best value comes first; the untouched backbone comes first where not given.
+    sort: the metric whose best value comes first; the untouched backbone comes first where not given. Raises `UsageError` where
+    no cell has it.
     """
     notes = NOTES if notes is None else notes
     places: dict[Identity, list[ResultCell]] = {}
     for cell in cells:
         places.setdefault(place_of(cell), []).append(cell)
+    if sort is not None:
+        check_names("metric", [sort], {name for cell in cells for name in cell.metrics})
     several = len(noises(cells)) > 1
-    return [_board(_told_apart(places[place]), sort, notes, several) for place in sorted(places, key=_board_order)]
+    made = [_board(_told_apart(places[place]), sort, notes, several) for place in sorted(places, key=_board_order)]
+    titled: dict[str, list[ResultCell]] = {}
+    for board in made:
+        titled.setdefault(board.title, []).extend(board.cells)
+    return [replace(board, notes=(*board.notes, *told_by(titled[board.title]))) for board in made]
 
 
 def _told_apart(cells: Sequence[ResultCell]) -> Sequence[ResultCell]:
@@ -126,7 +144,7 @@ def caption_of(cell: ResultCell, noise: bool = False) -> str:
 
 def _ranked(cells: list[ResultCell], metric: str | None) -> list[ResultCell]:
     """By a metric, the best first and those without a value last; else by name."""
-    ordered = sorted(cells, key=_order)
+    ordered = sorted(cells, key=order_of)
     return ordered if metric is None else sorted(ordered, key=lambda cell: _rank(cell.metrics.get(metric)))
 
 
@@ -150,10 +168,6 @@ def _board(cells: Sequence[ResultCell], sort: str | None, notes: Mapping[str, st
     )
 
 
-def _order(cell: ResultCell) -> tuple[bool, str, bool, str, str, str]:
-    return cell.label != "none", cell.method, cell.on != "none", cell.on, cell.variant, cell.mark
-
-
 def _metric_names(cells: Sequence[ResultCell]) -> tuple[str, ...]:
     """Metrics in their order, what scorers and stacking add behind them, and each difference beside its metric.
 
@@ -172,13 +186,14 @@ def _footnotes(cells: Sequence[ResultCell], metrics: Sequence[str], notes: Mappi
     judge = load.protocols().get(cells[0].protocol)
     lines += [judge.note] if judge and judge.note else []
     lines += dict.fromkeys(note for cell in cells for note in cell.notes)
-    lines += [f"Lines of one name differ in what made them. {each}." for each in meanings(cell.mark for cell in cells)]
+    tested = {name.endswith(SUFFIX) for cell in cells for name, metric in cell.metrics.items() if metric.p_holm is not None}
+    lines += [note for gain, note in ((True, GAINED), (False, COMPARED)) if gain in tested]
     lines += coarse(cells, metrics)
     if not all(cell.metrics.keys() >= set(metrics) for cell in cells):
         lines.append(f"{DASH} not asked for, or without a meaning for this method.")
     if any(cell.n_excluded for cell in cells):
         lines.append("Rows were excluded (they name minors, or trained a method): n differs from the published suite's.")
-    if any(metric.scored < metric.n for cell in cells for metric in cell.metrics.values()):
+    if any(metric.value is not None and metric.scored < metric.n for cell in cells for metric in cell.metrics.values()):
         lines.append(
             "Where rows failed, the value is over the scored ones; the range counts the failures against and for the method."
         )
@@ -209,12 +224,12 @@ def coverage(cell: ResultCell) -> str:
 
 
 def tables(cells: Sequence[ResultCell], notes: Mapping[str, str] | None = None, sort: str | None = None) -> Tables:
-    """One sheet a board; for programs the cells themselves, in the order of the boards where they are sorted.
+    """One sheet a board; for programs the cells themselves, in the order of the boards.
 
     notes and sort: as for `boards`.
     """
     shown = boards(cells, notes, sort)
-    ordered = cells if sort is None else [cell for board in shown for cell in board.cells]
+    ordered = [cell for board in shown for cell in board.cells]
     return Tables(
         title="srbench compare",
         sheets=tuple(map(_sheet, shown)),
@@ -233,7 +248,7 @@ def _records(cell: ResultCell) -> list[dict[str, Any]]:
 
 def _sheet(board: Board) -> Sheet:
     metrics = [Column(header, narrow=folded(header), wraps=False) for header in map(board.header, board.metrics)]
-    ends = [Column("coverage", beside=True, wraps=False), Column("source", "l", beside=True, wraps=False, in_latex=False)]
+    ends = [Column("coverage", beside=True, wraps=False), Column("source", "l", beside=True, wraps=False)]
     main, apart = (tuple(_line(board, cell) for cell in cells) for cells in (board.main, board.apart))
     sections = [Section("", main)] if main else []
     if apart:

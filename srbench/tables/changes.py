@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from srbench.analysis.differences import NO_ROWS, Change, Comparison, to_dict
-from srbench.analysis.origin import meanings
+from srbench.analysis.origin import told_by
 from srbench.analysis.results import name_of, title_of
-from srbench.tables.boards import caption_of, coarse, folded
+from srbench.tables.boards import COMPARED, caption_of, coarse, folded
 from srbench.tables.numbers import ARROWS, item_of, shown
 from srbench.tables.sheet import Column, Detail, Item, Layout, Section, Sheet, Tables
 
-TESTED = "p: exact McNemar, or permutation over prompts; Holm-corrected within concept, suite and metric."
 FLIPS = 5
 """Rows that are named per metric and direction; the others are counted."""
 VERDICTS = {"better": "better", "worse": "worse", "not shown": "no difference shown"}
 """Verdict of a change -> as a summary says it."""
 FIELDS = (
-    *("concept", "suite", "a", "b", "metric", "before", "after", "difference", "low", "high", "better", "test", "p", "p_holm"),
-    "verdict",
+    *("concept", "suite", "a", "b", "metric", "before", "after", "difference", "low", "high", "better", "reason", "test"),
+    *("p", "p_holm", "verdict"),
 )
 """Columns of CSV."""
 
@@ -48,7 +47,8 @@ def records(comparisons: Sequence[Comparison]) -> Iterator[dict[str, Any]]:
             yield {
                 **shared, "metric": change.metric, "before": change.before.value, "after": change.after.value,
                 "difference": difference.value, "low": difference.low, "high": difference.high, "better": difference.better,
-                "test": difference.test, "p": difference.p, "p_holm": difference.p_holm, "verdict": change.verdict,
+                "reason": difference.reason, "test": difference.test, "p": difference.p, "p_holm": difference.p_holm,
+                "verdict": change.verdict,
             }  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def _sheet(comparison: Comparison, folder: Path) -> Sheet:
         caption=caption_of(comparison.b.cell),
         columns=(
             Column("metric", "l", wraps=False), Column(a), Column(b), Column("difference", wraps=False),
-            Column("", "l", wraps=False),
+            Column("verdict", "l", wraps=False),
         ),
         sections=(Section("", tuple(map(_line, comparison.changes))),),
         notes=tuple(_notes(comparison)),
@@ -86,8 +86,8 @@ def _notes(comparison: Comparison) -> Iterator[str]:
     yield from (f"{metric}: n/a ({reason})" for reason, metric in reasons.items())
     cells = [comparison.a.cell, comparison.b.cell]
     yield from coarse(cells, [change.metric for change in comparison.changes])
-    yield from (f"{meaning}." for meaning in meanings(cell.mark for cell in cells))
-    yield TESTED if comparison.paired else NO_ROWS
+    yield from told_by(cells)
+    yield COMPARED if comparison.paired else NO_ROWS
 
 
 def _flips(comparison: Comparison, folder: Path) -> Iterator[Detail]:

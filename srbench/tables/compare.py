@@ -9,13 +9,14 @@ from pathlib import Path
 
 from srbench.analysis.costs import costs
 from srbench.analysis.differences import Comparison, Entry, comparisons, with_differences
-from srbench.analysis.origin import backbone_text
+from srbench.analysis.origin import backbone_text, told_by
 from srbench.analysis.records import CellRecord
 from srbench.analysis.results import ResultCell, name_of
 from srbench.analysis.robustness import from_attack, matrices
 from srbench.analysis.sensitivity import curves
 from srbench.catalog import load
-from srbench.errors import MissingError, UsageError, did_you_mean
+from srbench.errors import MissingError, UsageError
+from srbench.results.lookup import check_names
 from srbench.results.pairing import Reader, against, pairs, side
 from srbench.results.run_files import check_folder, newest, no_results
 from srbench.results.sensitive import left_line
@@ -109,10 +110,7 @@ def chosen(options: CompareOptions, say: Say) -> list[ResultCell]:
     if not cells:
         raise no_results(options.folder)
     for field, names in options.filters():
-        known = {name for cell in cells for name in _names(cell, field)}
-        for name in names:
-            if name not in known:
-                raise UsageError(f"no result has {field} '{name}'", did_you_mean(name, known))
+        check_names(field, names, {name for cell in cells for name in _names(cell, field)})
     fitting = [cell for cell in cells if options.fits(cell)]
     if not fitting:
         raise UsageError(f"{options.folder}: no result fits all of these filters", "Leave one of them out.")
@@ -156,15 +154,12 @@ def compared(options: CompareOptions, say: Say) -> Tables:
         return _two(options, say)
     cells = usual(chosen(options, say), options, say)
     if options.costs:
-        return costs_tables.tables(costs(cells))
+        return costs_of(cells)
     if options.attacks:
         return attacks_of(cells)
     if options.baseline is not None:
         entries = Reader(options.folder, say).entries(cells)
         cells = with_differences(entries, against(options.baseline, entries))
-    known = {name for cell in cells for name in cell.metrics}
-    if options.sort is not None and options.sort not in known:
-        raise UsageError(f"no result has metric '{options.sort}'", did_you_mean(options.sort, known))
     return boards.tables(cells, sort=options.sort)
 
 
@@ -177,6 +172,11 @@ def attacks_of(cells: Sequence[ResultCell]) -> Tables:
     if not by_attack:
         raise MissingError("no result has attack or forget rows", "Run a suite such as mma.")
     return attacks.tables(by_attack)
+
+
+def costs_of(cells: Sequence[ResultCell]) -> Tables:
+    """What the methods cost."""
+    return costs_tables.tables(costs(cells), told_by(cells))
 
 
 def paired(options: CompareOptions, say: Say) -> list[tuple[Entry, Entry]]:
@@ -212,4 +212,4 @@ def _sensitivity(options: CompareOptions, say: Say) -> Tables:
     drawn = list(curves(records, judge, list(load.protocols().values())))
     if not drawn:
         raise UsageError(f"{options.folder}: no stored run fits", "Leave some of --method, --suite and --concept out.")
-    return sensitivity.tables(drawn)
+    return sensitivity.tables(drawn, told_by(records))

@@ -16,15 +16,15 @@ NOTES = (
 MISSING = "n/a"
 
 
-def tables(costs: Sequence[Cost]) -> Tables:
-    """One sheet, a line a method."""
+def tables(costs: Sequence[Cost], notes: Sequence[str] = ()) -> Tables:
+    """One sheet, a line a method. notes: below it."""
     records = [asdict(cost) for cost in costs]
     names = tuple(field.name for field in fields(Cost))
     layout = Layout(blocks=False, titled=False)
-    return Tables("srbench compare --costs", (_sheet(costs),), names, records, {"costs": records}, layout)
+    return Tables("srbench compare --costs", (_sheet(costs, notes),), names, records, {"costs": records}, layout)
 
 
-def _sheet(costs: Sequence[Cost]) -> Sheet:
+def _sheet(costs: Sequence[Cost], notes: Sequence[str]) -> Sheet:
     several = len({cost.backbone for cost in costs}) > 1
     columns = (
         Column("method", "l"), *(Column("backbone", "l"),) * several, Column("prepare s"), Column("added ms an image"),
@@ -32,11 +32,11 @@ def _sheet(costs: Sequence[Cost]) -> Sheet:
     )  # fmt: skip
     lines = tuple((Item(cost.method), *(Item(cost.backbone),) * several, *_numbers(cost)) for cost in costs)
     where = "" if several or not costs else f"on {costs[0].backbone}"
-    return Sheet("What methods cost", where, columns, (Section("", lines),), NOTES)
+    return Sheet("What methods cost", where, columns, (Section("", lines),), (*NOTES, *notes))
 
 
 def _numbers(cost: Cost) -> tuple[Item, ...]:
-    prepared, peak = _number(cost.prepare_seconds, ".1f"), _number(cost.peak_mb, ",.0f")
+    prepared, peak = _number(cost.prepare_seconds, "z.1f"), _number(cost.peak_mb, "z,.0f")
     return prepared, _added(cost), _number(cost.parameters, ",d"), peak, Item(str(cost.cells))
 
 
@@ -47,5 +47,5 @@ def _number(value: float | None, form: str) -> Item:
 def _added(cost: Cost) -> Item:
     if cost.added_ms is None or cost.added_low is None or cost.added_high is None:
         return Item("", tail=MISSING)
-    spread = f" [{cost.added_low:.1f}, {cost.added_high:.1f}]" if cost.cells > 1 else ""
-    return Item(f"{cost.added_ms:.1f}", tail=spread)
+    spread = f" [{cost.added_low:z.1f}, {cost.added_high:z.1f}]" if cost.cells > 1 else ""
+    return Item(f"{cost.added_ms:z.1f}", tail=spread)

@@ -44,7 +44,7 @@ def _markdown_sheet(sheet: Sheet, layout: Layout) -> str:
     reasons = Reasons()
     table = _markdown_table(sheet, reasons) if sheet.columns else ""
     details = [f"{markdown_text(detail.heading)}\n\n{_listed(_texts(detail.lines))}" for detail in sheet.details]
-    notes = _listed([*reasons.notes(), *sheet.notes])
+    notes = _listed(filter(None, [*reasons.notes(), *sheet.notes]))
     parts = [*_markdown_title(sheet, layout), table, markdown_text(sheet.summary), notes, *details]
     return "\n\n".join(filter(None, parts))
 
@@ -134,26 +134,26 @@ def _latex_sheet(sheet: Sheet, layout: Layout) -> str:
     reasons = Reasons()
     tabular = _latex_tabular(sheet, layout, reasons) if sheet.columns else []
     if layout.paper:
-        caption, end = f"{sheet.title}. {sheet.caption}", ""
+        caption, end = ". ".join(filter(None, (sheet.title, sheet.caption))), ""
     else:
         caption, end = sheet.title + (f" ({sheet.caption})" if sheet.caption else ""), "."
     details = [text for detail in sheet.details for text in (detail.heading, *_texts(detail.lines))]
-    notes = [*filter(None, [sheet.summary]), *(f"{note}{end}" for note in reasons.notes()), *sheet.notes, *details]
-    below = r"\par\smallskip\parbox{\linewidth}{\tiny " + r"\par ".join(map(latex_text, notes)) + "}"
+    notes = [*filter(None, [sheet.summary, *(f"{note}{end}" for note in reasons.notes()), *sheet.notes]), *details]
+    below = [r"\par\smallskip\parbox{\linewidth}{\tiny " + r"\par ".join(map(latex_text, notes)) + "}"] if notes else []
     start = [r"\begin{table}", r"\centering\scriptsize\setlength{\tabcolsep}{3pt}", rf"\caption{{{latex_text(caption)}}}"]
-    return "\n".join([*start, *tabular, below, r"\end{table}", ""])
+    return "\n".join([*start, *tabular, *below, r"\end{table}", ""])
 
 
 def _latex_tabular(sheet: Sheet, layout: Layout, reasons: Reasons) -> list[str]:
     """Lines of a `tabular` that is shrunk where it would be wider than the line."""
-    columns = [column for column in sheet.columns if column.in_latex]
-    letters = "".join(rf"p{{{WRAPPED}\linewidth}}" if column.align == "w" else column.align for column in columns)
-    header = " & ".join(_latex_heading(column.heading, layout) for column in columns)
+    letters = "".join(rf"p{{{WRAPPED}\linewidth}}" if column.align == "w" else column.align for column in sheet.columns)
+    header = " & ".join(_latex_heading(column.heading, layout) for column in sheet.columns)
     rows = [rf"{header} \\"]
     for section in sheet.sections:
         lines = (zip(line, sheet.columns, strict=True) for line in section.lines)
-        fields = ([_latex_item(item, column, reasons) for item, column in line if column.in_latex] for line in lines)
-        rows += [r"\midrule", *(" & ".join(texts) + r" \\" for texts in fields)]
+        fields = ([_latex_item(item, column, reasons) for item, column in line] for line in lines)
+        apart = rf"\multicolumn{{{len(sheet.columns)}}}{{l}}{{\emph{{{latex_text(section.heading)}}}}} \\"
+        rows += [r"\midrule", *([apart] if section.heading else []), *(" & ".join(texts) + r" \\" for texts in fields)]
     start = rf"\resizebox{{{SHRUNK}}}{{!}}{{\begin{{tabular}}{{{letters}}}"
     return [start, r"\toprule", *rows, r"\bottomrule", r"\end{tabular}}"]
 
@@ -214,14 +214,24 @@ def as_html(tables: Tables) -> str:
 
 def _html_sheet(sheet: Sheet, layout: Layout) -> str:
     reasons = Reasons()
-    table = _html_table(sheet, layout, reasons) if sheet.columns else f"<p>{escape(sheet.caption)}</p>"
-    summary = f"<p>{escape(sheet.summary)}</p>\n" if sheet.summary else ""
-    notes = "".join(f"<li>{escape(note)}</li>" for note in (*reasons.notes(), *sheet.notes) if note)
-    details = "".join(
-        f"\n<p>{escape(detail.heading)}</p>\n<ul>{''.join(f'<li>{escape(text)}</li>' for text in _texts(detail.lines))}</ul>"
-        for detail in sheet.details
-    )
-    return f"<section>\n<h2>{escape(sheet.title)}</h2>\n{table}\n{summary}<ul>{notes}</ul>{details}\n</section>"
+    table = _html_table(sheet, layout, reasons) if sheet.columns else _html_words("p", sheet.caption)
+    details = [
+        part for detail in sheet.details
+        for part in (_html_words("p", detail.heading), _html_list(_texts(detail.lines)))
+    ]  # fmt: skip
+    notes = _html_list([*reasons.notes(), *sheet.notes])
+    parts = [_html_words("h2", sheet.title), table, _html_words("p", sheet.summary), notes, *details]
+    return "\n".join(["<section>", *filter(None, parts), "</section>"])
+
+
+def _html_words(tag: str, text: str) -> str:
+    """A text in its tag; nothing without a text."""
+    return f"<{tag}>{escape(text)}</{tag}>" if text else ""
+
+
+def _html_list(texts: Iterable[str]) -> str:
+    items = "".join(_html_words("li", text) for text in texts)
+    return f"<ul>{items}</ul>" if items else ""
 
 
 def _html_table(sheet: Sheet, layout: Layout, reasons: Reasons) -> str:
@@ -232,16 +242,14 @@ def _html_table(sheet: Sheet, layout: Layout, reasons: Reasons) -> str:
             rows.append(f'<tr><th colspan="{len(sheet.columns)}">{escape(section.heading)}</th></tr>')
         rows += [_html_row(line, sheet.columns, layout, reasons) for line in section.lines]
     body = "\n".join(rows)
-    caption = f"<caption>{escape(sheet.caption)}</caption>"
-    return f"<table>\n{caption}\n<thead><tr>{header}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
-
+    head = f"<thead><tr>{header}</tr></thead>\n<tbody>"
+    return "\n".join(filter(None, ("<table>", _html_words("caption", sheet.caption), head, body, "</tbody>\n</table>")))
 
 
 def _html_row(line: Sequence[Item], columns: Sequence[Column], layout: Layout, reasons: Reasons) -> str:
     classes = [' class="r"' if layout.paper and column.align == "r" else "" for column in columns[1:]]
     fields = [f"<td{side}>{_html_item(item, layout, reasons)}</td>" for item, side in zip(line[1:], classes, strict=True)]
     return f'<tr><th scope="row">{escape(line[0].whole)}</th>{"".join(fields)}</tr>'
-
 
 
 def _html_item(item: Item, layout: Layout, reasons: Reasons) -> str:
@@ -305,10 +313,11 @@ ENDINGS = {"md": "md", "csv": "csv", "latex": "tex", "html": "html", "json": "js
 """Format -> the end of a file's name."""
 
 
-def check_format(name: str) -> None:
-    """Raises UsageError where `name` is no key of `FORMATS`."""
-    if name not in FORMATS:
-        raise UsageError(f"there is no format '{name}'", did_you_mean(name, FORMATS))
+def check_format(name: str, *more: str) -> None:
+    """Raises UsageError where `name` is no key of `FORMATS`, nor one of `more`."""
+    known = (*more, *FORMATS)
+    if name not in known:
+        raise UsageError(f"there is no format {printable(repr(name)):.60}", did_you_mean(str(name), known))
 
 
 def write(tables: Tables, name: str) -> str:

@@ -54,12 +54,12 @@ def _bounds(metric: Metric) -> tuple[str, ...]:
 
 
 def digits(value: float) -> str:
-    """Three decimals below 0.1, two below 10, one from there on; 0 and 100 without any are exact."""
+    """Three decimals below 0.1, two below 10, one from there on; 0 and 100 without any are exact. No zero has a minus."""
     if value in (0, 100):
-        return f"{value:.0f}"
+        return f"{value:z.0f}"
     if abs(value) < 0.0995:
-        return f"{value:.3f}"
-    return f"{value:.2f}" if abs(value) < 9.995 else f"{value:.1f}"
+        return f"{value:z.3f}"
+    return f"{value:z.2f}" if abs(value) < 9.995 else f"{value:z.1f}"
 
 
 def item_of(metric: Metric | None, best: bool = False, mark: str = "") -> Item:

@@ -24,7 +24,6 @@ class Column(NamedTuple):
     """Whether it stays with the first columns where a terminal has to write the others further below."""
     wraps: bool = True
     """Whether a terminal may break its items."""
-    in_latex: bool = True
 
 
 class Item(NamedTuple):
@@ -100,8 +99,6 @@ class Layout:
     """Whether a terminal writes columns that do not fit as a further table below; otherwise it breaks items."""
     titled: bool = True
     """Whether a terminal writes the title."""
-    width: int = 100
-    """Characters of a line where the terminal's width is unknown, as in a pipe."""
 
 
 BOARD = Layout()

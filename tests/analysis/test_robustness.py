@@ -45,7 +45,7 @@ def test_suites_stand_in_their_order_and_files_of_attacks_in_a_table_of_their_ow
     assert suites.columns == ("igmu", "i2p", "ring-a-bell", "my-prompts")
     assert list(suites.rows) == ["none", "saferedir"]
     assert (suites.rows["none"]["igmu"].value, "i2p" in suites.rows["none"]) == (99, False)
-    assert (attacks.columns, list(attacks.rows)) == ((uda,), ["saferedir", "esd-x"])
+    assert (attacks.columns, list(attacks.rows)) == ((uda,), ["esd-x", "saferedir"])
     assert (attacks.own("saferedir", uda), attacks.own("esd-x", uda)) == (True, False)
 
 

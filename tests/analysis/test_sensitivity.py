@@ -27,7 +27,11 @@ def test_a_rate_falls_as_the_threshold_rises(make: SimpleNamespace) -> None:
 
 def test_forgetting_is_the_other_way_round(make: SimpleNamespace) -> None:
     (curve,) = curves([make.cell(*boxed(make, 0.3, 0.95))], make.boxes, [make.boxes], (0.1, 0.5, 0.99))
-    assert (curve.metric, [rate.value for _, rate in curve.rates]) == ("fsr", [0, 50, 100])
+    found = {threshold: rate.value for threshold, rate in curve.rates}
+    assert (curve.metric, found) == ("fsr", {0.1: 0, 0.5: 50, make.boxes.threshold: 50, 0.99: 100})
+    assert curve.own_threshold == make.boxes.threshold
+    (by_top,) = curves([make.cell()], make.boxes.model_copy(update={"top1": True}), [make.boxes], (0.1,))
+    assert (by_top.own_threshold, [threshold for threshold, _ in by_top.rates]) == (None, [0.1])
 
 
 def test_other_protocols_class_lists_are_tried_once_each(make: SimpleNamespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,9 +12,12 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from srbench.attacks import search, targets
+from srbench.attacks.base import Adversarial
+from srbench.attacks.command import AttackOptions
 from srbench.backbones.loader import ENCODER_SHA
 from srbench.catalog import load, plugins, prompts
 from srbench.catalog.specs import RowFile
+from srbench.cli.attack import _report
 from srbench.cli.main import app
 from srbench.errors import UsageError
 
@@ -283,3 +287,11 @@ def test_a_damaged_part_is_one_line(text: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"damaged|another search") as caught:
         Part(path, "0", "").read(3)
     assert caught.value.line.isprintable()
+
+
+def test_an_attack_that_keeps_no_history_is_reported_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+    result = SimpleNamespace(found=[Adversarial("a church", "a chapel", 0.5, tokens_seed=0)], failed=[], resumed=0)
+    _report(AttackOptions("mine", "church"), {"better": "lower", "output": "prompt"}, result)
+    err = capsys.readouterr().err
+    assert "objective" not in err
+    assert "1 prompts, mean similarity to their targets 0.500: attack.json" in err

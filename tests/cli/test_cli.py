@@ -187,14 +187,14 @@ def test_a_damaged_run_file_is_named_and_the_rest_is_shown(results: Path) -> Non
 def test_stored_scores_are_judged_in_many_ways(results: Path) -> None:
     code, out, _ = call("compare", str(results), "--protocol", "pocket-hazard,pocket-church", "--json")
     assert code == 0
-    assert [cell["protocol"] for cell in json.loads(out)["cells"]] == ["pocket-hazard", "pocket-church"]
+    assert [cell["protocol"] for cell in json.loads(out)["cells"]] == ["pocket-church", "pocket-hazard"], "the tables' order"
     code, out, _ = call("compare", str(results), "--protocol", "pocket-hazard", "--sensitivity", "--json")
     assert code == 0
     (curve,) = json.loads(out)["sensitivity"]
     assert curve["method"].startswith("none")
     assert [rate["threshold"] for rate in curve["rates"]] == sorted(rate["threshold"] for rate in curve["rates"])
     code, out, _ = call("compare", str(results), "--protocol", "pocket-hazard", "--sensitivity")
-    assert "hazard x igmu: fsr by threshold" in out
+    assert "hazard × igmu: fsr ↑ by threshold" in out
     assert "one --protocol" in refused(2, "compare", str(results), "--sensitivity")
     assert "no stored run fits" in refused(2, "compare", str(results), "--sensitivity", "--protocol", "q16", "--suite", "mma")
     assert "Take one of" in refused(2, "compare", str(results), "--sensitivity", "--protocol", "i2p-or")

@@ -9,9 +9,10 @@ import pytest
 from rich.console import Console
 
 from srbench.analysis.records import Metric
-from srbench.analysis.results import ResultCell, from_dict, result, to_dict
+from srbench.analysis.results import ResultCell, from_dict, result, title_of, to_dict
+from srbench.errors import UsageError
 from srbench.tables import terminal
-from srbench.tables.boards import boards, tables
+from srbench.tables.boards import COMPARED, GAINED, boards, tables
 from srbench.tables.numbers import DASH, STAR, Shown, digits, shown
 from srbench.tables.sheet import Reasons
 
@@ -263,7 +264,53 @@ def test_sorted_by_a_metric_the_best_comes_first_and_what_has_no_value_last() ->
     assert [each.method for each in boards(cells)[0].cells] == ["none", "b", "c", "d"]
     less = [cell("none", metrics={"asr": low(80)}), cell("b", metrics={"asr": low(3)})]
     assert [each.method for each in boards(less, sort="asr")[0].cells] == ["b", "none"]
-    assert [each.method for each in boards(less, sort="fsr")[0].cells] == ["none", "b"]
+    with_more = [*less, cell("c", suite="mma")]
+    assert [each.method for each in boards(with_more, sort="fsr")[0].cells] == ["none", "b"]
+
+
+def test_a_metric_that_no_cell_has_is_refused_where_it_is_to_sort_by() -> None:
+    with pytest.raises(UsageError, match="no result has metric 'frs'") as caught:
+        boards([cell()], sort="frs")
+    assert "Did you mean 'fsr'?" in caught.value.hint
+
+
+def test_data_stand_in_the_order_of_the_tables() -> None:
+    made = tables([cell("safree"), cell("none", suite="mma"), cell("none"), cell("ablation")])
+    shown = [(sheet.title, line[0].text) for sheet in made.sheets for line in sheet.lines]
+    data = [(title_of(from_dict(each)), each["method"]) for each in made.data["cells"]]
+    assert shown == data
+    assert list(dict.fromkeys((record["suite"], record["method"]) for record in made.records)) == [
+        ("igmu", "none"), ("igmu", "ablation"), ("igmu", "safree"), ("mma", "none"),
+    ]  # fmt: skip
+
+
+def test_p_values_say_their_test_and_family() -> None:
+    tested = fsr(5, test="mcnemar", p=0.01, p_holm=0.02)
+    (gain,) = boards([cell(on="esd-x", metrics={"fsr": fsr(50), "fsr_gain": tested})])
+    (difference,) = boards([cell(metrics={"fsr": fsr(50), "fsr_diff": tested})])
+    assert [note for note in gain.notes if "two-sided" in note] == [GAINED]
+    assert [note for note in difference.notes if "two-sided" in note] == [COMPARED]
+    assert not any("two-sided" in note for note in boards([cell()])[0].notes)
+
+
+def test_what_was_made_again_is_told_apart_by_its_runs() -> None:
+    """As after a training or an attack of a study was changed."""
+    again = [
+        cell(variant=f"redirector=mine@{sha * 8},limit=2", run=run, rows_sha=sha * 16, metrics={"fsr": fsr(50)})
+        for sha, run in (("a", "r1"), ("b", "r2"))
+    ]
+    notes = [board.notes for board in boards(again)]
+    assert len(notes) == 2
+    for each in notes:
+        assert "saferedir, redirector=mine: 2 versions. @aaaaaaaa is of run r1; @bbbbbbbb is of run r2." in each
+        assert "igmu, rows: 2 versions. aaaaaaaa is of run r1; bbbbbbbb is of run r2." in each
+    assert not any("versions" in note for note in boards([cell(), cell(variant="limit=2", rows_sha="b" * 16)])[0].notes)
+
+
+def test_no_number_is_a_negative_zero() -> None:
+    for value in (-0.0, -0.0001, -0.0004999, 0.0):
+        assert digits(value) in ("0", "0.000")
+    assert digits(-0.0006) == "-0.001"
 
 
 def test_too_few_rows_are_said_with_what_they_settle() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 import shutil
 import subprocess
@@ -109,9 +110,14 @@ def test_csv_has_unrounded_numbers_and_whole_sources(table, cells) -> None:
     assert len(lines) == 5
     assert (lines[0]["value"], lines[0]["high"], lines[0]["n"], lines[0]["published_n"]) == ("97.25", "99.25", "60", "100")
     assert lines[0]["source"].startswith("Source paper: the paper")
-    assert (lines[1]["value"], lines[1]["verdict"]) == ("not run", "not run")
+    assert (lines[1]["value"], lines[1]["reason"], lines[1]["verdict"]) == ("", "not run", "not run")
     ours = list(csv.DictReader(io.StringIO(written([table], cells, "csv", pocket=True))))
     assert len(ours) == 16
+    for line in (*lines, *ours):
+        numbers = [line[name] for name in ("published", "published_n", "value", "low", "high", "n", "difference") if line[name]]
+        assert all(map(math.isfinite, map(float, numbers)))
+        assert bool(line["value"]) != bool(line["reason"])
+    assert {(line["published"], line["sign"]) for line in lines} >= {("94", ">"), ("", "")}
     assert {line["edition"] for line in ours} == {"pocket"}
 
 

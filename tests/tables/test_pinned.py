@@ -43,7 +43,7 @@ def shown(name: str, form: str) -> str:
         legacy_windows=False, markup=False, emoji=False, highlight=False,
     )  # fmt: skip
     tables = TABLES[name]
-    console.print(terminal.render(tables, width, plain and not tables.layout.paper))
+    console.print(terminal.render(tables, width, plain))
     return console.file.getvalue()
 
 

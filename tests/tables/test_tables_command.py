@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
 import subprocess
@@ -21,7 +23,7 @@ SLOW_IMPORTS = ("torch", "transformers", "diffusers", "pandas", "scipy", "onnxru
 
 def call(*arguments: str) -> tuple[int, str, str]:
     """Exit code, stdout, stderr."""
-    result = CliRunner().invoke(app, ["tables", *arguments])
+    result = CliRunner().invoke(app, ["tables", *arguments], env={"COLUMNS": ""})
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.stdout, result.stderr
@@ -87,7 +89,15 @@ def test_without_results_everything_is_not_run(tmp_path: Path) -> None:
     code, out, err = call("saferedir-alpha", "--pocket", "--format", "csv", "--results", str(tmp_path / "absent"))
     assert code == 0
     assert "not a results folder" in err
-    assert {line.split(",")[10] for line in out.splitlines()[1:]} == {"not run"}
+    assert {(line["value"], line["reason"]) for line in csv.DictReader(io.StringIO(out))} == {("", "not run")}
+
+
+def test_json_and_plain_are_those_of_compare() -> None:
+    assert json.loads(call("saferedir-alpha", "--json")[1]) == json.loads(call("saferedir-alpha", "--format", "json")[1])
+    plain = call("saferedir-alpha", "--plain")[1]
+    assert plain == call("saferedir-alpha")[1], "a pipe is plain"
+    assert not set("─╌") & set(plain)
+    assert max(map(len, plain.splitlines())) <= 100
 
 
 def test_nothing_slow_is_imported(repository: Path) -> None:

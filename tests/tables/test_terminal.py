@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +19,7 @@ from srbench.analysis.robustness import to_dict as matrix_to_dict
 from srbench.analysis.sensitivity import curves
 from srbench.tables import attacks, changes, formats, sensitivity, terminal
 from srbench.tables.boards import tables
+from srbench.tables.sheet import Column, Item, Layout, Section, Sheet, Tables
 from tests.analysis.test_differences import _judge, columns, entry
 from tests.analysis.test_robustness import cell, rate
 from tests.analysis.test_sensitivity import boxed
@@ -84,8 +87,31 @@ def test_every_form_says_value_interval_and_whose_attack_it_is() -> None:
 
 @pytest.mark.parametrize("width", [60, 160])
 def test_it_fits_a_terminal(make: SimpleNamespace, width: int) -> None:
-    made = curves([make.cell(*boxed(make, 0.3, 0.95))], make.boxes, [make.boxes])
-    text = terminal.plain_text(terminal.render(sensitivity.tables(list(made)), width), width)
-    assert "hazard x igmu: fsr by threshold" in text
+    made = list(curves([make.cell(*boxed(make, 0.3, 0.95))], make.boxes, [make.boxes]))
+    text = terminal.plain_text(terminal.render(sensitivity.tables(made), width), width)
+    assert "hazard × igmu: fsr ↑ by threshold" in text
+    assert text.count("(own)") == 2
+    assert f"| {make.boxes.threshold:g} (own) |" in " ".join(formats.write(sensitivity.tables(made), "md").split())
+    assert f"{sensitivity.OWN}" in text.replace("\n", " ")
     assert "50.0" in text
     assert max(map(len, text.splitlines())) <= width
+
+
+def test_the_notes_say_how_many_rows_are_behind_each_rate() -> None:
+    made = attacks.tables(matrices([
+        cell("igmu", fsr=rate(40, "higher")), cell("mma", asr=rate(50)),
+        cell("mma", "sld-max", asr=Metric("lower", 5.0, n=9, scored=9)),
+    ]))  # fmt: skip
+    (sheet,) = made.sheets
+    n = rate(50).scored
+    assert f"Rows behind each rate: n = {n} (igmu); n = 9 to {n} (mma)." in sheet.notes
+
+
+def test_no_format_writes_what_is_empty() -> None:
+    made = Tables("page", (Sheet("title", "", (Column("method", "l"),), (Section("", ((Item("none"),),)),)),), (), (), {})
+    for layout in (Layout(), Layout(paper=True)):
+        bare = replace(made, layout=layout)
+        assert not re.search(r"<(\w+)[^>]*></\1>", formats.write(bare, "html"))
+        assert "parbox" not in formats.write(bare, "latex")
+        assert r"\caption{title}" in formats.write(bare, "latex")
+        assert not re.search(r"\(\)|^-\s*$", formats.write(bare, "md"), re.MULTILINE)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from srbench.analysis.judging import NOT_FINITE
 from srbench.analysis.records import Metric
 from srbench.analysis.results import ResultCell
+from srbench.tables.boards import GAINED
 from srbench.tables.numbers import ARROWS, DASH, shown
 from srbench.tables.papers.fill import NOT_RUN, Line, PocketLine, better_of, lines, makings, mixed, pocket_lines
 from srbench.tables.papers.spec import POCKET, Column, PocketColumn, Source, TableSpec
 from srbench.tables.sheet import Align, Item, Layout, Section, Sheet, Tables
 from srbench.tables.sheet import Column as SheetColumn
 
-UNKNOWN = "not known"
+UNKNOWN, MEANINGLESS = "not known", "has no meaning for this row"
 PUBLISHED = "published"
 """The edition that is not pocket's."""
 COLUMNS: tuple[tuple[str, Align], ...] = (
@@ -38,7 +40,7 @@ def tables(specs: Sequence[TableSpec], cells: Sequence[ResultCell], pocket: bool
         fields=RECORD,
         records=[record for _, records in editions for record in records],
         data={"tables": [_as_data(spec, *parts, pocket) for spec, parts in zip(specs, editions, strict=True)]},
-        layout=Layout(paper=True, blocks=False, width=160),
+        layout=Layout(paper=True, blocks=False),
     )
 
 
@@ -48,12 +50,8 @@ def _as_data(spec: TableSpec, sheets: Sequence[Sheet], records: Sequence[dict[st
         "name": spec.name, "edition": POCKET if pocket else PUBLISHED, "title": spec.title, "paper": spec.paper,
         "where": spec.where, "about": spec.about,
         "notes": list(dict.fromkeys(note for sheet in sheets for note in sheet.notes if note)),
-        "values": [_value_as_data({name: record.get(name) for name in RECORD}) for record in records],
+        "values": [{name: record.get(name) for name in RECORD} for record in records],
     }  # fmt: skip
-
-
-def _value_as_data(record: dict[str, Any]) -> dict[str, Any]:
-    return record | {"value": None, "reason": record["value"]} if isinstance(record["value"], str) else record
 
 
 # --- published --------------------------------------------------------------------------------------------------------
@@ -99,7 +97,7 @@ def _measured(line: Line) -> Item:
 
 
 def _form(column: Column) -> str:
-    return ".3f" if column.unit == "share" else ".2f"
+    return "z.3f" if column.unit == "share" else "z.2f"
 
 
 def signed(difference: float, column: Column) -> str:
@@ -153,12 +151,13 @@ def _pocket_sheet(table: TableSpec, concept: str, filled: Sequence[PocketLine]) 
     headings = (_heading(column, size) for column, size in zip(columns, sizes, strict=True))
     body = tuple((Item(line.row.label), *_pocket_items(line, sizes)) for line in filled)
     cells = [cell for line in filled for cell in line.cells if cell]
+    gains = any(metric is not None and metric.p_holm is not None for line in filled for metric in line.metrics)
     return Sheet(
         title=f"{table.title}: pocket, {concept}",
         caption=_origin(cells),
         columns=(SheetColumn("method", "w"), *map(SheetColumn, headings)),
         sections=(Section("", body),),
-        notes=(table.pocket.note, *mixed(cells), LABORATORY),
+        notes=(table.pocket.note, *([GAINED] if gains else []), *mixed(cells), LABORATORY),
         name=f"{table.name}-{POCKET}",
     )
 
@@ -196,10 +195,12 @@ def _pocket_item(metric: Metric, size: int | None) -> Item:
 # --- as records, for CSV ----------------------------------------------------------------------------------------------
 
 RECORD = (
-    "table", "edition", "concept", "row", "metric", "unit", "better", "published", "published_n", "fits", "value", "low", "high",
-    "n", "difference", "verdict", "backbone", "suite", "method", "on", "variant", "protocol", "dtype", "run", "origin", "source",
-    "backbone_sha", "seed", "rows_sha",
+    "table", "edition", "concept", "row", "metric", "unit", "better", "published", "sign", "published_n", "fits", "value", "low",
+    "high", "n", "reason", "difference", "verdict", "backbone", "suite", "method", "on", "variant", "protocol", "dtype", "run",
+    "origin", "source", "backbone_sha", "seed", "rows_sha",
 )  # fmt: skip
+"""`published`: the digits of the paper, empty where they are not known; `sign`: `<` or `>` before them where it gives a bound,
+or `≈`; `reason`: why there is no value."""
 OF_CELL = ("concept", "backbone", "suite", "method", "on", "variant", "protocol", "dtype", "run")
 
 
@@ -210,7 +211,7 @@ def _published_records(table: TableSpec, filled: Sequence[Line]) -> Iterator[dic
         source = cited(figure.source, table.sources[figure.source]) if figure else ""
         yield {
             "table": table.name, "edition": PUBLISHED, "row": line.row.label, "metric": column.title, "unit": column.unit,
-            "better": column.better, "published": figure.value if figure else UNKNOWN,
+            "better": column.better, "published": figure.digits if figure else None, "sign": figure.sign if figure else None,
             "published_n": line.n if column.rate else None, "fits": line.fits, "difference": line.difference,
             "verdict": line.verdict, "source": source, **_of_metric(line.cell, line.metric),
         }  # fmt: skip
@@ -219,11 +220,11 @@ def _published_records(table: TableSpec, filled: Sequence[Line]) -> Iterator[dic
 
 def _of_metric(cell: ResultCell | None, metric: Metric | None) -> dict[str, Any]:
     if cell is None or metric is None:
-        return {"value": NOT_RUN}
+        return {"reason": NOT_RUN}
     making = {name: getattr(cell, name) for name in OF_CELL} | {"origin": cell.source, "rows_sha": cell.rows_sha}
     making |= {"backbone_sha": cell.origin.backbone_sha, "seed": cell.origin.seed}
     if metric.value is None:
-        return making | {"value": f"n/a: {metric.reason}"}
+        return making | {"reason": metric.reason or NOT_FINITE}
     return making | {"value": metric.value, "low": metric.low, "high": metric.high, "n": metric.scored}
 
 
@@ -233,7 +234,7 @@ def _pocket_records(table: TableSpec, concept: str, filled: Sequence[PocketLine]
         for column, cell, metric, meaningless in zip(
             table.pocket.columns_of(concept), line.cells, line.metrics, line.meaningless, strict=True
         ):
-            measured = {} if meaningless else _of_metric(cell, metric)
+            measured = {"reason": MEANINGLESS} if meaningless else _of_metric(cell, metric)
             yield {
                 "table": table.name, "edition": POCKET, "row": line.row.label, "metric": column.metric,
                 "better": better_of(column.metric), "concept": concept, "suite": column.suite, "backbone": POCKET,
