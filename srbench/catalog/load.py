@@ -411,10 +411,8 @@ def _named_in_edition(place: Place, edition: Edition) -> Iterator[tuple[Place, s
 
 def _need(kind: str, name: str) -> None:
     """Raises `UsageError` for a name that nothing has, or that is not new. kind: one of those of `_named_in`."""
-    if kind == "protocol":
-        named(kind, name, protocols())
-    elif kind == "concept":
-        named(kind, name, concepts())
+    if kind in ("protocol", "concept"):
+        named(kind, name, KINDS[f"{kind}s"]())
     elif kind == "scorer":
         plugins.known("scorers", name)
     elif kind == "new name" and name in plugins.presets():

@@ -169,7 +169,7 @@ class ProtocolSpec(Spec):
         if reads_scorer and not self.classes and (self.field == "boxes" or self.top1 or self.top_k):
             raise Wrong("name the classes that count", "Add a line: classes: [one, another]")
         if self.settings and not reads_scorer:
-            raise Wrong("settings are those of a scorer, and there is none", "Add scorer and field, or leave settings out.", "settings")
+            raise Wrong("they are a scorer's, and there is none", "Add scorer and field, or leave settings out.", "settings")
         if reads_scorer and not (self.top1 or self.top_k) and "threshold" not in self.model_fields_set:
             raise Wrong("a threshold is missing", "Add a line: threshold: 0.5")
         if self.unit == "detections" and self.field != "boxes":

@@ -13,7 +13,8 @@ from srbench.backbones.folder import FAMILIES as PIPELINES
 from srbench.catalog import load
 from srbench.catalog.contracts import TAKEN
 from srbench.catalog.judges import check_judges
-from srbench.catalog.specs import ANY, FAMILIES, ConceptSpec, Edition, ProtocolSpec, Spec, SuiteSpec
+from srbench.catalog.prompts import COLUMNS
+from srbench.catalog.specs import ANY, FAMILIES, ConceptSpec, Edition, ProtocolSpec, Row, SourceFile, Spec, SuiteSpec
 from srbench.errors import UsageError
 
 GOOD = """\
@@ -277,3 +278,18 @@ def test_shipped_files_name_what_is_there(folder: Path) -> None:
 def test_names_that_files_may_use_are_those_of_the_code() -> None:
     assert {*TAKEN, *load.AT_METRICS} == METRICS.keys()
     assert set(FAMILIES) == {"pocket", *PIPELINES.values()} == {spec.family for spec in load.backbones().values()}
+
+
+def test_every_key_of_a_suite_and_of_its_rows_is_documented() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "suites.md").read_text(encoding="utf-8")
+    of_suite = page.split("## A suite of your own")[1].split("## Content safety")[0]
+    keys = {key for model in (SuiteSpec, Edition, SourceFile, Row) for key in model.model_fields}
+    assert [key for key in sorted(keys) if f"`{key}`" not in of_suite] == []
+    columns = {name for names in COLUMNS.values() for name in names}
+    assert [name for name in sorted(columns) if f"`{name}`" not in page and not name.startswith("sd_image_")] == []
+
+
+def test_the_documented_suite_can_be_read(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "suites.md").read_text(encoding="utf-8")
+    example = page.split("```yaml\n")[1].split("```")[0]
+    assert load.parse_yaml(write(tmp_path, example), SuiteSpec).editions[0].files[0].file == "suites/boats.csv"

@@ -266,7 +266,7 @@ def test_a_judges_settings_stand_behind_the_users() -> None:
 
 
 def test_settings_need_a_scorer() -> None:
-    with pytest.raises(ValueError, match="settings are those of a scorer"):
+    with pytest.raises(ValueError, match="they are a scorer's"):
         ProtocolSpec(name="p", title="t", source="s", any_of=("a",), settings={"labels": "a,b"})
 
 
