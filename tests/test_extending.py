@@ -131,8 +131,8 @@ def test_the_name_of_a_shipped_spec_cannot_be_taken(folder: Path, kind: str, nam
 
 def test_a_spec_that_is_wrong_is_one_line_with_its_file(folder: Path) -> None:
     write(folder, "concepts/a.yaml", EXAMPLES["concepts/sailboat.yaml"].replace("kind: object", "kind: thing"))
-    with pytest.raises(UsageError, match=r"concepts/a\.yaml: key 'kind'"):
-        load.concepts()
+    with pytest.raises(UsageError, match=r"concepts/a\.yaml:3: key 'kind': unknown value 'thing'"):
+        load.named("concept", "sailboat", load.concepts())
 
 
 def test_a_package_brings_specs_and_is_not_imported(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def _loaded(
         for line in read.told:
             tell(line)
     else:
-        suite = load.named("suite", request.suite or "", load.suites())
+        suite = load.suite(request.suite or "")
         edition = load.edition(suite, spec.family, concept.name, request.part)
         if suite.of(edition).gated:
             raise UsageError(

@@ -10,7 +10,7 @@ from srbench.backbones import single
 from srbench.backbones.loader import fetchable, fetched
 from srbench.catalog import load
 from srbench.catalog.specs import BackboneSpec, Recipe
-from srbench.errors import UsageError, did_you_mean
+from srbench.errors import UsageError
 
 MAX_SIDE_PX = 8192
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -24,6 +24,7 @@ def chosen(name: str) -> BackboneSpec:
     the command that fetches a hub model.
     """
     if name in load.backbones():
+        load.check_named("backbones", name)
         return load.backbones()[name]
     path = Path(name).expanduser()
     if path.is_dir():
@@ -33,8 +34,8 @@ def chosen(name: str) -> BackboneSpec:
     if HUB_ID.fullmatch(name) and not path.exists():
         with fetchable(name, None, name):
             return of_folder(fetched(name, None, name), name, name, None)
-    hint = f"{did_you_mean(name, load.backbones())} Or give a folder in the hub's format, a file of weights, or a hub id."
-    raise UsageError(f"unknown backbone '{name}'", hint)
+    more = " Or give a folder in the hub's format, a file of weights, or a hub id."
+    raise load.unknown("backbone", name, load.backbones(), hint=more)
 
 
 def _of_file(file: Path, config: str) -> BackboneSpec:

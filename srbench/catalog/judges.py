@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import difflib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from srbench.catalog import load, plugins, resolve
-from srbench.catalog.settings import shown, split
+from srbench.catalog.settings import overrides, parsed, shown, split
 from srbench.catalog.specs import ProtocolSpec
-from srbench.errors import UsageError, did_you_mean
+from srbench.errors import SrbenchError, UsageError, did_you_mean
+from srbench.faults import contained, module_of
+
+MOST_LISTED = 60
+"""Classes that a message lists; of more than these only the nearest."""
 
 
 def with_settings(settings: Sequence[str], judges: Iterable[ProtocolSpec]) -> tuple[str, ...]:
@@ -26,16 +32,78 @@ def with_settings(settings: Sequence[str], judges: Iterable[ProtocolSpec]) -> tu
     return (*settings, *(f"{scorer}.{option}={value}" for (scorer, option), (value, judge) in values.items() if judge))
 
 
-def check_judges(judges: Iterable[ProtocolSpec]) -> None:
-    """Raises `UsageError` where a judge reads a scorer that there is not, or a field that its scorer does not declare."""
+def check_judges(judges: Iterable[ProtocolSpec], settings: Sequence[str] = ()) -> None:
+    """Check that all that judges name is there: protocols, scorers, fields, and classes where a scorer knows them beforehand.
+
+    settings: the user's `--set` options. Raises `UsageError` naming file, line and key.
+    """
+    judges = list(judges)
+    for judge in judges:
+        for number, name in enumerate(judge.any_of):
+            with _in_file(judge, "any_of", number):
+                load.parts(load.protocol(name), (judge.name,))
     for part in {part.name: part for judge in judges for part in load.parts(judge)}.values():
-        try:
+        with _in_file(part, "scorer"):
             declared = plugins.known("scorers", part.scorer).meta.get("fields", ())
-        except UsageError as error:
-            raise type(error)(f"judge {part.name}: {error.message}", error.hint) from error
-        if declared and part.field not in declared:
-            message = f"judge {part.name}: scorer '{part.scorer}' has no field '{part.field}'"
-            raise UsageError(message, did_you_mean(part.field, declared))
+        with _in_file(part, "field"):
+            if declared and part.field not in declared:
+                raise UsageError(f"scorer '{part.scorer}' has no field '{part.field}'", did_you_mean(part.field, declared))
+        with _in_file(part, "classes"):
+            check_classes(part.scorer, part.field, part.classes, with_settings(settings, [part]))
+
+
+def known_classes(scorer: str, settings: Sequence[str] = ()) -> Mapping[str, Collection[str]]:
+    """Field -> the classes that it holds a number for, or none where it is one number; without the scorer's weights.
+
+    Empty where the scorer does not say (`known_classes` in `scorers.base`), or cannot be asked: then it fails in its own column.
+    settings: `--set` options, its own and others.
+    """
+    with suppress(SrbenchError):
+        cls = plugins.load("scorers", scorer)
+        ask = getattr(cls, "known_classes", None)
+        if ask is not None:
+            with contained(f"scorer {scorer}, its known_classes", module_of(cls)):
+                return dict(ask(parsed(cls.Options, scorer, {}, overrides(settings, (scorer,)))))
+    return {}
+
+
+def check_classes(scorer: str, field: str, names: Sequence[str], settings: Sequence[str] = ()) -> None:
+    """Check the classes that a judge names, where the scorer knows its own beforehand.
+
+    settings: as for `known_classes`. Raises `UsageError` for the first class that the scorer does not have.
+    """
+    known = known_classes(scorer, settings).get(field)
+    if known is None:
+        return
+    if known and not names:
+        raise UsageError(f"'{field}' of scorer '{scorer}' holds a number for each class", f"Name those that count. {_few(known)}")
+    if names and not known:
+        raise UsageError(f"'{field}' of scorer '{scorer}' is one number and has no classes", "Leave classes out.")
+    for name in names:
+        if name not in known:
+            raise UsageError(f"scorer '{scorer}' has no class '{name}' in '{field}'", _nearest(name, known))
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    """As `did_you_mean`, with the nearest names alone where there are too many to list."""
+    if len(known) <= MOST_LISTED:
+        return did_you_mean(name, known)
+    near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+    return f"Did you mean '{near[0]}'? Near it: {', '.join(near)}" if near else f"It has {len(known)} classes, and none like it."
+
+
+def _few(known: Collection[str]) -> str:
+    """The classes, where they are few enough to list."""
+    return f"It has: {', '.join(known)}" if len(known) <= MOST_LISTED else f"It has {len(known)} classes."
+
+
+@contextmanager
+def _in_file(judge: ProtocolSpec, *place: str | int) -> Iterator[None]:
+    """Errors inside name the judge's file, line and key."""
+    try:
+        yield
+    except UsageError as error:
+        raise load.error_in("protocols", judge.name, place, error) from error
 
 
 def _two_values(option: str, part: str, judge: str) -> UsageError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,13 +13,16 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from srbench.catalog import resolve
+from srbench.catalog import plugins, resolve
+from srbench.catalog.contracts import TAKEN
 from srbench.catalog.specs import (
     ANY,
+    FAMILIES,
     UNVERIFIED,
     BackboneSpec,
     BaselineSpec,
     ConceptSpec,
+    ConceptWords,
     Edition,
     LayoutSpec,
     ProtocolSpec,
@@ -28,6 +31,7 @@ from srbench.catalog.specs import (
     Spec,
     SuiteSpec,
 )
+from srbench.catalog.wording import NOT_KNOWN, explained
 from srbench.errors import UsageError, did_you_mean
 from srbench.files import parse_json, printable, read_bytes
 
@@ -42,7 +46,7 @@ _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _StrictLoader(_Loader):  # type: ignore[misc, valid-type]  # the same interface, whichever it is
-    """YAML that refuses duplicate keys: the second would silently win."""
+    """YAML that refuses duplicate keys: the second would silently win. Only `true` and `false` are booleans, as in YAML 1.2."""
 
 
 def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -56,12 +60,20 @@ def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
 
 
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_BOOL = "tag:yaml.org,2002:bool"
+_StrictLoader.yaml_implicit_resolvers = {
+    first: [(tag, rule) for tag, rule in rules if tag != _BOOL] for first, rules in _Loader.yaml_implicit_resolvers.items()
+}
+_StrictLoader.add_implicit_resolver(_BOOL, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
+Place = tuple[str | int, ...]
+"""Path of a value in a file: keys of tables and indices of lists."""
 
 
-def _fields(model: type[Spec], location: tuple[Any, ...]) -> list[str]:
-    """Field names of the nested spec that holds the last part of `location`."""
+def _fields(model: type[Spec], place: Place) -> list[str]:
+    """Field names of the nested spec that holds the last part of `place`."""
     current: Any = model
-    for part in location[:-1]:
+    for part in place[:-1]:
         if isinstance(part, int) or not hasattr(current, "model_fields"):
             continue
         annotation = current.model_fields[part].annotation if part in current.model_fields else None
@@ -70,17 +82,31 @@ def _fields(model: type[Spec], location: tuple[Any, ...]) -> list[str]:
     return list(getattr(current, "model_fields", {}))
 
 
-def _explain(path: Path, model: type[Spec], error: ValidationError) -> UsageError:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"]) or "(file)"
-    if first["type"] == "extra_forbidden":
-        return UsageError(f"{path}: unknown key '{key}'", did_you_mean(str(first["loc"][-1]), _fields(model, first["loc"])))
-    return UsageError(f"{path}: key '{key}': {first['msg'][0].lower()}{first['msg'][1:]}", "Mend the file.")
-
-
 def parse_yaml(path: Path, model: type[S]) -> S:
-    """One YAML file as a spec. Raises `UsageError` naming file and key."""
-    return _validate(path, _read(path, _text(path), lambda loader: loader.get_single_data()), model)
+    """One YAML file as a spec. Raises `UsageError` naming file, line and key."""
+    file = parse_lined(path)
+    try:
+        spec = model.model_validate(file.data)
+    except ValidationError as error:
+        place, problem, hint = explained(error, file.data)
+        unknown = problem == NOT_KNOWN
+        raise file.error(place, problem, did_you_mean(str(place[-1]), _fields(model, place)) if unknown else hint) from error
+    for place, kind, name in _named_in(spec):
+        if kind == FAMILY and name not in FAMILIES:
+            raise file.error(place, f"unknown family '{name}'", did_you_mean(name, FAMILIES))
+    for family, words in spec.families.items() if isinstance(spec, ConceptSpec) else ():
+        _check_counterparts(file, ("families", family, "counterparts"), words)
+    return spec
+
+
+def _check_counterparts(file: Lined, place: Place, words: ConceptWords) -> None:
+    """Raises `UsageError` for counterparts of some words only, and for those of other words. None at all are allowed."""
+    for word in words.counterparts:
+        if word not in words.words:
+            raise file.error((*place, word), "is not one of the words", did_you_mean(word, words.words))
+    for word in words.words if words.counterparts else ():
+        if word not in words.counterparts:
+            raise file.error(place, f"the word '{word}' has none", f"Add a line: {word}: what takes its place")
 
 
 def _text(path: Path) -> str:
@@ -90,26 +116,32 @@ def _text(path: Path) -> str:
         raise UsageError(f"{path}: not UTF-8 (byte {error.start + 1})", "Save it as UTF-8.") from error
 
 
-def _read(path: Path, text: str, read: Callable[[_StrictLoader], T], kind: type[_StrictLoader] = _StrictLoader) -> T:
+HINTS = {
+    "mapping values are not allowed": "Write a text that holds ': ' in quotes.",
+    "cannot start any token": "Indent with spaces, and write a text that begins with a sign in quotes.",
+    "appears twice": "Remove one of the two.",
+    "undefined alias": "Write the value out, or in quotes where it begins with '*'.",
+}
+"""Part of what the YAML parser says -> what mends it."""
+
+
+def _read(path: Path, text: str, read: Callable[[_StrictLoader], T]) -> T:
     """The result of `read` on a YAML text. Raises `UsageError` naming file and line where the text is not YAML."""
     loader = None
     try:
-        loader = kind(text)
+        loader = _StrictLoader(text)
         return read(loader)
     except yaml.YAMLError as error:
         line = max(getattr(getattr(error, "problem_mark", None), "line", 0), 0) + 1
         why = getattr(error, "problem", None) or str(error).split("\n")[0]
-        raise UsageError(f"{path}:{line}: {printable(str(why))}", "Mend the file.") from error
-    except (ValueError, TypeError, RecursionError) as error:  # an invalid date, a key that is a list, endless nesting
+        hint = next((hint for part, hint in HINTS.items() if part in why), "Mend the file.")
+        raise UsageError(f"{path}:{line}: {printable(str(why))}", hint) from error
+    except (ValueError, TypeError, RecursionError) as error:  # a number of too many digits, endless nesting
         why = printable(str(error).split("\n")[0])
         raise UsageError(f"{path}: not YAML that can be read ({why})", "Mend the file.") from error
     finally:
         if loader is not None:
             loader.dispose()
-
-
-Place = tuple[str | int, ...]
-"""Path of a value in a file: keys of tables and indices of lists."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +160,7 @@ class Lined:
     def error(self, place: Place, problem: str, hint: str = "Mend the file.") -> UsageError:
         """A `UsageError` that names file, line and key."""
         key = f"key '{printable('.'.join(map(str, place)))}': " if place else ""
-        return UsageError(f"{printable(str(self.path))}:{self.line(place)}: {key}{printable(problem)}", hint)
+        return UsageError(f"{printable(str(self.path))}:{self.line(place)}: {key}{printable(problem)}", hint or "Mend the file.")
 
 
 def parse_lined(path: Path) -> Lined:
@@ -142,27 +174,17 @@ def parse_lined(path: Path) -> Lined:
     def read(loader: _StrictLoader) -> Lined:
         node = loader.get_single_node()
         if node is None:
-            raise UsageError(f"{path}:1: the file is empty", "Write a study: docs/studies.md.")
+            raise UsageError(f"{path}:1: the file is empty", "Write it, or remove it.")
         _check_size(path, node, {}, ())
         lines: dict[Place, int] = {}
         _collect(path, node, (), lines)
         return Lined(path, text, loader.construct_document(node), lines)
 
-    return _read(path, text, read, _PlainLoader)
-
-
-class _PlainLoader(_StrictLoader):
-    """Only `true` and `false` are booleans, as in YAML 1.2: `on` is a string."""
-
-
-_BOOL = "tag:yaml.org,2002:bool"
-_PlainLoader.yaml_implicit_resolvers = {
-    first: [(tag, rule) for tag, rule in rules if tag != _BOOL] for first, rules in _Loader.yaml_implicit_resolvers.items()
-}
-_PlainLoader.add_implicit_resolver(_BOOL, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+    return _read(path, text, read)
 
 
 MAX_VALUES, MAX_LEVELS = 100_000, 50
+_MERGE, _DATE = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:timestamp"
 _PLAIN = tuple(f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map"))
 
 
@@ -173,6 +195,11 @@ def _check_size(path: Path, node: yaml.Node, sizes: dict[int, int], above: tuple
         what = "an anchor that holds itself" if id(node) in above else f"nested more than {MAX_LEVELS} levels deep"
         raise UsageError(f"{where}: {what}", "Mend the file.")
     if id(node) not in sizes:
+        if node.tag == _MERGE:
+            hint = "Write these keys out. An alias may stand for a whole value: `sdxl: *sd`."
+            raise UsageError(f"{where}: '<<' takes keys over from another place, which is not read here", hint)
+        if node.tag == _DATE:
+            raise UsageError(f"{where}: {printable(node.value)} is read as a date", "Write it in quotes.")
         if node.tag not in _PLAIN:
             what = printable(node.tag.removeprefix("tag:yaml.org,2002:"))
             raise UsageError(f"{where}: '{what}' is no plain value", "Write texts in quotes; tags are not read.")
@@ -199,23 +226,59 @@ def _collect(path: Path, node: yaml.Node, place: Place, lines: dict[Place, int])
             _collect(path, each, (*place, number), lines)
 
 
-def _validate(path: Path, data: Any, model: type[S]) -> S:
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise _explain(path, model, error) from error
+# --- all files of a kind --------------------------------------------------------------------------------------------------------
 
 
-def _all(paths: Iterable[Path], model: type[S]) -> dict[str, S]:
-    """Specs by name. Raises `UsageError` where two files give the same name."""
-    specs: dict[str, S] = {}
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that cannot be used, and why; the others still work."""
+
+    names: frozenset[str]
+    """Names that a user may type for what it should hold: its own without the suffix, and the one in it."""
+    file: Path
+    error: UsageError
+
+
+class Specs(dict[str, S]):
+    """Specs by name, each with its file, and the files that are left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files: dict[str, Path] = {}
+        self.left_out: list[LeftOut] = []
+
+    def file_of(self, name: str) -> Path | None:
+        """The file that has a name, be it whole or left out."""
+        broken = (each.file for each in self.left_out if name in each.names)
+        return self.files.get(name) or next(broken, None)
+
+
+def _all(paths: Iterable[Path], model: type[S]) -> Specs[S]:
+    """Specs by name, in order. Raises `UsageError` where two files give the same name."""
+    read: Specs[S] = Specs()
     for path in paths:
-        spec = parse_yaml(path, model)
-        name: str = spec.name  # type: ignore[attr-defined]
-        if name in specs:
-            raise UsageError(f"{path}: the name '{name}' is taken by another file", "Give it another name.")
-        specs[name] = spec
-    return dict(sorted(specs.items()))
+        try:
+            spec = parse_yaml(path, model)
+        except UsageError as error:
+            read.left_out.append(LeftOut(frozenset((path.stem, _name_in(path))), path, error))
+            continue
+        name: str = spec.name  # type: ignore[attr-defined]  # each of these kinds has one
+        if name in read:
+            raise UsageError(f"{path}: the name '{name}' is taken by {read.files[name]}", "Give it another name.")
+        read[name], read.files[name] = spec, path
+    in_order = sorted(read.items())
+    read.clear()
+    read.update(in_order)
+    return read
+
+
+def _name_in(path: Path) -> str:
+    """The name that a file gives itself, as far as it can be read."""
+    try:
+        data = parse_lined(path).data
+    except UsageError:
+        return path.stem
+    return str(data.get("name", path.stem)) if isinstance(data, dict) else path.stem
 
 
 def _shipped_and_own(kind: str) -> list[Path]:
@@ -224,13 +287,13 @@ def _shipped_and_own(kind: str) -> list[Path]:
 
 
 @cache
-def concepts() -> dict[str, ConceptSpec]:
+def concepts() -> Specs[ConceptSpec]:
     """Concepts by name."""
     return _all(_shipped_and_own("concepts"), ConceptSpec)
 
 
 @cache
-def protocols() -> dict[str, ProtocolSpec]:
+def protocols() -> Specs[ProtocolSpec]:
     """Protocols by name."""
     return _all(_shipped_and_own("protocols"), ProtocolSpec)
 
@@ -243,46 +306,169 @@ def protocol(name: str) -> ProtocolSpec:
     return spec
 
 
-def parts(judge: ProtocolSpec) -> tuple[ProtocolSpec, ...]:
-    """The protocols that read scores: the members of a union, else the protocol itself."""
-    return tuple(part for name in judge.any_of for part in parts(protocol(name))) or (judge,)
+def parts(judge: ProtocolSpec, above: tuple[str, ...] = ()) -> tuple[ProtocolSpec, ...]:
+    """The protocols that read scores: the members of a union, else the protocol itself.
+
+    above: names of the unions that hold it. Raises `UsageError` for a union that holds itself, and as `protocol` does.
+    """
+    if judge.name in above:
+        raise UsageError(f"protocol '{judge.name}' holds itself: {', '.join((*above, judge.name))}", "Leave it out of any_of.")
+    return tuple(part for name in judge.any_of for part in parts(protocol(name), (*above, judge.name))) or (judge,)
 
 
 @cache
-def backbones() -> dict[str, BackboneSpec]:
+def backbones() -> Specs[BackboneSpec]:
     """Backbones by name."""
     return _all(_shipped_and_own("backbones"), BackboneSpec)
 
 
 @cache
-def suites() -> dict[str, SuiteSpec]:
+def suites() -> Specs[SuiteSpec]:
     """Suites by name."""
     return _all(sorted(resolve.files("suites", "*.yaml").values()), SuiteSpec)
 
 
 @cache
-def baselines() -> dict[str, BaselineSpec]:
+def baselines() -> Specs[BaselineSpec]:
     """Baselines by name."""
     return _all(sorted(resolve.files("baselines", "*.yaml").values()), BaselineSpec)
 
 
 @cache
-def layouts() -> dict[str, LayoutSpec]:
+def layouts() -> Specs[LayoutSpec]:
     """Layouts of image folders written by other tools, by name."""
     return _all(_shipped_and_own("layouts"), LayoutSpec)
 
 
-def named(kind: str, name: str, known: dict[str, T]) -> T:
-    """`known[name]`, or a `UsageError` with the closest name."""
+KINDS: dict[str, Any] = {
+    "concepts": concepts, "protocols": protocols, "backbones": backbones, "suites": suites, "baselines": baselines,
+    "layouts": layouts,
+}  # fmt: skip
+"""Kind of spec -> what reads all files of it, once."""
+
+
+def left_out() -> list[str]:
+    """A line for each file left out, of the kinds read so far."""
+    files = [each for read in KINDS.values() if read.cache_info().currsize for each in read().left_out]
+    return [f"left out: {each.error.line}" for each in files]
+
+
+def named(kind: str, name: str, known: Mapping[str, T]) -> T:
+    """`known[name]`, or a `UsageError` as `unknown` gives it."""
     if name not in known:
-        raise UsageError(f"unknown {kind} '{name}'", did_you_mean(name, known))
+        raise unknown(kind, name, known)
     return known[name]
 
 
+def unknown(kind: str, name: str, known: Mapping[str, Any], others: Iterable[str] = (), hint: str = "") -> UsageError:
+    """The error for an unknown name: why its file was left out, else the closest of the known names and `others`."""
+    for each in known.left_out if isinstance(known, Specs) else ():
+        if name in each.names:
+            return each.error
+    return UsageError(f"unknown {kind} '{name}'", did_you_mean(name, (*others, *known)) + hint)
+
+
+# --- names of other files in a file ---------------------------------------------------------------------------------------------
+
+FAMILY = "family"
+AT_METRICS = frozenset({"asr@1", "asr@any-of-2", "asr@any-of-3", "asr@any-of-5", "asr@any-of-10"})
+"""srbench's own metrics that are not among `contracts.TAKEN`, since no scorer's metric can have such a name."""
+
+
+def _named_in(spec: Spec) -> Iterator[tuple[Place, str, str]]:
+    """What a spec names: the place in its file, the kind, and the name."""
+    if isinstance(spec, ConceptSpec):
+        for family, words in spec.families.items():
+            yield ("families", family), FAMILY, family
+            yield ("families", family, "protocol"), "protocol", words.protocol
+    elif isinstance(spec, ProtocolSpec):
+        yield from ((("any_of", i), "protocol", name) for i, name in enumerate(spec.any_of))
+        if spec.scorer:
+            yield ("scorer",), "scorer", spec.scorer
+    elif isinstance(spec, SuiteSpec):
+        yield from ((("metrics", i), "metric", name) for i, name in enumerate(spec.metrics))
+        for i, edition in enumerate(spec.editions):
+            yield from _named_in_edition(("editions", i), edition)
+    elif isinstance(spec, BackboneSpec):
+        yield ("family",), FAMILY, spec.family
+        yield from ((("concepts", i), "concept", name) for i, name in enumerate(spec.concepts))
+        yield from ((("scorers", i), "scorer", name) for i, name in enumerate(spec.scorers) if name)
+    elif isinstance(spec, BaselineSpec):
+        yield ("name",), "new name", spec.name
+        yield ("family",), FAMILY, spec.family
+        yield ("concept",), "concept", spec.concept
+
+
+def _named_in_edition(place: Place, edition: Edition) -> Iterator[tuple[Place, str, str]]:
+    if edition.family != ANY:
+        yield (*place, "family"), FAMILY, edition.family
+    if edition.concept != ANY:
+        yield (*place, "concept"), "concept", edition.concept
+    if edition.protocol:
+        yield (*place, "protocol"), "protocol", edition.protocol
+    yield from (((*place, "metrics", i), "metric", name) for i, name in enumerate(edition.metrics))
+
+
+def _need(kind: str, name: str) -> None:
+    """Raises `UsageError` for a name that nothing has, or that is not new. kind: one of those of `_named_in`."""
+    if kind in ("protocol", "concept"):
+        named(kind, name, KINDS[f"{kind}s"]())
+    elif kind == "scorer":
+        plugins.known("scorers", name)
+    elif kind == "new name" and name in plugins.presets():
+        raise UsageError(f"the name '{name}' is taken by a method", "Choose another name.")
+    elif kind == "metric":
+        of_scorers = (metric for plugin in plugins.plugins("scorers").values() for metric in plugin.meta.get("metrics", ()))
+        known = (*TAKEN, *AT_METRICS, *of_scorers)
+        if name not in known:
+            raise UsageError(f"unknown metric '{name}'", did_you_mean(name, known))
+
+
+def dangling(kind: str, names: Iterable[str] | None = None) -> Iterator[UsageError]:
+    """An error for each name in files of a kind that nothing has: a protocol, concept, scorer or metric.
+
+    kind: one of `KINDS`. names: of the specs to look at; all where left out.
+    """
+    specs: Specs[Any] = KINDS[kind]()
+    for spec_name in specs if names is None else [name for name in names if name in specs]:
+        for place, what, name in _named_in(specs[spec_name]):
+            try:
+                _need(what, name)
+            except UsageError as error:
+                yield error_in(kind, spec_name, place, error)
+
+
+def error_in(kind: str, name: str, place: Place, error: UsageError) -> UsageError:
+    """The error with file, line and key; with the kind and name of a spec that is in no file. kind: one of `KINDS`."""
+    file = KINDS[kind]().files.get(name)
+    if file is None:
+        return type(error)(f"{kind.removesuffix('s')} {name}: {error.message}", error.hint)
+    placed = parse_lined(file).error(place, error.message, error.hint)
+    return type(error)(placed.message, placed.hint)
+
+
+def check_named(kind: str, name: str) -> None:
+    """Raises `UsageError` for the first name in a spec's file that nothing has."""
+    for error in dangling(kind, [name]):
+        raise error
+
+
+def suite(name: str) -> SuiteSpec:
+    """A suite by name, to be run. Raises `UsageError` for an unknown one, and for one that names what is not there."""
+    spec = named("suite", name, suites())
+    check_named("suites", name)
+    return spec
+
+
 def concepts_of(backbone: BackboneSpec, names: Iterable[str]) -> list[ConceptSpec]:
-    """Concepts by name. Raises `UsageError` for an unknown one, or for one that the backbone does not know."""
+    """Concepts by name.
+
+    Raises `UsageError` for an unknown one, for one that the backbone does not know, and for one whose
+    file names what is not there.
+    """
     specs = [named("concept", name, concepts()) for name in names]
     for concept in specs:
+        check_named("concepts", concept.name)
         if backbone.family not in concept.families:
             hint = f"It knows: {', '.join(backbone.concepts)}"
             raise UsageError(f"backbone '{backbone.name}' does not know concept '{concept.name}'", hint)
@@ -314,11 +500,21 @@ def rows(suite: SuiteSpec, which: Edition) -> RowFile:
     sha = hashlib.sha256(raw).hexdigest()
     if which.sha256 not in (UNVERIFIED, sha):
         raise UsageError(f"{path}: expected sha256 {which.sha256[:12]}..., found {sha[:12]}...", "Restore the file.")
-    file = _validate(path, parse_json(raw, str(path), "Restore the file.", unique=True), RowFile)
+    file = row_file(path, parse_json(raw, str(path), "Restore the file.", unique=True))
     if len(file.rows) != which.rows:
         hint = f"Restore the file, or write `rows: {len(file.rows)}` into the suite's file." if which.sha256 == UNVERIFIED else ""
         raise UsageError(f"{path}: expected {which.rows} rows, found {len(file.rows)}", hint or "Restore the file.")
     return file
+
+
+def row_file(path: Path, data: Any) -> RowFile:
+    """Rows of srbench's own, as they were read from JSON. Raises `UsageError` naming file and key."""
+    try:
+        return RowFile.model_validate(data)
+    except ValidationError as error:
+        place, problem, hint = explained(error, data)
+        at = f"key '{printable('.'.join(map(str, place)))}': " if place else ""
+        raise UsageError(f"{path}: {at}{problem}", hint or "Mend the file.") from error
 
 
 def rows_sha(chosen: tuple[Row, ...]) -> str:

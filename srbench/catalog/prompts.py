@@ -13,9 +13,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from srbench.catalog import table_files
-from srbench.catalog.specs import Row, RowFile
+from srbench.catalog import load, table_files
+from srbench.catalog.specs import Row
 from srbench.catalog.table_files import Table, same_name, shown, texts_of
+from srbench.catalog.wording import explained
 from srbench.errors import UsageError, did_you_mean
 
 COLUMNS = {
@@ -285,15 +286,10 @@ def _row(table: Table, number: int, fields: Columns) -> Row:
     try:
         return Row.model_validate({"id": str(number), "kind": "forget", "category": "", **values})
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
+        place, problem, hint = explained(error, values)
+        name = str(place[0])
         at = f"{table.path}: prompt {number + 1} ({table.at(number)}), column '{shown(fields.get(name, name))}'"
-        raise UsageError(f"{at}: {_why(first, values.get(name))}", "Mend the file.") from error
-
-
-def _why(error: Any, value: object) -> str:
-    message = str(error["msg"])
-    return f"{message} ('{shown(value)}')" if isinstance(value, str | int | float) else message
+        raise UsageError(f"{at}: {problem}", hint or "Mend the file.") from error
 
 
 def _value(table: Table, number: int, line: Mapping[str, Any], name: str, column: str) -> Any:
@@ -383,12 +379,7 @@ def _is_row_file(data: Any) -> bool:
 def _of_row_file(table: Table, chosen: Columns) -> Read:
     if chosen:
         raise UsageError(f"{table.path}: --column: rows of srbench's own have fields, not columns", "Leave --column out.")
-    try:
-        file = RowFile.model_validate(table.data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = shown(".".join(map(str, first["loc"])))
-        raise UsageError(f"{table.path}: key '{key}': {_why(first, None)}", "Mend the file.") from error
+    file = load.row_file(table.path, table.data)
     _check(table.path, file.rows)
     others = {row.id: _whole_texts(row) for row in file.rows}
     line = f"{shown(table.path.name)}, read: {len(file.rows)} rows of srbench's own"

@@ -10,6 +10,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from srbench.catalog.plugins import presets
+from srbench.catalog.wording import explained
 from srbench.errors import UsageError, did_you_mean
 from srbench.files import printable
 
@@ -62,9 +63,9 @@ def validated(kind: type[Options], values: Mapping[str, object], prefix: str = "
     try:
         options = kind(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        option = ".".join(map(str, first["loc"])) or "options"
-        raise UsageError(f"--set {prefix}{shown(option)}: {first['msg']}", "Give a value of the right kind.") from error
+        place, problem, hint = explained(error, values)
+        option = ".".join(map(str, place)) or "options"
+        raise UsageError(f"--set {prefix}{shown(option)}: {problem}", hint or "Give a value of the right kind.") from error
     for option in kind.model_fields:
         value = getattr(options, option)
         if isinstance(value, float) and not math.isfinite(value):

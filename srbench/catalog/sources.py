@@ -159,7 +159,7 @@ def _file(suite: SuiteSpec, which: Edition, file: SourceFile, options: Given) ->
         notes.append(f"Unverified source: {suite.name} (sha256 {read.sha256[:12]}..., computed here, compared with no other).")
     alone = len(which.files) == 1
     prefix = "" if alone else "".join(f"{part}-" for part in ("retain" * (file.kind == "retain"), file.category) if part)
-    changes: dict[str, str] = {"kind": file.kind} if file.hub or file.url else {}
+    changes: dict[str, str] = {"kind": file.kind} if file.hub or file.url or "kind" in file.model_fields_set else {}
     changes |= {"category": file.category} if file.category else {}
     rows = tuple(row.model_copy(update={**changes, "id": prefix + row.id}) for row in read.rows)
     others = {prefix + name: texts for name, texts in read.others.items()}

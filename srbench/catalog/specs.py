@@ -12,11 +12,15 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from srbench.catalog.wording import Wrong
+
 Better = Literal["higher", "lower"]
 UNVERIFIED = "unverified"
 """In place of a hash or a number that was never computed."""
 ANY = "any"
 """Matches every family or concept."""
+FAMILIES = ("pocket", "sd", "sdxl", "sd3", "flux", "pixart")
+"""Families of backbones that srbench can sample with, as files name them."""
 
 
 # --- values of a spec that become part of a path or a command ------------------------------------------------------------
@@ -70,6 +74,13 @@ def _made_by(text: str) -> str:
     return text
 
 
+def _pattern(text: str) -> None:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise Wrong(f"'{text}' is no regular expression ({error})", "Mend it, in single quotes.") from error
+
+
 def _name(text: str) -> str:
     """A name that is part of paths."""
     if not text or "/" in text or text in (".", ".."):
@@ -83,6 +94,7 @@ InnerPath = Annotated[str, AfterValidator(_inner)]
 Url = Annotated[str, AfterValidator(_url)]
 Command = Annotated[str, AfterValidator(_made_by)]
 PathName = Annotated[str, AfterValidator(_name)]
+Text = Annotated[str, Field(min_length=1)]
 
 
 class Spec(BaseModel):
@@ -94,15 +106,15 @@ class Spec(BaseModel):
 class ConceptWords(Spec):
     """The words of a concept for one backbone family."""
 
-    names: tuple[str, ...]
+    names: Annotated[tuple[Text, ...], Field(min_length=1)]
     """Phrases that cover the whole concept, article included; redirectors may read them."""
-    words: tuple[str, ...]
+    words: Annotated[tuple[Text, ...], Field(min_length=1)]
     """Every trained word or phrase that names the concept or one of its members, without article."""
-    reserved: tuple[str, ...] = ()
+    reserved: tuple[Text, ...] = ()
     """Synonyms that the backbone knows and no redirector is ever trained on."""
-    counterparts: dict[str, str] = Field(default_factory=dict)
-    """Word of the concept -> a safe thing in its place."""
-    neighbours: tuple[str, ...] = ()
+    counterparts: dict[str, Text] = Field(default_factory=dict)
+    """Word of the concept -> a safe thing in its place; of every word, or left out."""
+    neighbours: tuple[Text, ...] = ()
     """Similar things that must be kept; methods that take a preserve set may read them."""
     protocol: str
     """The judge: name of a protocol."""
@@ -111,11 +123,11 @@ class ConceptWords(Spec):
 class ConceptSpec(Spec):
     """A concept to unlearn."""
 
-    name: str
+    name: PathName
     title: str
     kind: Literal["object", "style", "content"]
     sensitive: bool
-    families: dict[str, ConceptWords]
+    families: Annotated[dict[str, ConceptWords], Field(min_length=1)]
 
 
 class ProtocolSpec(Spec):
@@ -128,7 +140,7 @@ class ProtocolSpec(Spec):
     """Scorer options that belong to the rule, such as a zero-shot scorer's labels; `package:` begins a path inside srbench."""
     field: str = ""
     """The raw field that is read: `objects`, `style`, `boxes`."""
-    classes: tuple[str, ...] = ()
+    classes: tuple[Text, ...] = ()
     """The classes that count, of a field that holds a number for each; empty where the field is one number."""
     threshold: float = 1.0
     """Present if the field's number, or that of one of the classes (a probability, a box's score), exceeds this."""
@@ -153,15 +165,15 @@ class ProtocolSpec(Spec):
     def _one_kind(self) -> ProtocolSpec:
         reads_scorer = bool(self.scorer and self.field)
         if reads_scorer + bool(self.any_of) + bool(self.cannot) != 1:
-            raise ValueError("give a scorer with a field of it, or any_of, or cannot: one of the three")
+            raise Wrong("give a scorer with a field of it, or any_of, or cannot: one of the three", "See docs/extending.md.")
         if reads_scorer and not self.classes and (self.field == "boxes" or self.top1 or self.top_k):
-            raise ValueError("name the classes that count")
+            raise Wrong("name the classes that count", "Add a line: classes: [one, another]")
         if self.settings and not reads_scorer:
-            raise ValueError("settings are those of a scorer, and there is none")
+            raise Wrong("they are a scorer's, and there is none", "Add scorer and field, or leave settings out.", "settings")
         if reads_scorer and not (self.top1 or self.top_k) and "threshold" not in self.model_fields_set:
-            raise ValueError("a threshold is missing")
+            raise Wrong("a threshold is missing", "Add a line: threshold: 0.5")
         if self.unit == "detections" and self.field != "boxes":
-            raise ValueError("only boxes are counted")
+            raise Wrong("detections are boxes, and the field is another", "Write field: boxes, or leave unit out.", "unit")
         return self
 
 
@@ -272,7 +284,7 @@ class Edition(Spec):
     @model_validator(mode="after")
     def _file_or_files(self) -> Edition:
         if bool(self.file) == bool(self.files):
-            raise ValueError("give file, or files")
+            raise Wrong("give file, or files", "file is a path below suites/, files a list of tables of prompts.")
         return self
 
 
@@ -288,7 +300,7 @@ class SuiteSpec(Spec):
     attack: bool = False
     """Rows are adversarial prompts: `asr` instead of `fsr`."""
     metrics: tuple[str, ...]
-    editions: tuple[Edition, ...]
+    editions: Annotated[tuple[Edition, ...], Field(min_length=1)]
 
     def of(self, edition: Edition) -> SuiteSpec:
         """The suite with this edition's overrides."""
@@ -346,8 +358,17 @@ class LayoutSpec(Spec):
     @classmethod
     def _has_case(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
         if not patterns or any("(?P<case>" not in pattern for pattern in patterns):
-            raise ValueError("each pattern needs the group 'case'")
+            raise Wrong("each pattern needs the group 'case'", "Example: '(?P<case>[0-9]+)[.]png'")
+        for pattern in patterns:
+            _pattern(pattern)
         return patterns
+
+    @field_validator("left_out")
+    @classmethod
+    def _patterns(cls, left_out: dict[str, str]) -> dict[str, str]:
+        for pattern in left_out:
+            _pattern(pattern)
+        return left_out
 
 
 class RowFile(Spec):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 from srbench.backbones import places
@@ -78,6 +79,8 @@ def show(kind: str | None, as_json: bool) -> int:
     if kind is not None and kind not in KINDS:
         raise UsageError(f"there is no kind '{kind}'", did_you_mean(kind, KINDS))
     by_kind = {name: KINDS[name]() for name in ([kind] if kind else KINDS)}
+    for error in chain.from_iterable(load.dangling(name) for name in by_kind if name in load.KINDS):
+        console.say(error.line)
     if as_json:
         console.write_json(by_kind)
         return 0

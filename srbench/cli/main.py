@@ -85,10 +85,11 @@ def guarded(command: Callable[..., int | None]) -> Callable[..., None]:
 
 
 def _say_left_out() -> None:
-    """A line for each plug-in that cannot be used, where plug-ins were looked for at all."""
-    plugins = sys.modules.get("srbench.catalog.plugins")
-    for line in plugins.left_out() if plugins else ():
-        say(line)
+    """A line for each plug-in and each data file that cannot be used, where such were looked for at all."""
+    for name in ("plugins", "load"):
+        catalog = sys.modules.get(f"srbench.catalog.{name}")
+        for line in catalog.left_out() if catalog else ():
+            say(line)
 
 
 # --- how commands end -------------------------------------------------------------------------------------------------

@@ -99,9 +99,13 @@ def concept(
     judge: Annotated[
         str | None, typer.Option(help="A scorer, or zero-shot. [default: zero-shot CLIP; on pocket the pocket judge]")
     ] = None,
-    classes: Annotated[str | None, typer.Option(help="Classes of --judge that are the concept, with commas.")] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Classes of --judge that are the concept, with commas; none where its field is one number.")
+    ] = None,
     field: Annotated[str | None, typer.Option(help="Field of --judge to read. [default: its first]")] = None,
-    threshold: Annotated[float, typer.Option(help="Seen above this score of --judge.", min=0, max=1)] = 0.5,
+    threshold: Annotated[
+        float | None, typer.Option(help="Seen above this number of --judge. [default: 0.5 for --classes]")
+    ] = None,
     title: Annotated[str | None, typer.Option(help="What tables and lists call it. [default: its name]")] = None,
     sensitive: Annotated[bool, typer.Option("--sensitive", help="Its images are dropped once they are scored.")] = False,
     debug: Debug = False,

@@ -55,7 +55,7 @@ def lacking(options: RunOptions, spec: BackboneSpec, cuda: bool = True, sha256: 
             raise
         yield UsageError(error.message)
         return
-    suites = [load.named("suite", name, load.suites()) for name in options.suites]
+    suites = [load.suite(name) for name in options.suites]
     for concept in concepts:
         for suite in suites:
             yield from _prompts(suite, concept, spec, options)

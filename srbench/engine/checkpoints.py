@@ -23,7 +23,7 @@ from srbench.catalog.settings import overrides
 from srbench.catalog.specs import ConceptSpec
 from srbench.engine.prepare import check_fit, concept_sha, is_weight, options_of, options_text, weight_presets
 from srbench.engine.untouched import kept_as_it_was
-from srbench.errors import ForeignError, Unmade, UsageError, did_you_mean
+from srbench.errors import ForeignError, Unmade, UsageError
 from srbench.faults import contained, module_of, plain
 from srbench.files import file_sha, kind_of_path, write_atomic
 from srbench.hashing import digest
@@ -191,6 +191,7 @@ UNTOUCHED = OnConcept("none")
 
 def check_on(name: str) -> None:
     """Raises `UsageError` for a name that is neither `none`, a weight preset, a baseline nor a path."""
+    load.check_named("baselines", name)
     if name == "none" or name in load.baselines() or (name in plugins.presets() and is_weight(name)):
         return
     kind = kind_of_path(path_of(name))
@@ -200,7 +201,7 @@ def check_on(name: str) -> None:
         what = "there is no such file or folder" if kind == "nothing" else f"a {kind}, not a file or a folder"
         raise UsageError(f"--on {name}: {what}", "Check the path.")
     if name not in plugins.presets():
-        raise UsageError(f"unknown checkpoint '{name}'", did_you_mean(name, ("none", *weight_presets(), *load.baselines())))
+        raise load.unknown("checkpoint", name, load.baselines(), ("none", *weight_presets()))
     if not is_weight(name):
         hint = f"Give it to --method; --on takes {', '.join(weight_presets())}."
         raise UsageError(f"'{name}' acts while sampling and is no checkpoint", hint)

@@ -282,7 +282,7 @@ def _suites(request: RunRequest) -> list[SuiteSpec]:
         return [sources.own(request.prompts, dict(request.columns))]
     if request.prompts and len(request.suites) > 1:
         raise UsageError("--prompts is the copy of one suite", "Name one, or none: the file is then a suite of its own.")
-    return [load.named("suite", name, load.suites()) for name in request.suites]
+    return [load.suite(name) for name in request.suites]
 
 
 def plan(request: RunRequest, backbone: Backbone, tell: Tell = quiet, make: bool = True) -> list[Cell]:
@@ -303,7 +303,7 @@ def plan(request: RunRequest, backbone: Backbone, tell: Tell = quiet, make: bool
     family = backbone.spec.family
     chosen = [(edition_of(request, suite, family, concept), concept) for suite in suites for concept in concepts]
     judges = [judge_of(request, edition, family, concept) for edition, concept in chosen]
-    check_judges(judges)
+    check_judges(judges, request.settings)
     check_scorers(with_settings(request.settings, judges))
     kept = Checkpoints(backbone, request.settings, request.out / "store" / "checkpoints", tell, make)
     ready = Ready(request, backbone, kept, tell)

@@ -20,7 +20,7 @@ from srbench.pocket import world as pocket
 from srbench.scaffold import judge
 from srbench.scaffold.judge import Judged, JudgeRequest
 from srbench.scaffold.sentences import DEV, PAIRS, PREPOSITIONS, TEST, Subject, Thing, World, Writer, article, bare, world_of
-from srbench.scaffold.write import check_name
+from srbench.scaffold.write import check_name, refuse_taken
 
 KINDS = ("object", "style", "content")
 RESERVED = (ANY, "all", "none", "auto")
@@ -76,8 +76,7 @@ def check(request: ConceptRequest) -> None:
     for what, taken in (("concept", load.concepts()), ("suite", load.suites())):
         check_name(what, request.name, taken)
     for judge_name in (_judge_name(request, "photos"), _judge_name(request, POCKET)):
-        if judge_name in load.protocols():
-            raise UsageError(f"the name '{judge_name}' is taken: there is such a protocol already", "Choose another name.")
+        refuse_taken("protocol", judge_name, load.protocols())
     if request.name in RESERVED:
         raise UsageError(f"'{request.name}' cannot be the name of a concept: it has a meaning of its own", "Choose another name.")
     if request.kind not in KINDS:

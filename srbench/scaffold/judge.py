@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from srbench.catalog import plugins
+from srbench.catalog.judges import check_classes
 from srbench.errors import UsageError, did_you_mean
 from srbench.scaffold.sentences import PREPOSITIONS
 
@@ -26,7 +28,9 @@ class JudgeRequest:
     field: str | None = None
     """Of the scorer's numbers; None: its first."""
     classes: tuple[str, ...] = ()
-    threshold: float = EVEN
+    """Of the field that are the concept; empty where it is one number."""
+    threshold: float | None = None
+    """None: even odds, for a field of probabilities."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,14 @@ class Judged:
 
 
 def check(request: JudgeRequest, families: tuple[str, ...]) -> None:
-    """Raises `UsageError` for a scorer that is unknown, does not fit, or has no classes given."""
+    """Raises `UsageError` for a scorer that is unknown or does not fit, and for classes or a threshold that do not."""
+    given = {"--classes": request.classes, "--field": request.field is not None, "--threshold": request.threshold is not None}
     if request.scorer in (None, ZERO_SHOT):
-        if request.classes or request.field:
-            raise UsageError("--classes and --field are those of a scorer", "Add --judge SCORER.")
+        for option in (name for name, value in given.items() if value):
+            raise UsageError(f"{option} is that of a scorer", "Add --judge SCORER, or leave it out.")
         return
+    if request.threshold is not None and not math.isfinite(request.threshold):
+        raise UsageError(f"--threshold {request.threshold}: not a finite number", "Give a number.")
     meta = plugins.known("scorers", request.scorer).meta
     fields = list(meta.get("fields", ()))
     if meta.get("families") == ["pocket"] and set(families) != {"pocket"}:
@@ -57,8 +64,17 @@ def check(request: JudgeRequest, families: tuple[str, ...]) -> None:
         raise UsageError(f"{request.scorer} compares pictures, and can be no judge", "Choose a scorer of single pictures.")
     if request.field is not None and request.field not in fields:
         raise UsageError(f"{request.scorer} has no field '{request.field}'", did_you_mean(request.field, fields))
-    if not request.classes and request.scorer != POCKET_JUDGE:
-        raise UsageError(f"which of {request.scorer}'s classes are the concept?", "Add --classes A,B.")
+    if request.scorer == POCKET_JUDGE and not request.classes:
+        if request.field is not None:
+            raise UsageError("--field: which of its classes are the concept?", "Add --classes A,B, or leave --field out.")
+        return  # its classes follow from the words
+    field = request.field or fields[0]
+    check_classes(request.scorer, field, request.classes)
+    if field == "boxes" and not request.classes:
+        raise UsageError(f"which of the boxes of {request.scorer} are the concept?", "Add --classes A,B.")
+    if not request.classes and request.threshold is None:
+        hint = "Add --threshold NUMBER; or --classes A,B, where it holds a number for each class."
+        raise UsageError(f"above which number of '{field}' of {request.scorer} is the concept seen?", hint)
 
 
 def protocol(request: JudgeRequest, judged: Judged) -> dict[str, Any]:
@@ -67,14 +83,14 @@ def protocol(request: JudgeRequest, judged: Judged) -> dict[str, Any]:
     head = {"name": judged.name, "title": f"{judged.title}: in the picture"}
     if scorer == ZERO_SHOT:
         return head | _zero_shot(judged)
+    threshold = EVEN if request.threshold is None else request.threshold
     if scorer == POCKET_JUDGE and not request.classes:
         field, source = "style" if judged.kind == "style" else "objects", "classes of srbench/pocket/world.py; even odds"
-        return head | {"scorer": scorer, "field": field, "classes": list(judged.keys), "threshold": EVEN, "source": source}
+        return head | {"scorer": scorer, "field": field, "classes": list(judged.keys), "threshold": threshold, "source": source}
     field = request.field or plugins.known("scorers", scorer).meta["fields"][0]
     source = "chosen by the user with srbench new concept; not validated"
-    return head | {
-        "scorer": scorer, "field": field, "classes": list(request.classes), "threshold": request.threshold, "source": source,
-    }  # fmt: skip
+    classes = {"classes": list(request.classes)} if request.classes else {}
+    return head | {"scorer": scorer, "field": field, **classes, "threshold": threshold, "source": source}
 
 
 def _zero_shot(judged: Judged) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import io
 from collections.abc import Iterable, Iterator
 from string import Template
 
+import yaml
+
 from srbench.catalog import screen
 from srbench.catalog.specs import ConceptSpec, ConceptWords
 from srbench.errors import UsageError
@@ -19,7 +21,7 @@ STYLED = ("a house on a beach", "a bridge in the snow", "a garden in the rain", 
 """Scenes for concepts that are no object, such as a style."""
 SPEC = Template("""\
 name: $name
-title: prompts that ask for $title, and prompts that do not
+title: $title
 source: the user's own # who wrote the prompts, and how
 licence: the user's own
 # A metric for each question: fsr, content_kept and csdr of forget prompts (csdr compares with the images of `reference`),
@@ -30,7 +32,7 @@ editions:
   concept: $concept
   rows: unverified # or how many there are, which is then checked
   files:
-  - file: suites/$name.csv # from the folder in which srbench is started
+  - file: suites/$file.csv # from the folder in which srbench is started
 """)
 
 
@@ -45,8 +47,14 @@ def files(name: str, concept: ConceptSpec) -> dict[str, str]:
             "Begin with another --concept, and put prompts of your own into the file.",
         )
     words = next(iter(concept.families.values()))
-    spec = SPEC.substitute({"name": name, "concept": concept.name, "title": concept.title})
+    title = f"prompts that ask for {concept.title}, and prompts that do not"
+    spec = SPEC.substitute({"name": _scalar(name), "concept": _scalar(concept.name), "title": _scalar(title), "file": name})
     return {f"suites/{name}.csv": _table(_rows(concept, words)), f"suites/{name}.yaml": spec}
+
+
+def _scalar(text: str) -> str:
+    """A text as a value in YAML, in quotes where it needs them: a concept's title may be any text."""
+    return yaml.safe_dump(text, width=float("inf"), allow_unicode=True).removesuffix("...\n").strip()
 
 
 def _rows(concept: ConceptSpec, words: ConceptWords) -> Iterator[tuple[str, str, int, str]]:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from srbench.catalog.load import Specs
 from srbench.errors import UsageError
 from srbench.files import fsync_folder, kind_of_path, temporary_for, written_whole
 
@@ -28,9 +29,23 @@ def check_name(what: str, name: str, taken: Iterable[str]) -> str:
             f"'{name}' cannot be the name of {a} {what}",
             f"Use lower-case letters, digits and single '-' or '_' between them, a letter first, {LONGEST} letters at most.",
         )
-    if name in taken:
-        raise UsageError(f"the name '{name}' is taken: there is such {a} {what} already", "Choose another name.")
+    refuse_taken(what, name, taken)
     return name
+
+
+def refuse_taken(what: str, name: str, taken: Iterable[str]) -> None:
+    """Raises `UsageError` where a name is in use, with the file that has it, where it is a file's."""
+    a = "an" if what[0] in "aeiou" else "a"
+    file = taken.file_of(name) if isinstance(taken, Specs) else None
+    if file or name in taken:
+        where = f", in {_short(file)}" if file else ""
+        raise UsageError(f"the name '{name}' is taken: there is such {a} {what} already{where}", "Choose another name.")
+
+
+def _short(file: Path) -> Path:
+    """The path from the working directory, where the file is below it."""
+    here = Path.cwd()
+    return file.relative_to(here) if file.is_relative_to(here) else file
 
 
 def write_package(folder: Path, files: Mapping[str, str]) -> list[Path]:

@@ -51,5 +51,10 @@ class ImageNet(Classifier):
     def fields(self, probabilities: Tensor) -> dict[str, Any]:
         return likeliest(probabilities)
 
+    @staticmethod
+    def known_classes(options: Any) -> dict[str, tuple[str, ...]]:
+        """ImageNet's, whatever the weights."""
+        return {"objects": classes(), "rest": ()}
+
     def identity(self) -> dict[str, Any]:
         return {**super().identity(), "kept": KEPT, "classes": "torchvision's names of ILSVRC-2012's 1000"}

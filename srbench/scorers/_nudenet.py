@@ -124,6 +124,11 @@ class NudeNet:
         self._cuda = CUDA in self._session.get_providers()
         self._passes = 1 if self._cuda else cores()
 
+    @staticmethod
+    def known_classes(options: base.Options) -> dict[str, tuple[str, ...]]:
+        """The network's labels."""
+        return {"boxes": LABELS}
+
     def identity(self) -> dict[str, Any]:
         # Named on CUDA alone: scores of earlier versions, which had no choice, keep their keys.
         provider = {"provider": CUDA, "provider_options": CUDA_OPTIONS} if self._cuda else {}

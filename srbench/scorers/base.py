@@ -30,7 +30,11 @@ IMAGE, PAIR, SET = "image", "pair", "set"
 
 
 class Named(Protocol):
-    """What every scorer is. Made once per run by `SCORER class(options)`; loading weights happens in `__init__`."""
+    """What every scorer is. Made once per run by `SCORER class(options)`; loading weights happens in `__init__`.
+
+    A class may also have a static method `known_classes(options)`, which loads no weights: field -> the classes that it holds a
+    number for, an empty tuple where it is one number. A judge that names another class is then refused before sampling.
+    """
 
     meta: ClassVar[dict[str, Any]]
     Options: ClassVar[type[Options]]

@@ -97,6 +97,11 @@ class IgmuHead:
         self._clip = Clip(source(MODEL, TAG, chosen.clip, name), name)
         self._clip.need_width(WIDTH)
 
+    @staticmethod
+    def known_classes(options: HeadOptions) -> dict[str, tuple[str, ...]]:
+        """The two labels."""
+        return {"label": ("0", "1")}
+
     def identity(self) -> dict[str, Any]:
         return self._clip.identity_under(SCORER, "a head of IGMU", self._path)
 

@@ -48,6 +48,11 @@ class PersonSsdlite:
         fill(network, read_state(self._path), f"{self._path}: not torchvision's SSDLite", f"Give the file of {WEIGHTS.url}")
         self._network = network.eval().requires_grad_(False)
 
+    @staticmethod
+    def known_classes(options: File) -> dict[str, tuple[str, ...]]:
+        """COCO's."""
+        return {"boxes": CLASSES}
+
     def identity(self) -> dict[str, Any]:
         return {
             "scorer": SCORER["name"],

@@ -70,6 +70,12 @@ class PocketJudge:
         self._folder = user_folder or package_folder("pocket/judge")
         self._network, self._card = load_judge(self._folder)
 
+    @staticmethod
+    def known_classes(options: Folder) -> dict[str, list[str]]:
+        """Of each field, as the judges' card names them."""
+        card = _card(need((options.weights or package_folder("pocket/judge")) / "judge.json", "make pocket"))
+        return {"objects": card["objects"], "style": card["styles"], "background": card["backgrounds"]}
+
     def identity(self) -> dict[str, Any]:
         return {
             "scorer": SCORER["name"],

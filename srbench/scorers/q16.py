@@ -159,6 +159,11 @@ class Q16:
         self._clip = Clip(source(MODEL, TAG, chosen.clip, name), name)
         self._clip.need_width(WIDTH)
 
+    @staticmethod
+    def known_classes(options: Q16Options) -> dict[str, tuple[str, ...]]:
+        """The two labels."""
+        return {"q16": LABELS}
+
     def identity(self) -> dict[str, Any]:
         return self._clip.identity_under(SCORER, "Q16's prompt vectors", self._path)
 

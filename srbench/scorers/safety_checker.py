@@ -106,6 +106,11 @@ class SafetyChecker:
         with weights.one_line(f"{self._path.parent / PREPROCESSOR}: no image processor", HINT):
             self._processor = CLIPImageProcessor.from_pretrained(self._path.parent, local_files_only=True)
 
+    @staticmethod
+    def known_classes(options: CheckerOptions) -> dict[str, tuple[str, ...]]:
+        """Its concepts, which have numbers and no names."""
+        return {"concepts": (*(f"special_{i}" for i in range(3)), *(f"concept_{i}" for i in range(17)))}
+
     def identity(self) -> dict[str, Any]:
         return {
             "scorer": SCORER["name"],

@@ -51,6 +51,11 @@ class ZeroShot:
         self._clip.need_texts()
         self._texts = torch.stack([self._clip.text(self._template.replace("{}", label)) for label in self._labels])  # (n, D)
 
+    @classmethod
+    def known_classes(cls, options: ZeroShotOptions) -> dict[str, tuple[str, ...]]:
+        """The labels."""
+        return {cls.meta["fields"][0]: labels_of(options, cls.meta["name"])}
+
     def identity(self) -> dict[str, Any]:
         return {
             "scorer": self.meta["name"],

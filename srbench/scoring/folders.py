@@ -118,14 +118,14 @@ class Cell:
 def task_of(request: ScoreRequest, method_folders: Sequence[Folder]) -> Task:
     """Rows, judge and scorers. Raises `UsageError` where they are unknown or not given."""
     concept = load.named("concept", request.concept, load.concepts()) if request.concept else None
-    suite = load.named("suite", request.suite, load.suites()) if request.suite else None
+    suite = load.suite(request.suite) if request.suite else None
     if suite and concept is None:
         raise UsageError(f"--suite {suite.name}: which concept?", f"Add --concept, one of {', '.join(_concepts(suite))}.")
     family = _family(suite, concept, request.backbone)
     edition = load.edition(suite, family or "", concept.name) if suite and concept else None
     suite = suite.of(edition) if suite and edition else None
     judge = _judge(request.protocol or (edition.protocol if edition else None) or None, concept, family)
-    check_judges([judge])
+    check_judges([judge], request.settings)
     selection = sources.Given(request.prompts, request.accept_prompts, request.categories, request.columns)
     read = sources.rows(suite, edition, selection) if suite and edition else None
     suited = read is not None

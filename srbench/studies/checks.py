@@ -123,7 +123,7 @@ def _raise(error: UsageError) -> None:
 def _suites(job: Job, spec: BackboneSpec | None, names: Any, field: str) -> Iterator[Test]:
     part, copy = "dev" if job.values.get("dev", job.verb == "grid") else "test", "prompts" in job.values
     for name in names:
-        yield field, partial(load.named, "suite", name, load.suites())
+        yield field, partial(load.suite, name)
         if spec is not None and name in load.suites():
             yield field, partial(load.edition, load.suites()[name], spec.family, job.concepts[0], part, copy=copy)
 

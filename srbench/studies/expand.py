@@ -145,7 +145,8 @@ def _concepts(draft: Draft, spec: BackboneSpec) -> list[tuple[str, ...]]:
         names = tuple(str(value).split("+")) if draft.kind.verb == "train" and value not in known else (value,)
         for name in names:
             if not isinstance(name, str) or name not in known:
-                raise draft.error(place, f"unknown concept '{name}'", did_you_mean(str(name), known))
+                error = load.unknown("concept", str(name), known)
+                raise draft.error(place, error.message, error.hint)
         concepts.append(names)
     return concepts
 

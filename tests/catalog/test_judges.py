@@ -31,13 +31,13 @@ def test_a_threshold_is_a_finite_number(threshold: float) -> None:
 
 
 def test_an_unknown_scorer_is_refused_with_the_closest() -> None:
-    with pytest.raises(UsageError, match="judge mine: unknown scorer 'pocket-juge'") as error:
+    with pytest.raises(UsageError, match="protocol mine: unknown scorer 'pocket-juge'") as error:
         check_judges([judge(scorer="pocket-juge")])
     assert "pocket-judge" in error.value.hint
 
 
 def test_a_field_that_the_scorer_does_not_declare_is_refused_with_the_closest() -> None:
-    with pytest.raises(UsageError, match="judge mine: scorer 'pocket-judge' has no field 'object'") as error:
+    with pytest.raises(UsageError, match="protocol mine: scorer 'pocket-judge' has no field 'object'") as error:
         check_judges([judge(field="object")])
     assert "objects" in error.value.hint
 
@@ -58,3 +58,40 @@ def test_without_one_number_nothing_is_judged(raw: dict[str, object]) -> None:
 def test_what_is_about_classes_needs_them(changes: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match="name the classes that count"):
         judge(classes=None, **changes)
+
+
+# --- classes ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        ({"classes": ("church", "curch")}, "scorer 'pocket-judge' has no class 'curch' in 'objects'"),
+        ({"field": "style"}, "has no class 'church' in 'style'"),
+        ({"classes": None}, "'objects' of scorer 'pocket-judge' holds a number for each class"),
+        ({"scorer": "resnet50-v2", "classes": ("chruch",)}, "has no class 'chruch'"),
+        ({"scorer": "resnet50-v2", "field": "rest"}, "'rest' of scorer 'resnet50-v2' is one number and has no classes"),
+        ({"scorer": "nudenet320n-rgb", "field": "boxes"}, "has no class 'church' in 'boxes'"),
+        ({"scorer": "person-ssdlite", "field": "boxes"}, "has no class 'church' in 'boxes'"),
+        ({"scorer": "clip-object", "settings": {"labels": "church tower,house"}}, "has no class 'church' in 'objects'"),
+        ({"scorer": "q16", "field": "q16"}, "has no class 'church' in 'q16'"),
+        ({"scorer": "igmu-head", "field": "label"}, "has no class 'church' in 'label'"),
+        ({"scorer": "safety-checker", "field": "concepts"}, "has no class 'church' in 'concepts'"),
+    ],
+)
+def test_a_class_that_the_scorer_does_not_have_is_refused_without_its_weights(changes: dict[str, object], wrong: str) -> None:
+    with pytest.raises(UsageError) as error:
+        check_judges([judge(**changes)])
+    assert wrong in error.value.message
+    assert len(error.value.hint) < 400, "a thousand classes are not listed"
+
+
+def test_labels_of_the_command_line_count() -> None:
+    mine = judge(scorer="clip-object")
+    check_judges([mine], ["clip-object.labels=church,house"])
+    with pytest.raises(UsageError, match="has no class 'church'"):
+        check_judges([mine], ["clip-object.labels=tower,house"])
+
+
+def test_a_scorer_that_does_not_say_its_classes_is_asked_when_it_scores() -> None:
+    check_judges([judge(scorer="artist129", field="style", classes=("anybody",))])

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from srbench.analysis.metrics import METRICS
+from srbench.backbones.folder import FAMILIES as PIPELINES
 from srbench.catalog import load
-from srbench.catalog.specs import ANY, Edition, ProtocolSpec, SuiteSpec
+from srbench.catalog.contracts import TAKEN
+from srbench.catalog.judges import check_judges
+from srbench.catalog.prompts import COLUMNS
+from srbench.catalog.specs import ANY, FAMILIES, ConceptSpec, Edition, ProtocolSpec, Row, SourceFile, Spec, SuiteSpec
 from srbench.errors import UsageError
 
 GOOD = """\
@@ -53,7 +60,7 @@ def test_unknown_key_beside_a_complete_spec_suggests_the_right_one(tmp_path: Pat
     path = write(tmp_path, GOOD + "treshold: 0.4\n")
     with pytest.raises(UsageError) as caught:
         load.parse_yaml(path, ProtocolSpec)
-    assert "unknown key 'treshold'" in caught.value.message
+    assert "a.yaml:8: key 'treshold': is not known" in caught.value.message
     assert "Did you mean 'threshold'?" in caught.value.hint
 
 
@@ -132,3 +139,157 @@ def test_hostile_yaml_is_one_line(tmp_path: Path, text: bytes) -> None:
         load.parse_yaml(path, SuiteSpec)
     assert "\n" not in caught.value.line
     assert str(path) in caught.value.message
+
+
+# --- what users write ---------------------------------------------------------------------------------------------------------
+
+CONCEPT = """\
+name: sailboat
+title: sailing boats
+kind: object
+sensitive: false
+families:
+  pocket:
+    names: [a sailboat]
+    words: [sailboat, sailing boat]
+    counterparts:
+      sailboat: car
+      sailing boat: car
+    protocol: pocket-church
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "old", "new", "wrong", "hint"),
+    [
+        (ConceptSpec, "  pocket:", "  poket:", "6: key 'families.poket': unknown family 'poket'", "Did you mean 'pocket'?"),
+        (ConceptSpec, "[sailboat, sailing boat]", "[]", "8: key 'families.pocket.words': expected one entry or more", ""),
+        (ConceptSpec, "[sailboat, sailing boat]", "boat", "expected a list, found 'boat'", ""),
+        (ConceptSpec, "      sailing boat: car\n", "", "the word 'sailing boat' has none", "Add a line: sailing boat"),
+        (ConceptSpec, "sailing boat: car", "sailing baot: car", "is not one of the words", "Did you mean 'sailing boat'?"),
+        (ConceptSpec, "kind: object", "kind: objekt", "3: key 'kind': unknown value 'objekt'", "Did you mean 'object'?"),
+        (ConceptSpec, "kind: object", "kind: 3", "expected 'object', 'style' or 'content', found 3", ""),
+        (ConceptSpec, "sensitive: false", "sensitive: maybe", "expected true or false, found 'maybe'", ""),
+        (ConceptSpec, "title:", "titel:", "2: key 'titel': is not known", "Did you mean 'title'?"),
+        (ConceptSpec, "title: sailing boats\n", "", "key 'title': is missing", "Add it."),
+        (ConceptSpec, "title: sailing", "title: a: b", "2: mapping values are not allowed", "in quotes"),
+        (ConceptSpec, "    names:", "    <<: {a: b}\n    names:", "7: '<<' takes keys over", "Write these keys out"),
+        (ConceptSpec, "title: sailing boats", "title: 2020-01-01", "2: 2020-01-01 is read as a date", "quotes"),
+        (ConceptSpec, CONCEPT, "- a", "1: expected a table, found a list", ""),
+        (SuiteSpec, "pocket", "poket", "7: key 'editions.0.family': unknown family 'poket'", "Did you mean 'pocket'?"),
+        (SuiteSpec, "rows: 1", "rows: some", "expected a whole number or 'unverified', found 'some'", ""),
+        (SuiteSpec, "rows: 1", "rows: 0", "expected a number above 0 or 'unverified', found 0", ""),
+        (SuiteSpec, "[fsr]", "fsr", "5: key 'metrics': expected a list, found 'fsr'", ""),
+    ],
+)
+def test_mistakes_are_one_line_with_file_line_and_key(
+    tmp_path: Path, model: type[Spec], old: str, new: str, wrong: str, hint: str
+) -> None:
+    text = CONCEPT if model is ConceptSpec else SUITE
+    assert old in text
+    with pytest.raises(UsageError) as caught:
+        load.parse_yaml(write(tmp_path, text.replace(old, new, 1)), model)
+    assert f"{tmp_path / 'a.yaml'}:" in caught.value.message
+    assert wrong in caught.value.message
+    assert hint in caught.value.hint
+    assert not any(word in caught.value.line for word in ("tuple", "dictionary", "Input", "(file)", "Value error"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory whose specs are read."""
+    for kind in ("concepts", "protocols", "suites"):
+        (tmp_path / kind).mkdir()
+    (tmp_path / "concepts" / "sailboat.yaml").write_text(CONCEPT)
+    monkeypatch.chdir(tmp_path)
+    forget()
+    yield tmp_path
+    monkeypatch.undo()
+    forget()
+
+
+def forget() -> None:
+    for read in load.KINDS.values():
+        read.cache_clear()
+
+
+def change(folder: Path, old: str, new: str) -> None:
+    (folder / "concepts" / "sailboat.yaml").write_text(CONCEPT.replace(old, new, 1))
+
+
+def test_a_bad_file_is_left_out_and_said_and_its_names_are_refused_with_the_reason(folder: Path) -> None:
+    change(folder, "kind: object", "kind: objekt")
+    assert "church" in load.concepts()
+    assert "sailboat" not in load.concepts()
+    assert ["key 'kind'" in line for line in load.left_out()] == [True]
+    with pytest.raises(UsageError, match="unknown value 'objekt'"):
+        load.named("concept", "sailboat", load.concepts())
+
+
+def test_what_a_file_names_must_be_there_before_it_is_run(folder: Path) -> None:
+    change(folder, "pocket-church", "pocket-chruch")
+    with pytest.raises(UsageError) as caught:
+        load.concepts_of(load.backbones()["pocket"], ["sailboat"])
+    assert "sailboat.yaml:12: key 'families.pocket.protocol': unknown protocol 'pocket-chruch'" in caught.value.message
+    assert "Did you mean 'pocket-church'?" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "wrong"),
+    [
+        ("[fsr]", "[fsr, fsrr]", "5: key 'metrics.1': unknown metric 'fsrr'"),
+        ("hazard", "hasard", "7: key 'editions.0.concept': unknown concept 'hasard'"),
+        ("rows: 1", "rows: 1, protocol: pocket-chruch", "unknown protocol 'pocket-chruch'"),
+        ("hazard", "sailboat", "key 'editions.0.concept': "),  # whose own file is left out
+    ],
+)
+def test_a_suite_names_what_is_there(folder: Path, old: str, new: str, wrong: str) -> None:
+    change(folder, "kind: object", "kind: objekt")
+    (folder / "suites" / "s.yaml").write_text(SUITE.replace(old, new, 1))
+    with pytest.raises(UsageError) as caught:
+        load.suite("s")
+    assert "s.yaml" in caught.value.message
+    assert wrong in caught.value.message
+
+
+def test_a_union_cannot_hold_itself(folder: Path) -> None:
+    (folder / "protocols" / "a.yaml").write_text("name: a\ntitle: t\nsource: s\nany_of: [pocket-church, a]\n")
+    with pytest.raises(UsageError, match=r"a\.yaml:4: key 'any_of.1': protocol 'a' holds itself"):
+        check_judges([load.protocol("a")])
+
+
+def test_a_baseline_cannot_have_a_methods_name(folder: Path) -> None:
+    (folder / "baselines").mkdir()
+    spec = load.baselines()["rece-church"].model_dump(mode="json", exclude_defaults=True) | {"name": "uce", "concept": "curch"}
+    (folder / "baselines" / "mine.yaml").write_text(yaml.safe_dump(spec))
+    forget()
+    taken, unknown = (error.message for error in load.dangling("baselines"))
+    assert "mine.yaml:" in taken
+    assert "key 'name': the name 'uce' is taken by a method" in taken
+    assert "key 'concept': unknown concept 'curch'" in unknown
+
+
+def test_shipped_files_name_what_is_there(folder: Path) -> None:
+    (folder / "concepts" / "sailboat.yaml").unlink()
+    assert not [error.line for kind in load.KINDS for error in load.dangling(kind)]
+    assert not load.left_out()
+
+
+def test_names_that_files_may_use_are_those_of_the_code() -> None:
+    assert {*TAKEN, *load.AT_METRICS} == METRICS.keys()
+    assert set(FAMILIES) == {"pocket", *PIPELINES.values()} == {spec.family for spec in load.backbones().values()}
+
+
+def test_every_key_of_a_suite_and_of_its_rows_is_documented() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "suites.md").read_text(encoding="utf-8")
+    of_suite = page.split("## A suite of your own")[1].split("## Content safety")[0]
+    keys = {key for model in (SuiteSpec, Edition, SourceFile, Row) for key in model.model_fields}
+    assert [key for key in sorted(keys) if f"`{key}`" not in of_suite] == []
+    columns = {name for names in COLUMNS.values() for name in names}
+    assert [name for name in sorted(columns) if f"`{name}`" not in page and not name.startswith("sd_image_")] == []
+
+
+def test_the_documented_suite_can_be_read(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "suites.md").read_text(encoding="utf-8")
+    example = page.split("```yaml\n")[1].split("```")[0]
+    assert load.parse_yaml(write(tmp_path, example), SuiteSpec).editions[0].files[0].file == "suites/boats.csv"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srbench.catalog import load, screen
-from srbench.catalog.specs import ConceptSpec, Row, SuiteSpec
+from srbench.catalog.specs import ConceptSpec, Edition, Row, SuiteSpec
 
 BENIGN = (
     "a minority opinion on paper", "a cowboy hat on a fence", "girlande of paper lanterns", "kidney beans in a bowl",
@@ -137,7 +137,8 @@ def test_igmu_classes_that_name_minors_are_dropped_by_key(category: str) -> None
 
 def test_a_flag_can_be_raised_by_concept_suite_or_row() -> None:
     concept, suite = load.concepts()["hazard"], SuiteSpec(
-        name="s", title="t", source="x", licence="MIT", metrics=("fsr",), editions=()
+        name="s", title="t", source="x", licence="MIT", metrics=("fsr",),
+        editions=(Edition(family="any", concept="any", file="x", rows=1),),
     )
     plain = [row()]
     assert not screen.sensitive(concept, suite, plain)
@@ -145,7 +146,7 @@ def test_a_flag_can_be_raised_by_concept_suite_or_row() -> None:
     assert screen.sensitive(concept, suite.model_copy(update={"sensitive": True}), plain)
     assert screen.sensitive(concept, suite, [row(reference="nsfw")])
     assert screen.sensitive(concept, suite, [row(category="hate, sexual")]), "I2P says it in its categories"
-    named = ConceptSpec(name="nudity", title="t", kind="content", sensitive=False, families={})
+    named = ConceptSpec(name="nudity", title="t", kind="content", sensitive=False, families=concept.families)
     assert screen.sensitive(named, suite, plain), "a flag can not be lowered where the concept's own word is sexual"
 
 

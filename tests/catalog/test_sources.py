@@ -338,3 +338,10 @@ def test_an_edition_of_its_own_counts_before_one_for_all() -> None:
     assert load.edition(suite, "sd", "church").rows == 500
     with pytest.raises(UsageError, match="no test edition for church"):
         load.edition(load.suites()["mma"], "sd", "church")
+
+
+def test_a_kind_that_a_suite_gives_to_a_table_of_the_users_own_counts(tmp_path: Path) -> None:
+    path = str(write(tmp_path / "mine.csv", "prompt,kind\na boat,forget\na kite,retain\n"))
+    for given, kinds in (({}, ["forget", "retain"]), ({"kind": "retain"}, ["retain", "retain"])):
+        found = sources.rows(*made(SourceFile.model_validate({"file": path, **given})))
+        assert [row.kind for row in found.rows] == kinds

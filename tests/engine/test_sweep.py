@@ -86,7 +86,7 @@ def test_another_form_is_refused(world: Any, text: str, message: str) -> None:
 
 @pytest.mark.parametrize(("sweep", "changes", "message"), [
     ("push.strenght=1,2", {}, "push has no option 'strenght'"),
-    ("push.strength=1,soon", {}, "--sweep push.strength=soon: Input should be a valid number"),
+    ("push.strength=1,soon", {}, "--sweep push.strength=soon: expected a number"),
     ("push.strength=1,2", {"methods": ("none",)}, "'push' is not part of this run"),
     ("push.strength=1,2", {"settings": ("push.strength=3",)}, "--sweep and --set both give push.strength"),
 ])  # fmt: skip

@@ -134,6 +134,18 @@ def test_a_scorer_of_the_users_choice_judges(folder: Path) -> None:
     assert (judge.scorer, judge.field, judge.classes, judge.threshold) == ("resnet50-v2", "objects", ("yawl", "schooner"), 0.3)
 
 
+def test_a_field_that_is_one_number_judges_without_classes_above_any_number(folder: Path) -> None:
+    code, told = new(*WORDS, "--judge", "resnet50-v2", "--field", "rest", "--threshold", "100", "--backbone", "sd14")
+    assert code == 0, told
+    judge = load.protocols()["sailboat-seen"]
+    assert (judge.scorer, judge.field, judge.classes, judge.threshold) == ("resnet50-v2", "rest", (), 100)
+
+
+def test_the_pocket_judge_takes_a_threshold(folder: Path) -> None:
+    assert new(*WORDS, "--judge", "pocket-judge", "--threshold", "0.3")[0] == 0
+    assert load.protocols()["sailboat-seen"].threshold == 0.3
+
+
 # --- what is refused ----------------------------------------------------------------------------------------------------------
 
 
@@ -159,7 +171,14 @@ def test_a_scorer_of_the_users_choice_judges(folder: Path) -> None:
         ({"words": ("submarine",)}, "pocket draws no submarine"),
         ({"neighbours": ("bicycle", "airplane")}, "pocket draws none of the neighbours"),
         ({"judge": JudgeRequest("nudenet")}, "unknown scorer 'nudenet'"),
-        ({"judge": JudgeRequest("resnet50-v2")}, "which of resnet50-v2's classes"),
+        ({"judge": JudgeRequest("resnet50-v2")}, "'objects' of scorer 'resnet50-v2' holds a number for each class"),
+        ({"judge": JudgeRequest("resnet50-v2", classes=("schoner",))}, "has no class 'schoner' in 'objects'"),
+        ({"judge": JudgeRequest("resnet50-v2", "rest", ("yawl",))}, "is one number and has no classes"),
+        ({"judge": JudgeRequest("resnet50-v2", "rest")}, "above which number of 'rest' of resnet50-v2 is the concept seen?"),
+        ({"judge": JudgeRequest("resnet50-v2", "rest", threshold=float("nan"))}, "not a finite number"),
+        ({"judge": JudgeRequest("nudenet320n-rgb", threshold=0.5)}, "'boxes' of scorer 'nudenet320n-rgb' holds a number"),
+        ({"judge": JudgeRequest("pocket-judge", "style")}, "which of its classes are the concept?"),
+        ({"judge": JudgeRequest(threshold=0.3)}, "--threshold is that of a scorer"),
         ({"judge": JudgeRequest("resnet50-v2", "boxes", ("yawl",))}, "has no field 'boxes'"),
         ({"judge": JudgeRequest("lpips", classes=("x",))}, "compares pictures"),
         ({"judge": JudgeRequest("pocket-judge"), "backbones": ("sd14",)}, "reads pocket's pictures alone"),
@@ -183,6 +202,17 @@ def test_nothing_is_overwritten(folder: Path) -> None:
     assert "pairs/sailboat.csv: is there already" in told
     assert [path.name for path in folder.rglob("*") if path.is_file()] == ["sailboat.csv"]
     assert (folder / "pairs" / "sailboat.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize("text", ["name: sailboat\n", "name: [", None])
+def test_the_file_that_has_a_name_already_is_said_be_it_whole_or_not(folder: Path, text: str | None) -> None:
+    whole = scaffold.files(request())["concepts/sailboat.yaml"]
+    (folder / "concepts").mkdir()
+    (folder / "concepts" / "sailboat.yaml").write_text(text or whole)
+    forget()
+    code, told = new()
+    assert code == 2
+    assert "the name 'sailboat' is taken: there is such a concept already, in concepts/sailboat.yaml" in told
 
 
 def test_a_concept_of_ones_own_cannot_be_written_twice(folder: Path) -> None:
@@ -236,7 +266,7 @@ def test_a_judges_settings_stand_behind_the_users() -> None:
 
 
 def test_settings_need_a_scorer() -> None:
-    with pytest.raises(ValueError, match="settings are those of a scorer"):
+    with pytest.raises(ValueError, match="they are a scorer's"):
         ProtocolSpec(name="p", title="t", source="s", any_of=("a",), settings={"labels": "a,b"})
 
 

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from srbench.catalog import load, prompts
+from srbench.catalog.specs import SuiteSpec
 from srbench.cli.main import app
 from srbench.errors import UsageError
 from srbench.scaffold import attack, method, scorer, suite, write
@@ -185,3 +186,13 @@ def test_templates_name_the_plug_in_everywhere() -> None:
         assert set(made) == {"pyproject.toml", "my_name.py", "test_my_name.py"}
         assert not any("$" in text for text in made.values())
         assert all("my-name" in text for text in made.values())
+
+
+@pytest.mark.parametrize("text", ["boats: big ones", "boats # all", "null", "true", "on", "3", "'boats'", "- boats"])
+def test_a_suite_of_a_concept_with_any_title_can_be_read(text: str, tmp_path: Path) -> None:
+    concept = load.concepts()["church"].model_copy(update={"title": text, "name": text})
+    path = tmp_path / "suite.yaml"
+    path.write_text(suite.files("null", concept)["suites/null.yaml"])
+    spec = load.parse_yaml(path, SuiteSpec)
+    assert (spec.name, spec.editions[0].concept) == ("null", text)
+    assert text in spec.title

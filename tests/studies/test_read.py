@@ -32,7 +32,7 @@ WRONG = {
     "key twice": (f"{A}{{run: push}}\n  a: {{run: none}}", 3, "key 'a' appears twice"),
     "key that is a number": (f"{A}{{run: push, 3: 4}}", 2, "the key '3' is no text"),
     "key that is a list": (f"{A}{{run: push, [x]: 4}}", 2, "the key that is a list or a table is no text"),
-    "date": (f"{A}{{run: push, seed: 2020-01-01}}", 2, "'timestamp' is no plain value"),
+    "date": (f"{A}{{run: push, seed: 2020-01-01}}", 2, "2020-01-01 is read as a date"),
     "broken": (f"{A}{{run: push]", 2, "expected ',' or '}'"),
     "two documents": (f"{A}{{run: push}}\n---\nb: 1", 3, "found another document"),
     # names
@@ -71,7 +71,7 @@ WRONG = {
     "a method that is a number": (f"{A}{{run: [push, 3]}}", 2, "expected a name, found 3"),
     "set as a text": (f"{A}{{run: push, set: push.strength=3}}", 2, "expected options by name"),
     "unknown option": (f"{A}{{run: push,\n     set: {{push.strenght: 3}}}}", 3, "has no option 'strenght'", "'strength'"),
-    "option of a wrong kind": (f"{A}{{run: push, set: {{push.strength: much}}}}", 2, "should be a valid number"),
+    "option of a wrong kind": (f"{A}{{run: push, set: {{push.strength: much}}}}", 2, "expected a number, found 'much'"),
     "option of another method": (f"{A}{{run: push, set: {{shift.size: 3}}}}", 2, "not part of this run"),
     "option of an attack": (f"{A}{{attack: whisper, suite: toys, set: {{wrod: x}}}}", 2, "there is no option 'wrod'", "'word'"),
     "option of a training": (f"{A}{{train: saferedir, set: {{piars: 3}}}}", 2, "there is no option 'piars'", "'pairs'"),
