@@ -21,8 +21,8 @@ LONGEST = 300
 def reason(error: BaseException, module: str = "") -> str:
     """`TypeError: message (module, line 12)` on one line; of srbench's own errors the message alone.
 
-    module: the plug-in's. The last line in it, or in its submodules, is named; without one in the traceback, the module and the
-    line that raised.
+    module: the plug-in's. The last line in it, or in its submodules, is named; without one in the traceback, the module, and the
+    line that raised where it is not srbench's.
     """
     if isinstance(error, SrbenchError):
         return error.message
@@ -47,8 +47,15 @@ def _place(error: BaseException, module: str) -> str:
     frames = [(str(frame.f_globals.get("__name__", "")), line) for frame, line in walk_tb(error.__traceback__)]
     theirs = [frame for frame in frames if module and (frame[0] == module or frame[0].startswith(f"{module}."))]
     where, line = (theirs or frames or [("", 0)])[-1]
-    owner = "" if theirs or module.split(".")[0] in ("", _OWN) else f"{module}; raised in "
-    return f" ({owner}{where}, line {line})" if where else ""
+    raised = f"{where}, line {line}" if where else ""
+    if module and not theirs and not _is_own(module):  # as where it takes other arguments: no line of srbench's says more
+        raised = module if not where or _is_own(where) else f"{module}; raised in {raised}"
+    return f" ({raised})" if raised else ""
+
+
+def _is_own(module: str) -> bool:
+    """Whether a module is srbench's."""
+    return module.split(".")[0] == _OWN
 
 
 def place_of(thing: Any) -> str:
@@ -90,7 +97,7 @@ def contained(doing: str, module: str = "", let: Callable[[BaseException], bool]
 def _is_ours(error: BaseException) -> bool:
     """Whether it was raised in srbench itself, as when one of its generators is closed."""
     *_, (frame, _) = walk_tb(error.__traceback__)
-    return str(frame.f_globals.get("__name__", "")).split(".")[0] == _OWN
+    return _is_own(str(frame.f_globals.get("__name__", "")))
 
 
 def module_of(cls: Any) -> str:
