@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 from srbench.errors import ForeignError, SrbenchError
 from srbench.files import printable
 
+_OWN = __name__.split(".")[0]
 LONGEST = 300
 """Characters of a message that are shown."""
 
@@ -19,7 +21,8 @@ LONGEST = 300
 def reason(error: BaseException, module: str = "") -> str:
     """`TypeError: message (module, line 12)` on one line; of srbench's own errors the message alone.
 
-    module: the last line in it, or in its submodules, is named; without one in the traceback, the line that raised.
+    module: the plug-in's. The last line in it, or in its submodules, is named; without one in the traceback, the module, and the
+    line that raised where it is not srbench's.
     """
     if isinstance(error, SrbenchError):
         return error.message
@@ -44,7 +47,35 @@ def _place(error: BaseException, module: str) -> str:
     frames = [(str(frame.f_globals.get("__name__", "")), line) for frame, line in walk_tb(error.__traceback__)]
     theirs = [frame for frame in frames if module and (frame[0] == module or frame[0].startswith(f"{module}."))]
     where, line = (theirs or frames or [("", 0)])[-1]
-    return f" ({where}, line {line})" if where else ""
+    raised = f"{where}, line {line}" if where else ""
+    if module and not theirs and not _is_own(module):  # as where it takes other arguments: no line of srbench's says more
+        raised = module if not where or _is_own(where) else f"{module}; raised in {raised}"
+    return f" ({raised})" if raised else ""
+
+
+def _is_own(module: str) -> bool:
+    """Whether a module is srbench's."""
+    return module.split(".")[0] == _OWN
+
+
+def place_of(thing: Any) -> str:
+    """`FILE, line N` of a plug-in's class or function; its module where there is no source, as in a notebook."""
+    line = _line_of(thing)
+    return f"{inspect.getsourcefile(inspect.unwrap(thing))}, line {line}" if line else module_of(thing)
+
+
+def at(thing: Any) -> str:
+    """` (module, line N)` of a plug-in's class or function, as `reason` ends a message."""
+    line = _line_of(thing)
+    return f" ({module_of(thing)}, line {line})" if line else f" ({module_of(thing)})"
+
+
+def _line_of(thing: Any) -> int:
+    """The line on which a class or function begins; 0 where there is no source."""
+    try:
+        return inspect.getsourcelines(inspect.unwrap(thing))[1]
+    except (OSError, TypeError):
+        return 0
 
 
 @contextmanager
@@ -66,11 +97,11 @@ def contained(doing: str, module: str = "", let: Callable[[BaseException], bool]
 def _is_ours(error: BaseException) -> bool:
     """Whether it was raised in srbench itself, as when one of its generators is closed."""
     *_, (frame, _) = walk_tb(error.__traceback__)
-    return str(frame.f_globals.get("__name__", "")).split(".")[0] == __name__.split(".")[0]
+    return _is_own(str(frame.f_globals.get("__name__", "")))
 
 
 def module_of(cls: Any) -> str:
-    """The module that a plug-in's class is in."""
+    """The module that a plug-in's class or function is in."""
     return str(getattr(cls, "__module__", ""))
 
 

@@ -18,7 +18,10 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "extending.md"
 BLOCK = re.compile(r"^```\w+\n# (?P<name>[\w./-]+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 KINDS = {"METHOD": "methods", "SCORER": "scorers", "ATTACK": "attacks"}
 CACHED = (load.concepts, load.protocols, load.backbones, load.layouts, load.suites, load.baselines)
-EXAMPLES = {found["name"]: found["text"] for found in BLOCK.finditer(PAGE.read_text(encoding="utf-8"))}
+TABLE = re.compile(r"`(?P<name>[\w-]+\.csv)`[^`]*(?:`\w+`[^`]*)*```csv\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+"""A table holds no comment: the sentence before it names it."""
+TEXT = PAGE.read_text(encoding="utf-8")
+EXAMPLES = {found["name"]: found["text"] for pattern in (BLOCK, TABLE) for found in pattern.finditer(TEXT)}
 ASKED: dict[str, Any] = {"suite": "mma", "concept": "church", "limit": 1, "batch_size": 1, "progress": False}
 
 
@@ -69,6 +72,17 @@ def test_a_method_that_acts_while_sampling(example: Any, tmp_path: Path) -> None
     assert not shas["none"] & shas["quiet-text"]
     with pytest.raises(UsageError, match=r"quiet-text\.factor"):
         srbench.run("quiet-text", set={"quiet-text.factor": -1}, out=tmp_path / "r", **ASKED)
+
+
+def test_presets_are_the_names_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (presets,) = re.findall(r'`("presets": \{.*?\}\})`', TEXT)
+    with installing(tmp_path, monkeypatch) as install:
+        install("methods", "quiet_text", EXAMPLES["quiet_text.py"].replace('"version": 1,', f'"version": 1, {presets},', 1), "other")
+        assert plugins.preset("quiet-text") == ("quiet-text", {})
+        assert plugins.preset("quiet-text-half") == ("quiet-text", {"factor": 0.25})
+        assert plugins.load("methods", "quiet-text").Options(factor=0.25)
+        with pytest.raises(UsageError, match="unknown method 'other'"):
+            plugins.preset("other")
 
 
 def test_a_method_that_changes_weights(example: Any, tmp_path: Path) -> None:

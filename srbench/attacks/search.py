@@ -31,7 +31,7 @@ from srbench.catalog.specs import ConceptSpec, Row, RowFile
 from srbench.engine.checkpoints import UNTOUCHED, Checkpoints, OnConcept, check_on
 from srbench.engine.prepare import MethodOnConcept, is_weight, prepare_method
 from srbench.errors import CellError, ForeignError, SrbenchError, UsageError
-from srbench.faults import contained
+from srbench.faults import at, contained
 from srbench.files import kind_of_path, parse_json, read_bytes, read_json
 from srbench.hashing import canonical, digest
 from srbench.methods.base import Tell, quiet
@@ -179,9 +179,14 @@ def search(
     if resumed < len(rows):
         part.begin(done)
         with victim_of(setup) as victim:
-            for result in _searched(request, victim, rows, resumed, progress):
-                done.append(result)
-                part.add(result)
+            try:
+                for result in _searched(request, victim, rows, resumed, progress):
+                    done.append(result)
+                    part.add(result)
+            except UsageError:
+                if len(done) >= len(rows):  # one result too many: which belongs to which target cannot be known
+                    part.remove()
+                raise
     results = {number: entry for number, entry in enumerate(done) if isinstance(entry, Adversarial)}
     failed = tuple(entry.why for entry in done if isinstance(entry, Failed))
     if not results:
@@ -209,10 +214,14 @@ def _searched(
             with contained(request.name, attack.__module__):
                 for number, result in enumerate(attack(victim, rows[start:], request.settings, progress, start), start):
                     if number >= first:
-                        yield _checked(result, rows[number])
+                        if number == len(rows):
+                            problem = f"{request.name}: it found more than {len(rows) - start} results for as many targets"
+                            raise UsageError(f"{problem}{at(attack)}", "Yield one result for each target, in order.")
+                        yield _checked(result, rows[number], at(attack))
                         first, in_a_row = number + 1, 0
             if first < len(rows):
-                raise ForeignError(f"{request.name}: it found something for {first} of {len(rows)} targets", "")
+                problem = f"{request.name}: it found something for {first} of {len(rows)} targets{at(attack)}"
+                raise ForeignError(problem, "Yield one result for each target.")
         except SrbenchError as error:
             if isinstance(error, UsageError) and not isinstance(error, ForeignError):
                 raise  # it does not go with this method, concept or setting, whatever the target
@@ -224,11 +233,12 @@ def _searched(
             first = end
 
 
-def _checked(result: Any, row: Row) -> Adversarial:
+def _checked(result: Any, row: Row, where: str) -> Adversarial:
+    """A target's result. Raises `CellError` for what is none. where: the attack's module and line."""
     if not isinstance(result, Adversarial):
-        raise CellError(f"{row.id}: the attack returned {type(result).__name__}", "See srbench.attacks.base.")
+        raise CellError(f"{row.id}: the attack returned {type(result).__name__}{where}", "Yield base.Adversarial(...).")
     if not (math.isfinite(result.objective) and math.isfinite(result.similarity)):
-        raise CellError(f"{row.id}: the attack's objective is not a number", "Check its settings.")
+        raise CellError(f"{row.id}: the attack's objective is not a number{where}", "Check its settings.")
     return result
 
 

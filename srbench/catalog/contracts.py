@@ -17,7 +17,7 @@ TAKEN = frozenset({
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_+-]*$", max_length=64)]
 """A name that fits on a command line: `--method a,b`, `--set NAME.OPTION=VALUE`."""
 Text = Annotated[str, StringConstraints(min_length=1)]
-Version = Annotated[int, Field(ge=0, strict=True)]
+Version = Annotated[int, Field(ge=1, strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 
 
@@ -31,6 +31,26 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
 
 Values = Annotated[dict[str, Any], AfterValidator(_plain)]
 """Option values by name."""
+GUIDE = "See docs/extending.md."
+FAMILIES = ("flux", "pixart", "pocket", "sd", "sd3", "sdxl")
+"""Families of the shipped backbones."""
+
+
+def _family(name: str) -> str:
+    """Raises `ValueError` for a family that no backbone has, neither a shipped one nor one of the user's."""
+    from srbench.catalog import load
+
+    if name in FAMILIES:
+        return name
+    known = {*FAMILIES, *(spec.family for spec in load.backbones().values())}
+    if name not in known:
+        raise ValueError(f"no backbone is of a family '{name}'. {did_you_mean(name, known)}")
+    return name
+
+
+Family = Annotated[str, AfterValidator(_family)]
+Families = list[Annotated[str, AfterValidator(lambda name: name if name == "*" else _family(name))]]
+"""`*` is all of them."""
 
 
 class Meta(BaseModel):
@@ -57,7 +77,7 @@ class MethodMeta(Meta):
 
     kind: Literal["inference", "weight"]
     paper: str = ""
-    families: list[str] = Field(default=["*"], min_length=1)
+    families: Families = Field(default=["*"], min_length=1)
     presets: dict[Name, Values] = Field(default_factory=dict)
     """Name on the command line -> option values; where none is given, the method's own name with its defaults."""
     decides: Flag = False
@@ -65,10 +85,20 @@ class MethodMeta(Meta):
     reads_concept: Flag = True
     """Whether the method uses the concept's words; they are then part of the image key."""
     prepare: Literal["make"] | None = None
-    fitted: dict[str, dict[str, dict[str, Values]]] = Field(default_factory=dict)
+    fitted: dict[Family, dict[str, dict[str, Values]]] = Field(default_factory=dict)
     """Backbone family -> preset -> kind of concept -> option values."""
-    preset_families: dict[Name, list[str]] = Field(default_factory=dict)
+    preset_families: dict[Name, Families] = Field(default_factory=dict)
     base: Base | None = None
+
+    @model_validator(mode="after")
+    def _check_presets(self) -> MethodMeta:
+        presets = self.presets or {self.name: {}}
+        named = [("preset_families", each) for each in self.preset_families]
+        named += [(f"fitted.{family}", each) for family, values in self.fitted.items() for each in values]
+        for key, preset in named:
+            if preset not in presets:
+                raise ValueError(f"key '{key}': '{preset}' is not one of its presets. {did_you_mean(preset, presets)}")
+        return self
 
 
 class Column(BaseModel):
@@ -87,7 +117,7 @@ class ScorerMeta(Meta):
     reads: list[str] = Field(default_factory=list)
     """Fields of a row."""
     fields: list[Text] = Field(min_length=1)
-    families: list[str] = Field(default=["*"])
+    families: Families = Field(default=["*"])
     metrics: dict[Name, Column] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -132,14 +162,15 @@ def check(kind: str, meta: Any, where: str) -> dict[str, Any]:
     """
     model = CONTRACTS[kind]
     if not isinstance(meta, dict):
-        raise UsageError(f"{where}: a {type(meta).__name__}, not a dict", "See srbench.catalog.contracts.")
+        raise UsageError(f"{where}: a {type(meta).__name__}, not a dict", GUIDE)
     try:
         parsed = model.model_validate(meta)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        hint = did_you_mean(key, model.model_fields) if first["type"] == "extra_forbidden" else "See srbench.catalog.contracts."
-        problem = {"missing": "is missing", "extra_forbidden": "is not known"}.get(first["type"], first["msg"])
+        hint = did_you_mean(key, model.model_fields) if first["type"] == "extra_forbidden" else GUIDE
+        said = first["msg"].removeprefix("Value error, ")
+        problem = {"missing": "is missing", "extra_forbidden": "is not known"}.get(first["type"], said)
         raise UsageError(f"{where}: key '{key}': {problem}" if key else f"{where}: {problem}", hint) from error
     defaults = {name: getattr(parsed, name) for name in DEFAULTS if name in model.model_fields}
     presets: dict[str, Any] = {"presets": {meta["name"]: {}}} if kind == "methods" and not meta.get("presets") else {}

@@ -13,12 +13,13 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from srbench.catalog.contracts import check
+from srbench.catalog.contracts import GUIDE, check
 from srbench.errors import ForeignError, UsageError, did_you_mean
-from srbench.faults import contained
+from srbench.faults import contained, module_of, place_of
 from srbench.files import printable, read_bytes
 
 KINDS = {"methods": "METHOD", "scorers": "SCORER", "attacks": "ATTACK"}
+DECORATORS = {"methods": "@base.method(METHOD)", "scorers": "@base.scorer(SCORER)", "attacks": "@base.register(ATTACK)"}
 PACKAGE = Path(__file__).resolve().parent.parent
 LARGEST_FILE = 2**24
 """Bytes of a plug-in's module."""
@@ -56,6 +57,8 @@ class Read:
 
     plugins: dict[str, Plugin]
     left_out: tuple[LeftOut, ...]
+    contested: dict[str, UsageError]
+    """Names that two plug-ins claim, and the error for whatever uses them: which of the two is meant cannot be known."""
 
 
 SESSION = "this session"
@@ -71,8 +74,10 @@ _LEFT_OUT: list[LeftOut] = []
 def literal(path: Path, variable: str) -> Any:
     """The value assigned to `variable` at a module's top level, or None where there is none.
 
-    Raises `UsageError` for a file that cannot be read or is not Python, and for a value that is not a literal.
+    Raises `UsageError` for a file that cannot be read or is not Python, for a value that is not a literal, and where there is
+    more than one.
     """
+    found = []
     for node in _statements(path):
         if isinstance(node, ast.Assign):
             targets, value = node.targets, node.value
@@ -81,8 +86,11 @@ def literal(path: Path, variable: str) -> Any:
         else:
             continue
         if any(isinstance(target, ast.Name) and target.id == variable for target in targets):
-            return _written_out(value, f"{variable} in {path}")
-    return None
+            found.append(value)
+    if len(found) > 1:
+        lines = " and ".join(str(value.lineno) for value in found[:2])
+        raise UsageError(f"{variable} in {path}: it is assigned twice (lines {lines})", "Keep one of them.")
+    return _written_out(found[0], f"{variable} in {path}") if found else None
 
 
 def _statements(path: Path) -> list[ast.stmt]:
@@ -96,10 +104,17 @@ def _statements(path: Path) -> list[ast.stmt]:
 
 def _written_out(value: ast.expr, where: str) -> Any:
     try:
-        return ast.literal_eval(value)
+        read_out = ast.literal_eval(value)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
         hint = "It is read without importing the module: write every value out."
         raise UsageError(f"{where} (line {value.lineno}): not a literal", hint) from error
+    for node in ast.walk(value):
+        keys = [key for key in node.keys if isinstance(key, ast.Constant)] if isinstance(node, ast.Dict) else []
+        for number, key in enumerate(keys):
+            if any(key.value == before.value for before in keys[:number]):
+                problem = f"key '{printable(str(key.value))}' is there twice"
+                raise UsageError(f"{where} (line {key.lineno}): {problem}", "Keep one of them.")
+    return read_out
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------
@@ -138,7 +153,8 @@ def file_of(module: str) -> Path:
 def read(kind: str) -> Read:
     """Plug-ins of a kind (`methods`, `scorers`, `attacks`): srbench's own, installed ones, and those of this session.
 
-    Raises `UsageError` where two claim one name, preset or metric.
+    Where two claim one name, preset or metric, an installed one is left out, and the name is contested. Raises `UsageError` only
+    where srbench's own or those of this session do.
     """
     by_name: dict[str, Plugin] = {}
     left_out: list[LeftOut] = []
@@ -146,19 +162,28 @@ def read(kind: str) -> Read:
         meta = literal(path, KINDS[kind])
         if meta is not None:
             _add(by_name, Plugin(module, check(kind, meta, f"{KINDS[kind]} in {path}")), kind)
-    own_modules = {plugin.module for plugin in by_name.values()}
+    own, installed = list(by_name.values()), dict[str, Plugin]()
     for entry, module in _foreign_entries(kind):
-        if module in own_modules or any(plugin.module == module for plugin in by_name.values()):
+        if any(plugin.module == module for plugin in (*own, *installed.values())):
             continue  # a second entry point of the same module
         plugin = _foreign(kind, entry, module)
         if isinstance(plugin, Plugin):
-            _add(by_name, plugin, kind)
+            installed[f"{entry} = {module}"] = plugin
         else:
             left_out.append(plugin)
+    contested: dict[str, UsageError] = {}
+    for entry, plugin in installed.items():
+        clashes = _clashes(kind, plugin, [*own, *installed.values()])
+        contested |= clashes
+        if clashes:
+            error = next(iter(clashes.values()))
+            left_out.append(LeftOut(_names(entry.split(" = ")[0], plugin.module, plugin.meta), error))
+        else:
+            by_name[plugin.meta["name"]] = plugin
     for plugin, _ in _SESSION[kind].values():
         _add(by_name, plugin, kind)
     _LEFT_OUT.extend(left_out)
-    return Read(dict(sorted(by_name.items())), tuple(left_out))
+    return Read(dict(sorted(by_name.items())), tuple(left_out), contested)
 
 
 def register(kind: str, cls: type) -> None:
@@ -174,6 +199,8 @@ def register(kind: str, cls: type) -> None:
     before = _SESSION[kind].pop(meta["name"], None)
     forget()
     try:
+        for _, name in sorted(_claims(plugin)):
+            _check_uncontested(kind, name)
         _add(dict(plugins(kind)), plugin, kind)
     except UsageError:
         if before is not None:
@@ -196,6 +223,25 @@ def forget() -> None:
     _LEFT_OUT.clear()
     read.cache_clear()
     presets.cache_clear()
+
+
+def _clashes(kind: str, plugin: Plugin, others: Iterable[Plugin]) -> dict[str, UsageError]:
+    """Names that a plug-in and one of the others claim -> the error. Of a metric, also the name of the other one."""
+    clashes: dict[str, UsageError] = {}
+    for other in others:
+        common = sorted(_claims(plugin) & _claims(other)) if other is not plugin else []
+        for what, name in common:
+            first, second = sorted([plugin.module, other.module], key=lambda module: (not module.startswith("srbench."), module))
+            error = UsageError(f"{kind}: {what} '{name}' is declared by {first} and {second}", "Remove one of the two.")
+            clashes |= {name: error, **({other.meta["name"]: error} if what == "metric" else {})}
+    return clashes
+
+
+def _check_uncontested(kind: str, *names: str) -> None:
+    """Raise `UsageError` where two plug-ins claim one of these names."""
+    for name in names:
+        if name in read(kind).contested:
+            raise read(kind).contested[name]
 
 
 def _add(by_name: dict[str, Plugin], new: Plugin, kind: str) -> None:
@@ -238,11 +284,12 @@ def plugins(kind: str) -> dict[str, Plugin]:
 
 def left_out() -> list[str]:
     """A line for each plug-in left out, of the kinds read so far."""
-    return [f"left out: {each.error.line}" for each in _LEFT_OUT]
+    return list(dict.fromkeys(f"left out: {each.error.line}" for each in _LEFT_OUT))  # of two that clash, one line
 
 
 def known(kind: str, name: str) -> Plugin:
     """A plug-in by name. Raises `UsageError` with the closest name, or with the reason why the plug-in cannot be used."""
+    _check_uncontested(kind, name)
     if name not in plugins(kind):
         raise _unknown(kind, name, plugins(kind))
     return plugins(kind)[name]
@@ -267,9 +314,10 @@ def presets() -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def preset(name: str) -> tuple[str, dict[str, Any]]:
-    """Method and option values behind a CLI name. Raises `UsageError` with the closest name."""
+    """Method and option values behind a CLI name. Raises `UsageError` with the closest name, or where two claim the name."""
     if name not in presets():
         raise _unknown("methods", name, presets())
+    _check_uncontested("methods", name, presets()[name][0])
     return presets()[name]
 
 
@@ -295,21 +343,52 @@ def load(kind: str, name: str) -> Any:
     with contained(f"{kind.removesuffix('s')} '{name}': module {plugin.module} cannot be imported", plugin.module):
         importlib.import_module(plugin.module)
     cls = importlib.import_module(f"srbench.{kind}.base").REGISTRY.get(name)
-    if cls is None or not _within(str(cls.__module__), plugin.module):
-        by = "nothing" if cls is None else f"a class of {cls.__module__}"
-        raise ForeignError(f"'{name}' of {plugin.module}: {by} is registered under its name", "Mend or remove the plug-in.")
-    if check(kind, cls.meta, plugin.module) != plugin.meta:
-        raise ForeignError(f"{plugin.module}: what it registers as '{name}' is not what its file declares", "Mend the plug-in.")
+    if cls is None:
+        problem = f"{file_of(plugin.module)}: nothing is registered under its name '{name}'"
+        raise ForeignError(problem, f"Put `{DECORATORS[kind]}` above its class.")
+    if not _within(module_of(cls), plugin.module):
+        problem = f"'{name}' of {plugin.module}: a class of {module_of(cls)} is registered under its name"
+        raise ForeignError(problem, "Remove one of the two.")
+    difference = _difference(kind, plugin.meta, cls.meta)
+    if difference:
+        problem = f"{place_of(cls)}: what it registers as '{name}' is not what its file declares ({difference})"
+        raise ForeignError(problem, f"Write `{DECORATORS[kind]}`, and leave {KINDS[kind]} as it is written.")
     cls.meta = plugin.meta
     check_parts(kind, plugin, cls)
     return cls
 
 
 def check_parts(kind: str, plugin: Plugin, cls: Any) -> None:
-    """Raise `ForeignError` where a class lacks an attribute that its contract requires (`PARTS`)."""
+    """Raise `ForeignError` where a class lacks an attribute that its contract requires (`PARTS`), or its options do not fit."""
+    name = plugin.meta["name"]
     lacking = [each for each in PARTS[plugin.meta.get("kind", kind)] if not callable(getattr(cls, each, None))]
     if lacking:
-        raise ForeignError(f"{plugin.module}: '{plugin.meta['name']}' has no {lacking[0]}", f"See srbench.{kind}.base.")
+        raise ForeignError(f"{place_of(cls)}: '{name}' has no {lacking[0]}", f"Add it to its class. {GUIDE}")
+    part = "Settings" if kind == "attacks" else "Options"
+    options, base = getattr(cls, part), getattr(importlib.import_module(f"srbench.{kind}.base"), part)
+    where = place_of(options if module_of(options) == module_of(cls) else cls)
+    if not (isinstance(options, type) and issubclass(options, base)):
+        raise ForeignError(f"{where}: {part} of '{name}' does not derive from base.{part}", f"Write `class {part}(base.{part}):`.")
+    fields = options.model_fields  # type: ignore[attr-defined]  # each `base` is a pydantic model
+    without = [each for each, field in fields.items() if field.is_required()]
+    if without:
+        problem = f"{where}: option '{without[0]}' of '{name}' has no default"
+        raise ForeignError(problem, f"Give every option of `{part}` a default.")
+    absent = [each for each in ("seed", "parallel") if kind == "attacks" and each not in fields]
+    if absent:
+        raise ForeignError(f"{where}: {part} of '{name}' has no `{absent[0]}`", f"Every attack needs it. {GUIDE}")
+
+
+def _difference(kind: str, declared: dict[str, Any], registered: Any) -> str:
+    """The first key in which registered metadata is not what the file declares, with both values; empty where there is none."""
+    try:
+        filled = check(kind, registered, "it")
+    except UsageError as error:
+        return error.message
+    for key in sorted({*declared, *filled}):
+        if declared.get(key) != filled.get(key):
+            return printable(f"key '{key}' is {filled.get(key)!r:.80}, and {declared.get(key)!r:.80} in {KINDS[kind]}")
+    return ""
 
 
 def _within(module: str, declared: str) -> bool:

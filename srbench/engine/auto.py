@@ -12,7 +12,7 @@ from srbench.engine.prepare import is_weight, options_of
 from srbench.engine.request import RunOptions
 from srbench.errors import ForeignError, MissingError, SrbenchError, UsageError
 from srbench.faults import contained, module_of
-from srbench.methods.base import BackboneInfo
+from srbench.methods.base import BackboneInfo, shown_to
 
 AUTO, WANTED, ELSE = "auto", "sd14", "pocket"
 
@@ -91,7 +91,7 @@ def _made_ready(
     info = BackboneInfo(name=spec.name, family=spec.family, sha256=sha256, pipeline=None, redirectors=shipped)
     try:
         with contained(preset, module_of(cls)):
-            cls.prepare(info, concept, chosen)
+            cls.prepare(info, shown_to(cls.meta, concept), chosen)
     except (MissingError, ForeignError) as error:
         yield error
     except UsageError as error:

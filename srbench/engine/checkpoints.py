@@ -24,10 +24,10 @@ from srbench.catalog.specs import ConceptSpec
 from srbench.engine.prepare import check_fit, concept_sha, is_weight, options_of, options_text, weight_presets
 from srbench.engine.untouched import kept_as_it_was
 from srbench.errors import ForeignError, Unmade, UsageError
-from srbench.faults import contained, module_of, plain
+from srbench.faults import at, contained, module_of, plain
 from srbench.files import file_sha, kind_of_path, write_atomic
 from srbench.hashing import digest
-from srbench.methods.base import Edit, Look, Tell, blind, info_of, quiet
+from srbench.methods.base import Edit, Look, Tell, blind, info_of, quiet, shown_to
 from srbench.outputs import OutputFolder, check_folder, foreign_in, own_card, written_folder
 from srbench.results.keys import KEY_VERSION
 from srbench.results.provenance import machine
@@ -140,7 +140,7 @@ def _edited(job: Job, backbone: Backbone, concept: ConceptSpec, folder: Path, te
     with laid_over(backbone.pipeline, under):
         info = info_of(backbone, original=original, tell=tell, look=look)
         with kept_as_it_was(backbone, job.preset), contained(f"making {job.preset} for {concept.name}", module_of(job.cls)):
-            return _whole(job, job.cls.erase(info, concept, job.options, tell))
+            return _whole(job, job.cls.erase(info, shown_to(job.cls.meta, concept), job.options, tell))
 
 
 def _whole(job: Job, edit: Any) -> Edit:
@@ -148,7 +148,8 @@ def _whole(job: Job, edit: Any) -> Edit:
     tensors = getattr(edit, "tensors", None)
     parts = tensors.values() if isinstance(tensors, dict) else [None]
     if not all(isinstance(part, dict) and all(isinstance(value, Tensor) for value in part.values()) for part in parts):
-        raise ForeignError(f"{job.preset}: it returned no tensors by component and name", "See Edit in srbench.methods.base.")
+        problem = f"{job.preset}: `erase` returned no tensors by component and name{at(job.cls.erase)}"
+        raise ForeignError(problem, 'Return base.Edit({"unet": {name: tensor}}).')
     return replace(edit, card=plain(edit.card))
 
 

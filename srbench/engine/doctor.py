@@ -82,6 +82,7 @@ def _catalog() -> str:
     counts = {
         "methods": len(plugins.presets()), "suites": len(load.suites()), "concepts": len(load.concepts()),
         "backbones": len(load.backbones()), "scorers": len(plugins.plugins("scorers")), "protocols": len(load.protocols()),
+        "attacks": len(plugins.plugins("attacks")),
     }
     return ", ".join(f"{n} {name}" for name, n in counts.items())
 

@@ -13,13 +13,14 @@ from typing import Any
 from srbench.backbones.checkpoint import Checkpoint, laid_over
 from srbench.backbones.loader import Backbone
 from srbench.catalog import code, plugins
+from srbench.catalog.contracts import GUIDE
 from srbench.catalog.settings import check, overrides, parsed
 from srbench.catalog.specs import ConceptSpec
 from srbench.engine.untouched import kept_as_it_was
 from srbench.errors import ForeignError, UsageError
-from srbench.faults import contained, module_of, plain
+from srbench.faults import at, contained, module_of, plain
 from srbench.hashing import canonical, digest
-from srbench.methods.base import Artifact, Tell, info_of, quiet
+from srbench.methods.base import Artifact, Tell, info_of, quiet, shown_to
 from srbench.results.keys import IDENTITY
 
 WEIGHT = "weight"
@@ -80,7 +81,9 @@ def options_of(preset: str, settings: Sequence[str], family: str, kind: str) -> 
         try:
             default = parsed(cls.Options, preset, values, {})
         except UsageError as error:  # the plug-in's fault, not the user's
-            raise ForeignError(f"{preset}: its preset does not fit its options ({error.message})", "Mend the plug-in.") from error
+            why = error.message.removeprefix("--set ")
+            problem = f"{preset}: its preset does not fit its options ({why}){at(cls.Options)}"
+            raise ForeignError(problem, "Mend `presets` or `fitted` of METHOD, or Options.") from error
         options = parsed(cls.Options, preset, values, chosen)
         canonical(plain(options.model_dump()))  # raises where they cannot be part of an image's key
         return options, sorted(key for key in chosen if getattr(options, key) != getattr(default, key))
@@ -137,7 +140,7 @@ def prepare_method(
         kept_as_it_was(backbone, preset) if makes else nullcontext(),
         contained(f"making {preset} ready for {concept.name}", module_of(cls)),
     ):
-        artifact = _whole(preset, cls.prepare(info, concept, options))
+        artifact = _whole(f"{preset}: what `prepare` returned{at(cls.prepare)}", cls.prepare(info, shown_to(meta, concept), options))
     sha = artifact.sha256 if artifact else ""
     return MethodOnConcept(
         preset=preset, name=name, version=meta["version"], options=options, active=Active(cls, artifact, options),
@@ -148,13 +151,16 @@ def prepare_method(
     )
 
 
-def _whole(preset: str, artifact: Any) -> Artifact | None:
-    """The artifact, if it is one. Raises `ForeignError` for anything else: its hash is part of every image's key."""
+def _whole(what: str, artifact: Any) -> Artifact | None:
+    """The artifact, if it is one. Raises `ForeignError` for anything else: its hash is part of every image's key.
+
+    what: whose it is, for messages.
+    """
     if artifact is None:
         return None
     if not isinstance(artifact, Artifact) or re.fullmatch("[0-9a-f]{64}", str(artifact.sha256)) is None:
-        raise ForeignError(f"{preset}: what it prepared has no sha256", "See Artifact in srbench.methods.base.")
+        raise ForeignError(f"{what} has no sha256", f"Return base.Artifact(payload, sha256) or None. {GUIDE}")
     numbers = artifact.parameters, artifact.prepare_seconds
     if not all(isinstance(number, int | float) and math.isfinite(number) and number >= 0 for number in numbers):
-        raise ForeignError(f"{preset}: what it cost to prepare is not a number", "See Artifact in srbench.methods.base.")
+        raise ForeignError(f"{what} says no number for what it cost", "Mend its `parameters` or `prepare_seconds`.")
     return replace(artifact, card=plain(artifact.card))

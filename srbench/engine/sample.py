@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,17 +13,18 @@ import torch
 from torch import Tensor
 
 from srbench.backbones.pipelines import Conditioning, kind_of
+from srbench.catalog.contracts import GUIDE
 from srbench.engine.memory import largest_px
 from srbench.errors import CellError
+from srbench.faults import at
 from srbench.hashing import canonical
-from srbench.methods.base import Active, Call, denoiser
+from srbench.methods.base import Active, Applied, Call, denoiser
 from srbench.results import records
 from srbench.results.keys import ImageSpec
 
 ENCODE_BATCH = 16
 MOST_PX = 2**24
 """Pixels of the largest image on any machine."""
-_CONTRACT = "See srbench.methods.base."
 
 AS_ASKED = {"use_resolution_binning": False, "negative_prompt": None}
 """Arguments of single pipelines (PixArt) whose defaults would change the size or the text."""
@@ -130,16 +131,16 @@ def sample(
     with (
         torch.inference_mode(),
         counted(denoiser(pipeline)) as count,
-        active.method.applied(pipeline, active.artifact, active.options, call) as applied,
+        _applied(recipe.method, pipeline, active, call) as applied,
     ):
-        ours, theirs = applied.conditioning(positive, negative)
-        _check_conditioning(recipe.method, (positive, negative), (ours, theirs))
+        _check_applied(recipe.method, active, applied)
+        ours, theirs = _conditioned(recipe.method, applied, positive, negative)
         out = pipeline(
             **kind.arguments(ours, theirs), latents=latents, num_inference_steps=recipe.steps,
             guidance_scale=recipe.guidance, height=recipe.height, width=recipe.width, output_type="np",
             generator=generators, **_extras(pipeline, recipe),
         ).images  # (B, H, W, 3) in [0, 1]
-        traces = _traces(recipe.method, applied.trace(), len(batch))
+        traces = _traces(f"{recipe.method}: its trace{at(type(applied).trace)}", applied.trace(), len(batch))
         if applied.hooked and applied.calls < count[0]:
             raise UnfitError(
                 f"{recipe.method}: its hook ran {applied.calls} times in {count[0]} denoiser calls",
@@ -148,32 +149,70 @@ def sample(
     return _pixels(recipe, out, len(batch)), traces, time.perf_counter() - began
 
 
-def _check_conditioning(method: str, expected: tuple[Conditioning, Conditioning], returned: tuple[Any, Any]) -> None:
-    """Raises `CellError` where a method's embeddings have another shape or are not finite: a pipeline may accept them."""
-    for before, after in zip(expected, returned, strict=True):
+def _applied(method: str, pipeline: Any, active: Active, call: Call) -> AbstractContextManager[Any]:
+    """The method's context for a call. Raises `CellError` where it is none."""
+    function = active.method.applied
+    context = function(pipeline, active.artifact, active.options, call)
+    if not isinstance(context, AbstractContextManager):
+        problem = f"{method}: `applied` returned {type(context).__name__}, not a context manager{at(function)}"
+        raise CellError(problem, "Put `@contextmanager` above it, below `@staticmethod`.")
+    if not hasattr(getattr(context, "gen", iter(())), "__next__"):  # `gen` is what `@contextmanager` calls next() of
+        raise CellError(f"{method}: `applied` returns what it has to yield{at(function)}", "Write `yield` in place of `return`.")
+    return context
+
+
+def _check_applied(method: str, active: Active, applied: Any) -> None:
+    if not isinstance(applied, Applied):
+        problem = f"{method}: `applied` yielded {type(applied).__name__}, not a base.Applied{at(active.method.applied)}"
+        raise CellError(problem, "Yield an object of a class that derives from base.Applied.")
+
+
+def _conditioned(
+    method: str, applied: Applied, positive: Conditioning, negative: Conditioning
+) -> tuple[Conditioning, Conditioning]:
+    """Both sides as the method wants them. Raises `CellError` for another shape, or values not finite: pipelines may accept them.
+
+    The number of tokens may be another one, if it is the same on both sides.
+    """
+    where = at(type(applied))
+    returned: Any = applied.conditioning(positive, negative)
+    if not isinstance(returned, tuple | list) or len(returned) != 2:
+        problem = f"{method}: `conditioning` returned {type(returned).__name__}, not a pair{where}"
+        raise CellError(problem, "Return both sides: `return positive, negative`.")
+    for before, after in zip((positive, negative), returned, strict=True):
         if not isinstance(after, Conditioning) or not isinstance(after.embeds, Tensor):
             kind = type(getattr(after, "embeds", after)).__name__
-            raise CellError(f"{method}: it returned {kind} in place of prompt embeddings", _CONTRACT)
-        if len(after.embeds) != len(before.embeds) or after.embeds.ndim != before.embeds.ndim:
-            shapes = f"{tuple(after.embeds.shape)} for {tuple(before.embeds.shape)}"
-            raise CellError(f"{method}: it returned prompt embeddings of shape {shapes}", _CONTRACT)
+            raise CellError(f"{method}: it returned {kind} in place of prompt embeddings{where}", GUIDE)
+        given, got = before.embeds.shape, after.embeds.shape
+        if len(given) != len(got) or (given[0], *given[2:]) != (got[0], *got[2:]):
+            problem = f"{method}: it returned prompt embeddings of shape {tuple(got)} for {tuple(given)}{where}"
+            raise CellError(problem, "Keep (images, tokens, width).")
         if not torch.isfinite(after.embeds).all():
-            raise CellError(f"{method}: it returned prompt embeddings that are not numbers", _CONTRACT)
+            raise CellError(f"{method}: it returned prompt embeddings that are not numbers{where}", GUIDE)
+    ours, theirs = returned
+    before, after = (positive.embeds.shape == negative.embeds.shape, ours.embeds.shape == theirs.embeds.shape)
+    if before and not after:
+        shapes = f"{tuple(ours.embeds.shape)} and {tuple(theirs.embeds.shape)}"
+        raise CellError(f"{method}: it returned prompt embeddings of two shapes, {shapes}{where}", "Change both sides alike.")
+    return ours, theirs
 
 
-def _traces(method: str, returned: Any, count: int) -> list[dict[str, Any]]:
-    """A trace for each image. Raises `CellError` for another number of traces, or values that JSON cannot hold."""
+def _traces(what: str, returned: Any, count: int) -> list[dict[str, Any]]:
+    """A trace for each image. Raises `CellError` for another number of traces, or values that JSON cannot hold.
+
+    what: whose trace it is, for messages.
+    """
     if not returned:
         return [{} for _ in range(count)]
     if not isinstance(returned, list | tuple) or len(returned) != count:
         number = len(returned) if isinstance(returned, list | tuple) else type(returned).__name__
-        raise CellError(f"{method}: its trace is {number} for {count} images", _CONTRACT)
+        raise CellError(f"{what} is {number} for {count} images", GUIDE)
     try:
         traces = [records.storable(trace) for trace in returned]
     except (ValueError, RecursionError) as error:
-        raise CellError(f"{method}: its trace cannot be stored: {error}", _CONTRACT) from error
+        raise CellError(f"{what} cannot be stored: {error}", GUIDE) from error
     if not all(isinstance(trace, dict) for trace in traces):
-        raise CellError(f"{method}: its trace is not a dict for each image", _CONTRACT)
+        raise CellError(f"{what} is not a dict for each image", GUIDE)
     canonical(traces)
     return traces
 

@@ -7,11 +7,13 @@ returns changed weights.
 
 from __future__ import annotations
 
+import difflib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NoReturn, Protocol
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
@@ -20,6 +22,8 @@ from srbench.backbones.checkpoint import Checkpoint
 from srbench.backbones.loader import Backbone
 from srbench.backbones.pipelines import Conditioning, Layout
 from srbench.catalog.specs import ConceptSpec
+from srbench.errors import CellError, ForeignError
+from srbench.faults import at
 
 
 class Options(BaseModel):
@@ -110,6 +114,27 @@ class Call:
         return self.guided and self.layout == "doubled"
 
 
+class Unread:
+    """What a method gets in place of the concept where it says that it reads none: the image key then says nothing of it."""
+
+    def __getattribute__(self, name: str) -> NoReturn:
+        caller = sys._getframe(1)  # the plug-in's line
+        where = f"{caller.f_globals.get('__name__', '')}, line {caller.f_lineno}"
+        raise ForeignError(f'{where}: it reads the concept, and METHOD says "reads_concept": False', "Take that key out of METHOD.")
+
+    def __repr__(self) -> str:
+        return self.name  # as text, too, it would be read
+
+
+def shown_to(meta: Mapping[str, Any], concept: ConceptSpec) -> Any:
+    """The concept as a method with this metadata gets it: where it says that it reads none, reading it raises."""
+    return concept if meta["reads_concept"] else Unread()
+
+
+CLOSE = 0.7
+"""How alike two names are, by `difflib`, of which one is taken for the other misspelled."""
+
+
 class Applied:
     """What is active during one pipeline call. All state in it belongs to that call's images alone."""
 
@@ -118,13 +143,28 @@ class Applied:
     hooked: bool = False
     """Whether the method acts through a hook at all."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Raises `ForeignError` for a misspelled method, such as `prompt`, which nobody would call."""
+        super().__init_subclass__(**kwargs)
+        known = [name for name in vars(Applied) if not name.startswith("_")]
+        for name, value in vars(cls).items():
+            close = difflib.get_close_matches(name, known, n=1, cutoff=CLOSE)
+            if callable(value) and close and name not in known and not name.startswith("_"):
+                problem = f"{cls.__name__}.{name}{at(value)}: base.Applied has no `{name}`, and it would never be called"
+                raise ForeignError(problem, f"Did you mean '{close[0]}'? If not, begin its name with `_`.")
+
     def prompts(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """New prompt embeddings, each (B, tokens, width); prompt-level methods override this."""
         return positive, negative
 
     def conditioning(self, positive: Conditioning, negative: Conditioning) -> tuple[Conditioning, Conditioning]:
         """Both sides as the pipeline gets them; pooled embeddings and masks stay unless a method overrides this."""
-        ours, theirs = self.prompts(positive.embeds, negative.embeds)
+        pair = self.prompts(positive.embeds, negative.embeds)
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            returned = f"{len(pair)} values" if isinstance(pair, tuple | list) else type(pair).__name__
+            problem = f"`prompts` returned {returned} in place of two prompt embeddings{at(type(self).prompts)}"
+            raise CellError(problem, "Return the new positive and the new negative ones: `return positive, negative`.")
+        ours, theirs = pair
         return replace(positive, embeds=ours), replace(negative, embeds=theirs)
 
     def trace(self) -> list[dict[str, Any]]:

@@ -13,10 +13,11 @@ import numpy as np
 
 from srbench.analysis.records import WEIGHTS, ImageRecord
 from srbench.catalog import code, load, plugins
+from srbench.catalog.contracts import GUIDE
 from srbench.catalog.settings import overrides, parsed, split
 from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.errors import CellError, ForeignError, MissingError, SrbenchError
-from srbench.faults import contained, module_of, plain
+from srbench.faults import at, contained, module_of, plain
 from srbench.hashing import canonical, digest
 from srbench.results import records
 from srbench.results.gated import fields_kept
@@ -31,7 +32,7 @@ GIVE_UP = 20
 """Consecutive images on which a scorer may fail for one reason before the remaining ones are skipped."""
 NAMED = ("library", "library_version")
 """Keys that every scorer's identity needs, beside what its own numbers depend on."""
-COMPLETE = "See identity() in srbench.scorers.base."
+COMPLETE = GUIDE
 
 
 @dataclass(frozen=True)
@@ -241,9 +242,16 @@ class Scoring:
         """The scorer's raw numbers. Raises `CellError` where they are not what its metadata says, and what it raises itself."""
         scorer, pictures = self.scorers[name], zip(*(images for _, images in readable), strict=True)
         columns = [[np.array(picture) for picture in column] for column in pictures]  # copies, which the scorer may change
-        if kind_named(name) == SET:
-            return [{FEATURE: vector} for vector in _vectors(scorer.features(*columns), len(readable))]
-        return _checked(name, scorer.score(*columns, [json.loads(w.fields) for w, _ in readable]), len(readable))
+        a_set = kind_named(name) == SET
+        rows = [] if a_set else [[json.loads(w.fields) for w, _ in readable]]
+        function = scorer.features if a_set else scorer.score
+        returned = function(*columns, *rows)
+        try:
+            if a_set:
+                return [{FEATURE: vector} for vector in _vectors(returned, len(readable))]
+            return _checked(name, returned, len(readable))
+        except CellError as error:
+            raise CellError(f"{error.message}{at(function)}", GUIDE) from error
 
 
 @dataclass

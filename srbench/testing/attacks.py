@@ -125,14 +125,8 @@ class AttackCase:
 # --- the checks -------------------------------------------------------------------------------------------------------
 
 
-def settings_have_defaults_and_survive_json(case: AttackCase) -> None:
-    """Settings stand beside the prompts: each has a default, and JSON gives the same again; `seed` and `parallel` are there."""
-    fields = case.cls.Settings.model_fields
-    needed = [name for name, each in fields.items() if each.is_required()]
-    require(not needed, f"setting '{checks.names_of(needed)}' has no default", "Give every field of `Settings` a default.")
-    lacking = [name for name in ("seed", "parallel") if name not in fields]
-    mend = "Add `seed: int = 0`, and `parallel: int = 16` for how many targets it works on at once."
-    require(not lacking, f"its settings have no '{checks.names_of(lacking)}'", mend)
+def settings_survive_json(case: AttackCase) -> None:
+    """Settings stand beside the prompts: JSON gives the same again."""
     settings = case.settings()
     again = case.cls.Settings(**json.loads(json.dumps(settings.model_dump(mode="json"), allow_nan=False)))
     require(again == settings, "its settings are others when they are read from JSON", "Use numbers, texts and flags.")
@@ -239,7 +233,7 @@ def progress_counts_to_its_end(case: AttackCase) -> None:
 
 
 CHECKS: tuple[checks.Check[AttackCase], ...] = (
-    settings_have_defaults_and_survive_json, one_result_per_target_in_order, a_hidden_target_counts_before_the_prompt,
+    settings_survive_json, one_result_per_target_in_order, a_hidden_target_counts_before_the_prompt,
     the_history_never_gets_worse, the_same_seed_gives_the_same, a_group_can_be_searched_alone, nothing_banned_is_added,
     the_victim_is_left_as_it_was, progress_counts_to_its_end,
 )  # fmt: skip

@@ -30,9 +30,6 @@ FAMILIES = ("pocket", *MADE)
 BOX = ConceptWords(
     names=("a box",), words=("box", "bin"), counterparts={"box": "cup", "bin": "jar"}, neighbours=("tin", "bag"), protocol="none"
 )
-HEN = ConceptWords(
-    names=("a hen",), words=("hen", "owl"), counterparts={"hen": "fir", "owl": "elm"}, neighbours=("emu", "kea"), protocol="none"
-)
 
 
 def concept_of(words: ConceptWords, family: str) -> ConceptSpec:
@@ -58,7 +55,7 @@ class Bench:
         """The pipeline as methods see it. changes: other values of its fields."""
         return BackboneInfo(**({"name": "tiny", "family": self.family, "sha256": "sha", "pipeline": self.pipeline} | changes))
 
-    def active(self, method: Any, options: Any, concept: ConceptSpec | None = None) -> Active:
+    def active(self, method: Any, options: Any, concept: Any = None) -> Active:
         """A method's class, prepared for the concept."""
         return Active(method, method.prepare(self.info(), concept or self.concept, options), options)
 

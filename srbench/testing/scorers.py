@@ -106,12 +106,6 @@ class ScorerCase:
 # --- the checks -------------------------------------------------------------------------------------------------------
 
 
-def options_have_defaults(case: ScorerCase) -> None:
-    """Every option has a default."""
-    needed = [name for name, each in case.cls.Options.model_fields.items() if each.is_required()]
-    require(not needed, f"option '{checks.names_of(needed)}' has no default", "Give every option of `Options` a default.")
-
-
 def its_class_carries_its_metadata(case: ScorerCase) -> None:
     """The opened scorer's metadata is what its file declares."""
     carried = contracts.check("scorers", case.scorer.meta, f"metadata of {case}")
@@ -282,7 +276,7 @@ def a_set_has_vectors_and_what_the_metrics_read(case: ScorerCase) -> None:
 
 
 CHECKS: tuple[checks.Check[ScorerCase], ...] = (
-    options_have_defaults, its_class_carries_its_metadata, pictures_are_not_changed,
+    its_class_carries_its_metadata, pictures_are_not_changed,
     one_result_with_the_declared_fields_per_image, numbers_are_finite_and_survive_json, order_does_not_matter,
     company_does_not_matter, the_number_of_threads_does_not_matter, a_second_scorer_gives_the_same,
     a_read_only_or_strided_picture_scores_the_same, what_is_no_rgb_picture_is_refused, rows_must_match_images,

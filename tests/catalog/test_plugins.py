@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+import srbench
 from srbench.analysis.metrics import METRICS
-from srbench.catalog import contracts, plugins
+from srbench.catalog import contracts, load, plugins
 from srbench.errors import ForeignError, UsageError
+from srbench.methods.none import NoMethod
 from tests.plug_ins import ATTACK, METHOD, SCORER, Install, installing
 
 CASES = Path(__file__).parent.parent / "data" / "cases" / "plugins"
@@ -59,6 +61,10 @@ def test_unknown_method_gets_the_closest_name() -> None:
     assert "Did you mean 'saferedir'?" in caught.value.hint
 
 
+def test_the_families_of_shipped_backbones_are_known() -> None:
+    assert {spec.family for spec in load.backbones().values()} == set(contracts.FAMILIES)
+
+
 def test_srbench_s_own_metrics_cannot_be_taken() -> None:
     assert {name for name in METRICS if "@" not in name} == contracts.TAKEN
 
@@ -78,19 +84,36 @@ def test_srbench_s_own_metrics_cannot_be_taken() -> None:
     ],
 )
 def test_a_name_that_is_taken_is_refused_with_both_modules(install: Install, kind: str, changes: Any, what: str) -> None:
+    """Whoever uses it gets an error, also where srbench's own is meant; the others go on, and a line says it."""
     install(kind, "taker", declared(kind, **changes))
-    with pytest.raises(UsageError) as caught:
-        plugins.plugins(kind)
-    assert what in caught.value.message
-    assert "taker" in caught.value.message
-    assert f"srbench.{kind}." in caught.value.message
+    (line,) = lines_of(kind)
+    name = what.split("'")[1]
+    use = plugins.preset if kind == "methods" else lambda each: plugins.load(kind, each)
+    for each in {name, *(["evil"] if changes.get("name") is None else [])}:
+        with pytest.raises(UsageError) as caught:
+            use(each)
+        assert line == f"left out: {caught.value.line}"
+    assert what in line
+    assert "taker" in line
+    assert f"srbench.{kind}." in line
 
 
-def test_two_plug_ins_of_one_name_are_refused(install: Install) -> None:
+def test_two_plug_ins_of_one_name_are_both_left_out(install: Install) -> None:
     install("methods", "first_one", declared("methods"))
     install("methods", "second_one", declared("methods", presets={"other": {}}), "y")
+    (line,) = lines_of("methods")
+    assert "name 'evil' is declared by first_one and second_one" in line
+    for name in ("evil", "other"):
+        with pytest.raises(UsageError, match="'evil' is declared by first_one and second_one"):
+            plugins.preset(name)
+    assert plugins.preset("saferedir") == ("saferedir", {})
+
+
+def test_a_class_of_this_process_cannot_take_a_contested_name(install: Install) -> None:
+    install("methods", "first_one", declared("methods"))
+    install("methods", "second_one", declared("methods"), "y")
     with pytest.raises(UsageError, match="'evil' is declared by first_one and second_one"):
-        plugins.plugins("methods")
+        srbench.method(METHOD)(NoMethod)
 
 
 def test_the_hijacker_of_none_and_saferedir_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,8 +130,9 @@ def test_what_registers_itself_as_another_method_is_refused(install: Install) ->
         "from srbench.methods import base\n@base.method({**METHOD, 'name': 'none'})\nclass Evil: pass\n"
     )
     install("methods", "two_faced", source)
-    with pytest.raises(ForeignError, match="nothing is registered under its name"):
+    with pytest.raises(ForeignError, match=r"two_faced.py: nothing is registered under its name 'evil'") as caught:
         plugins.load("methods", "evil")
+    assert caught.value.hint == "Put `@base.method(METHOD)` above its class."
     with pytest.raises(ForeignError, match=r"'none' of srbench\.methods\.none: a class of two_faced is"):
         plugins.load("methods", "none")
 
@@ -118,7 +142,8 @@ def test_other_metadata_than_the_file_s_is_refused(install: Install) -> None:
         "from srbench.methods import base\n@base.method({**METHOD, 'version': 2})\nclass Evil: pass\n"
     )
     install("methods", "changing", source)
-    with pytest.raises(ForeignError, match="what it registers as 'evil' is not what its file declares"):
+    said = "changing.py, line 3: what it registers as 'evil' is not what its file declares .key 'version' is 2, and 1 in METHOD"
+    with pytest.raises(ForeignError, match=said):
         plugins.load("methods", "evil")
 
 
@@ -154,6 +179,9 @@ SOURCES = {
     "unhashable": ("METHOD = {[]: 1}", "not a literal"),
     "a list": ("METHOD = []", "a list, not a dict"),
     "nothing": ("METHOD = {}", "key 'name': is missing"),
+    "twice": (declared("methods") + declared("methods", version=2), "it is assigned twice (lines 1 and 2)"),
+    "a key twice": ("METHOD = {'name': 'evil',\n'version': 1, 'version': 2}", "(line 2): key 'version' is there twice"),
+    "an inner key twice": ("METHOD = {'presets': {'evil': {'a': 1, 'a': 2}}}", "(line 1): key 'a' is there twice"),
 }  # fmt: skip
 
 
@@ -177,13 +205,19 @@ LEFT_OUT = {
 """Keys that have a default."""
 KEYS: list[tuple[str, str, Any, str]] = [
     *((kind, key, ..., "is missing") for kind, (_, meta) in GIVEN.items() for key in meta if key not in LEFT_OUT[kind]),
-    *((kind, "version", value, "key 'version'") for kind in GIVEN for value in ("1", 1.5, True, None, -1)),
+    *((kind, "version", value, "key 'version'") for kind in GIVEN for value in ("1", 1.5, True, None, -1, 0)),
     *((kind, "name", value, "key 'name'") for kind in GIVEN for value in ("a,b", "a.b", "", " ", 3, "\x1b[31m")),
     *((kind, "extra", 1, "key 'extra': is not known") for kind in GIVEN),
     ("methods", "presets", ["evil"], "key 'presets'"),
     ("methods", "presets", {"evil": 3}, "presets.evil"), ("methods", "presets", {"a,b": {}}, "presets"),
     ("methods", "kind", "both", "key 'kind'"), ("methods", "families", [], "key 'families'"),
-    ("methods", "families", "*", "key 'families'"), ("methods", "decides", "yes", "key 'decides'"),
+    ("methods", "families", "*", "key 'families'"), ("methods", "families", ["sd", "sdx"], "Did you mean 'sdxl'?"),
+    ("scorers", "families", ["sdx"], "key 'families.0': no backbone is of a family 'sdx'. Did you mean 'sdxl'?"),
+    ("methods", "fitted", {"sdx": {"evil": {}}}, "Did you mean 'sdxl'?"),
+    ("methods", "fitted", {"sd": {"evli": {}}}, "key 'fitted.sd': 'evli' is not one of its presets. Did you mean 'evil'?"),
+    ("methods", "preset_families", {"evil": ["sdx"]}, "Did you mean 'sdxl'?"),
+    ("methods", "preset_families", {"evli": ["sd"]}, "key 'preset_families': 'evli' is not one of its presets."),
+    ("methods", "decides", "yes", "key 'decides'"),
     ("methods", "prepare", "load", "key 'prepare'"), ("methods", "base", {"preset": "uce"}, "base.options"),
     ("methods", "fitted", {"sd": {"evil": 1}}, "fitted.sd.evil"),
     ("scorers", "kind", "video", "key 'kind'"), ("scorers", "reads", ["nonsense"], "no field 'nonsense'"),
@@ -251,8 +285,29 @@ def test_a_class_without_its_parts_is_refused(install: Install, part: str) -> No
     body = "\n".join(f"    {each}" for name, each in parts.items() if name != part)
     source = f"from srbench.methods import base\n@base.method(METHOD)\nclass E:\n{body}\n"
     install("methods", "lacking", declared("methods") + source)
-    with pytest.raises(ForeignError, match=f"'evil' has no {part}"):
+    with pytest.raises(ForeignError, match=f"lacking.py, line 3: 'evil' has no {part}"):
         plugins.load("methods", "evil")
+
+
+OPTIONS = {
+    "not derived": ("class Options: pass", "Options of 'evil' does not derive from base.Options"),
+    "pydantic's": ("from pydantic import BaseModel as Options", "Options of 'evil' does not derive from base.Options"),
+    "no default": ("class Options(base.Options): factor: float", "option 'factor' of 'evil' has no default"),
+}
+
+
+@pytest.mark.parametrize("what", OPTIONS)
+@pytest.mark.parametrize("kind", list(GIVEN))
+def test_options_that_do_not_fit_are_refused_with_the_file(install: Install, kind: str, what: str) -> None:
+    options, said = OPTIONS[what]
+    part, parts = "Settings" if kind == "attacks" else "Options", ("prepare", "applied", "identity", "score", "attack")
+    body = "\n".join([f"    {options}", *(f"    def {name}(*a): pass" for name in parts)]).replace("Options", part)
+    decorator = plugins.DECORATORS[kind]
+    path = install(kind, "loose", declared(kind) + f"from srbench.{kind} import base\n{decorator}\nclass E:\n{body}\n")
+    with pytest.raises(ForeignError) as caught:
+        plugins.load(kind, "evil")
+    assert said.replace("Options", part) in caught.value.message
+    assert caught.value.message.startswith(f"{path}, line ")
 
 
 def test_a_broken_plug_in_costs_no_command(install: Install, tmp_path: Path) -> None:
@@ -263,7 +318,7 @@ def test_a_broken_plug_in_costs_no_command(install: Install, tmp_path: Path) -> 
     assert done.returncode == 0
     assert "saferedir" in done.stdout
     assert done.stderr.strip().splitlines() == [
-        f"left out: plug-in 'x': METHOD in {path}: key 'version': is missing. See srbench.catalog.contracts."
+        f"left out: plug-in 'x': METHOD in {path}: key 'version': is missing. See docs/extending.md."
     ]
 
 

@@ -126,6 +126,16 @@ class Says(base.Applied):
         return (self.change(positive), negative) if self.change else (positive, negative)
 
 
+class Pair(base.Applied):
+    """Prompt embeddings of the test's choice."""
+
+    def __init__(self, pair: Callable[[Any, Any], Any]) -> None:
+        self.pair = pair
+
+    def prompts(self, positive: Any, negative: Any) -> Any:
+        return self.pair(positive, negative)
+
+
 def hooked(result: Any) -> Hand:
     """A hook on the denoiser that gives `result`, taken off by nobody."""
 
@@ -166,14 +176,19 @@ METHODS: dict[str, tuple[Hand, str]] = {
     "OSError": (raising(OSError(28, "No space left")), "OSError"),
     "unreadable": (raising(Unreadable()), "Unreadable: (its message cannot be read)"),
     "escapes": (raising(ValueError("\x1b[31mred")), r"ValueError: \x1b[31mred"),
-    "yields nothing": (_no_return, "AttributeError"),
-    "trace too short": (lambda p, c: Says([{}]), "its trace is 1 for 4 images"),
-    "trace too long": (lambda p, c: Says([{}] * 9), "its trace is 9 for 4 images"),
-    "trace a text": (lambda p, c: Says("abcd"), "its trace is str for 4 images"),
-    "trace NaN": (lambda p, c: Says([{"a": float("nan")}] * 4), "its trace cannot be stored: nan"),
-    "trace too large": (lambda p, c: Says([{"a": 1e30}] * 4), "its trace cannot be stored: a number is not finite, or too large"),
-    "trace too deep": (lambda p, c: Says([{"a": nested(200)}] * 4), "its trace cannot be stored: nested more than 100"),
-    "trace of objects": (lambda p, c: Says([{"a": object()}] * 4), "its trace cannot be stored: object is not JSON"),
+    "yields nothing": (_no_return, "evil: `applied` yielded NoneType, not a base.Applied (tests.engine.test_failures, line "),
+    "a pair of one": (lambda p, c: Pair(lambda a, b: a), "`prompts` returned Tensor in place of two prompt embeddings (tests.eng"),
+    "a pair of three": (lambda p, c: Pair(lambda a, b: (a, b, b)), "`prompts` returned 3 values in place of two prompt embeddings"),
+    "another width": (lambda p, c: Pair(lambda a, b: (a[..., 1:], b[..., 1:])), "it returned prompt embeddings of shape"),
+    "another number of tokens": (lambda p, c: Pair(lambda a, b: (a[:, 1:], b)), "prompt embeddings of two shapes"),
+    "a misspelled method": (lambda p, c: type("Typo", (base.Applied,), {"prompt": Pair.prompts}), "base.Applied has no `prompt`"),
+    "trace too short": (lambda p, c: Says([{}]), "is 1 for 4 images"),
+    "trace too long": (lambda p, c: Says([{}] * 9), "is 9 for 4 images"),
+    "trace a text": (lambda p, c: Says("abcd"), "is str for 4 images"),
+    "trace NaN": (lambda p, c: Says([{"a": float("nan")}] * 4), "cannot be stored: nan"),
+    "trace too large": (lambda p, c: Says([{"a": 1e30}] * 4), "cannot be stored: a number is not finite, or too large"),
+    "trace too deep": (lambda p, c: Says([{"a": nested(200)}] * 4), "cannot be stored: nested more than 100"),
+    "trace of objects": (lambda p, c: Says([{"a": object()}] * 4), "cannot be stored: object is not JSON"),
     "trace of numbers": (lambda p, c: Says([1] * 4), "not a dict for each image"),
     "prompts NaN": (lambda p, c: Says(change=lambda e: e * float("nan")), "prompt embeddings that are not numbers"),
     "one prompt": (lambda p, c: Says(change=lambda e: e[:1]), "prompt embeddings of shape"),
@@ -248,6 +263,46 @@ def test_a_method_that_prepares_nonsense_blocks_its_cell(world: Any, evil: Any, 
     done = world.run(methods=("none", "evil"), limit=2)
     unharmed(world, done)
     assert cell_of(done).metrics["fsr"].value is None
+
+
+def undecorated(cls: type) -> type:
+    """Without `@contextmanager`."""
+    cls.applied = staticmethod(cls.applied.__wrapped__)  # type: ignore[attr-defined]  # as `method` made it
+    return cls
+
+
+def returning(cls: type) -> type:
+    """With `return` in place of `yield`."""
+    cls.applied = staticmethod(contextmanager(lambda *a: base.Applied()))  # type: ignore[attr-defined, arg-type]  # so broken
+    return cls
+
+
+def with_others(cls: type) -> type:
+    """With other arguments."""
+    cls.applied = staticmethod(lambda pipeline: None)  # type: ignore[attr-defined]  # as `method` made it
+    return cls
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    (undecorated, "evil: `applied` returned generator, not a context manager (tests.engine.test_failures, line "),
+    (returning, "evil: `applied` returns what it has to yield (tests.engine.test_failures, line "),
+    (with_others, "positional argument but 4 were given (tests.engine.test_failures)"),
+])  # fmt: skip
+def test_what_is_no_context_manager_names_the_method_s_own_file(world: Any, evil: Any, change: Any, said: str) -> None:
+    evil(change(method()))
+    done = world.run(methods=("none", "evil"), limit=2)
+    unharmed(world, done)
+    assert said in cell_of(done).metrics["fsr"].reason
+
+
+def test_a_method_that_reads_none_cannot_read_the_concept(world: Any, evil: Any) -> None:
+    """Else it would be part of the image and not of its key."""
+    for read in (lambda concept: concept.name, lambda concept: f"{concept}"):
+        evil(method(prepare=lambda backbone, concept, options, read=read: read(concept)))
+        done = world.run(methods=("none", "evil"), limit=2)
+        unharmed(world, done)
+        reason = cell_of(done).metrics["fsr"].reason
+        assert 'it reads the concept, and METHOD says "reads_concept": False. Take that key out of METHOD.' in reason
 
 
 def test_an_interrupt_stays_an_interrupt(world: Any, evil: Any) -> None:
@@ -373,8 +428,8 @@ def _fails(pipeline: Any) -> Any:
 EDITS: dict[str, tuple[Any, str]] = {
     "raises": (_fails, "IndexError: list index"),
     "exits": (_exits, "SystemExit: 3"),
-    "nothing": (lambda p: None, "it returned no tensors"),
-    "numbers": (lambda p: base.Edit({"unet": {"conv_in.bias": 3}}), "it returned no tensors"),  # type: ignore[dict-item]
+    "nothing": (lambda p: None, "`erase` returned no tensors"),
+    "numbers": (lambda p: base.Edit({"unet": {"conv_in.bias": 3}}), "`erase` returned no tensors"),  # type: ignore[dict-item]
     "another shape": (lambda p: base.Edit({"unet": {"conv_in.bias": torch.zeros(1)}}), "conv_in.bias is (1,)"),
     "another name": (lambda p: base.Edit({"unet": {"nobody": torch.zeros(1)}}), "1 of 1 tensors are not in this backbone's unet"),
     "another component": (lambda p: base.Edit({"brain": {"x": torch.zeros(1)}}), "this backbone has no brain"),

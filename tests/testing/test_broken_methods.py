@@ -157,9 +157,14 @@ class DecidesWithoutSaying(Whole):
     meta = {**META, "decides": True}  # noqa: RUF012 - the contract's literal
 
 
-class HasAnOptionWithoutADefault(Whole):
+class NeedsAnOption(Whole):
     class Options(base.Options):
         factor: float
+
+
+class HasATuple(Whole):
+    class Options(base.Options):
+        factors: Any = (1, 2)
 
 
 class RefusesWithoutAWord(Whole):
@@ -172,7 +177,7 @@ class RefusesWithoutAWord(Whole):
 
 
 BROKEN = {
-    HasAnOptionWithoutADefault: r"options_have_defaults_and_survive_json: option 'factor' has no default\. Give every option",
+    HasATuple: "options_survive_json: its options are others when they are read from JSON",
     LeavesAHook: "acts_and_leaves_nothing: mine: it left something behind on the pipeline .a hook on unet.conv_in",
     ChangesWeights: "acts_and_leaves_nothing: mine: it changed the model's weights",
     DoesNothing: r"acts_and_leaves_nothing: it changes no image .guidance 5.\. Let `applied` act",
@@ -187,7 +192,7 @@ BROKEN = {
     DecidesWithoutSaying: "trace_is_json_for_each_image: it decides, and its trace has no `redirected_steps`",
     AnotherSha: "artifact_is_the_same_twice: `prepare` gives another sha256 each time",
     NoSha: "artifact_is_the_same_twice: the artifact's sha256 is no sha256",
-    ReadsTheConceptInSecret: "what_it_reads_is_in_the_key: its images depend on the concept, and `reads_concept` is False",
+    ReadsTheConceptInSecret: r'what_it_reads_is_in_the_key: \S*test_broken_methods, line \d+: it reads the concept, and METHOD says "reads_',
 }
 
 
@@ -224,6 +229,8 @@ def test_a_method_of_this_process_is_known_by_its_name(monkeypatch: pytest.Monke
     (type("NoMeta", (), {}), "metadata of NoMeta: a NoneType, not a dict"),
     (type("Typo", (Whole,), {"meta": {**META, "reeds_concept": True}}), "key 'reeds_concept': is not known"),
     (type("NoApplied", (Whole,), {"applied": None}), "'mine' has no applied"),
+    (type("Loose", (Whole,), {"Options": type("Options", (), {})}), "Options of 'mine' does not derive from base.Options"),
+    (NeedsAnOption, r"test_broken_methods.py, line \d+: option 'factor' of 'mine' has no default. Give every option"),
 ])  # fmt: skip
 def test_what_is_no_such_method_is_said(given: Any, said: str) -> None:
     with pytest.raises(AssertionError, match=said):
@@ -253,9 +260,9 @@ class WholeWeights:
         return ({"unet": {name: 0.5 * value for name, value in values.items()}},)
 
 
-class NeedsAnOption(WholeWeights):
+class WeightsWithATuple(WholeWeights):
     class Options(base.Options):
-        factor: float
+        factors: Any = (1, 2)
 
 
 class NoSeed(WholeWeights):
@@ -316,7 +323,7 @@ class ReadsWords(WholeWeights):
 
 
 BROKEN_WEIGHTS = {
-    NeedsAnOption: "options_have_defaults_and_survive_json: option 'factor' has no default",
+    WeightsWithATuple: "options_survive_json: its options are others when they are read from JSON",
     NoSeed: "erasing_twice_gives_equal_weights: it gives other weights each time: it draws random numbers without a seed",
     InPlace: "the_pipeline_is_left_alone: it leaves the pipeline changed .weights of unet.",
     HalfPrecision: r"it_returns_what_it_changed_and_nothing_else: unet\.\S+ is not detached float32 on the CPU",
@@ -325,7 +332,7 @@ BROKEN_WEIGHTS = {
     ShowsNowhere: "the_checkpoint_changes_pixels_and_goes_away: its weights change no image",
     NoNumber: "the_card_is_json: its card is not JSON",
     Silent: "progress_reaches_its_total: it says nothing of its progress",
-    ReadsWords: "what_it_reads_is_in_the_key: its weights depend on the concept, and `reads_concept` is False",
+    ReadsWords: r'what_it_reads_is_in_the_key: \S*test_broken_methods, line \d+: it reads the concept, and METHOD says "reads_',
 }
 
 

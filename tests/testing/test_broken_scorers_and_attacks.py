@@ -157,7 +157,6 @@ class Sets(Whole):
 
 
 BROKEN = {
-    NeedsAnOption: "options_have_defaults: option 'scale' has no default",
     OtherMetadata: "its_class_carries_its_metadata: its class carries other metadata than its file declares",
     WrongField: "one_result_with_the_declared_fields_per_image: a result has the fields .'read'., and SCORER declares .'red'.",
     OneTooFew: "one_result_with_the_declared_fields_per_image: it gives 3 results for 4 images",
@@ -189,6 +188,15 @@ def test_a_broken_scorer_is_caught_by_name(scorer: type) -> None:
 
 def test_a_whole_scorer_passes() -> None:
     check_scorer(Whole)
+
+
+@pytest.mark.parametrize(("scorer", "said"), [
+    (NeedsAnOption, r"attacks.py, line \d+: option 'scale' of 'mine' has no default. Give every option"),
+    (type("Loose", (Whole,), {"Options": type("Options", (), {})}), "Options of 'mine' does not derive from base.Options"),
+])  # fmt: skip
+def test_a_scorer_with_wrong_options_is_refused(scorer: type, said: str) -> None:
+    with pytest.raises(AssertionError, match=said):
+        check_scorer(scorer)
 
 
 # --- attacks ----------------------------------------------------------------------------------------------------------
@@ -223,6 +231,11 @@ class Shouts:
 class NoParallel(Shouts):
     class Settings(attacks.Settings):
         seed: int = 0
+
+
+class HasATuple(Shouts):
+    class Settings(Shouts.Settings):
+        sizes: Any = (1, 2)
 
 
 class LeavesOneOut(Shouts):
@@ -288,7 +301,7 @@ class Silent(Shouts):
 
 
 BROKEN_ATTACKS = {
-    NoParallel: "settings_have_defaults_and_survive_json: its settings have no 'parallel'",
+    HasATuple: "settings_survive_json: its settings are others when they are read from JSON",
     LeavesOneOut: "one_result_per_target_in_order: it finds 2 results for 3 targets",
     NaN: "one_result_per_target_in_order: a similarity, objective or history is not a finite number",
     IgnoresTheHiddenTarget: "a_hidden_target_counts_before_the_prompt: it attacks the prompt of a row that has a hidden target",
@@ -306,6 +319,11 @@ BROKEN_ATTACKS = {
 def test_a_broken_attack_is_caught_by_name(attack: type) -> None:
     with pytest.raises(AssertionError, match=f"^mine, {BROKEN_ATTACKS[attack]}"):
         check_attack(attack)
+
+
+def test_an_attack_without_its_settings_is_refused() -> None:
+    with pytest.raises(AssertionError, match="Settings of 'mine' has no `parallel`"):
+        check_attack(NoParallel)
 
 
 def test_a_whole_attack_passes() -> None:
