@@ -118,7 +118,8 @@ class Unread:
     def __getattribute__(self, name: str) -> NoReturn:
         caller = sys._getframe(1)  # the plug-in's line
         where = f"{caller.f_globals.get('__name__', '')}, line {caller.f_lineno}"
-        raise ForeignError(f'{where}: it reads the concept, and METHOD says "reads_concept": False', "Take that key out of METHOD.")
+        problem = f'{where}: it reads the concept, and METHOD says "reads_concept": False'
+        raise ForeignError(problem, "Take that key out of METHOD.")
 
     def __repr__(self) -> str:
         return self.name  # as text, too, it would be read
@@ -157,7 +158,7 @@ class Applied:
 
     def conditioning(self, positive: Conditioning, negative: Conditioning) -> tuple[Conditioning, Conditioning]:
         """Both sides as the pipeline gets them; pooled embeddings and masks stay unless a method overrides this."""
-        pair = self.prompts(positive.embeds, negative.embeds)
+        pair: Any = self.prompts(positive.embeds, negative.embeds)
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             returned = f"{len(pair)} values" if isinstance(pair, tuple | list) else type(pair).__name__
             problem = f"`prompts` returned {returned} in place of two prompt embeddings{at(type(self).prompts)}"
