@@ -116,7 +116,9 @@ class Unread:
     """What a method gets in place of the concept where it says that it reads none: the image key then says nothing of it."""
 
     def __getattribute__(self, name: str) -> NoReturn:
-        caller = sys._getframe(2 if name == "name" and sys._getframe(1).f_code is Unread.__repr__.__code__ else 1)  # the plug-in's
+        caller = sys._getframe(1)
+        if caller.f_code is Unread.__repr__.__code__:
+            caller = sys._getframe(2)  # the plug-in's line, not ours
         where = f"{caller.f_globals.get('__name__', '')}, line {caller.f_lineno}"
         problem = f'{where}: it reads the concept, and METHOD says "reads_concept": False'
         raise ForeignError(problem, "Take that key out of METHOD.")
