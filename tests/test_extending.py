@@ -77,7 +77,8 @@ def test_a_method_that_acts_while_sampling(example: Any, tmp_path: Path) -> None
 def test_presets_are_the_names_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (presets,) = re.findall(r'`("presets": \{.*?\}\})`', TEXT)
     with installing(tmp_path, monkeypatch) as install:
-        install("methods", "quiet_text", EXAMPLES["quiet_text.py"].replace('"version": 1,', f'"version": 1, {presets},', 1), "other")
+        source = EXAMPLES["quiet_text.py"].replace('"version": 1,', f'"version": 1, {presets},', 1)
+        install("methods", "quiet_text", source, "other")
         assert plugins.preset("quiet-text") == ("quiet-text", {})
         assert plugins.preset("quiet-text-half") == ("quiet-text", {"factor": 0.25})
         assert plugins.load("methods", "quiet-text").Options(factor=0.25)

@@ -368,7 +368,8 @@ def check_parts(kind: str, plugin: Plugin, cls: Any) -> None:
     options, base = getattr(cls, part), getattr(importlib.import_module(f"srbench.{kind}.base"), part)
     where = place_of(options if module_of(options) == module_of(cls) else cls)
     if not (isinstance(options, type) and issubclass(options, base)):
-        raise ForeignError(f"{where}: {part} of '{name}' does not derive from base.{part}", f"Write `class {part}(base.{part}):`.")
+        problem = f"{where}: {part} of '{name}' does not derive from base.{part}"
+        raise ForeignError(problem, f"Write `class {part}(base.{part}):`.")
     fields = options.model_fields  # type: ignore[attr-defined]  # each `base` is a pydantic model
     without = [each for each, field in fields.items() if field.is_required()]
     if without:

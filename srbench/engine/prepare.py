@@ -140,7 +140,8 @@ def prepare_method(
         kept_as_it_was(backbone, preset) if makes else nullcontext(),
         contained(f"making {preset} ready for {concept.name}", module_of(cls)),
     ):
-        artifact = _whole(f"{preset}: what `prepare` returned{at(cls.prepare)}", cls.prepare(info, shown_to(meta, concept), options))
+        returned = cls.prepare(info, shown_to(meta, concept), options)
+        artifact = _whole(f"{preset}: what `prepare` returned{at(cls.prepare)}", returned)
     sha = artifact.sha256 if artifact else ""
     return MethodOnConcept(
         preset=preset, name=name, version=meta["version"], options=options, active=Active(cls, artifact, options),

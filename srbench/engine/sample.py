@@ -152,7 +152,7 @@ def sample(
 def _applied(method: str, pipeline: Any, active: Active, call: Call) -> AbstractContextManager[Any]:
     """The method's context for a call. Raises `CellError` where it is none."""
     function = active.method.applied
-    context = function(pipeline, active.artifact, active.options, call)
+    context: Any = function(pipeline, active.artifact, active.options, call)
     if not isinstance(context, AbstractContextManager):
         problem = f"{method}: `applied` returned {type(context).__name__}, not a context manager{at(function)}"
         raise CellError(problem, "Put `@contextmanager` above it, below `@staticmethod`.")
@@ -190,8 +190,7 @@ def _conditioned(
         if not torch.isfinite(after.embeds).all():
             raise CellError(f"{method}: it returned prompt embeddings that are not numbers{where}", GUIDE)
     ours, theirs = returned
-    before, after = (positive.embeds.shape == negative.embeds.shape, ours.embeds.shape == theirs.embeds.shape)
-    if before and not after:
+    if positive.embeds.shape == negative.embeds.shape and ours.embeds.shape != theirs.embeds.shape:
         shapes = f"{tuple(ours.embeds.shape)} and {tuple(theirs.embeds.shape)}"
         raise CellError(f"{method}: it returned prompt embeddings of two shapes, {shapes}{where}", "Change both sides alike.")
     return ours, theirs

@@ -118,9 +118,12 @@ class Unread:
     """What a method gets in place of the concept where it says that it reads none: the image key then says nothing of it."""
 
     def __getattribute__(self, name: str) -> NoReturn:
-        caller = sys._getframe(1)  # the plug-in's line
+        caller = sys._getframe(1)
+        if caller.f_code is Unread.__repr__.__code__:
+            caller = sys._getframe(2)  # the plug-in's line, not ours
         where = f"{caller.f_globals.get('__name__', '')}, line {caller.f_lineno}"
-        raise ForeignError(f'{where}: it reads the concept, and METHOD says "reads_concept": False', "Take that key out of METHOD.")
+        problem = f'{where}: it reads the concept, and METHOD says "reads_concept": False'
+        raise ForeignError(problem, "Take that key out of METHOD.")
 
     def __repr__(self) -> str:
         return self.name  # as text, too, it would be read
@@ -159,7 +162,7 @@ class Applied:
 
     def conditioning(self, positive: Conditioning, negative: Conditioning) -> tuple[Conditioning, Conditioning]:
         """Both sides as the pipeline gets them; pooled embeddings and masks stay unless a method overrides this."""
-        pair = self.prompts(positive.embeds, negative.embeds)
+        pair: Any = self.prompts(positive.embeds, negative.embeds)
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             returned = f"{len(pair)} values" if isinstance(pair, tuple | list) else type(pair).__name__
             problem = f"`prompts` returned {returned} in place of two prompt embeddings{at(type(self).prompts)}"

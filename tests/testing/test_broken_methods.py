@@ -176,7 +176,7 @@ class RefusesWithoutAWord(Whole):
         yield Applied(cls, call)
 
 
-BROKEN = {
+BROKEN: dict[type, str] = {
     HasATuple: "options_survive_json: its options are others when they are read from JSON",
     LeavesAHook: "acts_and_leaves_nothing: mine: it left something behind on the pipeline .a hook on unet.conv_in",
     ChangesWeights: "acts_and_leaves_nothing: mine: it changed the model's weights",
@@ -192,7 +192,7 @@ BROKEN = {
     DecidesWithoutSaying: "trace_is_json_for_each_image: it decides, and its trace has no `redirected_steps`",
     AnotherSha: "artifact_is_the_same_twice: `prepare` gives another sha256 each time",
     NoSha: "artifact_is_the_same_twice: the artifact's sha256 is no sha256",
-    ReadsTheConceptInSecret: r'what_it_reads_is_in_the_key: \S*test_broken_methods, line \d+: it reads the concept, and METHOD says "reads_',
+    ReadsTheConceptInSecret: r'what_it_reads_is_in_the_key: \S*test_broken_methods, line \d+: it reads the concept, and METHOD',
 }
 
 
@@ -322,7 +322,7 @@ class ReadsWords(WholeWeights):
         return ({"unet": {name: (0.5 if concept.name == "box" else 0.2) * value for name, value in values.items()}},)
 
 
-BROKEN_WEIGHTS = {
+BROKEN_WEIGHTS: dict[type, str] = {
     WeightsWithATuple: "options_survive_json: its options are others when they are read from JSON",
     NoSeed: "erasing_twice_gives_equal_weights: it gives other weights each time: it draws random numbers without a seed",
     InPlace: "the_pipeline_is_left_alone: it leaves the pipeline changed .weights of unet.",
@@ -332,7 +332,7 @@ BROKEN_WEIGHTS = {
     ShowsNowhere: "the_checkpoint_changes_pixels_and_goes_away: its weights change no image",
     NoNumber: "the_card_is_json: its card is not JSON",
     Silent: "progress_reaches_its_total: it says nothing of its progress",
-    ReadsWords: r'what_it_reads_is_in_the_key: \S*test_broken_methods, line \d+: it reads the concept, and METHOD says "reads_',
+    ReadsWords: r'what_it_reads_is_in_the_key: \S*test_broken_methods, line \d+: it reads the concept, and METHOD',
 }
 
 

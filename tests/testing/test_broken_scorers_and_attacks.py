@@ -156,7 +156,7 @@ class Sets(Whole):
         return {"distance": 0.0}
 
 
-BROKEN = {
+BROKEN: dict[type, str] = {
     OtherMetadata: "its_class_carries_its_metadata: its class carries other metadata than its file declares",
     WrongField: "one_result_with_the_declared_fields_per_image: a result has the fields .'read'., and SCORER declares .'red'.",
     OneTooFew: "one_result_with_the_declared_fields_per_image: it gives 3 results for 4 images",
@@ -300,7 +300,7 @@ class Silent(Shouts):
         return super().attack(victim, targets, settings, None, first)
 
 
-BROKEN_ATTACKS = {
+BROKEN_ATTACKS: dict[type, str] = {
     HasATuple: "settings_survive_json: its settings are others when they are read from JSON",
     LeavesOneOut: "one_result_per_target_in_order: it finds 2 results for 3 targets",
     NaN: "one_result_per_target_in_order: a similarity, objective or history is not a finite number",
