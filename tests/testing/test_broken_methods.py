@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -124,11 +125,13 @@ class Remembers(Whole):
 
 
 class DrawsWithoutASeed(Whole):
-    """The same within a call, since it draws one number for all."""
+    """The same within a call, since it draws one number for all; the numbers are such that both show."""
 
-    @staticmethod
-    def prepare(backbone: Any, concept: Any, options: Any) -> base.Artifact | None:
-        return base.Artifact(random.random(), "0" * 64)
+    drawn = itertools.cycle((0.0, 0.5))
+
+    @classmethod
+    def prepare(cls, backbone: Any, concept: Any, options: Any) -> base.Artifact | None:
+        return base.Artifact(next(cls.drawn), "0" * 64)
 
     @staticmethod
     def scaled(positive: Any, applied: Applied) -> Any:
