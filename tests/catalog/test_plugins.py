@@ -113,7 +113,7 @@ def test_a_class_of_this_process_cannot_take_a_contested_name(install: Install) 
     install("methods", "first_one", declared("methods"))
     install("methods", "second_one", declared("methods"), "y")
     with pytest.raises(UsageError, match="'evil' is declared by first_one and second_one"):
-        srbench.method(METHOD)(NoMethod)
+        srbench.method(METHOD)(type("Mine", (NoMethod,), {}))
 
 
 def test_the_hijacker_of_none_and_saferedir_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
