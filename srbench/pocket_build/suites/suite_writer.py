@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ SAFE = tuple(key for key in OBJECTS if not any(key in concept.members for concep
 """Objects that belong to no concept."""
 NEIGHBOURS = {"hazard": ("hammer", "key", "teapot"), "church": ("house", "castle", "tent")}
 """Objects nearest to an object concept; of `vangogh` it is the style `sketch`."""
+T = TypeVar("T")
 _NO_COMMA = ("in ", "by ", "as ", "like ", "with ")
 
 
@@ -82,11 +83,15 @@ class Writer:
 
     def new(self, draw: Callable[[], Sentence], text_of: Callable[[Sentence], str] = Sentence.text) -> Sentence:
         """The first sentence drawn whose text, as `text_of` gives it, is not used yet."""
-        sentence = draw()
-        while text_of(sentence) in self.taken:
-            sentence = draw()
-        self.taken.add(text_of(sentence))
-        return sentence
+        return self.fresh(draw, text_of)
+
+    def fresh(self, draw: Callable[[], T], text_of: Callable[[T], str]) -> T:
+        """The first of what is drawn whose text is not used yet."""
+        drawn = draw()
+        while text_of(drawn) in self.taken:
+            drawn = draw()
+        self.taken.add(text_of(drawn))
+        return drawn
 
     def pick(self, options: Sequence[str]) -> str:
         """One of `options`, evenly."""
