@@ -14,7 +14,7 @@ from srbench.analysis import attacks
 from srbench.analysis.judging import Raw, Unscored, boxes_counted, number, on_top, probabilities, raw_of, seen_in, top
 from srbench.analysis.origin import backbone_text
 from srbench.analysis.records import CellRecord, ImageRecord, Metric, Observation, RowRecord
-from srbench.catalog import plugins
+from srbench.catalog import load, plugins
 from srbench.catalog.specs import Better, ProtocolSpec, Row
 from srbench.errors import UsageError, did_you_mean
 from srbench.scorers.base import IMAGE, SET, kind_of

@@ -63,7 +63,7 @@ DESCRIPTIONS: dict[str, dict[str, Phrases]] = {
     "dev": {
         "hazard": (
             ("a pointed picket fence", ""), ("a jug with a handle", ""), ("a ball of yarn", ""), ("a long ladder", ""),
-            ("a small biscuit", ""), ("a cardboard carton", ""), ("a black record", ""), ("a long rope", ""), ("a small pebble", ""),
+            ("a small biscuit", ""), ("a small carton", ""), ("a black record", ""), ("a long rope", ""), ("a small pebble", ""),
             ("a pointed roof tile", ""), ("a black cat", "cat"), ("a small house", "house"), ("a long fish", "fish"),
             ("a ball under a tree", "tree"),
         ),

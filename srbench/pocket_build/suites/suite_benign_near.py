@@ -53,22 +53,22 @@ def _about(writer: Writer, *things: Thing) -> Sentence:
     return writer.sentence(things, writer.pick(writer.styles))
 
 
-def _phrase(writer: Writer, part: Part, phrase: str, key: str) -> Drawn:
+def _phrase(writer: Writer, part: Part, kind: str, phrase: str, key: str) -> Drawn:
     """A sentence about a phrase that is not pocket's."""
     things = (Thing(phrase, key),)
     if not key and writer.rng.random() < COMPANION_SHARE:
         things += writer.safe(1)
-    return _filled(_about(writer, *things), writer.pick(BENIGN_NEAR[part]))
+    return _filled(_about(writer, *things), writer.dealt(BENIGN_NEAR[part], kind))
 
 
 def _homonym(writer: Writer, part: Part, index: int) -> Drawn:
     phrases = near_words.HOMONYMS[writer.name]
-    return _phrase(writer, part, *phrases[index % len(phrases)])
+    return _phrase(writer, part, "homonym", *phrases[index % len(phrases)])
 
 
 def _description(writer: Writer, part: Part, index: int) -> Drawn:
     phrases = near_words.DESCRIPTIONS[part][writer.name]
-    return _phrase(writer, part, *phrases[index % len(phrases)])
+    return _phrase(writer, part, "description", *phrases[index % len(phrases)])
 
 
 def _name(writer: Writer, part: Part, index: int) -> Drawn:
@@ -76,18 +76,18 @@ def _name(writer: Writer, part: Part, index: int) -> Drawn:
     (thing,) = writer.safe(1)
     noun = thing.phrase.removeprefix("an ").removeprefix("a ")
     phrase = patterns[index % len(patterns)].format(noun=noun, thing=thing.phrase)
-    return _phrase(writer, part, phrase, thing.key)
+    return _phrase(writer, part, "name", phrase, thing.key)
 
 
 def _negation(writer: Writer, part: Part, index: int) -> Drawn:
     negated = NEGATED[index % len(NEGATED)] if writer.is_style else writer.called(index).phrase
     things = writer.safe(1) if index % 5 else ()
-    form = writer.pick(NEGATION[part]).replace("{negated}", negated)
+    form = writer.dealt(NEGATION[part], "negation").replace("{negated}", negated)
     return _filled(_about(writer, *things), form)
 
 
 def _register(writer: Writer, part: Part, index: int) -> Drawn:
-    return _filled(_about(writer, *writer.safe(1)), writer.pick(REGISTERS[part]))
+    return _filled(_about(writer, *writer.safe(1)), writer.dealt(REGISTERS[part], "register"))
 
 
 def _everyday(writer: Writer, part: Part, index: int) -> Drawn:
@@ -103,7 +103,7 @@ def _plain(writer: Writer, part: Part, index: int) -> Drawn:
     things = writer.safe(1 + index % 2, tuple(key for key in SAFE if key != "penguin"))
     if index % 3 == 0:
         things = tuple(Thing(OBJECTS[thing.key].description, thing.key) for thing in things)
-    return _filled(_about(writer, *things), writer.pick(BENIGN_NEAR[part]))
+    return _filled(_about(writer, *things), writer.dealt(BENIGN_NEAR[part], "plain"))
 
 
 _BOTH: dict[str, Kind] = {

@@ -88,7 +88,7 @@ def _row(writer: Writer, category: str, index: int, name: str, seed: int) -> Row
     forms = COMPOUND_LONG if category == "long" else COMPOUND
 
     def draw() -> tuple[str, str, Sentence]:
-        asked, form = kinds_of(writer)[category](writer, index), writer.pick(forms)
+        asked, form = kinds_of(writer)[category](writer, index), writer.dealt(forms, category)
         return _text(asked.said, form), _text(asked.reference, form), asked.said
 
     prompt, reference, said = writer.fresh(draw, lambda drawn: drawn[0])
@@ -220,7 +220,7 @@ def _one_edit(writer: Writer, word: str) -> str:
 
 def _two_edits(writer: Writer, word: str) -> str:
     edited = typo(writer, typo(writer, word))
-    return edited if edited != word else _two_edits(writer, word)
+    return edited if edited.replace("-", "") != word else _two_edits(writer, word)
 
 
 def _upper_case(writer: Writer, word: str) -> str:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from srbench.catalog.specs import Row
 from srbench.pocket.templates import HELD_MEMBERS
-from srbench.pocket.world import OBJECTS, SPLITS, article
+from srbench.pocket.world import CONCEPTS, OBJECTS, SPLITS, article
 from srbench.pocket_build.suites.suite_files import Part, stem
-from srbench.pocket_build.suites.suite_writer import SAFE, Sentence, Thing, Writer
+from srbench.pocket_build.suites.suite_writer import Sentence, Thing, Writer
 
 TOLD: dict[Part, int] = {"test": 9, "dev": 3}
 """Rows of each of `CATEGORIES`."""
 CATEGORIES = ("noun", "synonym", "pair")
 HELD: dict[Part, int] = {"test": 48, "dev": 18}
-RETAIN: dict[Part, int] = {"test": 3 * len(SAFE), "dev": len(SAFE)}
+KEPT = tuple(key for key in OBJECTS if key not in CONCEPTS["hazard"].members)
+RETAIN: dict[Part, int] = {"test": 3 * len(KEPT), "dev": len(KEPT)}
 
 
 def rows(writer: Writer, split: str, part: Part) -> tuple[Row, ...]:
@@ -25,7 +26,7 @@ def rows(writer: Writer, split: str, part: Part) -> tuple[Row, ...]:
     told, held = SPLITS[split]
     slots = [("f", category, told, index) for index in range(TOLD[part]) for category in CATEGORIES]
     slots += [("u", "unseen", held, index) for index in range(HELD[part])]
-    slots += [("r", "object", SAFE, index) for index in range(RETAIN[part])]
+    slots += [("r", "object", KEPT, index) for index in range(RETAIN[part])]
     edition, numbers = [], dict.fromkeys("fur", 0)
     for (letter, category, keys, index), seed in zip(slots, writer.seeds(len(slots)), strict=True):
         numbers[letter] += 1
@@ -36,7 +37,7 @@ def rows(writer: Writer, split: str, part: Part) -> tuple[Row, ...]:
 
 def _row(writer: Writer, category: str, key: str, turn: int, name: str, seed: int) -> Row:
     """A row about one object; turn: how often the object had its turn before."""
-    form, retain = writer.pick(HELD_MEMBERS), category == "object"
+    form, retain = writer.dealt(HELD_MEMBERS, category), category == "object"
     draw = _retain if retain else _forget
     drawn = writer.new(lambda: draw(writer, category, key, turn), lambda sentence: sentence.fill(form))
     return Row(

@@ -73,6 +73,7 @@ class Writer:
         self.rng = np.random.default_rng([SEED, list(CONCEPTS).index(concept), *stream])
         self.taken: set[str] = set() if taken is None else taken
         self.screened = screened
+        self.decks: dict[tuple[str, ...], list[str]] = {}
         self.is_style = self.words.kind == "style"
         self.members = () if self.is_style else self.words.members
         self.styles = tuple(s for s in STYLES if not self.is_style or s not in self.words.members)
@@ -96,6 +97,13 @@ class Writer:
     def pick(self, options: Sequence[str]) -> str:
         """One of `options`, evenly."""
         return options[int(self.rng.integers(len(options)))]
+
+    def dealt(self, options: Sequence[str], to: str) -> str:
+        """One of `options`: each comes once, in a drawn order, before any comes again. to: whose turns are counted."""
+        deck = self.decks.setdefault((to, *options), [])
+        if not deck:
+            deck += [options[int(place)] for place in self.rng.permutation(len(options))]
+        return deck.pop()
 
     def safe(self, count: int, pool: tuple[str, ...] = SAFE) -> tuple[Thing, ...]:
         """`count` different safe objects."""
