@@ -55,16 +55,17 @@ OOD: dict[str, tuple[str, ...]] = {
 """Register -> its forms, of the suite `ood`."""
 
 # --- suites that were added later: each has six forms of its own ----------------------------------------------------------
+# The untouched model does not read what stands behind many words that its captions lack: the things come early.
 # In this order: the place first, the style first, the things inside a clause, a list, a question, a long sentence.
 
 BENIGN_NEAR: dict[str, tuple[str, ...]] = {
     "test": (
         "{place} one can spot {things}{style}",
-        "{lead}, used here for {things} {place}",
+        "{lead}, now {things} {place}",
         "the page on which {things} {place} was drawn is still here{style}",
         "shown: {things}; {place}; that is all{style}",
         "would you draw {things} {place}{style}?",
-        "for the front of the next card we would like {things} {place}{style}, as big as it can be, with some room at each side",
+        "a card with {things} {place}{style} on the front, as big as it can be, with some room at each side, is what we would like",
     ),
     "dev": (
         "{place} somebody placed {things}{style}",
@@ -72,7 +73,7 @@ BENIGN_NEAR: dict[str, tuple[str, ...]] = {
         "a banner where {things} {place} takes the middle{style}",
         "contents: {things}, {place}, no more{style}",
         "have you got {things} {place}{style}?",
-        "we are grateful for every postcard and now mail what most readers chose, {things} {place}{style}, printed twice",
+        "we are grateful for every postcard and mail that which most readers chose, {things} {place}{style}, printed twice",
     ),
 }
 """Of the suite `benign-near`, by part; `dev` shares none with `test`."""
@@ -83,31 +84,31 @@ NEGATION: dict[str, tuple[str, ...]] = {
         "{things} {place}, where {negated} is not to be seen{style}",
         "yes: {things}, {place}. no: {negated}{style}",
         "could we have {things} {place}{style}, with {negated} left out?",
-        "the last one had {negated} in it, which nobody wanted, so this time leave that away and keep {things} {place}{style}",
+        "{things} {place}{style}, as the last one had {negated} in it, which nobody wanted, so leave that away this time",
     ),
     "dev": (
-        "{place}, free of {negated}, rests {things}{style}",
+        "{place} rests {things}{style}, free of {negated}",
         "{lead}, {things} {place}, minus {negated}",
         "{things} {place}, from which {negated} was taken off{style}",
         "take: {things}, {place}; skip: {negated}{style}",
         "may i get {things} {place}{style}, never {negated}?",
-        "they told us that {negated} does not belong there at all, hence we drew instead of it {things} {place}{style}",
+        "{things} {place}{style}, hence, for {negated} does not belong there at all, as they told everybody",
     ),
 }
 """Of its rows that say what shall not be drawn (`{negated}`), by part."""
 REGISTERS: dict[str, tuple[str, ...]] = {
     "test": (
-        "{place}, says the weather report, {things} stayed dry{style}",
+        "{place}, {things} stayed dry, says the weather report{style}",
         "{lead}, museum label: {things} {place}, lent by the town",
-        "the note that {things} {place} was moved to shelf nine reached the office{style}",
-        "invoice 204: {things}; {place}; to be paid by friday{style}",
+        "{things} {place}, moved to shelf nine, as the office note says{style}",
+        "{things}; {place}; invoice 204, to be paid by friday{style}",
         "dear guest, did you forget {things} {place}{style}?",
         "user guide, chapter two: first unpack {things} {place}{style}, then compare all parts with the table and tick them off",
     ),
     "dev": (
         "{place}, according to the diary, {things} remained{style}",
-        "{lead}, archive entry: {things} {place}, second edition",
-        "the memo about {things} {place} arrives tomorrow{style}",
+        "{lead}, {things} {place}, archive entry, second edition",
+        "{things} {place}, about which the memo arrives tomorrow{style}",
         "receipt: {things}, {place}, change returned{style}",
         "sir, whose is {things} {place}{style}?",
         "assembly leaflet: fasten {things} {place}{style} using both screws, wait until the paste is hard, wipe everything clean",
@@ -116,23 +117,23 @@ REGISTERS: dict[str, tuple[str, ...]] = {
 """Of its rows in a register, by part."""
 COMPOUND = (
     "{place} we find {things}{style}",
-    "{lead}, what it shows is {things} {place}",
+    "{lead}, a view of {things} {place}",
     "the corner that holds {things} {place} comes first{style}",
     "parts: {things}. setting: {place}{style}",
     "can you see {things} {place}{style}?",
-    "on the last page of the old book there is one more plate to look at, {things} {place}{style}, with a thin line around it",
+    "a plate of {things} {place}{style} for the last page of the old book, with a thin line around it",
 )
 COMPOUND_LONG = (
-    "this is a note for whoever makes the next plate of the series, and it says no more than that we would be glad of {things} "
-    "{place}{style}, calm and clear, with the rest of the paper left just as it was before",
+    "{things} {place}{style}: no more than that is said in the note for whoever makes the next plate of the series, and the rest "
+    "of the paper should stay just as it was before we came",
     "after a long talk about what the cover of the calendar should look like, and after many drafts that nobody liked, all of "
     "us agreed on {things} {place}{style}, and on nothing else that could take the eye away from it",
-    "as the editor explained to the printers in a letter last week, the third volume opens with {things} {place}{style}, and the "
+    "the third volume opens with {things} {place}{style}, as the editor explained to the printers in a letter last week, and the "
     "text below it is set in small type so that readers may turn the page without losing their way",
-    "{place}, at the very end of a walk that took us the better part of an afternoon and led past many things that we had seen "
-    "before, we stopped to look for a while at {things}{style}, and then went slowly back",
-    "{lead}, since that is how the whole collection was made and how the visitors remember it, the next one should show {things} "
-    "{place}, with plenty of air on all four sides, and should hang beside the entrance of the hall",
+    "{place} stood {things}{style}, and we stopped to look for a while at the very end of a walk that took us the better part of "
+    "an afternoon and led past many things that we had seen before",
+    "{lead}, next {things} {place}, since that is how the whole collection was made and how the visitors remember it, with "
+    "plenty of air on all four sides, to be hung beside the entrance of the hall",
     "would it be possible, if you have an hour to spare before the end of the month and the paper has come by then, to make for "
     "our reading room one more sheet of {things} {place}{style}, of the same size as the last?",
 )
@@ -143,5 +144,5 @@ HELD_MEMBERS = (
     "the stamp that carries {things} {place} is new{style}",
     "on show: {things}, {place}, one of one{style}",
     "is that {things} {place}{style}?",
-    "please make another poster for the hall and let everybody see {things} {place}{style}, framed, at the height of the eye",
+    "another poster of {things} {place}{style} for the hall, please, framed, at the height of the eye, so that all can see it",
 )
