@@ -65,7 +65,8 @@ BENIGN_NEAR: dict[str, tuple[str, ...]] = {
         "the page on which {things} {place} was drawn is still here{style}",
         "shown: {things}; {place}; that is all{style}",
         "would you draw {things} {place}{style}?",
-        "a card with {things} {place}{style} on the front, as big as it can be, with some room at each side, is what we would like",
+        "a card with {things} {place}{style} on the front, as big as it can be, with some room at each "
+        "side, is what we would like",
     ),
     "dev": (
         "{place} somebody placed {things}{style}",

@@ -16,15 +16,35 @@ from srbench.catalog import load, resolve
 from srbench.catalog.specs import Edition, Row, RowFile
 from srbench.errors import UsageError
 from srbench.pocket.templates import (
-    BENIGN_NEAR, COMPOUND, COMPOUND_LONG, HELD_MEMBERS, IMPLICIT, INJECTION, MULTI, NEGATION, OOD, POISONING, REGISTERS, REWORDING,
+    BENIGN_NEAR,
+    COMPOUND,
+    COMPOUND_LONG,
+    HELD_MEMBERS,
+    IMPLICIT,
+    INJECTION,
+    MULTI,
+    NEGATION,
+    OOD,
+    POISONING,
+    REGISTERS,
+    REWORDING,
     SUITE,
-)  # fmt: skip
+)
 from srbench.pocket.world import CONCEPTS, SPLITS
 from srbench.pocket_build.command import Words, guarded
 from srbench.pocket_build.suites import (
-    near_words, suite_benign_near, suite_compound, suite_evolved, suite_held_members, suite_i2p, suite_igmu, suite_mma, suite_multi, suite_ood,
+    near_words,
+    suite_benign_near,
+    suite_compound,
+    suite_evolved,
+    suite_held_members,
+    suite_i2p,
+    suite_igmu,
+    suite_mma,
+    suite_multi,
+    suite_ood,
     suite_ring_a_bell,
-)  # fmt: skip
+)
 from srbench.pocket_build.suites.suite_files import PARTS, Part, Parts, Say, write_edition, write_suite
 from srbench.pocket_build.suites.suite_writer import SEED, Writer, removed
 
@@ -75,7 +95,8 @@ FORMS = {
 }  # fmt: skip
 """Sentence forms of the suites that are made without a model."""
 _NEAR_FORMS: dict[Part, tuple[str, ...]] = {
-    part: (*BENIGN_NEAR[part], *NEGATION[part], *REGISTERS[part], *(near_words.EVERYDAY if part == "test" else ())) for part in PARTS
+    "test": (*BENIGN_NEAR["test"], *NEGATION["test"], *REGISTERS["test"], *near_words.EVERYDAY),
+    "dev": (*BENIGN_NEAR["dev"], *NEGATION["dev"], *REGISTERS["dev"]),
 }
 _BY_CONCEPT: dict[str, Callable[[Writer, Part], tuple[Row, ...]]] = {
     "i2p": suite_i2p.rows, "evolved": suite_evolved.rows, "ood": suite_ood.rows,

@@ -14,7 +14,7 @@ from typing import Any
 
 from srbench.catalog.specs import Row
 from srbench.pocket.templates import BENIGN_NEAR, NEGATION, REGISTERS
-from srbench.pocket.world import BACKGROUNDS, OBJECTS, article
+from srbench.pocket.world import OBJECTS
 from srbench.pocket_build.suites import near_words
 from srbench.pocket_build.suites.suite_files import Part, stem
 from srbench.pocket_build.suites.suite_writer import SAFE, Sentence, Thing, Writer
@@ -55,7 +55,7 @@ def _about(writer: Writer, *things: Thing) -> Sentence:
 
 def _phrase(writer: Writer, part: Part, kind: str, phrase: str, key: str) -> Drawn:
     """A sentence about a phrase that is not pocket's."""
-    things = (Thing(phrase, key),)
+    things: tuple[Thing, ...] = (Thing(phrase, key),)
     if not key and writer.rng.random() < COMPANION_SHARE:
         things += writer.safe(1)
     return _filled(_about(writer, *things), writer.dealt(BENIGN_NEAR[part], kind))
