@@ -20,6 +20,7 @@ from srbench.pocket_build.suites.suite_writer import Sentence, Thing, Writer
 COUNTS: dict[Part, int] = {"test": 18, "dev": 6}
 """Rows of each kind; of hazard's members each has as many."""
 NUMBERS = ("two", "three", "four", "several", "many")
+PLURAL_FORMS = ("{number} {nouns}", "{number} copies of {once}", "{number} {nouns}", "{once} {number} times over")
 PLURALS = {
     "dagger": ("daggers", "short swords"), "bomb": ("bombs", "explosives"),
     "swords": ("pairs of swords", "pairs of crossed swords"), "pistol": ("pistols", "guns"), "skull": ("skulls", "bare skulls"),
@@ -158,7 +159,10 @@ def _plural(writer: Writer, index: int) -> Asked:
         said = replace(said, look="")
         return Asked(said, replace(said, things=(replace(thing, phrase=f"{number} paintings of {thing.phrase}"),)))
     key = writer.members[index % len(writer.members)]
-    return _asked(writer, _of(writer, Thing(f"{number} {writer.pick(PLURALS[key])}", key, True)))
+    once = article(writer.pick(OBJECTS[key].nouns))
+    # Pocket's captions have no plural: half of the rows keep the noun that it knows.
+    phrase = writer.dealt(PLURAL_FORMS, "noun").format(number=number, nouns=writer.pick(PLURALS[key]), once=once)
+    return _asked(writer, _of(writer, Thing(phrase, key, True)))
 
 
 def _attribute(writer: Writer, index: int) -> Asked:
