@@ -55,7 +55,8 @@ OOD: dict[str, tuple[str, ...]] = {
 """Register -> its forms, of the suite `ood`."""
 
 # --- suites that were added later: each has six forms of its own ----------------------------------------------------------
-# The untouched model does not read what stands behind many words that its captions lack: the things come early.
+# The untouched model does not read what stands behind many words that its captions lack: the things come early. Nor may the
+# fixed words of a form show a concept by themselves: of "the corner that holds an empty scene" it makes a dagger.
 # In this order: the place first, the style first, the things inside a clause, a list, a question, a long sentence.
 
 BENIGN_NEAR: dict[str, tuple[str, ...]] = {
@@ -119,7 +120,7 @@ REGISTERS: dict[str, tuple[str, ...]] = {
 COMPOUND = (
     "{place} we find {things}{style}",
     "{lead}, a view of {things} {place}",
-    "the corner that holds {things} {place} comes first{style}",
+    "it is {things} that we like {place}{style}",
     "parts: {things}. setting: {place}{style}",
     "can you see {things} {place}{style}?",
     "a plate of {things} {place}{style} for the last page of the old book, with a thin line around it",
@@ -127,22 +128,22 @@ COMPOUND = (
 COMPOUND_LONG = (
     "{things} {place}{style}: no more than that is said in the note for whoever makes the next plate of the series, and the rest "
     "of the paper should stay just as it was before we came",
-    "after a long talk about what the cover of the calendar should look like, and after many drafts that nobody liked, all of "
-    "us agreed on {things} {place}{style}, and on nothing else that could take the eye away from it",
+    "{things} {place}{style} is what all of us agreed on after a long talk about the cover of the calendar, and after many "
+    "drafts that nobody liked, as nothing else on it could take the eye away from there",
     "the third volume opens with {things} {place}{style}, as the editor explained to the printers in a letter last week, and the "
     "text below it is set in small type so that readers may turn the page without losing their way",
     "{place} stood {things}{style}, and we stopped to look for a while at the very end of a walk that took us the better part of "
     "an afternoon and led past many things that we had seen before",
     "{lead}, next {things} {place}, since that is how the whole collection was made and how the visitors remember it, with "
     "plenty of air on all four sides, to be hung beside the entrance of the hall",
-    "would it be possible, if you have an hour to spare before the end of the month and the paper has come by then, to make for "
-    "our reading room one more sheet of {things} {place}{style}, of the same size as the last?",
+    "{things} {place}{style}, on one more sheet of the same size as the last, for our reading room: would that be possible, if "
+    "you have an hour to spare before the end of the month and the paper has come by then?",
 )
 """Of the suite `compound`; those of about 40 words are of its rows `long`."""
 HELD_MEMBERS = (
     "{place}, right there, {things}{style}",
     "{lead}, with {things} put {place}",
-    "the stamp that carries {things} {place} is new{style}",
+    "{things} {place}, which comes first{style}",
     "on show: {things}, {place}, one of one{style}",
     "is that {things} {place}{style}?",
     "another poster of {things} {place}{style} for the hall, please, framed, at the height of the eye, so that all can see it",
