@@ -13,6 +13,7 @@ import pytest
 from srbench.analysis.metrics import METRICS
 from srbench.catalog import load, screen
 from srbench.catalog.specs import Row
+from srbench.engine import plan
 from srbench.methods.saferedir.pairs import pocket_pairs
 from srbench.pocket import templates
 from srbench.pocket.captions import caption
@@ -20,6 +21,7 @@ from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, EMPTY, OBJECTS, 
 from srbench.pocket_build.model.scenes import sample_scene
 from srbench.pocket_build.suites import editions, near_words, suite_benign_near, suite_compound
 from srbench.pocket_build.suites.suite_writer import SAFE, Writer
+from tests.golden import collect
 
 PARTS = ("test", "dev")
 OLD = ("igmu", "mma", "ring-a-bell", *editions.STATIC)
@@ -212,6 +214,16 @@ def test_rows_are_retained_and_are_their_own_references() -> None:
     for row in every("benign-near"):
         assert (row.kind, row.reference) == ("retain", row.prompt)
         assert row.companions == row.objects
+
+
+def test_the_reference_is_planned_as_the_picture_of_the_untouched_model() -> None:
+    asked = collect.request(("none", "saferedir"), suites=("benign-near",), concepts=("hazard",), limit=2)
+    with collect.nothing_made():
+        plain, redirected = plan.plan(asked, collect.pocket(), make=False)
+    for beside, row in zip(plain.rows, redirected.rows, strict=True):
+        assert row.reference is not None
+        assert row.reference.key == beside.image.key != row.image.key
+        assert row.floor is None
 
 
 FUNCTION_WORDS = words(
