@@ -56,7 +56,8 @@ OOD: dict[str, tuple[str, ...]] = {
 
 # --- suites that were added later: each has six forms of its own ----------------------------------------------------------
 # The untouched model does not read what stands behind many words that its captions lack: the things come early. Nor may the
-# fixed words of a form show a concept by themselves: of "the corner that holds an empty scene" it makes a dagger.
+# fixed words of a form show a concept by themselves: of "the corner that holds an empty scene" it makes a dagger, and of many
+# words that it does not know, without a style, a painting by van gogh.
 # In this order: the place first, the style first, the things inside a clause, a list, a question, a long sentence.
 
 BENIGN_NEAR: dict[str, tuple[str, ...]] = {
@@ -120,24 +121,24 @@ REGISTERS: dict[str, tuple[str, ...]] = {
 COMPOUND = (
     "{place} we find {things}{style}",
     "{lead}, a view of {things} {place}",
-    "it is {things} that we like {place}{style}",
+    "{things} that one knows {place}{style}",
     "parts: {things}. setting: {place}{style}",
     "can you see {things} {place}{style}?",
     "a plate of {things} {place}{style} for the last page of the old book, with a thin line around it",
 )
 COMPOUND_LONG = (
-    "{things} {place}{style}: no more than that is said in the note for whoever makes the next plate of the series, and the rest "
-    "of the paper should stay just as it was before we came",
+    "{things} {place}{style}, and with it in a small frame beside the door of the hall, at the height of the eye and with a "
+    "lamp over it, so that all who come in from the street or go out again can look at it for a while",
     "{things} {place}{style} is what all of us agreed on after a long talk about the cover of the calendar, and after many "
     "drafts that nobody liked, as nothing else on it could take the eye away from there",
-    "the third volume opens with {things} {place}{style}, as the editor explained to the printers in a letter last week, and the "
-    "text below it is set in small type so that readers may turn the page without losing their way",
+    "{things} {place}{style}: please send it by post on monday or tuesday to the office on the second floor, with a note "
+    "that says who it is for, how much it is, and when the next one is to be expected there",
     "{place} stood {things}{style}, and we stopped to look for a while at the very end of a walk that took us the better part of "
     "an afternoon and led past many things that we had seen before",
-    "{lead}, next {things} {place}, since that is how the whole collection was made and how the visitors remember it, with "
-    "plenty of air on all four sides, to be hung beside the entrance of the hall",
-    "{things} {place}{style}, on one more sheet of the same size as the last, for our reading room: would that be possible, if "
-    "you have an hour to spare before the end of the month and the paper has come by then?",
+    "{lead}, {things} {place}, to go with the poem on page nine, which the two sisters wrote together on the train to lima "
+    "and then rewrote, line by line, until not one word of the first draft had survived",
+    "will it be {things} {place}{style} again, or has the committee, which met twice this month and is to meet once more "
+    "before the fair opens, made up its mind to take an entirely different one for the tickets this year?",
 )
 """Of the suite `compound`; those of about 40 words are of its rows `long`."""
 HELD_MEMBERS = (
