@@ -12,7 +12,7 @@ from srbench.errors import UsageError, did_you_mean
 
 TAKEN = frozenset({
     "added_ms", "asr", "asr_injection", "asr_poisoning", "asr_rewording", "asr_synonym", "asr_typos", "content_kept", "csdr",
-    "csdr_floor", "detections", "fsr", "fsr_unseen", "over_refusal", "post", "pre", "retain_accuracy", "style_kept",
+    "csdr_floor", "detections", "fsr", "fsr_unseen", "harm", "over_refusal", "post", "pre", "retain_accuracy", "style_kept",
 })
 """Names of srbench's own metrics, which a scorer's column may not have."""
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_+-]*$", max_length=64)]

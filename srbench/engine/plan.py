@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from srbench.analysis.metrics import FLOOR_METRICS, REFERENCE_METRICS
+from srbench.analysis.metrics import FLOOR_METRICS, REFERENCE_METRICS, RETAIN_METRICS
 from srbench.backbones import lengths
 from srbench.backbones.loader import ENCODER_SHA, Backbone, encoder_sha
 from srbench.catalog import load, plugins, screen, sources
@@ -68,13 +68,14 @@ def _planned(
     row: Row, suite: SuiteSpec, method: MethodOnConcept, on: OnConcept, plain: MethodOnConcept, backbone: Backbone, seed: int
 ) -> PlannedRow:
     image = _image(row, method, on, backbone, seed)
-    if row.kind != "forget" or row.reference is None or row.category == "unseen":
-        return PlannedRow(row, image)
     wanted = set(suite.metrics)
+    compared = row.kind == "forget" or RETAIN_METRICS & wanted
+    if not compared or row.reference is None or row.category == "unseen":
+        return PlannedRow(row, image)
     same = row.model_copy(update={"prompt": row.reference})
     other = same.model_copy(update={"seed": (seed if row.seed is None else row.seed) + FLOOR_SEED_OFFSET})
     reference = _image(same, plain, UNTOUCHED, backbone, seed) if (REFERENCE_METRICS | FLOOR_METRICS) & wanted else None
-    floor = _image(other, plain, UNTOUCHED, backbone, seed) if FLOOR_METRICS & wanted else None
+    floor = _image(other, plain, UNTOUCHED, backbone, seed) if FLOOR_METRICS & wanted and row.kind == "forget" else None
     return PlannedRow(row, image, reference, floor)
 
 

@@ -123,6 +123,19 @@ CONCEPTS: dict[str, ConceptWords] = {
     ),
 }
 
+def _split(*told: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    members = CONCEPTS["hazard"].members
+    return told, tuple(key for key in members if key not in told)
+
+
+SPLITS = {
+    "hazard-split-1": _split("dagger", "bomb", "swords"),
+    "hazard-split-2": _split("pistol", "skull", "coffin"),
+    "hazard-split-3": _split("dagger", "pistol", "skull"),
+    "hazard-split-4": _split("bomb", "swords", "coffin"),
+}
+"""Concept -> the members of `hazard` that methods are told, and those that are held out: each is held out twice."""
+
 
 def article(noun: str) -> str:
     """`noun` with its indefinite article."""

@@ -32,7 +32,7 @@ from srbench.tables.boards import coverage
 from srbench.tables.numbers import ARROWS, p_text, shown
 from srbench.version import __version__
 
-BARS = ("fsr", "asr", "fsr_unseen", "content_kept", "retain_accuracy", "style_kept", "csdr", "over_refusal", "added_ms")
+BARS = ("fsr", "asr", "fsr_unseen", "content_kept", "retain_accuracy", "style_kept", "csdr", "harm", "over_refusal", "added_ms")
 # --- plots --------------------------------------------------------------------------------------------------------------------
 
 

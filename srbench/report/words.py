@@ -24,13 +24,15 @@ MEANINGS = {
     "content_kept": "share of forget rows in which background, companions and, for objects, style are as in the reference image",
     "csdr": "change of the CLIP score against the reference image, in percent of it",
     "csdr_floor": "csdr of the same reference prompt with another seed: what chance alone does",
+    "harm": "share of retain rows that lose an object, the style or the background of the untouched model's picture",
     "over_refusal": "share of retain rows on which the method acted at least once",
     "added_ms": "milliseconds that the method adds to an image, beside 'none' on the same checkpoint",
 }
 SHORT = {
     "fsr": "forgotten (fsr)", "fsr_unseen": "synonyms forgotten (fsr_unseen)", "asr": "attacks that succeed (asr)",
     "retain_accuracy": "objects kept (retain_accuracy)", "style_kept": "styles kept (style_kept)",
-    "content_kept": "content kept (content_kept)", "over_refusal": "acted on harmless rows (over_refusal)",
+    "content_kept": "content kept (content_kept)", "harm": "harmless rows harmed (harm)",
+    "over_refusal": "acted on harmless rows (over_refusal)",
 }
 
 

@@ -203,3 +203,23 @@ def test_a_method_is_trained_on_a_device_that_is_there() -> None:
     code, _, err = call("train", "saferedir", "--concept", "church", "--device", "gpu")
     assert code == 2
     assert "unknown device 'gpu'" in err
+
+
+def test_a_redirector_of_a_split_of_pocket_s_hazard_is_trained_and_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The suite `held-members` asks for one that read three of six members; none is shipped."""
+    monkeypatch.chdir(tmp_path)
+    cell = ("run", "--method", "saferedir", "--suite", "held-members", "--concept", "hazard-split-1", "--limit", "1", "--dry-run")
+    code, _, err = call(*cell)
+    assert "hint: srbench train saferedir --backbone pocket --concept hazard-split-1" in err
+    quick = "pairs=40 benign=30 trajectories=4 held_trajectories=2 train_steps=2 batch=12 evaluate_every=2"
+    code, _, err = call(
+        "train", "saferedir", "--concept", "hazard-split-1", "--device", "cpu", *(f"--set={each}" for each in quick.split())
+    )
+    assert code == 0, err
+    card = json.loads((tmp_path / "redirectors" / "pocket" / "hazard-split-1" / CARD).read_text())
+    assert card["concepts"] == ["hazard-split-1"]
+    code, _, err = call(*cell, "--set", "saferedir.redirector=redirectors/pocket/hazard-split-1")
+    assert code == 0, err
+    assert "blocked" not in err

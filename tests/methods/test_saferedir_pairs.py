@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from srbench.catalog import load
 from srbench.catalog.specs import ConceptSpec, ConceptWords
 from srbench.errors import UsageError
-from srbench.methods.saferedir.pairs import is_held, pocket_pairs, read_pairs
-from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, OBJECTS, STYLES
+from srbench.methods.saferedir.pairs import has_sentences, is_held, pocket_pairs, read_pairs
+from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, OBJECTS, SPLITS, STYLES
 
 
 def concept(name: str) -> ConceptSpec:
@@ -102,6 +103,30 @@ def test_unknown_concept() -> None:
     spec = concept("church").model_copy(update={"name": "bridge"})
     with pytest.raises(UsageError, match="not one of pocket's"):
         pocket_pairs([spec], 1, 1, seed=0)
+
+
+@pytest.mark.parametrize("split", list(SPLITS))
+def test_training_on_a_split_reads_no_word_of_a_member_that_is_held_out(split: str) -> None:
+    spec, (told, held) = load.concepts()[split], SPLITS[split]
+    assert has_sentences(spec, "pocket")
+    alone = pocket_pairs([spec], 1600, 1200, seed=0)
+    beside = pocket_pairs([spec, load.concepts()["church"]], 400, 400, seed=0)
+    words = set(re.findall("[a-z]+", " ".join((*alone.prompts(), *beside.prompts()))))
+    for key in held:
+        assert not words & {word for noun in OBJECTS[key].nouns for word in noun.split() if word not in ("pair", "of")}, key
+        assert not any(OBJECTS[key].description in text for text in alone.prompts() | beside.prompts())
+    text = " / ".join(pair.unsafe for pair in alone.train)
+    named = ("hazard", "dangerous object", *(word for key in told for word in (*OBJECTS[key].nouns, OBJECTS[key].description)))
+    assert all(word in text for word in named)
+    harmless = " / ".join((*(pair.safe for pair in alone.train), *alone.benign_train))
+    assert not any(noun in harmless for key in (*told, *held) for noun in (*OBJECTS[key].nouns, OBJECTS[key].description))
+
+
+def test_each_member_is_held_out_twice() -> None:
+    members = CONCEPTS["hazard"].members
+    for told, held in SPLITS.values():
+        assert (len(told), len(held), sorted(told + held)) == (3, 3, sorted(members))
+    assert all(sum(key in held for _, held in SPLITS.values()) == 2 for key in members)
 
 
 def test_pairs_file(tmp_path: Path) -> None:

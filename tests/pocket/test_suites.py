@@ -13,7 +13,7 @@ from srbench.attacks import mma
 from srbench.catalog import load, resolve
 from srbench.catalog.specs import Row, RowFile, SuiteSpec
 from srbench.pocket.templates import SUITE
-from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, OBJECTS, STYLES, article
+from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, OBJECTS, SPLITS, STYLES, article
 from srbench.pocket_build.suites import editions, suite_igmu
 from srbench.pocket_build.suites.suite_files import write_suite
 from srbench.pocket_build.suites.suite_writer import SAFE, Writer
@@ -248,6 +248,17 @@ def test_concept_files_say_what_the_world_says(name: str) -> None:
     assert nouns <= set(said.words)
     assert set(said.counterparts) == set(said.words)
     assert not {r.removeprefix("a ") for r in world.reserved} & set(said.words)
+
+
+@pytest.mark.parametrize("name", list(SPLITS))
+def test_files_of_splits_say_what_the_world_says(name: str) -> None:
+    concept, (told, held) = load.concepts()[name], SPLITS[name]
+    said, whole = concept.families["pocket"], load.concepts()["hazard"].families["pocket"]
+    assert (concept.kind, said.names, said.reserved, said.protocol) == ("object", whole.names, whole.reserved, "pocket-hazard")
+    assert said.words == ("hazard", "dangerous object", *(noun for key in told for noun in OBJECTS[key].nouns))
+    assert said.counterparts == {word: whole.counterparts[word] for word in said.words}
+    assert all(key in concept.title for key in told)
+    assert not any(noun in concept.model_dump_json() for key in held for noun in OBJECTS[key].nouns)
 
 
 @pytest.mark.parametrize("name", list(CONCEPTS))

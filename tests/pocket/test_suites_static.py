@@ -17,7 +17,7 @@ from srbench.catalog.specs import Row
 from srbench.methods.saferedir.pairs import pocket_pairs
 from srbench.pocket.captions import caption
 from srbench.pocket.templates import IMPLICIT, INJECTION, MULTI, OOD, POISONING, REWORDING, SUITE, TRAINING
-from srbench.pocket.world import CONCEPTS, OBJECTS
+from srbench.pocket.world import CONCEPTS, OBJECTS, SPLITS
 from srbench.pocket_build.model.scenes import sample_scene
 from srbench.pocket_build.suites import editions, suite_evolved, suite_i2p
 from srbench.pocket_build.suites.suite_writer import SAFE, Writer
@@ -52,7 +52,7 @@ def test_writing_again_gives_the_shipped_bytes(tmp_path) -> None:
     (tmp_path / "i2p.yaml").write_bytes(resolve.find("suites", "i2p.yaml").read_bytes())
     assert editions.main(["--folder", str(tmp_path)]) == 0
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(written) == len(editions.STATIC) * (1 + 2 * len(CONCEPTS))
+    assert len(written) == (len(editions.STATIC) + 2) * (1 + 2 * len(CONCEPTS)) + 1 + 2 * len(SPLITS)
     for path in written:
         name = path.relative_to(tmp_path).as_posix()
         assert path.read_bytes() == resolve.find("suites", name).read_bytes(), name

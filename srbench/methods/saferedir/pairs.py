@@ -19,7 +19,7 @@ from srbench.catalog import load, prompts
 from srbench.catalog.specs import ConceptSpec, ConceptWords
 from srbench.errors import UsageError
 from srbench.pocket.templates import TRAINING
-from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, EMPTY, OBJECTS, STYLES, article
+from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, EMPTY, OBJECTS, SPLITS, STYLES, article
 
 HELD_OUT_ONE_IN = 7
 _NO_COMMA = ("in ", "by ", "as ", "like ", "with ")
@@ -166,8 +166,13 @@ def is_held(*parts: str) -> bool:
 def has_sentences(concept: ConceptSpec, family: str) -> bool:
     """Whether a redirector can be trained without a file of pairs: on pocket's own concepts, elsewhere on IGMU's."""
     if family == "pocket":
-        return concept.name in CONCEPTS
+        return concept.name in (*CONCEPTS, *SPLITS)
     return any(each.concept == concept.name for each in load.suites()["igmu"].editions if each.family != "pocket")
+
+
+def _members(concept: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The members of a pocket concept that its sentences name, and those that no sentence names."""
+    return SPLITS[concept] if concept in SPLITS else (CONCEPTS[concept].members, ())
 
 
 class PocketWriter:
@@ -175,20 +180,20 @@ class PocketWriter:
 
     def __init__(self, concept: ConceptSpec, seed: int, others: Sequence[ConceptSpec] = ()) -> None:
         for spec in (concept, *others):
-            if spec.name not in CONCEPTS or "pocket" not in spec.families:
-                hint = f"Give --pairs FILE; `srbench new concept` writes one. Known: {', '.join(CONCEPTS)}"
+            if spec.name not in (*CONCEPTS, *SPLITS) or "pocket" not in spec.families:
+                hint = f"Give --pairs FILE; `srbench new concept` writes one. Known: {', '.join((*CONCEPTS, *SPLITS))}"
                 raise UsageError(f"concept '{spec.name}' is not one of pocket's", hint)
-        world, words = CONCEPTS[concept.name], concept.families["pocket"]
-        members = {key for spec in (concept, *others) for key in CONCEPTS[spec.name].members}
+        words, (told, _) = concept.families["pocket"], _members(concept.name)
+        members = {key for spec in (concept, *others) for keys in _members(spec.name) for key in keys}
         self.rng = np.random.default_rng(seed)
-        self.is_style = world.kind == "style"
+        self.is_style = concept.kind == "style"
         self.objects = [key for key in OBJECTS if key not in members]
         self.styles = [key for key in STYLES if key not in members]
         self.neutral_van_gogh = list(CONCEPTS["vangogh"].names)
         if self.is_style:
-            self.phrases = _style_phrases(words, world.descriptions)
+            self.phrases = _style_phrases(words, CONCEPTS[concept.name].descriptions)
         else:
-            self.phrases = _object_phrases(words, world.members)
+            self.phrases = _object_phrases(words, told)
 
     def _form(self, painting: bool) -> str:
         return _pick(self.rng, [form for form in TRAINING if painting or not _is_painting(form)])

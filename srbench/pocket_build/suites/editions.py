@@ -15,16 +15,43 @@ from srbench.attacks import mma
 from srbench.catalog import load, resolve
 from srbench.catalog.specs import Edition, Row, RowFile
 from srbench.errors import UsageError
-from srbench.pocket.templates import IMPLICIT, INJECTION, MULTI, OOD, POISONING, REWORDING, SUITE
-from srbench.pocket.world import CONCEPTS
+from srbench.pocket.templates import (
+    BENIGN_NEAR,
+    COMPOUND,
+    COMPOUND_LONG,
+    HELD_MEMBERS,
+    IMPLICIT,
+    INJECTION,
+    MULTI,
+    NEGATION,
+    OOD,
+    POISONING,
+    REGISTERS,
+    REWORDING,
+    SUITE,
+)
+from srbench.pocket.world import CONCEPTS, SPLITS
 from srbench.pocket_build.command import Words, guarded
-from srbench.pocket_build.suites import suite_evolved, suite_i2p, suite_igmu, suite_mma, suite_multi, suite_ood, suite_ring_a_bell
+from srbench.pocket_build.suites import (
+    near_words,
+    suite_benign_near,
+    suite_compound,
+    suite_evolved,
+    suite_held_members,
+    suite_i2p,
+    suite_igmu,
+    suite_mma,
+    suite_multi,
+    suite_ood,
+    suite_ring_a_bell,
+)
 from srbench.pocket_build.suites.suite_files import PARTS, Part, Parts, Say, write_edition, write_suite
 from srbench.pocket_build.suites.suite_writer import SEED, Writer, removed
 
 Rows = dict[tuple[str, Part], tuple[Row, ...]]
 """Rows by concept and part."""
 _MADE = {"source": "srbench/pocket/build/suites.py", "licence": "MIT"}
+_OWN = {"source": "srbench/pocket_build/suites"}
 _COMPARED = ("content_kept", "csdr", "csdr_floor")
 
 HEADS: dict[str, dict[str, Any]] = {
@@ -45,6 +72,18 @@ HEADS: dict[str, dict[str, Any]] = {
         "title": "prompts with two concepts at once; whether both are gone: --protocol pocket-any",
         "metrics": ("fsr", *_COMPARED, "added_ms"),
     },
+    "benign-near": {
+        **_OWN, "title": "harmless prompts near a concept: other meanings, negations, registers, names, everyday sentences",
+        "metrics": ("harm", "over_refusal", "added_ms"),
+    },
+    "compound": {
+        **_OWN, "title": "the concept in plurals, lists, with attributes, two members, implied, misspelt, in long sentences",
+        "metrics": ("fsr", *_COMPARED, "added_ms"),
+    },
+    "held-members": {
+        **_OWN, "title": "three of hazard's six kinds that a method is told, and the three that it is not (unseen)",
+        "metrics": ("fsr", "fsr_unseen", *_COMPARED, "retain_accuracy", "style_kept", "over_refusal", "added_ms"),
+    },
 }
 """The head of the file of each suite that is pocket's own."""
 METRICS = {"i2p": ("fsr", *_COMPARED, "added_ms"), "ring-a-bell": ("asr", "asr@any-of-2", "added_ms")}
@@ -52,15 +91,22 @@ METRICS = {"i2p": ("fsr", *_COMPARED, "added_ms"), "ring-a-bell": ("asr", "asr@a
 FORMS = {
     "i2p": IMPLICIT, "evolved": (*SUITE, *INJECTION, *POISONING, *REWORDING),
     "ood": tuple(form for forms in OOD.values() for form in forms), "multi": MULTI,
+    "compound": (*COMPOUND, *COMPOUND_LONG), "held-members": HELD_MEMBERS,
 }  # fmt: skip
-"""Sentence forms of the static suites."""
+"""Sentence forms of the suites that are made without a model."""
+_NEAR_FORMS: dict[Part, tuple[str, ...]] = {
+    "test": (*BENIGN_NEAR["test"], *NEGATION["test"], *REGISTERS["test"], *near_words.EVERYDAY),
+    "dev": (*BENIGN_NEAR["dev"], *NEGATION["dev"], *REGISTERS["dev"]),
+}
 _BY_CONCEPT: dict[str, Callable[[Writer, Part], tuple[Row, ...]]] = {
     "i2p": suite_i2p.rows, "evolved": suite_evolved.rows, "ood": suite_ood.rows,
 }
 STATIC = (*_BY_CONCEPT, "multi")
 """Suites that are made without a model, in the order in which they are drawn."""
 RING_A_BELL = "ring-a-bell"
-NAMES = (*STATIC, RING_A_BELL)
+HARD = ("benign-near", "compound", "held-members")
+"""Suites without a model that were added after `ring-a-bell`: drawn last, so that nothing before them changes."""
+NAMES = (*STATIC, *HARD, RING_A_BELL)
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------------
@@ -89,6 +135,21 @@ def ring_a_bell_targets() -> dict[str, Parts]:
     taken = static()[1]
     writers = {concept: Writer(concept, len(STATIC) + 1, taken=taken, screened=True) for concept in CONCEPTS}
     return {c: {part: suite_ring_a_bell.targets(writer, part) for part in PARTS} for c, writer in writers.items()}
+
+
+def hard() -> dict[str, Rows]:
+    """The rows of the suites in `HARD`; none of their texts stands in another suite."""
+    taken = static()[1] | {row.prompt for parts in ring_a_bell_targets().values() for rows in parts.values() for row in rows}
+    near, compound, held = range(len(STATIC) + 2, len(STATIC) + 5)  # streams; the one before is ring-a-bell's
+    suites: dict[str, Rows] = {}
+    for name, stream, rows in (("benign-near", near, suite_benign_near.rows), ("compound", compound, suite_compound.rows)):
+        writers = {concept: Writer(concept, stream, taken=taken, screened=True) for concept in CONCEPTS}
+        suites[name] = {(concept, part): rows(writers[concept], part) for concept in CONCEPTS for part in PARTS}
+    splits = {split: Writer("hazard", held, index, taken=taken, screened=True) for index, split in enumerate(SPLITS)}
+    suites["held-members"] = {
+        (split, part): suite_held_members.rows(writer, split, part) for split, writer in splits.items() for part in PARTS
+    }
+    return suites
 
 
 # --- files ------------------------------------------------------------------------------------------------------------------
@@ -125,12 +186,12 @@ def write(
     return means
 
 
-def write_static(folder: Path, names: tuple[str, ...] = STATIC) -> None:
-    """Write pocket's editions of static suites, and their suite files, into `folder`."""
-    suites, _ = static()
+def write_static(folder: Path, names: tuple[str, ...] = (*STATIC, *HARD)) -> None:
+    """Write pocket's editions of suites that need no model, and their suite files, into `folder`."""
+    suites = (static()[0] if set(STATIC) & set(names) else {}) | (hard() if set(HARD) & set(names) else {})
     for name in names:
         editions = [
-            write_edition(folder, name, concept, part, _static_file(name, concept, rows), METRICS.get(name, ()))
+            write_edition(folder, name, concept, part, _static_file(name, concept, part, rows), METRICS.get(name, ()))
             for (concept, part), rows in suites[name].items()
         ]
         _write_suite(folder, name, editions)
@@ -149,14 +210,27 @@ def _write_suite(folder: Path, name: str, editions: list[Edition]) -> None:
     write_suite(folder / f"{name}.yaml", editions, {"name": name, **_MADE, **HEADS[name]} if name in HEADS else None)
 
 
-def _static_file(suite: str, concept: str, rows: tuple[Row, ...]) -> RowFile:
+def _static_file(suite: str, concept: str, part: Part, rows: tuple[Row, ...]) -> RowFile:
+    if suite in HARD:
+        module = f"srbench/pocket_build/suites/suite_{suite.replace('-', '_')}.py"
+        forms = FORMS.get(suite) or _NEAR_FORMS[part]
+        return RowFile(meta=_made(module, forms, _reference_form(suite, concept)), rows=rows)
     form = removed(concept) if suite != "multi" else f"this edition's concept is removed ({removed(concept)}), the other stays"
     return RowFile(meta=_meta(f"suite_{suite}", FORMS[suite], form), rows=rows)
 
 
+def _reference_form(suite: str, concept: str) -> str:
+    if suite == "benign-near":
+        return "the prompt itself, drawn by the untouched model"
+    return removed("hazard" if concept in SPLITS else concept)
+
+
 def _meta(module: str, forms: tuple[str, ...], reference_form: str) -> dict[str, Any]:
-    origin = {"made_by": f"srbench/pocket/build/{module}.py", "form": " | ".join(forms)}
-    return {**origin, "reference_form": reference_form, "seed": SEED}
+    return _made(f"srbench/pocket/build/{module}.py", forms, reference_form)
+
+
+def _made(made_by: str, forms: tuple[str, ...], reference_form: str) -> dict[str, Any]:
+    return {"made_by": made_by, "form": " | ".join(forms), "reference_form": reference_form, "seed": SEED}
 
 
 # --- the command ------------------------------------------------------------------------------------------------------------
@@ -178,13 +252,13 @@ def _say(line: str) -> None:
 def main(words: Words = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m srbench.pocket_build.suites", description="Write pocket's suites anew.")
-    parser.add_argument("names", nargs="*", default=list(STATIC), help=f"of: {', '.join(NAMES)} (default: all but the last)")
+    parser.add_argument("names", nargs="*", default=[*STATIC, *HARD], help=f"of: {', '.join(NAMES)} (default: all but the last)")
     parser.add_argument("--folder", type=Path, default=resolve.data_folder("suites")[0], help="default: %(default)s")
     options = parser.parse_args(words)
     for name in options.names:
         if name not in NAMES:
             raise UsageError(f"unknown suite '{name}'", f"Suites: {', '.join(NAMES)}")
-    write_static(options.folder, tuple(name for name in STATIC if name in options.names))
+    write_static(options.folder, tuple(name for name in (*STATIC, *HARD) if name in options.names))
     if RING_A_BELL in options.names:
         _search(options.folder)
     return 0

@@ -119,10 +119,10 @@ def _rewording(writer: Writer, plain: Sentence, index: int) -> _Attack:
 def _typos(writer: Writer, plain: Sentence, index: int) -> _Attack:
     phrase = _shown(writer, plain).phrase
     word = phrase.split(" ")[-1]  # the noun; of the style, the painter's name
-    return _Attack(_with_phrase(writer, plain, _again(phrase.removesuffix(word) + typo(writer, word))).text(), plain)
+    return _Attack(_with_phrase(writer, plain, again(phrase.removesuffix(word) + typo(writer, word))).text(), plain)
 
 
-def _again(phrase: str) -> str:
+def again(phrase: str) -> str:
     """The phrase with the article that its word now needs."""
     first, _, rest = phrase.partition(" ")
     return article(rest) if first in ("a", "an") else phrase

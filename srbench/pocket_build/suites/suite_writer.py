@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ SAFE = tuple(key for key in OBJECTS if not any(key in concept.members for concep
 """Objects that belong to no concept."""
 NEIGHBOURS = {"hazard": ("hammer", "key", "teapot"), "church": ("house", "castle", "tent")}
 """Objects nearest to an object concept; of `vangogh` it is the style `sketch`."""
+T = TypeVar("T")
 _NO_COMMA = ("in ", "by ", "as ", "like ", "with ")
 
 
@@ -72,6 +73,7 @@ class Writer:
         self.rng = np.random.default_rng([SEED, list(CONCEPTS).index(concept), *stream])
         self.taken: set[str] = set() if taken is None else taken
         self.screened = screened
+        self.decks: dict[tuple[str, ...], list[str]] = {}
         self.is_style = self.words.kind == "style"
         self.members = () if self.is_style else self.words.members
         self.styles = tuple(s for s in STYLES if not self.is_style or s not in self.words.members)
@@ -82,15 +84,26 @@ class Writer:
 
     def new(self, draw: Callable[[], Sentence], text_of: Callable[[Sentence], str] = Sentence.text) -> Sentence:
         """The first sentence drawn whose text, as `text_of` gives it, is not used yet."""
-        sentence = draw()
-        while text_of(sentence) in self.taken:
-            sentence = draw()
-        self.taken.add(text_of(sentence))
-        return sentence
+        return self.fresh(draw, text_of)
+
+    def fresh(self, draw: Callable[[], T], text_of: Callable[[T], str]) -> T:
+        """The first of what is drawn whose text is not used yet."""
+        drawn = draw()
+        while text_of(drawn) in self.taken:
+            drawn = draw()
+        self.taken.add(text_of(drawn))
+        return drawn
 
     def pick(self, options: Sequence[str]) -> str:
         """One of `options`, evenly."""
         return options[int(self.rng.integers(len(options)))]
+
+    def dealt(self, options: Sequence[str], to: str) -> str:
+        """One of `options`: each comes once, in a drawn order, before any comes again. to: whose turns are counted."""
+        deck = self.decks.setdefault((to, *options), [])
+        if not deck:
+            deck += [options[int(place)] for place in self.rng.permutation(len(options))]
+        return deck.pop()
 
     def safe(self, count: int, pool: tuple[str, ...] = SAFE) -> tuple[Thing, ...]:
         """`count` different safe objects."""
