@@ -93,7 +93,7 @@ def test_suite_files_name_their_editions(folder) -> None:
 def test_writing_again_keeps_other_families(folder, tmp_path) -> None:
     path = tmp_path / "igmu.yaml"
     spec = load.parse_yaml(folder / "igmu.yaml", SuiteSpec)
-    other = spec.editions[0].model_copy(update={"family": "elsewhere"})
+    other = spec.editions[0].model_copy(update={"family": "sd3"})
     head = {"name": "igmu", "title": "t", "source": "s", "licence": "MIT", "metrics": ["fsr"]}
     write_suite(path, [*spec.editions, other], head)
     write_suite(path, list(spec.editions), head)

@@ -60,7 +60,7 @@ class Shout(Whisper):
 class Taught(PushMethod):
     """Pushes as strongly as the bytes of a file say."""
 
-    meta: ClassVar[dict[str, Any]] = {**PushMethod.meta, "name": "taught", "presets": {"taught": {}}}
+    meta: ClassVar[dict[str, Any]] = {**PushMethod.meta, "name": "taught", "presets": {"taught": {}}, "families": ["*"]}
 
     class Options(base.Options):
         strength: float = 1.0

@@ -65,14 +65,14 @@ def write_suite(path: Path, editions: list[Edition], head: dict[str, Any] | None
     written = path.read_text(encoding="utf-8") if path.exists() else ""
     above, _, below = written.partition(_EDITIONS)
     if head is not None:
-        above = _dump(_head(head)).removesuffix("\n")
+        above = _dump(_head(head, editions)).removesuffix("\n")
     listed = _dump([each.model_dump(mode="json", exclude_defaults=True) for each in editions])
     path.write_text(above + _EDITIONS + listed + _of_others(below), encoding="utf-8")
     load.parse_yaml(path, SuiteSpec)
 
 
-def _head(head: dict[str, Any]) -> dict[str, Any]:
-    spec = SuiteSpec.model_validate({**head, "editions": []})
+def _head(head: dict[str, Any], editions: list[Edition]) -> dict[str, Any]:
+    spec = SuiteSpec.model_validate({**head, "editions": editions})
     return spec.model_dump(mode="json", exclude_defaults=True, exclude={"editions"})
 
 
