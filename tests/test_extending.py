@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import srbench
 from srbench.catalog import load, plugins, resolve
-from srbench.errors import UsageError
+from srbench.cli.main import app
+from srbench.errors import USAGE, UsageError
 from tests.plug_ins import Install, installing
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "extending.md"
@@ -140,8 +142,34 @@ def test_a_concept(folder: Path) -> None:
 def test_the_name_of_a_shipped_spec_cannot_be_taken(folder: Path, kind: str, name: str) -> None:
     """Else a file beside the prompts could make a sensitive concept a harmless one."""
     write(folder, f"{kind}/mine.yaml", (load.CATALOG / kind / f"{name}.yaml").read_text())
+    known = getattr(load, kind)()
+    assert known.files[name].is_relative_to(load.CATALOG)
     with pytest.raises(UsageError, match=f"mine.yaml: the name '{name}' is taken"):
-        getattr(load, kind)()
+        load.named(kind.removesuffix("s"), name, known)
+    with pytest.raises(UsageError, match=f"mine.yaml: the name '{name}' is taken"):
+        load.check_named(kind, name)
+    (line,) = load.left_out()
+    assert f"mine.yaml: the name '{name}' is taken" in line
+
+
+def test_a_taken_name_costs_what_uses_it_and_nothing_else(folder: Path) -> None:
+    """A concept, a protocol and a suite of shipped names, each in a file of the user's."""
+    write(folder, "concepts/mine.yaml", (load.CATALOG / "concepts" / "church.yaml").read_text())
+    write(folder, "protocols/mine.yaml", (load.CATALOG / "protocols" / "pocket-church.yaml").read_text())
+    write(folder, "suites/mma.yaml", (resolve.find("suites", "mma.yaml")).read_text() + "\n")
+    plan = ("run", "--method", "none", "--limit", "1", "--dry-run")
+    fine = CliRunner().invoke(app, [*plan, "--concept", "hazard", "--suite", "igmu"])
+    assert fine.exit_code == 0
+    assert fine.stderr.count("is taken by") == 3
+    for words, file in (
+        (["--concept", "church"], "concepts/mine.yaml"), (["--concept", "hazard", "--suite", "mma"], "suites/mma.yaml"),
+        (["--concept", "hazard", "--protocol", "pocket-church"], "protocols/mine.yaml"),
+    ):  # fmt: skip
+        taken = CliRunner().invoke(app, [*plan, *words])
+        assert taken.exit_code == USAGE
+        assert f"{file}: the name" in taken.stderr.splitlines()[0]
+        assert taken.stderr.count(f"{file}: the name") == 1, "it is said once"
+    assert CliRunner().invoke(app, ["list"]).exit_code == 0
 
 
 def test_a_spec_that_is_wrong_is_one_line_with_its_file(folder: Path) -> None:

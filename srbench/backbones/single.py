@@ -58,7 +58,7 @@ def config_of(file: Path, config: str) -> Path:
     if not file.is_file():
         raise UsageError(f"{file}: there is no such file", "Check the path.")
     if config in load.backbones():
-        return _of_backbone(load.backbones()[config])
+        return _of_backbone(load.named("backbone", config, load.backbones()))
     if config and Path(config).expanduser().is_dir():
         return Path(config).expanduser()
     if config:

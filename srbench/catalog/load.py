@@ -246,6 +246,8 @@ class Specs(dict[str, S]):
         super().__init__()
         self.files: dict[str, Path] = {}
         self.left_out: list[LeftOut] = []
+        self.contested: dict[str, UsageError] = {}
+        """Names that several files give, and the error for whatever uses them: which is meant cannot be known."""
 
     def file_of(self, name: str) -> Path | None:
         """The file that has a name, be it whole or left out."""
@@ -254,7 +256,7 @@ class Specs(dict[str, S]):
 
 
 def _all(paths: Iterable[Path], model: type[S]) -> Specs[S]:
-    """Specs by name, in order. Raises `UsageError` where two files give the same name."""
+    """Specs by name, in order. Where two files give the same name, the second is left out, and the name is contested."""
     read: Specs[S] = Specs()
     for path in paths:
         try:
@@ -264,7 +266,10 @@ def _all(paths: Iterable[Path], model: type[S]) -> Specs[S]:
             continue
         name: str = spec.name  # type: ignore[attr-defined]  # each of these kinds has one
         if name in read:
-            raise UsageError(f"{path}: the name '{name}' is taken by {read.files[name]}", "Give it another name.")
+            taken = UsageError(f"{path}: the name '{name}' is taken by {read.files[name]}", "Give it another name.")
+            read.left_out.append(LeftOut(frozenset((path.stem, name)), path, taken))
+            read.contested.setdefault(name, taken)
+            continue
         read[name], read.files[name] = spec, path
     in_order = sorted(read.items())
     read.clear()
@@ -325,13 +330,13 @@ def backbones() -> Specs[BackboneSpec]:
 @cache
 def suites() -> Specs[SuiteSpec]:
     """Suites by name."""
-    return _all(sorted(resolve.files("suites", "*.yaml").values()), SuiteSpec)
+    return _all(resolve.spec_files("suites"), SuiteSpec)
 
 
 @cache
 def baselines() -> Specs[BaselineSpec]:
     """Baselines by name."""
-    return _all(sorted(resolve.files("baselines", "*.yaml").values()), BaselineSpec)
+    return _all(resolve.spec_files("baselines"), BaselineSpec)
 
 
 @cache
@@ -354,7 +359,9 @@ def left_out() -> list[str]:
 
 
 def named(kind: str, name: str, known: Mapping[str, T]) -> T:
-    """`known[name]`, or a `UsageError` as `unknown` gives it."""
+    """`known[name]`, or a `UsageError` as `unknown` gives it, and for a name that several files give."""
+    if isinstance(known, Specs) and name in known.contested:
+        raise known.contested[name]
     if name not in known:
         raise unknown(kind, name, known)
     return known[name]
@@ -411,8 +418,10 @@ def _named_in_edition(place: Place, edition: Edition) -> Iterator[tuple[Place, s
 
 def _need(kind: str, name: str) -> None:
     """Raises `UsageError` for a name that nothing has, or that is not new. kind: one of those of `_named_in`."""
-    if kind in ("protocol", "concept"):
-        named(kind, name, KINDS[f"{kind}s"]())
+    if kind == "protocol":
+        named(kind, name, protocols())
+    elif kind == "concept" and name not in concepts():  # a list of concepts uses none of them yet
+        raise unknown(kind, name, concepts())
     elif kind == "scorer":
         plugins.known("scorers", name)
     elif kind == "new name" and name in plugins.presets():
@@ -435,7 +444,8 @@ def dangling(kind: str, names: Iterable[str] | None = None) -> Iterator[UsageErr
             try:
                 _need(what, name)
             except UsageError as error:
-                yield error_in(kind, spec_name, place, error)
+                contested = error in protocols().contested.values()
+                yield error if contested else error_in(kind, spec_name, place, error)
 
 
 def error_in(kind: str, name: str, place: Place, error: UsageError) -> UsageError:
@@ -448,7 +458,10 @@ def error_in(kind: str, name: str, place: Place, error: UsageError) -> UsageErro
 
 
 def check_named(kind: str, name: str) -> None:
-    """Raises `UsageError` for the first name in a spec's file that nothing has."""
+    """Raises `UsageError` for a name that several files give, and for the first name in a spec's file that nothing has."""
+    contested = KINDS[kind]().contested
+    if name in contested:
+        raise contested[name]
     for error in dangling(kind, [name]):
         raise error
 

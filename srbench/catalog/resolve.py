@@ -38,6 +38,16 @@ def own_files(kind: str) -> list[Path]:
     return [path for folder in folders for path in sorted(folder.glob("*.yaml"))]
 
 
+def spec_files(kind: str) -> list[Path]:
+    """The spec files of `suites` or `baselines`, the shipped ones first; of files with the same bytes and name one."""
+    paths: list[Path] = []
+    for folder in data_folder(kind):
+        for path in sorted(folder.glob("*.yaml")):
+            if not any(path.name == each.name and filecmp.cmp(path, each, shallow=False) for each in paths):
+                paths.append(path)
+    return paths
+
+
 def _packaged(kind: str) -> list[Path]:
     """The folder `kind` of every package named by an entry point of `GROUP`; the package is not imported."""
     folders = []

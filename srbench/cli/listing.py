@@ -79,8 +79,10 @@ def show(kind: str | None, as_json: bool) -> int:
     if kind is not None and kind not in KINDS:
         raise UsageError(f"there is no kind '{kind}'", did_you_mean(kind, KINDS))
     by_kind = {name: KINDS[name]() for name in ([kind] if kind else KINDS)}
-    for error in chain.from_iterable(load.dangling(name) for name in by_kind if name in load.KINDS):
-        console.say(error.line)
+    dangling = chain.from_iterable(load.dangling(name) for name in by_kind if name in load.KINDS)
+    for line in dict.fromkeys(error.line for error in dangling):
+        if f"left out: {line}" not in load.left_out():  # that is said when the command ends
+            console.say(line)
     if as_json:
         console.write_json(by_kind)
         return 0

@@ -67,7 +67,7 @@ def guarded(command: Callable[..., int | None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> None:
-        name = command.__name__.rstrip("_")
+        name, said = command.__name__.rstrip("_"), ""
         try:
             with console.alone():
                 code = command(*args, **_checked(name, kwargs)) or 0
@@ -77,19 +77,23 @@ def guarded(command: Callable[..., int | None]) -> Callable[..., None]:
             console.silence()  # the reader went away (`| head`)
             code = 0
         except BaseException as error:  # noqa: BLE001 - whatever a library raises
-            code = _ended(name, error, bool(kwargs.get("debug")))
-        _say_left_out()
+            code, said = _ended(name, error, bool(kwargs.get("debug"))), getattr(error, "line", "")
+        _say_left_out(said)
         raise typer.Exit(code)
 
     return wrapper
 
 
-def _say_left_out() -> None:
-    """A line for each plug-in and each data file that cannot be used, where such were looked for at all."""
+def _say_left_out(said: str) -> None:
+    """A line for each plug-in and each data file that cannot be used, where such were looked for at all.
+
+    said: the error that ended the command, which is not said again.
+    """
     for name in ("plugins", "load"):
         catalog = sys.modules.get(f"srbench.catalog.{name}")
         for line in catalog.left_out() if catalog else ():
-            say(line)
+            if line != f"left out: {said}":
+                say(line)
 
 
 # --- how commands end -------------------------------------------------------------------------------------------------

@@ -236,7 +236,8 @@ class Checkpoints:
 
         pipeline, family = self.backbone.pipeline, self.backbone.spec.family
         if name in load.baselines():
-            return OnConcept(name, foreign.open_baseline(load.baselines()[name], pipeline, family, concept.name))
+            spec = load.named("checkpoint", name, load.baselines())
+            return OnConcept(name, foreign.open_baseline(spec, pipeline, family, concept.name))
         path = path_of(name)
         if checkpoints.is_home_made(path):
             checkpoint = checkpoints.open_home_made(path, path.name, self.backbone.sha256, concept.name, pipeline)
