@@ -196,7 +196,9 @@ def test_stored_scores_are_judged_in_many_ways(results: Path) -> None:
     code, out, _ = call("compare", str(results), "--protocol", "pocket-hazard", "--sensitivity")
     assert "hazard × igmu: fsr ↑ by threshold" in out
     assert "one --protocol" in refused(2, "compare", str(results), "--sensitivity")
-    assert "no stored run fits" in refused(2, "compare", str(results), "--sensitivity", "--protocol", "q16", "--suite", "mma")
+    wrong = refused(2, "compare", str(results), "--sensitivity", "--protocol", "q16", "--suite", "igmuu")
+    assert "no result has suite 'igmuu'" in wrong
+    assert "Did you mean 'igmu'" in wrong
     assert "Take one of" in refused(2, "compare", str(results), "--sensitivity", "--protocol", "i2p-or")
     assert "cannot be applied" in refused(2, "compare", str(results), "--protocol", "nudeclf@0.6")
 
