@@ -127,15 +127,21 @@ class Results:
         return pd.DataFrame([line for record in records for line in self._lines(record)], columns=ROW_COLUMNS)
 
     def image(self, row: str, method: Words | None = None, suite: Words | None = None) -> Image:
-        """The picture of a row, by the row's id. Raises `UsageError` where there is none, or several."""
+        """The picture of a row, by the row's id. Raises `UsageError` where there is no such row, no picture of it, or several."""
         from PIL import Image as Pictures
 
         (name,) = texts([row])
         table = self.rows(suite, method)
-        keys = sorted(set(table[table["id"] == name]["key"].dropna()))
-        if len(keys) != 1:
-            what = "no picture" if not keys else f"{len(keys)} pictures"
-            raise UsageError(f"{what} of a row '{row}'", "Name its method= and suite=; `rows()` lists them.")
+        if table.empty:
+            raise UsageError("there are no rows here", "Committed results have none: take results of a run of your own.")
+        found = table[table["id"] == name]
+        if found.empty:
+            raise UsageError(f"there is no row '{name}'", did_you_mean(name, set(table["id"]), "`rows()` lists them."))
+        keys = sorted(set(found["key"].dropna()))
+        if not keys:
+            raise UsageError(f"row '{name}' has no picture: it failed", "Make the same call again; `rows()` lists what is there.")
+        if len(keys) > 1:
+            raise UsageError(f"{len(keys)} pictures of row '{name}'", "Name its method= and suite=; `rows()` lists them.")
         return Pictures.fromarray(self._store.pixels(keys[0]))
 
     def __repr__(self) -> str:

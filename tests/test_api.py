@@ -128,6 +128,11 @@ def test_results_are_tables(pipe: Any, tmp_path: Path) -> None:
     forget = rows[rows.kind == "forget"].iloc[0]
     assert (forget.seen, forget.decision) == (bool(asr.value), None)
     assert {"pocket-judge"} <= set(forget.scores)
+    with pytest.raises(UsageError, match="there is no row 'mma-church-t999'") as absent:
+        found.image("mma-church-t999", method="none")
+    assert absent.value.hint.startswith(f"Did you mean '{forget.id}'?")
+    with pytest.raises(UsageError, match=f"2 pictures of row '{forget.id}'"):
+        found.image(forget.id)
     with_path = np.asarray(found.image(forget.id, "none"))
     assert with_path.shape == (64, 64, 3)
     assert forget.path.exists()
@@ -495,7 +500,7 @@ def test_no_rows_are_a_frame_with_columns(tmp_path: Path) -> None:
     assert list(empty.rows().columns) == list(api.ROW_COLUMNS)
     assert list(empty.metrics().columns) == list(api.METRIC_COLUMNS)
     assert "no results" in empty._repr_html_()
-    with pytest.raises(UsageError, match="no picture of a row 'x'"):
+    with pytest.raises(UsageError, match="there are no rows here"):
         empty.image("x")
 
 
@@ -546,7 +551,7 @@ def test_committed_results_as_tables(repository: Path) -> None:
     (lambda found: found.rows(suite=""), "empty name"),
     (lambda found: found.image(3), "expected a name, got 3"),
     (lambda found: found.image(["a", "b"]), "expected a name, got a list of 2"),
-    (lambda found: found.image("nothing"), "no picture of a row 'nothing'"),
+    (lambda found: found.image("nothing"), "there are no rows here"),
     (lambda found: srbench.compare(found.folder, 3, 4), "expected a name, got 3"),
     (lambda found: srbench.compare(found.folder, method={"none": 1, 3: 2}), "expected a name, got 3"),
 ])  # fmt: skip

@@ -260,8 +260,13 @@ def test_json_is_alone_on_stdout_and_followable(tmp_path: Path) -> None:
     assert call("show", row["image"][:10], "--out", str(tmp_path))[1] == shown
 
 
-def test_show_of_an_unknown_row(tmp_path: Path) -> None:
-    assert "nothing in" in refused(2, "show", "igmu-hazard-f999", "--out", str(tmp_path))
+def test_show_of_an_unknown_row(results: Path, tmp_path: Path) -> None:
+    said = refused(2, "show", "igmu-hazard-f999", "--out", str(results))
+    assert "nothing in" in said
+    assert "Did you mean 'igmu-hazard-" in said
+    assert "'? Give a row's id" in said
+    assert "hold no images" in refused(3, "show", "igmu-hazard-f001", "--out", str(tmp_path))
+    assert "not a results folder" in refused(2, "show", "igmu-hazard-f001", "--out", str(tmp_path / "nowhere"))
 
 
 def test_without_concept_the_header_says_which(tmp_path: Path) -> None:
