@@ -51,7 +51,8 @@ def test_suites_stand_in_their_order_and_files_of_attacks_in_a_table_of_their_ow
 
 def test_checkpoints_stand_among_the_methods_by_name() -> None:
     lines = [
-        ("none", "uce"), ("safree", "uce"), ("safree", "none"), ("negative-prompt", "none"), ("none", "ablation"), ("none", "none"),
+        ("none", "uce"), ("safree", "uce"), ("safree", "none"), ("negative-prompt", "none"), ("none", "ablation"),
+        ("none", "none"),
     ]  # fmt: skip
     (matrix,) = matrices([cell("mma", method, on, asr=rate(7)) for method, on in lines])
     assert list(matrix.rows) == ["none", "ablation", "negative-prompt", "safree", "safree on uce", "uce"]
