@@ -5,16 +5,19 @@ Arguments have the command line's words; errors are those of `srbench.errors`. N
 
 from __future__ import annotations
 
+import functools
+import inspect
 import operator
 import os
+import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from srbench.errors import UsageError, did_you_mean
+from srbench.errors import SrbenchError, UsageError, did_you_mean
 from srbench.rules import texts, words
 
 if TYPE_CHECKING:
@@ -34,6 +37,8 @@ WORDS = ("on", "set", "scorers", "category", "column", "prompts")
 """Arguments of `run` that `RunOptions` calls by another name or keeps in another form."""
 WHOLE = ("limit", "seed", "batch_size")
 """Arguments that are whole numbers."""
+FLAGS = ("dev", "reference", "score", "keep_images", "accept_prompts", "with_targets")
+"""Arguments that are true or false: options without a value."""
 METRIC_COLUMNS = (
     *("backbone", "concept", "suite", "method", "on", "variant", "metric", "value", "low", "high", "better", "n", "scored"),
     *("reason", "run", "source"),
@@ -53,6 +58,70 @@ div.srbench small { display: block; opacity: .7; white-space: nowrap } div.srben
 """Of tables in a notebook: it touches nothing but them, and has no colour of its own, for light pages and for dark ones."""
 
 
+# --- arguments in messages --------------------------------------------------------------------------------------------
+
+P = ParamSpec("P")
+Returned = TypeVar("Returned")
+OPTION = re.compile(
+    r"\bsrbench [a-z]+ [^;`]*"  # a command to be typed stays one
+    r"|--(?P<name>[a-z][a-z-]*)"
+    r"(?: (?P<value>'[^']*'|(?!out\b)(?:\S*?(?:[\d=]|[A-Z]{2})\S*?(?=[:;.,)]*(?:\s|$))|\S+?(?=[:;.,)]+(?:\s|$)|$))))?"
+)
+"""An option of the command line in a message, with the value behind it: one with a digit, `=` or capitals, or a last word."""
+
+
+def _in_python(function: Callable[P, Returned]) -> Callable[P, Returned]:
+    """The function, whose errors name its arguments where a command's errors name options; an unknown argument is one, too."""
+    parameters = inspect.signature(function).parameters
+    takes_more = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+
+    @functools.wraps(function)
+    def called(*args: P.args, **named: P.kwargs) -> Returned:
+        try:
+            if not takes_more:
+                _check_arguments(named, parameters)
+            return function(*args, **named)
+        except SrbenchError as error:
+            known = {*parameters, *(_arguments() if takes_more else ())}
+            error.message, error.hint = (_as_arguments(text, known) for text in (error.message, error.hint))
+            error.args = (error.message,)
+            raise
+
+    return called
+
+
+def _check_arguments(named: Mapping[str, object], known: Collection[str]) -> None:
+    for name in named:
+        if name not in known:
+            raise UsageError(f"there is no argument '{name}'", did_you_mean(name, known))
+
+
+def _arguments() -> set[str]:
+    """Arguments of `run` beside those of its signature."""
+    from srbench.engine.request import RunOptions
+
+    named = ("methods", "suites", "concepts", "settings", "categories", "columns", "out", "sheet")
+    return {*WORDS, *(field.name for field in fields(RunOptions) if field.name not in named)}
+
+
+def _as_arguments(text: str, known: Collection[str]) -> str:
+    """A message with `limit=-1` in place of `--limit -1`; options that are no arguments of the function stay as they are."""
+
+    def argument(found: re.Match[str]) -> str:
+        option, value = (found["name"] or "").replace("-", "_"), found["value"]
+        name = next((each for each in (option, f"{option}s", "layout" if option == "as" else "") if each in known), "")
+        if not name:
+            return found[0]
+        if value is None:
+            return f"{name}=True" if name in FLAGS else f"{name}="
+        if name in FLAGS:
+            return f"{name}=True {value}"
+        bare = value.startswith("'") or re.fullmatch(r"-?\d+|[A-Z]{2,}", value)
+        return f"{name}={value if bare else repr(value)}"
+
+    return OPTION.sub(argument, text)
+
+
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
@@ -67,6 +136,7 @@ class Results:
     exit_code: int = 0
     """0: everything that was asked for is there; 1: some cells failed, and their metrics say why."""
 
+    @_in_python
     def table(self, format: str = "text", sort: str | None = None) -> str:
         """The tables of `srbench compare`. format: `text`, `md`, `csv`, `latex`, `html` or `json`.
 
@@ -109,6 +179,7 @@ class Results:
             for cell in self.cells for name, metric in cell.metrics.items()
         ], columns=METRIC_COLUMNS)  # fmt: skip
 
+    @_in_python
     def rows(self, suite: Words | None = None, method: Words | None = None) -> pd.DataFrame:
         """A line a prompt and method: id, kind, seed, image key, what the judge sees, raw scores, path of the picture.
 
@@ -126,16 +197,23 @@ class Results:
             records = [record for record in records if not names or getattr(record, field) in names]
         return pd.DataFrame([line for record in records for line in self._lines(record)], columns=ROW_COLUMNS)
 
+    @_in_python
     def image(self, row: str, method: Words | None = None, suite: Words | None = None) -> Image:
-        """The picture of a row, by the row's id. Raises `UsageError` where there is none, or several."""
+        """The picture of a row, by the row's id. Raises `UsageError` where there is no such row, no picture of it, or several."""
         from PIL import Image as Pictures
 
         (name,) = texts([row])
         table = self.rows(suite, method)
-        keys = sorted(set(table[table["id"] == name]["key"].dropna()))
-        if len(keys) != 1:
-            what = "no picture" if not keys else f"{len(keys)} pictures"
-            raise UsageError(f"{what} of a row '{row}'", "Name its method= and suite=; `rows()` lists them.")
+        if table.empty:
+            raise UsageError("there are no rows here", "Committed results have none: take results of a run of your own.")
+        found = table[table["id"] == name]
+        if found.empty:
+            raise UsageError(f"there is no row '{name}'", did_you_mean(name, set(table["id"]), "`rows()` lists them."))
+        keys = sorted(set(found["key"].dropna()))
+        if not keys:
+            raise UsageError(f"row '{name}' has no picture: it failed", "Make the same call again; `rows()` lists what is there.")
+        if len(keys) > 1:
+            raise UsageError(f"{len(keys)} pictures of row '{name}'", "Name its method= and suite=; `rows()` lists them.")
         return Pictures.fromarray(self._store.pixels(keys[0]))
 
     def __repr__(self) -> str:
@@ -216,6 +294,7 @@ def compare(
 ) -> pd.DataFrame: ...
 
 
+@_in_python
 def compare(
     folder: str | Path = "results", a: str | None = None, b: str | None = None, *, method: Words = (), suite: Words = (),
     concept: Words = (), on: Words = (), backbone: Words = (),
@@ -249,6 +328,7 @@ def compare(
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
+@_in_python
 def run(
     method: Words = ("none", "saferedir"), suite: Words = IGMU, concept: Words = (), *, on: Words = ("none",),
     set: Mapping[str, object] | Sequence[str] = (), scorers: Words = (), category: Words = (), column: Sequence[str] = (),
@@ -270,6 +350,7 @@ def run(
     return Results(options.out, tuple(done.cells), done.run, done.exit_code)
 
 
+@_in_python
 def study(
     path: str | Path, *, out: str | Path = "results", device: str = "auto", gpus: str | None = None, reference: bool = False,
     progress: bool = True,
@@ -288,6 +369,7 @@ def study(
     return Results(options.out, done.cells, "", done.exit_code)
 
 
+@_in_python
 def evaluate(
     pipe: Any, name: str = "mine", version: str | None = None, suites: Words = IGMU, concept: Words | None = None, *,
     beside: Words = ("none",), backbone: str | None = None, limit: int | None = None, out: str | Path = "results",
@@ -323,6 +405,7 @@ def evaluate(
     return Results(options.out, tuple(done.cells), done.run, done.exit_code)
 
 
+@_in_python
 def score(
     folder: str | Path | Mapping[str, str | Path], layout: str | None = None, *, suite: str | None = None,
     concept: str | None = None, backbone: str | None = None, prompts: str | Path | None = None,
@@ -365,6 +448,7 @@ def scorer(meta: Mapping[str, Any]) -> Any:
     return _registered("scorers", meta)
 
 
+@_in_python
 def attack(
     name: str | Mapping[str, Any], concept: str = "", *, suite: str | None = None, targets: str | Path | None = None,
     method: str = "none", on: str = "none", backbone: str = "pocket", pairs: str | Path | None = None, dev: bool = False,
@@ -444,11 +528,7 @@ def _options(method: Words, suite: Words, concept: Words, out: str | Path, more:
     """What a run is asked for. more: arguments of `run` beside these. Raises `UsageError` for one that is not known."""
     from srbench.engine.request import RunOptions
 
-    named = ("methods", "suites", "concepts", "settings", "categories", "columns", "out", "sheet")
-    known = {*WORDS, *(field.name for field in fields(RunOptions) if field.name not in named)}
-    for name in more:
-        if name not in known:
-            raise UsageError(f"there is no argument '{name}'", did_you_mean(name, known))
+    _check_arguments(more, _arguments())
     prompts = more.get("prompts")
     plain = {name: value for name, value in more.items() if name not in WORDS}
     plain |= {name: _whole(name, plain[name]) for name in WHOLE if plain.get(name) is not None}

@@ -53,9 +53,11 @@ def _stop(text: str) -> str:
     return "" if not text or text[-1] in ".!?:;" else "."
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint: the closest known word where there is one, then all of them."""
+def did_you_mean(word: str, known: Iterable[str], listed: str = "") -> str:
+    """A hint: the closest known word where there is one, then all of them; or `listed`, where they are too many."""
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     guess = f"Did you mean '{close[0]}'? " if close else ""
-    return f"{guess}Known: {', '.join(names)}" if names else guess.strip() or "There are none."
+    if not names:
+        return "There are none."
+    return guess + (listed or f"Known: {', '.join(names)}")

@@ -128,6 +128,11 @@ def test_results_are_tables(pipe: Any, tmp_path: Path) -> None:
     forget = rows[rows.kind == "forget"].iloc[0]
     assert (forget.seen, forget.decision) == (bool(asr.value), None)
     assert {"pocket-judge"} <= set(forget.scores)
+    with pytest.raises(UsageError, match="there is no row 'mma-church-t999'") as absent:
+        found.image("mma-church-t999", method="none")
+    assert absent.value.hint.startswith(f"Did you mean '{forget.id}'?")
+    with pytest.raises(UsageError, match=f"2 pictures of row '{forget.id}'"):
+        found.image(forget.id)
     with_path = np.asarray(found.image(forget.id, "none"))
     assert with_path.shape == (64, 64, 3)
     assert forget.path.exists()
@@ -163,6 +168,44 @@ def test_a_name_that_is_taken_is_refused(pipe: Any, name: str, tmp_path: Path) -
 def test_arguments_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no argument 'limits'"):
         srbench.run("none", limits=3, out=tmp_path)
+
+
+@pytest.mark.parametrize(("call", "message", "hint"), [
+    (lambda out: srbench.run("none", limit=-1, out=out), "limit=-1: expected 1 or more", "Leave it out for the default."),
+    (lambda out: srbench.run("none", batch_size=0, out=out), "batch_size=0: expected 1 or more", "Leave it out"),
+    (lambda out: srbench.run("none", set={"safered.x": 1}, out=out), "set='safered.x=1': 'safered' is not part", "Known: "),
+    (lambda out: srbench.run("none", column="id=x", out=out), "column= says how a file of yours is read", "Add prompts=FILE."),
+    (lambda out: srbench.run("none", compile="on", device="cpu", limit=1, out=out), "compile='on': only CUDA", "Leave it out."),
+    (lambda out: srbench.attack("mma", "church"), "an attack needs targets", "Give suite=NAME, or targets=FILE; not both."),
+    (lambda out: srbench.attack("mma", "church", suites="mma"), "there is no argument 'suites'", "Did you mean 'suite'?"),
+    (lambda out: srbench.compare(out, suit="mma"), "there is no argument 'suit'", "Did you mean 'suite'?"),
+    (lambda out: srbench.score(out, prompts="p.csv"), "prompts= and column= go with", "Add layout=LAYOUT"),
+    (lambda out: srbench.Results(out, ()).rows(methods="none"), "there is no argument 'methods'", "Did you mean 'method'?"),
+    (lambda out: srbench.compare(out), "no results yet", "srbench run --method none,saferedir --suite igmu,mma --out"),
+])  # fmt: skip
+def test_errors_speak_of_arguments(call: Any, message: str, hint: str, tmp_path: Path) -> None:
+    with pytest.raises((UsageError, MissingError)) as caught:
+        call(tmp_path)
+    assert message in caught.value.message == str(caught.value)
+    assert hint in caught.value.hint
+    assert "--" not in caught.value.line or "srbench run --" in caught.value.hint
+
+
+@pytest.mark.parametrize(("said", "now"), [
+    ("Leave --gpus out, or name cards that are there.", "Leave gpus= out, or name cards that are there."),
+    ("--gpus and --device both say what to run on", "gpus= and device= both say what to run on"),
+    ("Add --keep-images, or leave --sheet out.", "Add keep_images=True, or leave --sheet out."),
+    ("Give it to --on: --on esd-x,uce", "Give it to on=: on='esd-x,uce'"),
+    ("Use --dtype fp32, or bf16.", "Use dtype='fp32', or bf16."),
+    ("--set 'a b': expected NAME.OPTION=VALUE", "set='a b': expected NAME.OPTION=VALUE"),
+    ("Add --scorer; `srbench list scorers --suite x` shows them, or --on none.",
+     "Add scorers=; `srbench list scorers --suite x` shows them, or on='none'."),
+    ("Fetch it: hf download a/b --revision 1; or --backbone FILE", "Fetch it: hf download a/b --revision 1; or backbone=FILE"),
+    ("srbench run --suite igmu --limit 1", "srbench run --suite igmu --limit 1"),
+])  # fmt: skip
+def test_options_of_the_command_line_become_arguments(said: str, now: str) -> None:
+    known = {"gpus", "device", "keep_images", "on", "dtype", "set", "scorers", "backbone", "suite", "limit"}
+    assert api._as_arguments(said, known) == now
 
 
 def test_a_method_of_a_cell_runs_and_may_be_written_anew(tmp_path: Path) -> None:
@@ -372,7 +415,7 @@ def test_a_name_that_no_table_can_have_is_refused(pipe: Any, name: Any, tmp_path
         ({"gpus": "all"}, "gpus= does not go with"),
         ({"limit": 1.5}, "limit=1.5: expected a whole number"),
         ({"limit": "3"}, "limit='3': expected a whole number"),
-        ({"limit": 0}, "limit 0: expected 1 or more"),
+        ({"limit": 0}, "limit=0: expected 1 or more"),
         ({"suites": ["mma", 3]}, "expected a name, got 3"),
         ({"suites": 3}, "expected a name, got 3"),
         ({"concept": Path("church")}, "expected a name, got"),
@@ -401,7 +444,7 @@ def test_what_is_no_pipeline_is_refused(thing: Any, tmp_path: Path) -> None:
 def test_a_pipeline_of_another_family_or_format_is_refused(pipe: Any, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"not a pipeline of pocket"):
         srbench.evaluate(tiny("sdxl"), "mine", backbone="pocket", out=tmp_path, **ASKED)
-    with pytest.raises(UsageError, match="fp16 does not work on a CPU"):
+    with pytest.raises(UsageError, match="dtype='fp16' does not work on a CPU"):
         srbench.evaluate(pipe.to(torch.float16), "mine", out=tmp_path, **ASKED)
     pipe.unet.to(torch.float32)
     with pytest.raises(UsageError, match="its parts differ in number format"):
@@ -495,7 +538,7 @@ def test_no_rows_are_a_frame_with_columns(tmp_path: Path) -> None:
     assert list(empty.rows().columns) == list(api.ROW_COLUMNS)
     assert list(empty.metrics().columns) == list(api.METRIC_COLUMNS)
     assert "no results" in empty._repr_html_()
-    with pytest.raises(UsageError, match="no picture of a row 'x'"):
+    with pytest.raises(UsageError, match="there are no rows here"):
         empty.image("x")
 
 
@@ -546,7 +589,7 @@ def test_committed_results_as_tables(repository: Path) -> None:
     (lambda found: found.rows(suite=""), "empty name"),
     (lambda found: found.image(3), "expected a name, got 3"),
     (lambda found: found.image(["a", "b"]), "expected a name, got a list of 2"),
-    (lambda found: found.image("nothing"), "no picture of a row 'nothing'"),
+    (lambda found: found.image("nothing"), "there are no rows here"),
     (lambda found: srbench.compare(found.folder, 3, 4), "expected a name, got 3"),
     (lambda found: srbench.compare(found.folder, method={"none": 1, 3: 2}), "expected a name, got 3"),
 ])  # fmt: skip

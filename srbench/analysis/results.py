@@ -112,9 +112,9 @@ def name_of(cell: ResultCell) -> str:
     return f"{cell.label} ({more})" if more else cell.label
 
 
-def order_of(cell: ResultCell | CellRecord) -> tuple[bool, str, bool, str, str, str]:
-    """A key to sort the lines of every table by: the untouched backbone, then by name."""
-    return label(cell) != "none", cell.method, cell.on != "none", cell.on, cell.variant, cell.mark
+def order_of(cell: ResultCell | CellRecord) -> tuple[bool, str, str, str]:
+    """A key to sort the lines of every table by: the untouched backbone, then by name, a checkpoint alone among the methods."""
+    return label(cell) != "none", label(cell), cell.variant, cell.mark
 
 
 def title_of(cell: ResultCell) -> str:

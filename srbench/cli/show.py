@@ -15,7 +15,7 @@ from rich.text import Text
 
 from srbench.cli import console
 from srbench.cli.console import say
-from srbench.errors import SrbenchError, UsageError
+from srbench.errors import SrbenchError
 from srbench.files import kind_of_path
 from srbench.outputs import SHEET, check_file
 from srbench.report.sheet import Strip, of_rows, of_run, write
@@ -132,13 +132,10 @@ def show(what: str, folder: Path, sheet: Path | None = None) -> int:
         say(left)
     if sheet is not None and "/" not in what and kind_of_path(folder / "runs" / what / LOCAL) != "nothing":
         return write_sheet(folder, what, store, sheet)
-    images = looked_up(what, folder, say) if folder.is_dir() else []
-    if images and sheet is not None:
+    images = looked_up(what, folder, say)
+    if sheet is not None:
         ids = list(dict.fromkeys(image.row_id for image in images))
         return _written(of_rows(folder, ids, store, say), sheet)
-    if not images:
-        hint = "Give a row's id, six or more letters of an image key, or a PNG; with --sheet also a run."
-        raise UsageError(f"nothing in {folder} is named '{what}'", hint)
     for image in images:
         _print_image(image, store)
     return 0

@@ -11,13 +11,15 @@ from srbench.analysis.results import ResultCell
 from srbench.errors import SrbenchError, UsageError, did_you_mean
 from srbench.files import kind_of_path
 from srbench.results.marks import DROPPED, KEPT, SENSITIVE
-from srbench.results.run_files import read_all
+from srbench.results.run_files import check_folder, no_local_runs, read_all
 from srbench.results.store import Store, picture
 from srbench.results.stored import rows_of
 from srbench.rules import Misfit
 
 LEAST = 6
 """Characters that the start of an image key needs to be looked up."""
+NAMED = "Give a row's id, six or more letters of an image key, or a PNG; with --sheet also a run."
+"""What an image is looked up by."""
 ROLES = ("image", "reference", "floor")
 
 
@@ -53,16 +55,23 @@ def check_names(field: str, names: Iterable[str], known: Collection[str]) -> Non
 def looked_up(what: str, folder: Path, warn: Callable[[str], None]) -> list[StoredImage]:
     """The images of local runs that `what` matches, newest run first, each once per method.
 
-    what: a row's id, the start of an image key (`LEAST` characters or more), or a PNG of a store. Raises `UsageError` for a PNG
-    that is not from a store.
+    what: a row's id, the start of an image key (`LEAST` characters or more), or a PNG of a store. Raises `UsageError` where
+    nothing is named so, and for a PNG that is not from a store; `MissingError` where the folder has no images.
     """
+    check_folder(folder)
     path = Path(what)
     key = _key_of_file(path) if path.suffix == ".png" and kind_of_path(path) != "nothing" else what
     images: dict[tuple[str, str, str, str], StoredImage] = {}
+    ids: set[str] = set()
     for image in _stored(folder, warn):
+        ids.add(image.row_id)
         by_key = len(key) >= LEAST and image.key.startswith(key)
         if by_key or (image.row_id == key and image.role == "image"):
             images.setdefault((image.key, image.row_id, image.role, image.cell.label), image)
+    if not ids:
+        raise no_local_runs(folder, "images")
+    if not images:
+        raise UsageError(f"nothing in {folder} is named '{what}'", did_you_mean(what, ids, NAMED))
     return list(images.values())
 
 

@@ -47,8 +47,16 @@ def check_folder(folder: Path, more: str = "") -> None:
 
 def no_results(folder: Path) -> MissingError:
     """The error of a folder without results, with a command that makes some."""
-    command = f"srbench run --method none,saferedir --suite igmu,mma --out {shlex.quote(str(folder))}"
-    return MissingError(f"{folder}: no results yet", command)
+    return MissingError(f"{folder}: no results yet", _run_first(folder))
+
+
+def no_local_runs(folder: Path, what: str) -> MissingError:
+    """The error where only a run has what is asked for, and the folder has none. what: `raw scores`, or `images`."""
+    return MissingError(f"{folder}: the results there hold no {what}", f"Run first: {_run_first(folder)}")
+
+
+def _run_first(folder: Path) -> str:
+    return f"srbench run --method none,saferedir --suite igmu,mma --out {shlex.quote(str(folder))}"
 
 
 # --- one file ---------------------------------------------------------------------------------------------------------

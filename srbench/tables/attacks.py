@@ -13,6 +13,7 @@ FIELDS = (
     *("table", "method", "prompts", "own", "value", "low", "high", "n", "scored", "worst", "best", "better", "reason"), "trials",
 )
 """Columns of CSV. `prompts`: a suite, or an attack with what it was made against; `own`: whether that is the method itself."""
+OWN_PROMPTS = f"{OWN}: prompts that were made against the method of this line."
 
 
 def tables(matrices: Sequence[Matrix]) -> Tables:
@@ -29,7 +30,8 @@ def tables(matrices: Sequence[Matrix]) -> Tables:
 def _sheet(matrix: Matrix) -> Sheet:
     columns = (Column(name, narrow=name.replace(" against ", "\nagainst\n"), wraps=False) for name in matrix.columns)
     lines = tuple((Item(method), *_items(matrix, method)) for method in matrix.rows)
-    notes = (*_sizes(matrix), *matrix.notes)
+    marked = any(item.mark for line in lines for item in line)
+    notes = (*([OWN_PROMPTS] if marked else []), *_sizes(matrix), *matrix.notes)
     return Sheet(matrix.title, matrix.caption, (Column("method", "l"), *columns), (Section("", lines),), notes)
 
 
@@ -50,7 +52,9 @@ def _sizes(matrix: Matrix) -> Iterator[str]:
 def _items(matrix: Matrix, method: str) -> Iterator[Item]:
     for name in matrix.columns:
         mark = OWN if matrix.own(method, name) else ""
-        yield item_of(matrix.rows[method].get(name), mark=mark)._replace(reason="")  # one of many; JSON and CSV have it
+        item = item_of(matrix.rows[method].get(name), mark=mark)
+        # Beside a reason there is no small print.
+        yield item._replace(text=f"{item.text}, {mark}") if item.reason and mark else item
 
 
 def _records(matrix: Matrix) -> Iterator[dict[str, Any]]:

@@ -188,7 +188,7 @@ def _footnotes(cells: Sequence[ResultCell], metrics: Sequence[str], notes: Mappi
     lines += dict.fromkeys(note for cell in cells for note in cell.notes)
     tested = {name.endswith(SUFFIX) for cell in cells for name, metric in cell.metrics.items() if metric.p_holm is not None}
     lines += [note for gain, note in ((True, GAINED), (False, COMPARED)) if gain in tested]
-    lines += coarse(cells, metrics)
+    lines += coarse({name: of_cells(cells, name) for name in metrics})
     if not all(cell.metrics.keys() >= set(metrics) for cell in cells):
         lines.append(f"{DASH} not asked for, or without a meaning for this method.")
     if any(cell.n_excluded for cell in cells):
@@ -200,12 +200,16 @@ def _footnotes(cells: Sequence[ResultCell], metrics: Sequence[str], notes: Mappi
     return tuple(lines)
 
 
-def coarse(cells: Sequence[ResultCell], metrics: Sequence[str]) -> list[str]:
-    """Which rates rest on so few rows that they settle only large differences."""
+def of_cells(cells: Sequence[ResultCell], name: str) -> list[Metric]:
+    """A metric of every cell that has it."""
+    return [cell.metrics[name] for cell in cells if name in cell.metrics]
+
+
+def coarse(measured: Mapping[str, Sequence[Metric]]) -> list[str]:
+    """Which rates rest on so few rows that they settle only large differences. measured: name of a metric -> its values."""
     few: dict[int, list[str]] = {}
-    for name in (name for name in metrics if name in METRICS and METRICS[name].rate):
-        measured = [cell.metrics[name] for cell in cells if name in cell.metrics and cell.metrics[name].value is not None]
-        trials = [metric.trials or metric.scored for metric in measured]
+    for name in (name for name in measured if name in METRICS and METRICS[name].rate):
+        trials = [metric.trials or metric.scored for metric in measured[name] if metric.value is not None]
         fewest = min(trials, default=0)
         if fewest and resolution(fewest) > COARSE:
             few.setdefault(fewest, []).append(name)

@@ -10,7 +10,7 @@ from typing import Any
 from srbench.analysis.differences import NO_ROWS, Change, Comparison, to_dict
 from srbench.analysis.origin import told_by
 from srbench.analysis.results import name_of, title_of
-from srbench.tables.boards import COMPARED, caption_of, coarse, folded
+from srbench.tables.boards import COMPARED, caption_of, coarse, folded, of_cells
 from srbench.tables.numbers import ARROWS, item_of, shown
 from srbench.tables.sheet import Column, Detail, Item, Layout, Section, Sheet, Tables
 
@@ -85,7 +85,7 @@ def _notes(comparison: Comparison) -> Iterator[str]:
     reasons = {change.difference.reason: change.metric for change in comparison.changes if change.difference.value is None}
     yield from (f"{metric}: n/a ({reason})" for reason, metric in reasons.items())
     cells = [comparison.a.cell, comparison.b.cell]
-    yield from coarse(cells, [change.metric for change in comparison.changes])
+    yield from coarse({change.metric: of_cells(cells, change.metric) for change in comparison.changes})
     yield from told_by(cells)
     yield COMPARED if comparison.paired else NO_ROWS
 

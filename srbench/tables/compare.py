@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from srbench.analysis.costs import costs
 from srbench.analysis.differences import Comparison, Entry, comparisons, with_differences
@@ -18,7 +19,7 @@ from srbench.catalog import load
 from srbench.errors import MissingError, UsageError
 from srbench.results.lookup import check_names
 from srbench.results.pairing import Reader, against, pairs, side
-from srbench.results.run_files import check_folder, newest, no_results
+from srbench.results.run_files import check_folder, newest, no_local_runs, no_results
 from srbench.results.sensitive import left_line
 from srbench.results.store import Store
 from srbench.results.stored import rejudge, stored_records
@@ -27,6 +28,7 @@ from srbench.tables import costs as costs_tables
 from srbench.tables.sheet import Tables
 
 Say = Callable[[str], None]
+Cell = TypeVar("Cell", ResultCell, CellRecord)
 
 
 @dataclass(frozen=True)
@@ -104,17 +106,23 @@ def check(options: CompareOptions, say: Say) -> None:
 def chosen(options: CompareOptions, say: Say) -> list[ResultCell]:
     """The newest result of every cell that passes the filters.
 
-    Raises `MissingError` where the folder has no results, `UsageError` for a name that no result has.
+    Raises `MissingError` where the folder has no results, or none with the raw scores that `protocols` need, and `UsageError`
+    for a name that no result has.
     """
     cells = rejudge(options.folder, options.protocols, say) if options.protocols else newest(options.folder, say)
     if not cells:
-        raise no_results(options.folder)
+        raise no_local_runs(options.folder, "raw scores") if options.protocols else no_results(options.folder)
+    return fitting(cells, options)
+
+
+def fitting(cells: Sequence[Cell], options: CompareOptions) -> list[Cell]:
+    """The cells that pass the filters. Raises `UsageError` for a name that no cell has, and where none passes all of them."""
     for field, names in options.filters():
         check_names(field, names, {name for cell in cells for name in _names(cell, field)})
-    fitting = [cell for cell in cells if options.fits(cell)]
-    if not fitting:
+    found = [cell for cell in cells if options.fits(cell)]
+    if not found:
         raise UsageError(f"{options.folder}: no result fits all of these filters", "Leave one of them out.")
-    return fitting
+    return found
 
 
 def usual(cells: list[ResultCell], options: CompareOptions, say: Say) -> list[ResultCell]:
@@ -208,8 +216,8 @@ def _sensitivity(options: CompareOptions, say: Say) -> Tables:
     if judge.any_of:
         raise UsageError(f"protocol '{judge.name}' has no threshold of its own", f"Take one of {', '.join(judge.any_of)}.")
     store = Store.peek(options.folder / "store", say)
-    records = [record for record in stored_records(options.folder, store, lambda cell: judge) if options.fits(record)]
-    drawn = list(curves(records, judge, list(load.protocols().values())))
-    if not drawn:
-        raise UsageError(f"{options.folder}: no stored run fits", "Leave some of --method, --suite and --concept out.")
-    return sensitivity.tables(drawn, told_by(records))
+    stored = stored_records(options.folder, store, lambda cell: judge)
+    if not stored:
+        raise no_local_runs(options.folder, "raw scores")
+    records = fitting(stored, options)
+    return sensitivity.tables(list(curves(records, judge, list(load.protocols().values()))), told_by(records))

@@ -8,6 +8,7 @@ from typing import Any
 
 from srbench.analysis.origin import SHOWN
 from srbench.analysis.sensitivity import Curve
+from srbench.tables.boards import coarse
 from srbench.tables.numbers import ARROWS, item_of
 from srbench.tables.sheet import Column, Item, Section, Sheet, Tables
 
@@ -37,10 +38,10 @@ def _sheet(curves: Sequence[Curve], notes: Sequence[str]) -> Sheet:
     title = f"{first.concept} × {first.suite}: {first.metric} {ARROWS[first.rates[0][1].better]} by threshold"
     caption = f"{', '.join(first.classes)} · {first.backbone} · {first.dtype} · rows {first.rows_sha[:SHOWN]}"
     columns = (Column("method", "l"), *(_column(threshold, first.own_threshold) for threshold, _ in first.rates))
-    # No reasons: they are the same at every threshold; JSON and CSV have them.
-    lines = tuple((Item(curve.method), *(item_of(rate)._replace(reason="") for _, rate in curve.rates)) for curve in curves)
+    lines = tuple((Item(curve.method), *(item_of(rate) for _, rate in curve.rates)) for curve in curves)
     own = any(threshold == first.own_threshold for threshold, _ in first.rates)
-    return Sheet(title, caption, columns, (Section("", lines),), (*([OWN] if own else []), *notes))
+    few = coarse({first.metric: [rate for curve in curves for _, rate in curve.rates]})
+    return Sheet(title, caption, columns, (Section("", lines),), (*([OWN] if own else []), *few, *notes))
 
 
 def _column(threshold: float, own: float | None) -> Column:

@@ -34,7 +34,7 @@ def test_added_time_is_a_mean_with_its_ends(make) -> None:
 
 def test_checkpoints_and_variants_are_lines_of_their_own(make) -> None:
     found = costs([cell(make), cell(make, on="uce"), cell(make, method="none", on="uce"), cell(make, variant="alpha=1")])
-    assert [each.method for each in found] == ["uce", "sld-max", "sld-max (alpha=1)", "sld-max on uce"]
+    assert [each.method for each in found] == ["sld-max", "sld-max (alpha=1)", "sld-max on uce", "uce"]
 
 
 def test_an_older_summary_without_costs_is_read_and_shows_none(make) -> None:

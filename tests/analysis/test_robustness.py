@@ -49,6 +49,15 @@ def test_suites_stand_in_their_order_and_files_of_attacks_in_a_table_of_their_ow
     assert (attacks.own("saferedir", uda), attacks.own("esd-x", uda)) == (True, False)
 
 
+def test_checkpoints_stand_among_the_methods_by_name() -> None:
+    lines = [
+        ("none", "uce"), ("safree", "uce"), ("safree", "none"), ("negative-prompt", "none"), ("none", "ablation"),
+        ("none", "none"),
+    ]  # fmt: skip
+    (matrix,) = matrices([cell("mma", method, on, asr=rate(7)) for method, on in lines])
+    assert list(matrix.rows) == ["none", "ablation", "negative-prompt", "safree", "safree on uce", "uce"]
+
+
 def test_two_files_against_the_same_method_are_two_columns() -> None:
     uda = "unlearndiffatk against saferedir"
     found = [cell("uda-1", asr=rate(40), made=uda), cell("uda-2", asr=rate(60), made=uda)]

@@ -196,7 +196,9 @@ def test_stored_scores_are_judged_in_many_ways(results: Path) -> None:
     code, out, _ = call("compare", str(results), "--protocol", "pocket-hazard", "--sensitivity")
     assert "hazard × igmu: fsr ↑ by threshold" in out
     assert "one --protocol" in refused(2, "compare", str(results), "--sensitivity")
-    assert "no stored run fits" in refused(2, "compare", str(results), "--sensitivity", "--protocol", "q16", "--suite", "mma")
+    wrong = refused(2, "compare", str(results), "--sensitivity", "--protocol", "q16", "--suite", "igmuu")
+    assert "no result has suite 'igmuu'" in wrong
+    assert "Did you mean 'igmu'" in wrong
     assert "Take one of" in refused(2, "compare", str(results), "--sensitivity", "--protocol", "i2p-or")
     assert "cannot be applied" in refused(2, "compare", str(results), "--protocol", "nudeclf@0.6")
 
@@ -258,8 +260,13 @@ def test_json_is_alone_on_stdout_and_followable(tmp_path: Path) -> None:
     assert call("show", row["image"][:10], "--out", str(tmp_path))[1] == shown
 
 
-def test_show_of_an_unknown_row(tmp_path: Path) -> None:
-    assert "nothing in" in refused(2, "show", "igmu-hazard-f999", "--out", str(tmp_path))
+def test_show_of_an_unknown_row(results: Path, tmp_path: Path) -> None:
+    said = refused(2, "show", "igmu-hazard-f999", "--out", str(results))
+    assert "nothing in" in said
+    assert "Did you mean 'igmu-hazard-" in said
+    assert "'? Give a row's id" in said
+    assert "hold no images" in refused(3, "show", "igmu-hazard-f001", "--out", str(tmp_path))
+    assert "not a results folder" in refused(2, "show", "igmu-hazard-f001", "--out", str(tmp_path / "nowhere"))
 
 
 def test_without_concept_the_header_says_which(tmp_path: Path) -> None:

@@ -115,6 +115,14 @@ def test_committed_results_are_compared_without_a_test(made: Made) -> None:
     assert "untested" in call("compare", str(made.folder), "none", "saferedir")[1]
 
 
+@pytest.mark.parametrize("words", [("--sensitivity",), (), ("--attacks",)])
+def test_committed_results_hold_no_raw_scores_to_judge_anew(made: Made, words: tuple[str, ...]) -> None:
+    committed(made)
+    said = refused(3, "compare", str(made.folder), "--protocol", "pocket-hazard", *words)
+    assert f"{made.folder}: the results there hold no raw scores" in said
+    assert "Run first: srbench run --method" in said
+
+
 def test_two_names_leave_committed_files_of_attacks_out_unless_they_are_named(made: Made) -> None:
     committed(made, suite="uda", made_against="unlearndiffatk against none")
 

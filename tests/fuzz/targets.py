@@ -102,7 +102,7 @@ READING = (
     ["compare", "RESULTS", "--costs"],
     ["compare", "RESULTS", "--protocol", "pocket-hazard", "--format", "csv"], ["compare", "RESULTS", "--format", "latex"],
     ["compare", "RESULTS", "--sensitivity", "--protocol", "pocket-hazard"], ["compare", "RESULTS", "--format", "html"],
-    ["show", "igmu-hazard-f000", "--out", "RESULTS"], ["tables", "--pocket", "--results", "RESULTS", "--format", "csv"],
+    ["show", "igmu-hazard-f001", "--out", "RESULTS"], ["tables", "--pocket", "--results", "RESULTS", "--format", "csv"],
     ["report", "RESULTS", "--out", "REPORT", "--images", "2"], ["score", "RESULTS", "--scorer", "ssim"], ["verify", "RESULTS"],
 )  # fmt: skip
 """Commands that read a results folder."""

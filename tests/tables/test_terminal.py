@@ -85,6 +85,28 @@ def test_every_form_says_value_interval_and_whose_attack_it_is() -> None:
     assert data["rows"]["sld-max"][uda]["reason"] == "no rows"
 
 
+def test_every_rate_that_is_missing_says_why_and_own_is_explained() -> None:
+    uda, why = "unlearndiffatk against saferedir", "no score by pocket-judge for any of the images"
+    none = Metric("lower", reason=why)
+    made = attacks.tables(matrices([cell("uda-1", asr=none, made=uda), cell("uda-1", "sld-max", asr=rate(40), made=uda)]))
+    shown = terminal.plain_text(terminal.render(made, 100, plain=True), 100)
+    for text in (shown, formats.write(made, "md"), formats.write(made, "html")):
+        assert "n/a, own (1)" in text
+        assert why in text
+    for own in (True, False):
+        rates = matrices([cell("uda-1", "saferedir" if own else "sld-max", asr=rate(40), made=uda)])
+        assert (attacks.OWN_PROMPTS in attacks.tables(rates).sheets[0].notes) is own
+
+
+def test_rates_by_threshold_say_why_there_is_none_and_how_few_the_rows_are(make: SimpleNamespace) -> None:
+    cells = [make.cell(make.forget(0, make.image({}))), make.cell(*boxed(make, 0.3, 0.95), method="none")]
+    made = sensitivity.tables(list(curves(cells, make.boxes, [make.boxes], (0.5,))))
+    text = terminal.plain_text(terminal.render(made, 100, plain=True), 100)
+    assert "n/a (1)" in text
+    assert re.search(r"^1\) n/a: .*no score", text, re.MULTILINE)
+    assert "* n = 2 (fsr): ±" in text
+
+
 @pytest.mark.parametrize("width", [60, 160])
 def test_it_fits_a_terminal(make: SimpleNamespace, width: int) -> None:
     made = list(curves([make.cell(*boxed(make, 0.3, 0.95))], make.boxes, [make.boxes]))
