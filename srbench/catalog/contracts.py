@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from srbench.catalog.specs import FAMILIES
+from srbench.catalog.wording import Wrong
 from srbench.errors import UsageError, did_you_mean
 
 TAKEN = frozenset({
@@ -111,6 +112,8 @@ class ScorerMeta(Meta):
     reads: list[str] = Field(default_factory=list)
     """Fields of a row."""
     fields: list[Text] = Field(min_length=1)
+    probabilities: list[Text] = Field(default_factory=list)
+    """Those of `fields` whose numbers, of a class or a box, lie between 0 and 1."""
     families: Families = Field(default=["*"])
     metrics: dict[Name, Column] = Field(default_factory=dict)
 
@@ -124,6 +127,9 @@ class ScorerMeta(Meta):
         unknown = [name for name in self.reads if name not in Row.model_fields]
         if unknown:
             raise ValueError(f"reads: a row has no field '{unknown[0]}'")
+        unbounded = [name for name in self.probabilities if name not in self.fields]
+        if unbounded:
+            raise Wrong(f"'{unbounded[0]}' is not one of its fields", did_you_mean(unbounded[0], self.fields), "probabilities")
         undeclared = [each.field for each in self.metrics.values() if self.kind != "set" and each.field not in self.fields]
         if undeclared:
             raise ValueError(f"metrics: '{undeclared[0]}' is not one of its fields")

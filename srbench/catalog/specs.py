@@ -168,6 +168,8 @@ class ProtocolSpec(Spec):
             raise Wrong("give a scorer with a field of it, or any_of, or cannot: one of the three", "See docs/extending.md.")
         if reads_scorer and not self.classes and (self.field == "boxes" or self.top1 or self.top_k):
             raise Wrong("name the classes that count", "Add a line: classes: [one, another]")
+        if self.field == "boxes" and (self.top1 or self.top_k):
+            raise Wrong("boxes have no highest class", "Leave it out, and write a threshold.", "top1" if self.top1 else "top_k")
         if self.settings and not reads_scorer:
             raise Wrong("they are a scorer's, and there is none", "Add scorer and field, or leave settings out.", "settings")
         if reads_scorer and not (self.top1 or self.top_k) and "threshold" not in self.model_fields_set:

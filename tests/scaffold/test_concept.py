@@ -135,10 +135,10 @@ def test_a_scorer_of_the_users_choice_judges(folder: Path) -> None:
 
 
 def test_a_field_that_is_one_number_judges_without_classes_above_any_number(folder: Path) -> None:
-    code, told = new(*WORDS, "--judge", "resnet50-v2", "--field", "rest", "--threshold", "100", "--backbone", "sd14")
+    code, told = new(*WORDS, "--judge", "resnet50-v2", "--field", "rest", "--threshold", "0.3", "--backbone", "sd14")
     assert code == 0, told
     judge = load.protocols()["sailboat-seen"]
-    assert (judge.scorer, judge.field, judge.classes, judge.threshold) == ("resnet50-v2", "rest", (), 100)
+    assert (judge.scorer, judge.field, judge.classes, judge.threshold) == ("resnet50-v2", "rest", (), 0.3)
 
 
 def test_the_pocket_judge_takes_a_threshold(folder: Path) -> None:
@@ -176,6 +176,8 @@ def test_the_pocket_judge_takes_a_threshold(folder: Path) -> None:
         ({"judge": JudgeRequest("resnet50-v2", "rest", ("yawl",))}, "is one number and has no classes"),
         ({"judge": JudgeRequest("resnet50-v2", "rest")}, "above which number of 'rest' of resnet50-v2 is the concept seen?"),
         ({"judge": JudgeRequest("resnet50-v2", "rest", threshold=float("nan"))}, "not a finite number"),
+        ({"judge": JudgeRequest("pocket-judge", threshold=5)}, "no picture exceeds a threshold of 5: 'objects'"),
+        ({"judge": JudgeRequest("resnet50-v2", "rest", threshold=0)}, "every picture reaches a threshold of 0: 'rest'"),
         ({"judge": JudgeRequest("nudenet320n-rgb", threshold=0.5)}, "'boxes' of scorer 'nudenet320n-rgb' holds a number"),
         ({"judge": JudgeRequest("pocket-judge", "style")}, "which of its classes are the concept?"),
         ({"judge": JudgeRequest(threshold=0.3)}, "--threshold is that of a scorer"),
