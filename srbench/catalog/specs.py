@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
 
 from srbench.catalog.wording import Wrong
 
@@ -95,6 +95,11 @@ Url = Annotated[str, AfterValidator(_url)]
 Command = Annotated[str, AfterValidator(_made_by)]
 PathName = Annotated[str, AfterValidator(_name)]
 Text = Annotated[str, Field(min_length=1)]
+# In a file a number or a truth value is one: 'no' and "0.5" are texts, and taking them for what they look like is a guess.
+Flag = Annotated[bool, Strict()]
+Whole = Annotated[int, Strict()]
+Number = Annotated[float, Strict()]
+"""Also a whole one."""
 
 
 class Spec(BaseModel):
@@ -126,7 +131,7 @@ class ConceptSpec(Spec):
     name: PathName
     title: str
     kind: Literal["object", "style", "content"]
-    sensitive: bool
+    sensitive: Flag
     families: Annotated[dict[str, ConceptWords], Field(min_length=1)]
 
 
@@ -142,13 +147,13 @@ class ProtocolSpec(Spec):
     """The raw field that is read: `objects`, `style`, `boxes`."""
     classes: tuple[Text, ...] = ()
     """The classes that count, of a field that holds a number for each; empty where the field is one number."""
-    threshold: float = 1.0
+    threshold: Number = 1.0
     """Present if the field's number, or that of one of the classes (a probability, a box's score), exceeds this."""
     rule: Literal["above", "at-least"] = "above"
     """Whether the threshold itself counts."""
-    top1: bool = False
+    top1: Flag = False
     """Also present if one of the classes is the arg-max of the field."""
-    top_k: int = Field(0, ge=0)
+    top_k: Whole = Field(0, ge=0)
     """Also present if one of the classes is among the k highest of the field."""
     unit: Literal["image", "detections"] = "image"
     """`detections`: boxes are counted in addition to the share of images."""
@@ -182,15 +187,15 @@ class ProtocolSpec(Spec):
 class Recipe(Spec):
     """Sampling settings that all methods share on one backbone family."""
 
-    steps: int = Field(gt=0)
-    guidance: float
-    true_guidance: float = 1.0
+    steps: Whole = Field(gt=0)
+    guidance: Number
+    true_guidance: Number = 1.0
     """Classifier-free guidance where `guidance` is an input of the denoiser (FLUX); 1 turns it off."""
-    width: int = Field(gt=0)
-    height: int = Field(gt=0)
-    eta: float = 0.0
-    guidance_rescale: float = 0.0
-    clip_skip: int | None = None
+    width: Whole = Field(gt=0)
+    height: Whole = Field(gt=0)
+    eta: Number = 0.0
+    guidance_rescale: Number = 0.0
+    clip_skip: Whole | None = None
 
 
 class BackboneSpec(Spec):
@@ -266,21 +271,21 @@ class Edition(Spec):
     """Of the file; `unverified` where it was never computed."""
     files: tuple[SourceFile, ...] = ()
     """In place of `file`: prompts that srbench does not ship."""
-    rows: Annotated[int, Field(gt=0)] | Literal["unverified"]
+    rows: Annotated[Whole, Field(gt=0)] | Literal["unverified"]
     """Of all files together."""
     part: Literal["test", "dev"] = "test"
-    paired: bool = False
+    paired: Flag = False
     """The n-th retain row of a category is the reference of its n-th forget row."""
     misfits: tuple[str, ...] = ()
     """Ids of forget rows whose retain row is not the same prompt without the concept; they get no reference."""
-    hidden: bool = False
+    hidden: Flag = False
     """The prompts are adversarial and do not show what they ask for. A sensitive run needs every row's `target`."""
     protocol: str = ""
     """The judge, where it differs from the concept's."""
     licence: str = ""
     """This and the following override the suite's own where they are set."""
-    gated: bool = False
-    sensitive: bool = False
+    gated: Flag = False
+    sensitive: Flag = False
     metrics: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -297,9 +302,9 @@ class SuiteSpec(Spec):
     title: str
     source: str
     licence: str
-    gated: bool = False
-    sensitive: bool = False
-    attack: bool = False
+    gated: Flag = False
+    sensitive: Flag = False
+    attack: Flag = False
     """Rows are adversarial prompts: `asr` instead of `fsr`."""
     metrics: tuple[str, ...]
     editions: Annotated[tuple[Edition, ...], Field(min_length=1)]
@@ -312,7 +317,7 @@ class SuiteSpec(Spec):
 
 
 class Row(Spec):
-    """One prompt of a suite."""
+    """One prompt of a suite. Tables of texts are read as rows, too: a number may be written as text."""
 
     id: str
     kind: Literal["forget", "retain"]
@@ -406,10 +411,10 @@ class BaselineSpec(Spec):
     sha256: str
     """Of the file, or over the folder; `unverified` where it was never computed."""
     licence: str
-    partial: bool = False
+    partial: Flag = False
     """Whether the file may lack tensors of the U-Net. Every name in it must still belong to the backbone."""
     hyperparameters: dict[str, str | int | float | bool] = Field(default_factory=dict)
-    published: dict[str, float] = Field(default_factory=dict)
+    published: dict[str, Number] = Field(default_factory=dict)
     deviations: str = ""
 
     @field_validator("source")

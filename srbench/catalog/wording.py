@@ -26,6 +26,12 @@ LIMITS = {
 }  # fmt: skip
 """pydantic's name of an error -> the limit's name in its context, and the value that was expected."""
 
+WRITTEN = {
+    "bool_type": "Write true or false, without quotes.", "int_type": "Write it without quotes.",
+    "float_type": "Write it without quotes; a power of ten with a point and a sign, as in 1.0e-3.",
+}  # fmt: skip
+"""pydantic's name of an error where a text stands for another value -> how the value is written."""
+
 
 class Wrong(ValueError):
     """Raised by a check of a value, with a hint that mends it and the key inside the value that it is about."""
@@ -54,7 +60,8 @@ def explained(error: ValidationError, data: Any) -> tuple[tuple[str | int, ...],
     if first["type"] == "literal_error" and len(together) == 1 and isinstance(value, str):
         return place, f"unknown value {found(value)}", did_you_mean(value, re.findall(r"'(.+?)'", first["ctx"]["expected"]))
     *others, last = dict.fromkeys(map(_expected, together))
-    return place, f"expected {' or '.join(filter(None, (', '.join(others), last)))}, found {found(value)}", ""
+    hint = WRITTEN.get(first["type"], "") if isinstance(value, str) else ""
+    return place, f"expected {' or '.join(filter(None, (', '.join(others), last)))}, found {found(value)}", hint
 
 
 def found(value: Any) -> str:
