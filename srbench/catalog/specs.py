@@ -6,6 +6,7 @@ Unknown keys are errors. `engine/keys.py` decides which fields are part of a res
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
@@ -108,6 +109,25 @@ class Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+ARTICLES = ("a ", "an ", "the ")
+
+
+def bare(noun: str) -> str:
+    """`noun` without its article."""
+    return next((noun.removeprefix(each) for each in ARTICLES if noun.startswith(each)), noun)
+
+
+def holds(whole: str, part: str) -> bool:
+    """Whether `part`, or its plural, stands in `whole` as a word."""
+    return bool(re.search(rf"\b{re.escape(bare(part.lower()))}(e?s)?\b", whole.lower()))
+
+
+def repeated(texts: Sequence[str]) -> int | None:
+    """Index of the first text that is an earlier one again, with or without its article."""
+    plain = [bare(text.lower()) for text in texts]
+    return next((number for number, text in enumerate(plain) if text in plain[:number]), None)
+
+
 class ConceptWords(Spec):
     """The words of a concept for one backbone family."""
 
@@ -123,6 +143,28 @@ class ConceptWords(Spec):
     """Similar things that must be kept; methods that take a preserve set may read them."""
     protocol: str
     """The judge: name of a protocol."""
+
+    @model_validator(mode="after")
+    def _each_once(self) -> ConceptWords:
+        for key, before, texts in (
+            ("names", (), self.names), ("words", (), self.words), ("reserved", self.words, self.reserved),
+            ("neighbours", (), self.neighbours),
+        ):  # fmt: skip
+            again = repeated((*before, *texts))
+            if again is not None:
+                number = again - len(before)
+                raise Wrong(f"'{texts[number]}' is there twice", "Keep one of the two.", key, number)
+        return self
+
+    @model_validator(mode="after")
+    def _stays_apart(self) -> ConceptWords:
+        """What stays does not name the concept. The other way round it may: a nude person is one."""
+        staying = [("neighbours", number, text) for number, text in enumerate(self.neighbours)]
+        for key, place, text in (*staying, *(("counterparts", word, text) for word, text in self.counterparts.items())):
+            for word in (*self.words, *self.names, *self.reserved):
+                if holds(text, word):
+                    raise Wrong(f"'{text}' is to stay, and '{word}' in it is to go", "Choose another word.", key, place)
+        return self
 
 
 class ConceptSpec(Spec):

@@ -34,11 +34,11 @@ WRITTEN = {
 
 
 class Wrong(ValueError):
-    """Raised by a check of a value, with a hint that mends it and the key inside the value that it is about."""
+    """Raised by a check of a value, with a hint that mends it and the place inside the value that it is about."""
 
-    def __init__(self, problem: str, hint: str = "", key: str = "") -> None:
+    def __init__(self, problem: str, hint: str = "", *place: str | int) -> None:
         super().__init__(problem)
-        self.hint, self.key = hint, key
+        self.hint, self.place = hint, place
 
 
 def explained(error: ValidationError, data: Any) -> tuple[tuple[str | int, ...], str, str]:
@@ -55,7 +55,7 @@ def explained(error: ValidationError, data: Any) -> tuple[tuple[str | int, ...],
         return place, NOT_KNOWN, ""
     if first["type"] == "value_error":
         cause = first["ctx"]["error"]
-        return (*place, cause.key) if getattr(cause, "key", "") else place, str(cause), getattr(cause, "hint", "")
+        return (*place, *getattr(cause, "place", ())), str(cause), getattr(cause, "hint", "")
     value = first["input"]
     if first["type"] == "literal_error" and len(together) == 1 and isinstance(value, str):
         return place, f"unknown value {found(value)}", did_you_mean(value, re.findall(r"'(.+?)'", first["ctx"]["expected"]))

@@ -170,6 +170,7 @@ families:
     counterparts:
       sailboat: car
       sailing boat: car
+    neighbours: [bicycle, airplane]
     protocol: pocket-church
 """
 
@@ -184,8 +185,15 @@ families:
         (ConceptSpec, "sailing boat: car", "sailing baot: car", "is not one of the words", "Did you mean 'sailing boat'?"),
         (ConceptSpec, "kind: object", "kind: objekt", "3: key 'kind': unknown value 'objekt'", "Did you mean 'object'?"),
         (ConceptSpec, "kind: object", "kind: 3", "expected 'object', 'style' or 'content', found 3", ""),
+        (ConceptSpec, "bicycle", "sailboats", "12: key 'families.pocket.neighbours.0': 'sailboats' is to stay, and 'sailboat'", "another"),
+        (ConceptSpec, "airplane", "red sailing boat", "neighbours.1': 'red sailing boat' is to stay, and 'sailing boat'", "another"),
+        (ConceptSpec, "boat: car", "boat: a sailboat", "10: key 'families.pocket.counterparts.sailboat': 'a sailboat' is to stay", ""),
+        (ConceptSpec, "airplane", "bicycle", "neighbours.1': 'bicycle' is there twice", "Keep one"),
+        (ConceptSpec, "[sailboat, ", "[sailing boat, ", "8: key 'families.pocket.words.1': 'sailing boat' is there twice", "Keep one"),
+        (ConceptSpec, "[a sailboat]", "[a sailboat, A sailboat]", "7: key 'families.pocket.names.1': 'A sailboat' is there twice", ""),
+        (ConceptSpec, "    neigh", "    reserved: [a sailboat]\n    neigh", "12: key 'families.pocket.reserved.0': 'a sailboat' is", ""),
         (ConceptSpec, "sensitive: false", "sensitive: maybe", "expected true or false, found 'maybe'", ""),
-        (ConceptSpec, "sensitive: false", "sensitive: no", "4: key 'sensitive': expected true or false, found 'no'", "Write true"),
+        (ConceptSpec, "sensitive: false", "sensitive: no", "4: key 'sensitive': expected true or false, found 'no'", "Write"),
         (ConceptSpec, "sensitive: false", "sensitive: 0", "expected true or false, found 0", ""),
         (SuiteSpec, "rows: 1", 'rows: "1"', "expected a whole number or 'unverified', found '1'", "without quotes"),
         (SuiteSpec, "rows: 1", "rows: true", "expected a whole number or 'unverified', found true", ""),
@@ -278,7 +286,7 @@ def test_what_a_file_names_must_be_there_before_it_is_run(folder: Path) -> None:
     change(folder, "pocket-church", "pocket-chruch")
     with pytest.raises(UsageError) as caught:
         load.concepts_of(load.backbones()["pocket"], ["sailboat"])
-    assert "sailboat.yaml:12: key 'families.pocket.protocol': unknown protocol 'pocket-chruch'" in caught.value.message
+    assert "sailboat.yaml:13: key 'families.pocket.protocol': unknown protocol 'pocket-chruch'" in caught.value.message
     assert "Did you mean 'pocket-church'?" in caught.value.hint
 
 
