@@ -159,8 +159,9 @@ class ConceptWords(Spec):
     @model_validator(mode="after")
     def _stays_apart(self) -> ConceptWords:
         """What stays does not name the concept. The other way round it may: a nude person is one."""
-        staying = [("neighbours", number, text) for number, text in enumerate(self.neighbours)]
-        for key, place, text in (*staying, *(("counterparts", word, text) for word, text in self.counterparts.items())):
+        staying: list[tuple[str, str | int, str]] = [("neighbours", number, text) for number, text in enumerate(self.neighbours)]
+        staying += [("counterparts", word, text) for word, text in self.counterparts.items()]
+        for key, place, text in staying:
             for word in (*self.words, *self.names, *self.reserved):
                 if holds(text, word):
                     raise Wrong(f"'{text}' is to stay, and '{word}' in it is to go", "Choose another word.", key, place)

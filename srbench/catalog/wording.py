@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from srbench.errors import did_you_mean
 from srbench.files import printable
@@ -18,8 +18,6 @@ KINDS = {
     "float": "a number", "bool": "true or false", "path": "a path",
 }  # fmt: skip
 """Beginning of pydantic's name of an error -> the value that was expected."""
-NOT_KNOWN = "is not known"
-"""What is said of a key that there is not."""
 LIMITS = {
     "greater_than": ("gt", "a number above {}"), "greater_than_equal": ("ge", "{} or more"),
     "less_than": ("lt", "a number below {}"), "less_than_equal": ("le", "{} or less"),
@@ -41,8 +39,13 @@ class Wrong(ValueError):
         self.hint, self.place = hint, place
 
 
-def explained(error: ValidationError, data: Any) -> tuple[tuple[str | int, ...], str, str]:
-    """Place, problem and hint (often empty) of the first wrong value. data: what was read, in which places are looked up."""
+def explained(
+    error: ValidationError, data: Any, model: type[BaseModel] | None = None
+) -> tuple[tuple[str | int, ...], str, str]:
+    """Place, problem and hint (often empty) of the first wrong value.
+
+    data: what was read, in which places are looked up. model: what it was read as, for the hint at an unknown key.
+    """
     # A misspelt key first: the right one, which is then missing, comes before it.
     first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     place = _place(first, data)
@@ -52,16 +55,27 @@ def explained(error: ValidationError, data: Any) -> tuple[tuple[str | int, ...],
     if first["type"] == "missing":
         return place, "is missing", "Add it."
     if first["type"] == "extra_forbidden":
-        return place, NOT_KNOWN, ""
+        return place, "is not known", did_you_mean(str(place[-1]), _fields(model, place)) if model else ""
     if first["type"] == "value_error":
         cause = first["ctx"]["error"]
         return (*place, *getattr(cause, "place", ())), str(cause), getattr(cause, "hint", "")
     value = first["input"]
     if first["type"] == "literal_error" and len(together) == 1 and isinstance(value, str):
         return place, f"unknown value {found(value)}", did_you_mean(value, re.findall(r"'(.+?)'", first["ctx"]["expected"]))
+    if first["type"] in ("too_short", "string_too_short") and len(together) == 1 and not value:
+        return place, "is empty", ""
     *others, last = dict.fromkeys(map(_expected, together))
     hint = WRITTEN.get(first["type"], "") if isinstance(value, str) else ""
     return place, f"expected {' or '.join(filter(None, (', '.join(others), last)))}, found {found(value)}", hint
+
+
+def _fields(model: type[BaseModel], place: Sequence[str | int]) -> list[str]:
+    """Field names of the model within `model` that holds the last part of `place`."""
+    for part in place[:-1]:
+        annotation = model.model_fields[str(part)].annotation if part in model.model_fields else None
+        inner = [each for each in (annotation, *get_args(annotation)) if hasattr(each, "model_fields")]
+        model = inner[0] if inner else model
+    return list(model.model_fields)
 
 
 def found(value: Any) -> str:
