@@ -50,7 +50,7 @@ def check_judges(judges: Iterable[ProtocolSpec], settings: Sequence[str] = ()) -
             if declared and part.field not in declared:
                 raise UsageError(f"scorer '{part.scorer}' has no field '{part.field}'", did_you_mean(part.field, declared))
         with _in_file(part, "classes"):
-            places = max(part.top1, part.top_k)
+            places = max(int(part.top1), part.top_k)
             check_classes(part.scorer, part.field, part.classes, with_settings(settings, [part]), places)
         with _in_file(part, "threshold"):
             check_threshold(part.scorer, part.field, part.threshold, part.rule, ranked=places > 0)

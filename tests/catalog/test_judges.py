@@ -96,6 +96,8 @@ def test_a_threshold_that_says_something_passes(changes: dict[str, object]) -> N
 def test_a_place_among_the_highest_that_some_named_class_always_has_is_refused() -> None:
     with pytest.raises(UsageError, match="always among the 2 highest: 'label' of scorer 'igmu-head' has 2 classes"):
         check_judges([judge(scorer="igmu-head", field="label", classes=("1",), top_k=2)])
+    with pytest.raises(UsageError, match="always among the 1 highest"):
+        check_judges([judge(scorer="igmu-head", field="label", classes=("0", "1"), top1=True)])
     check_judges([judge(scorer="igmu-head", field="label", classes=("1",), top_k=1)])
 
 
