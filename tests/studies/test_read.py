@@ -90,7 +90,7 @@ WRONG = {
     "limit of nothing": (f"{A}{{run: push, limit: 0}}", 2, "limit 0: expected 1 or more"),
     "batch of less than nothing": (f"{A}{{run: push,\n     batch_size: -1}}", 3, "batch_size -1: expected 1 or more"),
     "seed below zero": (f"{A}{{run: push, seed: -1}}", 2, "seed -1: expected 0 to"),
-    "grid per what": (f"{A}{{grid: push, options: {{strength: 1}}, by: fsr, per: day}}", 2, "unknown value 'day'", "concept, kind"),
+    "grid per what": (f"{A}{{grid: push, options: {{strength: 1}}, by: fsr, per: day}}", 2, "unknown value 'day'", "concept"),
     "grid over no option": (f"{A}{{grid: push, options: {{strenght: [1, 2]}}, by: fsr}}", 2, "has no option 'strenght'"),
     # steps by name
     "a step that is not there": (f"{A}{{run: push, prompts: {{attack: fuond}}}}", 2, "there is no step 'fuond'"),
