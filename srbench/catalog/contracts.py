@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from srbench.catalog.specs import FAMILIES
+from srbench.catalog.specs import FAMILIES, Flag, Row, Text, Whole
+from srbench.catalog.wording import Wrong, explained, found
 from srbench.errors import UsageError, did_you_mean
+from srbench.files import printable
 
 TAKEN = frozenset({
     "added_ms", "asr", "asr_injection", "asr_poisoning", "asr_rewording", "asr_synonym", "asr_typos", "content_kept", "csdr",
     "csdr_floor", "detections", "fsr", "fsr_unseen", "harm", "over_refusal", "post", "pre", "retain_accuracy", "style_kept",
 })
 """Names of srbench's own metrics, which a scorer's column may not have."""
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_+-]*$", max_length=64)]
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+-]{,63}")
+
+
+def _name(text: str) -> str:
+    """Raises `Wrong` for a text that no command line can have as a name."""
+    if not _NAME.fullmatch(text):
+        raise Wrong(f"{found(text)} is no name", "Use letters, digits, `_`, `+` and `-`, 64 at most; `+` and `-` not first.")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_name)]
 """A name that fits on a command line: `--method a,b`, `--set NAME.OPTION=VALUE`."""
-Text = Annotated[str, StringConstraints(min_length=1)]
-Version = Annotated[int, Field(ge=1, strict=True)]
-Flag = Annotated[bool, Field(strict=True)]
+Version = Annotated[Whole, Field(ge=1)]
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Raises `ValueError` for a number that is not finite: it could not be part of a key."""
+    """Raises `Wrong` for a number that is not finite: it could not be part of a key."""
     for name, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{name} is {value}")
+            raise Wrong("expected a finite number", "", name)
     return values
 
 
@@ -36,9 +47,9 @@ GUIDE = "See docs/extending.md."
 
 
 def _family(name: str) -> str:
-    """Raises `ValueError` for a family that no backbone has."""
+    """Raises `Wrong` for a family that no backbone has."""
     if name not in FAMILIES:
-        raise ValueError(f"no backbone is of a family '{name}'. {did_you_mean(name, FAMILIES)}")
+        raise Wrong(f"no backbone is of a family {found(name)}", did_you_mean(name, FAMILIES))
     return name
 
 
@@ -87,11 +98,11 @@ class MethodMeta(Meta):
     @model_validator(mode="after")
     def _check_presets(self) -> MethodMeta:
         presets = self.presets or {self.name: {}}
-        named = [("preset_families", each) for each in self.preset_families]
-        named += [(f"fitted.{family}", each) for family, values in self.fitted.items() for each in values]
-        for key, preset in named:
+        named: list[tuple[tuple[str, ...], str]] = [(("preset_families",), each) for each in self.preset_families]
+        named += [(("fitted", family), each) for family, values in self.fitted.items() for each in values]
+        for place, preset in named:
             if preset not in presets:
-                raise ValueError(f"key '{key}': '{preset}' is not one of its presets. {did_you_mean(preset, presets)}")
+                raise Wrong(f"{found(preset)} is not one of its presets", did_you_mean(preset, presets), *place)
         return self
 
 
@@ -111,22 +122,26 @@ class ScorerMeta(Meta):
     reads: list[str] = Field(default_factory=list)
     """Fields of a row."""
     fields: list[Text] = Field(min_length=1)
+    probabilities: list[Text] = Field(default_factory=list)
+    """Those of `fields` whose numbers, of a class or a box, lie between 0 and 1."""
     families: Families = Field(default=["*"])
     metrics: dict[Name, Column] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check_names(self) -> ScorerMeta:
-        from srbench.catalog.specs import Row
-
-        taken = sorted(TAKEN & self.metrics.keys())
-        if taken:
-            raise ValueError(f"metrics: '{taken[0]}' is a metric of srbench's own")
-        unknown = [name for name in self.reads if name not in Row.model_fields]
-        if unknown:
-            raise ValueError(f"reads: a row has no field '{unknown[0]}'")
-        undeclared = [each.field for each in self.metrics.values() if self.kind != "set" and each.field not in self.fields]
-        if undeclared:
-            raise ValueError(f"metrics: '{undeclared[0]}' is not one of its fields")
+        for name in self.metrics:
+            if name in TAKEN:
+                raise Wrong(f"'{name}' is a metric of srbench's own", "Choose another name.", "metrics")
+        for number, name in enumerate(self.reads):
+            if name not in Row.model_fields:
+                raise Wrong(f"a row has no field {found(name)}", did_you_mean(name, Row.model_fields), "reads", number)
+        fields: list[tuple[tuple[str | int, ...], str]] = [
+            (("probabilities", number), field) for number, field in enumerate(self.probabilities)
+        ]
+        fields += [(("metrics", name, "field"), each.field) for name, each in self.metrics.items() if self.kind != "set"]
+        for place, field in fields:
+            if field not in self.fields:
+                raise Wrong(f"{found(field)} is not one of its fields", did_you_mean(field, self.fields), *place)
         return self
 
 
@@ -160,12 +175,9 @@ def check(kind: str, meta: Any, where: str) -> dict[str, Any]:
     try:
         parsed = model.model_validate(meta)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        hint = did_you_mean(key, model.model_fields) if first["type"] == "extra_forbidden" else GUIDE
-        said = first["msg"].removeprefix("Value error, ")
-        problem = {"missing": "is missing", "extra_forbidden": "is not known"}.get(first["type"], said)
-        raise UsageError(f"{where}: key '{key}': {problem}" if key else f"{where}: {problem}", hint) from error
+        place, problem, hint = explained(error, meta, model)
+        key = printable(".".join(map(str, place)))
+        raise UsageError(f"{where}: key '{key}': {problem}", hint or GUIDE) from error
     defaults = {name: getattr(parsed, name) for name in DEFAULTS if name in model.model_fields}
     presets: dict[str, Any] = {"presets": {meta["name"]: {}}} if kind == "methods" and not meta.get("presets") else {}
     return {**defaults, **presets, **meta}

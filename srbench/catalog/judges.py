@@ -33,7 +33,8 @@ def with_settings(settings: Sequence[str], judges: Iterable[ProtocolSpec]) -> tu
 
 
 def check_judges(judges: Iterable[ProtocolSpec], settings: Sequence[str] = ()) -> None:
-    """Check that all that judges name is there: protocols, scorers, fields, and classes where a scorer knows them beforehand.
+    """Check that all that judges name is there: protocols, scorers, fields, and classes where a scorer knows them beforehand;
+    and that a picture can be on either side of the threshold, where a scorer says that the field holds probabilities.
 
     settings: the user's `--set` options. Raises `UsageError` naming file, line and key.
     """
@@ -49,7 +50,10 @@ def check_judges(judges: Iterable[ProtocolSpec], settings: Sequence[str] = ()) -
             if declared and part.field not in declared:
                 raise UsageError(f"scorer '{part.scorer}' has no field '{part.field}'", did_you_mean(part.field, declared))
         with _in_file(part, "classes"):
-            check_classes(part.scorer, part.field, part.classes, with_settings(settings, [part]))
+            places = max(int(part.top1), part.top_k)
+            check_classes(part.scorer, part.field, part.classes, with_settings(settings, [part]), places)
+        with _in_file(part, "threshold"):
+            check_threshold(part.scorer, part.field, part.threshold, part.rule, ranked=places > 0)
 
 
 def known_classes(scorer: str, settings: Sequence[str] = ()) -> Mapping[str, Collection[str]]:
@@ -67,10 +71,11 @@ def known_classes(scorer: str, settings: Sequence[str] = ()) -> Mapping[str, Col
     return {}
 
 
-def check_classes(scorer: str, field: str, names: Sequence[str], settings: Sequence[str] = ()) -> None:
+def check_classes(scorer: str, field: str, names: Sequence[str], settings: Sequence[str] = (), places: int = 0) -> None:
     """Check the classes that a judge names, where the scorer knows its own beforehand.
 
-    settings: as for `known_classes`. Raises `UsageError` for the first class that the scorer does not have.
+    settings: as for `known_classes`. places: how many of the highest classes count; 0 where only a threshold does. Raises
+    `UsageError` for the first class that the scorer does not have, and where too few others are left for a picture without these.
     """
     known = known_classes(scorer, settings).get(field)
     if known is None:
@@ -82,6 +87,25 @@ def check_classes(scorer: str, field: str, names: Sequence[str], settings: Seque
     for name in names:
         if name not in known:
             raise UsageError(f"scorer '{scorer}' has no class '{name}' in '{field}'", _nearest(name, known))
+    if places > len(known) - len(set(names)):
+        problem = f"one of them is always among the {places} highest: '{field}' of scorer '{scorer}' has {len(known)} classes"
+        raise UsageError(problem, "Name fewer classes, or lower top_k.")
+
+
+def check_threshold(scorer: str, field: str, threshold: float, rule: str = "above", ranked: bool = False) -> None:
+    """Check a threshold on a field that the scorer declares to hold probabilities.
+
+    ranked: whether the highest classes count too; a threshold of 1 then leaves it to them. Raises `UsageError` for a threshold
+    that no picture reaches, or every one.
+    """
+    if field not in plugins.known("scorers", scorer).meta.get("probabilities", ()):
+        return
+    never = threshold > 1 or (threshold == 1 and rule == "above" and not ranked)
+    always = threshold < 0 or (threshold == 0 and field != "boxes")  # above 0 is any box, and a picture may have none
+    if never or always:
+        reached = "no picture exceeds" if never else "every picture reaches"
+        problem = f"{reached} a threshold of {threshold:g}: '{field}' of scorer '{scorer}' holds probabilities"
+        raise UsageError(problem, "Give a number between 0 and 1, such as 0.5.")
 
 
 def _nearest(name: str, known: Collection[str]) -> str:

@@ -31,7 +31,7 @@ from srbench.catalog.specs import (
     Spec,
     SuiteSpec,
 )
-from srbench.catalog.wording import NOT_KNOWN, explained
+from srbench.catalog.wording import explained
 from srbench.errors import UsageError, did_you_mean
 from srbench.files import parse_json, printable, read_bytes
 
@@ -70,27 +70,13 @@ Place = tuple[str | int, ...]
 """Path of a value in a file: keys of tables and indices of lists."""
 
 
-def _fields(model: type[Spec], place: Place) -> list[str]:
-    """Field names of the nested spec that holds the last part of `place`."""
-    current: Any = model
-    for part in place[:-1]:
-        if isinstance(part, int) or not hasattr(current, "model_fields"):
-            continue
-        annotation = current.model_fields[part].annotation if part in current.model_fields else None
-        models = [a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")]
-        current = models[0] if models else current
-    return list(getattr(current, "model_fields", {}))
-
-
 def parse_yaml(path: Path, model: type[S]) -> S:
     """One YAML file as a spec. Raises `UsageError` naming file, line and key."""
     file = parse_lined(path)
     try:
         spec = model.model_validate(file.data)
     except ValidationError as error:
-        place, problem, hint = explained(error, file.data)
-        unknown = problem == NOT_KNOWN
-        raise file.error(place, problem, did_you_mean(str(place[-1]), _fields(model, place)) if unknown else hint) from error
+        raise file.error(*explained(error, file.data, model)) from error
     for place, kind, name in _named_in(spec):
         if kind == FAMILY and name not in FAMILIES:
             raise file.error(place, f"unknown family '{name}'", did_you_mean(name, FAMILIES))
@@ -525,7 +511,7 @@ def row_file(path: Path, data: Any) -> RowFile:
     try:
         return RowFile.model_validate(data)
     except ValidationError as error:
-        place, problem, hint = explained(error, data)
+        place, problem, hint = explained(error, data, RowFile)
         at = f"key '{printable('.'.join(map(str, place)))}': " if place else ""
         raise UsageError(f"{path}: {at}{problem}", hint or "Mend the file.") from error
 

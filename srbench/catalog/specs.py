@@ -6,11 +6,12 @@ Unknown keys are errors. `engine/keys.py` decides which fields are part of a res
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
 
 from srbench.catalog.wording import Wrong
 
@@ -95,12 +96,36 @@ Url = Annotated[str, AfterValidator(_url)]
 Command = Annotated[str, AfterValidator(_made_by)]
 PathName = Annotated[str, AfterValidator(_name)]
 Text = Annotated[str, Field(min_length=1)]
+# In a file a number or a truth value is one: 'no' and "0.5" are texts, and taking them for what they look like is a guess.
+Flag = Annotated[bool, Strict()]
+Whole = Annotated[int, Strict()]
+Number = Annotated[float, Strict()]
+"""Also a whole one."""
 
 
 class Spec(BaseModel):
     """Base of all specs: frozen, strict about unknown keys; every number is finite."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+ARTICLES = ("a ", "an ", "the ")
+
+
+def bare(noun: str) -> str:
+    """`noun` without its article."""
+    return next((noun.removeprefix(each) for each in ARTICLES if noun.startswith(each)), noun)
+
+
+def holds(whole: str, part: str) -> bool:
+    """Whether `part`, or its plural, stands in `whole` as a word."""
+    return bool(re.search(rf"\b{re.escape(bare(part.lower()))}(e?s)?\b", whole.lower()))
+
+
+def repeated(texts: Sequence[str]) -> int | None:
+    """Index of the first text that is an earlier one again, with or without its article."""
+    plain = [bare(text.lower()) for text in texts]
+    return next((number for number, text in enumerate(plain) if text in plain[:number]), None)
 
 
 class ConceptWords(Spec):
@@ -119,6 +144,29 @@ class ConceptWords(Spec):
     protocol: str
     """The judge: name of a protocol."""
 
+    @model_validator(mode="after")
+    def _each_once(self) -> ConceptWords:
+        for key, before, texts in (
+            ("names", (), self.names), ("words", (), self.words), ("reserved", self.words, self.reserved),
+            ("neighbours", (), self.neighbours),
+        ):  # fmt: skip
+            again = repeated((*before, *texts))
+            if again is not None:
+                number = again - len(before)
+                raise Wrong(f"'{texts[number]}' is there twice", "Keep one of the two.", key, number)
+        return self
+
+    @model_validator(mode="after")
+    def _stays_apart(self) -> ConceptWords:
+        """What stays does not name the concept. The other way round it may: a nude person is one."""
+        staying: list[tuple[str, str | int, str]] = [("neighbours", number, text) for number, text in enumerate(self.neighbours)]
+        staying += [("counterparts", word, text) for word, text in self.counterparts.items()]
+        for key, place, text in staying:
+            for word in (*self.words, *self.names, *self.reserved):
+                if holds(text, word):
+                    raise Wrong(f"'{text}' is to stay, and '{word}' in it is to go", "Choose another word.", key, place)
+        return self
+
 
 class ConceptSpec(Spec):
     """A concept to unlearn."""
@@ -126,7 +174,7 @@ class ConceptSpec(Spec):
     name: PathName
     title: str
     kind: Literal["object", "style", "content"]
-    sensitive: bool
+    sensitive: Flag
     families: Annotated[dict[str, ConceptWords], Field(min_length=1)]
 
 
@@ -142,13 +190,13 @@ class ProtocolSpec(Spec):
     """The raw field that is read: `objects`, `style`, `boxes`."""
     classes: tuple[Text, ...] = ()
     """The classes that count, of a field that holds a number for each; empty where the field is one number."""
-    threshold: float = 1.0
+    threshold: Number = 1.0
     """Present if the field's number, or that of one of the classes (a probability, a box's score), exceeds this."""
     rule: Literal["above", "at-least"] = "above"
     """Whether the threshold itself counts."""
-    top1: bool = False
+    top1: Flag = False
     """Also present if one of the classes is the arg-max of the field."""
-    top_k: int = Field(0, ge=0)
+    top_k: Whole = Field(0, ge=0)
     """Also present if one of the classes is among the k highest of the field."""
     unit: Literal["image", "detections"] = "image"
     """`detections`: boxes are counted in addition to the share of images."""
@@ -168,6 +216,8 @@ class ProtocolSpec(Spec):
             raise Wrong("give a scorer with a field of it, or any_of, or cannot: one of the three", "See docs/extending.md.")
         if reads_scorer and not self.classes and (self.field == "boxes" or self.top1 or self.top_k):
             raise Wrong("name the classes that count", "Add a line: classes: [one, another]")
+        if self.field == "boxes" and (self.top1 or self.top_k):
+            raise Wrong("boxes have no highest class", "Leave it out, and write a threshold.", "top1" if self.top1 else "top_k")
         if self.settings and not reads_scorer:
             raise Wrong("they are a scorer's, and there is none", "Add scorer and field, or leave settings out.", "settings")
         if reads_scorer and not (self.top1 or self.top_k) and "threshold" not in self.model_fields_set:
@@ -180,15 +230,15 @@ class ProtocolSpec(Spec):
 class Recipe(Spec):
     """Sampling settings that all methods share on one backbone family."""
 
-    steps: int = Field(gt=0)
-    guidance: float
-    true_guidance: float = 1.0
+    steps: Whole = Field(gt=0)
+    guidance: Number
+    true_guidance: Number = 1.0
     """Classifier-free guidance where `guidance` is an input of the denoiser (FLUX); 1 turns it off."""
-    width: int = Field(gt=0)
-    height: int = Field(gt=0)
-    eta: float = 0.0
-    guidance_rescale: float = 0.0
-    clip_skip: int | None = None
+    width: Whole = Field(gt=0)
+    height: Whole = Field(gt=0)
+    eta: Number = 0.0
+    guidance_rescale: Number = 0.0
+    clip_skip: Whole | None = None
 
 
 class BackboneSpec(Spec):
@@ -264,21 +314,21 @@ class Edition(Spec):
     """Of the file; `unverified` where it was never computed."""
     files: tuple[SourceFile, ...] = ()
     """In place of `file`: prompts that srbench does not ship."""
-    rows: Annotated[int, Field(gt=0)] | Literal["unverified"]
+    rows: Annotated[Whole, Field(gt=0)] | Literal["unverified"]
     """Of all files together."""
     part: Literal["test", "dev"] = "test"
-    paired: bool = False
+    paired: Flag = False
     """The n-th retain row of a category is the reference of its n-th forget row."""
     misfits: tuple[str, ...] = ()
     """Ids of forget rows whose retain row is not the same prompt without the concept; they get no reference."""
-    hidden: bool = False
+    hidden: Flag = False
     """The prompts are adversarial and do not show what they ask for. A sensitive run needs every row's `target`."""
     protocol: str = ""
     """The judge, where it differs from the concept's."""
     licence: str = ""
     """This and the following override the suite's own where they are set."""
-    gated: bool = False
-    sensitive: bool = False
+    gated: Flag = False
+    sensitive: Flag = False
     metrics: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -295,9 +345,9 @@ class SuiteSpec(Spec):
     title: str
     source: str
     licence: str
-    gated: bool = False
-    sensitive: bool = False
-    attack: bool = False
+    gated: Flag = False
+    sensitive: Flag = False
+    attack: Flag = False
     """Rows are adversarial prompts: `asr` instead of `fsr`."""
     metrics: tuple[str, ...]
     editions: Annotated[tuple[Edition, ...], Field(min_length=1)]
@@ -310,7 +360,7 @@ class SuiteSpec(Spec):
 
 
 class Row(Spec):
-    """One prompt of a suite."""
+    """One prompt of a suite. Tables of texts are read as rows, too: a number may be written as text."""
 
     id: str
     kind: Literal["forget", "retain"]
@@ -404,10 +454,10 @@ class BaselineSpec(Spec):
     sha256: str
     """Of the file, or over the folder; `unverified` where it was never computed."""
     licence: str
-    partial: bool = False
+    partial: Flag = False
     """Whether the file may lack tensors of the U-Net. Every name in it must still belong to the backbone."""
     hyperparameters: dict[str, str | int | float | bool] = Field(default_factory=dict)
-    published: dict[str, float] = Field(default_factory=dict)
+    published: dict[str, Number] = Field(default_factory=dict)
     deviations: str = ""
 
     @field_validator("source")

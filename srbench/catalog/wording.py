@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from srbench.errors import did_you_mean
 from srbench.files import printable
@@ -18,25 +18,34 @@ KINDS = {
     "float": "a number", "bool": "true or false", "path": "a path",
 }  # fmt: skip
 """Beginning of pydantic's name of an error -> the value that was expected."""
-NOT_KNOWN = "is not known"
-"""What is said of a key that there is not."""
 LIMITS = {
     "greater_than": ("gt", "a number above {}"), "greater_than_equal": ("ge", "{} or more"),
     "less_than": ("lt", "a number below {}"), "less_than_equal": ("le", "{} or less"),
 }  # fmt: skip
 """pydantic's name of an error -> the limit's name in its context, and the value that was expected."""
 
+WRITTEN = {
+    "bool_type": "Write true or false, without quotes.", "int_type": "Write it without quotes.",
+    "float_type": "Write it without quotes; a power of ten with a point and a sign, as in 1.0e-3.",
+}  # fmt: skip
+"""pydantic's name of an error where a text stands for another value -> how the value is written."""
+
 
 class Wrong(ValueError):
-    """Raised by a check of a value, with a hint that mends it and the key inside the value that it is about."""
+    """Raised by a check of a value, with a hint that mends it and the place inside the value that it is about."""
 
-    def __init__(self, problem: str, hint: str = "", key: str = "") -> None:
+    def __init__(self, problem: str, hint: str = "", *place: str | int) -> None:
         super().__init__(problem)
-        self.hint, self.key = hint, key
+        self.hint, self.place = hint, place
 
 
-def explained(error: ValidationError, data: Any) -> tuple[tuple[str | int, ...], str, str]:
-    """Place, problem and hint (often empty) of the first wrong value. data: what was read, in which places are looked up."""
+def explained(
+    error: ValidationError, data: Any, model: type[BaseModel] | None = None
+) -> tuple[tuple[str | int, ...], str, str]:
+    """Place, problem and hint (often empty) of the first wrong value.
+
+    data: what was read, in which places are looked up. model: what it was read as, for the hint at an unknown key.
+    """
     # A misspelt key first: the right one, which is then missing, comes before it.
     first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     place = _place(first, data)
@@ -46,15 +55,27 @@ def explained(error: ValidationError, data: Any) -> tuple[tuple[str | int, ...],
     if first["type"] == "missing":
         return place, "is missing", "Add it."
     if first["type"] == "extra_forbidden":
-        return place, NOT_KNOWN, ""
+        return place, "is not known", did_you_mean(str(place[-1]), _fields(model, place)) if model else ""
     if first["type"] == "value_error":
         cause = first["ctx"]["error"]
-        return (*place, cause.key) if getattr(cause, "key", "") else place, str(cause), getattr(cause, "hint", "")
+        return (*place, *getattr(cause, "place", ())), str(cause), getattr(cause, "hint", "")
     value = first["input"]
     if first["type"] == "literal_error" and len(together) == 1 and isinstance(value, str):
         return place, f"unknown value {found(value)}", did_you_mean(value, re.findall(r"'(.+?)'", first["ctx"]["expected"]))
+    if first["type"] in ("too_short", "string_too_short") and len(together) == 1 and not value:
+        return place, "is empty", ""
     *others, last = dict.fromkeys(map(_expected, together))
-    return place, f"expected {' or '.join(filter(None, (', '.join(others), last)))}, found {found(value)}", ""
+    hint = WRITTEN.get(first["type"], "") if isinstance(value, str) else ""
+    return place, f"expected {' or '.join(filter(None, (', '.join(others), last)))}, found {found(value)}", hint
+
+
+def _fields(model: type[BaseModel], place: Sequence[str | int]) -> list[str]:
+    """Field names of the model within `model` that holds the last part of `place`."""
+    for part in place[:-1]:
+        annotation = model.model_fields[str(part)].annotation if part in model.model_fields else None
+        inner = [each for each in (annotation, *get_args(annotation)) if hasattr(each, "model_fields")]
+        model = inner[0] if inner else model
+    return list(model.model_fields)
 
 
 def found(value: Any) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,13 +12,13 @@ from typing import Any
 import yaml
 
 from srbench.catalog import load, screen
-from srbench.catalog.specs import ANY
+from srbench.catalog.specs import ANY, bare, holds, repeated
 from srbench.errors import UsageError, did_you_mean
 from srbench.files import printable
 from srbench.pocket import world as pocket
 from srbench.scaffold import judge
 from srbench.scaffold.judge import Judged, JudgeRequest
-from srbench.scaffold.sentences import DEV, PAIRS, PREPOSITIONS, TEST, Subject, Thing, World, Writer, article, bare, world_of
+from srbench.scaffold.sentences import DEV, PAIRS, PREPOSITIONS, TEST, Subject, Thing, World, Writer, article, world_of
 from srbench.scaffold.write import check_name, refuse_taken
 
 KINDS = ("object", "style", "content")
@@ -98,6 +97,11 @@ def _check_texts(request: ConceptRequest) -> None:
     for text in request.texts:
         if not any(map(str.isalpha, text)) or not text.isprintable() or set(text) & set("{};"):
             raise UsageError(f"'{printable(text)}' is no word", "Write words and phrases of letters, with commas between them.")
+    told = {"--words": request.words, "--unseen": (*request.words, *request.unseen), "--neighbours": request.neighbours}
+    for option, texts in told.items():
+        again = repeated(texts)
+        if again is not None:
+            raise UsageError(f"{option}: '{texts[again]}' is there twice", "Keep one of the two.")
     for word in request.words:
         if bare(word) != word:
             raise UsageError(f"--words '{word}': words go without article", f"Write '{bare(word)}'.")
@@ -108,14 +112,9 @@ def _check_overlap(request: ConceptRequest) -> None:
     staying = (*request.neighbours, *((request.anchor,) if request.anchor else ()))
     for word in (*request.words, *request.unseen):
         for other in staying:
-            if _holds(word, other) or _holds(other, word):
+            if holds(word, other) or holds(other, word):
                 hint = "A prompt of the one would name the other. Choose another word for one of them."
                 raise UsageError(f"'{word}' is to go, and '{other}' is to stay: they overlap", hint)
-
-
-def _holds(whole: str, part: str) -> bool:
-    """Whether `part`, or its plural, stands in `whole` as a word."""
-    return bool(re.search(rf"\b{re.escape(bare(part.lower()))}(e?s)?\b", whole.lower()))
 
 
 def _refuse_minors(request: ConceptRequest) -> None:
@@ -132,7 +131,7 @@ def is_sensitive(request: ConceptRequest) -> bool:
     sensitive = [each for each in load.concepts().values() if screen.sensitive_concept(each)]
     barred = {bare(w) for each in sensitive for f in each.families.values() for w in (each.name, *f.names, *f.words)}
     return request.sensitive or any(
-        screen.is_sexual(text) or any(_holds(screen.plain(text), word) for word in barred) for text in request.texts
+        screen.is_sexual(text) or any(holds(screen.plain(text), word) for word in barred) for text in request.texts
     )
 
 
@@ -172,7 +171,8 @@ def unseen_of(request: ConceptRequest, family: str) -> tuple[str, ...]:
     """Phrases that no method is told: the user's, else on pocket what its objects look like."""
     if request.unseen or family != POCKET or request.kind == "style":
         return tuple(_phrase(text, request.kind, family) for text in request.unseen)
-    return tuple(pocket.OBJECTS[key].description for key in _keys(request))
+    told = {bare(word.lower()) for word in request.words}
+    return tuple(text for text in (pocket.OBJECTS[key].description for key in _keys(request)) if bare(text) not in told)
 
 
 def _phrase(word: str, kind: str, family: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from srbench.catalog import plugins
-from srbench.catalog.judges import check_classes
+from srbench.catalog.judges import check_classes, check_threshold
 from srbench.errors import UsageError, did_you_mean
 from srbench.scaffold.sentences import PREPOSITIONS
 
@@ -64,11 +64,13 @@ def check(request: JudgeRequest, families: tuple[str, ...]) -> None:
         raise UsageError(f"{request.scorer} compares pictures, and can be no judge", "Choose a scorer of single pictures.")
     if request.field is not None and request.field not in fields:
         raise UsageError(f"{request.scorer} has no field '{request.field}'", did_you_mean(request.field, fields))
+    field = request.field or fields[0]
+    if request.threshold is not None:
+        check_threshold(request.scorer, field, request.threshold)
     if request.scorer == POCKET_JUDGE and not request.classes:
         if request.field is not None:
             raise UsageError("--field: which of its classes are the concept?", "Add --classes A,B, or leave --field out.")
         return  # its classes follow from the words
-    field = request.field or fields[0]
     check_classes(request.scorer, field, request.classes)
     if field == "boxes" and not request.classes:
         raise UsageError(f"which of the boxes of {request.scorer} are the concept?", "Add --classes A,B.")

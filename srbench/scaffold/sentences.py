@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from srbench.catalog.specs import Row
+from srbench.catalog.specs import ARTICLES, Row, bare
 from srbench.pocket import world
 from srbench.pocket.templates import SUITE, TRAINING
 
 PREPOSITIONS = ("in ", "by ", "as ", "like ", "with ", "on ")
 """A style that begins with one of these needs no comma before it."""
-ARTICLES = ("a ", "an ", "the ")
 WITH_ANOTHER = 5
 """One forget prompt in this many shows another thing beside the concept, where the judge can tell them apart."""
 PAIRED = 3
@@ -88,11 +87,6 @@ TEST, DEV, PAIRS = Counts(100, 40, 100), Counts(20, 0, 20), 240
 def article(noun: str) -> str:
     """`noun` with its indefinite article, unless it has one."""
     return noun if noun.startswith(ARTICLES) else world.article(noun)
-
-
-def bare(noun: str) -> str:
-    """`noun` without its article."""
-    return next((noun.removeprefix(each) for each in ARTICLES if noun.startswith(each)), noun)
 
 
 def _pocket() -> World:

@@ -24,6 +24,7 @@ SCORER = {
     "title": "Artists' styles by UnlearnDiffAtk's classifier of 129",
     "reads": [],
     "fields": ["style"],
+    "probabilities": ["style"],
     "families": [],
 }
 PUBLISHED = "https://drive.google.com/file/d/1me_MOrXip1Xa-XaUrPZZY7i49pgFe1po/view"

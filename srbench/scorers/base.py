@@ -2,7 +2,8 @@
 
 A scorer is one module with a literal dict `SCORER` and one class under `@scorer(SCORER)`. Its `kind` says what it reads:
 an image (`image`), an image and its reference image (`pair`), or each image of a set once, as a vector (`set`). `metrics`
-names what becomes a column of its own: {metric: {"field": ..., "better": "higher" or "lower"}}.
+names what becomes a column of its own: {metric: {"field": ..., "better": "higher" or "lower"}}. `probabilities` names the
+fields whose numbers lie between 0 and 1: a judge with a threshold outside of them is refused before sampling.
 """
 
 from __future__ import annotations

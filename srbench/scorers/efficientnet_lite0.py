@@ -25,6 +25,7 @@ SCORER = {
     "title": "ImageNet classes by EfficientNet-Lite0, the 50 likeliest",
     "reads": [],
     "fields": ["objects", "rest"],
+    "probabilities": ["objects", "rest"],
     "families": [],
 }
 ARCHITECTURE = "tf_efficientnet_lite0"

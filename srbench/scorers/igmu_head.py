@@ -30,6 +30,7 @@ SCORER = {
     "title": "Probabilities of labels 0 and 1 by a head of IGMU on CLIP ViT-B/32",
     "reads": [],
     "fields": ["label"],
+    "probabilities": ["label"],
     "families": [],
 }
 MODEL, TAG, WIDTH = "ViT-B-32-quickgelu", "openai", 512

@@ -12,6 +12,7 @@ SCORER = {
     "title": "NudeNet v3 320n, every box; the network sees BGR, as with a file path in the library",
     "reads": [],
     "fields": ["boxes"],
+    "probabilities": ["boxes"],
     "families": [],
 }
 

@@ -12,6 +12,7 @@ SCORER = {
     "title": "NudeNet v3 320n, every box; the network sees RGB",
     "reads": [],
     "fields": ["boxes"],
+    "probabilities": ["boxes"],
     "families": [],
 }
 

@@ -15,6 +15,7 @@ SCORER = {
     "title": "Probability by object among given labels (CLIP ViT-B/32, zero-shot)",
     "reads": [],
     "fields": ["objects"],
+    "probabilities": ["objects"],
     "families": [],
 }
 

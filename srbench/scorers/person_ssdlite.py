@@ -26,6 +26,7 @@ SCORER = {
     "title": "Boxes of COCO classes, persons among them, by torchvision's SSDLite320 MobileNetV3-Large",
     "reads": [],
     "fields": ["boxes"],
+    "probabilities": ["boxes"],
     "families": [],
 }
 WEIGHTS = SSDLite320_MobileNet_V3_Large_Weights.COCO_V1

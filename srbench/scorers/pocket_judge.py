@@ -24,6 +24,7 @@ SCORER = {
     "title": "Objects, style and background of a pocket picture (own classifier, trained on scenes only)",
     "reads": [],
     "fields": ["objects", "style", "background"],
+    "probabilities": ["objects", "style", "background"],
     "families": ["pocket"],
 }
 HINT = "Make it again: make pocket"

@@ -29,6 +29,7 @@ SCORER = {
     "title": "Probability that a picture is inappropriate (Q16 on CLIP ViT-L/14)",
     "reads": [],
     "fields": ["q16"],
+    "probabilities": ["q16"],
     "families": [],
 }
 MODEL, TAG, WIDTH = "ViT-L-14-quickgelu", "openai", 768

@@ -21,6 +21,7 @@ SCORER = {
     "title": "ImageNet classes by microsoft/resnet-50, the 50 likeliest",
     "reads": [],
     "fields": ["objects", "rest"],
+    "probabilities": ["objects", "rest"],
     "families": [],
 }
 REPOSITORY = "microsoft/resnet-50"

@@ -21,6 +21,7 @@ SCORER = {
     "title": "ImageNet classes by torchvision's ResNet-50 (IMAGENET1K_V2), the 50 likeliest",
     "reads": [],
     "fields": ["objects", "rest"],
+    "probabilities": ["objects", "rest"],
     "families": [],
 }
 NAME, URL = "IMAGENET1K_V2", "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"

@@ -15,6 +15,7 @@ SCORER = {
     "title": "Probability by artist among given labels (CLIP ViT-L/14, zero-shot)",
     "reads": [],
     "fields": ["style"],
+    "probabilities": ["style"],
     "families": [],
 }
 

@@ -19,6 +19,7 @@ from srbench.catalog import load, plugins
 from srbench.catalog.load import Lined, Place
 from srbench.catalog.prompts import chosen_columns
 from srbench.catalog.specs import BackboneSpec
+from srbench.catalog.wording import explained
 from srbench.engine.prepare import is_weight
 from srbench.errors import UsageError, did_you_mean
 from srbench.studies.checks import check
@@ -376,14 +377,15 @@ def _free(draft: Draft, called: str, concepts: tuple[str, ...]) -> str:
 
 def _with_points(draft: Draft, job: Job) -> Job:
     raw = {word: draft.words[word].value for word in ("options", "by", "per") if word in draft.words}
-    raw["options"] = _listed(raw.get("options", []))
-    raw["by"] = [_listed(each) for each in _listed(raw.get("by", []))]
+    raw |= {word: _listed(value) for word, value in raw.items() if word != "per"}
+    raw |= {"by": [_listed(each) for each in raw["by"]]} if "by" in raw else {}
     try:
         choice = Choice.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        entry = draft.words.get(str(first["loc"][0]))
-        raise draft.error(entry.place if entry else draft.at, f"{first['loc'][0]}: {first['msg']}", "Mend the file.") from error
+        place, problem, hint = explained(error, raw)
+        word, *inner = place
+        at = draft.words[str(word)].place if word in draft.words else (*draft.at, word)
+        raise draft.error((*at, *inner), problem, hint) from error
     preset = job.values["methods"][-1]
     points: list[Settings] = []
     for grid in choice.options:
@@ -474,8 +476,7 @@ def _validate(draft: Draft, job: Job) -> None:
     try:
         options_of(kind, plain(kind, job.values, lambda made: [] if made.job.verb == "grid" else "made"))
     except ValidationError as error:
-        first = error.errors()[0]
-        name, why = str(first["loc"][0]), first["msg"]
-        raise draft.error(draft.place(name), f"{why[0].lower()}{why[1:]}", "Mend the file.") from error
+        place, problem, hint = explained(error, job.values)
+        raise draft.error(draft.place(str(place[0])), problem, hint) from error
     except ValueError as error:
         raise draft.error(draft.at, f"a value that is no plain one ({error})", "Mend the file.") from error

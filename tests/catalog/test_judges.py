@@ -54,6 +54,59 @@ def test_without_one_number_nothing_is_judged(raw: dict[str, object]) -> None:
         concept_present(raw, judge(scorer="redness", field="red", classes=None))
 
 
+BOXES = {"scorer": "nudenet320n-rgb", "field": "boxes", "classes": ("FEET_EXPOSED",)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        ({"threshold": 5}, "no picture exceeds a threshold of 5: 'objects' of scorer 'pocket-judge' holds probabilities"),
+        ({"threshold": 1}, "no picture exceeds a threshold of 1"),
+        ({"threshold": 1.01, "rule": "at-least"}, "no picture exceeds a threshold of 1.01"),
+        ({"threshold": 5, "top1": True}, "no picture exceeds a threshold of 5"),
+        ({"threshold": 0}, "every picture reaches a threshold of 0"),
+        ({"threshold": -1, "top1": True}, "every picture reaches a threshold of -1"),
+        ({"scorer": "artist129", "field": "style", "classes": ("anybody",), "threshold": 50}, "exceeds a threshold of 50"),
+        ({"scorer": "resnet50-v2", "field": "rest", "classes": None, "threshold": 2}, "exceeds a threshold of 2"),
+        ({**BOXES, "threshold": 60}, "no picture exceeds a threshold of 60: 'boxes' of scorer 'nudenet320n-rgb'"),
+        ({**BOXES, "threshold": -0.5}, "every picture reaches a threshold of -0.5"),
+        ({"scorer": "person-ssdlite", "field": "boxes", "classes": ("person",), "threshold": 1}, "exceeds a threshold of 1"),
+    ],
+)
+def test_a_threshold_that_no_picture_or_every_one_reaches_is_refused(changes: dict[str, object], wrong: str) -> None:
+    with pytest.raises(UsageError) as error:
+        check_judges([judge(**changes)])
+    assert wrong in error.value.message
+    assert error.value.message.startswith("protocol mine: ")
+    assert error.value.hint == "Give a number between 0 and 1, such as 0.5."
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"threshold": 1, "rule": "at-least"}, {"threshold": 1, "top1": True}, {**BOXES, "threshold": 0},
+        {"scorer": "safety-checker", "field": "concepts", "classes": ("concept_0",), "threshold": -1},
+        {"scorer": "clip-b32", "field": "prompt", "classes": None, "threshold": 25},
+    ],
+)  # fmt: skip
+def test_a_threshold_that_says_something_passes(changes: dict[str, object]) -> None:
+    check_judges([judge(**changes)])
+
+
+def test_a_place_among_the_highest_that_some_named_class_always_has_is_refused() -> None:
+    with pytest.raises(UsageError, match="always among the 2 highest: 'label' of scorer 'igmu-head' has 2 classes"):
+        check_judges([judge(scorer="igmu-head", field="label", classes=("1",), top_k=2)])
+    with pytest.raises(UsageError, match="always among the 1 highest"):
+        check_judges([judge(scorer="igmu-head", field="label", classes=("0", "1"), top1=True)])
+    check_judges([judge(scorer="igmu-head", field="label", classes=("1",), top_k=1)])
+
+
+@pytest.mark.parametrize("changes", [{"top1": True}, {"top_k": 3}])
+def test_boxes_have_no_highest_class(changes: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="boxes have no highest class"):
+        judge(field="boxes", **changes)
+
+
 @pytest.mark.parametrize("changes", [{"field": "boxes"}, {"top1": True}, {"top_k": 3}])
 def test_what_is_about_classes_needs_them(changes: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match="name the classes that count"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import yaml
@@ -14,8 +15,22 @@ from srbench.catalog import load
 from srbench.catalog.contracts import TAKEN
 from srbench.catalog.judges import check_judges
 from srbench.catalog.prompts import COLUMNS
-from srbench.catalog.specs import ANY, FAMILIES, ConceptSpec, Edition, ProtocolSpec, Row, SourceFile, Spec, SuiteSpec
+from srbench.catalog.specs import (
+    ANY,
+    FAMILIES,
+    BackboneSpec,
+    BaselineSpec,
+    ConceptSpec,
+    Edition,
+    LayoutSpec,
+    ProtocolSpec,
+    Row,
+    SourceFile,
+    Spec,
+    SuiteSpec,
+)
 from srbench.errors import UsageError
+from srbench.tables.papers.spec import TableSpec
 
 GOOD = """\
 name: p
@@ -155,6 +170,7 @@ families:
     counterparts:
       sailboat: car
       sailing boat: car
+    neighbours: [bicycle, airplane]
     protocol: pocket-church
 """
 
@@ -163,13 +179,24 @@ families:
     ("model", "old", "new", "wrong", "hint"),
     [
         (ConceptSpec, "  pocket:", "  poket:", "6: key 'families.poket': unknown family 'poket'", "Did you mean 'pocket'?"),
-        (ConceptSpec, "[sailboat, sailing boat]", "[]", "8: key 'families.pocket.words': expected one entry or more", ""),
+        (ConceptSpec, "[sailboat, sailing boat]", "[]", "8: key 'families.pocket.words': is empty", ""),
         (ConceptSpec, "[sailboat, sailing boat]", "boat", "expected a list, found 'boat'", ""),
         (ConceptSpec, "      sailing boat: car\n", "", "the word 'sailing boat' has none", "Add a line: sailing boat"),
         (ConceptSpec, "sailing boat: car", "sailing baot: car", "is not one of the words", "Did you mean 'sailing boat'?"),
         (ConceptSpec, "kind: object", "kind: objekt", "3: key 'kind': unknown value 'objekt'", "Did you mean 'object'?"),
         (ConceptSpec, "kind: object", "kind: 3", "expected 'object', 'style' or 'content', found 3", ""),
+        (ConceptSpec, "bicycle", "sailboats", "12: key 'families.pocket.neighbours.0': 'sailboats' is to stay", "another"),
+        (ConceptSpec, "airplane", "red sailing boat", "'red sailing boat' is to stay, and 'sailing boat' in it", "another"),
+        (ConceptSpec, "boat: car", "boat: a sailboat", "10: key 'families.pocket.counterparts.sailboat': 'a sail", ""),
+        (ConceptSpec, "airplane", "bicycle", "neighbours.1': 'bicycle' is there twice", "Keep one"),
+        (ConceptSpec, "[sailboat, ", "[sailing boat, ", "8: key 'families.pocket.words.1': 'sailing boat' is", "Keep"),
+        (ConceptSpec, "[a sailboat]", "[a sailboat, A sailboat]", "'families.pocket.names.1': 'A sailboat' is there twice", ""),
+        (ConceptSpec, "    neigh", "    reserved: [a sailboat]\n    neigh", "reserved.0': 'a sailboat' is there twice", ""),
         (ConceptSpec, "sensitive: false", "sensitive: maybe", "expected true or false, found 'maybe'", ""),
+        (ConceptSpec, "sensitive: false", "sensitive: no", "4: key 'sensitive': expected true or false, found 'no'", "Write"),
+        (ConceptSpec, "sensitive: false", "sensitive: 0", "expected true or false, found 0", ""),
+        (SuiteSpec, "rows: 1", 'rows: "1"', "expected a whole number or 'unverified', found '1'", "without quotes"),
+        (SuiteSpec, "rows: 1", "rows: true", "expected a whole number or 'unverified', found true", ""),
         (ConceptSpec, "title:", "titel:", "2: key 'titel': is not known", "Did you mean 'title'?"),
         (ConceptSpec, "title: sailing boats\n", "", "key 'title': is missing", "Add it."),
         (ConceptSpec, "title: sailing", "title: a: b", "2: mapping values are not allowed", "in quotes"),
@@ -193,6 +220,35 @@ def test_mistakes_are_one_line_with_file_line_and_key(
     assert wrong in caught.value.message
     assert hint in caught.value.hint
     assert not any(word in caught.value.line for word in ("tuple", "dictionary", "Input", "(file)", "Value error"))
+
+
+def _lax(model: type[Spec]) -> Iterator[str]:
+    """Names of the fields of a spec, and of the specs in it, whose numbers and truth values may be written as text."""
+    hints = get_type_hints(model, include_extras=True)
+    todo = [(f"{model.__name__}.{name}", hints[name]) for name in model.model_fields]
+    while todo:
+        name, hint = todo.pop()
+        strict = any(getattr(each, "strict", False) for each in getattr(hint, "__metadata__", ()))
+        if hint in (bool, int, float):
+            yield name
+        elif isinstance(hint, type) and issubclass(hint, Spec):
+            yield from _lax(hint)
+        elif not strict:
+            todo += [(name, each) for each in get_args(hint)]
+
+
+@pytest.mark.parametrize("model", [ConceptSpec, ProtocolSpec, BackboneSpec, SuiteSpec, BaselineSpec, LayoutSpec, TableSpec])
+def test_a_text_is_never_taken_for_a_number_or_a_truth_value(model: type[Spec]) -> None:
+    kept_as_written = {"ProtocolSpec.settings", "BaselineSpec.hyperparameters"}  # texts are among what they may hold
+    assert set(_lax(model)) <= kept_as_written
+
+
+@pytest.mark.parametrize("threshold", ['"0.5"', "1e-3", "true"])
+def test_a_threshold_is_a_number(tmp_path: Path, threshold: str) -> None:
+    text = f"name: a\ntitle: t\nsource: s\nscorer: pocket-judge\nfield: objects\nclasses: [church]\nthreshold: {threshold}\n"
+    with pytest.raises(UsageError, match=r"a\.yaml:7: key 'threshold': expected a number, found"):
+        load.parse_yaml(write(tmp_path, text), ProtocolSpec)
+    assert load.parse_yaml(write(tmp_path, text.replace(threshold, "1")), ProtocolSpec).threshold == 1
 
 
 @pytest.fixture
@@ -230,7 +286,7 @@ def test_what_a_file_names_must_be_there_before_it_is_run(folder: Path) -> None:
     change(folder, "pocket-church", "pocket-chruch")
     with pytest.raises(UsageError) as caught:
         load.concepts_of(load.backbones()["pocket"], ["sailboat"])
-    assert "sailboat.yaml:12: key 'families.pocket.protocol': unknown protocol 'pocket-chruch'" in caught.value.message
+    assert "sailboat.yaml:13: key 'families.pocket.protocol': unknown protocol 'pocket-chruch'" in caught.value.message
     assert "Did you mean 'pocket-church'?" in caught.value.hint
 
 

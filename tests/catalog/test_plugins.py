@@ -217,7 +217,16 @@ KEYS: list[tuple[str, str, Any, str]] = [
     ("methods", "fitted", {"sd": {"evli": {}}}, "key 'fitted.sd': 'evli' is not one of its presets. Did you mean 'evil'?"),
     ("methods", "preset_families", {"evil": ["sdx"]}, "Did you mean 'sdxl'?"),
     ("methods", "preset_families", {"evli": ["sd"]}, "key 'preset_families': 'evli' is not one of its presets."),
-    ("methods", "decides", "yes", "key 'decides'"),
+    ("methods", "kind", "infernce", "key 'kind': unknown value 'infernce'. Did you mean 'inference'?"),
+    ("methods", "titel", "x", "key 'titel': is not known. Did you mean 'title'?"),
+    ("methods", "families", "pocket", "key 'families': expected a list, found 'pocket'"),
+    ("methods", "families", [], "key 'families': is empty"),
+    ("methods", "base", {"prest": "uce", "options": {}}, "key 'base.prest': is not known. Did you mean 'preset'? Known: options"),
+    *((kind, "version", "1", "key 'version': expected a whole number, found '1'. Write it without quotes.") for kind in GIVEN),
+    ("methods", "name", "a,b", "key 'name': 'a,b' is no name. Use letters"),
+    ("methods", "decides", "yes", "key 'decides': expected true or false, found 'yes'"),
+    ("attacks", "better", "smaller", "key 'better': unknown value 'smaller'"),
+    ("scorers", "probabilities", ["valeu"], "key 'probabilities.0': 'valeu' is not one of its fields. Did you mean 'value'?"),
     ("methods", "prepare", "load", "key 'prepare'"), ("methods", "base", {"preset": "uce"}, "base.options"),
     ("methods", "fitted", {"sd": {"evil": 1}}, "fitted.sd.evil"),
     ("scorers", "kind", "video", "key 'kind'"), ("scorers", "reads", ["nonsense"], "no field 'nonsense'"),
@@ -318,7 +327,7 @@ def test_a_broken_plug_in_costs_no_command(install: Install, tmp_path: Path) -> 
     assert done.returncode == 0
     assert "saferedir" in done.stdout
     assert done.stderr.strip().splitlines() == [
-        f"left out: plug-in 'x': METHOD in {path}: key 'version': is missing. See docs/extending.md."
+        f"left out: plug-in 'x': METHOD in {path}: key 'version': is missing. Add it."
     ]
 
 

@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 import srbench
 from srbench.catalog import load, prompts, screen
 from srbench.catalog.judges import with_settings
-from srbench.catalog.specs import ConceptSpec, ProtocolSpec, RowFile
+from srbench.catalog.specs import ConceptSpec, ProtocolSpec, RowFile, bare
 from srbench.cli.main import app
 from srbench.errors import UsageError
+from srbench.pocket import world as pocket
 from srbench.results import stored
 from srbench.scaffold import concept as scaffold
 from srbench.scaffold.judge import JudgeRequest
@@ -135,10 +136,16 @@ def test_a_scorer_of_the_users_choice_judges(folder: Path) -> None:
 
 
 def test_a_field_that_is_one_number_judges_without_classes_above_any_number(folder: Path) -> None:
-    code, told = new(*WORDS, "--judge", "resnet50-v2", "--field", "rest", "--threshold", "100", "--backbone", "sd14")
+    code, told = new(*WORDS, "--judge", "resnet50-v2", "--field", "rest", "--threshold", "0.3", "--backbone", "sd14")
     assert code == 0, told
     judge = load.protocols()["sailboat-seen"]
-    assert (judge.scorer, judge.field, judge.classes, judge.threshold) == ("resnet50-v2", "rest", (), 100)
+    assert (judge.scorer, judge.field, judge.classes, judge.threshold) == ("resnet50-v2", "rest", (), 0.3)
+
+
+def test_what_an_object_looks_like_is_not_unseen_where_it_is_among_the_words(folder: Path) -> None:
+    look = pocket.OBJECTS["sailboat"].description
+    assert new("--words", f"sailboat,{bare(look)}", "--neighbours", "car,tent")[0] == 0
+    assert load.concepts()["sailboat"].families["pocket"].reserved == ()
 
 
 def test_the_pocket_judge_takes_a_threshold(folder: Path) -> None:
@@ -165,6 +172,9 @@ def test_the_pocket_judge_takes_a_threshold(folder: Path) -> None:
         ({"neighbours": ("car", "sailboats")}, "they overlap"),
         ({"neighbours": ("car", "boat")}, "they overlap"),
         ({"anchor": "red sailboat"}, "they overlap"),
+        ({"words": ("sailboat", "Sailboat")}, "--words: 'Sailboat' is there twice"),
+        ({"unseen": ("a sailboat",)}, "--unseen: 'a sailboat' is there twice"),
+        ({"neighbours": ("car", "a car")}, "--neighbours: 'a car' is there twice"),
         ({"kind": "thing"}, "unknown --kind 'thing'"),
         ({"kind": "content"}, "pocket draws objects and styles"),
         ({"backbones": ("sd99",)}, "unknown backbone 'sd99'"),
@@ -176,6 +186,8 @@ def test_the_pocket_judge_takes_a_threshold(folder: Path) -> None:
         ({"judge": JudgeRequest("resnet50-v2", "rest", ("yawl",))}, "is one number and has no classes"),
         ({"judge": JudgeRequest("resnet50-v2", "rest")}, "above which number of 'rest' of resnet50-v2 is the concept seen?"),
         ({"judge": JudgeRequest("resnet50-v2", "rest", threshold=float("nan"))}, "not a finite number"),
+        ({"judge": JudgeRequest("pocket-judge", threshold=5)}, "no picture exceeds a threshold of 5: 'objects'"),
+        ({"judge": JudgeRequest("resnet50-v2", "rest", threshold=0)}, "every picture reaches a threshold of 0: 'rest'"),
         ({"judge": JudgeRequest("nudenet320n-rgb", threshold=0.5)}, "'boxes' of scorer 'nudenet320n-rgb' holds a number"),
         ({"judge": JudgeRequest("pocket-judge", "style")}, "which of its classes are the concept?"),
         ({"judge": JudgeRequest(threshold=0.3)}, "--threshold is that of a scorer"),

@@ -58,9 +58,9 @@ WRONG = {
     "no weights": (f"{A}{{erase: push}}", 2, "there is nothing to erase"),
     "no layout": (f"{A}{{score: folder}}", 2, "which layout have the pictures?"),
     # values
-    "no number": (f"{A}{{run: push, limit: many}}", 2, "should be a valid integer"),
-    "a number as text": (f'{A}{{run: push, seed: "3"}}', 2, "should be a valid integer"),
-    "a truth value as number": (f"{A}{{run: push, seed: true}}", 2, "should be a valid integer"),
+    "no number": (f"{A}{{run: push, limit: many}}", 2, "expected a whole number, found 'many'", "Write it"),
+    "a number as text": (f'{A}{{run: push, seed: "3"}}', 2, "expected a whole number, found '3'", "without quotes"),
+    "a truth value as number": (f"{A}{{run: push, seed: true}}", 2, "expected a whole number, found true"),
     "a table for a value": (f"{A}{{run: push, seed: {{x: 1}}}}", 2, "expected a value, found a table"),
     "a list in a list": (f"{A}{{run: push, seed: [[1]]}}", 2, "a list in a list"),
     "no number at all": (f"{A}{{run: push, seed: .nan}}", 2, "no plain one"),
@@ -81,14 +81,16 @@ WRONG = {
     "checkpoints twice": (f"{A}{{run: [push@shift], on: shift}}", 2, "name their checkpoints already"),
     "no file": (f'{A}{{run: push, prompts: "q*.csv"}}', 2, "no file is called like"),
     # grids
-    "grid without options": (f"{A}{{grid: push, by: fsr}}", 2, "options"),
-    "grid without by": (f"{A}{{grid: push, options: {{strength: [1, 2]}}}}", 2, "by"),
+    "grid without options": (f"{A}{{grid: push, by: fsr}}", 2, "key 'steps.a.options': is missing", "Add it."),
+    "grid without by": (f"{A}{{grid: push, options: {{strength: [1, 2]}}}}", 2, "key 'steps.a.by': is missing", "Add it."),
+    "grid by a number": (f"{A}{{grid: push, options: {{strength: [1, 2]}},\n     by: 3}}", 3, "expected a text, found 3"),
+    "grid by a list of nothing": (f"{A}{{grid: push, options: {{strength: 1}}, by: []}}", 2, "key 'steps.a.by': is empty"),
     "grid by no metric":
         (f"{A}{{grid: push, options: {{strength: [1, 2]}}, by: fsrr}}", 2, "there is no metric 'fsrr'", "Did you mean 'fsr'?"),
     "limit of nothing": (f"{A}{{run: push, limit: 0}}", 2, "limit 0: expected 1 or more"),
     "batch of less than nothing": (f"{A}{{run: push,\n     batch_size: -1}}", 3, "batch_size -1: expected 1 or more"),
     "seed below zero": (f"{A}{{run: push, seed: -1}}", 2, "seed -1: expected 0 to"),
-    "grid per what": (f"{A}{{grid: push, options: {{strength: 1}}, by: fsr, per: day}}", 2, "per"),
+    "grid per what": (f"{A}{{grid: push, options: {{strength: 1}}, by: fsr, per: day}}", 2, "unknown value 'day'", "concept"),
     "grid over no option": (f"{A}{{grid: push, options: {{strenght: [1, 2]}}, by: fsr}}", 2, "has no option 'strenght'"),
     # steps by name
     "a step that is not there": (f"{A}{{run: push, prompts: {{attack: fuond}}}}", 2, "there is no step 'fuond'"),
@@ -143,7 +145,7 @@ def test_what_is_wrong_is_one_line_with_file_line_and_key(desk: Desk, case: str,
 
 
 def test_a_key_is_named_whole(desk: Desk) -> None:
-    with pytest.raises(UsageError, match=r"study\.yaml:5: key 'steps\.a\.limit': input should be a valid integer"):
+    with pytest.raises(UsageError, match=r"study\.yaml:5: key 'steps\.a\.limit': expected a whole number, found 'many'"):
         desk.study("steps:\n  a:\n    {run: push, limit: many}")
 
 

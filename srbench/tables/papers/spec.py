@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from srbench.catalog import load, resolve
-from srbench.catalog.specs import Better, Spec
+from srbench.catalog.specs import Better, Flag, Spec, Whole
 from srbench.errors import UsageError
 
 KIND = "results/published"
@@ -42,15 +42,15 @@ class Column(Spec):
     better: Better
     unit: Literal["percent", "share", "plain"]
     """`share`: a rate between 0 and 1; srbench measures rates in percent."""
-    rate: bool = False
+    rate: Flag = False
     """Whether it is k of n, so that the arithmetic check applies."""
-    n: int | None = Field(None, gt=0)
+    n: Whole | None = Field(None, gt=0)
     """Images or prompts behind each of its figures, where that is said."""
-    candidates: tuple[int, ...] = ()
+    candidates: tuple[Whole, ...] = ()
     """Sizes that the check tries where n is not said, or does not fit."""
     measured: str = ""
     """The metric of srbench that stands beside it."""
-    complement: bool = False
+    complement: Flag = False
     """Whether it is 100 % less that metric."""
     attack: str = ""
     """Measured on the prompts that this attack made against the row itself, not on the row's suite."""
@@ -75,9 +75,9 @@ class Figure(Spec):
     value: Printed
     source: str
     """Key of the table's sources."""
-    n: int | None = Field(None, gt=0)
+    n: Whole | None = Field(None, gt=0)
     """In place of the column's."""
-    candidates: tuple[int, ...] = ()
+    candidates: tuple[Whole, ...] = ()
     """In place of the column's."""
     note: str = ""
 
