@@ -344,10 +344,15 @@ def left_out() -> list[str]:
     return [f"left out: {each.error.line}" for each in files]
 
 
+def _contested(known: Mapping[str, Any]) -> Mapping[str, UsageError]:
+    """Names that several files give, and their errors; specs that are in no file have none."""
+    return known.contested if isinstance(known, Specs) else {}
+
+
 def named(kind: str, name: str, known: Mapping[str, T]) -> T:
     """`known[name]`, or a `UsageError` as `unknown` gives it, and for a name that several files give."""
-    if isinstance(known, Specs) and name in known.contested:
-        raise known.contested[name]
+    if name in _contested(known):
+        raise _contested(known)[name]
     if name not in known:
         raise unknown(kind, name, known)
     return known[name]
@@ -405,9 +410,9 @@ def _named_in_edition(place: Place, edition: Edition) -> Iterator[tuple[Place, s
 def _need(kind: str, name: str) -> None:
     """Raises `UsageError` for a name that nothing has, or that is not new. kind: one of those of `_named_in`."""
     if kind == "protocol":
-        named(kind, name, protocols())
-    elif kind == "concept" and name not in concepts():  # a list of concepts uses none of them yet
-        raise unknown(kind, name, concepts())
+        named(kind, name, KINDS["protocols"]())
+    elif kind == "concept" and name not in KINDS["concepts"]():  # a list of concepts uses none of them yet
+        raise unknown(kind, name, KINDS["concepts"]())
     elif kind == "scorer":
         plugins.known("scorers", name)
     elif kind == "new name" and name in plugins.presets():
@@ -430,8 +435,7 @@ def dangling(kind: str, names: Iterable[str] | None = None) -> Iterator[UsageErr
             try:
                 _need(what, name)
             except UsageError as error:
-                contested = error in protocols().contested.values()
-                yield error if contested else error_in(kind, spec_name, place, error)
+                yield error if error in _contested(KINDS["protocols"]()).values() else error_in(kind, spec_name, place, error)
 
 
 def error_in(kind: str, name: str, place: Place, error: UsageError) -> UsageError:
@@ -445,9 +449,9 @@ def error_in(kind: str, name: str, place: Place, error: UsageError) -> UsageErro
 
 def check_named(kind: str, name: str) -> None:
     """Raises `UsageError` for a name that several files give, and for the first name in a spec's file that nothing has."""
-    contested = KINDS[kind]().contested
-    if name in contested:
-        raise contested[name]
+    specs = KINDS[kind]()
+    if name in specs:
+        named(kind, name, specs)
     for error in dangling(kind, [name]):
         raise error
 

@@ -52,6 +52,6 @@ def test_erase_writes_what_it_drew_and_nothing_of_a_sensitive_concept(tmp_path: 
 
     assert erased(tmp_path / "plain") == ["card.json", "preview.png", "unet.safetensors"]
     secret = load.concepts()["church"].model_copy(update={"sensitive": True})
-    monkeypatch.setattr(load, "concepts", lambda: {"church": secret})
+    monkeypatch.setitem(load.concepts(), "church", secret)
     monkeypatch.setattr(Preview, "_draw", lambda *a: pytest.fail("drew a sensitive concept"))
     assert erased(tmp_path / "secret") == ["card.json", "unet.safetensors"]
