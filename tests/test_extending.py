@@ -15,11 +15,11 @@ from srbench.catalog import load, plugins, resolve
 from srbench.cli.main import app
 from srbench.errors import USAGE, UsageError
 from tests.plug_ins import Install, installing
+from tests.spec_files import forget, reading
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "extending.md"
 BLOCK = re.compile(r"^```\w+\n# (?P<name>[\w./-]+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 KINDS = {"METHOD": "methods", "SCORER": "scorers", "ATTACK": "attacks"}
-CACHED = (load.concepts, load.protocols, load.backbones, load.layouts, load.suites, load.baselines)
 TABLE = re.compile(r"`(?P<name>[\w-]+\.csv)`[^`]*(?:`\w+`[^`]*)*```csv\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 """A table holds no comment: the sentence before it names it."""
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -43,20 +43,15 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working directory whose specs are read."""
-    monkeypatch.chdir(tmp_path)
-    for each in CACHED:
-        each.cache_clear()
-    yield tmp_path
-    for each in CACHED:
-        each.cache_clear()
+    with reading(tmp_path, monkeypatch) as own:
+        yield own
 
 
 def write(folder: Path, name: str, text: str) -> None:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    for each in CACHED:
-        each.cache_clear()
+    forget()
 
 
 def value(found: srbench.Results, method: str, metric: str, on: str = "none") -> float:

@@ -31,6 +31,7 @@ from srbench.catalog.specs import (
 )
 from srbench.errors import UsageError
 from srbench.tables.papers.spec import TableSpec
+from tests.spec_files import forget, reading
 
 GOOD = """\
 name: p
@@ -257,16 +258,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for kind in ("concepts", "protocols", "suites"):
         (tmp_path / kind).mkdir()
     (tmp_path / "concepts" / "sailboat.yaml").write_text(CONCEPT)
-    monkeypatch.chdir(tmp_path)
-    forget()
-    yield tmp_path
-    monkeypatch.undo()
-    forget()
-
-
-def forget() -> None:
-    for read in load.KINDS.values():
-        read.cache_clear()
+    with reading(tmp_path, monkeypatch) as own:
+        yield own
 
 
 def change(folder: Path, old: str, new: str) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from srbench.catalog import load
 from srbench.cli.main import app
+from tests.spec_files import forget, reading
 
 LAYOUT = "name: mine\ntitle: t\nsource: s\npatterns: ['(?P<case>.+)']\n"
 PROTOCOL = "name: seen\ntitle: t\nsource: s\nscorer: pocket-juge\nfield: objects\nclasses: [church]\nthreshold: 0.5\n"
@@ -29,16 +29,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working directory whose specs are read."""
     for kind in ("layouts", "protocols", "suites"):
         (tmp_path / kind).mkdir()
-    monkeypatch.chdir(tmp_path)
-    forget()
-    yield tmp_path
-    monkeypatch.undo()
-    forget()
-
-
-def forget() -> None:
-    for read in load.KINDS.values():
-        read.cache_clear()
+    with reading(tmp_path, monkeypatch) as own:
+        yield own
 
 
 def command(*arguments: str) -> tuple[int, str, str]:

@@ -429,7 +429,7 @@ EDITS: dict[str, tuple[Any, str]] = {
     "raises": (_fails, "IndexError: list index"),
     "exits": (_exits, "SystemExit: 3"),
     "nothing": (lambda p: None, "`erase` returned no tensors"),
-    "numbers": (lambda p: base.Edit({"unet": {"conv_in.bias": 3}}), "`erase` returned no tensors"),  # type: ignore[dict-item]
+    "numbers": (lambda p: base.Edit({"unet": {"conv_in.bias": 3}}), "`erase` returned no tensors"),  # type: ignore[dict-item]  # so broken
     "another shape": (lambda p: base.Edit({"unet": {"conv_in.bias": torch.zeros(1)}}), "conv_in.bias is (1,)"),
     "another name": (lambda p: base.Edit({"unet": {"nobody": torch.zeros(1)}}), "1 of 1 tensors are not in this backbone's unet"),
     "another component": (lambda p: base.Edit({"brain": {"x": torch.zeros(1)}}), "this backbone has no brain"),

@@ -22,9 +22,9 @@ from srbench.pocket import world as pocket
 from srbench.results import stored
 from srbench.scaffold import concept as scaffold
 from srbench.scaffold.judge import JudgeRequest
+from tests.spec_files import forget, reading
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "your-own-concept.md"
-CACHED = (load.concepts, load.protocols, load.backbones, load.layouts, load.suites, load.baselines)
 WORDS = ("--words", "sailboat,sailing boat", "--neighbours", "car,tent,umbrella")
 RUN = {"concept": "sailboat", "suite": "sailboat", "limit": 1, "batch_size": 1, "progress": False}
 Command = Callable[..., tuple[int, str]]
@@ -33,16 +33,8 @@ Command = Callable[..., tuple[int, str]]
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working directory whose specs are read."""
-    monkeypatch.chdir(tmp_path)
-    forget()
-    yield tmp_path
-    monkeypatch.undo()
-    forget()
-
-
-def forget() -> None:
-    for each in CACHED:
-        each.cache_clear()
+    with reading(tmp_path, monkeypatch) as own:
+        yield own
 
 
 def command(*arguments: str) -> tuple[int, str]:
