@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from srbench.cli.main import app
 from srbench.errors import UsageError
 from srbench.scaffold import attack, method, scorer, suite, write
 from srbench.scaffold.package import class_of, module_of
-from tests.test_extending import CACHED
+from tests.spec_files import forget, reading
 
 PACKAGES = {
     "method": ["method", "quiet-text"], "weight method": ["method", "forgetful", "--weights"], "scorer": ["scorer", "redness"],
@@ -31,12 +32,10 @@ def new(*words: str) -> tuple[int, str, str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    for each in CACHED:
-        each.cache_clear()
-    return tmp_path
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working directory whose specs are read."""
+    with reading(tmp_path, monkeypatch) as own:
+        yield own
 
 
 def python(folder: Path, *words: str) -> str:
@@ -77,8 +76,7 @@ def test_a_suite_is_listed_and_its_prompts_are_read(folder: Path) -> None:
     code, said, errors = new("suite", "mine")
     assert (code, errors) == (0, "")
     assert said.startswith("written: suites/mine.csv, suites/mine.yaml\nnext:\n  srbench run --suite mine")
-    for each in CACHED:
-        each.cache_clear()
+    forget()
     spec = load.suites()["mine"]
     rows = prompts.read(Path(spec.editions[0].files[0].file)).rows
     assert [row.kind for row in rows] == ["forget"] * 4 + ["retain"] * 4
