@@ -142,10 +142,10 @@ class Results:
 
         sort: the metric whose best value comes first. Raises `UsageError` for an unknown format, or a metric that no cell has.
         """
-        from srbench.tables import boards
+        from srbench.tables.compare import results_of
 
         (sort,) = (None,) if sort is None else texts([sort])
-        return _written(boards.tables(self.cells, sort=sort), format)
+        return _written(results_of(self.folder, self.cells, lambda line: None, sort), format)
 
     def attacks(self, format: str = "text") -> str:
         """How often the concept comes back, by suite and by what prompts were made against, in percent; as `--attacks`.

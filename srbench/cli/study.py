@@ -35,7 +35,7 @@ def study(path: Path, options: StudyOptions, dry: bool, as_json: bool) -> int:
 
     done = run(plan, options, say, reporter, telling)
     if done.cells or as_json:
-        print_cells(done.cells, as_json)
+        print_cells(done.cells, as_json, options.out)
     return done.exit_code
 
 

@@ -30,6 +30,7 @@ RUNTIME: dict[str, frozenset[str]] = {
     "Recipe": frozenset(),
     "Row": frozenset({
         "id", "kind", "category", "reference", "target", "objects", "companions", "style", "background", "similarity",
+        "phrase",
     }),
     "ConceptWords": frozenset({"reserved", "protocol"}),
     "ConceptSpec": frozenset({"name", "title", "kind", "sensitive", "families"}),

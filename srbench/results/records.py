@@ -273,6 +273,7 @@ OF_METRIC: dict[str, Rule] = {
 MORE_OF_METRIC: dict[str, Rule] = {
     "scored": COUNT, "reason": TEXT, "worst": or_null(NUMBER), "best": or_null(NUMBER),
     "test": one_of("", "mcnemar", "permutation", "intervals"), "p": or_null(SHARE), "p_holm": or_null(SHARE), "trials": COUNT,
+    "base": or_null(NUMBER), "phrases": COUNT, "phrase_low": or_null(NUMBER), "phrase_high": or_null(NUMBER),
 }  # fmt: skip
 OF_RESULT: dict[str, Rule] = {
     **dict.fromkeys(("backbone", "concept", "suite", "method", "on", "variant", "protocol", "dtype", "rows_sha"), TEXT),

@@ -300,7 +300,7 @@ def _compare(where: str, cell: ResultCell, now: ResultCell, described: bool, lin
 
 def _differs(metric: Metric, again: Metric) -> str | None:
     """Text with the recorded and the computed number of the first field that differs, or None."""
-    for name in ("n", "scored", "value", "low", "high"):
+    for name in ("n", "scored", "value", "low", "high", "phrases", "phrase_low", "phrase_high"):
         before, now = getattr(metric, name), getattr(again, name)
         if not _close(before, now, SAME):
             return f"{before} ({name}) in the run file, {now}"
