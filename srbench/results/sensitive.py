@@ -272,8 +272,13 @@ def scoring_command(arguments: Sequence[str]) -> str:
 
 
 def _scoring(arguments: Sequence[str]) -> list[str]:
-    """Arguments without those that keep pictures or leave them unscored."""
-    return [argument for argument in arguments if argument not in ("--no-score", "--keep-images")]
+    """Arguments without those that keep pictures, leave them unscored, or ask for a part of them."""
+    rest = [each for each in arguments if each not in ("--no-score", "--sample-only", "--keep-images")]
+    rest = [each for each in rest if not each.startswith("--shard=")]
+    while "--shard" in rest:
+        at = rest.index("--shard")
+        del rest[at : at + 2]
+    return rest
 
 
 def begin(root: Path, run: str) -> None:
@@ -315,7 +320,7 @@ def _here(command: str, folder: Path) -> str:
 
 def _commands(folder: Path, runs: Iterable[str]) -> str:
     commands = list(dict.fromkeys(filter(None, (command_of(folder, run) for run in sorted(set(runs), reverse=True)))))
-    unknown = f"the srbench run that made them, with --out {shlex.quote(str(folder))} and without --no-score"
+    unknown = f"the srbench run that made them, with --out {shlex.quote(str(folder))} and without --sample-only"
     return " ; ".join(commands[:3]) or unknown
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from srbench import stopping
 from srbench.analysis.records import WEIGHTS, ImageRecord
 from srbench.catalog import code, load, plugins
 from srbench.catalog.contracts import GUIDE
@@ -168,6 +169,7 @@ class Scoring:
             mine = [w for w in self.missing(wanted) if w.scorer == name]
             for start in range(0, len(mine), BATCH):
                 self._batch(name, mine[start : start + BATCH], pixels)
+                stopping.check()
 
     def _batch(self, name: str, wanted: list[Wanted], pixels: dict[str, np.ndarray]) -> None:
         readable: list[Readable] = []

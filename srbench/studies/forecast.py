@@ -119,7 +119,7 @@ def _of_run(bench: Bench, job: Job, store: Store, seen: set[str], step_forecast:
             count = sum(rows.values()) * len(makes) * len(options.on)
             step_forecast.images, step_forecast.about = step_forecast.images + count, True
             dtypes[request.dtype] += count
-        keys = {image.key for cell in cells for image in cell.images()}
+        keys = {image.key for cell in cells for image in cell.images() if bench.shard is None or bench.shard.has(image.key)}
         cached = sum(key in store.images for key in keys)
         unmade = sum(cell.n_loaded - cell.n_excluded for cell in cells if isinstance(cell.blocked, Unmade))
         new = len(keys - seen - store.images.keys()) + unmade
