@@ -65,6 +65,7 @@ def work(cells: Sequence[Cell], store: Store, scoring: Scoring, score: bool, sha
                 needed.setdefault(planned.key, planned)
                 if score:
                     wanted.setdefault(planned.key, {}).update(dict.fromkeys(wanted_of(scoring, cell, row, planned)))
+    store.recover(needed)
     missing = [planned for key, planned in needed.items() if key not in store.images]
     return Work(missing, len(needed) - len(missing), {key: list(scores) for key, scores in wanted.items()})
 

@@ -181,8 +181,8 @@ def sweep(store: Store, failed: Collection[Await] = ()) -> Swept:
     failed: scores that could not be made; no image waits for them.
     """
     swept, failures = Swept(), frozenset(failed)
-    records = ((key, store.images.get(key, {})) for key, _ in store.pictures())
-    lying = dict.fromkeys(key for key, record in records if record.get(SENSITIVE) or record.get(DROPPED))
+    marked = store.images.flagged(SENSITIVE, DROPPED)
+    lying = [key for key, _ in store.pictures() if key in marked] if marked else []
     scores = StoredScores(store) if any(not store.images[key].get(DROPPED) for key in lying) else None
     ready: list[str] = []
     for key in lying:
@@ -329,8 +329,10 @@ def _commands(folder: Path, runs: Iterable[str]) -> str:
 
 def tend(store: Store, tell: Callable[[str], None]) -> Swept:
     """The first step of every command that opens a store for writing: mark and clean what older versions left, and sweep."""
+    if _files(store.root / COMMANDS):  # a run that was killed may have left pictures that no ledger line tells of
+        store.recover(key for key, _ in store.pictures() if key not in store.images)
     adopt(store, tell)
-    clean(store, {key for key, record in store.images.items() if record.get(GATED)}, tell)
+    clean(store, store.images.flagged(GATED), tell)
     swept = sweep(store)
     tell_swept(swept, store, tell)
     _forget(store, swept)

@@ -64,6 +64,9 @@ def score_runs(
         raise scoring.broken[scorers[0]]
     for error in scoring.broken.values():
         reporter.line(error.line)
+    roles = ("image", "reference", "floor")
+    entries = (entry for _, cells in runs for again in cells for entry, _ in again.rows)
+    store.recover(entry[role] for entry in entries for role in roles if role in entry)
     wanted = [w for _, cells in runs for again in cells for w in _wanted(again, scorers, scoring)]
     wanted = [w for w in wanted if shard is None or shard.has(w.image_key)]
     for line in scoring.stale(wanted):
