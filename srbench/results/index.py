@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, ItemsView, Iterator, MutableMapping, ValuesView
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import RLock
@@ -257,7 +257,37 @@ class Lines(MutableMapping[str, Record]):
         names = dict.fromkeys([*map(_hex, keys), *list(self._new)[:most]])
         yield from (self[name] for name in names if name in self)
 
+    def stream(self) -> Iterator[Record]:
+        """Every record, in the order of the ledgers: each file is read once from one end to the other, and nothing is kept."""
+        several = self._several()
+        held: dict[str, Record] = {}
+        files = (scanned for table in self._tables for scanned in table.files)
+        for scanned in sorted(files, key=lambda each: each.name):
+            for start, size, record in records.placed(self.folder / scanned.name, self.kind, LeftOut("line")):
+                key = record[self.key_field]
+                if start + size > scanned.size or key in self._new or key in self._gone:
+                    continue
+                if bytes.fromhex(key) in several:
+                    held[key] = self.merge(held.get(key), record)
+                else:
+                    yield record
+        yield from held.values()
+        yield from list(self._new.values())
+
+    def _several(self) -> set[bytes]:
+        """Keys that have more than one line."""
+        keys = np.sort(np.concatenate([EMPTY.keys, *(table.keys for table in self._tables)]))
+        return {bytes(key).ljust(KEY_BYTES, b"\0") for key in keys[1:][keys[1:] == keys[:-1]]}
+
     # --- as a mapping ---
+
+    def values(self) -> ValuesView[Record]:
+        """A view whose iteration streams."""
+        return _Values(self)
+
+    def items(self) -> ItemsView[str, Record]:
+        """A view whose iteration streams."""
+        return _Items(self)
 
     def __getitem__(self, key: str) -> Record:
         if key in self._new:
@@ -316,6 +346,20 @@ class Lines(MutableMapping[str, Record]):
                 if key not in seen:
                     seen.add(key)
                     yield _hex(key)
+
+
+class _Values(ValuesView[Record]):
+    _mapping: Lines
+
+    def __iter__(self) -> Iterator[Record]:
+        return self._mapping.stream()
+
+
+class _Items(ItemsView[str, Record]):
+    _mapping: Lines
+
+    def __iter__(self) -> Iterator[tuple[str, Record]]:
+        return ((record[self._mapping.key_field], record) for record in self._mapping.stream())
 
 
 def _hex(key: bytes) -> str:

@@ -74,7 +74,8 @@ def test_it_says_what_reading_every_line_says(
         written(root / "ledger", f"{2 * number}", lines)
     whole = naive(root)
     for found in (opened(root, writes=False), opened(root), opened(root)):
-        assert dict(found) == whole
+        assert dict(found) == dict(found.items()) == whole
+        assert sorted(map(repr, found.values())) == sorted(map(repr, whole.values()))
         assert len(found) == len(whole)
         assert {key for key in KEYS if key in found} == whole.keys()
         for flag in ("dropped", "sensitive"):
@@ -173,6 +174,7 @@ def test_what_was_written_and_forgotten_stands_before_the_ledgers(root: Path) ->
     lines[KEYS[5]] = record(5, sensitive=True)
     del lines[KEYS[1]]
     assert {key: line["seconds"] for key, line in lines.items()} == {KEYS[0]: 9.0, KEYS[2]: 0.1, KEYS[5]: 0.1}
+    assert dict(lines) == dict(lines.items())
     assert lines.flagged("sensitive") == {KEYS[5]}
     with pytest.raises(KeyError):
         lines[KEYS[1]]
