@@ -10,6 +10,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, ItemsView, Iterator, MutableMapping, ValuesView
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import RLock
@@ -83,24 +84,23 @@ def _sorted(files: tuple[Scanned, ...], keys: np.ndarray, places: np.ndarray) ->
 
 
 def read_index(path: Path) -> Table:
-    """The lines that an index file lists; none where it is missing or damaged. They are mapped, not read."""
+    """The lines that an index file lists; none where it is missing or damaged.
+
+    It is read whole: on a network folder a mapped file that another machine replaces would end the process.
+    """
     try:
         with path.open("rb") as handle:
             if handle.read(len(MAGIC)) != MAGIC:
                 return EMPTY
             size = int.from_bytes(handle.read(8), "little")
             header = json.loads(handle.read(size))
-            start, count = handle.tell(), int(header["lines"])
-            if zlib.crc32(handle.read()) != header["crc32"]:
-                return EMPTY
-        if path.stat().st_size != start + count * (KEY_BYTES + PLACE.itemsize):
+            data, count = handle.read(), int(header["lines"])
+        if zlib.crc32(data) != header["crc32"] or len(data) != count * (KEY_BYTES + PLACE.itemsize):
             return EMPTY
         files = tuple(Scanned(**each) for each in header["files"])
-        if not count:
-            return Table(files, EMPTY.keys, EMPTY.places)
-        keys = np.memmap(path, f"S{KEY_BYTES}", "r", start, (count,))
-        places = np.memmap(path, PLACE, "r", start + count * KEY_BYTES, (count,))
-        return Table(files, keys, places) if int(places["file"].max()) < len(files) else EMPTY
+        keys = np.frombuffer(data, f"S{KEY_BYTES}", count)
+        places = np.frombuffer(data, PLACE, count, count * KEY_BYTES)
+        return Table(files, keys, places) if not count or int(places["file"].max()) < len(files) else EMPTY
     except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError):
         return EMPTY
 
@@ -195,19 +195,15 @@ class Lines(MutableMapping[str, Record]):
         for each in sorted((*base.files, *fresh.files), key=lambda scanned: scanned.name):
             each.tell(self.warn)
         if self.writes and len(fresh.keys) >= max(WRITTEN_FROM, SHARE * len(base.keys)):
-            base, fresh = self._written(joined(base, fresh)), EMPTY
+            base, fresh = joined(base, fresh), EMPTY
+            self._write(base)
         self._tables = tuple(table for table in (base, fresh) if table.files)
 
-    def _written(self, table: Table) -> Table:
-        """The table from its file, whose pages the system may drop; as it is where it cannot be written."""
-        if self.index is None:
-            return table
-        try:
-            write_index(self.index, table)
-        except OSError:
-            return table  # the next start tries again: nothing depends on it
-        mapped = read_index(self.index)
-        return mapped if mapped.files == table.files else table
+    def _write(self, table: Table) -> None:
+        """Write the index file; where that fails the next start tries again, and nothing depends on it."""
+        if self.index is not None:
+            with suppress(OSError):
+                write_index(self.index, table)
 
     def history(self, key: str) -> list[Record]:
         """The records of all lines of a key that were there when the ledgers were opened, oldest file first."""
@@ -294,17 +290,18 @@ class Lines(MutableMapping[str, Record]):
             return self._new[key]
         if key in self._gone:
             raise KeyError(key)
-        if key not in self._read:
-            merged: Record | None = None
-            for record in self.history(key):
-                merged = self.merge(merged, record)
-            if merged is None:
-                raise KeyError(key)
-            if len(self._read) >= KEPT:
-                self._read.clear()
-            self._read[key] = merged
-            return merged
-        return self._read[key]
+        read = self._read.get(key)  # another thread may empty it
+        if read is not None:
+            return read
+        merged: Record | None = None
+        for record in self.history(key):
+            merged = self.merge(merged, record)
+        if merged is None:
+            raise KeyError(key)
+        if len(self._read) >= KEPT:
+            self._read.clear()
+        self._read[key] = merged
+        return merged
 
     def __contains__(self, key: object) -> bool:
         if not isinstance(key, str) or key in self._gone:
