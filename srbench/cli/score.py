@@ -17,7 +17,8 @@ from srbench.scoring.layouts import ScoreRequest
 def score(request: ScoreRequest, as_json: bool) -> int:
     """Score, and print the cells."""
     done = command.score(request, say, reporter)
-    print_cells(done.cells, as_json, request.out)
+    if done.run or as_json:  # a shard has no table
+        print_cells(done.cells, as_json, request.out)
     return done.exit_code
 
 

@@ -269,7 +269,7 @@ def _cells(folder: Path, warn: Callable[[str], None], committed: bool = True) ->
 
 @dataclass(frozen=True)
 class RunResult:
-    """A run's id, its cells, and the exit code of the command."""
+    """A run's id, its cells, and the exit code of the command. A shard writes no run: its id is empty, and it has no cells."""
 
     run: str
     cells: list[ResultCell]

@@ -126,7 +126,9 @@ def _store(folder: Path, line: Line) -> Store:
             left_out = LeftOut("line")
             line.sound += sum(1 for _ in records.ledger_file(path, kind, left_out))
             left_out.tell(f"store/ledger/{path.name}", line.fault)
-    return Store.peek(root)
+    store = Store.peek(root, indexed=False)
+    store.recover(list(store.images))
+    return store
 
 
 def _pictures(store: Store, tell: Tell) -> Line:
