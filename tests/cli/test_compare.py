@@ -234,14 +234,14 @@ def test_a_pipe_gets_neither_colour_nor_boxes(made: Made, words: tuple[str, ...]
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in out
     assert not BOXES & set(out)
-    assert "★" in out or words
+    assert "×" in out
     assert max(map(len, out.splitlines())) <= 100
 
 
 def test_a_pipe_that_takes_only_ascii_gets_it(made: Made) -> None:
     done = in_process(made, PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
-    assert "* 83.3" in done.stdout.decode("ascii")
+    assert "hazard x igmu" in done.stdout.decode("ascii")
 
 
 @pytest.mark.parametrize("width", ["60", "80"])
