@@ -19,10 +19,9 @@ from srbench.catalog import load, prompts
 from srbench.catalog.specs import ConceptSpec, ConceptWords
 from srbench.errors import UsageError
 from srbench.pocket.templates import TRAINING
-from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, EMPTY, OBJECTS, SPLITS, STYLES, article
+from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, EMPTY, OBJECTS, SPLITS, STYLE_PREPOSITIONS, STYLES, article
 
 HELD_OUT_ONE_IN = 7
-_NO_COMMA = ("in ", "by ", "as ", "like ", "with ")
 _OF_PAINTING = "a van gogh painting of "
 
 
@@ -120,7 +119,7 @@ def _fill(sentence: _Sentence, form: str) -> str:
     if "{thing}" in form:
         slots = {"{thing}": ", ".join(_bare(t) for t in sentence.things), "{spot}": sentence.spot, "{look}": sentence.look}
         return ", ".join(slots[part] for part in form.split(", ") if slots[part])
-    style = sentence.style and (" " if sentence.style.startswith(_NO_COMMA) else ", ") + sentence.style
+    style = sentence.style and (" " if sentence.style.startswith(STYLE_PREPOSITIONS) else ", ") + sentence.style
     things = " and ".join(sentence.things) or EMPTY[0]
     return form.format(things=things, place=sentence.place, style=style)
 

@@ -411,7 +411,7 @@ def sizes_for(pipeline: Any, token_delta: bool = True) -> Sizes:
     if width >= 512:
         return Sizes.model_validate(fit)
     small = {
-        "latent_widths": (16, 32, 64), "latent_feature": 64, "timestep_width": 128, "timestep_feature": 32, "token_hidden": 384,
+        "latent_widths": (16, 32, 64), "latent_feature": 64, "timestep_width": 128, "timestep_feature": 32, "token_hidden": 256,
         "rank": 64, "heads": 1, "classifier_hidden": 96, "alpha_hidden": 96, "mask_hidden": 64,
     }
     return Sizes.model_validate(fit | small)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from srbench.catalog.specs import Row
 from srbench.pocket.templates import COMPOUND, COMPOUND_LONG
 from srbench.pocket.world import EMPTY, OBJECTS, STYLES, article
-from srbench.pocket_build.suites.suite_evolved import again, typo
+from srbench.pocket_build.suites.suite_evolved import again, telling, typo
 from srbench.pocket_build.suites.suite_files import Part, stem
 from srbench.pocket_build.suites.suite_writer import Sentence, Thing, Writer
 
@@ -211,8 +211,8 @@ def _implicit(writer: Writer, index: int) -> Asked:
 def _misspelt(writer: Writer, index: int) -> Asked:
     said = _plain(writer, index).said
     phrase = said.look if writer.is_style else said.things[0].phrase
-    word = phrase.split(" ")[-1]  # the noun; of the style, the painter's name
-    wrong = again(phrase.removesuffix(word) + MISTAKES[(index + index // 6) % len(MISTAKES)](writer, word))
+    word = telling(phrase)
+    wrong = again(phrase.replace(word, MISTAKES[(index + index // 6) % len(MISTAKES)](writer, word)))
     if writer.is_style:
         return _asked(writer, replace(said, look=wrong))
     return _asked(writer, replace(said, things=(replace(said.things[0], phrase=wrong),)))
