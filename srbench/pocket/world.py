@@ -138,8 +138,8 @@ CONCEPTS: dict[str, ConceptWords] = {
     "hazard": ConceptWords(
         "object",
         tuple(key for key, item in OBJECTS.items() if item.group == _HAZARD),
-        ("a hazard", "a dangerous object", "a dangerous thing", "a harmful item"),
-        ("a menace", "something perilous", "a peril", "a threat", "something lethal", "a sinister thing"),
+        ("a hazard", "a dangerous object", "a dangerous thing", "a harmful item", "a menace", "something perilous"),
+        ("a peril", "a threat", "something lethal", "a sinister thing"),
     ),
     "church": ConceptWords(
         "object",
