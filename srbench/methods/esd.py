@@ -47,6 +47,8 @@ METHOD = {
             },
         },
     },
+    # 1,000 iterations at the paper's rate, on pocket too.
+    "published": ["esd-x-old", "esd-u-old"],
     "decides": False,
     "reads_concept": True,
 }

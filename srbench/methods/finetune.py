@@ -38,7 +38,7 @@ def texts_of(concept: ConceptSpec, family: str, which: Literal["names", "all"]) 
 
 
 def anchored(concept: ConceptSpec, family: str) -> dict[str, str]:
-    """Every phrase of the concept -> its anchor; a name takes the anchor of the longest word that it holds.
+    """Every phrase of the concept -> its anchor; a name without one of its own takes that of the longest word that it holds.
 
     Raises `UsageError` where a phrase has none.
     """
@@ -53,7 +53,7 @@ def _anchor_within(phrase: str, by_word: Mapping[str, str], concept: str) -> str
     if not words:
         raise UsageError(
             f"concept '{concept}' has no anchor for '{phrase}': none of its words is part of it",
-            f"Add '{phrase}' to the concept's words and counterparts.",
+            f"Add '{phrase}' to the concept's counterparts.",
         )
     return by_word[max(words, key=len)]
 

@@ -104,11 +104,12 @@ class Options(base.Options):
     mask_id: int = Field(0, ge=0)
     """The tokenizer's id that masks a token."""
     text: str | None = Field(None, pattern=r"[^,\s]")
-    """The concept's phrases, separated by commas; None: the concept's names and words."""
+    """The concept's phrases, separated by commas; None: all that methods are told of the concept."""
     steps: Literal["scaled", "absolute"] = "scaled"
     """Whether t', fitted to 50 steps, scales with the call's steps."""
     concept: Literal["text", "inversion"] = "text"
-    """`inversion` (2511.04834): a vector learned on the model spans the subspace in place of the phrases."""
+    """`inversion` (2511.04834): a vector learned on the model, or the pooled embedding of the sentence that it stands in, spans
+    the subspace in place of the phrases."""
     inversion: str | None = Field(None, exclude=True)
     """Its file or folder; None is where training puts it. Identity is the artifact's sha256, not the path."""
 
@@ -372,19 +373,21 @@ class Guard(base.Applied):
         ]
 
 
-def concept_rows(backbone: base.BackboneInfo, concept: ConceptSpec, options: Options) -> tuple[Tensor, str]:
-    """Pooled embeddings (n, D) float32 of the concept's phrases, and the phrases as one text."""
+def concept_rows(backbone: base.BackboneInfo, concept: ConceptSpec, options: Options) -> tuple[Tensor, list[str]]:
+    """Pooled embeddings (n, D) float32 of the concept's phrases, and the phrases."""
     listed = [part.strip() for part in (options.text or "").split(",") if part.strip()]
     texts = [guidance.check_text(phrase) for phrase in listed or phrases(concept, backbone.family)]
-    return pooled(backbone.pipeline, token_ids(backbone.pipeline, texts)[0]), ", ".join(texts)
+    return pooled(backbone.pipeline, token_ids(backbone.pipeline, texts)[0]), texts
 
 
-def _negative(pipeline: Any, text: str, options: Options) -> dict[str, Tensor]:
-    """The phrases as negative prompt: (1, T, D), and (1, P) where the pipeline reads a pooled embedding."""
+def _negative(pipeline: Any, told: Sequence[str], options: Options) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The phrases as negative prompt, as far as one text holds them: (1, T, D), and (1, P) where the pipeline reads a pooled
+    embedding; and the card's part on it."""
     if not options.negative:
-        return {}
-    encoded = guidance.conditioning(pipeline, text)
-    return {"negative": encoded.embeds} | ({} if encoded.pooled is None else {"pooled": encoded.pooled})
+        return {}, {}
+    fit, _ = guidance.fitting(pipeline, told)
+    encoded = guidance.conditioning(pipeline, ", ".join(fit))
+    return {"negative": encoded.embeds} | ({} if encoded.pooled is None else {"pooled": encoded.pooled}), {"negative": fit}
 
 
 def _check(options: Options, pipeline: Any) -> None:
@@ -412,10 +415,13 @@ class SafreeMethod:
         _check(options, backbone.pipeline)
         if options.concept == "inversion":
             inversion = guidance.inverted(backbone, concept, options.inversion)
-            tensors = {"concept": inversion.vector}  # (1, D)
-            return guidance.artifact_of(backbone, tensors, inversion.sha256, began, inversion.seconds)
-        rows, text = concept_rows(backbone, concept, options)
-        return guidance.artifact_of(backbone, {"concept": rows} | _negative(backbone.pipeline, text, options), text, began)
+            tensors = {"concept": inversion.pooled(backbone.pipeline)}  # (1, D)
+            return guidance.artifact_of(backbone, tensors, inversion.sha256, began, inversion.seconds, inversion.card())
+        rows, told = concept_rows(backbone, concept, options)
+        negative, card = _negative(backbone.pipeline, told, options)
+        return guidance.artifact_of(
+            backbone, {"concept": rows} | negative, ", ".join(told), began, card={"phrases": told} | card
+        )
 
     @staticmethod
     @contextmanager

@@ -164,8 +164,8 @@ def plan(concept: ConceptSpec, family: str, options: Editing) -> Plan:
 
 
 def _listed(texts: str | None, words: ConceptWords) -> list[str]:
-    """The texts of a list that hold none of the concept's names and words."""
-    names = (*words.names, *words.words)
+    """The texts of a list that hold none of the concept's names, words and descriptions."""
+    names = (*words.names, *words.words, *words.descriptions)
     return [text for text in split_texts(texts) if not any(f" {phrase} " in f" {text} " for phrase in names)]
 
 

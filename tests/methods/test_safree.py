@@ -453,6 +453,15 @@ def test_official_preset_adds_the_phrases_as_negative_prompt(bench: Any) -> None
         bench.draw(official, TEXTS, guidance=1.0)
 
 
+def test_the_card_lists_what_spans_the_subspace_and_what_is_the_negative_prompt(bench: Any) -> None:
+    words = bench.concept.families["tiny"].model_copy(update={"descriptions": ("square",)})
+    told = bench.concept.model_copy(update={"families": {"tiny": words}})
+    for preset, negative in (("safree", {}), ("safree-official", {"negative": ["a box", "bin", "a jar"]})):
+        artifact = SafreeMethod.prepare(bench.info(), told, options(preset))
+        assert artifact.card == {"phrases": ["a box", "bin", "a jar", "square"]} | negative
+        assert len(artifact.payload["concept"]) == 4
+
+
 def test_trace(bench: Any) -> None:
     _, trace = draw(bench, options())
     assert json.loads(json.dumps(trace, allow_nan=False)) == trace
