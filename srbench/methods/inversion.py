@@ -291,6 +291,7 @@ def make(
     card = {
         "method": "concept-inversion", "srbench": __version__, "backbone": backbone.name, "backbone_sha256": backbone.sha256,
         "checkpoint_sha256": backbone.checkpoint_sha, "concept": concept.name, "images": len(pixels),
+        "begins_from": words_of(concept, backbone.family).names[0],  # the one text that it is told
         "images_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(), "settings": settings.model_dump(), "curve": curve,
         "weights_sha256": hashlib.sha256(raw).hexdigest(), "seconds": round(time.perf_counter() - began, 1),
     }
