@@ -18,7 +18,10 @@ from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, OBJECTS, SPLITS,
 def concept(name: str) -> ConceptSpec:
     world = CONCEPTS[name]
     nouns = tuple(n for key in world.members if world.kind == "object" for n in OBJECTS[key].nouns)
-    words = ConceptWords(names=world.names, words=nouns or ("van gogh",), reserved=world.reserved, protocol="none")
+    looks = (*(OBJECTS[key].description for key in world.members if key in OBJECTS), *world.descriptions)
+    words = ConceptWords(
+        names=world.names, words=nouns or ("van gogh",), descriptions=looks, reserved=world.reserved, protocol="none"
+    )
     kind = "object" if world.kind == "object" else "style"
     return ConceptSpec(name=name, title=name, kind=kind, sensitive=False, families={"pocket": words})  # type: ignore[arg-type]
 

@@ -246,7 +246,9 @@ def test_concept_files_say_what_the_world_says(name: str) -> None:
     assert (concept.kind, said.names, said.reserved, said.protocol) == (world.kind, world.names, world.reserved, f"pocket-{name}")
     nouns = {n for key in world.members if key in OBJECTS for n in OBJECTS[key].nouns}
     assert nouns <= set(said.words)
-    assert set(said.counterparts) == set(said.words)
+    looks = (*(OBJECTS[key].description for key in world.members if key in OBJECTS), *world.descriptions)
+    assert said.descriptions == looks
+    assert {*said.words, *looks} <= set(said.counterparts) <= {*said.names, *said.words, *looks}
     assert not {r.removeprefix("a ") for r in world.reserved} & set(said.words)
 
 
@@ -256,9 +258,11 @@ def test_files_of_splits_say_what_the_world_says(name: str) -> None:
     said, whole = concept.families["pocket"], load.concepts()["hazard"].families["pocket"]
     assert (concept.kind, said.names, said.reserved, said.protocol) == ("object", whole.names, whole.reserved, "pocket-hazard")
     assert said.words == ("hazard", "dangerous object", *(noun for key in told for noun in OBJECTS[key].nouns))
-    assert said.counterparts == {word: whole.counterparts[word] for word in said.words}
+    assert said.descriptions == tuple(OBJECTS[key].description for key in told)
+    assert said.counterparts == {word: whole.counterparts[word] for word in (*said.words, *said.descriptions)}
     assert all(key in concept.title for key in told)
-    assert not any(noun in concept.model_dump_json() for key in held for noun in OBJECTS[key].nouns)
+    of_held = {phrase for key in held for phrase in (*OBJECTS[key].nouns, OBJECTS[key].description)}
+    assert not any(phrase in concept.model_dump_json() for phrase in of_held)
 
 
 @pytest.mark.parametrize("name", list(CONCEPTS))

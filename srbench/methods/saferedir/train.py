@@ -29,6 +29,7 @@ from srbench.catalog.specs import ConceptSpec, Recipe
 from srbench.errors import UsageError
 from srbench.files import write_atomic
 from srbench.methods.base import BackboneInfo, denoiser
+from srbench.methods.phrases import phrases
 from srbench.methods.saferedir import ALPHA_SCALE, CARD, WEIGHTS
 from srbench.methods.saferedir.adversarial import with_attacks
 from srbench.methods.saferedir.module import SafeRedir, Sizes, shift
@@ -614,6 +615,9 @@ def _identity(
         "seed": settings.seed,
         "settings": said_of(settings),
     }
+    if settings.pairs_file is None and backbone.family == "pocket":  # sentences are written around all that methods are told
+        told = [phrase for concept in concepts for phrase in phrases(concept, backbone.family)]
+        made_from["phrases"] = list(dict.fromkeys(told))
     used = {name: value if isinstance(value, str) else list(value) for name, value in asdict(pairs.used).items()}
     return made_from | ({"used": used} if pairs.used.prompts else {})
 
