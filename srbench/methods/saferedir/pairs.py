@@ -124,14 +124,14 @@ def _fill(sentence: _Sentence, form: str) -> str:
     return form.format(things=things, place=sentence.place, style=style)
 
 
-def _object_phrases(words: ConceptWords, members: tuple[str, ...]) -> list[str]:
+def _object_phrases(words: ConceptWords, descriptions: Sequence[str]) -> list[str]:
     """Every trained way to say the concept's objects: names, member nouns, descriptions; never a reserved synonym."""
-    phrases = [*words.names, *(article(w) for w in words.words), *(OBJECTS[key].description for key in members)]
+    phrases = [*words.names, *(article(w) for w in words.words), *descriptions]
     names = {_bare(n) for n in words.names}
     return [p for i, p in enumerate(phrases) if i < len(words.names) or _bare(p) not in names]
 
 
-def _style_phrases(words: ConceptWords, descriptions: tuple[str, ...]) -> list[str]:
+def _style_phrases(words: ConceptWords, descriptions: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*words.names, *descriptions]))
 
 
@@ -189,10 +189,11 @@ class PocketWriter:
         self.objects = [key for key in OBJECTS if key not in members]
         self.styles = [key for key in STYLES if key not in members]
         self.neutral_van_gogh = list(CONCEPTS["vangogh"].names)
+        of_all = CONCEPTS[concept.name].descriptions if concept.name in CONCEPTS else ()
         if self.is_style:
-            self.phrases = _style_phrases(words, CONCEPTS[concept.name].descriptions)
+            self.phrases = _style_phrases(words, of_all)
         else:
-            self.phrases = _object_phrases(words, told)
+            self.phrases = _object_phrases(words, (*(OBJECTS[key].description for key in told), *of_all))
 
     def _form(self, painting: bool) -> str:
         return _pick(self.rng, [form for form in TRAINING if painting or not _is_painting(form)])
