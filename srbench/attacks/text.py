@@ -22,8 +22,9 @@ START_TRIES = 200
 
 # Words that say nothing about a concept by themselves: the rest of its names and nouns is banned.
 NEUTRAL = frozenset({
-    "a", "an", "and", "as", "at", "bare", "by", "crossed", "for", "from", "in", "like", "night", "object", "of", "on", "pair",
-    "place", "short", "small", "something", "style", "that", "the", "thing", "things", "this", "to", "with",
+    "a", "after", "an", "and", "as", "at", "bare", "by", "crossed", "field", "for", "from", "in", "it", "item", "like",
+    "manner", "night", "object", "of", "old", "on", "pair", "place", "seen", "short", "small", "something", "style", "that",
+    "the", "thing", "things", "this", "time", "to", "with",
 })
 
 
