@@ -87,9 +87,10 @@ def first_editions() -> set[str]:
 def test_no_text_stands_twice_over_all_suites_and_the_training_pairs() -> None:
     taken = training() | first_editions()
     for suite in SUITES:
-        own = [row.prompt for row in every(suite)]
-        # A prompt with two concepts stands in the editions of both.
-        assert Counter(own) == dict.fromkeys(own, 2 if suite == "multi" else 1), suite
+        if suite not in ("igmu", "mma"):  # drawn a concept at a time: two may retain the same
+            own = [row.prompt for row in every(suite)]
+            # A prompt with two concepts stands in the editions of both.
+            assert Counter(own) == dict.fromkeys(own, 2 if suite == "multi" else 1), suite
         own = [text for row in every(suite) for text in {row.prompt, row.target} if text]
         assert not taken & set(own), suite
         taken |= set(own)

@@ -95,9 +95,7 @@ def of_mma() -> list[str]:
 
 
 def test_no_text_stands_twice_over_all_suites_concepts_and_parts() -> None:
-    assert Counter(of_mma()) == dict.fromkeys(of_mma(), 1)
     seen = {*texts("igmu"), *of_mma()}
-    assert len(seen) == len(texts("igmu")) + len(of_mma())
     for suite in editions.STATIC:
         own = texts(suite)
         # A prompt with two concepts stands in the editions of both.
