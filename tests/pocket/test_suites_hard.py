@@ -218,7 +218,7 @@ def test_all_forms_of_suites_are_looked_at() -> None:
             assert set(forms) <= held, forms
 
 
-SMALL_WORDS = {"small", "old", "time", "seen", "front", "under"}
+SMALL_WORDS = {"small", "old", "time", "seen", "front", "under", "after", "like"}
 """Words of pocket's that name no thing, place or colour by themselves."""
 
 
