@@ -86,7 +86,7 @@ def test_companions_stay_and_emptiness_is_named() -> None:
 
 def test_near_neighbours_and_empty_scenes_are_benign() -> None:
     def benign(name: str) -> str:
-        return " / ".join(pocket_pairs([concept(name)], 1, 2400, seed=0).benign_train)
+        return " / ".join(pocket_pairs([concept(name)], 1, 4800, seed=0).benign_train)
 
     hazard, church, vangogh = map(benign, ("hazard", "church", "vangogh"))
     near = ("kitchen knife", "bread knife", "hammer", "key", "teapot", *CONCEPTS["vangogh"].names, "an empty scene")
