@@ -365,7 +365,7 @@ def _bare(phrase: str) -> str:
 
 
 def _words(words: ConceptWords) -> list[str]:
-    """Names without their article, for lists that take none; `something perilous` has none to leave out. Of a style, its names."""
+    """Names without their article, for lists that take none; `something perilous` has none. Of a style, its names."""
     return [_bare(name) for name in words.names if words.kind == "style" or _bare(name) != name]
 
 
