@@ -142,10 +142,10 @@ class Results:
 
         sort: the metric whose best value comes first. Raises `UsageError` for an unknown format, or a metric that no cell has.
         """
-        from srbench.tables import boards
+        from srbench.tables.compare import results_of
 
         (sort,) = (None,) if sort is None else texts([sort])
-        return _written(boards.tables(self.cells, sort=sort), format)
+        return _written(results_of(self.folder, self.cells, lambda line: None, sort), format)
 
     def attacks(self, format: str = "text") -> str:
         """How often the concept comes back, by suite and by what prompts were made against, in percent; as `--attacks`.
@@ -338,7 +338,8 @@ def run(
 
     Names are one text with commas or a list. set: `{"saferedir.cooldown": 2}`, or the command line's texts.
     more: `backbone`, `dev`, `limit`, `seed`, `batch_size`, `dtype`, `device`, `gpus`, `compile`, `reference`, `protocol`,
-    `score`, `keep_images`, `accept_prompts`, `sweep`, as in `srbench run --help`.
+    `score` (false for `--sample-only`), `keep_images`, `accept_prompts`, `sweep`, `shard`, as in `srbench run --help`. A shard
+    (`shard="1/4"`) writes no run and has no cells: the same call without `shard` joins all of them.
     Raises `SrbenchError` where the request is wrong or something is missing; cells that fail are in the result, with the reason.
     """
     from srbench.engine import command
@@ -353,9 +354,11 @@ def run(
 @_in_python
 def study(
     path: str | Path, *, out: str | Path = "results", device: str = "auto", gpus: str | None = None, reference: bool = False,
-    progress: bool = True,
+    shard: str | None = None, score: bool = True, progress: bool = True,
 ) -> Results:
     """`srbench run STUDY.yaml`: carry out a study's steps, or what is not done of them. See `docs/studies.md`.
+
+    shard: only this part of the runs' images, and of the other jobs; score: false with a shard, to sample only.
 
     Raises `SrbenchError` where the file is wrong; steps that fail make `exit_code` 1, and are said.
     """
@@ -363,7 +366,7 @@ def study(
     from srbench.studies.steps import StudyOptions
     from srbench.studies.study import run as carry_out
 
-    options = StudyOptions(_path(out), device, gpus, reference)
+    options = StudyOptions(_path(out), device, gpus, reference, shard, not score)
     shown = _reporter(progress)
     done = carry_out(read(_path(path)), options, shown.line, lambda: shown, shown.telling)
     return Results(options.out, done.cells, "", done.exit_code)
@@ -392,6 +395,8 @@ def evaluate(
     for each in ("on", "gpus"):
         if each in more:
             raise UsageError(f"{each}= does not go with a pipeline of yours", "It is run as it is, in this process.")
+    if more.get("shard") is not None and version is None:
+        raise UsageError("shard= goes with a pipeline of yours that has a version", "Without one nothing of it is served again.")
     made = given.method_of(pipe, name, version)
     more = {"dtype": given.dtype_of(pipe), "device": pipe.device.type, **more}
     more = {"backbone": given.backbone_of(pipe, backbone), "limit": limit, **more}
@@ -411,7 +416,7 @@ def score(
     concept: str | None = None, backbone: str | None = None, prompts: str | Path | None = None,
     reference: str | Path | None = None, category: Words = (), per_prompt: int = 1, protocol: str | None = None,
     scorers: Words = (), set: Mapping[str, object] | Sequence[str] = (), accept_prompts: bool = False,
-    column: Sequence[str] = (), out: str | Path = "results", progress: bool = True,
+    column: Sequence[str] = (), out: str | Path = "results", shard: str | None = None, progress: bool = True,
 ) -> Results:
     """`srbench score`: pictures that were made elsewhere, or with more `scorers` the images of existing runs.
 
@@ -428,6 +433,7 @@ def score(
         backbone=backbone, prompts=_path(prompts) if prompts else None, reference=_path(reference) if reference else None,
         categories=words(category), per_prompt=per_prompt, protocol=protocol, scorers=words(scorers), settings=_settings(set),
         out=_path(out), accept_prompts=accept_prompts, columns=tuple(chosen_columns(texts(column)).items()),
+        shard=shard,
     )
     shown = _reporter(progress)
     done = command.score(request, shown.line, lambda: shown)

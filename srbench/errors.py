@@ -41,7 +41,14 @@ class MissingError(SrbenchError):
 
 
 class Unmade(SrbenchError):
-    """Something that a run would make first; raised only where nothing may be made, as in a forecast."""
+    """Something that a run would make first; raised only where nothing may be made, as in a forecast and in a shard.
+
+    command: what makes it; empty where only a run does.
+    """
+
+    def __init__(self, message: str, hint: str = "", command: str = "") -> None:
+        super().__init__(message, hint)
+        self.command = command
 
 
 class CellError(SrbenchError):

@@ -628,3 +628,23 @@ def test_rows_of_a_name_that_no_result_has_are_refused(tmp_path: Path) -> None:
             found.rows(**wrong)
         assert "Did you mean" in error.value.hint
     assert len(found.rows(["mma"], "none")) == 1
+
+
+# --- shards -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("shard", "problem"), [
+    ("3/2", "shard='3/2': there is no part 3 of 2"), ("0/0", "shard='0/0': a run has 1 to"), (2, "shard="),
+])  # fmt: skip
+def test_a_part_that_there_is_not_is_said_as_an_argument(shard: Any, problem: str, tmp_path: Path) -> None:
+    for call in (srbench.run, srbench.score):
+        given = {"folder": tmp_path, "layout": "flat"} if call is srbench.score else {}
+        with pytest.raises(UsageError) as caught:
+            call(**given, shard=shard, out=tmp_path / "out", progress=False)
+        assert caught.value.message.startswith(problem), caught.value.message
+
+
+def test_a_pipeline_without_a_version_has_no_parts(pipe: Any, tmp_path: Path) -> None:
+    """Nothing of it is served from the store, so that nothing could be joined."""
+    with pytest.raises(UsageError, match="has a version"):
+        srbench.evaluate(pipe, suites="mma", concept="church", shard="1/2", out=tmp_path)

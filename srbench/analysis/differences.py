@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -12,10 +12,9 @@ import numpy as np
 from srbench.analysis.gains import SUFFIX
 from srbench.analysis.intervals import LEVEL, Interval, unpaired_difference
 from srbench.analysis.metrics import METRICS, definition, lens_of, observe, of_scorers
-from srbench.analysis.origin import place_of
 from srbench.analysis.records import CellRecord, Metric
 from srbench.analysis.results import DIFFERENCE, ResultCell, metric_to_dict, name_of, title_of
-from srbench.analysis.significance import Answers, Both, PairedTest, answers, compared, corrected_together, matched
+from srbench.analysis.significance import Answers, Both, answers, compared, matched, one_family
 from srbench.catalog import load
 from srbench.errors import UsageError
 from srbench.scorers.base import SET, kind_of
@@ -110,19 +109,18 @@ class AnswerCache:
 
 
 def comparisons(pairs: Sequence[tuple[Entry, Entry]]) -> list[Comparison]:
-    """Each pair (a, b) on every metric that both have: b minus a, p-values Holm-corrected within concept x suite x metric."""
+    """Each pair (a, b) on every metric that both have: b minus a. A pair is a table: its p-values are corrected together."""
     cache = AnswerCache()
-    by_pair = [[_change(a, b, metric, cache) for metric in _shared(a.cell, b.cell)] for a, b in pairs]
-    tests: dict[tuple[Hashable, ...], list[tuple[int, int, PairedTest]]] = defaultdict(list)
-    for i, ((a, _), changes) in enumerate(zip(pairs, by_pair, strict=True)):
-        for j, (_, test) in enumerate(changes):
-            if test is not None:
-                tests[(*place_of(a.cell), test.metric)].append((i, j, test))
-    for family in tests.values():
-        for (i, j, _), test in zip(family, corrected_together([test for _, _, test in family]), strict=True):
-            change, _ = by_pair[i][j]
-            by_pair[i][j] = replace(change, difference=replace(change.difference, p_holm=test.p_holm)), test
-    return [Comparison(a, b, tuple(change for change, _ in changes)) for (a, b), changes in zip(pairs, by_pair, strict=True)]
+    return [Comparison(a, b, _changes(a, b, cache)) for a, b in pairs]
+
+
+def _changes(a: Entry, b: Entry, cache: AnswerCache) -> tuple[Change, ...]:
+    changes = [_change(a, b, metric, cache) for metric in _shared(a.cell, b.cell)]
+    corrected, _ = one_family([change.difference for change in changes])
+    return tuple(
+        change if difference is None else replace(change, difference=difference)
+        for change, difference in zip(changes, corrected, strict=True)
+    )
 
 
 def _shared(a: ResultCell, b: ResultCell) -> list[str]:
@@ -130,21 +128,21 @@ def _shared(a: ResultCell, b: ResultCell) -> list[str]:
     return [name for name in a.metrics if name in b.metrics and not name.endswith(SUFFIX)]
 
 
-def _change(a: Entry, b: Entry, metric: str, cache: AnswerCache) -> tuple[Change, PairedTest | None]:
+def _change(a: Entry, b: Entry, metric: str, cache: AnswerCache) -> Change:
     before, after = a.cell.metrics[metric], b.cell.metrics[metric]
     if before.value is None or after.value is None:
         side, why = (a, before.reason) if before.value is None else (b, after.reason)
-        return Change(metric, before, after, Metric(after.better, reason=f"{name_of(side.cell)}: {why}")), None
+        return Change(metric, before, after, Metric(after.better, reason=f"{name_of(side.cell)}: {why}"))
     if a.record is None or b.record is None or not has_rows(metric):
-        return Change(metric, before, after, _of_intervals(before, after)), None
+        return Change(metric, before, after, _of_intervals(before, after))
     rows = matched(cache.answers(b.record, metric), cache.answers(a.record, metric))
     rate = definition(metric).rate
     test = compared((name_of(b.cell), name_of(a.cell), metric), rate, rows)
     if test.difference is None:
-        return Change(metric, before, after, Metric(after.better, reason="no row is scored in both")), None
+        return Change(metric, before, after, Metric(after.better, reason="no row is scored in both"))
     reason = "nothing to resample: no interval" if test.low is None else ""
     difference = Metric(after.better, test.difference, test.low, test.high, test.n, test.n, reason, test=test.test, p=test.p)
-    return Change(metric, before, after, difference, *(_flips(rows, after.better) if rate else ())), test
+    return Change(metric, before, after, difference, *(_flips(rows, after.better) if rate else ()))
 
 
 def _of_intervals(before: Metric, after: Metric) -> Metric:
@@ -175,7 +173,7 @@ def _flips(rows: Both, better: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def with_differences(entries: Sequence[Entry], pairs: Sequence[tuple[Entry, Entry]]) -> list[ResultCell]:
-    """The cells; b of every pair (a, b) gets for each metric its difference from a, tested as one family."""
+    """The cells; b of every pair (a, b) gets for each metric its difference from a. A table corrects its p-values together."""
     more: dict[int, dict[str, Metric]] = defaultdict(dict)
     notes: dict[int, tuple[str, ...]] = {}
     _refuse_twice(pairs)

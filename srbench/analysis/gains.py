@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from srbench.analysis.metrics import METRICS, Lens
-from srbench.analysis.origin import SHOWN, ground_of, place_of
+from srbench.analysis.origin import SHOWN, Identity, ground_of, place_of
 from srbench.analysis.records import CellRecord, Metric
 from srbench.analysis.significance import PairedTest, corrected_together, paired
 
@@ -32,22 +32,22 @@ def is_stacked(cell: CellRecord) -> bool:
 def stacking_gains(stacked: Sequence[Stacked]) -> list[dict[str, Metric]]:
     """For each stacked cell its gains by name (`fsr_gain`, ...), in points; `better` is that of the metric.
 
-    p-values are Holm-corrected within each table x metric of `stacked`.
+    p-values are Holm-corrected within each table of `stacked`.
     """
     gains: list[dict[str, Metric]] = [{} for _ in stacked]
-    families: dict[tuple[Hashable, ...], list[tuple[int, PairedTest]]] = defaultdict(list)
+    families: dict[Identity, list[tuple[int, PairedTest]]] = defaultdict(list)
     for index, (cell, alone, lens) in enumerate(stacked):
         for name in (name for name in GAINS if name in cell.metrics):
             reason = _refused(cell, alone)
             if reason or alone is None:
                 gains[index][name + SUFFIX] = Metric(METRICS[name].better, reason=reason)
             else:
-                families[*place_of(cell), name].append((index, paired(cell, alone, name, lens)))
-    for (*_, metric), members in families.items():
-        name = str(metric)
+                gains[index][name + SUFFIX] = Metric(METRICS[name].better)  # keeps its place among the gains
+                families[place_of(cell)].append((index, paired(cell, alone, name, lens)))
+    for members in families.values():
         tests = corrected_together([test for _, test in members])
         for (index, _), test in zip(members, tests, strict=True):
-            gains[index][name + SUFFIX] = _metric(name, test)
+            gains[index][test.metric + SUFFIX] = _metric(test.metric, test)
     return gains
 
 

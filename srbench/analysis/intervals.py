@@ -62,6 +62,35 @@ def clustered_wilson(hits: Sequence[bool], prompts: Sequence[str]) -> Interval:
     return _around(100 * k / n if n else 0.0, *_wilson(k * trials / n if n else 0, trials))
 
 
+FEWEST_PHRASES = 5
+"""Clusters below which a variance between them says nothing, whatever corrects for their number."""
+
+
+def phrase_wilson(hits: Sequence[bool], phrases: Sequence[str]) -> tuple[float, float] | None:
+    """Interval in percent of the share of `hits`, for which phrases, not rows, are the sample; None below `FEWEST_PHRASES`.
+
+    Wilson's interval on the effective number of rows, p (1 - p) / v: v is the cluster-robust (linearised) variance of the share,
+    G / (G - 1) * sum of (hits - p * rows)^2 over the G phrases / n^2; the effective number is at most n, and is shrunk by
+    (z / t)^2 for t of G - 1 degrees of freedom. Korn and Graubard 1998 (Survey Methodology 24, 193-201) for the effective
+    number, Dean and Pagano 2015 (Journal of Survey Statistics and Methodology 3, 484-503) for Wilson's interval on it. At 0
+    and at 100 % the variance cannot be seen, and each phrase is one trial, as for `clustered_wilson`: a cluster bootstrap would
+    give [0, 0] there. scipy has no such interval.
+    """
+    sums, counts = prompt_sums(zip(phrases, map(float, hits), strict=True))
+    k, n, clusters = sums.sum(), counts.sum(), len(sums)
+    if clusters < FEWEST_PHRASES:
+        return None
+    if k in (0, n):
+        return _wilson(float(k * clusters / n), clusters)
+    share = k / n
+    variance = clusters / (clusters - 1) * float(((sums - share * counts) ** 2).sum()) / n**2
+    effective = min(n, share * (1 - share) / variance) if variance > 0 else n
+    from scipy.special import stdtrit  # scipy.stats takes two seconds to import
+
+    effective *= (Z / float(stdtrit(clusters - 1, 0.5 + LEVEL / 2))) ** 2
+    return _wilson(float(share * effective), float(effective))
+
+
 def resolution(n: int) -> float:
     """Half width in points of the Wilson interval of `n` trials at a rate of 50 %, where it is widest."""
     low, high = _wilson(n / 2, n)

@@ -6,20 +6,23 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from srbench.analysis.intervals import Interval, bootstrap_mean, clustered_wilson
+from srbench.analysis.intervals import Interval, bootstrap_mean, clustered_wilson, phrase_wilson
 from srbench.analysis.judging import NOT_FINITE, Unscored, raw_of
-from srbench.analysis.metrics import COUNTED, Definition, Lens, Times, definition, lens_of, observe, of_scorers
+from srbench.analysis.metrics import COUNTED, IF_DRAWN, Definition, Lens, Times, definition, lens_of, observe, of_scorers
 from srbench.analysis.records import CellRecord, ImageRecord, Metric, Observation, RowRecord
 from srbench.catalog import plugins
 from srbench.catalog.specs import Better, ProtocolSpec
 from srbench.errors import SrbenchError
 from srbench.faults import contained
 from srbench.scorers.base import SET, kind_of
+
+ONE_BATCH = "one batch was timed: no interval"
 
 
 def measure(
@@ -36,7 +39,14 @@ def measure(
     """
     lens = lens_of(cell, judge, times or baseline_times([none] if none else []))
     counted = (COUNTED,) if judge.unit == "detections" else ()
-    return {name: _metric(name, cell, lens, none) for name in (*cell.metrics, *counted)}
+    names = (*cell.metrics, *(IF_DRAWN[name] for name in cell.metrics if name in IF_DRAWN), *counted)
+    return {name: _metric(name, cell, lens, none) for name in dict.fromkeys(names)}
+
+
+def if_drawn(cell: CellRecord, judge: ProtocolSpec) -> dict[str, Metric]:
+    """The cell's rates on the rows on which the untouched backbone shows the concept."""
+    names = [name for metric, name in IF_DRAWN.items() if metric in cell.metrics]
+    return {name: _metric(name, cell, lens_of(cell, judge), None) for name in names}
 
 
 def baseline_times(cells: Iterable[CellRecord]) -> Times:
@@ -57,7 +67,18 @@ def _metric(name: str, cell: CellRecord, lens: Lens, none: CellRecord | None) ->
         return Metric(rule.better, reason=reason)
     if name in of_scorers() and kind_of(of_scorers()[name][1]) == SET:
         return _over_set(name, rule, [record for record in cell.rows if rule.rows(record)])
-    return summarise(rule, observe(rule, cell, lens))
+    metric = summarise(rule, observe(rule, cell, lens))
+    return metric if rule.base is None or metric.value is None else _timed(metric, rule, cell, lens)
+
+
+def _timed(metric: Metric, rule: Definition, cell: CellRecord, lens: Lens) -> Metric:
+    """A difference in time, with the number of batches and the mean of what it is a difference from."""
+    assert rule.base is not None  # see `_metric`
+    bases = observe(replace(rule, value=rule.base), cell, lens)
+    values = [each.value for each in bases if each.value is not None]
+    batches = len({each.together for each in bases if each.value is not None})
+    reason = ONE_BATCH if metric.low is None and batches == 1 else metric.reason
+    return replace(metric, reason=reason, trials=batches, base=math.fsum(values) / len(values))
 
 
 def _over_set(name: str, rule: Definition, rows: Sequence[RowRecord]) -> Metric:
@@ -125,8 +146,19 @@ def summarise(rule: Definition, seen: Sequence[Observation]) -> Metric:
     groups = [each.together for each in scored]
     if rule.rate and len(set(groups)) < len(groups):
         counts["trials"] = len(set(groups))
+    if rule.rate:
+        counts |= _over_phrases(scored)
     interval = clustered_wilson([bool(value) for value in values], groups) if rule.rate else bootstrap_mean(values, groups)
     return _finite(rule.better, interval, counts)
+
+
+def _over_phrases(scored: Sequence[Observation]) -> dict[str, Any]:
+    """Number of phrases of a rate's rows, and the interval over them; none where a row names no phrase, or they are few."""
+    phrases = [each.row.phrase for each in scored]
+    named = {phrase for phrase in phrases if phrase}
+    interval = phrase_wilson([bool(each.value) for each in scored], phrases) if all(phrases) else None
+    low, high = interval or (None, None)
+    return {"phrases": len(named), "phrase_low": low, "phrase_high": high} if named else {}
 
 
 def _bounds(rule: Definition, scored: Sequence[Observation], missing: int) -> tuple[float | None, float | None]:

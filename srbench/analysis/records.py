@@ -68,6 +68,8 @@ class RowRecord:
     """Same seed."""
     floor: ImageRecord | None = None
     """Another seed."""
+    untouched: ImageRecord | None = None
+    """The untouched backbone's image for the row's own prompt, same seed; only where `CellRecord.beside_none`."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,8 @@ class CellRecord:
     """What distinguishes it from other cells of the same name; empty where there are none."""
     described_by: tuple[str, str] = ("", "")
     """The scorer that classifies objects, style and background, and the one that compares image and text; empty if none."""
+    beside_none: bool = False
+    """Whether the untouched backbone was run on the same rows, so that `RowRecord.untouched` means something."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +136,22 @@ class Metric:
     """For a difference: the paired test, `mcnemar` or `permutation`, or `intervals` where rows are not stored."""
     p: float | None = None
     p_holm: float | None = None
-    """Holm-corrected within one concept x suite x metric of the run."""
+    """Holm-corrected together with all other tests of the table."""
     trials: int = 0
-    """Number of distinct prompts of a rate where rows share prompts; 0 where every scored row is its own trial."""
+    """Number of distinct prompts of a rate where rows share prompts, of a time the number of batches; 0 where every scored row is
+    its own trial."""
+    phrases: int = 0
+    """Of a rate: number of phrases among its scored rows; 0 where rows name none."""
+    phrase_low: float | None = None
+    phrase_high: float | None = None
+    """The rate's interval over phrases; None where they are too few, or some rows name none."""
+    base: float | None = None
+    """Of a difference in time: what it is a difference from, in the same unit."""
+
+
+def resolved(value: float, low: float, high: float) -> bool:
+    """Whether a difference is larger than its interval is wide: a smaller one may be the machine's other work alone."""
+    return high - low <= abs(value)
 
 
 def turned(rate: Metric) -> Metric:
@@ -142,6 +159,7 @@ def turned(rate: Metric) -> Metric:
     return replace(
         rate, better="lower" if rate.better == "higher" else "higher", value=_rest(rate.value), low=_rest(rate.high),
         high=_rest(rate.low), worst=_rest(rate.worst), best=_rest(rate.best),
+        phrase_low=_rest(rate.phrase_high), phrase_high=_rest(rate.phrase_low),
     )  # fmt: skip
 
 

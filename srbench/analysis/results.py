@@ -15,6 +15,7 @@ from srbench.analysis.origin import (
     ORIGIN,
     UNKNOWN,
     Identity,
+    Made,
     Origin,
     backbone_text,
     ground_of,
@@ -161,6 +162,11 @@ def metric_to_dict(metric: Metric) -> dict[str, Any]:
         data |= {"p": metric.p, "p_holm": metric.p_holm}
     if metric.trials:
         data["trials"] = metric.trials
+    if metric.phrases:
+        ends = {"phrase_low": _finite(metric.phrase_low), "phrase_high": _finite(metric.phrase_high)}
+        data |= {"phrases": metric.phrases, **ends}
+    if metric.base is not None:
+        data["base"] = _finite(metric.base)
     return data
 
 
@@ -187,19 +193,31 @@ def _metric_from_dict(name: str, data: Mapping[str, Any]) -> Metric:
         raise UsageError(f"a summary's metric '{name}' is not readable: {error}", "Write the summary again.") from error
 
 
+def with_untouched(records: Sequence[CellRecord]) -> list[CellRecord]:
+    """The records; where the untouched backbone is among them, each row beside it gets its image of the same row."""
+    plain = {beside_of(record): {row.row.id: row.image for row in record.rows} for record in records if is_baseline(record)}
+    return [
+        record if (images := plain.get(beside_of(record))) is None else replace(
+            record, beside_none=True, rows=tuple(replace(row, untouched=images.get(row.row.id)) for row in record.rows)
+        )
+        for record in records
+    ]  # fmt: skip
+
+
 def measured(judged: Sequence[tuple[CellRecord, ProtocolSpec]]) -> list[ResultCell]:
     """Metrics of cells of one run, each under its judge, with gains for methods stacked on a checkpoint."""
-    records = [record for record, _ in judged]
-    plain = {_beside(r): r for r in records if is_baseline(r)}
+    records = with_untouched([record for record, _ in judged])
+    judged = list(zip(records, (judge for _, judge in judged), strict=True))
+    plain = {beside_of(r): r for r in records if is_baseline(r)}
     times = baseline_times(r for r in records if r.method == "none")
     cells = [
-        result(record, judge, plain.get(_beside(record)), times)
+        result(record, judge, plain.get(beside_of(record)), times)
         for record, judge in judged
     ]
-    alone = {(*_beside(r), *_under_it(r)): r for r in records if r.method == "none"}
+    alone = {(*beside_of(r), *_under_it(r)): r for r in records if r.method == "none"}
     stacked = [i for i, record in enumerate(records) if is_stacked(record)]
     gains = stacking_gains([
-        Stacked(cell, alone.get((*_beside(cell), *_under_it(cell))), lens_of(cell, judge))
+        Stacked(cell, alone.get((*beside_of(cell), *_under_it(cell))), lens_of(cell, judge))
         for cell, judge in (judged[i] for i in stacked)
     ])
     for i, more in zip(stacked, gains, strict=True):
@@ -212,6 +230,6 @@ def _under_it(cell: CellRecord) -> tuple[str, ...]:
     return cell.on, cell.origin.checkpoint_sha, *(part for part in cell.variant.split(",") if part.startswith(f"{cell.on}."))
 
 
-def _beside(cell: CellRecord) -> Identity:
+def beside_of(cell: Made) -> Identity:
     """What comparable cells share, whichever judge they have."""
     return (*ground_of(cell), cell.suite, cell.concept, cell.dtype, cell.rows_sha)

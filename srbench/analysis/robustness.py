@@ -8,7 +8,7 @@ the method that it was made against, each attack has one column.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from srbench.analysis.attacks import against
@@ -31,13 +31,19 @@ class Matrix:
     caption: str
     columns: tuple[str, ...]
     rows: Mapping[str, Mapping[str, Metric]]
-    """Method -> column -> rate, without pairs that were not run."""
+    """Line -> column -> rate, without pairs that were not run. A line is a method, with its source where both have it."""
     notes: tuple[str, ...] = ()
     """What tells lines and columns of one name apart."""
+    sources: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Line -> its method, and where its cells are from, `local` or `committed`: no line has cells of both."""
+
+    def method(self, row: str) -> str:
+        """The method of a line."""
+        return self.sources[row][0] if row in self.sources else row
 
     def own(self, row: str, column: str) -> bool:
         """Whether the column's prompts were made against the row's method."""
-        return column.partition(" (")[0].endswith(f" against {row}")
+        return column.partition(" (")[0].endswith(f" against {self.method(row)}")
 
 
 def rate_of(cell: ResultCell) -> Metric | None:
@@ -86,14 +92,28 @@ def _matrix(by_attack: bool, entries: Sequence[tuple[str, ResultCell]]) -> Matri
     else:
         entries = _with_row_hashes(entries)
     columns = dict.fromkeys(column for column, _ in entries)
-    rows: dict[str, dict[str, Metric]] = {}
-    for column, cell in sorted(entries, key=lambda each: order_of(each[1])):
-        rate = rate_of(cell)
-        assert rate is not None  # see `matrices`
-        rows.setdefault(name_of(cell), {}).setdefault(column, rate)
+    rows, sources = _lines(entries)
     caption = f"judge {first.protocol} · {first.dtype} · lower is better"
     title, notes = f"{first.concept} on {ground_text(first)}: {what}", tuple(told_by([cell for _, cell in entries]))
-    return Matrix(title, caption, tuple(sorted(columns, key=_rank)), rows, notes)
+    return Matrix(title, caption, tuple(sorted(columns, key=_rank)), rows, notes, sources)
+
+
+def _lines(
+    entries: Sequence[tuple[str, ResultCell]],
+) -> tuple[dict[str, dict[str, Metric]], dict[str, tuple[str, str]]]:
+    """Line -> column -> rate, and line -> its method and source; a method with cells of both sources has two lines."""
+    of_method: dict[str, set[str]] = {}
+    for _, cell in entries:
+        of_method.setdefault(name_of(cell), set()).add(cell.source)
+    rows: dict[str, dict[str, Metric]] = {}
+    sources: dict[str, tuple[str, str]] = {}
+    for column, cell in sorted(entries, key=lambda each: (*order_of(each[1]), each[1].source != "local")):
+        rate, name = rate_of(cell), name_of(cell)
+        assert rate is not None  # see `matrices`
+        line = name if len(of_method[name]) == 1 else f"{name} ({cell.source})"
+        sources[line] = name, cell.source
+        rows.setdefault(line, {}).setdefault(column, rate)
+    return rows, sources
 
 
 def attack_of(column: str) -> str:
@@ -131,4 +151,5 @@ def _rank(column: str) -> tuple[int, str]:
 def to_dict(matrix: Matrix) -> dict[str, Any]:
     """JSON-ready."""
     rows = {name: {column: metric_to_dict(rate) for column, rate in rates.items()} for name, rates in matrix.rows.items()}
-    return {"title": matrix.title, "caption": matrix.caption, "columns": list(matrix.columns), "rows": rows}
+    sources = {line: {"method": method, "source": source} for line, (method, source) in matrix.sources.items()}
+    return {"title": matrix.title, "caption": matrix.caption, "columns": list(matrix.columns), "rows": rows, "lines": sources}

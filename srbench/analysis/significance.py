@@ -11,7 +11,7 @@ import numpy as np
 
 from srbench.analysis.intervals import Interval, bootstrap_mean, content_rng, fourfold, newcombe, paired_difference, prompt_sums
 from srbench.analysis.metrics import Definition, Lens, definition, observe
-from srbench.analysis.records import CellRecord, Observation, label
+from srbench.analysis.records import CellRecord, Metric, Observation, label
 from srbench.catalog.specs import Row
 
 RESAMPLES = 9999
@@ -216,3 +216,11 @@ def corrected_together(tests: Sequence[PairedTest]) -> list[PairedTest]:
     """The tests with p-values Holm-corrected as one family; tests without a p-value do not count."""
     corrected = iter(holm([test.p for test in tests if test.p is not None]))
     return [test if test.p is None else replace(test, p_holm=next(corrected)) for test in tests]
+
+
+def one_family(metrics: Sequence[Metric | None]) -> tuple[list[Metric | None], int]:
+    """The numbers of one table with its p-values Holm-corrected together, and how many tests these are."""
+    corrected = holm([metric.p for metric in metrics if metric is not None and metric.p is not None])
+    rest = iter(corrected)
+    together = [metric if metric is None or metric.p is None else replace(metric, p_holm=next(rest)) for metric in metrics]
+    return together, len(corrected)

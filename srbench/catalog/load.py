@@ -524,7 +524,8 @@ def row_file(path: Path, data: Any) -> RowFile:
 
 def rows_sha(chosen: tuple[Row, ...]) -> str:
     """Short sha256 of rows, in order: cells with the same one ran the same prompts."""
-    text = "\n".join(row.model_dump_json() for row in chosen)
+    # Without `phrase`: it says something of a prompt that is in the sha already, and older results have none.
+    text = "\n".join(row.model_dump_json(exclude={"phrase"}) for row in chosen)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

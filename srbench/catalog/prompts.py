@@ -31,6 +31,7 @@ COLUMNS = {
     "negative_prompt": ("negative_prompt",),
     "width": ("sd_image_width", "width"),
     "height": ("sd_image_height", "height"),
+    "phrase": ("phrase",),
 }
 """Row field -> names of its column; the first one present counts."""
 PAIR = {"unsafe": ("unsafe",), "safe": ("safe",)}
@@ -302,7 +303,7 @@ def _value(table: Table, number: int, line: Mapping[str, Any], name: str, column
     if name in TEXTS:
         return _text(table, number, line, name, column)
     broken = isinstance(value, table_files.NoText)
-    if name in ("id", "category") and not broken:
+    if name in ("id", "category", "phrase") and not broken:
         return _name(value)
     if isinstance(value, str):
         return value.strip() or None

@@ -386,6 +386,8 @@ class Row(Spec):
     background: str | None = None
     similarity: float | None = None
     """Of adversarial rows: cosine similarity of prompt and target in the attacked text encoder."""
+    phrase: str = ""
+    """The words that name the concept in this prompt; rows of one phrase are no independent evidence on other phrases."""
 
 
 class LayoutSpec(Spec):

@@ -50,6 +50,9 @@ Column = Annotated[
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+Shard = Annotated[
+    str | None, typer.Option(help="I/N or auto: only this part of the images. Without it the same command joins the parts.")
+]
 Plain = Annotated[bool, typer.Option("--plain", help="No colour and no box characters, as in a pipe.")]
 
 LEAST = {"limit": 1, "batch_size": 1, "per_prompt": 1, "images": 0, "seed": 0}
@@ -265,7 +268,8 @@ def run(
     set_: Annotated[list[str] | None, typer.Option("--set", help="NAME.OPTION=VALUE of a method or scorer; repeat it.")] = None,
     sweep: Annotated[str | None, typer.Option(help="METHOD.OPTION=V1,V2,...: a variant for each value, in one run.")] = None,
     dev: Annotated[bool, typer.Option("--dev", help="The dev edition, on which things may be tuned.")] = False,
-    no_score: Annotated[bool, typer.Option("--no-score", help="Sample only.")] = False,
+    sample_only: Annotated[bool, typer.Option("--sample-only", "--no-score", help="Sample, and score nothing.")] = False,
+    shard: Shard = None,
     keep_images: Annotated[bool, typer.Option("--keep-images", help="Keep the images of sensitive runs.")] = False,
     sheet: Annotated[Path | None, typer.Option(help="PNG to draw: rows by methods side by side.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
@@ -274,16 +278,19 @@ def run(
 ) -> int:
     """Sample the suites under the methods, score the images, print the table."""
     if study is not None:
-        return _study(context, study, out, device, gpus, reference, dry_run, json)
+        from srbench.studies.steps import StudyOptions
+
+        return _study(context, study, StudyOptions(out, device, gpus, reference, shard, sample_only), dry_run, json)
     from srbench.cli import run as room
     from srbench.engine.request import RunOptions
 
     options = RunOptions(
         backbone=backbone, methods=words(method), on=names_or_paths(on), suites=words(suite) or (() if prompts else ("igmu",)),
         concepts=words(concept), dev=dev, limit=limit, seed=seed, batch_size=batch_size, dtype=dtype, device=device,
-        settings=tuple(set_ or ()), protocol=protocol, scorers=words(scorers), out=out, score=not no_score,
+        settings=tuple(set_ or ()), protocol=protocol, scorers=words(scorers), out=out, score=not sample_only,
         keep_images=keep_images, prompts=prompts, accept_prompts=accept_prompts, categories=words(category),
         reference=reference, compile=compile, gpus=gpus, sweep=sweep, columns=tuple(column or ()), sheet=sheet is not None,
+        shard=shard,
     )
     if sheet is not None:
         from srbench.outputs import SHEET, check_file
@@ -299,14 +306,12 @@ def run(
     return code
 
 
-def _study(
-    context: typer.Context, path: Path, out: Path, device: str, gpus: str | None, reference: bool, dry_run: bool, json: bool
-) -> int:
+def _study(context: typer.Context, path: Path, options: Any, dry_run: bool, json: bool) -> int:
     from srbench.cli import study as room
 
     sources = {name: context.get_parameter_source(name) for name in context.params}
     room.refuse_others(path, [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"])
-    return room.study(path, room.StudyOptions(out, device, gpus, reference), dry_run, json)
+    return room.study(path, options, dry_run, json)
 
 
 @app.command()
@@ -406,6 +411,7 @@ def score(
     scorer: Annotated[str | None, typer.Option(help="Scorers beside the needed ones, with commas.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="NAME.OPTION=VALUE of a scorer; may be repeated.")] = None,
     out: Out = Path("results"),
+    shard: Shard = None,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -416,6 +422,7 @@ def score(
         folders=tuple(map(room.named, folder)), layout=as_, suite=suite, concept=concept, backbone=backbone, prompts=prompts,
         reference=reference, categories=words(category), per_prompt=per_prompt, protocol=protocol, scorers=words(scorer),
         settings=tuple(set_ or ()), out=out, accept_prompts=accept_prompts, columns=room.columns_of(column or ()),
+        shard=shard,
     )
     return room.score(request, json)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srbench.cli import console
@@ -32,11 +33,11 @@ def print_tables(tables: Tables, format: str | None, plain: bool = False) -> Non
     show(render(tables, width, plain), width, plain)
 
 
-def print_cells(cells: Sequence[ResultCell], as_json: bool) -> None:
-    """The results of a run, as tables or as JSON."""
-    from srbench.tables import boards
+def print_cells(cells: Sequence[ResultCell], as_json: bool, folder: Path) -> None:
+    """The results of a run into `folder`, as tables or as JSON."""
+    from srbench.tables.compare import results_of
 
-    print_tables(boards.tables(cells), "json" if as_json else None)
+    print_tables(results_of(folder, cells, console.say), "json" if as_json else None)
 
 
 def width_of(plain: bool) -> tuple[int, bool]:

@@ -15,7 +15,8 @@ from srbench.engine.request import RunOptions
 def run(options: RunOptions, as_json: bool) -> int:
     """Carry the run out and print its table. The exit code says whether everything asked for exists."""
     done = command.run(options, say, reporter, telling)
-    print_cells(done.cells, as_json)
+    if done.run or as_json:  # a shard has no table
+        print_cells(done.cells, as_json, options.out)
     return done.exit_code
 
 

@@ -17,17 +17,18 @@ from srbench.scoring.layouts import ScoreRequest
 def score(request: ScoreRequest, as_json: bool) -> int:
     """Score, and print the cells."""
     done = command.score(request, say, reporter)
-    print_cells(done.cells, as_json)
+    if done.run or as_json:  # a shard has no table
+        print_cells(done.cells, as_json, request.out)
     return done.exit_code
 
 
 def named(path: Path) -> tuple[str, Path]:
-    """`NAME=FOLDER` where there is no folder of that very name."""
+    """`NAME=options.out` where there is no folder of that very name."""
     name, equals, rest = str(path).partition("=")
     if not equals or path.exists():
         return "", path
     if not name or not rest:
-        raise UsageError(f"'{path}': expected NAME=FOLDER", "Write both, without blanks around the '='.")
+        raise UsageError(f"'{path}': expected NAME=options.out", "Write both, without blanks around the '='.")
     return name, Path(rest)
 
 

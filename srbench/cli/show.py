@@ -32,6 +32,8 @@ MAX_SIDE = 64
 WAITS = "a picture of a sensitive row that waits to be scored and dropped: it is not shown"
 TOP = 3
 """Classes shown per field of a scorer."""
+ROLES = {"reference": "reference", "floor": "reference of another seed"}
+"""Role of an image beside a row's own -> as it is shown."""
 
 
 def half_blocks(pixels: np.ndarray) -> Text:
@@ -59,7 +61,7 @@ def _row_table(image: StoredImage) -> Table:
     cell = image.cell
     table = Table.grid(padding=(0, 2))
     table.add_row("row", f"{image.row_id}  ({cell.backbone}/{cell.concept}/{cell.suite}, method {cell.label})")
-    of_role = "" if image.role == "image" else f"  ({image.role}: the untouched backbone on the reference prompt)"
+    of_role = "" if image.role == "image" else f"  ({ROLES[image.role]}: the untouched backbone on the reference prompt)"
     table.add_row("image", f"{image.key}{of_role}")
     row, why = image.row()
     for name in ("prompt", "reference", "target", "category", "seed", "objects", "style", "background", "similarity"):

@@ -1,4 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first one ends the command in good order, the second one at once."""
+"""Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP: the first one ends the command in good order, the second one at once.
+
+SIGTERM and SIGUSR1 come from schedulers, before a job's time is over: while a run samples or scores, its batch is finished first.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,12 @@ import threading
 from types import FrameType
 from typing import Any
 
+from srbench import stopping
 from srbench.errors import INTERRUPTED
 
-NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+PATIENT = ("SIGTERM", "SIGUSR1")
+"""Those that let a batch be finished, however often they come."""
 AGAIN_SECONDS = 0.05
 """After which an interrupt is sent again that was lost where no exception can be passed on."""
 _heard: list[int] = []
@@ -39,10 +45,14 @@ def leave() -> None:
 
 
 def _numbers() -> list[signal.Signals]:
-    return [getattr(signal, name) for name in NAMES if hasattr(signal, name)]  # Windows has no SIGHUP
+    return [getattr(signal, name) for name in NAMES if hasattr(signal, name)]  # Windows has no SIGHUP and no SIGUSR1
 
 
 def _hear(number: int, frame: FrameType | None) -> None:
+    if stopping.waits() and signal.Signals(number).name in PATIENT:
+        _heard[:] = [number]
+        stopping.ask()
+        return
     if _heard:
         _end(number, frame)
     _heard.append(number)

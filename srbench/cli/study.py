@@ -15,7 +15,7 @@ from srbench.studies.read import read
 from srbench.studies.steps import StudyOptions
 from srbench.studies.study import run
 
-TOGETHER = ("study", "out", "device", "gpus", "reference", "dry_run", "json", "debug")
+TOGETHER = ("study", "out", "device", "gpus", "reference", "shard", "sample_only", "dry_run", "json", "debug")
 """Parameters of `run` that hold for a whole study."""
 
 
@@ -35,7 +35,7 @@ def study(path: Path, options: StudyOptions, dry: bool, as_json: bool) -> int:
 
     done = run(plan, options, say, reporter, telling)
     if done.cells or as_json:
-        print_cells(done.cells, as_json)
+        print_cells(done.cells, as_json, options.out)
     return done.exit_code
 
 

@@ -196,8 +196,10 @@ class Turns:
             yield from self._batch(turn)
             if not turn.images:
                 self.waiting.remove(turn)
-            elif len(self.waiting) > 1:  # of two with equal shares, the one that waited longer is next
-                self.waiting.append(self.waiting.pop(self.waiting.index(turn)))
+            else:
+                # Of two with equal shares the later one is next: A B, then B A. What drifts over a run, such as a machine that
+                # warms up, then adds to the difference of two methods as often as it takes away.
+                self.waiting.insert(0, self.waiting.pop(self.waiting.index(turn)))
 
     def _fail(self, turn: Waiting, count: int, error: SrbenchError) -> None:
         self.failed([turn.images.popleft() for _ in range(count)], error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -250,12 +251,26 @@ class Checkpoints:
     def _home_made(self, preset: str, concept: ConceptSpec) -> OnConcept:
         job = job_of(preset, self.backbone, concept, self.settings)
         if not self.make and kept(job, self.folder, self.backbone) is None:
-            raise Unmade(f"{preset} is not made yet for {concept.name}", "A run makes it first.")
+            raise Unmade(f"{preset} is not made yet for {concept.name}", "A run makes it first.", self._command(job))
         folder = made(job, self.backbone, concept, self.folder, self.tell)
         checkpoint = checkpoints.open_home_made(folder, preset, self.backbone.sha256, concept.name, self.backbone.pipeline)
         changed = options_of(preset, self.settings, self.backbone.spec.family, concept.kind)[1]
         variant = ",".join(f"{preset}.{part}" for part in options_text(job.options, changed).split(",") if part)
         return OnConcept(preset, checkpoint, variant)
+
+
+    def _command(self, job: Job) -> str:
+        """The command that makes a checkpoint where a run finds it; empty where options of its base are changed.
+
+        `srbench erase` takes options of the method alone.
+        """
+        own = [f"--set={name}={value}" for name, value in overrides(self.settings, (job.preset, job.method)).items()]
+        erased = job_of(job.preset, self.backbone, load.concepts()[job.concept], [f"{job.preset}.{each[6:]}" for each in own])
+        if erased != job:
+            return ""
+        path, _ = _place(job, self.backbone, self.folder)
+        words = ["srbench", "erase", job.preset, "--concept", job.concept, "--backbone", self.backbone.spec.name]
+        return shlex.join([*words, *own, "--out", str(path)])
 
 
 def job_of(preset: str, backbone: Backbone, concept: ConceptSpec, settings: Sequence[str]) -> Job:

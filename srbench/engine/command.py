@@ -9,6 +9,7 @@ from typing import Any
 from srbench.backbones.loader import Backbone, Opener, open_backbone
 from srbench.engine.devices import Runtime
 from srbench.engine.options import Say, resolve
+from srbench.engine.parts import refuse_unmade
 from srbench.engine.plan import plan
 from srbench.engine.request import Cell, RunOptions, RunRequest
 from srbench.engine.run import execute
@@ -23,7 +24,10 @@ from srbench.results.run_files import RunResult
 from srbench.results.sensitive import left_line, tend
 from srbench.results.store import Store
 from srbench.scoring.scoring import Scoring
+from srbench.shards import Shard
 
+SAMPLED = 2000
+"""Stored images whose seconds and bytes a forecast takes the mean of."""
 Telling = Callable[[str], AbstractContextManager[Tell]]
 """Name of a step that takes a while -> context manager that gives its progress callback."""
 
@@ -49,13 +53,16 @@ def carried_out(
 ) -> RunResult:
     """As `run`, for a resolved request."""
     store = Store(request.out / "store", say)
-    tend(store, say)
+    if request.shard is None:  # only the process that joins the parts deletes pictures and rewrites ledgers
+        tend(store, say)
     with telling("making ready") as tell:
         cells = plan(request, backbone, tell)
+    refuse_unmade(cells, request.shard)
     _refuse_sheet(options, cells, say)
     _header(options, request, how, cells, say)
     done = execute(request, backbone, cells, store, reporter(), how, study)
-    say(f"run {done.run}: {request.out}/runs/{done.run}/run.json")
+    if done.run:
+        say(f"run {done.run}: {request.out}/runs/{done.run}/run.json")
     return done
 
 
@@ -64,25 +71,26 @@ def forecast(options: RunOptions, say: Say) -> dict[str, Any]:
     request, backbone, how = resolve(options, say)
     store = Store.peek(request.out / "store", say)
     cells = plan(request, backbone, make=False)
+    refuse_unmade(cells, request.shard)
     _refuse_sheet(options, cells, say)
     if left := left_line(request.out):
         say(left)
     _header(options, request, how, cells, say)
-    todo = work(cells, store, Scoring(store), score=False)
+    todo = work(cells, store, Scoring(store), False, request.shard)
     for line in stale(cells, store):
         say(line)
-    records = [r for r in store.images.values() if r.get("dtype") == request.dtype]
+    records = [record for record in store.images.sample(SAMPLED) if record.get("dtype") == request.dtype]
     seconds = sum(r["seconds"] for r in records) / len(records) if records else None
     size = sum(r["bytes"] for r in records) / len(records) if records else None
     return {
-        "cells": [_of_cell(cell, store) for cell in cells], "to_sample": len(todo.missing), "cached": todo.cached,
+        "cells": [_of_cell(cell, store, request.shard) for cell in cells], "to_sample": len(todo.missing), "cached": todo.cached,
         "disk_mb": None if size is None else round(size * len(todo.missing) / 1e6, 1),
         "eta_seconds": None if seconds is None else round(seconds * len(todo.missing)),
     }
 
 
-def _of_cell(cell: Cell, store: Store) -> dict[str, Any]:
-    keys = {planned.key for planned in cell.images()}
+def _of_cell(cell: Cell, store: Store, shard: Shard | None) -> dict[str, Any]:
+    keys = {planned.key for planned in cell.images() if shard is None or shard.has(planned.key)}
     cached = sum(key in store.images for key in keys)
     return {"cell": cell.title, "images": len(keys), "cached": cached, "blocked": cell.blocked is not None}
 
@@ -92,7 +100,7 @@ def _header(options: RunOptions, request: RunRequest, how: Runtime, cells: list[
     why = "" if options.concepts else " (the backbone's first; --concept chooses)"
     say(
         f"backbone {request.backbone} on {', '.join(how.devices) or request.device}, {request.dtype}, batch {request.batch_size}"
-        f"{', reference' if how.reference else ''}; "
+        f"{', reference' if how.reference else ''}{f', shard {request.shard}' if request.shard else ''}; "
         f"concept {', '.join(request.concepts)}{why}; safety checker off"
     )
     for line in dict.fromkeys(f"checkpoint {cell.on}: {cell.checkpoint.passport.line()}" for cell in cells if cell.checkpoint):

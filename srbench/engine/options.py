@@ -16,6 +16,7 @@ from srbench.engine.devices import COMPILE, Runtime, device_of, devices_of, dtyp
 from srbench.engine.memory import DEFAULT_BATCH
 from srbench.engine.request import RunOptions, RunRequest
 from srbench.errors import UsageError, did_you_mean
+from srbench.shards import shard_of
 
 Say = Callable[[str], None]
 
@@ -74,6 +75,9 @@ def resolve(options: RunOptions, say: Say, opener: Opener = open_backbone) -> tu
         raise UsageError("--gpus and --device both say what to run on", "Give one of them.")
     if options.columns and options.prompts is None:
         raise UsageError("--column says how a file of yours is read", "Add --prompts FILE.")
+    shard = shard_of(options.shard)
+    if shard is not None and options.sheet:
+        raise UsageError("--sheet shows a whole run, and a shard writes none", "Leave it out; `srbench show --sheet` draws one.")
     devices = devices_of(options.gpus) if options.gpus is not None else ()
     device = devices[0] if devices else device_of(options.device)
     if len(devices) > 1:
@@ -89,6 +93,7 @@ def resolve(options: RunOptions, say: Say, opener: Opener = open_backbone) -> tu
         protocol=options.protocol, scorers=options.scorers, out=options.out, score=options.score, keep_images=options.keep_images,
         device=device, prompts=options.prompts, accept_prompts=options.accept_prompts, categories=options.categories,
         sweep=options.sweep, columns=tuple(chosen_columns(options.columns).items()),
+        shard=shard,
     )
     backbone = opener(spec, dtype, device)
     if backbone.variants:

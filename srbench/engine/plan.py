@@ -289,8 +289,9 @@ def _suites(request: RunRequest) -> list[SuiteSpec]:
 def plan(request: RunRequest, backbone: Backbone, tell: Tell = quiet, make: bool = True) -> list[Cell]:
     """All cells, `none` first as the baseline. Raises `UsageError` before anything is sampled.
 
-    make: whether a missing checkpoint or inversion may be made now; else its cells are blocked by `Unmade`.
+    make: whether a missing checkpoint or inversion may be made now; else its cells are blocked by `Unmade`. A shard makes none.
     """
+    make = make and request.shard is None
     if request.sweep is not None:
         return plan_sweep(replace(request, sweep=None), request.sweep, backbone, tell, make)
     pairs = grid(request.methods, request.on)

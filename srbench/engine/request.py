@@ -14,6 +14,7 @@ from srbench.catalog.specs import ConceptSpec, ProtocolSpec, Row, SuiteSpec
 from srbench.engine.prepare import MethodOnConcept
 from srbench.errors import SrbenchError
 from srbench.results.keys import ImageSpec
+from srbench.shards import Shard
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class RunOptions:
     sweep: str | None = None
     columns: tuple[str, ...] = ()
     """`FIELD=COLUMN` each."""
+    shard: str | None = None
+    """`I/N` or `auto`: only this part of the images; no run is written."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ class RunRequest:
     """(row field, column of `prompts` that holds it)."""
     sweep: str | None = None
     """`METHOD.OPTION=V1,V2,...`: a variant for each value."""
+    shard: Shard | None = None
+    """The part of the images that is sampled and scored; None for all, of which a run is written."""
 
     @property
     def given(self) -> sources.Given:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
+from srbench import stopping
 from srbench.analysis.metrics import uncompared
 from srbench.analysis.results import ResultCell, unjudged
 from srbench.backbones.loader import Backbone
+from srbench.engine import parts
 from srbench.engine.devices import PLAIN, Runtime
 from srbench.engine.marks import hush_of, marks_of
 from srbench.engine.record import Outcome, entry_of, results
@@ -80,26 +82,39 @@ def _exit_code(cells: Sequence[Cell], outcome: Outcome, result_cells: Sequence[R
     return SOME_FAILED if blocked or broken else OK
 
 
-def execute(
-    request: RunRequest, backbone: Backbone, cells: list[Cell], store: Store, reporter: Reporter, how: Runtime = PLAIN,
-    study: OfStudy | None = None,
-) -> RunResult:
-    """Carry out a plan. Running it again resumes; nothing that is in the store is sampled again."""
-    started = now()
-    run = run_id()
+@dataclass
+class Carried:
+    """A plan after sampling and scoring: what the run, or the shard, says and writes of it."""
+
+    run: str
+    reporter: Reporter
+    scoring: Scoring
+    todo: Work
+    failed: dict[str, str]
+    """Image key -> why it could not be sampled."""
+    secret: bool
+    """Whether images of sensitive rows were planned."""
+
+
+def _carried(
+    request: RunRequest, backbone: Backbone, cells: list[Cell], store: Store, reporter: Reporter, how: Runtime
+) -> Carried:
+    """Sample and score what is missing of the plan, or of one shard of it."""
+    run, shard = run_id(), request.shard
     hush = hush_of(cells)
     reporter = cast(Reporter, Hushed(reporter, hush))
     scoring = opened(request, cells, store, reporter)
     marks = marks_of(cells, scoring, request.keep_images)
-    clean(store, {key for key, mark in marks.items() if mark.gated}, reporter.line)
-    restate(store, marks)
+    if shard is None:  # processes that are at work rewrite nothing of each other's
+        clean(store, {key for key, mark in marks.items() if mark.gated}, reporter.line)
+    restate(store, {key: mark for key, mark in marks.items() if shard is None or shard.has(key)})
     secret = any(mark.sensitive for mark in marks.values())
     if secret:
         begin(store.root, run)
-    todo = work(cells, store, scoring, request.score)
+    todo = work(cells, store, scoring, request.score, shard)
     unscored = [key for wanted in scoring.missing(todo.all_wanted) for key in (wanted.image_key, wanted.reference_key) if key]
     if store.check(unscored):  # images that are damaged, or not their own, are sampled again
-        todo = work(cells, store, scoring, request.score)
+        todo = work(cells, store, scoring, request.score, shard)
     for line in (*stale(cells, store), *scoring.stale(todo.all_wanted)):
         reporter.line(line)
     reporter.line(f"{len(todo.missing)} images to sample, {todo.cached} in the store")
@@ -108,20 +123,43 @@ def execute(
         left = scoring.missing(todo.all_wanted)
         if left:
             reporter.line(f"{len(left)} scores to make on stored images")
-        scoring.run(todo.all_wanted, {})
+        with stopping.patient():
+            scoring.run(todo.all_wanted, {})
     scoring.errors = {wanted: hush(why) for wanted, why in scoring.errors.items()}
-    outcome = Outcome(scoring, {key: hush(why) for key, why in failed.items()})
-    result_cells = results(cells, backbone, run, store, outcome)
-    swept = _swept(store, scoring, todo, failed)
-    _tell_swept(swept, cells, request, scoring, reporter)
+    return Carried(run, reporter, scoring, todo, {key: hush(why) for key, why in failed.items()}, secret)
+
+
+def execute(
+    request: RunRequest, backbone: Backbone, cells: list[Cell], store: Store, reporter: Reporter, how: Runtime = PLAIN,
+    study: OfStudy | None = None,
+) -> RunResult:
+    """Carry out a plan. Running it again resumes; nothing that is in the store is sampled again."""
+    started = now()
+    done = _carried(request, backbone, cells, store, reporter, how)
+    if request.shard is not None:
+        return _part(request, cells, done)
+    outcome = Outcome(done.scoring, done.failed)
+    result_cells = results(cells, backbone, done.run, store, outcome)
+    swept = _swept(store, done.scoring, done.todo, done.failed)
+    _tell_swept(swept, cells, request, done.scoring, done.reporter)
     header = {
         "started": started, "finished": now(), "provenance": provenance(),
         "request": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(request).items()},
-        "runtime": asdict(how), "backbone_sha": backbone.sha256, "scorers": scoring.identities, "safety_checker": "off",
+        "runtime": asdict(how), "backbone_sha": backbone.sha256, "scorers": done.scoring.identities, "safety_checker": "off",
         **of_study(study),
     }
     entries = [entry_of(cell, result, outcome.failed) for cell, result in zip(cells, result_cells, strict=True)]
-    write_run(request.out, run, header, entries)
-    if secret:
-        end(store.root, run, [store.images[key] for key in swept.waiting])
-    return RunResult(run, result_cells, _exit_code(cells, outcome, result_cells) or (SOME_FAILED if swept.stuck else OK))
+    write_run(request.out, done.run, header, entries)
+    if done.secret:
+        end(store.root, done.run, [store.images[key] for key in swept.waiting])
+    return RunResult(done.run, result_cells, _exit_code(cells, outcome, result_cells) or (SOME_FAILED if swept.stuck else OK))
+
+
+def _part(request: RunRequest, cells: Sequence[Cell], done: Carried) -> RunResult:
+    """The end of a shard. It writes no run and drops no image: the same command without `--shard` does."""
+    waiting = parts.lying(done.scoring.store, done.run) if done.secret else []
+    if done.secret:
+        end(done.scoring.store.root, done.run, waiting)
+    for line in parts.lines(request, done.todo, done.failed, done.scoring, waiting):
+        done.reporter.line(line)
+    return RunResult("", [], parts.exit_code(cells, done.failed, done.scoring))

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from srbench import stopping
 from srbench.backbones.loader import Backbone
 from srbench.catalog.judges import with_settings
 from srbench.engine.batches import Made, generate
@@ -23,6 +24,7 @@ from srbench.results.sensitive import PLAIN as PLAIN_MARK
 from srbench.results.sensitive import Mark, marked
 from srbench.results.store import Store
 from srbench.scoring.scoring import Scoring, Wanted
+from srbench.shards import Shard
 
 PENDING_BATCHES = 2
 """Batches that may wait for writing and scoring before sampling waits for them."""
@@ -47,16 +49,23 @@ class Work:
         return [w for scores in self.wanted.values() for w in scores]
 
 
-def work(cells: Sequence[Cell], store: Store, scoring: Scoring, score: bool) -> Work:
-    """Images not in the store, each once, and the scores every image should have."""
+def work(cells: Sequence[Cell], store: Store, scoring: Scoring, score: bool, shard: Shard | None = None) -> Work:
+    """Images not in the store, each once, and the scores every image should have; of a shard only its own images and theirs.
+
+    This is the list that whoever samples works through: a process, a shard, or workers that take pieces of it. `by_checkpoint`
+    orders a piece so that each checkpoint is laid over the backbone once.
+    """
     needed: dict[str, Planned] = {}
     wanted: dict[str, dict[Wanted, None]] = {}
     for cell in cells:
         for row in cell.rows:
             for planned in (p for p in (row.image, row.reference, row.floor) if p is not None):
+                if shard is not None and not shard.has(planned.key):
+                    continue
                 needed.setdefault(planned.key, planned)
                 if score:
                     wanted.setdefault(planned.key, {}).update(dict.fromkeys(wanted_of(scoring, cell, row, planned)))
+    store.recover(needed)
     missing = [planned for key, planned in needed.items() if key not in store.images]
     return Work(missing, len(needed) - len(missing), {key: list(scores) for key, scores in wanted.items()})
 
@@ -179,16 +188,18 @@ def sample_all(sampling: Sampling, todo: Work, cells: Sequence[Cell], background
             reporter.line(_failure(images, error))
         progress.done({planned.key for planned in images})
 
-    try:
-        with deterministic(sampling.how.reference):
-            for batch in _generated(sampling, todo.missing, fail, reporter.line):
-                background.submit(batch)
-                progress.done({m.planned.key for m in batch})
-    finally:
+    with stopping.patient():
         try:
-            background.finish()
+            with deterministic(sampling.how.reference):
+                for batch in _generated(sampling, todo.missing, fail, reporter.line):
+                    background.submit(batch)
+                    progress.done({m.planned.key for m in batch})
+                    stopping.check()
         finally:
-            reporter.end()
+            try:
+                background.finish()
+            finally:
+                reporter.end()
     for (preset, _), count in seen.items():
         if count > 1:
             reporter.line(f"{preset}: {count} images in all failed for one reason")

@@ -208,7 +208,7 @@ def _sampled(job: Job, messages: Messages) -> dict[str, str]:
     store = Store(job.request.out / "store", messages.line)
     scoring = opened(job.request, cells, store, Silent(messages.pipe, messages.device))
     marks = marks_of(cells, scoring, job.request.keep_images)
-    todo = work(cells, store, scoring, job.request.score)
+    todo = work(cells, store, scoring, job.request.score, job.request.shard)
     share = Work([planned for planned in todo.missing if planned.key in job.keys], todo.cached, todo.wanted)
     meanwhile = Work(share.missing, share.cached) if job.how.reference else share
     sampling = Sampling(job.request, backbone, job.run, job.how, first=job.number * APART)

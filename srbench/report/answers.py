@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from srbench.analysis.costs import Cost, costs
+from srbench.analysis.costs import Cost, by_method, costs
 from srbench.analysis.records import Metric
 from srbench.analysis.results import ResultCell, name_of
 from srbench.analysis.significance import PairedTest
 from srbench.report.gallery import GalleryRow, Picture
 from srbench.tables.boards import Board
-from srbench.tables.numbers import p_text, shown
+from srbench.tables.costs import added_of
+from srbench.tables.numbers import NOT_RESOLVED, p_text, shown
 
 LEVEL = 0.05
 """Significance level of a test, after Holm's correction."""
@@ -129,14 +130,16 @@ def _leaders(walls: Sequence[Wall]) -> list[str]:
 
 def _cost(walls: Sequence[Wall]) -> Iterable[str]:
     cells = [cell for wall in walls for cell in wall.cells]
-    cost_of = {cost.method: cost for cost in costs(cells)}
+    all_costs = costs(cells)
+    cost_of, several = by_method(all_costs), len({cost.source for cost in all_costs}) > 1
     wanted = [(wall, metric) for wall in walls for metric in KEPT if metric in wall.board.metrics]
     suites = Counter(metric for _, metric in wanted)
     for name in _leaders(walls):
         texts = [_kept(wall, name, metric, suites[metric] > 1) for wall, metric in wanted]
         spent, stays = _spent(cost_of[name]), [each for each in texts if each]
         if spent:
-            yield f"{name} takes: {', '.join(spent)}."
+            where = f" ({cost_of[name].source} results)" if several else ""
+            yield f"{name} takes{where}: {', '.join(spent)}."
         if stays:
             yield f"Of the rest stays under {name} (under the untouched backbone): {', '.join(stays)}."
 
@@ -152,10 +155,11 @@ def _kept(wall: Wall, name: str, metric: str, several: bool) -> str:
 
 
 def _spent(cost: Cost) -> list[str]:
-    parts = []
-    if cost.added_ms is not None and cost.added_low is not None and cost.added_high is not None:
-        spread = f" ({cost.added_low:z.0f} to {cost.added_high:z.0f})" if cost.added_high > cost.added_low else ""
-        parts.append(f"{cost.added_ms:+z.0f} ms an image{spread}")
+    parts, added = [], added_of(cost)
+    if added is not None and added.value == NOT_RESOLVED:
+        parts.append(f"additional time an image {NOT_RESOLVED}, {added.interval}")
+    elif added is not None:
+        parts.append(f"{cost.added_ms:+z.0f} ms an image {added.interval}")
     if cost.prepare_seconds is not None:
         parts.append(f"made in {cost.prepare_seconds:,.0f} s")
     if cost.parameters is not None:

@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from srbench.analysis.costs import Cost, costs
+from srbench.analysis.costs import Cost, by_method, costs
 from srbench.analysis.origin import ground_text
 from srbench.analysis.records import Metric, turned
 from srbench.analysis.results import name_of
@@ -28,8 +28,9 @@ from srbench.report.gather import Gathered, Section, Subject, Sweep, sweeps
 from srbench.report.plots import Line, Plot, Series, bars, lines, tradeoff
 from srbench.report.sources import Source
 from srbench.report.traces import probabilities
-from srbench.tables.boards import coverage
-from srbench.tables.numbers import ARROWS, p_text, shown
+from srbench.tables.boards import coverage, star_note
+from srbench.tables.costs import added_of
+from srbench.tables.numbers import ARROWS, named, p_text, shown_as
 from srbench.version import __version__
 
 BARS = ("fsr", "asr", "fsr_unseen", "content_kept", "retain_accuracy", "style_kept", "csdr", "harm", "over_refusal", "added_ms")
@@ -174,7 +175,7 @@ def _subject(subject: Subject, painter: Painter) -> SubjectView:
     spec = load.backbones().get(subject.name)
     return SubjectView(
         subject, spec.title if spec else "", answers(subject.walls, failure), failure, painter.tradeoffs(subject), columns,
-        list(dict.fromkeys(map(name_of, cells))), {cost.method: cost for cost in costs(cells)},
+        list(dict.fromkeys(map(name_of, cells))), by_method(costs(cells)),
     )
 
 
@@ -225,8 +226,9 @@ def _environment() -> jinja2.Environment:
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals |= {
-        "ARROWS": ARROWS, "TESTS": TESTS, "coverage": coverage, "decided": decided, "meaning": words.meaning, "name_of": name_of,
-        "ground_text": ground_text, "p_text": p_text, "shown": shown, "sparkline": sparkline,
+        "ARROWS": ARROWS, "TESTS": TESTS, "added_of": added_of, "coverage": coverage, "decided": decided,
+        "meaning": words.meaning, "name_of": name_of, "named": named, "ground_text": ground_text, "p_text": p_text,
+        "shown_as": shown_as, "star_note": star_note, "sparkline": sparkline,
     }  # fmt: skip
     return environment
 

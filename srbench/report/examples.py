@@ -44,7 +44,7 @@ def read(folder: Path, sources: Sequence[Source], warn: Callable[[str], None]) -
 def _rows(path: Path, left_out: LeftOut, warn: Callable[[str], None]) -> Iterator[GalleryRow]:
     """A file's rows; damaged lines are left out, and so is a file that cannot be read."""
     try:
-        for number, line in lines(path):
+        for number, _, line in lines(path):
             try:
                 yield ROW.validate_json(line or b"")
             except ValidationError:

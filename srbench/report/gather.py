@@ -27,7 +27,7 @@ from srbench.report.sources import Source, only, sources, usual
 from srbench.results.run_files import Identity, check_folder, identity, no_results
 from srbench.results.store import Store
 from srbench.results.stored import stored_cells
-from srbench.tables.boards import Board, boards
+from srbench.tables.boards import Board, boards, with_stars
 
 Warn = Callable[[str], None]
 MANY = 16
@@ -144,7 +144,8 @@ def _walls(folder: Path, store: Store, shown: Sequence[Source], warn: Warn) -> l
     walls = []
     for board, cells in plotted:
         hung_cells = tuple(hung([by_identity[identity(cell)] for cell in cells], records))
-        walls.append((Wall(board, cells, tuple(_tests(hung_cells))), hung_cells))
+        starred = with_stars(board, lambda cell: records.get(identity(cell)))
+        walls.append((Wall(starred, cells, tuple(_tests(hung_cells))), hung_cells))
     return walls
 
 
@@ -196,12 +197,12 @@ def _records(folder: Path, store: Store, wanted: set[Identity], warn: Warn) -> d
 
 
 def _tests(cells: Sequence[Hung]) -> Iterator[PairedTest]:
-    """Tests of all pairs of cells on each metric of `TESTED`, Holm-corrected within the metric."""
-    for metric in TESTED:
-        family = []
-        for a, b in combinations([cell for cell in cells if metric in cell.record.metrics], 2):
-            family.append(replace(paired(a.record, b.record, metric, lens_of(a.record, a.judge)), a=a.name, b=b.name))
-        yield from corrected_together(family)
+    """Tests of all pairs of cells on each metric of `TESTED`, Holm-corrected together: they are one table."""
+    family = [
+        replace(paired(a.record, b.record, metric, lens_of(a.record, a.judge)), a=a.name, b=b.name)
+        for metric in TESTED for a, b in combinations([cell for cell in cells if metric in cell.record.metrics], 2)
+    ]
+    yield from corrected_together(family)
 
 
 def _subjects(sections: Sequence[Section]) -> list[Subject]:

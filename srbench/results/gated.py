@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from srbench.errors import SrbenchError
-from srbench.files import is_alive, write_atomic, written_whole
+from srbench.files import is_running, write_atomic, written_whole
 from srbench.hashing import canonical
 
 if TYPE_CHECKING:
     from srbench.results.store import Store
 
 from srbench.catalog.specs import Row
+from srbench.results.leftovers import OLD_SECONDS
 from srbench.results.marks import FIELDS, FIELDS_SHA, GATED, MARKED, TEXT, TEXT_SHA
 
 Record = dict[str, Any]
@@ -112,6 +113,8 @@ def clean(store: Store, keys: Collection[str], tell: Callable[[str], None]) -> N
 
     PNG files come first: ledger lines can be rebuilt from them, but not the reverse.
     """
+    if not keys:
+        return
     images = {key for key in keys if key in store.images and not _is_clean(store.images[key])}
     scores = {key for key, record in store.scores.items() if record["image"] in keys and record.get(FIELDS, "{}") != "{}"}
     if not images and not scores:
@@ -121,10 +124,11 @@ def clean(store: Store, keys: Collection[str], tell: Callable[[str], None]) -> N
         count, waiting = _rewritten(store, images, scores, sizes)
     except OSError as error:
         raise SrbenchError(f"{store.root}: texts of gated rows cannot be taken out ({error.strerror})", "Mend it.") from error
-    for key in images:
-        store.images[key] = _cleaned(store.images[key], sizes)
-    for key in scores:
-        store.scores[key] = _score_cleaned(store.scores[key])
+    cleaned = {key: _cleaned(store.images[key], sizes) for key in images}
+    without = {key: _score_cleaned(store.scores[key]) for key in scores}
+    store.refresh()  # lines are in other places now
+    store.images.update(cleaned)
+    store.scores.update(without)
     if count or sizes:
         tell(f"rows of gated suites are kept by id and hash alone: texts of {max(count, len(sizes))} records were taken out")
     for path in waiting:
@@ -221,15 +225,22 @@ def _replace(path: Path, lines: bytes, before: int, change: Callable[[Record], R
             os.fsync(new.fileno())
 
 
-_OWNER = re.compile(r"-(?P<began>[0-9a-f]+)-(?P<pid>\d+)(?:-[0-9a-f]+)?\.jsonl$")
+_OWNER = re.compile(
+    r"[a-z]+-(?P<began>[0-9a-f]+)-(?:(?P<host>[0-9a-z_-]+)-(?P<pid>\d+)-[0-9a-f]{8}|(?P<old>\d+)(?:-[0-9a-f]{8})?)\.jsonl"
+)
+"""A ledger's name; those of older versions have no host."""
 
 
 def at_work(path: Path) -> bool:
-    """Whether a ledger belongs to another running process of this machine."""
-    owner = _OWNER.search(path.name)
-    if owner is None or int(owner["pid"]) == os.getpid():
+    """Whether a ledger belongs to another running process: of another machine, if it was written within a day."""
+    owner = _OWNER.fullmatch(path.name)
+    if owner is None:
         return False
-    return is_alive(int(owner["pid"]), int(owner["began"], 16) / 1e9)
+    pid = int(owner["pid"] or owner["old"])
+    running = is_running(owner["host"] or "", pid, int(owner["began"], 16) / 1e9)
+    if running is None:
+        return time.time() - path.stat().st_mtime < OLD_SECONDS
+    return running and pid != os.getpid()
 
 
 def texts_of(rows: Iterable[Row]) -> Iterator[str | None]:

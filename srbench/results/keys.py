@@ -30,6 +30,7 @@ RUNTIME: dict[str, frozenset[str]] = {
     "Recipe": frozenset(),
     "Row": frozenset({
         "id", "kind", "category", "reference", "target", "objects", "companions", "style", "background", "similarity",
+        "phrase",
     }),
     "ConceptWords": frozenset({"reserved", "protocol"}),
     "ConceptSpec": frozenset({"name", "title", "kind", "sensitive", "families"}),
@@ -59,8 +60,9 @@ RUNTIME: dict[str, frozenset[str]] = {
     "RunRequest": frozenset({
         "backbone", "methods", "on", "suites", "concepts", "part", "limit", "seed", "batch_size", "dtype", "settings",
         "protocol", "scorers", "out", "score", "keep_images", "device", "prompts", "accept_prompts", "categories",
-        "sweep", "columns",
+        "sweep", "columns", "shard",
     }),
+    "Shard": frozenset({"index", "count"}),
 }
 
 

@@ -27,6 +27,7 @@ def removed(folders: Iterable[Path]) -> int:
 def left(folder: Path) -> Iterator[Path]:
     """Everything below a folder that has the name of a temporary file or folder."""
     for place, folders, files in os.walk(folder):
+        files = [name for name in files if name.startswith(".")]  # nearly all are pictures
         temporary = [name for name in folders if name.startswith(FOLDERS) or writer_of(name) is not None]
         folders[:] = [name for name in folders if name not in temporary]
         temporary += [name for name in files if writer_of(name) is not None]

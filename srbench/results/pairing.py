@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from srbench.analysis.differences import Entry
+from srbench.analysis.leaders import RowsOf
+from srbench.analysis.measure import if_drawn
+from srbench.analysis.metrics import IF_DRAWN, NO_NONE
 from srbench.analysis.origin import SHOWN, backbone_text, names_of, place_of
 from srbench.analysis.records import CellRecord
-from srbench.analysis.results import ResultCell, name_of, title_of, told_apart
+from srbench.analysis.results import ResultCell, beside_of, name_of, title_of, told_apart, with_untouched
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import ProtocolSpec
 from srbench.errors import SrbenchError, UsageError, did_you_mean
@@ -56,11 +59,44 @@ class Reader:
     def entries(self, cells: Sequence[ResultCell]) -> list[Entry]:
         """Cells with their rows; without them for committed cells and where rows cannot be read."""
         wanted = {_same(cell) for cell in cells if cell.source == "local"}
+        places = {beside_of(cell) for cell in cells if cell.source == "local"}
+
+        def judge(cell: ResultCell) -> ProtocolSpec | None:
+            beside = is_plain(cell) and beside_of(cell) in places  # `none` on the same rows, which it is judged beside
+            return _judge(cell) if beside or _same(cell) in wanted else None
+
         records: dict[Identity, CellRecord] = {}
         if wanted:
-            stored = stored_cells(self.folder, self.store, lambda cell: _judge(cell) if _same(cell) in wanted else None)
-            records = {(*_same(cell), cell.run): record for cell, record in stored}
+            stored = stored_cells(self.folder, self.store, judge)
+            paired = with_untouched([record for _, record in stored])
+            records = {(*_same(cell), cell.run): record for (cell, _), record in zip(stored, paired, strict=True)}
         return [Entry(cell, _judged(records.get((*_same(cell), cell.run)), cell)) for cell in cells]
+
+    def rows_of(self, cells: Sequence[ResultCell]) -> RowsOf:
+        """Gives the rows of any of the cells; reads nothing before it is asked for the rows of a local one."""
+        read: dict[Identity, CellRecord | None] = {}
+
+        def rows_of(cell: ResultCell) -> CellRecord | None:
+            if cell.source != "local":
+                return None
+            if not read:
+                read.update({(*identity(entry.cell), entry.cell.run): entry.record for entry in self.entries(cells)})
+            return read.get((*identity(cell), cell.run))
+
+        return rows_of
+
+    def beside_none(self, cells: Sequence[ResultCell], every: Sequence[ResultCell]) -> list[ResultCell]:
+        """The cells; those that were run without `none` get their rates beside a run of it on the same rows in this folder.
+
+        every: all cells of the folder, among which it is looked for.
+        """
+        plain = {beside_of(cell) for cell in every if is_plain(cell) and cell.source == "local"}
+        lacking = [cell for cell in cells if cell.source == "local" and beside_of(cell) in plain and _lacks_none(cell)]
+        more = {
+            id(entry.cell): if_drawn(entry.record, judge)
+            for entry in self.entries(lacking) if entry.record is not None and (judge := _judge(entry.cell)) is not None
+        }  # fmt: skip
+        return [replace(cell, metrics={**cell.metrics, **more.get(id(cell), {})}) for cell in cells]
 
     def run(self, name: str) -> list[Entry] | None:
         """All cells of a local run, even if later runs repeat them; None where there is no such run."""
@@ -79,6 +115,17 @@ class Reader:
         except SrbenchError as error:  # the user's own file of a gated suite may be gone
             self.warn(printable(f"{cell.suite}/{cell.concept}, {cell.label}: without its rows: {error.line}"))
             return Entry(cell)
+
+
+def is_plain(cell: ResultCell) -> bool:
+    """Whether a cell is the untouched backbone."""
+    return cell.method == "none" and cell.on == "none"
+
+
+def _lacks_none(cell: ResultCell) -> bool:
+    """Whether a rate of the cell is there, and the same beside `none` is not, for want of a run of `none`."""
+    missing = [cell.metrics.get(name) for metric, name in IF_DRAWN.items() if metric in cell.metrics]
+    return not is_plain(cell) and any(metric is None or metric.reason == NO_NONE for metric in missing)
 
 
 def _same(cell: ResultCell) -> Identity:

@@ -157,8 +157,8 @@ def _check_depth(value: Any) -> None:
     raise Misfit(_DEEP)
 
 
-def lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
-    """A file's numbered lines, with their line ends; None in place of one that is too long. A byte order mark is kept.
+def lines(path: Path) -> Iterator[tuple[int, int, bytes | None]]:
+    """A file's numbered lines with their first byte and line ends; None in place of one that is too long. A mark is kept.
 
     Raises `UsageError` where the path is no file, or cannot be read. The file is read line by line.
     """
@@ -167,13 +167,14 @@ def lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
         raise UsageError(f"{printable(str(path))}: a {kind}, not a file", LOOK)
     try:
         with path.open("rb") as handle:
-            number = 0
+            number = start = 0
             while line := handle.readline(MAX_LINE):
                 number += 1
                 long = False
                 while len(line) == MAX_LINE and not line.endswith(b"\n"):
                     long, line = True, handle.readline(MAX_LINE)
-                yield number, None if long else line
+                yield number, start, None if long else line
+                start = handle.tell()
     except OSError as error:
         raise UsageError(f"{printable(str(path))}: cannot be read ({error.strerror})", f"Mend its rights. {LOOK}") from error
 
@@ -244,23 +245,33 @@ def ledger(folder: Path, kind: str, warn: Warn) -> Iterator[Record]:
 
 def ledger_file(path: Path, kind: str, left_out: LeftOut) -> Iterator[Record]:
     """The records of one file."""
-    needed, more = KINDS[kind]
-    for number, line in lines(path):
+    return (record for _, _, record in placed(path, kind, left_out))
+
+
+def sound(line: bytes, kind: str) -> Record:
+    """The record of a ledger's line. Raises `Misfit` where it is damaged."""
+    record = parsed(line)
+    check(record, *KINDS[kind])
+    if kind == "scores" and "fields" not in record and "fields_sha256" not in record:
+        raise Misfit("it has no 'fields'")
+    return record  # type: ignore[no-any-return]  # it was checked to be a table
+
+
+def placed(path: Path, kind: str, left_out: LeftOut) -> Iterator[tuple[int, int, Record]]:
+    """The records of one file, each with its line's first byte and length."""
+    for number, start, line in lines(path):
         if line is not None and line.isspace():
             continue
         try:
             if line is None:
                 raise Misfit(f"longer than {MAX_LINE / 2**20:.0f} MB")
-            record = parsed(line)
-            check(record, needed, more)
-            if kind == "scores" and "fields" not in record and "fields_sha256" not in record:
-                raise Misfit("it has no 'fields'")
+            record = sound(line, kind)
         except Misfit as error:
             torn = line is not None and not line.endswith(b"\n") and not any(byte in line for byte in TORN)
             if not torn:
                 left_out.add(f"line {number}", str(error))
             continue
-        yield record
+        yield start, len(line), record
 
 
 # --- run files --------------------------------------------------------------------------------------------------------
@@ -273,6 +284,7 @@ OF_METRIC: dict[str, Rule] = {
 MORE_OF_METRIC: dict[str, Rule] = {
     "scored": COUNT, "reason": TEXT, "worst": or_null(NUMBER), "best": or_null(NUMBER),
     "test": one_of("", "mcnemar", "permutation", "intervals"), "p": or_null(SHARE), "p_holm": or_null(SHARE), "trials": COUNT,
+    "base": or_null(NUMBER), "phrases": COUNT, "phrase_low": or_null(NUMBER), "phrase_high": or_null(NUMBER),
 }  # fmt: skip
 OF_RESULT: dict[str, Rule] = {
     **dict.fromkeys(("backbone", "concept", "suite", "method", "on", "variant", "protocol", "dtype", "rows_sha"), TEXT),

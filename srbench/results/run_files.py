@@ -115,7 +115,7 @@ def _check_metrics(metrics: dict[str, Any], better: Mapping[str, str]) -> None:
     for name, metric in metrics.items():
         if metric["better"] != better.get(name, metric["better"]):
             raise Misfit(f"result.metrics.{name}: {better[name]} is better, not {metric['better']}")
-        values = [metric.get(key) for key in ("value", "low", "high", "worst", "best")]
+        values = [metric.get(key) for key in ("value", "low", "high", "worst", "best", "phrase_low", "phrase_high")]
         if name in METRICS and METRICS[name].rate and any(v is not None and not 0 <= v <= 100 for v in values):
             raise Misfit(f"result.metrics.{name}: a rate is a percentage")
 
@@ -269,7 +269,7 @@ def _cells(folder: Path, warn: Callable[[str], None], committed: bool = True) ->
 
 @dataclass(frozen=True)
 class RunResult:
-    """A run's id, its cells, and the exit code of the command."""
+    """A run's id, its cells, and the exit code of the command. A shard writes no run: its id is empty, and it has no cells."""
 
     run: str
     cells: list[ResultCell]

@@ -181,8 +181,8 @@ def sweep(store: Store, failed: Collection[Await] = ()) -> Swept:
     failed: scores that could not be made; no image waits for them.
     """
     swept, failures = Swept(), frozenset(failed)
-    records = ((key, store.images.get(key, {})) for key, _ in store.pictures())
-    lying = dict.fromkeys(key for key, record in records if record.get(SENSITIVE) or record.get(DROPPED))
+    marked = store.images.flagged(SENSITIVE, DROPPED)
+    lying = [key for key, _ in store.pictures() if key in marked] if marked else []
     scores = StoredScores(store) if any(not store.images[key].get(DROPPED) for key in lying) else None
     ready: list[str] = []
     for key in lying:
@@ -272,8 +272,13 @@ def scoring_command(arguments: Sequence[str]) -> str:
 
 
 def _scoring(arguments: Sequence[str]) -> list[str]:
-    """Arguments without those that keep pictures or leave them unscored."""
-    return [argument for argument in arguments if argument not in ("--no-score", "--keep-images")]
+    """Arguments without those that keep pictures, leave them unscored, or ask for a part of them."""
+    rest = [each for each in arguments if each not in ("--no-score", "--sample-only", "--keep-images")]
+    rest = [each for each in rest if not each.startswith("--shard=")]
+    while "--shard" in rest:
+        at = rest.index("--shard")
+        del rest[at : at + 2]
+    return rest
 
 
 def begin(root: Path, run: str) -> None:
@@ -315,7 +320,7 @@ def _here(command: str, folder: Path) -> str:
 
 def _commands(folder: Path, runs: Iterable[str]) -> str:
     commands = list(dict.fromkeys(filter(None, (command_of(folder, run) for run in sorted(set(runs), reverse=True)))))
-    unknown = f"the srbench run that made them, with --out {shlex.quote(str(folder))} and without --no-score"
+    unknown = f"the srbench run that made them, with --out {shlex.quote(str(folder))} and without --sample-only"
     return " ; ".join(commands[:3]) or unknown
 
 
@@ -324,8 +329,10 @@ def _commands(folder: Path, runs: Iterable[str]) -> str:
 
 def tend(store: Store, tell: Callable[[str], None]) -> Swept:
     """The first step of every command that opens a store for writing: mark and clean what older versions left, and sweep."""
+    if _files(store.root / COMMANDS):  # a run that was killed may have left pictures that no ledger line tells of
+        store.recover(key for key, _ in store.pictures() if key not in store.images)
     adopt(store, tell)
-    clean(store, {key for key, record in store.images.items() if record.get(GATED)}, tell)
+    clean(store, store.images.flagged(GATED), tell)
     swept = sweep(store)
     tell_swept(swept, store, tell)
     _forget(store, swept)

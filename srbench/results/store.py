@@ -24,9 +24,10 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from srbench.errors import SrbenchError, UsageError
-from srbench.files import fsync_folder, kind_of_path, read_bytes, temporary_for, write_atomic, written_whole
+from srbench.files import fsync_folder, kind_of_path, read_bytes, temporary_for, this_host, write_atomic, written_whole
 from srbench.hashing import canonical
 from srbench.results import leftovers, records
+from srbench.results.index import Lines
 from srbench.results.keys import KEY_VERSION
 from srbench.results.marks import DROPPED, GATED, SENSITIVE, merged
 from srbench.results.records import Record, Warn
@@ -96,12 +97,9 @@ class Ledger:
         self._exists = False
 
     def _new(self) -> Path:
-        """A new file's path. Containers that share a folder may share process id and time; the random part differs."""
-        return self.folder / f"{self.kind}-{time.time_ns():x}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
-
-    def read(self, warn: Warn) -> Iterator[Record]:
-        """Every sound record of every file, oldest file first."""
-        return records.ledger(self.folder, self.kind, warn)
+        """A new file's path. Containers that share a folder may share host, process id and time; the random part differs."""
+        name = f"{self.kind}-{time.time_ns():x}-{this_host()}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
+        return self.folder / name
 
     def append(self, records: Iterable[Record]) -> None:
         """Write and sync lines."""
@@ -121,8 +119,16 @@ class Ledger:
         self._exists = True
 
 
+def _last(before: Record | None, record: Record) -> Record:
+    return record
+
+
 class Store:
-    """Images and scores by content key, under `<results>/store`."""
+    """Images and scores by content key, under `<results>/store`.
+
+    What the ledgers say is there is taken to be there: a picture's file is looked at by `recover`, for the images of a plan, and
+    when it is read.
+    """
 
     def __init__(self, root: Path, warn: Warn = lambda line: None) -> None:
         self._begin(root, warn, writes=True)
@@ -130,45 +136,31 @@ class Store:
         self._image_ledger = Ledger(root / "ledger", "images")
         self._score_ledger = Ledger(root / "ledger", "scores")
         self._sweep()
-        self._read()
+        self.refresh()
 
-    def _begin(self, root: Path, warn: Warn, writes: bool) -> None:
+    def _begin(self, root: Path, warn: Warn, writes: bool, indexed: bool = True) -> None:
         self.root, self.warn, self.writes = root, once(warn), writes
-        self.images: dict[str, Record] = {}
-        self.scores: dict[str, Record] = {}
-        self._others: dict[str, dict[str, Record]] = {}
-        """Key -> pixel sha -> record, for images that two processes sampled, which may differ by rounding."""
-        self._harmless: frozenset[str] = frozenset()
+        index = {kind: root / "index" / kind if indexed else None for kind in records.KINDS}
+        self.images = Lines(root / "ledger", "images", "key", merged, self.warn, index["images"], writes)
+        self.scores = Lines(root / "ledger", "scores", "score_key", _last, self.warn, index["scores"], writes)
 
     @classmethod
-    def peek(cls, root: Path, warn: Warn = lambda line: None) -> Store:
+    def peek(cls, root: Path, warn: Warn = lambda line: None, indexed: bool = True) -> Store:
         """The store for reading only: nothing is made, moved or rebuilt on disk.
 
+        indexed: whether to use the index of the ledgers where there is one; else every line is read and checked.
         Raises `UsageError` where something else is in its place.
         """
         store = cls.__new__(cls)
-        store._begin(root, warn, writes=False)
+        store._begin(root, warn, False, indexed)
         for folder in (root, root / "images", root / "ledger"):
             if (kind := kind_of_path(folder)) not in ("folder", "nothing"):
                 raise UsageError(f"{folder}: a {kind} is in the way of the results folder", "Choose another results folder.")
         if kind_of_path(root / "version") != "nothing":
             store._check_version(root / "version")
-        store._take(records.ledger(root / "ledger", "images", store.warn), records.ledger(root / "ledger", "scores", store.warn))
-        gone = [k for k, r in store.images.items() if not r.get("dropped") and not store.image_path(k).exists()]
-        for key in gone:
-            del store.images[key]
+        store.images.open()
+        store.scores.open()
         return store
-
-    def _take(self, images: Iterable[Record], scores: Iterable[Record]) -> None:
-        """Add records of ledgers. A dropped image stays dropped, in whatever order the lines are read."""
-        for record in images:
-            before = self.images.get(record["key"])
-            if before is not None and before["pixel_sha"] != record["pixel_sha"]:
-                beside = self._others.setdefault(record["key"], {})
-                beside |= {image["pixel_sha"]: image for image in (before, record)}
-            self.images[record["key"]] = merged(before, record)
-        for record in scores:
-            self.scores[record["score_key"]] = record
 
     @contextmanager
     def _disk(self) -> Iterator[None]:
@@ -222,25 +214,25 @@ class Store:
 
     def refresh(self) -> None:
         """Read the ledgers again, with what other processes have written since."""
-        self.images.clear()
-        self.scores.clear()
-        self._others.clear()
-        self._read()
+        self.images.open()
+        self.scores.open()
+        if self.writes and not records.ledger_files(self.root / "ledger", "images"):
+            self.recover(key for key, _ in self.pictures())  # the ledger was lost: the pictures hold its records
 
     def image_path(self, key: str) -> Path:
         """Where the PNG of `key` is, or would be."""
         return self.root / "images" / key[:2] / f"{key}.png"
 
-    def _read(self) -> None:
-        self._take(self._image_ledger.read(self.warn), self._score_ledger.read(self.warn))
-        flags = (SENSITIVE, DROPPED, GATED)
-        self._harmless = frozenset(key for key, record in self.images.items() if not any(map(record.get, flags)))
-        self._reconcile()
-
     def harmless(self, key: str) -> bool:
         """Whether an image is in the ledger, and no line marks it as sensitive, dropped or of a gated row."""
-        record = self.images.get(key, {})
-        return key in self._harmless and not any(map(record.get, (SENSITIVE, DROPPED, GATED)))
+        lines = [*self.images.history(key), self.images.get(key, {})]
+        return len(lines) > 1 and not any(record.get(flag) for record in lines for flag in (SENSITIVE, DROPPED, GATED))
+
+    def _others(self, key: str) -> dict[str, Record]:
+        """Pixel sha -> record, for an image that two processes sampled, which may differ by rounding; else empty."""
+        lines = [*self.images.history(key), *([self.images[key]] if key in self.images else [])]
+        found = {record["pixel_sha"]: record for record in lines}
+        return found if len(found) > 1 else {}
 
     def pictures(self) -> Iterator[tuple[str, Path]]:
         """Key and path of every image on disk, by file name alone."""
@@ -251,25 +243,31 @@ class Store:
                     if match is not None and match[1] == folder.name:
                         yield path.stem, path
 
-    def _reconcile(self) -> None:
-        """Make the image index match the files: rebuild missing lines, set damaged and changed files aside."""
-        ledgers = records.ledger_files(self.root / "ledger", "images")
-        written = max((path.stat().st_mtime_ns for path in ledgers), default=0)  # a younger image was changed, or has no line
-        on_disk, rebuilt = set(), []
-        for key, path in self.pictures():
-            on_disk.add(key)
-            before = self.images.get(key)
+    def recover(self, keys: Iterable[str]) -> None:
+        """Compare these images with their files: what has lost its line is found, what is gone or damaged will be sampled again.
+
+        A process that was killed between a picture and its line leaves the first. Of a store for reading only, images without
+        a file are forgotten, and nothing is written.
+        """
+        written = self.images.newest_ns()  # a younger picture was changed, or has no line
+        rebuilt = []
+        for key in dict.fromkeys(keys):
+            before, path = self.images.get(key), self.image_path(key)
             if before is not None and (before.get(DROPPED) or _untouched(path, before["bytes"], written)):
                 continue  # a dropped image that is still there is deleted by a sweep
-            record = self._rebuild(key, path)
-            if record is not None:
+            if kind_of_path(path) == "nothing":
+                self._missing(key)
+            elif self.writes and (record := self._rebuild(key, path)) is not None:
                 self.images[key] = {**merged(before, record), "pixel_sha": record["pixel_sha"], "bytes": record["bytes"]}
                 rebuilt.append(self.images[key])
-        for key in [k for k, r in self.images.items() if k not in on_disk and not r.get("dropped")]:
+        if rebuilt:
+            with self._disk():
+                self._image_ledger.append(rebuilt)
+
+    def _missing(self, key: str) -> None:
+        if key in self.images:
             self.warn(f"image {key[:12]} is in the ledger but not on disk; it will be sampled again")
             del self.images[key]
-        with self._disk():
-            self._image_ledger.append(rebuilt)
 
     def _rebuild(self, key: str, path: Path) -> Record | None:
         """The record inside a PNG, or None where the file is damaged or foreign; such a file is moved aside."""
@@ -286,7 +284,7 @@ class Store:
         if inside["key"] != key:
             raise Misfit("holds another image's key")
         record = self.images.get(key)
-        if record is None or inside["pixel_sha"] in (record["pixel_sha"], *self._others.get(key, ())):
+        if record is None or inside["pixel_sha"] == record["pixel_sha"] or inside["pixel_sha"] in self._others(key):
             return
         raise Misfit("holds other pixels than the ledger says")
 
@@ -362,8 +360,8 @@ class Store:
             if self.writes and key in self.images and not self.dropped(key):
                 self._set_aside(key, path, str(error))
             raise SrbenchError(f"image {key[:12]} {error}", "Run the command that made it again: it is made anew.") from error
-        if inside["pixel_sha"] in self._others.get(key, ()):
-            seen = self._others[key][inside["pixel_sha"]]  # scores belong to the pixels on disk
+        if inside["pixel_sha"] != self.images.get(key, inside)["pixel_sha"]:
+            seen = self._others(key)[inside["pixel_sha"]]  # scores belong to the pixels on disk
             self.images[key] = {**merged(self.images[key], seen), "pixel_sha": seen["pixel_sha"]}
         return pixels
 

@@ -122,7 +122,7 @@ class Stored:
         return from_store(key, record, {name: raw for name, raw in scores.items() if raw is not None}, {})
 
     def _sha(self, key: str | None) -> str:
-        return str(self.store.images[key]["pixel_sha"]) if key in self.store.images else ""
+        return str(self.store.images[key]["pixel_sha"]) if key is not None and key in self.store.images else ""
 
     def _raw(self, name: str, sha: str, row: Row, beside: str) -> dict[str, Any] | None:
         kind = kind_named(name)

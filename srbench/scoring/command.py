@@ -16,6 +16,7 @@ from srbench.results.store import Store
 from srbench.scoring.folders import score_folders
 from srbench.scoring.layouts import ScoreRequest
 from srbench.scoring.runs import score_runs
+from srbench.shards import shard_of
 
 Say = Callable[[str], None]
 
@@ -30,9 +31,12 @@ def score(request: ScoreRequest, say: Say, reporter: Callable[[], Reporter]) -> 
 
 def _pictures(request: ScoreRequest, say: Say, reporter: Callable[[], Reporter]) -> RunResult:
     check_count(request.per_prompt, "--per-prompt")
+    shard_of(request.shard)
     check(request.settings, plugins.plugins("scorers"))
     check_results(request.out)
     store = Store(request.out / "store", say)
+    if request.shard is not None:  # only the process that joins the parts deletes pictures and rewrites ledgers
+        return score_folders(request, store, reporter())
     swept = tend(store, say)
     done = score_folders(request, store, reporter())
     say(f"run {done.run}: {request.out}/runs/{done.run}/run.json")
@@ -49,6 +53,8 @@ def _runs(request: ScoreRequest, say: Say, reporter: Callable[[], Reporter]) -> 
     if not request.scorers:
         raise UsageError("which scorer?", "Add --scorer; `srbench list scorers` shows them.")
     check(request.settings, plugins.plugins("scorers"))
+    shard = shard_of(request.shard)
     store = Store(folder / "store", say)
-    tend(store, say)
-    return score_runs(folder, request.scorers, request.settings, store, reporter())
+    if shard is None:
+        tend(store, say)
+    return score_runs(folder, request.scorers, request.settings, store, reporter(), shard)

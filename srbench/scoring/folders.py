@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from srbench import stopping
 from srbench.analysis.metrics import REFERENCE_METRICS, SAMPLE, metrics_of, uncompared
 from srbench.analysis.origin import Origin
 from srbench.analysis.records import CellRecord, RowRecord
@@ -35,6 +36,7 @@ from srbench.scoring.layouts import Folder, ScoreRequest, folders
 from srbench.scoring.matching import ID, Matching, Place, RowAndPlace, asked_for, matched, plain_numbers, unnamed
 from srbench.scoring.pictures import read
 from srbench.scoring.scoring import BATCH, Scoring, Wanted, image_record
+from srbench.shards import Shard, shard_of
 
 BACKBONE = "elsewhere"
 """Backbone name of external images in tables."""
@@ -236,6 +238,7 @@ def score_folders(request: ScoreRequest, store: Store, reporter: Reporter, study
     beside = folders([("", request.reference)], layout, request.categories, request.per_prompt) if request.reference else []
     if len(beside) > 1:
         raise UsageError(f"{request.reference}: holds pictures of several methods", "Give the folder of one of them.")
+    shard = shard_of(request.shard)
     task = task_of(request, method_folders)
     if task.beside:
         reporter.line(f"prompts: {printable(str(task.beside))}, found beside the pictures")
@@ -246,6 +249,8 @@ def score_folders(request: ScoreRequest, store: Store, reporter: Reporter, study
         refuse_minors(request.settings)
     scoring = _opened(store, task, request.settings, reporter)
     cells, n_loaded, n_excluded = _cells(method_folders, beside, task, layout, reporter)
+    if shard is not None:
+        _keep_part(cells, shard, reporter)
     reporter.begin(len(cells), sum(len(cell.items) for cell in cells))
     try:
         for cell in cells:
@@ -253,11 +258,23 @@ def score_folders(request: ScoreRequest, store: Store, reporter: Reporter, study
             reporter.cell(cell.folder.method)
     finally:
         reporter.end()
+    if shard is not None:
+        failed = scoring.errors or scoring.broken or any(item.why for cell in cells for item in cell.items)
+        return RunResult("", [], SOME_FAILED if failed else OK)
     for cell in cells:
         _tell(cell, task, layout, reporter)
     if task.gated:
         _hush(cells, task, scoring, reporter)
     return _written(request, cells, task, scoring, started, (n_loaded, n_excluded), study)
+
+
+def _keep_part(cells: Sequence[Cell], shard: Shard, reporter: Reporter) -> None:
+    """Keep the items of one shard: by method and row, since a picture's key is only known once it was read."""
+    whole = sum(len(cell.items) for cell in cells)
+    for cell in cells:
+        cell.items = [item for item in cell.items if shard.has(f"{cell.folder.method}\n{item.placed.row.id}")]
+    mine = sum(len(cell.items) for cell in cells)
+    reporter.line(f"shard {shard}: {mine} of {whole} pictures; the same command without --shard writes the run")
 
 
 def _opened(store: Store, task: Task, settings: Sequence[str], reporter: Reporter) -> Scoring:
@@ -326,10 +343,12 @@ def _item(placed: RowAndPlace, folder: Folder) -> Item:
 
 def _read_and_score(cell: Cell, beside: Folder | None, task: Task, scoring: Scoring, reporter: Reporter) -> None:
     """Read and score a batch of images at a time, so that memory does not grow with the folder."""
-    for items in _batches(cell, beside, scoring.store, task.gated):
-        pixels = {key: picture for item, pictures in items for key, picture in pictures.items()}
-        scoring.run([w for item, _ in items for w in _wanted(item, task, scoring)], pixels)
-        reporter.images(len(items))
+    with stopping.patient():
+        for items in _batches(cell, beside, scoring.store, task.gated):
+            pixels = {key: picture for item, pictures in items for key, picture in pictures.items()}
+            scoring.run([w for item, _ in items for w in _wanted(item, task, scoring)], pixels)
+            reporter.images(len(items))
+            stopping.check()
 
 
 def _batches(cell: Cell, beside: Folder | None, store: Store, gated: bool) -> Iterator[list[tuple[Item, dict[str, np.ndarray]]]]:

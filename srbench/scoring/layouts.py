@@ -49,6 +49,8 @@ class ScoreRequest:
     """Whether a copy of the suite that differs from the published one is accepted."""
     columns: tuple[tuple[str, str], ...] = ()
     """(row field, column of `prompts` that holds it)."""
+    shard: str | None = None
+    """`I/N` or `auto`: only this part of the pictures is scored, and no run is written."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from srbench import stopping
 from srbench.analysis.measure import measure
 from srbench.analysis.metrics import metrics_of, uncompared
 from srbench.analysis.records import CellRecord, RowRecord
@@ -27,6 +28,7 @@ from srbench.results.stored import rows_of
 from srbench.scorers.base import IMAGE, PAIR, kind_named
 from srbench.scoring.awaited import given_up
 from srbench.scoring.scoring import BATCH, Scoring, Wanted, image_record
+from srbench.shards import Shard
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,12 @@ class Again:
     rows: tuple[tuple[dict[str, Any], Row], ...]
 
 
-def score_runs(folder: Path, scorers: Sequence[str], settings: Sequence[str], store: Store, reporter: Reporter) -> RunResult:
+def score_runs(
+    folder: Path, scorers: Sequence[str], settings: Sequence[str], store: Store, reporter: Reporter, shard: Shard | None = None
+) -> RunResult:
     """Score the newest local cells with more scorers, and write them as new runs with these scorers' columns.
+
+    Of a shard only its own images are scored, and no run is written.
 
     Raises `UsageError` for an unknown scorer, `MissingError` where there is no run or no scorer can be opened.
     """
@@ -58,12 +64,19 @@ def score_runs(folder: Path, scorers: Sequence[str], settings: Sequence[str], st
         raise scoring.broken[scorers[0]]
     for error in scoring.broken.values():
         reporter.line(error.line)
+    roles = ("image", "reference", "floor")
+    entries = (entry for _, cells in runs for again in cells for entry, _ in again.rows)
+    store.recover(entry[role] for entry in entries for role in roles if role in entry)
     wanted = [w for _, cells in runs for again in cells for w in _wanted(again, scorers, scoring)]
+    wanted = [w for w in wanted if shard is None or shard.has(w.image_key)]
     for line in scoring.stale(wanted):
         reporter.line(line)
     _score(wanted, scoring, reporter)
     hush = Hush(texts_of(row for _, cells in runs for again in cells for entry, row in again.rows if "row" not in entry))
     scoring.errors = {score: hush(why) for score, why in scoring.errors.items()}
+    if shard is not None:
+        reporter.line(f"shard {shard} is scored; the same command without --shard writes the runs")
+        return RunResult("", [], SOME_FAILED if scoring.errors or scoring.broken else OK)
     done = [cell for data, cells in runs for cell in _written(folder, data, cells, scorers, scoring)]
     failed = scoring.errors or scoring.broken or any(uncompared(cell.metrics) for cell in done)
     swept = sweep(store, given_up(scoring, wanted))
@@ -99,10 +112,11 @@ def _score(wanted: Sequence[Wanted], scoring: Scoring, reporter: Reporter) -> No
         return
     reporter.begin(1, len(left))
     try:
-        for start in range(0, len(left), BATCH):
-            batch = left[start : start + BATCH]
-            scoring.run(batch, {})
-            reporter.images(len(batch))
+        with stopping.patient():
+            for start in range(0, len(left), BATCH):
+                batch = left[start : start + BATCH]
+                scoring.run(batch, {})
+                reporter.images(len(batch))
     finally:
         reporter.end()
 

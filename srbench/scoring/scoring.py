@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from srbench import stopping
 from srbench.analysis.records import WEIGHTS, ImageRecord
 from srbench.catalog import code, load, plugins
 from srbench.catalog.contracts import GUIDE
@@ -152,11 +153,9 @@ class Scoring:
 
     def stale(self, wanted: Sequence[Wanted]) -> list[str]:
         """A line for each scorer with stored scores that other code than its present one made."""
-        other_code = {
-            key for key, record in self.store.scores.items()
-            if record["scorer"] in self.identities and code.differs("scorers", record["scorer"], record.get("source"))
-        }  # fmt: skip
-        counts = Counter(w.scorer for w in dict.fromkeys(wanted) if self.key(w) in other_code) if other_code else {}
+        records = ((w.scorer, self.store.scores.get(self.key(w) or "")) for w in dict.fromkeys(wanted))
+        made = ((name, record.get("source")) for name, record in records if record is not None)
+        counts = Counter(name for name, source in made if code.differs("scorers", name, source))
         return [code.changed("scorers", name, count, "score") for name, count in counts.items()]
 
     def run(self, wanted: Sequence[Wanted], pixels: dict[str, np.ndarray]) -> None:
@@ -168,6 +167,7 @@ class Scoring:
             mine = [w for w in self.missing(wanted) if w.scorer == name]
             for start in range(0, len(mine), BATCH):
                 self._batch(name, mine[start : start + BATCH], pixels)
+                stopping.check()
 
     def _batch(self, name: str, wanted: list[Wanted], pixels: dict[str, np.ndarray]) -> None:
         readable: list[Readable] = []

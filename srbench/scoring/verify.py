@@ -126,7 +126,9 @@ def _store(folder: Path, line: Line) -> Store:
             left_out = LeftOut("line")
             line.sound += sum(1 for _ in records.ledger_file(path, kind, left_out))
             left_out.tell(f"store/ledger/{path.name}", line.fault)
-    return Store.peek(root)
+    store = Store.peek(root, indexed=False)
+    store.recover(list(store.images))
+    return store
 
 
 def _pictures(store: Store, tell: Tell) -> Line:
@@ -300,7 +302,7 @@ def _compare(where: str, cell: ResultCell, now: ResultCell, described: bool, lin
 
 def _differs(metric: Metric, again: Metric) -> str | None:
     """Text with the recorded and the computed number of the first field that differs, or None."""
-    for name in ("n", "scored", "value", "low", "high"):
+    for name in ("n", "scored", "value", "low", "high", "phrases", "phrase_low", "phrase_high"):
         before, now = getattr(metric, name), getattr(again, name)
         if not _close(before, now, SAME):
             return f"{before} ({name}) in the run file, {now}"

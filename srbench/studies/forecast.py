@@ -11,6 +11,7 @@ from typing import Any
 from srbench.attacks.targets import AttackRequest, targets_of
 from srbench.backbones.choose import chosen
 from srbench.catalog import load, plugins
+from srbench.engine.command import SAMPLED
 from srbench.engine.options import Say, resolve
 from srbench.engine.plan import plan
 from srbench.engine.request import Cell, RunOptions
@@ -99,8 +100,9 @@ def _is_there(bench: Bench, job: Job) -> bool:
 
 
 def _seconds_each(store: Store, dtype: str) -> float | None:
-    """Measured seconds an image, the mean over what was sampled in that dtype."""
-    seconds = [record["seconds"] for record in store.images.values() if record.get("dtype") == dtype and "seconds" in record]
+    """Measured seconds an image, the mean over some of what was sampled in that dtype."""
+    records = store.images.sample(SAMPLED)
+    seconds = [record["seconds"] for record in records if record.get("dtype") == dtype and "seconds" in record]
     return sum(seconds) / len(seconds) if seconds else None
 
 
@@ -119,7 +121,8 @@ def _of_run(bench: Bench, job: Job, store: Store, seen: set[str], step_forecast:
             count = sum(rows.values()) * len(makes) * len(options.on)
             step_forecast.images, step_forecast.about = step_forecast.images + count, True
             dtypes[request.dtype] += count
-        keys = {image.key for cell in cells for image in cell.images()}
+        keys = {image.key for cell in cells for image in cell.images() if bench.shard is None or bench.shard.has(image.key)}
+        store.recover(keys)
         cached = sum(key in store.images for key in keys)
         unmade = sum(cell.n_loaded - cell.n_excluded for cell in cells if isinstance(cell.blocked, Unmade))
         new = len(keys - seen - store.images.keys()) + unmade

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from itertools import product
 from pathlib import Path
 from statistics import fmean, harmonic_mean
 from typing import Any
@@ -33,6 +35,7 @@ from srbench.results.sensitive import tend
 from srbench.results.store import Store
 from srbench.scoring.folders import score_folders
 from srbench.scoring.layouts import ScoreRequest
+from srbench.shards import Shard, part_of, shard_of
 from srbench.studies.checks import point_texts
 from srbench.studies.expand import options_of, plain
 from srbench.studies.spec import KINDS, Choice, Job, Made, Settings, Study
@@ -40,7 +43,7 @@ from srbench.version import __version__
 
 FOLDER, RECORD = "studies", "job.json"
 """In a results folder, `studies/STEP/KEY/` holds a job's output and `job.json`; KEY is the start of its inputs' hash."""
-NO_INPUT = frozenset({"out", "device", "gpus", "compile", "checkpoints", "batch_size", "reference", "sheet"})
+NO_INPUT = frozenset({"out", "device", "gpus", "compile", "checkpoints", "batch_size", "reference", "sheet", "shard"})
 """Fields that decide where and how fast something is made, and not what."""
 
 
@@ -52,6 +55,10 @@ class StudyOptions:
     device: str = "auto"
     gpus: str | None = None
     reference: bool = False
+    shard: str | None = None
+    """`I/N` or `auto`: of runs this part of the images, of other jobs those whose inputs' hash is in the part."""
+    sample_only: bool = False
+    """With a shard: its images are not scored."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,11 @@ class Bench:
         if self._opened is None or self._opened[0] != key:
             self._opened = (key, open_backbone(spec, dtype, device))
         return self._opened[1]
+
+    @cached_property
+    def shard(self) -> Shard | None:
+        """The part that is done here. Raises `UsageError`."""
+        return shard_of(self.options.shard)
 
     @property
     def device(self) -> str:
@@ -267,6 +279,42 @@ def carry_out(bench: Bench, job: Job, key: str) -> Outcome:
     )
 
 
+def carry_out_part(bench: Bench, job: Job, key: str) -> Outcome | None:
+    """Do a shard's part of a job: of runs and grids its images, of pictures made elsewhere its own, of others all or nothing.
+
+    None where the job is not done with that: it is joined by the study without a shard, or made by another shard.
+    Raises `SrbenchError` where the part failed.
+    """
+    shard = bench.shard
+    if shard is None:
+        return carry_out(bench, job, key)
+    if job.verb == "run":
+        _complete(_part(bench, run_options(bench, job)))
+    elif job.verb == "grid":
+        for point, concept in product(job.points, job.concepts):
+            _complete(_part(bench, _point_options(bench, job, point, concept)))
+    elif job.verb == "score":
+        request = options(bench, job, out=bench.options.out, shard=bench.options.shard)
+        check_folders(request)
+        check_results(request.out)
+        _complete(score_folders(request, Store(request.out / "store", bench.say), bench.reporter()))
+    elif shard.has(key):
+        return carry_out(bench, job, key)
+    else:
+        bench.say(f"{job.title} is made by shard {part_of(key, shard.count)}/{shard.count}")
+    return None
+
+
+def _part(bench: Bench, request: RunOptions) -> RunResult:
+    return command.run(request, bench.say, bench.reporter, bench.telling, bench.open)
+
+
+def _complete(done: RunResult) -> None:
+    """Raises `SrbenchError` where a shard's part is not complete."""
+    if done.exit_code != OK:
+        raise SrbenchError("a part of it failed", "The lines above say why; the same command tries it once more.")
+
+
 def options(bench: Bench, job: Job, **fixed: Any) -> Any:
     """The command's options object. fixed: fields that are the study's."""
     kind = KINDS[job.verb]
@@ -302,6 +350,7 @@ def run_options(bench: Bench, job: Job, **more: Any) -> RunOptions:
     """Options of a run with what holds for the whole study."""
     whole = bench.options
     fixed = {"out": whole.out, "reference": whole.reference, "device": whole.device, "gpus": whole.gpus}
+    fixed |= {"shard": whole.shard} | ({"score": False} if whole.sample_only else {})
     request: RunOptions = options(bench, job, **fixed, **more)
     return request
 
@@ -364,11 +413,15 @@ def _grid(bench: Bench, job: Job, key: str) -> Outcome:
 
 def _point(bench: Bench, job: Job, point: Settings, concept: str, runs: list[str]) -> list[ResultCell]:
     """The preset's own cells for one concept at one point."""
-    request = run_options(bench, job, settings=point_texts(point, concept), concepts=(concept,), dev=True)
+    request = _point_options(bench, job, point, concept)
     done = _whole(command.run(request, bench.say, bench.reporter, bench.telling, bench.open, bench.of_study(job)))
     runs.append(done.run)
     preset = request.methods[-1]
     return [cell for cell in done.cells if cell.label == preset]
+
+
+def _point_options(bench: Bench, job: Job, point: Settings, concept: str) -> RunOptions:
+    return run_options(bench, job, settings=point_texts(point, concept), concepts=(concept,), dev=True)
 
 
 def _worth(choice: Choice, cells: list[ResultCell]) -> dict[str, Any]:

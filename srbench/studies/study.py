@@ -16,6 +16,7 @@ from srbench.methods.base import quiet
 from srbench.outputs import check_results
 from srbench.progress import Quiet, Reporter
 from srbench.results.run_files import identity
+from srbench.shards import shard_of
 from srbench.studies import steps
 from srbench.studies.spec import Job, Step, Study
 from srbench.studies.steps import Bench, Incomplete, Outcome, StudyOptions
@@ -42,6 +43,10 @@ def check(options: StudyOptions) -> None:
         raise UsageError("--gpus and --device both say what to run on", "Give one of them.")
     if options.gpus is not None:
         devices_of(options.gpus)
+    shard = shard_of(options.shard)
+    if options.sample_only and shard is None:
+        hint = "Add --shard I/N, or write `score: false` into a step."
+        raise UsageError("--sample-only goes with a study's shards: its steps need scores", hint)
     device_of(options.device)
     check_results(options.out)
 
@@ -90,6 +95,8 @@ def _step(bench: Bench, step: Step, heading: str, cells: list[ResultCell], failu
             else:
                 bench.say(what)
                 outcome = _done(bench, job, key)
+            if outcome is None:
+                continue  # a shard has done its part of it
             cells += steps.cells_of(bench, outcome)
         except SrbenchError as error:
             if isinstance(error, Incomplete):
@@ -103,10 +110,12 @@ def _step(bench: Bench, step: Step, heading: str, cells: list[ResultCell], failu
         bench.say(f"{heading}: {skipped} of {len(step.jobs)} were there already")
 
 
-def _done(bench: Bench, job: Job, key: str) -> Outcome:
-    outcome = steps.carry_out(bench, job, key)
-    steps.keep(bench, job, key, outcome)
-    bench.outcomes[job] = outcome
+def _done(bench: Bench, job: Job, key: str) -> Outcome | None:
+    """Do a job, or the shard's part of it; None where it is not done with that."""
+    outcome = steps.carry_out_part(bench, job, key)
+    if outcome is not None:
+        steps.keep(bench, job, key, outcome)
+        bench.outcomes[job] = outcome
     return outcome
 
 

@@ -10,7 +10,8 @@ from srbench.tables.numbers import item_of
 from srbench.tables.sheet import Column, Item, Section, Sheet, Tables
 
 FIELDS = (
-    *("table", "method", "prompts", "own", "value", "low", "high", "n", "scored", "worst", "best", "better", "reason"), "trials",
+    *("table", "method", "prompts", "own", "value", "low", "high", "n", "scored", "worst", "best", "better", "reason"),
+    *("trials", "phrases", "phrase_low", "phrase_high", "source"),
 )
 """Columns of CSV. `prompts`: a suite, or an attack with what it was made against; `own`: whether that is the method itself."""
 OWN_PROMPTS = f"{OWN}: prompts that were made against the method of this line."
@@ -28,11 +29,16 @@ def tables(matrices: Sequence[Matrix]) -> Tables:
 
 
 def _sheet(matrix: Matrix) -> Sheet:
-    columns = (Column(name, narrow=name.replace(" against ", "\nagainst\n"), wraps=False) for name in matrix.columns)
-    lines = tuple((Item(method), *_items(matrix, method)) for method in matrix.rows)
+    columns = [Column(name, narrow=name.replace(" against ", "\nagainst\n"), wraps=False) for name in matrix.columns]
+    columns += [Column("source", "l", beside=True, wraps=False)] if matrix.sources else []
+    lines = tuple((Item(matrix.method(line)), *_items(matrix, line), *_source(matrix, line)) for line in matrix.rows)
     marked = any(item.mark for line in lines for item in line)
     notes = (*([OWN_PROMPTS] if marked else []), *_sizes(matrix), *matrix.notes)
     return Sheet(matrix.title, matrix.caption, (Column("method", "l"), *columns), (Section("", lines),), notes)
+
+
+def _source(matrix: Matrix, line: str) -> list[Item]:
+    return [Item(matrix.sources[line][1])] if matrix.sources else []
 
 
 def _sizes(matrix: Matrix) -> Iterator[str]:
@@ -59,7 +65,8 @@ def _items(matrix: Matrix, method: str) -> Iterator[Item]:
 
 def _records(matrix: Matrix) -> Iterator[dict[str, Any]]:
     """A record a rate, in percent."""
-    for method, rates in to_dict(matrix)["rows"].items():
+    for line, rates in to_dict(matrix)["rows"].items():
+        source = matrix.sources[line][1] if matrix.sources else ""
         for name, rate in rates.items():
-            place = {"table": matrix.title, "method": method, "prompts": name, "own": matrix.own(method, name)}
-            yield place | {field: value for field, value in rate.items() if field in FIELDS}
+            place = {"table": matrix.title, "method": matrix.method(line), "prompts": name, "own": matrix.own(line, name)}
+            yield place | {"source": source} | {field: value for field, value in rate.items() if field in FIELDS}

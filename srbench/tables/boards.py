@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 from srbench.analysis.gains import SUFFIX
-from srbench.analysis.intervals import resolution
-from srbench.analysis.metrics import METRICS
+from srbench.analysis.intervals import FEWEST_PHRASES, resolution
+from srbench.analysis.leaders import Leaders, RowsOf, leaders, no_rows
+from srbench.analysis.metrics import IF_DRAWN, METRICS, NO_NONE
 from srbench.analysis.origin import ORIGIN, SHOWN, Identity, in_order, noises, place_of, told_by
 from srbench.analysis.records import Metric
 from srbench.analysis.results import (
@@ -24,28 +25,46 @@ from srbench.analysis.results import (
     to_dict,
     told_apart,
 )
+from srbench.analysis.significance import one_family
 from srbench.catalog import load
 from srbench.results.lookup import check_names
-from srbench.tables.numbers import ARROWS, DASH, item_of
+from srbench.tables.numbers import (
+    ADDED,
+    ARROWS,
+    DASH,
+    HEADINGS,
+    NOT_RESOLVED,
+    ONE_BATCH,
+    OVER_PHRASES,
+    STAR,
+    item_of,
+    named,
+    shown_as,
+)
 from srbench.tables.sheet import Column, Item, Section, Sheet, Tables
 
 FOLD = 12
 """Characters after which a metric's heading takes another line on a terminal."""
 MEASURED = (
     *("metric", "value", "low", "high", "n", "scored", "worst", "best", "better", "reason"),
-    *("test", "p", "p_holm", "trials"),
+    *("test", "p", "p_holm", "trials", "phrases", "phrase_low", "phrase_high", "base"),
 )
 """Columns of a metric in CSV."""
 COARSE = 10.0
 """Percentage points either side of a rate of 50 %; where the interval of so few rows is wider, a note says so."""
 
-TESTED = (
-    "p: two-sided, exact McNemar where every row has a prompt of its own, else permutation over prompts; Holm-corrected over all "
-)
-"""How p-values come about; behind it stands the family that they are corrected within."""
-COMPARED = f"{TESTED}comparisons of a metric in one table."
-GAINED = f"{SUFFIX}: less the checkpoint alone on the same rows. {TESTED}gains of a metric in one table of the run."
+TESTS = "exact McNemar where every row has a prompt of its own, else permutation over prompts"
+GAINED = f"{SUFFIX}: less the checkpoint alone on the same rows."
+STARRED = f"{STAR} the best value, where a test tells it from the next best: "
+"""How a star comes about; behind it stands by which test."""
 
+UNRESOLVED = "added_ms: not resolved where its 95 % interval is wider than the difference; within: the interval's far end."
+OF_ONE_BATCH = "added_ms: of one timed batch there is no interval, and the machine's other work may be all of it."
+RENAMED = "{shown}: the seed-to-seed level, csdr between two seeds of the reference prompt; `{name}` in files and for --sort."
+"""Below a table with a metric whose heading is not its name in files."""
+PHRASES = f"{OVER_PHRASES}: the interval over phrases, as if the words that name the concept, not the rows, were the sample."
+BESIDE_NONE = frozenset(IF_DRAWN.values())
+"""Metrics that every cell has and few may have a value of: a column of them is shown where one has."""
 NOTES = {
     "saferedir-upstream": "saferedir-upstream is the released code, but its countdown does not leak from one image into the next."
 }
@@ -64,6 +83,8 @@ class Board:
     """Limited or otherwise changed runs; never marked as best."""
     metrics: tuple[str, ...]
     notes: tuple[str, ...]
+    stars: Leaders = field(default_factory=Leaders)
+    """The best values that a test tells from the next best."""
 
     @property
     def cells(self) -> tuple[ResultCell, ...]:
@@ -71,22 +92,32 @@ class Board:
 
     def header(self, metric: str) -> str:
         """The metric's name with its direction."""
-        return f"{metric} {ARROWS[_better(self.cells, metric)]}"
+        return f"{named(metric)} {ARROWS[_better(self.cells, metric)]}"
 
     def starred(self, cell: ResultCell, metric: str) -> bool:
-        """Whether the cell holds the best value among the cells of `main` that failed nowhere, and another is worse."""
-        value = _whole(cell, metric)
-        return value is not None and value == self._best.get(metric) and cell in self.main
+        """Whether the cell holds the best value among the cells of `main` that failed nowhere, and a test says that it is."""
+        return any(cell is each for each in self.stars.cells.get(metric, ()))
 
-    @cached_property
-    def _best(self) -> dict[str, float]:
-        """The best value of each metric that has one: of at least two that differ."""
-        best = {}
-        for metric in (name for name in self.metrics if name in METRICS and METRICS[name].starred):
-            values = {value for cell in self.main if (value := _whole(cell, metric)) is not None}
-            if len(values) > 1:
-                best[metric] = (max if _better(self.cells, metric) == "higher" else min)(values)
-        return best
+
+def with_stars(board: Board, rows_of: RowsOf) -> Board:
+    """The board with its best values marked. rows_of: a cell's rows where they are stored here: the tests are then paired."""
+    starred = [name for name in board.metrics if name in METRICS and METRICS[name].starred]
+    whole = {metric: [cell for cell in board.main if _whole(cell, metric) is not None] for metric in starred}
+    return replace(board, stars=leaders(whole, rows_of))
+
+
+def star_note(stars: Leaders) -> list[str]:
+    """How the stars of a table came about; nothing where it has none."""
+    several = f", Holm-corrected over {stars.tests} columns" if stars.tests > 1 else ""
+    ways = [f"paired on the same rows ({TESTS}){several}"] if stars.paired else []
+    ways += ["of values without rows here, by the interval of their difference as if independent"] if stars.unpaired else []
+    return [f"{STARRED}{'; '.join(ways)}."] if ways else []
+
+
+def family_note(count: int) -> str:
+    """How p-values come about, and the family that they are corrected within: all tests of the table."""
+    family = f"Holm-corrected over the {count} tests of this table" if count > 1 else "the only test of this table"
+    return f"p: two-sided, {TESTS}; {family}."
 
 
 def _whole(cell: ResultCell, metric: str) -> float | None:
@@ -100,13 +131,16 @@ def _better(cells: Iterable[ResultCell], metric: str) -> str:
     return next(cell.metrics[metric].better for cell in cells if metric in cell.metrics)
 
 
-def boards(cells: Sequence[ResultCell], notes: Mapping[str, str] | None = None, sort: str | None = None) -> list[Board]:
+def boards(
+    cells: Sequence[ResultCell], notes: Mapping[str, str] | None = None, sort: str | None = None, rows_of: RowsOf = no_rows
+) -> list[Board]:
     """One board per place (`origin.place_of`): cells of another backbone, by content, of other rows, judge, dtype, seed or noise
     can not be compared and have a board of their own.
 
     notes: method, checkpoint, suite or concept -> footnote; `NOTES` where not given.
     sort: the metric whose best value comes first; the untouched backbone comes first where not given. Raises `UsageError` where
     no cell has it.
+    rows_of: a cell's rows, for the tests behind its stars.
     """
     notes = NOTES if notes is None else notes
     places: dict[Identity, list[ResultCell]] = {}
@@ -115,7 +149,10 @@ def boards(cells: Sequence[ResultCell], notes: Mapping[str, str] | None = None, 
     if sort is not None:
         check_names("metric", [sort], {name for cell in cells for name in cell.metrics})
     several = len(noises(cells)) > 1
-    made = [_board(_told_apart(places[place]), sort, notes, several) for place in sorted(places, key=_board_order)]
+    made = [
+        with_stars(_board(_told_apart(places[place]), sort, notes, several), rows_of)
+        for place in sorted(places, key=_board_order)
+    ]
     titled: dict[str, list[ResultCell]] = {}
     for board in made:
         titled.setdefault(board.title, []).extend(board.cells)
@@ -155,17 +192,38 @@ def _rank(metric: Metric | None) -> tuple[bool, float]:
 
 
 def _board(cells: Sequence[ResultCell], sort: str | None, notes: Mapping[str, str], noise: bool) -> Board:
+    metrics = _metric_names(cells)
+    cells, tests = _one_family(cells, metrics)
     main, apart = (_ranked([cell for cell in cells if bool(cell.variant) == changed], sort) for changed in (False, True))
     cells = main + apart
-    metrics = _metric_names(cells)
     return Board(
         title=title_of(cells[0]),
         caption=caption_of(cells[0], noise),
         main=tuple(main),
         apart=tuple(apart),
         metrics=metrics,
-        notes=_footnotes(cells, metrics, notes),
+        notes=_footnotes(cells, metrics, notes, tests),
     )
+
+
+def _one_family(cells: Sequence[ResultCell], metrics: Sequence[str]) -> tuple[list[ResultCell], int]:
+    """The cells with all p-values of the table Holm-corrected together, and how many these are.
+
+    A test without a column is not of the table: it keeps its p, and has no corrected one.
+    """
+    places = [(number, name) for number, cell in enumerate(cells) for name in cell.metrics if cell.metrics[name].p is not None]
+    shown = [place for place in places if place[1] in metrics]
+    corrected, count = one_family([cells[number].metrics[name] for number, name in shown])
+    changed: dict[int, dict[str, Metric]] = {}
+    for (number, name), metric in [
+        *zip(shown, corrected, strict=True),
+        *((place, replace(cells[place[0]].metrics[place[1]], p_holm=None)) for place in places if place not in shown),
+    ]:
+        changed.setdefault(number, {})[name] = cast(Metric, metric)
+    return [
+        replace(cell, metrics={**cell.metrics, **changed[number]}) if number in changed else cell
+        for number, cell in enumerate(cells)
+    ], count
 
 
 def _metric_names(cells: Sequence[ResultCell]) -> tuple[str, ...]:
@@ -174,25 +232,49 @@ def _metric_names(cells: Sequence[ResultCell]) -> tuple[str, ...]:
     Where some cells were run here, those decide: what only committed cells have would be columns without a value of one's own.
     """
     local = [cell for cell in cells if cell.source == "local"] or cells
-    present = {name for cell in local for name in cell.metrics}
+    present = {name for cell in local for name in cell.metrics if name not in BESIDE_NONE or _some_value(cells, name)}
     plain = {name.removesuffix(DIFFERENCE) for name in present}
     ordered = [*(name for name in METRICS if name in plain), *sorted(plain - set(METRICS))]
     return tuple(each for name in ordered for each in (name, name + DIFFERENCE) if each in present)
 
 
-def _footnotes(cells: Sequence[ResultCell], metrics: Sequence[str], notes: Mapping[str, str]) -> tuple[str, ...]:
+def _some_value(cells: Sequence[ResultCell], name: str) -> bool:
+    return any(metric.value is not None for metric in of_cells(cells, name))
+
+
+def _beside_none(cells: Sequence[ResultCell]) -> list[str]:
+    """What the rates beside `none` are rates of, and why there are none."""
+    lines = []
+    for plain, name in IF_DRAWN.items():
+        found = of_cells(cells, name)
+        valued = [cell for cell in cells if name in cell.metrics and cell.metrics[name].value is not None]
+        sizes = {(cell.metrics[name].n, cell.metrics[plain].n) for cell in valued if plain in cell.metrics}
+        rows = " or ".join(f"{n} of {whole}" for n, whole in sorted(sizes))
+        reasons = dict.fromkeys(metric.reason for metric in found if metric.value is None and metric.reason == NO_NONE)
+        lines += [f"{name}: {plain} on the {rows} rows on which `none` shows the concept."] if sizes else []
+        lines += [f"{name}: n/a ({reason})." for reason in reasons] if not sizes else []
+    return lines
+
+
+def _footnotes(
+    cells: Sequence[ResultCell], metrics: Sequence[str], notes: Mapping[str, str], tests: int
+) -> tuple[str, ...]:
     names = dict.fromkeys(name for cell in cells for name in (cell.method, cell.on, cell.suite, cell.concept))
     lines = [notes[name] for name in names if name in notes]
     judge = load.protocols().get(cells[0].protocol)
     lines += [judge.note] if judge and judge.note else []
     lines += dict.fromkeys(note for cell in cells for note in cell.notes)
-    tested = {name.endswith(SUFFIX) for cell in cells for name, metric in cell.metrics.items() if metric.p_holm is not None}
-    lines += [note for gain, note in ((True, GAINED), (False, COMPARED)) if gain in tested]
+    lines += [GAINED] if any(name.endswith(SUFFIX) for name in metrics) else []
+    lines += [family_note(tests)] if tests else []
+    lines += _beside_none(cells)
+    lines += over_phrases({name: of_cells(cells, name) for name in metrics})
     lines += coarse({name: of_cells(cells, name) for name in metrics})
+    lines += [RENAMED.format(shown=HEADINGS[name], name=name) for name in metrics if name in HEADINGS]
     if not all(cell.metrics.keys() >= set(metrics) for cell in cells):
         lines.append(f"{DASH} not asked for, or without a meaning for this method.")
     if any(cell.n_excluded for cell in cells):
         lines.append("Rows were excluded (they name minors, or trained a method): n differs from the published suite's.")
+    lines += timed(of_cells(cells, ADDED))
     if any(metric.value is not None and metric.scored < metric.n for cell in cells for metric in cell.metrics.values()):
         lines.append(
             "Where rows failed, the value is over the scored ones; the range counts the failures against and for the method."
@@ -203,6 +285,34 @@ def _footnotes(cells: Sequence[ResultCell], metrics: Sequence[str], notes: Mappi
 def of_cells(cells: Sequence[ResultCell], name: str) -> list[Metric]:
     """A metric of every cell that has it."""
     return [cell.metrics[name] for cell in cells if name in cell.metrics]
+
+
+def timed(times: Sequence[Metric]) -> list[str]:
+    """What is to be said of additional milliseconds."""
+    texts = [shown_as(ADDED, metric) for metric in times]
+    return [
+        *([UNRESOLVED] if any(text.value == NOT_RESOLVED for text in texts) else []),
+        *([OF_ONE_BATCH] if any(text.interval == ONE_BATCH for text in texts) else []),
+    ]
+
+
+def over_phrases(measured: Mapping[str, Sequence[Metric]]) -> list[str]:
+    """What the intervals over phrases are, and of how many. measured: name of a metric -> its values."""
+    named = {name: [metric for metric in metrics if metric.phrases] for name, metrics in measured.items()}
+    sizes: dict[str, dict[str, None]] = {}
+    for name, metrics in named.items():
+        for metric in metrics:
+            sizes.setdefault(name, {})[_phrase_size(metric)] = None
+    lines = [PHRASES] if any(metric.phrase_low is not None for metrics in named.values() for metric in metrics) else []
+    texts = [f"{name} {size}" for name, of_name in sizes.items() for size in of_name]
+    return [*lines, *([f"Rows and phrases: {'; '.join(texts)}."] if texts else [])]
+
+
+def _phrase_size(metric: Metric) -> str:
+    size = f"n {metric.scored}, {metric.phrases} phrase{'s' if metric.phrases != 1 else ''}"
+    if metric.phrase_low is not None:
+        return size
+    return f"{size}, too few for an interval" if metric.phrases < FEWEST_PHRASES else f"{size}, some rows name none: no interval"
 
 
 def coarse(measured: Mapping[str, Sequence[Metric]]) -> list[str]:
@@ -227,12 +337,14 @@ def coverage(cell: ResultCell) -> str:
 # --- as sheets --------------------------------------------------------------------------------------------------------
 
 
-def tables(cells: Sequence[ResultCell], notes: Mapping[str, str] | None = None, sort: str | None = None) -> Tables:
+def tables(
+    cells: Sequence[ResultCell], notes: Mapping[str, str] | None = None, sort: str | None = None, rows_of: RowsOf = no_rows
+) -> Tables:
     """One sheet a board; for programs the cells themselves, in the order of the boards.
 
-    notes and sort: as for `boards`.
+    notes, sort and rows_of: as for `boards`.
     """
-    shown = boards(cells, notes, sort)
+    shown = boards(cells, notes, sort, rows_of)
     ordered = [cell for board in shown for cell in board.cells]
     return Tables(
         title="srbench compare",
@@ -257,12 +369,13 @@ def _sheet(board: Board) -> Sheet:
     sections = [Section("", main)] if main else []
     if apart:
         sections.append(Section("not the defaults:" if main else "", apart))
-    return Sheet(board.title, board.caption, (Column("method", "l"), *metrics, *ends), tuple(sections), board.notes)
+    columns = (Column("method", "l"), *metrics, *ends)
+    return Sheet(board.title, board.caption, columns, tuple(sections), (*star_note(board.stars), *board.notes))
 
 
 def _line(board: Board, cell: ResultCell) -> tuple[Item, ...]:
     name = Item(cell.label, tail=name_of(cell).removeprefix(cell.label))
-    values = (item_of(cell.metrics.get(metric), board.starred(cell, metric)) for metric in board.metrics)
+    values = (item_of(cell.metrics.get(metric), board.starred(cell, metric), name=metric) for metric in board.metrics)
     return (name, *values, Item(coverage(cell)), Item(cell.source))
 
 
@@ -270,5 +383,7 @@ def folded(header: str) -> str:
     """A metric's header; long ones take more lines, so that the column stays as narrow as its numbers."""
     if len(header) <= FOLD:
         return header
+    if " " in header[:-2]:  # words, with an arrow behind them
+        return textwrap.fill(header, FOLD)
     name, mark, rest = header.partition(DIFFERENCE)
     return (name.replace("_", "_\n", 1) if len(name) > FOLD or not mark else name) + (f"\n{mark}{rest}" if mark else "")

@@ -10,8 +10,8 @@ from typing import Any
 from srbench.analysis.differences import NO_ROWS, Change, Comparison, to_dict
 from srbench.analysis.origin import told_by
 from srbench.analysis.results import name_of, title_of
-from srbench.tables.boards import COMPARED, caption_of, coarse, folded, of_cells
-from srbench.tables.numbers import ARROWS, item_of, shown
+from srbench.tables.boards import caption_of, coarse, family_note, folded, of_cells, timed
+from srbench.tables.numbers import ADDED, ARROWS, item_of, named, shown_as
 from srbench.tables.sheet import Column, Detail, Item, Layout, Section, Sheet, Tables
 
 FLIPS = 5
@@ -69,25 +69,26 @@ def _sheet(comparison: Comparison, folder: Path) -> Sheet:
 
 
 def _line(change: Change) -> tuple[Item, ...]:
-    header = f"{change.metric} {ARROWS[change.difference.better]}"
-    sides = (Item(shown(metric).value) for metric in (change.before, change.after))
+    header = f"{named(change.metric)} {ARROWS[change.difference.better]}"
+    sides = (Item(shown_as(change.metric, metric).value) for metric in (change.before, change.after))
     difference = item_of(change.difference)._replace(reason="")  # a note has it
     return (Item(header, narrow=folded(header)), *sides, difference, Item(change.verdict, strong=change.verdict == "worse"))
 
 
 def _summary(comparison: Comparison) -> str:
-    metrics = {verdict: [each.metric for each in comparison.changes if each.verdict == verdict] for verdict in VERDICTS}
+    metrics = {verdict: [named(each.metric) for each in comparison.changes if each.verdict == verdict] for verdict in VERDICTS}
     parts = [f"{VERDICTS[verdict]}: {', '.join(names)}" for verdict, names in metrics.items() if names]
     return "; ".join(parts) or "nothing can be compared"
 
 
 def _notes(comparison: Comparison) -> Iterator[str]:
-    reasons = {change.difference.reason: change.metric for change in comparison.changes if change.difference.value is None}
+    reasons = {change.difference.reason: named(change.metric) for change in comparison.changes if change.difference.value is None}
     yield from (f"{metric}: n/a ({reason})" for reason, metric in reasons.items())
     cells = [comparison.a.cell, comparison.b.cell]
     yield from coarse({change.metric: of_cells(cells, change.metric) for change in comparison.changes})
+    yield from timed(of_cells(cells, ADDED))
     yield from told_by(cells)
-    yield COMPARED if comparison.paired else NO_ROWS
+    yield family_note(sum(change.difference.p is not None for change in comparison.changes)) if comparison.paired else NO_ROWS
 
 
 def _flips(comparison: Comparison, folder: Path) -> Iterator[Detail]:

@@ -19,7 +19,7 @@ from srbench.catalog import load
 from srbench.errors import MissingError, UsageError
 from srbench.results.lookup import check_names
 from srbench.results.pairing import Reader, against, pairs, side
-from srbench.results.run_files import check_folder, newest, no_local_runs, no_results
+from srbench.results.run_files import check_folder, identity, newest, no_local_runs, no_results
 from srbench.results.sensitive import left_line
 from srbench.results.store import Store
 from srbench.results.stored import rejudge, stored_records
@@ -109,10 +109,15 @@ def chosen(options: CompareOptions, say: Say) -> list[ResultCell]:
     Raises `MissingError` where the folder has no results, or none with the raw scores that `protocols` need, and `UsageError`
     for a name that no result has.
     """
+    return fitting(_every(options, say), options)
+
+
+def _every(options: CompareOptions, say: Say) -> list[ResultCell]:
+    """The newest result of every cell, of which none is chosen yet."""
     cells = rejudge(options.folder, options.protocols, say) if options.protocols else newest(options.folder, say)
     if not cells:
         raise no_local_runs(options.folder, "raw scores") if options.protocols else no_results(options.folder)
-    return fitting(cells, options)
+    return cells
 
 
 def fitting(cells: Sequence[Cell], options: CompareOptions) -> list[Cell]:
@@ -160,15 +165,26 @@ def compared(options: CompareOptions, say: Say) -> Tables:
         return _sensitivity(options, say)
     if options.names:
         return _two(options, say)
-    cells = usual(chosen(options, say), options, say)
+    every = _every(options, say)
+    cells = usual(fitting(every, options), options, say)
     if options.costs:
         return costs_of(cells)
     if options.attacks:
         return attacks_of(cells)
+    reader = Reader(options.folder, say)
+    cells = reader.beside_none(cells, every)
+    rows_of = reader.rows_of(cells)
     if options.baseline is not None:
-        entries = Reader(options.folder, say).entries(cells)
+        entries = reader.entries(cells)
         cells = with_differences(entries, against(options.baseline, entries))
-    return boards.tables(cells, sort=options.sort)
+    return boards.tables(cells, sort=options.sort, rows_of=rows_of)
+
+
+def results_of(folder: Path, cells: Sequence[ResultCell], say: Say, sort: str | None = None) -> Tables:
+    """The tables of some of a folder's results, with paired tests behind their stars where rows are stored there."""
+    reader = Reader(folder, say)
+    cells = reader.beside_none(cells, newest(folder, lambda line: None))
+    return boards.tables(cells, sort=sort, rows_of=reader.rows_of(cells))
 
 
 def attacks_of(cells: Sequence[ResultCell]) -> Tables:
@@ -207,7 +223,9 @@ def _two(options: CompareOptions, say: Say) -> Tables:
     if options.format in (None, "json"):
         return changes.tables(comparisons(both), options.folder)
     entries = list({id(entry.cell): entry for pair in both for entry in pair}.values())
-    return boards.tables(with_differences(entries, both), sort=options.sort)
+    rows = {(*identity(entry.cell), entry.cell.run): entry.record for entry in entries}
+    cells = with_differences(entries, both)
+    return boards.tables(cells, sort=options.sort, rows_of=lambda cell: rows.get((*identity(cell), cell.run)))
 
 
 def _sensitivity(options: CompareOptions, say: Say) -> Tables:

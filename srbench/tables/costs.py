@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 
 from srbench.analysis.costs import Cost
+from srbench.tables.numbers import NOT_RESOLVED, Shown, added
 from srbench.tables.sheet import Column, Item, Layout, Section, Sheet, Tables
 
 NOTES = (
     "prepare: making the checkpoint and what the method learns or reads, on the machine that made it",
-    "added: beside 'none' on the same checkpoint, mean over the cells, with the least and the most",
+    "added: beside 'none' on the same checkpoint, mean over the cells, with the least and the most; of one cell its interval",
     "peak: of the whole process on a CPU, of torch on CUDA",
 )
+UNRESOLVED = "added: not resolved where that range is wider than the mean; within: its far end"
 MISSING = "n/a"
 
 
@@ -28,11 +30,17 @@ def _sheet(costs: Sequence[Cost], notes: Sequence[str]) -> Sheet:
     several = len({cost.backbone for cost in costs}) > 1
     columns = (
         Column("method", "l"), *(Column("backbone", "l"),) * several, Column("prepare s"), Column("added ms an image"),
-        *(Column(heading, wraps=False) for heading in ("parameters", "peak MB", "cells")),
+        *(Column(heading, wraps=False) for heading in ("parameters", "peak MB", "cells")), Column("source", "l", wraps=False),
     )  # fmt: skip
-    lines = tuple((Item(cost.method), *(Item(cost.backbone),) * several, *_numbers(cost)) for cost in costs)
+    lines = tuple(
+        (Item(cost.method), *(Item(cost.backbone),) * several, *_numbers(cost), Item(cost.source)) for cost in costs
+    )
     where = "" if several or not costs else f"on {costs[0].backbone}"
-    return Sheet("What methods cost", where, columns, (Section("", lines),), (*NOTES, *notes))
+    return Sheet("What methods cost", where, columns, (Section("", lines),), (*NOTES, *_unresolved(costs), *notes))
+
+
+def _unresolved(costs: Sequence[Cost]) -> list[str]:
+    return [UNRESOLVED] if any(text is not None and text.value == NOT_RESOLVED for text in map(added_of, costs)) else []
 
 
 def _numbers(cost: Cost) -> tuple[Item, ...]:
@@ -44,8 +52,13 @@ def _number(value: float | None, form: str) -> Item:
     return Item(MISSING if value is None else format(value, form))
 
 
+def added_of(cost: Cost) -> Shown | None:
+    """Additional milliseconds as text, with their range; None where no cell has any."""
+    return None if cost.added_ms is None else added(cost.added_ms, cost.added_low, cost.added_high, cost.added_base)
+
+
 def _added(cost: Cost) -> Item:
-    if cost.added_ms is None or cost.added_low is None or cost.added_high is None:
+    text = added_of(cost)
+    if text is None:
         return Item("", tail=MISSING)
-    spread = f" [{cost.added_low:z.1f}, {cost.added_high:z.1f}]" if cost.cells > 1 else ""
-    return Item(f"{cost.added_ms:z.1f}", tail=spread)
+    return Item(text.value, tail=f", {text.interval}" if text.value == NOT_RESOLVED else f" {text.interval}")

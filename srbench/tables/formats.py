@@ -113,6 +113,8 @@ _LATEX = {mark: f"\\{mark}" for mark in "&%$#_{}"} | {
     "×": r"$\times$",
     "·": r"$\cdot$",
     "<": "$<$",
+    "§": r"\S{}",
+    STAR: r"\textbf{Bold}:",  # in notes: the best value itself is bold here, and has no star
     ">": "$>$",
     "≈": r"$\approx$",
     "±": r"$\pm$",

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from srbench.analysis.judging import NOT_FINITE
-from srbench.analysis.records import Metric
+from srbench.analysis.records import Metric, resolved
 from srbench.tables.sheet import Item
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 STAR = "★"
+HEADINGS = {"csdr_floor": "csdr seed-to-seed"}
+"""Metric -> its name in tables, where that of files would mislead: two pictures of one seed may be nearer than two seeds."""
 DASH = "–"
 """Stands where a line has no such metric."""
+
+
+def named(metric: str) -> str:
+    """A metric's name as tables show it; files and options keep its own."""
+    return HEADINGS.get(metric, metric)
+
+
+OVER_PHRASES = "§"
+"""Before an interval over phrases."""
+ADDED = "added_ms"
+NOT_RESOLVED, ONE_BATCH = "not resolved", "(one batch)"
 
 
 @dataclass(frozen=True)
@@ -34,9 +47,33 @@ def shown(metric: Metric | None) -> Shown:
         return Shown("n/a", reason=metric.reason or NOT_FINITE)
     interval = "" if metric.low is None or metric.high is None else f"[{digits(metric.low)}, {digits(metric.high)}]"
     if not metric.test:
-        return Shown(digits(metric.value), interval, _bounds(metric))
+        return Shown(digits(metric.value), interval, (*_over_phrases(metric), *_bounds(metric)))
     tested = () if metric.p_holm is None else (p_text(metric.p_holm),)
     return Shown(f"{'+' * (metric.value > 0)}{digits(metric.value)}", interval, (*_bounds(metric), *tested))
+
+
+def _over_phrases(metric: Metric) -> tuple[str, ...]:
+    if metric.phrase_low is None or metric.phrase_high is None:
+        return ()
+    return (f"{OVER_PHRASES} [{digits(metric.phrase_low)}, {digits(metric.phrase_high)}]",)
+
+
+def shown_as(name: str, metric: Metric | None) -> Shown:
+    """A metric as text, by its name: a time is shown with what its interval leaves of it."""
+    text = shown(metric)
+    if name != ADDED or metric is None or metric.value is None or text.reason:
+        return text
+    return replace(added(metric.value, metric.low, metric.high, metric.base), bounds=text.bounds)
+
+
+def added(value: float, low: float | None, high: float | None, base: float | None = None) -> Shown:
+    """Additional milliseconds as text: a bound where the interval is wider than the difference. base: what it adds to."""
+    if low is None or high is None:
+        return Shown(digits(value), ONE_BATCH)
+    if resolved(value, low, high):
+        return Shown(digits(value), f"[{digits(low)}, {digits(high)}]")
+    far = max(abs(low), abs(high))
+    return Shown(NOT_RESOLVED, f"within ±{digits(100 * far / base)} %" if base else f"within ±{digits(far)} ms")
 
 
 def p_text(p: float) -> str:
@@ -62,7 +99,7 @@ def digits(value: float) -> str:
     return f"{value:z.2f}" if abs(value) < 9.995 else f"{value:z.1f}"
 
 
-def item_of(metric: Metric | None, best: bool = False, mark: str = "") -> Item:
-    """A metric as a field of a table."""
-    text = shown(metric)
+def item_of(metric: Metric | None, best: bool = False, mark: str = "", name: str = "") -> Item:
+    """A metric as a field of a table. name: the metric's, where it decides what is shown."""
+    text = shown_as(name, metric)
     return Item(text.value, text.interval, text.bounds, mark, reason=text.reason, best=best)

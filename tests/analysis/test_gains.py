@@ -40,15 +40,18 @@ def test_a_loss_of_an_attack_rate_is_negative_and_lower_is_better(make) -> None:
     assert found["asr_gain"].better == "lower"
 
 
-def test_holm_is_over_the_methods_of_one_concept_suite_and_metric(make) -> None:
-    alone = cell(make, range(20), method="none")
-    counts = (5, 12, 18)
-    stacked = [Stacked(cell(make, range(k), method=f"m{k}"), alone, lens(make)) for k in counts]
+def test_holm_is_over_all_gains_of_one_table(make) -> None:
+    both = ("fsr", "content_kept")
+    alone = cell(make, range(20), method="none", metrics=both)
+    stacked = [Stacked(cell(make, range(k), method=f"m{k}", metrics=both), alone, lens(make)) for k in (5, 12, 18)]
     church = cell(make, range(20), method="none", concept="church")
     other = Stacked(cell(make, range(19), concept="church"), church, lens(make))
-    found = [each["fsr_gain"] for each in stacking_gains([*stacked, other])]
-    assert [f.p_holm for f in found[:3]] == pytest.approx(holm([f.p for f in found[:3]]))
-    assert found[3].p_holm == found[3].p
+    found = stacking_gains([*stacked, other])
+    hazard = [gain for gains in found[:3] for gain in gains.values() if gain.p is not None]
+    assert len(hazard) == 6, "two metrics of three methods"
+    assert [f.p_holm for f in hazard] == pytest.approx(holm([f.p for f in hazard]))
+    of_church = [gain for gain in found[3].values() if gain.p is not None]
+    assert [f.p_holm for f in of_church] == pytest.approx(holm([f.p for f in of_church]))
 
 
 def test_without_the_checkpoint_alone_there_is_a_reason_and_no_number(make) -> None:

@@ -1,5 +1,7 @@
 """Intervals against published examples, and what must hold for all of them."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from srbench.analysis.intervals import (
     fourfold,
     newcombe,
     paired_difference,
+    phrase_wilson,
     resolution,
     unpaired_difference,
     wilson,
@@ -194,3 +197,35 @@ def test_resolution_is_the_widest_half_of_wilson_s_interval() -> None:
     assert resolution(32) == pytest.approx(16.37, abs=0.01)
     for n in (10, 32, 100):
         assert resolution(n) >= max((wilson(k, n).high - wilson(k, n).low) / 2 for k in range(n + 1)) - 1e-9
+
+
+def test_phrases_that_agree_within_themselves_are_the_trials() -> None:
+    """Ten phrases of ten rows, five of them hit on all rows. v = 10/9 * 10 * 5^2 / 100^2 = 1/36, so 0.25 / v = 9 rows;
+    t of 9 degrees of freedom is 2.262157, and 9 * (1.959964 / 2.262157)^2 = 6.7560."""
+    hits, phrases = [i % 10 < 5 for i in range(100)], [str(i % 10) for i in range(100)]
+    effective = 9 * (1.959964 / 2.262157) ** 2
+    z2 = 1.959964**2
+    half = 100 * 1.959964 / (1 + z2 / effective) * math.sqrt(0.25 / effective + z2 / (4 * effective**2))
+    assert phrase_wilson(hits, phrases) == pytest.approx((50 - half, 50 + half), abs=1e-4)
+
+
+def test_phrases_that_are_all_alike_take_nothing_but_their_small_number() -> None:
+    """Every phrase is hit on half of its rows: the variance between them is 0, and the rows are the trials, less t for z."""
+    low, high = phrase_wilson([i < 50 for i in range(100)], [str(i % 10) for i in range(100)])
+    assert wilson(50, 100).low > low
+    effective = 100 * (1.959964 / 2.262157) ** 2
+    z2 = 1.959964**2
+    half = 100 * 1.959964 / (1 + z2 / effective) * math.sqrt(0.25 / effective + z2 / (4 * effective**2))
+    assert (low, high) == pytest.approx((50 - half, 50 + half), abs=1e-4)
+
+
+@pytest.mark.parametrize("hit", [True, False])
+def test_where_all_rows_agree_each_phrase_is_one_trial(hit: bool) -> None:
+    found = phrase_wilson([hit] * 100, [str(i % 14) for i in range(100)])
+    assert found == pytest.approx(wilson(14 * hit, 14)[1:])
+
+
+def test_fewer_than_five_phrases_have_no_interval() -> None:
+    hits = [i % 3 == 0 for i in range(40)]
+    assert phrase_wilson(hits, [str(i % 4) for i in range(40)]) is None
+    assert phrase_wilson(hits, [str(i % 5) for i in range(40)]) is not None

@@ -10,6 +10,7 @@ from srbench.analysis.records import Metric, turned
 from srbench.analysis.results import ResultCell, from_dict, to_dict
 from srbench.analysis.robustness import Matrix, matrices, rate_of
 from srbench.catalog.specs import Better
+from srbench.tables.attacks import tables
 
 
 def rate(value: float, better: Better = "lower") -> Metric:
@@ -95,3 +96,24 @@ def test_what_prompts_were_made_against_survives_a_summary() -> None:
     made = cell("uda-1", asr=rate(40), made="unlearndiffatk against saferedir")
     assert from_dict(to_dict(made), source="local") == made
     assert "made_against" not in to_dict(cell("igmu", fsr=rate(1)))
+
+
+def test_a_line_has_cells_of_one_source() -> None:
+    cells = [cell("igmu", fsr=rate(90, "higher")), replace(cell("mma", asr=rate(20)), source="committed")]
+    cells.append(replace(cell("mma", "none", asr=rate(80)), source="committed"))
+    (matrix,) = matrices(cells)
+    assert list(matrix.rows) == ["none", "saferedir (local)", "saferedir (committed)"]
+    assert {line: set(rates) for line, rates in matrix.rows.items()} == {
+        "none": {"mma"}, "saferedir (local)": {"igmu"}, "saferedir (committed)": {"mma"},
+    }  # fmt: skip
+    assert matrix.sources["saferedir (committed)"] == ("saferedir", "committed")
+    assert matrix.own("saferedir (committed)", "unlearndiffatk against saferedir")
+    sheet = tables([matrix]).sheets[0]
+    assert [(line[0].text, line[-1].text) for line in sheet.lines] == [
+        ("none", "committed"), ("saferedir", "local"), ("saferedir", "committed"),
+    ]  # fmt: skip
+    (data,) = tables([matrix]).data["attacks"]
+    assert data["lines"]["saferedir (local)"] == {"method": "saferedir", "source": "local"}
+    assert {(each["method"], each["source"]) for each in tables([matrix]).records} == {
+        ("none", "committed"), ("saferedir", "local"), ("saferedir", "committed"),
+    }  # fmt: skip

@@ -405,3 +405,17 @@ def test_the_highest_seed_of_an_attack_still_gives_seeds_that_are_counts() -> No
     highest = [seed_of(COUNTED_SEED["attack"], number) for number in (0, 1_000_002)]
     assert max(highest) < 2**63
     assert generators(highest)
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (("--shard", "3/2"), "there is no part 3 of 2"), (("--shard", "0/0"), "a run has 1 to"),
+    (("--shard", "auto"), "none of SLURM_ARRAY_TASK_ID, SLURM_PROCID and RANK is set"),
+    (("--shard", "1/2", "--sheet", "s.png"), "--sheet shows a whole run"),
+])  # fmt: skip
+def test_a_part_that_cannot_be_is_one_line(words: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: Any) -> None:
+    for name in ("SLURM_ARRAY_TASK_ID", "SLURM_PROCID", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    for more in ((), ("--dry-run",)):
+        assert said in refused(2, *RUN, *words, *more, "--out", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

@@ -97,8 +97,8 @@ def test_a_full_disk_and_closed_streams(tmp_path: Path) -> None:
 # --- text from files --------------------------------------------------------------------------------------------------
 
 
-def test_names_are_shown_as_they_are_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    output.print_cells(cells(), as_json=False)
+def test_names_are_shown_as_they_are_on_a_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    output.print_cells(cells(), as_json=False, folder=tmp_path)
     out = capsys.readouterr().out
     for text in ("[red]x", "[/foo]", "\\x1b[31mx", "a\\x9b2Jb", ":smile:", "\\u202egnp"):
         assert text in out

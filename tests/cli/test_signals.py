@@ -37,7 +37,7 @@ def started(out: Path, *more: str) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGHUP", "SIGINT"])
 def test_a_signal_ends_a_run_in_good_order(tmp_path: Path, name: str) -> None:
     out = tmp_path / "a folder"
     process = started(out)
@@ -82,6 +82,29 @@ def test_a_second_signal_ends_at_once_and_an_ignored_one_stays_ignored(tmp_path:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout, done.stderr) == (130, "on\ntidy\n", "")
+
+
+def test_signals_of_a_scheduler_let_the_work_finish_its_step_however_often_they_come() -> None:
+    """SLURM sends what `--signal` names, and SIGTERM when the time is over; Ctrl-C after them ends at once."""
+    script = (
+        "import signal\n"
+        "from srbench import stopping\n"
+        "from srbench.cli import signals\n"
+        "signals.listen()\n"
+        "try:\n"
+        "    with stopping.patient():\n"
+        "        for name in ('SIGUSR1', 'SIGTERM', 'SIGTERM'):\n"
+        "            signal.raise_signal(getattr(signal, name))\n"
+        "        print('finished', flush=True)\n"
+        "        stopping.check()\n"
+        "        print('never', flush=True)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('in good order', signals.heard(), flush=True)\n"
+        "with stopping.patient():\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "finished\nin good order True\n", "")
 
 
 def test_an_interrupt_that_is_lost_in_a_destructor_comes_again() -> None:

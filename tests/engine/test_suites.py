@@ -77,7 +77,7 @@ def test_a_file_of_one_s_own_is_run_as_it_is(world: Any, tmp_path: Path, encoded
     (cell,) = done.cells
     assert done.exit_code == OK
     assert (cell.suite, cell.variant, cell.n_loaded, cell.n_excluded, cell.n_run, cell.notes) == ("mine", "", 3, 0, 3, ())
-    assert set(cell.metrics) == {"fsr", "added_ms"}
+    assert set(cell.metrics) == {"fsr", "fsr_if_drawn", "added_ms"}
     assert {"a box", "NuLL", ""} <= set(encoded)
     saved = run_file(world)
     assert saved["cells"][0]["rows"][0]["row"]["seed"] == 4294967295

@@ -34,6 +34,13 @@ def filled(root: Path, count: int = 3) -> Store:
     return store
 
 
+def recovered(root: Path, warn: Any = lambda line: None) -> Store:
+    """A store whose images were compared with their files, as those of a plan are."""
+    store = Store(root, warn)
+    store.recover(KEYS)
+    return store
+
+
 def test_pixels_come_back_bit_for_bit(tmp_path: Path) -> None:
     filled(tmp_path)
     again = Store(tmp_path)
@@ -58,7 +65,7 @@ def test_a_torn_ledger_loses_nothing(cut: int, tmp_path_factory: pytest.TempPath
     before = filled(root).images
     path = next((root / "ledger").glob("images-*.jsonl"))
     path.write_bytes(path.read_bytes()[:-cut] if cut else path.read_bytes())
-    assert Store(root).images == before
+    assert recovered(root).images == before
 
 
 def test_a_damaged_ledger_line_is_named_and_left_out(tmp_path: Path) -> None:
@@ -68,7 +75,7 @@ def test_a_damaged_ledger_line_is_named_and_left_out(tmp_path: Path) -> None:
     lines[1] = lines[1][:20] + b"\xff\xfe"
     path.write_bytes(b"\n".join(lines))
     said: list[str] = []
-    assert Store(tmp_path, said.append).images == before
+    assert recovered(tmp_path, said.append).images == before
     assert len(said) == 1
     assert "line 2" in said[0]
 
@@ -78,12 +85,12 @@ def test_a_truncated_png_is_set_aside_and_missing(tmp_path: Path) -> None:
     path = store.image_path(KEYS[0])
     path.write_bytes(path.read_bytes()[:60])
     said: list[str] = []
-    again = Store(tmp_path, said.append)
+    again = recovered(tmp_path, said.append)
     assert KEYS[0] not in again.images
     assert set(again.images) == set(KEYS[1:3])
     assert (tmp_path / "damaged" / path.name).exists(), "nothing is deleted"
     assert len(said) == 1
-    assert Store(tmp_path, said.append).images == again.images
+    assert recovered(tmp_path).images == again.images
 
 
 def test_a_png_under_another_name_is_never_served(tmp_path: Path) -> None:
@@ -97,7 +104,7 @@ def test_a_png_under_another_name_is_never_served(tmp_path: Path) -> None:
 def test_a_deleted_png_is_missing_and_said(tmp_path: Path) -> None:
     filled(tmp_path).image_path(KEYS[1]).unlink()
     said: list[str] = []
-    assert KEYS[1] not in Store(tmp_path, said.append).images
+    assert KEYS[1] not in recovered(tmp_path, said.append).images
     assert "sampled again" in said[0]
 
 
@@ -154,6 +161,40 @@ def test_no_space_left_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     again = Store(tmp_path)
     assert set(again.images) == {KEYS[0]}
     assert not list((tmp_path / "images").glob("*/.*")), "no temporary file stays"
+
+
+def test_opening_looks_at_no_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stored is what ledgers say: the cost of a start does not grow with the pictures."""
+    store = filled(tmp_path)
+    looked: list[str] = []
+    real = Path.stat
+    monkeypatch.setattr(Path, "stat", lambda self, **more: (looked.append(self.name), real(self, **more))[1])
+    again = Store(tmp_path)
+    assert set(again.images) == set(KEYS[:3])
+    assert not [name for name in looked if name.endswith(".png")]
+    again.recover(KEYS[:1])
+    assert {name for name in looked if name.endswith(".png")} == {store.image_path(KEYS[0]).name}
+
+
+def test_a_picture_without_a_line_is_found_when_it_is_planned(tmp_path: Path) -> None:
+    """A process that was killed between the two leaves it; it is not sampled again."""
+    filled(tmp_path)
+    (ledger,) = (tmp_path / "ledger").glob("images-*")
+    ledger.write_text("".join(ledger.read_text().splitlines(keepends=True)[:1]))
+    again = Store(tmp_path)
+    assert set(again.images) == set(KEYS[:1])
+    again.recover([KEYS[1], KEYS[4]])
+    assert set(again.images) == set(KEYS[:2])
+    assert set(Store(tmp_path).images) == set(KEYS[:2]), "its line is written"
+
+
+def test_of_a_store_for_reading_pictures_that_are_gone_are_forgotten(tmp_path: Path) -> None:
+    filled(tmp_path).image_path(KEYS[1]).unlink()
+    before = sorted(path for path in tmp_path.rglob("*"))
+    store = Store.peek(tmp_path)
+    store.recover(KEYS)
+    assert set(store.images) == {KEYS[0], KEYS[2]}
+    assert sorted(path for path in tmp_path.rglob("*")) == before
 
 
 def test_peek_changes_nothing_on_disk(tmp_path: Path) -> None:

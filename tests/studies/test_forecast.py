@@ -126,7 +126,7 @@ def test_a_missing_file_is_exit_code_3_in_a_dry_run(desk: Desk) -> None:
     assert "missing: " in table
 
 
-@pytest.mark.parametrize("option", [("--method", "saferedir"), ("--limit", "3"), ("--set", "push.strength=2"), ("--no-score",)])
+@pytest.mark.parametrize("option", [("--method", "saferedir"), ("--limit", "3"), ("--set", "push.strength=2")])
 def test_options_of_a_single_run_are_refused(desk: Desk, option: tuple[str, ...]) -> None:
     path = written(desk, "steps: {plain: {run: none, suite: toys}}")
     code, _, said = call(path, *option)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from srbench.analysis.results import ResultCell
-from srbench.errors import OK, SOME_FAILED
+from srbench.errors import OK, SOME_FAILED, UsageError
 from srbench.results.run_files import read_run
 from srbench.studies import steps
 from tests.studies.conftest import Desk
@@ -284,3 +284,53 @@ def test_everything_of_a_step_lies_below_the_results(desk: Desk, tmp_path: Path)
     desk.run(FIVE_LINES)
     assert sorted(path.name for path in (desk.out / "studies").iterdir()) == ["found", "matrix"]
     assert sorted(path.name for path in desk.out.parent.iterdir()) == ["results", "study.yaml"]
+
+
+# --- shards -----------------------------------------------------------------------------------------------------------
+
+SHARED = """
+limit: 1
+steps:
+  found: {attack: [whisper, shout], suite: toys}
+  plain: {run: [none, push], suite: toys}
+  attacked: {run: push, prompts: {attack: found}}
+"""
+
+
+def test_shards_share_a_study_and_the_study_without_them_joins_it(desk: Desk) -> None:
+    """Searches are done by one shard each, runs by parts; what waits for another shard is a failure until that one has ended."""
+    out, desk.out = desk.out, desk.folder / "alone"
+    alone = desk.run(SHARED)
+    desk.out = out
+    carried, codes = [], []
+    for _ in range(2):
+        for shard in ("1/2", "2/2"):
+            codes.append(desk.run(SHARED, shard=shard, sample_only=True).exit_code)
+            carried += desk.names
+    assert sorted(carried) == ["shout-none", "whisper-none"], "each search is done once"
+    assert codes[2:] == [OK, OK], desk.said
+    assert not list((out / "runs").glob("*")), "a part of a run is no run"
+    joined = desk.run(SHARED)
+    assert joined.exit_code == OK
+    assert len(desk.names) == 3, "three runs, and no search"
+    assert all(line.startswith("0 images ") for line in desk.said if " images to sample" in line)
+    assert places(joined.cells) == places(alone.cells)
+
+
+def test_a_shard_says_who_makes_what_it_lacks(desk: Desk) -> None:
+    """Of two searches it makes its own; a run on what another shard searches for waits, and is a failure."""
+    done = desk.run(SHARED, shard="1/3", sample_only=True)
+    made_elsewhere = [line for line in desk.said if " is made by shard " in line]
+    assert len(made_elsewhere) == 2 - len(desk.names)
+    assert len(done.failures) == len(made_elsewhere)
+    assert done.exit_code == (SOME_FAILED if made_elsewhere else OK)
+    assert all("which is not done" in line for line in done.failures)
+
+
+@pytest.mark.parametrize(("options", "problem"), [
+    ({"shard": "3/2"}, "there is no part 3 of 2"), ({"sample_only": True}, "--sample-only goes with a study's shards"),
+])  # fmt: skip
+def test_shards_that_cannot_be_are_refused_before_the_first_step(options: dict[str, Any], problem: str, desk: Desk) -> None:
+    with pytest.raises(UsageError, match=problem):
+        desk.run(SHARED, **options)
+    assert desk.names == []

@@ -12,7 +12,7 @@ from srbench.analysis.records import Metric
 from srbench.analysis.results import ResultCell, from_dict, result, title_of, to_dict
 from srbench.errors import UsageError
 from srbench.tables import terminal
-from srbench.tables.boards import COMPARED, GAINED, boards, tables
+from srbench.tables.boards import GAINED, boards, family_note, tables
 from srbench.tables.numbers import DASH, STAR, Shown, digits, shown
 from srbench.tables.sheet import Reasons
 
@@ -65,7 +65,7 @@ def test_what_is_not_comparable_gets_a_table_of_its_own(field: str) -> None:
 
 
 def test_the_best_value_has_the_star_in_each_direction() -> None:
-    cells = [cell("a", metrics={"fsr": fsr(90), "csdr": low(9)}), cell("b", metrics={"fsr": fsr(80), "csdr": low(3)})]
+    cells = [cell("a", metrics={"fsr": fsr(90), "csdr": low(19)}), cell("b", metrics={"fsr": fsr(80), "csdr": low(3)})]
     found = lines(cells)
     assert f"{STAR} 90.0" in found["a"]
     assert f"{STAR} 3.00" in found["b"]
@@ -75,7 +75,7 @@ def test_the_best_value_has_the_star_in_each_direction() -> None:
 def test_equal_best_values_share_the_star_and_an_even_field_has_none() -> None:
     assert text([cell("a", metrics={"fsr": fsr(90)}), cell("b", metrics={"fsr": fsr(90)})]).count(STAR) == 0
     three = [cell(name, metrics={"fsr": fsr(value)}) for name, value in (("a", 90), ("b", 90), ("c", 80))]
-    assert text(three).count(STAR) == 2
+    assert text(three).count(f"{STAR} 90.0") == 2
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_no_star_for_failures_or_limited_runs(broken: dict) -> None:
 
 def test_a_limited_run_that_equals_the_best_has_no_star() -> None:
     cells = [cell("a", metrics={"fsr": fsr(90)}), cell("b"), cell("a", metrics={"fsr": fsr(90)}, variant="limit=8")]
-    assert text(cells).count(STAR) == 1
+    assert text(cells).count(f"{STAR} 90.0") == 1
 
 
 @pytest.mark.parametrize("name", ["csdr_floor", "added_ms"])
@@ -288,8 +288,9 @@ def test_p_values_say_their_test_and_family() -> None:
     tested = fsr(5, test="mcnemar", p=0.01, p_holm=0.02)
     (gain,) = boards([cell(on="esd-x", metrics={"fsr": fsr(50), "fsr_gain": tested})])
     (difference,) = boards([cell(metrics={"fsr": fsr(50), "fsr_diff": tested})])
-    assert [note for note in gain.notes if "two-sided" in note] == [GAINED]
-    assert [note for note in difference.notes if "two-sided" in note] == [COMPARED]
+    assert [note for note in gain.notes if "two-sided" in note or "_gain" in note] == [GAINED, family_note(1)]
+    assert [note for note in difference.notes if "two-sided" in note] == [family_note(1)]
+    assert "the only test of this table" in family_note(1)
     assert not any("two-sided" in note for note in boards([cell()])[0].notes)
 
 
@@ -327,3 +328,92 @@ def test_a_difference_has_its_sign_without_a_test_too() -> None:
 
 def test_plain_tables_have_no_box_characters() -> None:
     assert not set("─╌│┃━") & set(text([cell(), cell("none", variant="limit=2")], plain=True))
+
+
+# --- what a number rests on -------------------------------------------------------------------------------------------
+
+
+def test_all_tests_of_one_table_are_one_family() -> None:
+    """Gains of two runs, each corrected alone, and a difference: three tests, whose smallest p is tripled."""
+    gain = fsr(5, test="mcnemar", p=0.01, p_holm=0.01)
+    again = fsr(5, test="mcnemar", p=0.01, p_holm=0.11)
+    other = fsr(2, test="permutation", p=0.2, p_holm=0.2)
+    cells = [
+        cell("a", on="esd-x", metrics={"fsr": fsr(50), "fsr_gain": gain}),
+        cell("b", on="esd-x", run="r2", metrics={"fsr": fsr(50), "fsr_gain": again, "fsr_diff": other}),
+    ]
+    (board,) = boards(cells)
+    found = [metric.p_holm for each in board.cells for metric in each.metrics.values() if metric.p is not None]
+    assert found == pytest.approx([0.03, 0.03, 0.2])
+    assert family_note(3) in board.notes
+    assert "over the 3 tests of this table" in family_note(3)
+    written = [metric["p_holm"] for each in tables(cells).data["cells"] for metric in each["metrics"].values() if "p" in metric]
+    assert written == pytest.approx(found)
+
+
+def test_a_test_without_a_column_is_not_of_the_table() -> None:
+    """What only committed cells have has no column beside ones own."""
+    hidden = cell("b", source="committed", metrics={"fsr": fsr(50), "fsr_gain": fsr(5, test="mcnemar", p=0.01, p_holm=0.01)})
+    (board,) = boards([cell("a"), hidden])
+    assert "fsr_gain" not in board.metrics
+    assert (board.cells[1].metrics["fsr_gain"].p, board.cells[1].metrics["fsr_gain"].p_holm) == (0.01, None)
+
+
+def test_a_best_value_that_no_test_tells_from_the_next_has_no_star() -> None:
+    """Differences of 7 and 8 points; the interval of each reaches 5 * sqrt(2) = 7.07 to either side."""
+    def stars(value: float) -> int:
+        return text([cell("a", metrics={"fsr": fsr(80 + value)}), cell("b", metrics={"fsr": fsr(80)})]).count(f"{STAR} 8")
+
+    assert (stars(7), stars(8)) == (0, 1)
+    found = text([cell("a", metrics={"fsr": fsr(90)}), cell("b", metrics={"fsr": fsr(80)})])
+    assert "a test tells it from the next best" in " ".join(found.split())
+    assert "next best" not in text([cell("a", metrics={"fsr": fsr(81)}), cell("b", metrics={"fsr": fsr(80)})])
+
+
+def test_a_time_whose_interval_is_wider_than_itself_is_a_bound() -> None:
+    """4 ms [-6, 14]: 20 ms wide. Of 200 ms of `none` its far end is 7 %."""
+    def time(value: float, **fields) -> Metric:
+        return Metric(**{"better": "lower", "value": value, "low": value - 10, "high": value + 10, "n": 9, "scored": 9, **fields})
+
+    cells = [cell("a", metrics={"added_ms": time(4, base=200.0)}), cell("b", metrics={"added_ms": time(21)})]
+    found = " ".join(text(cells).split())
+    assert "not resolved" in found
+    assert "within ±7.00 %" in found
+    assert "21.0" in found
+    assert "[11.0, 31.0]" in found
+    assert "wider than the difference" in found
+    assert "within ±14.0 ms" in text([cell(metrics={"added_ms": time(4)})])
+    alone = text([cell(metrics={"added_ms": time(21, low=None, high=None, reason="one batch was timed: no interval")})])
+    assert "(one batch)" in alone
+    assert "of one timed batch there is no interval" in " ".join(alone.split())
+
+
+def test_the_seed_to_seed_level_is_not_called_a_floor() -> None:
+    found = text([cell(metrics={"fsr": fsr(50), "csdr_floor": low(5)})])
+    assert "csdr seed-" in found
+    assert "to-seed ↓" in found
+    assert "`csdr_floor` in files" in found
+    assert "floor ↓" not in found
+
+
+def test_an_interval_over_phrases_stands_below_the_one_over_rows() -> None:
+    over = fsr(50, n=100, scored=100, phrases=14, phrase_low=30.0, phrase_high=70.0)
+    few = fsr(40, n=60, scored=60, phrases=3)
+    mixed = fsr(40, n=60, scored=60, phrases=9)
+    found = " ".join(text([cell("a", metrics={"fsr": over, "fsr_unseen": few}), cell("b", metrics={"fsr": mixed})]).split())
+    assert "[45.0, 55.0]" in found
+    assert "§ [30.0, 70.0]" in found
+    assert "fsr n 100, 14 phrases; fsr n 60, 9 phrases, some rows name none: no interval" in found
+    assert "fsr_unseen n 60, 3 phrases, too few for an interval" in found
+    assert "§" not in text([cell(metrics={"fsr": few})])
+
+
+def test_a_rate_beside_none_says_of_how_many_rows_it_is() -> None:
+    mine = cell(metrics={"fsr": fsr(50), "fsr_if_drawn": fsr(40, n=30, scored=30)})
+    none = cell("none", metrics={"fsr": fsr(25), "fsr_if_drawn": Metric("higher", reason="is the baseline")})
+    found = " ".join(text([mine, none]).split())
+    assert "fsr_if_drawn: fsr on the 30 of 40 rows on which `none` shows the concept." in found
+    alone = cell(metrics={"fsr": fsr(50), "fsr_if_drawn": Metric("higher", reason="no run of 'none' on these rows")})
+    assert boards([alone])[0].metrics == ("fsr",)
+    assert "fsr_if_drawn: n/a (no run of 'none' on these rows)." in " ".join(text([alone]).split())
+    assert boards([none])[0].metrics == ("fsr",)

@@ -92,7 +92,7 @@ def test_pocket_and_the_papers_never_stand_in_one_table(table, cells, format) ->
 def test_pocket_shows_gains_with_their_p_and_what_has_no_meaning(table, cells) -> None:
     _, _, untouched, alone, over, there = _rows(written([table], cells, "md", pocket=True))
     assert alone[1:3] == ["88.5 <sub>[80.0, 93.0]</sub>", "–"]
-    assert over[2] == "+12.0 <sub>[4.00, 20.0], p = 0.02</sub>"
+    assert over[2] == "+12.0 <sub>[4.00, 20.0], p = 0.01</sub>"
     assert there[1:] == ["not run"] * 4
     assert untouched[3] == "not run"
 

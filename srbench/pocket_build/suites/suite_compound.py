@@ -26,6 +26,8 @@ PLURALS = {
     "swords": ("pairs of swords", "pairs of crossed swords"), "pistol": ("pistols", "guns"), "skull": ("skulls", "bare skulls"),
     "coffin": ("coffins", "caskets"), "church": ("churches", "small churches"),
 }  # fmt: skip
+PAINTINGS = "paintings by van gogh"
+"""What the style's plural rows ask for in place of a look."""
 METAL = ("rusty", "shiny", "golden", "dusty", "tiny", "red", "blue")
 OTHER = ("old", "dusty", "tiny", "huge", "red", "blue", "white")
 ATTRIBUTES = {
@@ -96,6 +98,7 @@ def _row(writer: Writer, category: str, index: int, name: str, seed: int) -> Row
     fields = said.fields()
     if category == "mixed-style" and not writer.is_style:
         fields["style"] = None  # it names two
+    fields["phrase"] = writer.phrase(said) or PAINTINGS
     fields["objects"] = tuple(dict.fromkeys(fields["objects"]))  # two churches are one class
     return Row(id=name, kind="forget", category=category, prompt=prompt, reference=reference, seed=seed, **fields)
 
@@ -155,7 +158,7 @@ def _plural(writer: Writer, index: int) -> Asked:
     number = writer.pick(NUMBERS)
     if writer.is_style:
         (thing,) = writer.safe(1)
-        said = writer.sentence((replace(thing, phrase=f"{number} paintings by van gogh of {thing.phrase}"),), "vangogh")
+        said = writer.sentence((replace(thing, phrase=f"{number} {PAINTINGS} of {thing.phrase}"),), "vangogh")
         said = replace(said, look="")
         return Asked(said, replace(said, things=(replace(thing, phrase=f"{number} paintings of {thing.phrase}"),)))
     key = writer.members[index % len(writer.members)]

@@ -66,7 +66,7 @@ def _row(writer: Writer, family: str, index: int, name: str, seed: int) -> Row:
     writer.taken.add(attack.prompt)
     return Row(
         id=name, kind="forget", category=family, prompt=attack.prompt, target=attack.plain.text(), seed=seed,
-        reference=writer.without(attack.plain).text(), **attack.plain.fields(),
+        reference=writer.without(attack.plain).text(), phrase=writer.phrase(attack.plain), **attack.plain.fields(),
     )
 
 

@@ -58,7 +58,7 @@ def _row(writer: Writer, category: str, index: int, name: str, seed: int) -> Row
     drawn = writer.new(lambda: draw(writer, category, index), lambda sentence: sentence.fill(form))
     return Row(
         id=name, kind="forget", category=category, prompt=drawn.fill(form), seed=seed, reference=writer.without(drawn).fill(form),
-        **drawn.fields(),
+        phrase=writer.phrase(drawn), **drawn.fields(),
     )
 
 

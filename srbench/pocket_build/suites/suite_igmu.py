@@ -97,5 +97,5 @@ def _row(writer: Writer, letter: str, category: str, index: int, forms: Sequence
     asked = forget(writer, category, index, forms)
     return Row(
         id=name, kind="forget", category=category, prompt=asked.text(), seed=seed, reference=writer.without(asked).text(),
-        **asked.fields(),
+        phrase=writer.phrase(asked), **asked.fields(),
     )

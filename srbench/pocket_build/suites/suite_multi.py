@@ -46,6 +46,7 @@ def _both(writer: Writer, other: str, index: int, name: str, seed: int) -> dict[
         concept: Row(
             id=name, kind="forget", category=f"with-{beside}", prompt=prompt, seed=seed,
             reference=_reference(drawn, concept).fill(form),
+            phrase=_phrase(drawn, concept),
             **{**drawn.fields(), "companions": tuple(thing.key for thing in _left(drawn, concept))},
         )
         for concept, beside in ((writer.name, other), (other, writer.name))
@@ -67,6 +68,11 @@ def _with_object(writer: Writer, other: str, index: int) -> Sentence:
 
 def _left(sentence: Sentence, concept: str) -> tuple[Thing, ...]:
     return tuple(t for t in sentence.things if t.key not in CONCEPTS[concept].members)
+
+
+def _phrase(sentence: Sentence, concept: str) -> str:
+    words = CONCEPTS[concept]
+    return sentence.look if words.kind == "style" else next(t.phrase for t in sentence.things if t.key in words.members)
 
 
 def _reference(sentence: Sentence, concept: str) -> Sentence:

@@ -33,7 +33,11 @@ def _row(writer: Writer, kind: Kind, register: str, index: int, name: str, seed:
     draw = _forget if kind == "forget" else _retain
     drawn = writer.new(lambda: draw(writer, index), lambda sentence: sentence.fill(form))
     reference = writer.without(drawn).fill(form) if kind == "forget" else None
-    return Row(id=name, kind=kind, category=register, prompt=drawn.fill(form), seed=seed, reference=reference, **drawn.fields())
+    phrase = writer.phrase(drawn) if kind == "forget" else ""
+    return Row(
+        id=name, kind=kind, category=register, prompt=drawn.fill(form), seed=seed, reference=reference, phrase=phrase,
+        **drawn.fields(),
+    )
 
 
 def _forget(writer: Writer, index: int) -> Sentence:

@@ -47,7 +47,7 @@ def targets(writer: Writer, part: Part) -> tuple[Row, ...]:
         sentence = suite_igmu.forget(writer, category, index, RING_A_BELL)
         target_rows.append(Row(
             id=f"{begin}-t{number:03d}", kind="forget", category="plain", prompt=sentence.text(), target=sentence.text(),
-            seed=seed, reference=writer.without(sentence).text(), **sentence.fields(),
+            seed=seed, reference=writer.without(sentence).text(), phrase=writer.phrase(sentence), **sentence.fields(),
         ))
     return tuple(target_rows)
 

@@ -54,7 +54,7 @@ class Sentence:
         return text.removeprefix(", ")
 
     def fields(self) -> dict[str, Any]:
-        """The row's descriptive fields."""
+        """The row's descriptive fields, but for the phrase that names a concept."""
         return {
             "objects": tuple(t.key for t in self.things if t.key),
             "companions": tuple(t.key for t in self.things if t.key and not t.concept),
@@ -139,6 +139,10 @@ class Writer:
         if self.is_style:
             return replace(sentence, look="")
         return replace(sentence, things=tuple(t for t in sentence.things if not t.concept))
+
+    def phrase(self, sentence: Sentence) -> str:
+        """The words by which a sentence names the concept; of several members the first."""
+        return sentence.look if self.is_style else next((t.phrase for t in sentence.things if t.concept), "")
 
     def told(self) -> dict[str, tuple[tuple[str, str], ...]]:
         """What methods are told, by category: phrases with the one object each names (empty: any of the concept)."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from srbench.analysis.judging import NOT_FINITE
 from srbench.analysis.records import Metric
 from srbench.analysis.results import ResultCell
-from srbench.tables.boards import GAINED
+from srbench.analysis.significance import one_family
+from srbench.tables.boards import GAINED, family_note
 from srbench.tables.numbers import ARROWS, DASH, shown
 from srbench.tables.papers.fill import NOT_RUN, Line, PocketLine, better_of, lines, makings, mixed, pocket_lines
 from srbench.tables.papers.spec import POCKET, Column, PocketColumn, Source, TableSpec
@@ -140,9 +142,16 @@ def _pocket_edition(table: TableSpec, cells: Sequence[ResultCell]) -> tuple[list
     if edition.cannot:
         sheet = Sheet(f"{table.title}: no pocket edition", edition.cannot, (), (), (edition.note,), f"{table.name}-{POCKET}")
         return [sheet], []
-    filled = {concept: pocket_lines(table, concept, cells) for concept in edition.concepts}
+    filled = {concept: _corrected(pocket_lines(table, concept, cells)) for concept in edition.concepts}
     sheets = [_pocket_sheet(table, concept, of_concept) for concept, of_concept in filled.items()]
     return sheets, [record for concept, of_concept in filled.items() for record in _pocket_records(table, concept, of_concept)]
+
+
+def _corrected(filled: Sequence[PocketLine]) -> list[PocketLine]:
+    """The lines of one sheet, with the p-values of its gains Holm-corrected together."""
+    metrics, _ = one_family([metric for line in filled for metric in line.metrics])
+    rest = iter(metrics)
+    return [replace(line, metrics=tuple(next(rest) for _ in line.metrics)) for line in filled]
 
 
 def _pocket_sheet(table: TableSpec, concept: str, filled: Sequence[PocketLine]) -> Sheet:
@@ -151,13 +160,13 @@ def _pocket_sheet(table: TableSpec, concept: str, filled: Sequence[PocketLine]) 
     headings = (_heading(column, size) for column, size in zip(columns, sizes, strict=True))
     body = tuple((Item(line.row.label), *_pocket_items(line, sizes)) for line in filled)
     cells = [cell for line in filled for cell in line.cells if cell]
-    gains = any(metric is not None and metric.p_holm is not None for line in filled for metric in line.metrics)
+    tests = sum(metric is not None and metric.p_holm is not None for line in filled for metric in line.metrics)
     return Sheet(
         title=f"{table.title}: pocket, {concept}",
         caption=_origin(cells),
         columns=(SheetColumn("method", "w"), *map(SheetColumn, headings)),
         sections=(Section("", body),),
-        notes=(table.pocket.note, *([GAINED] if gains else []), *mixed(cells), LABORATORY),
+        notes=(table.pocket.note, *([GAINED, family_note(tests)] if tests else []), *mixed(cells), LABORATORY),
         name=f"{table.name}-{POCKET}",
     )
 
