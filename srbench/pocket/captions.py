@@ -6,6 +6,8 @@ A caption may leave out the background or a style, but never a concept that is d
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from srbench.pocket.scene import Scene
@@ -25,7 +27,11 @@ _SAY_NOTHING = (
     "want like love need think know ask tell say said called about around between behind under above"
 )
 FILLERS = tuple(_SAY_NOTHING.split())
-"""Words that say nothing of the picture; in loose captions they stand between what does."""
+"""Common words that say nothing of the picture; in loose captions they stand between what does."""
+RARE_FILLERS = tuple(Path(__file__).with_name("fillers.txt").read_text(encoding="utf-8").split())
+"""Words of icons' names that say nothing of what pocket draws. Without them the model takes every word that it has never read for
+one of the rarer words that it has: most are a church's."""
+RARE_SHARE = 0.5
 
 
 def _pick(rng: np.random.Generator, options: tuple[str, ...], first: float = 0.0) -> str:
@@ -104,7 +110,7 @@ def _fillers(rng: np.random.Generator) -> str:
     """No word, or a few, or (rarely) a whole sentence's worth, that say nothing of the picture."""
     chance = rng.random()
     count = 0 if chance < 0.55 else int(rng.integers(1, 6)) if chance < 0.95 else int(rng.integers(6, 22))
-    return " ".join(_pick(rng, FILLERS) for _ in range(count))
+    return " ".join(_pick(rng, RARE_FILLERS if rng.random() < RARE_SHARE else FILLERS) for _ in range(count))
 
 
 def _loose(scene: Scene, rng: np.random.Generator) -> str:
