@@ -23,12 +23,12 @@ def score(request: ScoreRequest, as_json: bool) -> int:
 
 
 def named(path: Path) -> tuple[str, Path]:
-    """`NAME=options.out` where there is no folder of that very name."""
+    """`NAME=FOLDER` where there is no folder of that very name."""
     name, equals, rest = str(path).partition("=")
     if not equals or path.exists():
         return "", path
     if not name or not rest:
-        raise UsageError(f"'{path}': expected NAME=options.out", "Write both, without blanks around the '='.")
+        raise UsageError(f"'{path}': expected NAME=FOLDER", "Write both, without blanks around the '='.")
     return name, Path(rest)
 
 

@@ -374,6 +374,12 @@ def test_score_reads_a_folder_and_prints_its_table(tmp_path: Path) -> None:
     assert "failed: 1 (not a picture)" in err
 
 
+def test_a_name_goes_with_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call("score", "mine=", "--as", "flat")
+    assert (code, err.splitlines()[0]) == (2, "error: 'mine=': expected NAME=FOLDER")
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     ((), "holds no runs; which layout"),
     (("--as", "flatt", "--protocol", "pocket-hazard"), "unknown layout 'flatt'"),
