@@ -38,6 +38,11 @@ class Shard:
         return part_of(key, self.count) == self.index
 
 
+def is_mine(shard: Shard | None, key: str) -> bool:
+    """Whether a key belongs to this process: to its part, or all where the run is not cut."""
+    return shard is None or shard.has(key)
+
+
 def part_of(key: str, count: int) -> int:
     """The part, from 1 to `count`, that a key belongs to.
 

@@ -258,19 +258,18 @@ class Checkpoints:
         variant = ",".join(f"{preset}.{part}" for part in options_text(job.options, changed).split(",") if part)
         return OnConcept(preset, checkpoint, variant)
 
-
     def _command(self, job: Job) -> str:
         """The command that makes a checkpoint where a run finds it; empty where options of its base are changed.
 
         `srbench erase` takes options of the method alone.
         """
-        own = [f"--set={name}={value}" for name, value in overrides(self.settings, (job.preset, job.method)).items()]
-        erased = job_of(job.preset, self.backbone, load.concepts()[job.concept], [f"{job.preset}.{each[6:]}" for each in own])
+        own = [f"{name}={value}" for name, value in overrides(self.settings, (job.preset, job.method)).items()]
+        erased = job_of(job.preset, self.backbone, load.concepts()[job.concept], [f"{job.preset}.{each}" for each in own])
         if erased != job:
             return ""
         path, _ = _place(job, self.backbone, self.folder)
         words = ["srbench", "erase", job.preset, "--concept", job.concept, "--backbone", self.backbone.spec.name]
-        return shlex.join([*words, *own, "--out", str(path)])
+        return shlex.join([*words, *(f"--set={each}" for each in own), "--out", str(path)])
 
 
 def job_of(preset: str, backbone: Backbone, concept: ConceptSpec, settings: Sequence[str]) -> Job:

@@ -24,7 +24,7 @@ from srbench.results.run_files import RunResult
 from srbench.results.sensitive import left_line, tend
 from srbench.results.store import Store
 from srbench.scoring.scoring import Scoring
-from srbench.shards import Shard
+from srbench.shards import Shard, is_mine
 
 SAMPLED = 2000
 """Stored images whose seconds and bytes a forecast takes the mean of."""
@@ -90,7 +90,7 @@ def forecast(options: RunOptions, say: Say) -> dict[str, Any]:
 
 
 def _of_cell(cell: Cell, store: Store, shard: Shard | None) -> dict[str, Any]:
-    keys = {planned.key for planned in cell.images() if shard is None or shard.has(planned.key)}
+    keys = {planned.key for planned in cell.images() if is_mine(shard, planned.key)}
     cached = sum(key in store.images for key in keys)
     return {"cell": cell.title, "images": len(keys), "cached": cached, "blocked": cell.blocked is not None}
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from srbench.engine.request import Cell, RunRequest
 from srbench.engine.sampling import Work
-from srbench.errors import MISSING, OK, SOME_FAILED, MissingError, Unmade
+from srbench.errors import MissingError, Unmade
 from srbench.results.marks import DROPPED, KEPT, SENSITIVE
 from srbench.results.store import Record, Store
 from srbench.scoring.scoring import Scoring
@@ -47,11 +47,3 @@ def lines(
     if pictures := sum(not record.get(KEPT) for record in waiting):
         yield f"{pictures} pictures of sensitive rows stay until the run without --shard has scored them: it drops them"
     yield "when all shards are done, the same command without --shard and --sample-only scores what is left and writes the run"
-
-
-def exit_code(cells: Sequence[Cell], failed: Mapping[str, str], scoring: Scoring) -> int:
-    """0 only where the part is complete; 3 where every cell lacks something that has to be there first, else 1."""
-    blocked = [cell.blocked for cell in cells if cell.blocked is not None]
-    if len(blocked) == len(cells) and all(isinstance(error, MissingError) for error in blocked):
-        return MISSING
-    return SOME_FAILED if blocked or failed or scoring.errors or scoring.broken else OK

@@ -29,6 +29,7 @@ from srbench.results.sensitive import Mark, Swept, begin, end, restate, scoring_
 from srbench.results.store import Store
 from srbench.scoring.awaited import given_up
 from srbench.scoring.scoring import Scoring
+from srbench.shards import is_mine
 
 
 def _made(
@@ -72,13 +73,18 @@ def _tell_swept(swept: Swept, cells: Sequence[Cell], request: RunRequest, scorin
 
 
 def _exit_code(cells: Sequence[Cell], outcome: Outcome, result_cells: Sequence[ResultCell]) -> int:
+    """Of a run; a number that nothing is compared with, or a verdict that is not there, has failed, too."""
+    broken = bool(outcome.failed or outcome.scoring.errors or outcome.scoring.broken)
+    broken = broken or any(uncompared(cell.metrics) for cell in result_cells)
+    broken = broken or (outcome.scoring.opened and any(map(unjudged, result_cells)))
+    return _ended(cells, broken)
+
+
+def _ended(cells: Sequence[Cell], broken: bool) -> int:
     """3 where every cell is blocked by something missing, 1 where anything failed or is missing, else 0."""
     blocked = [cell.blocked for cell in cells if cell.blocked is not None]
     if len(blocked) == len(cells) and all(isinstance(error, MissingError) for error in blocked):
         return MISSING
-    broken = bool(outcome.failed or outcome.scoring.errors or outcome.scoring.broken)
-    broken = broken or any(uncompared(cell.metrics) for cell in result_cells)
-    broken = broken or (outcome.scoring.opened and any(map(unjudged, result_cells)))
     return SOME_FAILED if blocked or broken else OK
 
 
@@ -107,7 +113,7 @@ def _carried(
     marks = marks_of(cells, scoring, request.keep_images)
     if shard is None:  # processes that are at work rewrite nothing of each other's
         clean(store, {key for key, mark in marks.items() if mark.gated}, reporter.line)
-    restate(store, {key: mark for key, mark in marks.items() if shard is None or shard.has(key)})
+    restate(store, {key: mark for key, mark in marks.items() if is_mine(shard, key)})
     secret = any(mark.sensitive for mark in marks.values())
     if secret:
         begin(store.root, run)
@@ -162,4 +168,4 @@ def _part(request: RunRequest, cells: Sequence[Cell], done: Carried) -> RunResul
         end(done.scoring.store.root, done.run, waiting)
     for line in parts.lines(request, done.todo, done.failed, done.scoring, waiting):
         done.reporter.line(line)
-    return RunResult("", [], parts.exit_code(cells, done.failed, done.scoring))
+    return RunResult("", [], _ended(cells, bool(done.failed or done.scoring.errors or done.scoring.broken)))

@@ -24,7 +24,7 @@ from srbench.results.sensitive import PLAIN as PLAIN_MARK
 from srbench.results.sensitive import Mark, marked
 from srbench.results.store import Store
 from srbench.scoring.scoring import Scoring, Wanted
-from srbench.shards import Shard
+from srbench.shards import Shard, is_mine
 
 PENDING_BATCHES = 2
 """Batches that may wait for writing and scoring before sampling waits for them."""
@@ -60,7 +60,7 @@ def work(cells: Sequence[Cell], store: Store, scoring: Scoring, score: bool, sha
     for cell in cells:
         for row in cell.rows:
             for planned in (p for p in (row.image, row.reference, row.floor) if p is not None):
-                if shard is not None and not shard.has(planned.key):
+                if not is_mine(shard, planned.key):
                     continue
                 needed.setdefault(planned.key, planned)
                 if score:

@@ -68,7 +68,7 @@ class Table:
     def at(self, key: bytes) -> np.ndarray:
         """The places of a key's lines."""
         one = np.array([key], dtype=f"S{KEY_BYTES}")
-        first, last = (int(np.searchsorted(self.keys, one, side)[0]) for side in ("left", "right"))  # type: ignore[call-overload]
+        first, last = (int(np.searchsorted(self.keys, one, side)[0]) for side in ("left", "right"))  # type: ignore[call-overload]  # of a literal side
         return self.places[first:last]
 
 

@@ -136,6 +136,11 @@ def committed_files(folder: Path) -> list[Path]:
     return [path for place in folders for path in records.entries(place) if path.suffix == ".json"]
 
 
+def summarised(folder: Path) -> list[ResultCell]:
+    """The cells of the summaries that lie in one folder, such as `results/pocket`; empty where there are none."""
+    return [entry["result"] for path in sorted(folder.glob("*.json")) for entry in read_run(path)["cells"]]
+
+
 def run_files(folder: Path) -> list[Path]:
     """Run files under a results folder: local ones first, the newest by name first, then committed summaries."""
     return [*reversed(local_files(folder)), *committed_files(folder)]

@@ -28,7 +28,7 @@ from srbench.results.stored import rows_of
 from srbench.scorers.base import IMAGE, PAIR, kind_named
 from srbench.scoring.awaited import given_up
 from srbench.scoring.scoring import BATCH, Scoring, Wanted, image_record
-from srbench.shards import Shard
+from srbench.shards import Shard, is_mine
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def score_runs(
     entries = (entry for _, cells in runs for again in cells for entry, _ in again.rows)
     store.recover(entry[role] for entry in entries for role in roles if role in entry)
     wanted = [w for _, cells in runs for again in cells for w in _wanted(again, scorers, scoring)]
-    wanted = [w for w in wanted if shard is None or shard.has(w.image_key)]
+    wanted = [w for w in wanted if is_mine(shard, w.image_key)]
     for line in scoring.stale(wanted):
         reporter.line(line)
     _score(wanted, scoring, reporter)

@@ -19,6 +19,7 @@ from srbench.errors import MISSING, OK, MissingError, SrbenchError, Unmade
 from srbench.methods.base import quiet
 from srbench.progress import Quiet
 from srbench.results.store import Store
+from srbench.shards import is_mine
 from srbench.studies import steps, study
 from srbench.studies.checks import point_texts
 from srbench.studies.spec import Job, Made, Step, Study
@@ -121,7 +122,7 @@ def _of_run(bench: Bench, job: Job, store: Store, seen: set[str], step_forecast:
             count = sum(rows.values()) * len(makes) * len(options.on)
             step_forecast.images, step_forecast.about = step_forecast.images + count, True
             dtypes[request.dtype] += count
-        keys = {image.key for cell in cells for image in cell.images() if bench.shard is None or bench.shard.has(image.key)}
+        keys = {image.key for cell in cells for image in cell.images() if is_mine(bench.shard, image.key)}
         store.recover(keys)
         cached = sum(key in store.images for key in keys)
         unmade = sum(cell.n_loaded - cell.n_excluded for cell in cells if isinstance(cell.blocked, Unmade))

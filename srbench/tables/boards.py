@@ -6,7 +6,7 @@ import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 from srbench.analysis.gains import SUFFIX
 from srbench.analysis.intervals import FEWEST_PHRASES, resolution
@@ -211,17 +211,15 @@ def _one_family(cells: Sequence[ResultCell], metrics: Sequence[str]) -> tuple[li
 
     A test without a column is not of the table: it keeps its p, and has no corrected one.
     """
-    places = [(number, name) for number, cell in enumerate(cells) for name in cell.metrics if cell.metrics[name].p is not None]
-    shown = [place for place in places if place[1] in metrics]
+    shown = [(number, name) for number, cell in enumerate(cells) for name in cell.metrics if name in metrics]
     corrected, count = one_family([cells[number].metrics[name] for number, name in shown])
-    changed: dict[int, dict[str, Metric]] = {}
-    for (number, name), metric in [
-        *zip(shown, corrected, strict=True),
-        *((place, replace(cells[place[0]].metrics[place[1]], p_holm=None)) for place in places if place not in shown),
-    ]:
-        changed.setdefault(number, {})[name] = cast(Metric, metric)
+    new = dict(zip(shown, corrected, strict=True))
+
+    def with_family(number: int, name: str, metric: Metric) -> Metric:
+        return new.get((number, name)) or replace(metric, p_holm=None)
+
     return [
-        replace(cell, metrics={**cell.metrics, **changed[number]}) if number in changed else cell
+        replace(cell, metrics={name: with_family(number, name, metric) for name, metric in cell.metrics.items()})
         for number, cell in enumerate(cells)
     ], count
 

@@ -37,6 +37,11 @@ def started(out: Path, *more: str) -> subprocess.Popen[str]:
     return process
 
 
+def python(script: str) -> subprocess.CompletedProcess[str]:
+    """A script in a process of its own."""
+    return subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGHUP", "SIGINT"])
 def test_a_signal_ends_a_run_in_good_order(tmp_path: Path, name: str) -> None:
     out = tmp_path / "a folder"
@@ -80,7 +85,7 @@ def test_a_second_signal_ends_at_once_and_an_ignored_one_stays_ignored(tmp_path:
         "    signal.raise_signal(signal.SIGINT)\n"
         "    print('never', flush=True)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = python(script)
     assert (done.returncode, done.stdout, done.stderr) == (130, "on\ntidy\n", "")
 
 
@@ -103,7 +108,7 @@ def test_signals_of_a_scheduler_let_the_work_finish_its_step_however_often_they_
         "with stopping.patient():\n"
         "    signal.raise_signal(signal.SIGINT)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = python(script)
     assert (done.returncode, done.stdout, done.stderr) == (130, "finished\nin good order True\n", "")
 
 
@@ -121,12 +126,12 @@ def test_an_interrupt_that_is_lost_in_a_destructor_comes_again() -> None:
         "except KeyboardInterrupt:\n"
         "    print('heard')\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = python(script)
     assert (done.returncode, done.stdout, done.stderr) == (0, "heard\n", "")
 
 
 def test_an_interrupt_during_an_import_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "typer.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
     script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from srbench.__main__ import main; main()"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = python(script)
     assert (done.returncode, done.stderr) == (130, "interrupted\n")

@@ -179,8 +179,8 @@ def test_a_shard_names_the_command_that_makes_its_checkpoint(
     assert pixels(world.out) == {}
     words = shlex.split(caught.value.hint.removeprefix("Make it before the shards start: "))
     assert words[:3] == ["srbench", "erase", on]
-    options = dict(zip(words[3::2], words[4::2], strict=False)) if not settings else {"--out": words[-1]}
-    erased = erasing.EraseOptions(on, "box", "toy", Path(options["--out"]), "cpu", tuple(s.partition(".")[2] for s in settings))
+    out = Path(words[words.index("--out") + 1])
+    erased = erasing.EraseOptions(on, "box", "toy", out, "cpu", tuple(s.partition(".")[2] for s in settings))
     assert all(f"--set={setting}" in words for setting in erased.settings)
     monkeypatch.setattr(erasing, "Preview", lambda *given: type("None_", (), {"begin": lambda self: None, "shots": []})())
     erasing.erase(erased, world.lines.append, lambda what: nullcontext(lambda *told: None))
@@ -207,7 +207,7 @@ def test_a_base_with_other_options_is_made_by_a_run(world: Any) -> None:
 
 
 def test_a_shard_is_complete_or_its_exit_code_is_not_0(world: Any) -> None:
-    class Failing(world.methods["push"]):  # type: ignore[name-defined, misc]
+    class Failing(world.methods["push"]):  # type: ignore[name-defined, misc]  # a class that is looked up
         @staticmethod
         def applied(*given: Any) -> Any:
             raise CellError("broken", "")
@@ -221,7 +221,7 @@ def test_a_shard_is_complete_or_its_exit_code_is_not_0(world: Any) -> None:
 
 @pytest.mark.parametrize("shard", [None, Shard(1, 1)])
 def test_an_end_that_is_asked_for_finishes_the_batch_and_its_scores(shard: Shard | None, world: Any) -> None:
-    class Asking(type(world)):  # type: ignore[misc]
+    class Asking(type(world)):  # type: ignore[misc]  # a class that is looked up
         def images(self, count: int) -> None:
             super().images(count)
             if count:

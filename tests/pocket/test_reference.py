@@ -19,7 +19,7 @@ from srbench.engine.prepare import options_of
 from srbench.errors import MissingError
 from srbench.pocket_build.study import attacked, pictures, reference, tables
 from srbench.results.origins import shipped_sha
-from srbench.results.run_files import newest, read_run
+from srbench.results.run_files import newest, summarised
 from srbench.studies.read import read
 
 CELL = ResultCell(
@@ -197,8 +197,7 @@ def test_the_pages_show_what_the_study_runs() -> None:
 
 
 def _committed() -> list[ResultCell]:
-    files = sorted((reference.DOCS.parent / "results" / "pocket").glob("*.json"))
-    return [entry["result"] for path in files for entry in read_run(path)["cells"]]
+    return summarised(reference.DOCS.parent / "results" / "pocket")
 
 
 def test_the_committed_summaries_hold_every_variant_of_saferedir_for_every_concept() -> None:

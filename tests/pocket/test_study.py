@@ -23,7 +23,7 @@ from srbench.engine.request import Cell, RunRequest
 from srbench.methods.base import quiet
 from srbench.pocket_build.study import reference
 from srbench.progress import Quiet
-from srbench.results.run_files import read_run
+from srbench.results.run_files import summarised
 from srbench.studies import steps
 from srbench.studies.read import read
 from srbench.studies.spec import Job, Made, Study
@@ -61,7 +61,7 @@ def study() -> Study:
 
 @cache
 def committed() -> tuple[ResultCell, ...]:
-    return tuple(entry["result"] for path in sorted(RESULTS.glob("*.json")) for entry in read_run(path)["cells"])
+    return tuple(summarised(RESULTS))
 
 
 def of_committed(cell: ResultCell) -> Asked:

@@ -13,7 +13,7 @@ from srbench.analysis.metrics import definition
 from srbench.analysis.results import ResultCell
 from srbench.catalog import load, plugins, resolve
 from srbench.errors import UsageError
-from srbench.results.run_files import read_run
+from srbench.results.run_files import summarised
 from srbench.tables.papers import fill
 from srbench.tables.papers.spec import POCKET, TableSpec, published
 from tests.tables.conftest import SPEC
@@ -25,8 +25,7 @@ every = pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 @pytest.fixture(scope="module")
 def committed() -> list[ResultCell]:
     """What travels with srbench, whatever was run in this checkout."""
-    files = sorted((resolve.PACKAGE.parent / "results" / POCKET).glob("*.json"))
-    return [entry["result"] for path in files for entry in read_run(path)["cells"]]
+    return summarised(resolve.PACKAGE.parent / "results" / POCKET)
 
 
 def _changed(path: tuple[Any, ...], value: Any) -> dict[str, Any]:

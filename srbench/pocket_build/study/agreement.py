@@ -18,7 +18,7 @@ from srbench.analysis.results import ResultCell
 from srbench.catalog import resolve
 from srbench.errors import MissingError
 from srbench.pocket_build.command import Words, guarded
-from srbench.results.run_files import read_run
+from srbench.results.run_files import summarised
 from srbench.tables.papers.spec import published
 
 RESULTS = resolve.PACKAGE.parent / "results" / "pocket"
@@ -147,10 +147,10 @@ def lines(found: Sequence[Agreement]) -> list[str]:
 
 def committed() -> list[ResultCell]:
     """The cells of `results/pocket`. Raises `MissingError` where there are none."""
-    files = sorted(RESULTS.glob("*.json"))
-    if not files:
+    cells = summarised(RESULTS)
+    if not cells:
         raise MissingError(f"{RESULTS} holds no results", "Run this in a clone, or run `make pocket-results`.")
-    return [entry["result"] for path in files for entry in read_run(path)["cells"]]
+    return cells
 
 
 @guarded

@@ -36,7 +36,7 @@ from srbench.pocket_build.study import attacked, grids, pictures, tables
 from srbench.pocket_build.study.examples import main as write_examples
 from srbench.report.examples import NAME as EXAMPLES
 from srbench.results.provenance import provenance
-from srbench.results.run_files import SCHEMA, RunResult, newest, read_run
+from srbench.results.run_files import SCHEMA, RunResult, newest, summarised
 from srbench.results.store import Store
 from srbench.studies.read import read
 from srbench.studies.study import StudyOptions, done_outcomes
@@ -239,7 +239,7 @@ def timed(cell: ResultCell, alone: ResultCell | None) -> ResultCell:
 
 def draw(results: Path) -> None:
     """Tables and pictures into `docs/`, with the numbers of the summaries; rows with their pictures beside the summaries."""
-    cells = [entry["result"] for path in sorted((results / "pocket").glob("*.json")) for entry in read_run(path)["cells"]]
+    cells = summarised(results / "pocket")
     names = labels(cells)
     page = tables.document(cells, names, (*ABLATIONS, "one-delta"), SEEDS, JOINT)
     write_atomic(DOCS / "pocket-tables.md", page.encode())
