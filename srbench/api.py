@@ -337,9 +337,9 @@ def run(
     """`srbench run`: sample the suites under the methods, score the images, judge them. Resumes.
 
     Names are one text with commas or a list. set: `{"saferedir.cooldown": 2}`, or the command line's texts.
-    more: `backbone`, `dev`, `limit`, `seed`, `batch_size`, `dtype`, `device`, `gpus`, `compile`, `reference`, `protocol`,
-    `score` (false for `--sample-only`), `keep_images`, `accept_prompts`, `sweep`, `shard`, as in `srbench run --help`. A shard
-    (`shard="1/4"`) writes no run and has no cells: the same call without `shard` joins all of them.
+    more: `backbone`, `dev`, `limit`, `seed`, `batch_size`, `dtype`, `device`, `gpus`, `ray`, `ray_gpus`, `ray_cpus`, `compile`,
+    `reference`, `protocol`, `score` (false for `--sample-only`), `keep_images`, `accept_prompts`, `sweep`, `shard`, as in
+    `srbench run --help`. A shard (`shard="1/4"`) writes no run and has no cells: the same call without `shard` joins them all.
     Raises `SrbenchError` where the request is wrong or something is missing; cells that fail are in the result, with the reason.
     """
     from srbench.engine import command
@@ -354,7 +354,8 @@ def run(
 @_in_python
 def study(
     path: str | Path, *, out: str | Path = "results", device: str = "auto", gpus: str | None = None, reference: bool = False,
-    shard: str | None = None, score: bool = True, progress: bool = True,
+    shard: str | None = None, score: bool = True, ray: str | None = None, ray_gpus: float | None = None,
+    ray_cpus: float | None = None, progress: bool = True,
 ) -> Results:
     """`srbench run STUDY.yaml`: carry out a study's steps, or what is not done of them. See `docs/studies.md`.
 
@@ -366,7 +367,7 @@ def study(
     from srbench.studies.steps import StudyOptions
     from srbench.studies.study import run as carry_out
 
-    options = StudyOptions(_path(out), device, gpus, reference, shard, not score)
+    options = StudyOptions(_path(out), device, gpus, reference, shard, not score, ray, ray_gpus, ray_cpus)
     shown = _reporter(progress)
     done = carry_out(read(_path(path)), options, shown.line, lambda: shown, shown.telling)
     return Results(options.out, done.cells, "", done.exit_code)
@@ -385,14 +386,14 @@ def evaluate(
     name: its line in tables, for this call. version: what you call the state of the code that acts on it. Weights are hashed;
     hooks and processors of your own cannot be, and without a version nothing of such a pipeline is served from the store, and
     every table says so. backbone: the untouched model, where it cannot be told from the pipeline. more: as for `run`, but for
-    `on` and `gpus`.
+    `on`, `gpus` and `ray`.
     Raises `UsageError` where the pipeline does not fit, or the name is taken.
     """
     from srbench.engine import command, given
     from srbench.engine.options import resolve
     from srbench.outputs import check_results
 
-    for each in ("on", "gpus"):
+    for each in ("on", "gpus", "ray"):
         if each in more:
             raise UsageError(f"{each}= does not go with a pipeline of yours", "It is run as it is, in this process.")
     if more.get("shard") is not None and version is None:

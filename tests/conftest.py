@@ -23,7 +23,7 @@ pytest_plugins = ("tests.worlds",)
 REPOSITORY = Path(__file__).resolve().parent.parent
 FIRST = (
     "pocket/test_pixels.py", "engine/test_failures.py", "backbones/test_components.py", "cli/test_signals.py", "test_api.py",
-    "engine/test_workers.py", "engine/test_kill.py", "scorers/test_battery.py", "golden/test_golden.py", "test_extending.py",
+    "engine/test_ray.py", "engine/test_kill.py", "scorers/test_battery.py", "golden/test_golden.py", "test_extending.py",
     "report/test_page.py", "cli/test_cli.py", "attacks/test_whitebox.py", "engine/test_run.py", "cli/test_console.py",
     "fuzz/test_fuzz.py", "cli/test_end_to_end.py", "methods/test_saferedir_families.py", "cli/test_redirector.py",
     "pocket/test_stages.py",

@@ -258,7 +258,14 @@ def run(
     ] = None,
     dtype: Dtype = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    gpus: Annotated[str | None, typer.Option(help="Cards by number, with commas: a worker process each.")] = None,
+    gpus: Annotated[str | None, typer.Option(help="Cards of this machine by number, with commas: an actor each.")] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Sample and score on a Ray cluster: auto, HOST:PORT, or local.")
+    ] = None,
+    ray_gpus: Annotated[
+        float | None, typer.Option(help="Cards of an actor, 0.25 a quarter of one. [default: 1 where there are any]")
+    ] = None,
+    ray_cpus: Annotated[float | None, typer.Option(help="Cores of an actor. [default: 1]")] = None,
     compile: Annotated[str, typer.Option(help="auto, on or off: compile the denoiser's blocks (CUDA).")] = "auto",
     reference: Annotated[
         bool, typer.Option("--reference", help="fp32, one image a call, deterministic kernels: slow, to compare with.")
@@ -280,7 +287,8 @@ def run(
     if study is not None:
         from srbench.studies.steps import StudyOptions
 
-        return _study(context, study, StudyOptions(out, device, gpus, reference, shard, sample_only), dry_run, json)
+        whole = StudyOptions(out, device, gpus, reference, shard, sample_only, ray, ray_gpus, ray_cpus)
+        return _study(context, study, whole, dry_run, json)
     from srbench.cli import run as room
     from srbench.engine.request import RunOptions
 
@@ -290,7 +298,7 @@ def run(
         settings=tuple(set_ or ()), protocol=protocol, scorers=words(scorers), out=out, score=not sample_only,
         keep_images=keep_images, prompts=prompts, accept_prompts=accept_prompts, categories=words(category),
         reference=reference, compile=compile, gpus=gpus, sweep=sweep, columns=tuple(column or ()), sheet=sheet is not None,
-        shard=shard,
+        shard=shard, ray=ray, ray_gpus=ray_gpus, ray_cpus=ray_cpus,
     )
     if sheet is not None:
         from srbench.outputs import SHEET, check_file

@@ -15,7 +15,10 @@ from srbench.studies.read import read
 from srbench.studies.steps import StudyOptions
 from srbench.studies.study import run
 
-TOGETHER = ("study", "out", "device", "gpus", "reference", "shard", "sample_only", "dry_run", "json", "debug")
+TOGETHER = (
+    "study", "out", "device", "gpus", "ray", "ray_gpus", "ray_cpus", "reference", "shard", "sample_only", "dry_run", "json",
+    "debug",
+)
 """Parameters of `run` that hold for a whole study."""
 
 

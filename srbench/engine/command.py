@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from srbench.backbones.loader import Backbone, Opener, open_backbone
+from srbench.engine import cluster
+from srbench.engine.crew import Crew, crew_of, tell_unmade
 from srbench.engine.devices import Runtime
 from srbench.engine.options import Say, resolve
 from srbench.engine.parts import refuse_unmade
@@ -43,8 +45,11 @@ def run(
     Raises `SrbenchError` before anything is sampled where the request is wrong or something is missing.
     """
     check_results(options.out)
-    request, backbone, how = resolve(options, say, opener)
-    return carried_out(options, request, backbone, how, say, reporter, telling, study)
+    try:
+        request, backbone, how = resolve(options, say, opener)
+        return carried_out(options, request, backbone, how, say, reporter, telling, study)
+    finally:
+        cluster.leave()
 
 
 def carried_out(
@@ -55,20 +60,32 @@ def carried_out(
     store = Store(request.out / "store", say)
     if request.shard is None:  # only the process that joins the parts deletes pictures and rewrites ledgers
         tend(store, say)
-    with telling("making ready") as tell:
-        cells = plan(request, backbone, tell)
-    refuse_unmade(cells, request.shard)
-    _refuse_sheet(options, cells, say)
-    _header(options, request, how, cells, say)
-    done = execute(request, backbone, cells, store, reporter(), how, study)
+    with crew_of(request, backbone, how, say) as crew:
+        cells = _planned(request, backbone, crew, say, telling)
+        refuse_unmade(cells, request.shard)
+        _refuse_sheet(options, cells, say)
+        _header(options, request, how, cells, say)
+        done = execute(request, backbone, cells, store, reporter(), how, study, crew)
     if done.run:
         say(f"run {done.run}: {request.out}/runs/{done.run}/run.json")
     return done
 
 
+def _planned(request: RunRequest, backbone: Backbone, crew: Crew | None, say: Say, telling: Telling) -> list[Cell]:
+    """The plan, after what it needs was made: by the actors side by side, where there are any."""
+    lacking = crew.make_ready(say) if crew is not None and request.shard is None else {}
+    with telling("making ready") as tell:
+        cells = plan(request, backbone, tell, make=not lacking)
+    tell_unmade(cells, lacking)
+    return cells
+
+
 def forecast(options: RunOptions, say: Say) -> dict[str, Any]:
     """What a run would do: its cells, images in the store and to sample, disk in MB, seconds. Nothing is made."""
-    request, backbone, how = resolve(options, say)
+    try:
+        request, backbone, how = resolve(options, say)
+    finally:
+        cluster.leave()
     store = Store.peek(request.out / "store", say)
     cells = plan(request, backbone, make=False)
     refuse_unmade(cells, request.shard)
@@ -99,7 +116,8 @@ def _header(options: RunOptions, request: RunRequest, how: Runtime, cells: list[
     """Print the backbone, checkpoints, blocked cells, and counts and flags of the rows."""
     why = "" if options.concepts else " (the backbone's first; --concept chooses)"
     say(
-        f"backbone {request.backbone} on {', '.join(how.devices) or request.device}, {request.dtype}, batch {request.batch_size}"
+        f"backbone {request.backbone} on {', '.join(how.devices) or request.device}"
+        f"{' by ray' if how.ray and not how.devices else ''}, {request.dtype}, batch {request.batch_size}"
         f"{', reference' if how.reference else ''}{f', shard {request.shard}' if request.shard else ''}; "
         f"concept {', '.join(request.concepts)}{why}; safety checker off"
     )

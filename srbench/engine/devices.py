@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 from srbench.errors import UsageError, did_you_mean
 
@@ -23,13 +24,19 @@ class Runtime:
     """How a run is carried out. No part of it is in a key; run files record it."""
 
     devices: tuple[str, ...] = ()
-    """One worker process each; without at least two of them the run samples by itself."""
+    """One actor each; without at least two of them the run samples by itself."""
     compile: str = "off"
     """`auto`, `on` or `off`."""
     reference: bool = False
     """Deterministic kernels, no TF32."""
     fit_batch: bool = False
     """Whether the batch size may be lowered to fit the device's free memory."""
+    ray: str = ""
+    """The cluster's address, `auto` or `local`; empty where the run samples by itself."""
+    ray_gpus: float | None = None
+    """Cards of an actor."""
+    ray_cpus: float | None = None
+    """Cores of an actor."""
 
     def compiles(self, device: str, images: int) -> bool:
         """Whether the denoiser is compiled for this number of images."""
@@ -79,7 +86,7 @@ def has_bf16() -> bool:
 
 
 def devices_of(text: str) -> tuple[str, ...]:
-    """`0,1` -> `cuda:0`, `cuda:1`; `cpu` stands for a worker without a card. Raises `UsageError` for a card that is not there."""
+    """`0,1` -> `cuda:0`, `cuda:1`; `cpu` stands for an actor without a card. Raises `UsageError` for a card that is not there."""
     import torch
 
     count = torch.cuda.device_count()
@@ -95,6 +102,13 @@ def devices_of(text: str) -> tuple[str, ...]:
     if len(set(cards)) < len(cards):
         raise UsageError(f"--gpus {text}: a card is named twice", "Name each once.")
     return tuple(devices)
+
+
+def cards_here() -> tuple[str, ...]:
+    """`cuda:0`, ... of this machine."""
+    import torch
+
+    return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
 
 
 @contextmanager
@@ -129,7 +143,14 @@ def compile_blocks(denoiser: Any) -> bool:
 
     if not getattr(denoiser, "_repeated_blocks", None):
         return False
+    if denoiser in _compiled:
+        return True
     # Otherwise a hook that a method installs after the first call would be skipped silently.
     torch._dynamo.config.skip_nnmodule_hook_guards = False
     denoiser.compile_repeated_blocks()
+    _compiled.add(denoiser)
     return True
+
+
+_compiled: WeakSet[Any] = WeakSet()
+"""Denoisers that are compiled: an actor is asked for many pieces of work."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -11,8 +12,8 @@ from srbench.catalog import plugins
 from srbench.catalog.prompts import chosen_columns
 from srbench.catalog.settings import check_count, check_seed
 from srbench.catalog.specs import BackboneSpec
-from srbench.engine import auto
-from srbench.engine.devices import COMPILE, Runtime, device_of, devices_of, dtype_of, is_cuda
+from srbench.engine import auto, cluster
+from srbench.engine.devices import COMPILE, DEVICES, DTYPES, Runtime, cards_here, device_of, devices_of, dtype_of, is_cuda
 from srbench.engine.memory import DEFAULT_BATCH
 from srbench.engine.request import RunOptions, RunRequest
 from srbench.errors import UsageError, did_you_mean
@@ -35,16 +36,48 @@ def _referenced(options: RunOptions) -> RunOptions:
     return replace(options, dtype="fp32", batch_size=1, compile="off")
 
 
+def check_spread(
+    gpus: str | None, device: str, ray: str | None, shares: tuple[float | None, float | None], shard: str | None
+) -> None:
+    """Raises `UsageError` where two options say what to run on, or how a run is divided."""
+    if gpus is not None and device != "auto":
+        raise UsageError("--gpus and --device both say what to run on", "Give one of them.")
+    if ray is not None and gpus is not None:
+        raise UsageError("--ray and --gpus both say what to run on", "Give one of them; --ray-gpus is an actor's share.")
+    if ray is not None and shard is not None:
+        raise UsageError("--ray and --shard both divide a run", "Leave --shard out: actors ask for work by themselves.")
+    if ray is None and shares != (None, None):
+        raise UsageError("--ray-gpus and --ray-cpus say what an actor of Ray takes", "Add --ray auto, or another address.")
+    cluster.check_shares(*shares)
+
+
 def _runtime(options: RunOptions, devices: tuple[str, ...], device: str) -> Runtime:
     if options.compile not in COMPILE:
         raise UsageError(f"unknown --compile '{options.compile}'", did_you_mean(options.compile, COMPILE))
     if options.compile == "on" and not is_cuda(device):
         raise UsageError("--compile on: only CUDA devices compile here", "Leave it out.")
-    return Runtime(devices, options.compile, options.reference, fit_batch=options.batch_size is None)
+    where = options.ray or (cluster.LOCAL if len(devices) > 1 else "")
+    return Runtime(
+        devices, options.compile, options.reference, options.batch_size is None, where, options.ray_gpus, options.ray_cpus
+    )
+
+
+def _on_cluster(options: RunOptions, address: str) -> tuple[str, str]:
+    """Device and dtype of a run on a cluster, which is reached for it. Raises `MissingError` where nobody answers."""
+    if options.device not in DEVICES:
+        device_of(options.device)  # which says what is wrong
+    if address == cluster.LOCAL:
+        cluster.start_here(os.cpu_count() or 1, cards_here() if options.device != "cpu" else ())
+    else:
+        cluster.reach(address)
+    taken = cluster.resources_of(cluster.nodes(), options.ray_gpus, options.ray_cpus, options.device)
+    if options.dtype == "auto" and is_cuda(taken.device):
+        return taken.device, "bf16" if taken.bf16 else "fp16"
+    return taken.device, dtype_of(options.dtype, "cpu") if taken.device == "cpu" else options.dtype
 
 
 def _refuse_of_session(methods: Iterable[str]) -> None:
-    """Refuse methods that were registered in this process alone: workers import what they use."""
+    """Refuse methods that were registered in this process alone: actors import what they use."""
     for preset in methods:
         name, _ = plugins.preset(preset)
         if plugins.plugins("methods")[name].module == plugins.SESSION:
@@ -71,20 +104,26 @@ def resolve(options: RunOptions, say: Say, opener: Opener = open_backbone) -> tu
     check_seed(options.seed)
     if not (options.methods and options.on and (options.suites or options.prompts)):
         raise UsageError("nothing to run: no method, no checkpoint, or no suite", "`none` is the untouched backbone.")
-    if options.gpus is not None and options.device != "auto":
-        raise UsageError("--gpus and --device both say what to run on", "Give one of them.")
+    check_spread(options.gpus, options.device, options.ray, (options.ray_gpus, options.ray_cpus), options.shard)
     if options.columns and options.prompts is None:
         raise UsageError("--column says how a file of yours is read", "Add --prompts FILE.")
     shard = shard_of(options.shard)
     if shard is not None and options.sheet:
         raise UsageError("--sheet shows a whole run, and a shard writes none", "Leave it out; `srbench show --sheet` draws one.")
     devices = devices_of(options.gpus) if options.gpus is not None else ()
-    device = devices[0] if devices else device_of(options.device)
-    if len(devices) > 1:
+    spread = len(devices) > 1 or options.ray is not None
+    if spread:
+        cluster.check_installed("--gpus with several devices" if options.ray is None else "--ray")
         _refuse_of_session(options.methods)
-    how = _runtime(options, devices, device)
     spec = _named(options, say)
-    dtype = dtype_of(options.dtype, device)
+    if options.ray is not None:
+        if options.dtype not in DTYPES:
+            dtype_of(options.dtype, "cpu")  # which says what is wrong
+        device, dtype = _on_cluster(options, options.ray)
+    else:
+        device = devices[0] if devices else device_of(options.device)
+        dtype = dtype_of(options.dtype, device)
+    how = _runtime(options, devices, device)
     request = RunRequest(
         backbone=spec.name, methods=options.methods, on=options.on, suites=options.suites,
         concepts=options.concepts or spec.concepts[:1], part="dev" if options.dev else "test", limit=options.limit,
@@ -95,7 +134,7 @@ def resolve(options: RunOptions, say: Say, opener: Opener = open_backbone) -> tu
         sweep=options.sweep, columns=tuple(chosen_columns(options.columns).items()),
         shard=shard,
     )
-    backbone = opener(spec, dtype, device)
+    backbone = opener(spec, dtype, "cpu" if spread else device)  # cards are the actors'
     if backbone.variants:
         say(f"weights of a variant, read as {dtype}: {backbone.variants}")
     return request, backbone, how

@@ -51,6 +51,12 @@ class RunOptions:
     reference: bool = False
     compile: str = "auto"
     gpus: str | None = None
+    ray: str | None = None
+    """`auto`, `local`, or the address of a cluster whose actors sample and score."""
+    ray_gpus: float | None = None
+    """Cards of an actor."""
+    ray_cpus: float | None = None
+    """Cores of an actor."""
     sheet: bool = False
     sweep: str | None = None
     columns: tuple[str, ...] = ()

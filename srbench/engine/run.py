@@ -13,6 +13,7 @@ from srbench.analysis.metrics import uncompared
 from srbench.analysis.results import ResultCell, unjudged
 from srbench.backbones.loader import Backbone
 from srbench.engine import parts
+from srbench.engine.crew import Crew
 from srbench.engine.devices import PLAIN, Runtime
 from srbench.engine.marks import hush_of, marks_of
 from srbench.engine.record import Outcome, entry_of, results
@@ -33,13 +34,12 @@ from srbench.shards import is_mine
 
 
 def _made(
-    sampling: Sampling, todo: Work, cells: Sequence[Cell], scoring: Scoring, reporter: Reporter, marks: Mapping[str, Mark]
+    sampling: Sampling, todo: Work, cells: Sequence[Cell], scoring: Scoring, reporter: Reporter, marks: Mapping[str, Mark],
+    crew: Crew | None,
 ) -> dict[str, str]:
-    """Sample every missing image, in this process or in one worker per device; image key -> reason for those that failed."""
-    if len(sampling.how.devices) > 1 and todo.missing:
-        from srbench.engine.workers import sample_on
-
-        return sample_on(sampling, [planned.key for planned in todo.missing], cells, scoring.store, reporter)
+    """Sample every missing image, in this process or by actors; image key -> reason for those that failed."""
+    if crew is not None:
+        return crew.sample(sampling.run, todo, cells, scoring, reporter) if todo.missing else {}
     # Scorers may have no deterministic kernels, so they run after sampling.
     meanwhile = Work(todo.missing, todo.cached) if sampling.how.reference else todo
     return sample_all(sampling, todo, cells, Background(scoring.store, scoring, meanwhile, reporter, marks))
@@ -103,7 +103,8 @@ class Carried:
 
 
 def _carried(
-    request: RunRequest, backbone: Backbone, cells: list[Cell], store: Store, reporter: Reporter, how: Runtime
+    request: RunRequest, backbone: Backbone, cells: list[Cell], store: Store, reporter: Reporter, how: Runtime,
+    crew: Crew | None,
 ) -> Carried:
     """Sample and score what is missing of the plan, or of one shard of it."""
     run, shard = run_id(), request.shard
@@ -124,24 +125,29 @@ def _carried(
     for line in (*stale(cells, store), *scoring.stale(todo.all_wanted)):
         reporter.line(line)
     reporter.line(f"{len(todo.missing)} images to sample, {todo.cached} in the store")
-    failed = _made(Sampling(request, backbone, run, how), todo, cells, scoring, reporter, marks)
+    failed = _made(Sampling(request, backbone, run, how), todo, cells, scoring, reporter, marks, crew)
     if request.score:
-        left = scoring.missing(todo.all_wanted)
+        # What an actor could not score is not tried again here.
+        to_score = [wanted for wanted in todo.all_wanted if crew is None or wanted not in scoring.errors]
+        left = scoring.missing(to_score)
         if left:
             reporter.line(f"{len(left)} scores to make on stored images")
+        if left and crew is not None:
+            crew.score(left, scoring, reporter)
+            to_score = [wanted for wanted in left if wanted not in scoring.errors]
         with stopping.patient():
-            scoring.run(todo.all_wanted, {})
+            scoring.run(to_score, {})
     scoring.errors = {wanted: hush(why) for wanted, why in scoring.errors.items()}
     return Carried(run, reporter, scoring, todo, {key: hush(why) for key, why in failed.items()}, secret)
 
 
 def execute(
     request: RunRequest, backbone: Backbone, cells: list[Cell], store: Store, reporter: Reporter, how: Runtime = PLAIN,
-    study: OfStudy | None = None,
+    study: OfStudy | None = None, crew: Crew | None = None,
 ) -> RunResult:
-    """Carry out a plan. Running it again resumes; nothing that is in the store is sampled again."""
+    """Carry out a plan, here or by a crew of actors. Running it again resumes; nothing that is in the store is sampled again."""
     started = now()
-    done = _carried(request, backbone, cells, store, reporter, how)
+    done = _carried(request, backbone, cells, store, reporter, how, crew)
     if request.shard is not None:
         return _part(request, cells, done)
     outcome = Outcome(done.scoring, done.failed)
@@ -151,7 +157,8 @@ def execute(
     header = {
         "started": started, "finished": now(), "provenance": provenance(),
         "request": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(request).items()},
-        "runtime": asdict(how), "backbone_sha": backbone.sha256, "scorers": done.scoring.identities, "safety_checker": "off",
+        "runtime": asdict(how), **({"actors": crew.record()} if crew is not None else {}),
+        "backbone_sha": backbone.sha256, "scorers": done.scoring.identities, "safety_checker": "off",
         **of_study(study),
     }
     entries = [entry_of(cell, result, outcome.failed) for cell, result in zip(cells, result_cells, strict=True)]

@@ -49,12 +49,10 @@ class Work:
         return [w for scores in self.wanted.values() for w in scores]
 
 
-def work(cells: Sequence[Cell], store: Store, scoring: Scoring, score: bool, shard: Shard | None = None) -> Work:
-    """Images not in the store, each once, and the scores every image should have; of a shard only its own images and theirs.
-
-    This is the list that whoever samples works through: a process, a shard, or workers that take pieces of it. `by_checkpoint`
-    orders a piece so that each checkpoint is laid over the backbone once.
-    """
+def needs(
+    cells: Sequence[Cell], scoring: Scoring, score: bool, shard: Shard | None = None
+) -> tuple[dict[str, Planned], dict[str, list[Wanted]]]:
+    """The images of a plan by key, each once, and the scores that each should have; of a shard only its own images and theirs."""
     needed: dict[str, Planned] = {}
     wanted: dict[str, dict[Wanted, None]] = {}
     for cell in cells:
@@ -65,9 +63,19 @@ def work(cells: Sequence[Cell], store: Store, scoring: Scoring, score: bool, sha
                 needed.setdefault(planned.key, planned)
                 if score:
                     wanted.setdefault(planned.key, {}).update(dict.fromkeys(wanted_of(scoring, cell, row, planned)))
+    return needed, {key: list(scores) for key, scores in wanted.items()}
+
+
+def work(cells: Sequence[Cell], store: Store, scoring: Scoring, score: bool, shard: Shard | None = None) -> Work:
+    """As `needs`, with only those images that are not in the store.
+
+    This is the list that whoever samples works through: a process, a shard, or actors that take pieces of it. `by_checkpoint`
+    orders a piece so that each checkpoint is laid over the backbone once.
+    """
+    needed, wanted = needs(cells, scoring, score, shard)
     store.recover(needed)
     missing = [planned for key, planned in needed.items() if key not in store.images]
-    return Work(missing, len(needed) - len(missing), {key: list(scores) for key, scores in wanted.items()})
+    return Work(missing, len(needed) - len(missing), wanted)
 
 
 class Background:
@@ -151,7 +159,9 @@ class Sampling:
     run: str
     how: Runtime = PLAIN
     first: int = 0
-    """Number of its first batch; each worker has a range of its own."""
+    """Number of its first batch; each actor has a range of its own."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields that are recorded with each image."""
 
     def batch_size(self, missing: Sequence[Planned]) -> int:
         """The requested size, or less where the device's free memory does not hold it."""
@@ -168,7 +178,8 @@ class Sampling:
         compiled = compiles and compile_blocks(denoiser(self.backbone.pipeline))
         if compiles and not compiled:
             tell("this denoiser names no repeated blocks: it is not compiled")
-        return ({"compiled": True} if compiled else {}) | ({"deterministic": True} if self.how.reference else {})
+        more = {**self.more, "compiled": True} if compiled else dict(self.more)
+        return more | ({"deterministic": True} if self.how.reference else {})
 
 
 def sample_all(sampling: Sampling, todo: Work, cells: Sequence[Cell], background: Background) -> dict[str, str]:

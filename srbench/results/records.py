@@ -64,7 +64,7 @@ MORE_OF_IMAGE: dict[str, Rule] = {
     "run": TEXT, "batch": COUNT, "batch_size": COUNT, "recipe": TEXT, "dropped": FLAG, "elsewhere": TEXT, "method": TEXT,
     "prompt": TEXT, "seed": COUNT, "dtype": TEXT, "peak_mb": AMOUNT, "compiled": FLAG, "deterministic": FLAG,
     "prompt_sha256": HASH, "gated": FLAG, "sensitive": FLAG, "kept": FLAG, "tried": FLAG, "awaits": LIST, "marked": COUNT,
-    "source": TEXT,
+    "source": TEXT, "host": TEXT, "card": TEXT,
 }  # fmt: skip
 OF_SCORE: dict[str, Rule] = {
     "score_key": HASH, "image": HASH, "scorer": TEXT, "identity": HASH, "raw": TABLE,

@@ -130,19 +130,21 @@ class Store:
     when it is read.
     """
 
-    def __init__(self, root: Path, warn: Warn = lambda line: None) -> None:
-        self._begin(root, warn, writes=True)
+    def __init__(self, root: Path, warn: Warn = lambda line: None, tidy: bool = True) -> None:
+        """tidy: whether to remove what others left behind, and to write the index; one of many on a folder does neither."""
+        self._begin(root, warn, writes=True, tidy=tidy)
         self._open()
         self._image_ledger = Ledger(root / "ledger", "images")
         self._score_ledger = Ledger(root / "ledger", "scores")
-        self._sweep()
+        if tidy:
+            self._sweep()
         self.refresh()
 
-    def _begin(self, root: Path, warn: Warn, writes: bool, indexed: bool = True) -> None:
+    def _begin(self, root: Path, warn: Warn, writes: bool, indexed: bool = True, tidy: bool = True) -> None:
         self.root, self.warn, self.writes = root, once(warn), writes
         index = {kind: root / "index" / kind if indexed else None for kind in records.KINDS}
-        self.images = Lines(root / "ledger", "images", "key", merged, self.warn, index["images"], writes)
-        self.scores = Lines(root / "ledger", "scores", "score_key", _last, self.warn, index["scores"], writes)
+        self.images = Lines(root / "ledger", "images", "key", merged, self.warn, index["images"], writes and tidy)
+        self.scores = Lines(root / "ledger", "scores", "score_key", _last, self.warn, index["scores"], writes and tidy)
 
     @classmethod
     def peek(cls, root: Path, warn: Warn = lambda line: None, indexed: bool = True) -> Store:

@@ -43,7 +43,9 @@ from srbench.version import __version__
 
 FOLDER, RECORD = "studies", "job.json"
 """In a results folder, `studies/STEP/KEY/` holds a job's output and `job.json`; KEY is the start of its inputs' hash."""
-NO_INPUT = frozenset({"out", "device", "gpus", "compile", "checkpoints", "batch_size", "reference", "sheet", "shard"})
+NO_INPUT = frozenset({
+    "out", "device", "gpus", "ray", "ray_gpus", "ray_cpus", "compile", "checkpoints", "batch_size", "reference", "sheet", "shard",
+})  # fmt: skip
 """Fields that decide where and how fast something is made, and not what."""
 
 
@@ -59,6 +61,10 @@ class StudyOptions:
     """`I/N` or `auto`: of runs this part of the images, of other jobs those whose inputs' hash is in the part."""
     sample_only: bool = False
     """With a shard: its images are not scored."""
+    ray: str | None = None
+    """The cluster whose actors sample and score the runs; trainings and searches are this process's."""
+    ray_gpus: float | None = None
+    ray_cpus: float | None = None
 
 
 @dataclass(frozen=True)
@@ -350,6 +356,7 @@ def run_options(bench: Bench, job: Job, **more: Any) -> RunOptions:
     """Options of a run with what holds for the whole study."""
     whole = bench.options
     fixed = {"out": whole.out, "reference": whole.reference, "device": whole.device, "gpus": whole.gpus}
+    fixed |= {"ray": whole.ray, "ray_gpus": whole.ray_gpus, "ray_cpus": whole.ray_cpus}
     fixed |= {"shard": whole.shard} | ({"score": False} if whole.sample_only else {})
     request: RunOptions = options(bench, job, **fixed, **more)
     return request

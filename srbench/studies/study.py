@@ -7,9 +7,10 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 from srbench.analysis.results import ResultCell
+from srbench.engine.cluster import check_installed
 from srbench.engine.command import Telling
 from srbench.engine.devices import device_of, devices_of
-from srbench.engine.options import Say
+from srbench.engine.options import Say, check_spread
 from srbench.errors import OK, SOME_FAILED, SrbenchError, UsageError
 from srbench.files import printable
 from srbench.methods.base import quiet
@@ -39,10 +40,11 @@ class Done:
 
 def check(options: StudyOptions) -> None:
     """Raises `UsageError` for options that do not go together, or an output folder that is something else."""
-    if options.gpus is not None and options.device != "auto":
-        raise UsageError("--gpus and --device both say what to run on", "Give one of them.")
+    check_spread(options.gpus, options.device, options.ray, (options.ray_gpus, options.ray_cpus), options.shard)
     if options.gpus is not None:
         devices_of(options.gpus)
+    if options.ray is not None:
+        check_installed("--ray")
     shard = shard_of(options.shard)
     if options.sample_only and shard is None:
         hint = "Add --shard I/N, or write `score: false` into a step."

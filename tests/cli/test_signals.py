@@ -61,7 +61,7 @@ def test_a_signal_ends_a_run_in_good_order(tmp_path: Path, name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="no groups of processes here")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_workers_end_with_the_run_and_say_nothing(tmp_path: Path, name: str) -> None:
+def test_actors_end_with_the_run_and_say_nothing(tmp_path: Path, name: str) -> None:
     process = started(tmp_path / "out", "--gpus", "cpu,cpu")
     os.killpg(process.pid, getattr(signal, name))
     _, err = process.communicate(timeout=300)  # returns when nobody has the pipes any more

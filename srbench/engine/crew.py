@@ -1,0 +1,232 @@
+"""A run's actors: what is not made yet, images and scores are handed to them. `--ray`, and `--gpus` with several cards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from srbench.backbones.loader import Backbone
+from srbench.engine.batches import by_checkpoint, groups
+from srbench.engine.cluster import Seats, connected, hands_of, refuse_strangers
+from srbench.engine.devices import Runtime
+from srbench.engine.ready import ToMake, unmade
+from srbench.engine.request import Cell, RunRequest
+from srbench.engine.sampler import Given, same_versions
+from srbench.engine.sampling import LARGEST_BATCH, CellsDone, Work
+from srbench.engine.spread import Answer, Chunk, Facts, Hands, Spread, Task, chunks_of
+from srbench.errors import CellError, SrbenchError, Unmade
+from srbench.files import printable
+from srbench.progress import Reporter
+from srbench.results.store import Store
+from srbench.scoring.scoring import Scoring, Wanted
+
+SEEN_WITHIN_SECONDS = 90.0
+"""How long lines of another machine's ledger are waited for: network folders cache attributes of files up to a minute."""
+SCORED_AT_ONCE = 64
+"""Images of a chunk that is only scored."""
+
+
+class Start(Protocol):
+    """Starts what actors run on; given to tests, too."""
+
+    def __call__(self, given: Callable[[int], Given], seats: Seats) -> Hands: ...
+
+
+@dataclass
+class Crew:
+    """The actors of one run. They are started when there is something to do for them."""
+
+    request: RunRequest
+    backbone: Backbone
+    how: Runtime
+    seats: Seats
+    say: Callable[[str], None]
+    start: Start = hands_of
+    worked: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    """(host, card) -> what was done there, for the run's record."""
+    _spread: Spread | None = None
+    _number: int = 0
+
+    @property
+    def spread(self) -> Spread:
+        """The places for actors; what they run on is started with the first call."""
+        if self._spread is None:
+            hands = self.start(self._given, self.seats)
+            self._spread = Spread.of(hands, len(self.seats.each), lambda line: self.say(line), same_versions)
+        return self._spread
+
+    def end(self) -> None:
+        """End all actors."""
+        if self._spread is not None:
+            self._spread.end()
+
+    def _given(self, seat: int) -> Given:
+        place = self.seats.each[seat]
+        self._number += 1
+        request = replace(self.request, device=place.device)
+        how = replace(self.how, devices=())
+        return Given(
+            self.backbone.spec, request, how, self.backbone.sha256, place.threads, self._number, min(1.0, place.gpus or 1.0)
+        )
+
+    def _took(self, facts: Facts, answer: Answer) -> None:
+        """Note what an actor has done, and say its lines; the first card of another kind is said, too."""
+        if (facts.host, facts.card) not in self.worked:
+            others = {card for _, card in self.worked} - {facts.card}
+            self.worked[facts.host, facts.card] = {"images": 0, "seconds": 0.0, "sampling_seconds": 0.0}
+            if others:
+                cards = ", ".join(sorted({*others, facts.card}))
+                self.say(f"mixed cards in one run ({cards}): low bits of pixels may differ; --dtype fp32 differs least")
+        noted = self.worked[facts.host, facts.card]
+        noted["seconds"] = round(noted["seconds"] + answer.seconds, 3)
+        noted["sampling_seconds"] = round(noted["sampling_seconds"] + answer.sampling_seconds, 3)
+        for line in answer.said:
+            self.say(f"{facts.host}: {line}")
+
+    # --- before the plan ---
+
+    def make_ready(self, tell: Callable[[str], None]) -> dict[ToMake, str]:
+        """Make what is not made yet, side by side; returns what could not be made, with the reason."""
+        lacking: dict[ToMake, str] = {}
+        for stage in unmade(self.request, self.backbone):
+            if not stage:
+                continue
+            tell(f"{len(stage)} to make first: {', '.join(each.title for each in stage)}")
+
+            def taken(facts: Facts, chunk: Chunk, answer: Answer) -> None:
+                self._took(facts, answer)
+                for name in answer.done:
+                    tell(f"{ToMake.of(name).title}: made on {facts.host} in {answer.seconds:.0f} s")
+                for name, why in answer.failed.items():
+                    fail(name, why)
+
+            def fail(name: str, why: str) -> None:
+                lacking[ToMake.of(name)] = why
+                tell(f"{ToMake.of(name).title}: {why}")
+
+            self.spread.carry_out(Task([Chunk("prepare", (each.name,)) for each in stage], taken, list, fail))
+        return lacking
+
+    # --- images ---
+
+    def sample(self, run: str, todo: Work, cells: Sequence[Cell], scoring: Scoring, reporter: Reporter) -> dict[str, str]:
+        """Have every missing image sampled, then read the store again; image key -> reason for those that failed."""
+        store = scoring.store
+        failed: dict[str, str] = {}
+        made: set[str] = set()
+        wanted = _by_name(todo.all_wanted)
+        self.say = reporter.line
+        reporter.begin(len(cells), len(todo.missing))
+        progress = CellsDone(cells, todo.missing, reporter)
+
+        def taken(facts: Facts, chunk: Chunk, answer: Answer) -> None:
+            self._took(facts, answer)
+            new = [key for key in answer.done if key not in made]
+            made.update(new)
+            failed.update(answer.failed)
+            self.worked[facts.host, facts.card]["images"] += len(new)
+            scoring.errors.update(_wanted(answer, wanted))
+            reporter.images(len(new))
+            progress.done({*new, *answer.failed})
+
+        def fail(key: str, why: str) -> None:
+            failed[key] = why
+            reporter.line(f"image {key[:12]}: {why}")
+            progress.done({key})
+
+        def still(keys: Collection[str]) -> list[str]:
+            store.refresh()
+            found = [key for key in keys if key in store.images and key not in made]
+            made.update(found)
+            reporter.images(len(found))
+            progress.done(set(found))
+            return [key for key in keys if key not in made and key not in failed]
+
+        try:
+            self.spread.carry_out(Task(self._chunks(todo), taken, still, fail, self.request.batch_size, (run,)))
+        finally:
+            reporter.end()
+        return failed | _unseen(store, made)
+
+    def _chunks(self, todo: Work) -> Iterator[Chunk]:
+        most = min(self.request.batch_size, LARGEST_BATCH)
+        for _, images in by_checkpoint(todo.missing):
+            yield from chunks_of(groups(images), most)
+
+    # --- scores ---
+
+    def score(self, wanted: Sequence[Wanted], scoring: Scoring, reporter: Reporter) -> None:
+        """Have missing scores of stored images made; why one could not be made is in `scoring.errors`."""
+        keys = list(dict.fromkeys(each.image_key for each in wanted))
+        by_name = _by_name(wanted)
+        self.say = reporter.line
+
+        def taken(facts: Facts, chunk: Chunk, answer: Answer) -> None:
+            self._took(facts, answer)
+            scoring.errors.update(_wanted(answer, by_name))
+
+        def fail(key: str, why: str) -> None:
+            scoring.errors.update({each: why for each in wanted if each.image_key == key})
+
+        chunks = [Chunk("score", tuple(keys[at : at + SCORED_AT_ONCE])) for at in range(0, len(keys), SCORED_AT_ONCE)]
+        self.spread.carry_out(Task(chunks, taken, list, fail, SCORED_AT_ONCE // 8))
+        scoring.store.refresh()
+
+    def record(self) -> list[dict[str, Any]]:
+        """Who did what, for the run's file."""
+        return [{"host": host, "card": card, **done} for (host, card), done in sorted(self.worked.items())]
+
+
+def _by_name(wanted: Iterable[Wanted]) -> dict[tuple[str, str, str], list[Wanted]]:
+    named: dict[tuple[str, str, str], list[Wanted]] = {}
+    for each in wanted:
+        named.setdefault((each.scorer, each.image_key, each.reference_key), []).append(each)
+    return named
+
+
+def _wanted(answer: Answer, by_name: Mapping[tuple[str, str, str], list[Wanted]]) -> dict[Wanted, str]:
+    return {each: why for name, why in answer.unscored.items() for each in by_name.get(name, ())}
+
+
+def _unseen(store: Store, made: Collection[str]) -> dict[str, str]:
+    """Read the store until it has every image that was made; those that never come have failed."""
+    until, pause = time.monotonic() + SEEN_WITHIN_SECONDS, 1.0
+    while True:
+        store.refresh()
+        unseen = [key for key in made if key not in store.images]
+        if not unseen or time.monotonic() > until:
+            return dict.fromkeys(unseen, "an actor has made it, and it is not in the results folder: is that a shared one?")
+        time.sleep(pause)
+        pause = min(2 * pause, 15.0)
+
+
+def tell_unmade(cells: Sequence[Cell], lacking: Mapping[ToMake, str]) -> None:
+    """Put the reason into cells that wait for something that the actors could not make."""
+    for cell in cells:
+        if not isinstance(cell.blocked, Unmade):
+            continue
+        for to_make, why in lacking.items():
+            if to_make.concept == cell.concept.name and {to_make.method or to_make.on} & {cell.method, cell.on}:
+                cell.blocked = CellError(f"{to_make.title}: {printable(why)}")
+                break
+
+
+@contextmanager
+def crew_of(request: RunRequest, backbone: Backbone, how: Runtime, say: Callable[[str], None]) -> Iterator[Crew | None]:
+    """The actors of a run; None where it has one device. They and what they run on end with the block."""
+    if not how.ray:
+        yield None
+        return
+    with connected(how) as seats:
+        refuse_strangers(how, seats, backbone.spec, backbone.sha256, request.out)
+        crew = Crew(request, backbone, how, seats, say)
+        if seats.line:
+            say(seats.line)
+        try:
+            yield crew
+        finally:
+            with suppress(SrbenchError):
+                crew.end()
