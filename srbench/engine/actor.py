@@ -38,9 +38,9 @@ class Actor:
 
         return here(self.problem) if self.sampler is None else self.sampler.facts
 
-    def make(self, run: str, keys: tuple[str, ...]) -> Any:
+    def make(self, run: str, compiled: bool, keys: tuple[str, ...]) -> Any:
         """Sample images and score them."""
-        return self._left(self.sampler.make(run, keys))
+        return self._left(self.sampler.make(run, compiled, keys))
 
     def score(self, keys: tuple[str, ...]) -> Any:
         """Make the scores of stored images that are missing."""

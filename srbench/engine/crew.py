@@ -145,8 +145,9 @@ class Crew:
             progress.done(set(found))
             return [key for key in keys if key not in made and key not in failed]
 
+        given = run, self.how.compiles(self.request.device, len(todo.missing))
         try:
-            self.spread.carry_out(Task(self._chunks(todo), taken, still, fail, self.request.batch_size, (run,)))
+            self.spread.carry_out(Task(self._chunks(todo), taken, still, fail, self.request.batch_size, given))
         finally:
             reporter.end()
         return failed | _unseen(store, made)

@@ -33,10 +33,10 @@ class Runtime:
     """Whether the batch size may be lowered to fit the device's free memory."""
     ray: str = ""
     """The cluster's address, `auto` or `local`; empty where the run samples by itself."""
-    ray_gpus: float | None = None
-    """Cards of an actor."""
-    ray_cpus: float | None = None
-    """Cores of an actor."""
+    ray_gpus: float = 0.0
+    """Cards of an actor of a cluster."""
+    ray_cpus: float = 0.0
+    """And cores."""
 
     def compiles(self, device: str, images: int) -> bool:
         """Whether the denoiser is compiled for this number of images."""

@@ -51,19 +51,18 @@ def check_spread(
     cluster.check_shares(*shares)
 
 
-def _runtime(options: RunOptions, devices: tuple[str, ...], device: str) -> Runtime:
+def _runtime(options: RunOptions, devices: tuple[str, ...], device: str, taken: cluster.Resources | None) -> Runtime:
     if options.compile not in COMPILE:
         raise UsageError(f"unknown --compile '{options.compile}'", did_you_mean(options.compile, COMPILE))
     if options.compile == "on" and not is_cuda(device):
         raise UsageError("--compile on: only CUDA devices compile here", "Leave it out.")
     where = options.ray or (cluster.LOCAL if len(devices) > 1 else "")
-    return Runtime(
-        devices, options.compile, options.reference, options.batch_size is None, where, options.ray_gpus, options.ray_cpus
-    )
+    fit, gpus, cpus = options.batch_size is None, taken.gpus if taken else 0.0, taken.cpus if taken else 0.0
+    return Runtime(devices, options.compile, options.reference, fit, where, gpus, cpus)
 
 
-def _on_cluster(options: RunOptions, address: str) -> tuple[str, str]:
-    """Device and dtype of a run on a cluster, which is reached for it. Raises `MissingError` where nobody answers."""
+def _on_cluster(options: RunOptions, address: str) -> tuple[cluster.Resources, str]:
+    """What actors of a run take, and its dtype; the cluster is reached for it. Raises `MissingError` where nobody answers."""
     if options.device not in DEVICES:
         device_of(options.device)  # which says what is wrong
     if address == cluster.LOCAL:
@@ -72,8 +71,8 @@ def _on_cluster(options: RunOptions, address: str) -> tuple[str, str]:
         cluster.reach(address)
     taken = cluster.resources_of(cluster.nodes(), options.ray_gpus, options.ray_cpus, options.device)
     if options.dtype == "auto" and is_cuda(taken.device):
-        return taken.device, "bf16" if taken.bf16 else "fp16"
-    return taken.device, dtype_of(options.dtype, "cpu") if taken.device == "cpu" else options.dtype
+        return taken, "bf16" if taken.bf16 else "fp16"
+    return taken, dtype_of(options.dtype, "cpu") if taken.device == "cpu" else options.dtype
 
 
 def _refuse_of_session(methods: Iterable[str]) -> None:
@@ -111,6 +110,7 @@ def resolve(options: RunOptions, say: Say, opener: Opener = open_backbone) -> tu
     if shard is not None and options.sheet:
         raise UsageError("--sheet shows a whole run, and a shard writes none", "Leave it out; `srbench show --sheet` draws one.")
     devices = devices_of(options.gpus) if options.gpus is not None else ()
+    taken: cluster.Resources | None = None
     spread = len(devices) > 1 or options.ray is not None
     if spread:
         cluster.check_installed("--gpus with several devices" if options.ray is None else "--ray")
@@ -119,11 +119,12 @@ def resolve(options: RunOptions, say: Say, opener: Opener = open_backbone) -> tu
     if options.ray is not None:
         if options.dtype not in DTYPES:
             dtype_of(options.dtype, "cpu")  # which says what is wrong
-        device, dtype = _on_cluster(options, options.ray)
+        taken, dtype = _on_cluster(options, options.ray)
+        device = taken.device
     else:
         device = devices[0] if devices else device_of(options.device)
         dtype = dtype_of(options.dtype, device)
-    how = _runtime(options, devices, device)
+    how = _runtime(options, devices, device, taken)
     request = RunRequest(
         backbone=spec.name, methods=options.methods, on=options.on, suites=options.suites,
         concepts=options.concepts or spec.concepts[:1], part="dev" if options.dev else "test", limit=options.limit,

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -42,10 +42,11 @@ def versions() -> dict[str, str]:
     return {"srbench": __version__, "torch": str(torch.__version__), "python": ".".join(platform.python_version_tuple()[:2])}
 
 
-def here(problem: str = "", hint: str = "") -> Facts:
+def here(problem: str = "", hint: str = "", device: str = "cpu") -> Facts:
     """This process, for the driver. problem: why it cannot work."""
     facts = machine()
-    return Facts(socket.gethostname(), str(facts.get("gpu", facts["processor"])), versions(), problem, hint)
+    card = facts.get("gpu", "") if is_cuda(device) else facts["processor"]
+    return Facts(socket.gethostname(), str(card), versions(), problem, hint)
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,12 @@ class Sampler:
         self.given, self.request, self.heard = given, given.request, Heard()
         self.broken = ""
         self.batches = given.number * APART
+        self.size: int | None = None
+        """Images of a batch, as the first chunk found that they fit."""
         try:
             with contained("opening the backbone"):
                 self._open()
-            self.facts = here()
+            self.facts = here("", "", self.request.device)
         except SrbenchError as error:
             self.facts = here(error.message, error.hint)
 
@@ -136,8 +139,8 @@ class Sampler:
 
     # --- what is asked for ---
 
-    def make(self, run: str, keys: tuple[str, ...]) -> Answer:
-        """Sample images, write them, and score what can be scored."""
+    def make(self, run: str, compiled: bool, keys: tuple[str, ...]) -> Answer:
+        """Sample images, write them, and score what can be scored. compiled: whether the denoiser is compiled for it."""
         if self.broken:
             return Answer(broken=self.broken)
         began = time.monotonic()
@@ -146,18 +149,25 @@ class Sampler:
             images = self._planned(keys)
             todo = Work(images, 0, {key: self.wanted[key] for key in keys if key in self.wanted})
             meanwhile = Work(images, 0) if self.given.how.reference else todo
-            sampling = Sampling(self.request, self.backbone, run, self.given.how, self.batches, self._marks)
+            sampling = self._sampling(run, compiled)
             background = Background(self.store, self.scoring, meanwhile, self.heard, self.marks)
             failed = sample_all(sampling, todo, [], background)
         store = self.__dict__.get("store")
         done = tuple(key for key in keys if store is not None and key in store.images)
         records = [store.images[key] for key in done] if store is not None else []
-        self.batches = max([self.batches, *(record["batch"] + 1 for record in records if "batch" in record)])
+        self.batches = max([self.batches, *(record["batch"] + 1 for record in records)])
+        self.size = min([record["batch_size"] for record in records], default=self.size)
         if self.broken:  # what failed in a broken process may work in another one
             failed = {}
         return self._answer(
             why, began, done=done, failed=failed, sampling_seconds=sum(record["seconds"] for record in records)
         )
+
+    def _sampling(self, run: str, compiled: bool) -> Sampling:
+        fit = self.given.how.fit_batch and self.size is None
+        how = replace(self.given.how, compile="on" if compiled else "off", fit_batch=fit)
+        request = self.request if self.size is None else replace(self.request, batch_size=self.size)
+        return Sampling(request, self.backbone, run, how, self.batches, self._marks)
 
     def score(self, keys: tuple[str, ...]) -> Answer:
         """Make the missing scores of stored images, also where another actor has made one of a pair."""
@@ -166,8 +176,10 @@ class Sampler:
         began = time.monotonic()
         with self._answering() as why:
             self._planned(keys)
-            self.store.refresh()
-            self.scoring.run([wanted for key in keys for wanted in self.wanted.get(key, ())], {})
+            wanted = [each for key in keys for each in self.wanted.get(key, ())]
+            if any(key not in self.store.images for each in wanted for key in (each.image_key, each.reference_key) if key):
+                self.store.refresh()  # other actors have made them
+            self.scoring.run(wanted, {})
         return self._answer(why, began, done=() if why else keys)
 
     def prepare(self, keys: tuple[str, ...]) -> Answer:

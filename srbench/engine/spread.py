@@ -176,13 +176,18 @@ class Spread:
 
     def _hand_out(self, task: Task, waiting: deque[Chunk]) -> None:
         """Give each ready actor a chunk, and a second one where nobody else is waiting for it."""
-        ready = [seat for seat in self.seats if seat.facts is not None]
+        if not waiting:
+            return
+        hungry = sum(not any(seat.flying.values()) for seat in self.seats if not seat.closed)
         for most in range(1, IN_FLIGHT + 1):
-            for seat in ready:
-                hungry = sum(not any(other.flying.values()) for other in self.seats if not other.closed)
-                if waiting and len(seat.flying) < most and (most == 1 or len(waiting) > hungry):
-                    chunk = waiting.popleft()
-                    seat.flying[self.hands.ask(seat.handle, chunk.call, *task.given, chunk.keys)] = chunk
+            for seat in self.seats:
+                if seat.facts is None or len(seat.flying) >= most:
+                    continue
+                if len(waiting) <= (hungry if most > 1 else 0):
+                    break
+                chunk = waiting.popleft()
+                seat.flying[self.hands.ask(seat.handle, chunk.call, *task.given, chunk.keys)] = chunk
+                hungry -= most == 1
 
     # --- hearing ---
 

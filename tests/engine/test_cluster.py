@@ -64,7 +64,8 @@ def test_without_the_extra_the_command_that_installs_it_is_said(
 
 
 def test_one_device_needs_no_ray(monkeypatch: pytest.MonkeyPatch, world: Any) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *given: None)
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *given: None if name == "ray" else real(name, *given))
     assert Runtime(devices=("cuda:0",)).ray == ""
     assert world.run(limit=1, methods=("none",)).exit_code == 0
 
@@ -110,7 +111,8 @@ def test_actors_take_a_card_where_there_are_any_and_a_core_where_not() -> None:
 
 
 @pytest.mark.parametrize(("gpus", "cpus", "count"), [
-    (1.0, 1.0, 10), (0.25, 1.0, 8 + 32), (0.3, 1.0, 6 + 24), (2.0, 1.0, 5), (0.0, 1.0, 76), (0.0, 3.0, 1 + 2 + 21), (1.0, 8.0, 1 + 8),
+    (1.0, 1.0, 10), (0.25, 1.0, 8 + 32), (0.3, 1.0, 6 + 24), (2.0, 1.0, 5), (0.0, 1.0, 76), (0.0, 3.0, 1 + 2 + 21),
+    (1.0, 8.0, 1 + 8),
 ])  # fmt: skip
 def test_places_are_what_the_nodes_have_room_for(gpus: float, cpus: float, count: int) -> None:
     seats = places_of([CPU, SMALL, LARGE], Resources("cuda" if gpus else "cpu", gpus, cpus, True))

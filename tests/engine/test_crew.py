@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,11 +114,11 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(world: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+def cluster(world: Any, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     monkeypatch.setattr(samplers, "open_backbone", lambda spec, dtype, device: world.backbone(dtype))
     monkeypatch.setattr(samplers, "AGAIN_SECONDS", ())
     monkeypatch.setattr(crews, "SEEN_WITHIN_SECONDS", 0.0)
-    yield Cluster(world)
+    return Cluster(world)
 
 
 def pixels(out: Path) -> dict[str, str]:
@@ -346,7 +346,7 @@ def test_an_actor_with_a_broken_context_does_nothing_more(cluster: Cluster) -> N
     cluster.run(methods=("none",), limit=1)
     actor = cluster.actors[0]
     actor.broken = "its CUDA context is broken"
-    for answer in (actor.make("run", ("x",)), actor.score(("x",)), actor.prepare(("x",))):
+    for answer in (actor.make("run", False, ("x",)), actor.score(("x",)), actor.prepare(("x",))):
         assert (answer.done, answer.broken) == ((), "its CUDA context is broken")
 
 

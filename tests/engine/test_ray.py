@@ -157,8 +157,8 @@ def test_a_grid_of_pocket_with_scores_is_the_same_on_two_actors(tmp_path: Path) 
     assert (alone.exit_code, spread.exit_code) == (0, 0), spread.stderr
     assert pixels(tmp_path / "spread") == pixels(tmp_path / "alone")
     one, two = (
-        [{name: metric for name, metric in cell["metrics"].items() if name != "added_ms"} for cell in json.loads(each.stdout)["cells"]]
-        for each in (alone, spread)
+        [{name: metric for name, metric in cell["metrics"].items() if name != "added_ms"} for cell in cells]
+        for cells in (json.loads(each.stdout)["cells"] for each in (alone, spread))
     )
     assert one == two
 
