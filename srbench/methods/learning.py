@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -130,6 +131,11 @@ def identity(backbone: BackboneInfo, *parts: Any) -> str:
     return digest([backbone.sha256, backbone.checkpoint_sha, kind, list(parts)])
 
 
+def content(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 of tensors and their names."""
+    return hashlib.sha256(save(dict(sorted(tensors.items())))).hexdigest()
+
+
 def kept(
     backbone: BackboneInfo, name: str, sha: str, make: Callable[[], Mapping[str, Tensor]], cached: bool = True
 ) -> Learned:
@@ -142,8 +148,9 @@ def kept(
         try:
             with safe_open(path, "pt") as file:
                 about = json.loads((file.metadata() or {}).get("srbench", "{}"))
-            if about.get("sha256") == sha:
-                return Learned(load_file(path), sha, float(about["seconds"]))
+            tensors = load_file(path)
+            if about.get("sha256") == sha and about.get("content") == content(tensors):
+                return Learned(tensors, sha, float(about["seconds"]))
         except (SafetensorError, OSError, ValueError, TypeError, KeyError):
             pass  # damaged: it is made again, and replaced
     if not backbone.make:
@@ -153,5 +160,6 @@ def kept(
     seconds = time.perf_counter() - began
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, save(tensors, {"srbench": json.dumps({"sha256": sha, "seconds": round(seconds, 1)})}))
+        about = {"sha256": sha, "content": content(tensors), "seconds": round(seconds, 1)}
+        write_atomic(path, save(tensors, {"srbench": json.dumps(about)}))
     return Learned(tensors, sha, seconds)

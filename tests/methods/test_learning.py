@@ -90,10 +90,13 @@ def test_a_damaged_file_is_replaced(bench: Bench, tmp_path: Path) -> None:
     make, info = Maker(), bench.info(cache=tmp_path)
     learning.kept(info, "thing", LONG, make)
     (file,) = tmp_path.iterdir()
-    file.write_bytes(file.read_bytes()[:20])
+    whole = file.read_bytes()
+    file.write_bytes(whole[:20])
     assert float(learning.kept(info, "thing", LONG, make).tensors["x"][0]) == 2
     assert float(learning.kept(info, "thing", LONG, make).tensors["x"][0]) == 2
     assert make.made == 2
+    file.write_bytes(file.read_bytes()[:-1] + b"?")  # one byte of a number
+    assert float(learning.kept(info, "thing", LONG, make).tensors["x"][0]) == 3
 
 
 def test_a_forecast_makes_nothing(bench: Bench, tmp_path: Path) -> None:

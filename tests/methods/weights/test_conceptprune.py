@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from srbench.catalog.specs import ConceptSpec
+from srbench.catalog.specs import ConceptSpec, ConceptWords
 from srbench.errors import CellError, UsageError
 from srbench.methods import conceptprune, denoising
 from srbench.methods.base import BackboneInfo, quiet
+from srbench.testing.families import tiny
 
 
 def options(**changes: Any) -> conceptprune.Options:
@@ -91,3 +92,17 @@ def test_needs_anchors(on_toy: BackboneInfo, without_anchors: ConceptSpec) -> No
 def test_needs_feed_forward_layers() -> None:
     with pytest.raises(UsageError, match="no feed-forward layers"):
         conceptprune.layers_of(nn.ModuleDict({"attn2": nn.Linear(2, 2)}))
+
+
+def test_sdxl_predicts_something_else_for_the_concept() -> None:
+    pipeline = tiny("sdxl")
+    words = ConceptWords(names=("box",), words=("box",), counterparts={"box": "cup"}, protocol="none")
+    concept = ConceptSpec(name="box", title="boxes", kind="content", sensitive=False, families={"sdxl": words})
+    tensors = erase(BackboneInfo("toy", "sdxl", "sha", pipeline), concept, options(ratio=0.5))
+    edited = denoising.trainable(pipeline.unet)
+    edited.load_state_dict(tensors, strict=False)
+    draws, x = denoising.Denoising(pipeline, 3, 5.0), torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    prompts = denoising.encoded(pipeline, ["box"])
+    with torch.no_grad():
+        before, after = (draws.predict(unet, x, torch.tensor(500), prompts) for unet in (pipeline.unet, edited))
+    assert (before - after).abs().max() > 1e-3
