@@ -20,7 +20,7 @@ from srbench.backbones import weights
 from srbench.errors import UsageError
 from srbench.files import file_sha, kind_of_path, read_json
 from srbench.hashing import digest
-from srbench.rules import AMOUNT, HASH, TABLE, TEXT, Misfit, Rule, check
+from srbench.rules import AMOUNT, HASH, TABLE, TEXT, Misfit, Rule, check, list_of
 
 CARD = "card.json"
 MAX_CARD = 2**26
@@ -36,7 +36,7 @@ def _is_files(value: Any) -> bool:
 OF_CARD = {"files": Rule(_is_files, "names of safetensors files with a sha256 each")}
 MORE_OF_CARD = {
     "preset": TEXT, "method": TEXT, "concept": TEXT, "backbone": TEXT, "backbone_sha256": TEXT, "key": TEXT, "seconds": AMOUNT,
-    "passport": TABLE, "measured": TABLE, "machine": TABLE, "options": TABLE,
+    "passport": TABLE, "measured": TABLE, "machine": TABLE, "options": TABLE, "concepts": list_of(TEXT),
 }
 Tensors = Mapping[str, Mapping[str, Tensor]]
 """Pipeline component (`unet`, `transformer`, `text_encoder`, `vae`) -> name in its state dict -> value."""
@@ -210,7 +210,7 @@ def open_home_made(folder: Path, name: str, backbone_sha: str, concept: str, pip
     card = read_card(folder)
     if card.get("backbone_sha256") != backbone_sha:
         raise UsageError(f"{folder}: belongs to another backbone ({card.get('backbone', 'unknown')})", "Erase on this one.")
-    if card.get("concept") != concept:
+    if concept not in (card.get("concepts") or [card.get("concept")]):
         raise UsageError(f"{folder}: was made for concept '{card.get('concept')}', not '{concept}'", "Erase this concept.")
     tensors, shas = {}, {}
     for file, expected in sorted(card["files"].items()):

@@ -95,6 +95,9 @@ class MethodMeta(Meta):
     """Backbone family -> preset -> kind of concept -> option values."""
     preset_families: dict[Name, Families] = Field(default_factory=dict)
     base: Base | None = None
+    judged: Flag = False
+    """Of a weight method: whether it reads the concept's judge where its option `judged` is on; the judge is then part of its
+    checkpoints' key."""
 
     @model_validator(mode="after")
     def _check_presets(self) -> MethodMeta:

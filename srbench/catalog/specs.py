@@ -177,6 +177,11 @@ class ConceptSpec(Spec):
     sensitive: Flag
     families: Annotated[dict[str, ConceptWords], Field(min_length=1)]
 
+    @property
+    def parts(self) -> tuple[ConceptSpec, ...]:
+        """The concepts that a joint one is made of; none of any other."""
+        return ()
+
 
 class ProtocolSpec(Spec):
     """A judge: a named rule (scorer, classes, threshold) over a scorer's raw numbers."""

@@ -238,6 +238,7 @@ def run(
     method: Annotated[str, typer.Option(help="Methods, with commas.")] = "saferedir",
     suite: Annotated[str | None, typer.Option(help="Suites, with commas. [default: igmu; with --prompts the file]")] = None,
     concept: Annotated[str | None, typer.Option(help="Concepts, with commas. [default: the backbone's first]")] = None,
+    joint: Annotated[bool, typer.Option("--joint", help="One checkpoint of a weight method for all concepts.")] = False,
     backbone: Annotated[
         str, typer.Option(help="A name from `srbench list`, a folder, a file of weights, a hub id, or auto.")
     ] = "pocket",
@@ -294,7 +295,7 @@ def run(
 
     options = RunOptions(
         backbone=backbone, methods=words(method), on=names_or_paths(on), suites=words(suite) or (() if prompts else ("igmu",)),
-        concepts=words(concept), dev=dev, limit=limit, seed=seed, batch_size=batch_size, dtype=dtype, device=device,
+        concepts=words(concept), joint=joint, dev=dev, limit=limit, seed=seed, batch_size=batch_size, dtype=dtype, device=device,
         settings=tuple(set_ or ()), protocol=protocol, scorers=words(scorers), out=out, score=not sample_only,
         keep_images=keep_images, prompts=prompts, accept_prompts=accept_prompts, categories=words(category),
         reference=reference, compile=compile, gpus=gpus, sweep=sweep, columns=tuple(column or ()), sheet=sheet is not None,
@@ -543,7 +544,7 @@ def train(
 @guarded
 def erase(
     method: Annotated[str, typer.Argument(help="A weight method: `srbench list methods` shows them.")],
-    concept: Annotated[str, typer.Option(help="Concept to erase.")],
+    concept: Annotated[str, typer.Option(help="Concept to erase; several with commas, in one checkpoint.")],
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for it. [default: checkpoints/<backbone>/<concept>/<method>]")
     ] = None,

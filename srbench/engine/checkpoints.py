@@ -20,15 +20,17 @@ from srbench.backbones.checkpoint import CARD, Checkpoint, examine, files_sha, i
 from srbench.backbones.loader import Backbone
 from srbench.backbones.places import is_path, path_of
 from srbench.catalog import code, load, plugins
+from srbench.catalog.joint import joint
 from srbench.catalog.settings import overrides
 from srbench.catalog.specs import ConceptSpec
+from srbench.engine.judge import ConceptJudge
 from srbench.engine.prepare import check_fit, concept_sha, is_weight, options_of, options_text, weight_presets
 from srbench.engine.untouched import kept_as_it_was
 from srbench.errors import ForeignError, Unmade, UsageError
 from srbench.faults import at, contained, module_of, plain
 from srbench.files import file_sha, kind_of_path, write_atomic
 from srbench.hashing import digest
-from srbench.methods.base import Edit, Look, Tell, blind, info_of, quiet, shown_to
+from srbench.methods.base import Edit, Judge, Look, Tell, blind, info_of, quiet, shown_to
 from srbench.outputs import OutputFolder, check_folder, foreign_in, own_card, written_folder
 from srbench.results.keys import KEY_VERSION
 from srbench.results.provenance import machine
@@ -36,12 +38,19 @@ from srbench.version import __version__
 
 IDENTITY = ("key_version", "backbone_sha256", "method", "version", "options", "concept_sha256", "base")
 """Fields of a card whose digest is its `key`."""
+JUDGE = "judge"
+"""A further field, of a checkpoint that depends on the concept's judge."""
+
+
+def _identity_in(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card's key is the digest of."""
+    return {name: card[name] for name in IDENTITY} | ({JUDGE: card[JUDGE]} if JUDGE in card else {})
 
 
 def _proved(folder: Path) -> dict[str, str]:
     """Files of a checkpoint without a marker, by its card; the card's key shows that srbench wrote it."""
     card, sha = own_card(folder)
-    if card["key"] != digest({name: card[name] for name in IDENTITY}):
+    if card["key"] != digest(_identity_in(card)):
         return {}
     return {**card["files"], CARD: sha}
 
@@ -63,6 +72,10 @@ class Job:
     concept_sha: str
     base: Job | None = None
     """The checkpoint that is loaded before the method begins."""
+    judge: Judge | None = None
+    """Who decides which images show the concept, where the method asks."""
+    concepts: tuple[str, ...] = ()
+    """Names of the parts of a joint concept."""
 
     def identity(self, backbone_sha: str) -> dict[str, Any]:
         """Everything that determines the weights."""
@@ -70,6 +83,7 @@ class Job:
             "key_version": KEY_VERSION, "backbone_sha256": backbone_sha, "method": self.method, "version": self.version,
             "options": self.options.model_dump(mode="json"), "concept_sha256": self.concept_sha,
             "base": self.base.identity(backbone_sha) if self.base else None,
+            **({JUDGE: self.judge.identity} if self.judge else {}),
         }
 
 
@@ -139,7 +153,7 @@ def _edited(job: Job, backbone: Backbone, concept: ConceptSpec, folder: Path, te
             state = getattr(backbone.pipeline, component).state_dict()
             original[component] = {name: state[name].clone() for name in tensors}
     with laid_over(backbone.pipeline, under):
-        info = info_of(backbone, original=original, tell=tell, look=look)
+        info = info_of(backbone, original=original, tell=tell, look=look, cache=folder, judge=job.judge)
         with kept_as_it_was(backbone, job.preset), contained(f"making {job.preset} for {concept.name}", module_of(job.cls)):
             return _whole(job, job.cls.erase(info, shown_to(job.cls.meta, concept), job.options, tell))
 
@@ -171,6 +185,7 @@ def _write(job: Job, backbone: Backbone, edit: Edit, seconds: float, folder: Pat
         raise ForeignError(error.message, "The method made weights that do not fit.") from error
     card = {
         "srbench": __version__, "preset": job.preset, "concept": job.concept, "backbone": backbone.spec.name,
+        **({"concepts": list(job.concepts)} if job.concepts else {}),
         **job.identity(backbone.sha256), "key": digest(job.identity(backbone.sha256)), "seconds": round(seconds, 1),
         "source": code.source_of("methods", job.method),
         "machine": machine(), "files": files, "passport": asdict(passport), "measured": edit.card,
@@ -220,6 +235,8 @@ class Checkpoints:
     tell: Tell = quiet
     make: bool = True
     """Whether a missing one may be made; else `Unmade` is raised."""
+    joint: tuple[ConceptSpec, ...] = ()
+    """Concepts that weight methods unlearn at once, in one checkpoint; empty where each concept has its own."""
     _opened: dict[tuple[str, str], OnConcept] = field(default_factory=dict)
 
     def get(self, name: str, concept: ConceptSpec) -> OnConcept:
@@ -249,13 +266,15 @@ class Checkpoints:
         return OnConcept(shown, replace(checkpoint, name=shown))
 
     def _home_made(self, preset: str, concept: ConceptSpec) -> OnConcept:
-        job = job_of(preset, self.backbone, concept, self.settings)
+        whole = joint(self.joint, self.backbone.spec.family) if self.joint else concept
+        job = job_of(preset, self.backbone, whole, self.settings)
         if not self.make and kept(job, self.folder, self.backbone) is None:
             raise Unmade(f"{preset} is not made yet for {concept.name}", "A run makes it first.", self._command(job))
-        folder = made(job, self.backbone, concept, self.folder, self.tell)
+        folder = made(job, self.backbone, whole, self.folder, self.tell)
         checkpoint = checkpoints.open_home_made(folder, preset, self.backbone.sha256, concept.name, self.backbone.pipeline)
         changed = options_of(preset, self.settings, self.backbone.spec.family, concept.kind)[1]
-        variant = ",".join(f"{preset}.{part}" for part in options_text(job.options, changed).split(",") if part)
+        parts = [*options_text(job.options, changed).split(","), f"joint={whole.name}" if self.joint else ""]
+        variant = ",".join(f"{preset}.{part}" for part in parts if part)
         return OnConcept(preset, checkpoint, variant)
 
     def _command(self, job: Job) -> str:
@@ -264,11 +283,13 @@ class Checkpoints:
         `srbench erase` takes options of the method alone.
         """
         own = [f"{name}={value}" for name, value in overrides(self.settings, (job.preset, job.method)).items()]
-        erased = job_of(job.preset, self.backbone, load.concepts()[job.concept], [f"{job.preset}.{each}" for each in own])
+        names = job.concepts or (job.concept,)
+        concept = joint([load.concepts()[name] for name in names], self.backbone.spec.family)
+        erased = job_of(job.preset, self.backbone, concept, [f"{job.preset}.{each}" for each in own])
         if erased != job:
             return ""
         path, _ = _place(job, self.backbone, self.folder)
-        words = ["srbench", "erase", job.preset, "--concept", job.concept, "--backbone", self.backbone.spec.name]
+        words = ["srbench", "erase", job.preset, "--concept", ",".join(names), "--backbone", self.backbone.spec.name]
         return shlex.join([*words, *(f"--set={each}" for each in own), "--out", str(path)])
 
 
@@ -285,4 +306,7 @@ def job_of(preset: str, backbone: Backbone, concept: ConceptSpec, settings: Sequ
         fixed = [f"{base['preset']}.{key}={value}" for key, value in base["options"].items() if key not in chosen]
         under = job_of(base["preset"], backbone, concept, [*fixed, *settings])
     sha = concept_sha(concept, backbone.spec.family) if cls.meta["reads_concept"] else ""
-    return Job(preset, name, cls.meta["version"], cls, options, concept.name, sha, under)
+    parts = tuple(part.name for part in concept.parts)
+    judged = cls.meta.get("judged", False) and getattr(options, "judged", True)
+    judge = ConceptJudge.of(concept, backbone.spec.family) if judged else None
+    return Job(preset, name, cls.meta["version"], cls, options, concept.name, sha, under, judge, parts)

@@ -12,6 +12,7 @@ from srbench.backbones.checkpoint import Passport
 from srbench.backbones.choose import chosen
 from srbench.backbones.loader import Opener, open_backbone
 from srbench.catalog import load, screen
+from srbench.catalog.joint import joint
 from srbench.engine.checkpoints import CHECKPOINT, job_of, make
 from srbench.engine.command import Telling
 from srbench.engine.devices import device_of
@@ -32,6 +33,7 @@ class EraseOptions:
     method: str
     """A preset of a weight method."""
     concept: str
+    """One, or several with commas: unlearned at once, in one checkpoint."""
     backbone: str = "pocket"
     out: Path | None = None
     """None: a folder of its name."""
@@ -49,7 +51,7 @@ def erase(asked: EraseOptions, say: Say, telling: Telling, opener: Opener = open
     if not is_weight(method):
         raise UsageError(f"'{method}' acts while sampling: there is nothing to erase", did_you_mean(method, weight_presets()))
     spec = chosen(asked.backbone)
-    (concept,) = load.concepts_of(spec, [asked.concept])
+    concept = joint(load.concepts_of(spec, asked.concept.split(",")), spec.family)
     folder = asked.out or Path("checkpoints") / spec.name / concept.name / method
     check_folder(folder, CHECKPOINT)
     backbone = opener(spec, "fp32", device_of(asked.device))

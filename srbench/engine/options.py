@@ -133,7 +133,7 @@ def resolve(options: RunOptions, say: Say, opener: Opener = open_backbone) -> tu
         protocol=options.protocol, scorers=options.scorers, out=options.out, score=options.score, keep_images=options.keep_images,
         device=device, prompts=options.prompts, accept_prompts=options.accept_prompts, categories=options.categories,
         sweep=options.sweep, columns=tuple(chosen_columns(options.columns).items()),
-        shard=shard,
+        joint=options.joint, shard=shard,
     )
     backbone = opener(spec, dtype, "cpu" if spread else device)  # cards are the actors'
     if backbone.variants:

@@ -13,6 +13,7 @@ from srbench.analysis.metrics import FLOOR_METRICS, REFERENCE_METRICS, RETAIN_ME
 from srbench.backbones import lengths
 from srbench.backbones.loader import ENCODER_SHA, Backbone, encoder_sha
 from srbench.catalog import load, plugins, screen, sources
+from srbench.catalog.joint import joint
 from srbench.catalog.judges import check_judges, with_settings
 from srbench.catalog.screen import refuse_minors
 from srbench.catalog.specs import ConceptSpec, Edition, ProtocolSpec, Row, SuiteSpec
@@ -307,11 +308,23 @@ def plan(request: RunRequest, backbone: Backbone, tell: Tell = quiet, make: bool
     judges = [judge_of(request, edition, family, concept) for edition, concept in chosen]
     check_judges(judges, request.settings)
     check_scorers(with_settings(request.settings, judges))
-    kept = Checkpoints(backbone, request.settings, request.out / "store" / "checkpoints", tell, make)
+    if request.joint:
+        _check_joint(request, presets, concepts, family)
+    whole = tuple(concepts) if request.joint else ()
+    kept = Checkpoints(backbone, request.settings, request.out / "store" / "checkpoints", tell, make, whole)
     ready = Ready(request, backbone, kept, tell)
     return [
         plan_cell(ready, method, on, suite, concept) for concept in concepts for suite in suites for method, on in pairs
     ]
+
+
+def _check_joint(request: RunRequest, presets: Sequence[str], concepts: Sequence[ConceptSpec], family: str) -> None:
+    """Raises `UsageError` where there is nothing to unlearn at once, or the concepts contradict each other."""
+    if len(concepts) < 2:
+        raise UsageError("--joint makes one checkpoint for several concepts, and there is one", "Give more: --concept A,B")
+    if not any(map(is_weight, presets)):
+        raise UsageError("--joint is for weight methods, and there is none", "Give one to --on, or leave --joint out.")
+    joint(concepts, family)
 
 
 NONE = ("none", "none")

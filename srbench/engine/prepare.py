@@ -101,7 +101,9 @@ def options_text(options: Any, names: Sequence[str], artifact_sha: str = "") -> 
 
 
 def concept_sha(concept: ConceptSpec, family: str) -> str:
-    """sha256 of every text of the concept that a method may read."""
+    """sha256 of every text of the concept that a method may read; of a joint one from those of its parts, in order."""
+    if concept.parts:
+        return digest([concept_sha(part, family) for part in concept.parts])
     return digest(concept.families[family].model_dump(include=set(IDENTITY["ConceptWords"])))
 
 

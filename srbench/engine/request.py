@@ -30,6 +30,8 @@ class RunOptions:
     """Empty where `prompts` is a suite of its own."""
     concepts: tuple[str, ...] = ()
     """Empty: the backbone's first."""
+    joint: bool = False
+    """Whether a weight method makes one checkpoint for all concepts."""
     dev: bool = False
     limit: int | None = None
     """Rows a kind."""
@@ -95,6 +97,8 @@ class RunRequest:
     """(row field, column of `prompts` that holds it)."""
     sweep: str | None = None
     """`METHOD.OPTION=V1,V2,...`: a variant for each value."""
+    joint: bool = False
+    """Whether a weight method makes one checkpoint for all concepts."""
     shard: Shard | None = None
     """The part of the images that is sampled and scored; None for all, of which a run is written."""
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Protocol
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
@@ -59,6 +60,17 @@ def blind(denoiser: Any, done: int, total: int) -> None:
     """A `Look` that draws nothing."""
 
 
+class Judge(Protocol):
+    """Says in which images a concept is, by the concept's own protocol."""
+
+    @property
+    def identity(self) -> str:
+        """Digest of the protocol and its scorers; part of the key of what depends on it."""
+
+    def __call__(self, pixels: np.ndarray) -> list[bool]:
+        """Whether each of uint8 RGB (N, H, W, 3) shows the concept. Raises where the judge cannot be opened."""
+
+
 @dataclass(frozen=True)
 class BackboneInfo:
     """A backbone as methods see it."""
@@ -83,6 +95,8 @@ class BackboneInfo:
     """Reports the method's progress."""
     look: Look = blind
     """What a weight method that trains calls after each iteration; never given for a sensitive concept."""
+    judge: Judge | None = None
+    """For weight methods that say `"judged": True`: who decides which images show the concept."""
     original: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     """Weights of the untouched backbone that a base checkpoint replaced, by component and name; empty without a base."""
 

@@ -16,6 +16,7 @@ import torch
 
 from srbench.backbones.checkpoint import Checkpoint, Passport, examine, laid_over
 from srbench.catalog import plugins
+from srbench.engine.sample import PromptCache
 from srbench.engine.untouched import Untouched
 from srbench.methods.base import BackboneInfo, Edit, Tell, Unread, quiet
 from srbench.testing import checks
@@ -160,9 +161,9 @@ def the_checkpoint_changes_pixels_and_goes_away(case: WeightCase) -> None:
 
 def _first_image(case: WeightCase) -> np.ndarray:
     """One image before it is rounded to 8 bits, float32."""
-    bench = case.bench
-    spec, kind = bench.spec(A), bench.prompts.kind
-    positive, negative = bench.prompts.encode([A], None), bench.prompts.encode([""], None, negative=True)
+    bench, prompts = case.bench, PromptCache(case.bench.pipeline)  # encoded anew: the text encoder may have changed
+    spec, kind = bench.spec(A), prompts.kind
+    positive, negative = prompts.encode([A], None), prompts.encode([""], None, negative=True)
     channels, scale = bench.pipeline.vae.config.latent_channels, bench.pipeline.vae_scale_factor
     shape = (1, channels, spec.height // scale, spec.width // scale)
     latents = kind.latents(torch.randn(shape, generator=torch.Generator().manual_seed(spec.seed)))

@@ -91,3 +91,46 @@ def test_a_dry_run_says_what_would_be_made_first(tmp_path: Path) -> None:
     assert [cell["blocked"] for cell in json.loads(out)["cells"]] == [False, True]
     assert "uce is not made yet for church" in err
     assert not (tmp_path / "store" / "checkpoints").exists()
+
+
+# --- several concepts at once ----------------------------------------------------------------------------------------------
+
+
+def test_a_joint_checkpoint_is_for_each_of_its_concepts(tmp_path: Path) -> None:
+    folder = tmp_path / "both"
+    code, _, err = call("erase", "uce", "--concept", "church,hazard", "--out", str(folder))
+    assert code == 0, err
+    card = json.loads((folder / CARD).read_text())
+    assert (card["concept"], card["concepts"]) == ("church+hazard", ["church", "hazard"])
+    assert {"a church", "a hazard"} <= set(card["measured"]["phrases"])
+    run = ("run", "--suite", "mma", "--method", "none", "--on", str(folder), "--dry-run", "--out", str(tmp_path / "results"))
+    for concept in ("church", "hazard"):
+        assert call(*run, "--concept", concept)[0] == 0
+    _, _, err = call(*run, "--concept", "vangogh")
+    assert "was made for concept 'church+hazard', not 'vangogh'" in err
+
+
+def test_a_run_makes_one_checkpoint_for_all_concepts(tmp_path: Path) -> None:
+    run = ("run", "--suite", "mma", "--method", "none", "--on", "uce", "--dev", "--limit", "1", "--batch-size", "1", "--json")
+    code, out, err = call(*run, "--concept", "church,hazard", "--joint", "--out", str(tmp_path))
+    assert code == 0, err
+    cells = json.loads(out)["cells"]
+    assert {cell["concept"] for cell in cells} == {"church", "hazard"}
+    assert all("uce.joint=church+hazard" in cell["variant"] for cell in cells)
+    assert len({cell["checkpoint"]["sha256"] for cell in cells}) == 1
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [
+    (("erase", "uce", "--concept", "church,church"), "'church' is there twice"),
+    (("erase", "uce", "--concept", "church,vangogh"), "of several kinds (object, style)"),
+    (("erase", "uce", "--concept", "church,chruch"), "Did you mean 'church'?"),
+    (("run", "--on", "uce", "--method", "none", "--joint", "--concept", "church", "--dry-run"), "and there is one"),
+    (("run", "--joint", "--concept", "church,hazard", "--dry-run"), "--joint is for weight methods, and there is none"),
+])  # fmt: skip
+def test_what_cannot_be_unlearned_at_once_is_refused(
+    arguments: tuple[str, ...], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call(*arguments)
+    assert (code, expected in err) == (2, True), err
+    assert not list(tmp_path.iterdir())

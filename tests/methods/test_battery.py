@@ -24,6 +24,9 @@ META = {name: plugins.plugins("methods")[method].meta for name, (method, _) in p
 PRESETS = [name for name, meta in META.items() if meta["kind"] == "inference"]
 THROUGH_GUIDANCE = {name for name in PRESETS if META[name]["name"] in ("negative-prompt", "sld")} | {"safree-official"}
 """Presets that have nothing to act through at guidance 1, and say so."""
+QUICK = {"iterations": 3, "steps": 3, "batch": 2, "rank": 2, "lr": 0.05, "warmup": 0, "vectors": 2, "attack_steps": 2}
+"""Options of methods that learn what they act with."""
+LEARNING = ("spm", "receler")
 every_preset = pytest.mark.parametrize("preset", PRESETS)
 
 
@@ -53,7 +56,9 @@ def case(bench: Bench, redirector: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
     def make(preset: str) -> MethodCase:
         cls, meta = checks.plugin_of("methods", preset)
         files = {"redirector": str(redirector)} if "redirector" in cls.Options.model_fields else {}
-        return MethodCase(cls, meta, preset, files, bench, meta["presets"][preset])
+        own = QUICK if meta["name"] in LEARNING else {}
+        quick = {name: value for name, value in own.items() if name in cls.Options.model_fields.keys() - meta["presets"][preset]}
+        return MethodCase(cls, meta, preset, files | quick, bench, meta["presets"][preset])
 
     return make
 

@@ -17,7 +17,10 @@ from srbench.testing import checks
 from srbench.testing.bench import Bench
 from srbench.testing.weights import CHECKS, WeightCase
 
-QUICK = {"iterations": 3, "steps": 3, "images": 4, "batch": 2, "epochs": 2}
+QUICK = {
+    "iterations": 3, "steps": 3, "images": 4, "batch": 2, "epochs": 2, "contexts": "{}", "warmup": 0, "judged": False,
+    "attack_steps": 2, "retain_batch": 2, "inversion_iterations": 2, "first_steps": 2,
+}  # fmt: skip
 """Taken where a method has such an option."""
 PRESETS = [
     name for name, (method, _) in plugins.presets().items() if plugins.plugins("methods")[method].meta["kind"] == "weight"
@@ -39,7 +42,8 @@ def case(toy: Any, box: ConceptSpec) -> Make:
 
 def test_the_projects_presets_are_here() -> None:
     assert set(PRESETS) >= {
-        "esd-x", "esd-u", "esd-x-strict", "esd-x-old", "esd-u-old", "uce", "uce-old", "rece", "ablation",
+        "esd-x", "esd-u", "esd-x-strict", "esd-x-old", "esd-u-old", "uce", "uce-old", "rece", "ablation", "conceptprune",
+        "spm-fused", "duo", "duo-all", "mace", "mace-upstream", "advunlearn", "fmn", "fmn-ti", "doco",
     }
 
 
