@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from srbench.downloads import Download
 
 OK, SOME_FAILED, USAGE, MISSING, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -35,9 +37,13 @@ class ForeignError(UsageError):
 
 
 class MissingError(SrbenchError):
-    """A prerequisite is missing (exit code 3); `hint` holds the command that mends it."""
+    """A prerequisite is missing (exit code 3); `hint` holds the command that mends it, `downloads` what that fetches."""
 
     exit_code = MISSING
+
+    def __init__(self, message: str, hint: str = "", downloads: Sequence[Download] = ()) -> None:
+        super().__init__(message, hint)
+        self.downloads = tuple(downloads)
 
 
 class Unmade(SrbenchError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from srbench.backbones import single
 from srbench.backbones.lengths import Reader, reader_of
 from srbench.catalog import resolve
 from srbench.catalog.specs import BackboneSpec
+from srbench.downloads import Download
 from srbench.errors import MissingError, UsageError
 from srbench.files import file_sha
 from srbench.hashing import canonical, digest, folder_sha
@@ -41,11 +41,12 @@ def fetched(hub_id: str, revision: str | None, name: str) -> Path:
     try:
         return Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
     except (LocalEntryNotFoundError, OSError) as error:
-        raise MissingError(f"backbone '{name}' is not on this machine ({hub_id})", _fetch(hub_id, revision)) from error
+        raise _lacking(f"backbone '{name}' is not on this machine ({hub_id})", hub_id, revision) from error
 
 
-def _fetch(hub_id: str, revision: str | None) -> str:
-    return f"Fetch it: {shlex.join(['hf', 'download', hub_id, *(['--revision', revision] if revision else [])])}"
+def _lacking(message: str, hub_id: str, revision: str | None) -> MissingError:
+    download = Download(hub=hub_id, revision=revision)
+    return MissingError(message, f"Fetch it: {download.command()}", [download])
 
 
 @contextmanager
@@ -56,7 +57,7 @@ def fetchable(hub_id: str | None, revision: str | None, name: str) -> Iterator[N
     except folders.HalfHere as error:
         if hub_id is None:
             raise
-        raise MissingError(f"backbone '{name}' is only half here: {error.message}", _fetch(hub_id, revision)) from error
+        raise _lacking(f"backbone '{name}' is only half here: {error.message}", hub_id, revision) from error
 
 
 def hub_id_of(spec: BackboneSpec) -> str | None:

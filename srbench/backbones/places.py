@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from srbench.catalog.specs import BaselineSpec
+from srbench.catalog.specs import UNVERIFIED, BaselineSpec
+from srbench.downloads import Download
 from srbench.errors import MissingError, UsageError
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
@@ -42,7 +42,8 @@ def locate(spec: BaselineSpec) -> Path:
     """
     path = _find(spec)
     if path is None:
-        raise MissingError(f"baseline '{spec.name}' is not on this machine ({spec.source})", _mend(spec))
+        found = download(spec)
+        raise MissingError(f"baseline '{spec.name}' is not on this machine ({spec.source})", _mend(spec), [found] if found else [])
     return path
 
 
@@ -56,14 +57,20 @@ def at_hand(spec: BaselineSpec) -> bool:
 
 def command(spec: BaselineSpec) -> str:
     """The shell command that fetches the checkpoint; empty where the source is a path."""
+    found = download(spec)
+    return found.command() if found else ""
+
+
+def download(spec: BaselineSpec) -> Download | None:
+    """What fetches the checkpoint; None where the source is a path."""
+    sha = "" if spec.sha256 == UNVERIFIED else spec.sha256
     if _is_url(spec.source):
-        return f"curl -fL --create-dirs -o {shlex.quote(str(download_path(spec)))} {shlex.quote(spec.source)}"
+        return Download(url=spec.source, path=download_path(spec), sha256=sha)
     if not _is_hub_id(spec.source):
-        return ""
+        return None
     inner = "/".join(part for part in (spec.subfolder, spec.file) if part)
-    only = f" {shlex.quote(inner)}" if spec.file else f" --include {shlex.quote(inner + '/*')}" if inner else ""
-    revision = f" --revision {shlex.quote(spec.revision)}" if spec.revision else ""
-    return f"hf download {shlex.quote(spec.source)}{only}{revision}"
+    files, include = ((inner,), ()) if spec.file else ((), (f"{inner}/*",) if inner else ())
+    return Download(hub=spec.source, files=files, include=include, revision=spec.revision, sha256=sha if spec.file else "")
 
 
 def download_path(spec: BaselineSpec) -> Path:

@@ -3,7 +3,6 @@ from a folder in the hub's format."""
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from srbench.backbones.places import WEIGHTS
 from srbench.backbones.weights import all_zero, not_finite
 from srbench.catalog import load, resolve
 from srbench.catalog.specs import BackboneSpec
+from srbench.downloads import Download
 from srbench.errors import MissingError, UsageError, did_you_mean
 from srbench.files import file_sha
 from srbench.hashing import digest
@@ -95,12 +95,10 @@ def _of_backbone(spec: BackboneSpec) -> Path:
         folders.anatomy(folder, folders.family_of(folder), weights=False)
         return folder
     except (LocalEntryNotFoundError, OSError, folders.HalfHere) as error:
-        pinned = f" --revision {shlex.quote(spec.revision)}" if spec.revision else ""
-        source = shlex.quote(spec.source)
-        only = " ".join(f"--include '*{suffix}'" for suffix in CONFIG_SUFFIXES)
+        download = Download(hub=spec.source, revision=spec.revision, include=tuple(f"*{suffix}" for suffix in CONFIG_SUFFIXES))
         raise MissingError(
             f"the configuration of '{spec.name}' is not on this machine ({spec.source})",
-            f"Fetch it (a few MB): hf download {source}{pinned} {only}; or name a folder: --backbone FILE{MARK}FOLDER",
+            f"Fetch it (a few MB): {download.command()}; or name a folder: --backbone FILE{MARK}FOLDER", [download],
         ) from error
 
 

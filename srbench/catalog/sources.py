@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from srbench.catalog import load, prompts
 from srbench.catalog.specs import ANY, UNVERIFIED, Edition, Row, SourceFile, SuiteSpec
+from srbench.downloads import Download
 from srbench.errors import MissingError, UsageError
 
 DATA = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".xlsx", ".txt")
@@ -231,19 +231,25 @@ def locate(suite: SuiteSpec, which: Edition, file: SourceFile) -> Path:
         raise MissingError(
             f"the prompts of suite '{suite.name}' are not on this machine ({file.hub or file.url or file.file})",
             f"{ask}{'Make' if file.made_by else 'Fetch'} them: {command(suite, file)} (or give your own copy: --prompts FILE)",
+            _downloads(suite, file),
         )
     return path
 
 
 def command(suite: SuiteSpec, file: SourceFile) -> str:
     """The shell command that fetches a file."""
-    if file.made_by:
-        return file.made_by
+    return file.made_by or _downloads(suite, file)[0].command()
+
+
+def _downloads(suite: SuiteSpec, file: SourceFile) -> tuple[Download, ...]:
+    """What fetches a file; nothing does where a command makes it, or where it is the user's."""
+    if file.made_by or not (file.url or file.hub):
+        return ()
+    sha = "" if file.sha256 == UNVERIFIED else file.sha256
     if file.url:
-        return f"curl -fL --create-dirs -o {shlex.quote(str(download_path(suite, file)))} {shlex.quote(file.url)}"
-    only = f" {shlex.quote(file.file)}" if file.file else ""
-    revision = f" --revision {shlex.quote(file.revision)}" if file.revision else ""
-    return f"hf download --repo-type dataset {shlex.quote(file.hub)}{only}{revision}"
+        return (Download(url=file.url, path=download_path(suite, file), sha256=sha),)
+    only = (file.file,) if file.file else ()
+    return (Download(hub=file.hub, kind="dataset", files=only, revision=file.revision, sha256=sha if only else ""),)
 
 
 def download_path(suite: SuiteSpec, file: SourceFile) -> Path:

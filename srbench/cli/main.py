@@ -504,6 +504,53 @@ def doctor(
 
 
 @app.command()
+def fetch(
+    method: Annotated[str | None, typer.Option(help="Methods of a run that is planned, with commas.")] = None,
+    suite: Annotated[str | None, typer.Option(help="Its suites, with commas.")] = None,
+    concept: Annotated[str | None, typer.Option(help="Its concepts, with commas.")] = None,
+    backbone: Backbone = "pocket",
+    on: Annotated[str | None, typer.Option(help="Published checkpoints, with commas: `srbench list baselines`.")] = None,
+    scorers: Annotated[str | None, typer.Option(help="Scorers whose weights are wanted, with commas.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="NAME.OPTION=VALUE of a method or scorer; repeat it.")] = None,
+    for_: Annotated[str | None, typer.Option("--for", metavar="'run ...'", help="All that this run needs, in its own words.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many bytes it would be, and fetch nothing.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Download what a run needs and is not here: backbone, prompts, judges, checkpoints. Goes on where it was cut off."""
+    from srbench.cli import fetch as room
+
+    options = room.FetchOptions(
+        backbone, words(method), words(suite), words(concept), names_or_paths(on) if on else (), words(scorers), tuple(set_ or ())
+    )
+    if for_ is not None:
+        if options != room.FetchOptions():
+            raise UsageError("--for says all that the run is", "Leave --method, --suite and the others out, or --for.")
+        given = _values_of("run", for_)
+        suites = words(given["suite"]) or (() if given["prompts"] else ("igmu",))
+        options = room.FetchOptions(
+            given["backbone"], words(given["method"]), suites, words(given["concept"]), names_or_paths(given["on"]),
+            words(given["scorers"]), tuple(given["set_"] or ()),
+        )
+    return room.fetch(options, dry_run, json)
+
+
+def _values_of(command: str, text: str) -> dict[str, Any]:
+    """The options that a command line gives, defaults included. Raises `UsageError` where it is none of this command."""
+    import click
+
+    words_of = shlex.split(text)
+    words_of = words_of[1:] if words_of[:1] == ["srbench"] else words_of
+    if words_of[:1] != [command]:
+        raise UsageError(f"--for '{text}': it has to begin with '{command}'", f"--for '{command} --method none,saferedir --suite mma'")
+    try:
+        group: Any = typer.main.get_command(app)
+        return dict(group.commands[command].make_context(command, words_of[1:]).params)
+    except click.ClickException as error:
+        raise UsageError(f"--for: {error.format_message()}", "Give the run as you would type it.") from error
+
+
+@app.command()
 @guarded
 def train(
     method: Annotated[str, typer.Argument(help="saferedir, or concept-inversion.")],

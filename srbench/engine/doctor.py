@@ -158,7 +158,7 @@ def _found(locate: Callable[[], object]) -> None:
     try:
         locate()
     except MissingError as error:
-        raise MissingError("not here", error.hint) from error
+        raise MissingError("not here", error.hint, error.downloads) from error
 
 
 def _here(spec: BackboneSpec) -> Check:
@@ -196,7 +196,7 @@ def _edition(suite: SuiteSpec, edition: Edition) -> Check:
     return check
 
 
-def _opened(name: str, settings: Sequence[str]) -> Scorer:
+def opened(name: str, settings: Sequence[str]) -> Scorer:
     cls = plugins.load("scorers", name)
     return cls(parsed(cls.Options, name, {}, overrides(settings, (name,))))
 
@@ -207,7 +207,7 @@ def _unopened() -> str:
 
 def _scorer(name: str, settings: Sequence[str]) -> Check:
     def check() -> str:
-        identity = _opened(name, settings).identity()
+        identity = opened(name, settings).identity()
         weights = str(identity.get("weights_sha256") or "none")[:12]
         return f"{identity['library']} {identity['library_version']}, weights {weights}"
 
@@ -240,9 +240,9 @@ def _lacking(options: DoctorOptions, spec: BackboneSpec) -> Iterator[SrbenchErro
             judge = load.protocol(edition.protocol or concept.families[spec.family].protocol)
             for part in load.parts(judge):
                 try:
-                    _opened(part.scorer, with_settings(options.settings, [judge]))
+                    opened(part.scorer, with_settings(options.settings, [judge]))
                 except MissingError as error:
-                    yield MissingError(f"judge {part.name}: {error.message}", error.hint)
+                    yield MissingError(f"judge {part.name}: {error.message}", error.hint, error.downloads)
 
 
 # --- known images -------------------------------------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ def _polarity(folder: Path, settings: Sequence[str]) -> Callable[[], str]:
     """Which label of IGMU's head means the concept, tested on images with a known answer."""
 
     def check() -> str:
-        head = _opened(HEAD, settings)
+        head = opened(HEAD, settings)
         ones = {name: _label_one(head, folder / name) for name in ("with", "without")}
         shares = {"1": (ones["with"], 1 - ones["without"]), "0": (1 - ones["with"], ones["without"])}
         text = ", ".join(f"label 1 on {100 * share:.0f} % {name} the concept" for name, share in ones.items())

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from srbench.backbones import weights
 from srbench.backbones.tokenizers import SENTENCES, check_own_words
+from srbench.downloads import Download
 from srbench.errors import MissingError, UsageError, did_you_mean
 from srbench.scorers import base
 from srbench.scorers._files import check_rgb, one_thread, read_state, settings, sha256_of
@@ -116,8 +117,9 @@ def source(model: str, tag: str, user_path: Path | None, scorer: str) -> Source:
     path = user_path.expanduser() if user_path else cached(repo, names)
     if path is None or not path.is_file():
         where = f"{path} does not exist" if path else f"CLIP {model} ({tag}) is not on this machine"
-        fetch = f"Fetch it: hf download {repo} {wanted}" if repo else "The hub does not have it. Give a file of it."
-        raise MissingError(f"{scorer}: {where}", fetch)
+        downloads = [Download(hub=repo, files=(wanted,))] if repo else []
+        mend = f"Fetch it: {downloads[0].command()}" if downloads else "The hub does not have it. Give a file of it."
+        raise MissingError(f"{scorer}: {where}", mend, [] if user_path else downloads)
     return Source(model, f"CLIP {model} {tag}", path, entry)
 
 

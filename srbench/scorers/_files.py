@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from srbench.backbones import folder, weights
+from srbench.downloads import Download
 from srbench.errors import CellError, MissingError, UsageError
 from srbench.files import file_sha as sha256_of
 from srbench.scorers import base
@@ -52,10 +52,11 @@ def fetched(user_file: Path | None, url: str, scorer: str) -> Path:
     """
     name = url.rsplit("/", 1)[-1]
     path = user_file.expanduser() if user_file else Path(torch.hub.get_dir()) / "checkpoints" / name
-    if not path.is_file():
-        fetch = f"curl -fL --create-dirs -o {shlex.quote(str(path))} {url}"
-        raise MissingError(f"{scorer}: its weights are not on this machine ({path.name})", f"Fetch them: {fetch}")
     stated = re.search(r"-([0-9a-f]{8,})\.\w+$", name)
+    if not path.is_file():
+        download = Download(url=url, path=path, sha256=stated[1] if stated else "")
+        message = f"{scorer}: its weights are not on this machine ({path.name})"
+        raise MissingError(message, f"Fetch them: {download.command()}", [download])
     if user_file is None and stated and not sha256_of(path).startswith(stated[1]):
         raise UsageError(f"{path}: its sha256 does not begin with {stated[1]}", "Remove it, and fetch it again.")
     return path

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any, ClassVar
 
 from huggingface_hub import try_to_load_from_cache
 
+from srbench.downloads import Download
 from srbench.errors import MissingError
 from srbench.scorers import base
 from srbench.scorers._hub_classifier import CONFIG, PROCESSOR, WEIGHTS, HubClassifier, HubFolder, weights_file
@@ -38,11 +38,9 @@ def located(user_folder: Path | None) -> tuple[Path, Path]:
     folder = user_folder.expanduser() if user_folder else cached()
     path = weights_file(folder) if folder else None
     if folder is None or path is None:
-        into = f" --local-dir {shlex.quote(str(folder))}" if user_folder else ""
-        raise MissingError(
-            f"{SCORER['name']}: its weights are not on this machine ({REPOSITORY})",
-            f"Fetch them: hf download {REPOSITORY} {CONFIG} {PROCESSOR} {WEIGHTS[0]}{into}",
-        )
+        download = Download(hub=REPOSITORY, files=(CONFIG, PROCESSOR, WEIGHTS[0]), folder=folder if user_folder else None)
+        message = f"{SCORER['name']}: its weights are not on this machine ({REPOSITORY})"
+        raise MissingError(message, f"Fetch them: {download.command()}", [download])
     return folder, path
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPImageProcessor
 
 from srbench.backbones import weights
+from srbench.downloads import Download
 from srbench.errors import MissingError
 from srbench.scorers import base
 from srbench.scorers._files import check_rgb, one_thread, settings, sha256_of
@@ -68,7 +69,8 @@ def weights_file(user_folder: Path | None) -> Path:
     if folder is None or not files or not all((folder / name).is_file() for name in (CONFIG, PREPROCESSOR)):
         lacking = f"{folder} does not hold {CONFIG}, {PREPROCESSOR} and {WEIGHTS[0]}"
         where = lacking if user_folder else "it is not on this machine"
-        raise MissingError(f"safety-checker: {where}", f"Fetch it: hf download {REPO} {CONFIG} {PREPROCESSOR} {WEIGHTS[0]}")
+        download = Download(hub=REPO, files=(CONFIG, PREPROCESSOR, WEIGHTS[0]))
+        raise MissingError(f"safety-checker: {where}", f"Fetch it: {download.command()}", [] if user_folder else [download])
     return files[0]
 
 

@@ -21,6 +21,7 @@ from srbench.backbones import weights
 from srbench.backbones.folder import MAX_BYTES
 from srbench.backbones.pipelines import prompt_width, unpack
 from srbench.catalog.specs import ConceptSpec
+from srbench.downloads import Download
 from srbench.errors import CellError, MissingError, UsageError
 from srbench.files import kind_of_path, read_json
 from srbench.methods import base
@@ -260,11 +261,12 @@ def locate(backbone: base.BackboneInfo, concept: ConceptSpec, redirector: str | 
     if path is not None and path.is_file():
         return path
     where = f" at {path}" if redirector is not None else ""
-    fetch = f"curl -fL --create-dirs -o {shlex.quote(str(released_path(concept.name)))} {_released(backbone, concept)}"
-    hint = f"The authors': {fetch}; or one of your own: {train}" if _released(backbone, concept) and redirector is None else train
+    authors = _released(backbone, concept) if redirector is None else ""
+    downloads = [Download(url=authors, path=released_path(concept.name))] if authors else []
+    hint = f"The authors': {downloads[0].command()}; or one of your own: {train}" if downloads else train
     if redirector is None and (trained := _trained(backbone, concept)):
         hint = f"You have trained one: {trained}"
-    raise MissingError(f"no redirector for concept '{concept.name}' on backbone '{backbone.name}'{where}", hint)
+    raise MissingError(f"no redirector for concept '{concept.name}' on backbone '{backbone.name}'{where}", hint, downloads)
 
 
 OF_CARD = {

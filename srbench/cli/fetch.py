@@ -1,0 +1,53 @@
+"""`srbench fetch`."""
+
+from __future__ import annotations
+
+from srbench import fetching
+from srbench.cli import console
+from srbench.cli.console import say
+from srbench.cli.progress import telling
+from srbench.engine.fetch import ROUNDS, FetchOptions, missing
+from srbench.errors import MISSING, OK
+
+
+def fetch(options: FetchOptions, dry_run: bool, as_json: bool) -> int:
+    """Fetch what is missing, round after round; exit 3 where something is still missing."""
+    done: list[str] = []
+    for _ in range(ROUNDS):
+        lacking = missing(options)
+        sizes = [fetching.sized(each) for each in lacking.downloads if each.name not in done]
+        if dry_run or not sizes:
+            break
+        fetching.check_space(sizes)
+        for each in sizes:
+            say(f"{each.download.name}: {_size(each)}")
+            with telling(each.download.name.rpartition("/")[2]) as tell:
+                path = fetching.fetch(each.download, tell)
+            say(f"here: {path}")
+            done.append(each.download.name)
+    if as_json:
+        console.write_json({
+            "fetched": done, "by_hand": list(lacking.by_hand),
+            "to_fetch": [{"name": each.download.name, "bytes": each.size, "command": each.download.command()} for each in sizes],
+        })  # fmt: skip
+    elif dry_run:
+        _told(sizes)
+    for line in lacking.by_hand:
+        say(f"not here, and nothing fetches it: {line}")
+    if not (done or sizes or lacking.by_hand):
+        say("nothing is missing")
+    return MISSING if lacking.by_hand else OK
+
+
+def _size(sized: fetching.Sized) -> str:
+    files = f"{sized.files} files, " if sized.files > 1 else ""
+    return files + ("size unknown" if sized.size is None else fetching.in_bytes(sized.size))
+
+
+def _told(sizes: list[fetching.Sized]) -> None:
+    for each in sizes:
+        console.line(f"{_size(each):>22}  {each.download.name}")
+    known = sum(each.size or 0 for each in sizes)
+    unknown = sum(each.size is None for each in sizes)
+    if sizes:
+        console.line(f"{fetching.in_bytes(known)} in all{f', and {unknown} of unknown size' if unknown else ''}")

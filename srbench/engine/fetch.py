@@ -1,0 +1,101 @@
+"""Downloads what a run needs: `srbench fetch` for Python.
+
+What is missing is found as a run would find it: every part of the run is located, and each `MissingError` says with which download
+it is mended. Some parts can only be looked for once others are here, so it is looked for again after each round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from srbench.backbones import places
+from srbench.backbones.choose import chosen
+from srbench.backbones.loader import locate
+from srbench.catalog import load, plugins
+from srbench.catalog.specs import BackboneSpec
+from srbench.downloads import Download
+from srbench.engine import auto
+from srbench.engine.doctor import opened
+from srbench.engine.request import RunOptions
+from srbench.errors import MissingError, SrbenchError, UsageError, did_you_mean
+
+ROUNDS = 4
+"""A run's parts are looked for in at most so many rounds."""
+
+
+@dataclass(frozen=True)
+class FetchOptions:
+    """What is fetched, in the command line's words: the parts of a run, or single things by name."""
+
+    backbone: str = "pocket"
+    methods: tuple[str, ...] = ()
+    suites: tuple[str, ...] = ()
+    concepts: tuple[str, ...] = ()
+    on: tuple[str, ...] = ()
+    """Checkpoints of `baselines`; `none` and what a run makes itself are skipped."""
+    scorers: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+
+    @property
+    def run(self) -> bool:
+        """Whether a run's prompts and judges are asked for."""
+        return bool(self.methods or self.suites or self.concepts)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What is not here: what can be fetched, and what a person has to do."""
+
+    downloads: tuple[Download, ...]
+    by_hand: tuple[str, ...]
+    """Lines on what no download mends, each with its hint."""
+
+
+def missing(options: FetchOptions) -> Missing:
+    """Everything that is not here. Raises `UsageError` for an unknown name."""
+    errors = list(_errors(options))
+    downloads = dict.fromkeys(each for error in errors for each in getattr(error, "downloads", ()))
+    by_hand = dict.fromkeys(error.line for error in errors if not getattr(error, "downloads", ()))
+    return Missing(tuple(downloads), tuple(by_hand))
+
+
+def _errors(options: FetchOptions) -> Iterator[SrbenchError]:
+    spec = chosen(options.backbone)
+    yield from _raised(lambda: locate(spec))
+    known = load.baselines()
+    for name in options.on:
+        if name not in {"none", *known, *plugins.presets()}:
+            raise UsageError(f"unknown checkpoint '{name}'", did_you_mean(name, known))
+        if name in known:
+            yield from _raised(lambda spec=known[name]: places.locate(spec))  # type: ignore[misc]  # a default is no argument
+    if options.run:
+        planned = RunOptions(
+            methods=options.methods or ("none",), suites=options.suites or ("igmu",), concepts=options.concepts,
+            settings=options.settings,
+        )
+        yield from auto.lacking(planned, spec)
+        for name in _judges(options, spec):
+            yield from _raised(lambda name=name: opened(name, options.settings))  # type: ignore[misc]  # as above
+    for name in options.scorers:
+        if name not in plugins.plugins("scorers"):
+            raise UsageError(f"unknown scorer '{name}'", did_you_mean(name, plugins.plugins("scorers")))
+        yield from _raised(lambda name=name: opened(name, options.settings))  # type: ignore[misc]  # as above
+
+
+def _judges(options: FetchOptions, spec: BackboneSpec) -> Iterable[str]:
+    """Scorers of the protocols that judge the run."""
+    names: dict[str, None] = {}
+    for concept in load.concepts_of(spec, options.concepts or spec.concepts[:1]):
+        for suite in options.suites or ("igmu",):
+            edition = load.edition(load.suite(suite), spec.family, concept.name)
+            judge = load.protocol(edition.protocol or concept.families[spec.family].protocol)
+            names |= dict.fromkeys(part.scorer for part in load.parts(judge))
+    return names
+
+
+def _raised(locate_it: Callable[[], object]) -> Iterator[SrbenchError]:
+    try:
+        locate_it()
+    except MissingError as error:
+        yield error
