@@ -210,7 +210,7 @@ def tell_unmade(cells: Sequence[Cell], lacking: Mapping[ToMake, str]) -> None:
         if not isinstance(cell.blocked, Unmade):
             continue
         for to_make, why in lacking.items():
-            if to_make.concept == cell.concept.name and {to_make.method or to_make.on} & {cell.method, cell.on}:
+            if cell.concept.name in to_make.concept.split(",") and {to_make.method or to_make.on} & {cell.method, cell.on}:
                 cell.blocked = CellError(f"{to_make.title}: {printable(why)}")
                 break
 

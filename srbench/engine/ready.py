@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from srbench.backbones.loader import Backbone
 from srbench.catalog import load, plugins
+from srbench.catalog.joint import joint
 from srbench.catalog.specs import ConceptSpec
 from srbench.engine.checkpoints import Checkpoints, Job, job_of, kept, made
 from srbench.engine.plan import grid
 from srbench.engine.prepare import is_weight, prepare_method
 from srbench.engine.request import RunRequest
 from srbench.engine.sweep import parsed
-from srbench.errors import SrbenchError, Unmade
+from srbench.errors import SrbenchError, Unmade, UsageError
 from srbench.methods.base import Tell, quiet
 
 
@@ -26,6 +28,7 @@ class ToMake:
     """One thing to make."""
 
     concept: str
+    """Its name; of several that are unlearned at once all names with commas."""
     on: str
     """The weight preset, or the checkpoint under a method."""
     settings: tuple[str, ...]
@@ -65,9 +68,11 @@ def unmade(request: RunRequest, backbone: Backbone) -> Iterator[list[ToMake]]:
 def make_ready(name: str, request: RunRequest, backbone: Backbone, tell: Tell = quiet) -> None:
     """Make the job of that name, unless it is there. Raises as the method does."""
     to_make = ToMake.of(name)
-    concept, folder = load.concepts()[to_make.concept], request.out / "store" / "checkpoints"
+    concepts, folder = load.concepts_of(backbone.spec, to_make.concept.split(",")), request.out / "store" / "checkpoints"
+    concept = joint(concepts, backbone.spec.family)
     if to_make.method:
-        checkpoint = Checkpoints(backbone, to_make.settings, folder, tell, make=False).get(to_make.on, concept).checkpoint
+        under = Checkpoints(backbone, to_make.settings, folder, tell, make=False, joint=_at_once(request, backbone))
+        checkpoint = under.get(to_make.on, concept).checkpoint
         prepare_method(to_make.method, backbone, concept, to_make.settings, checkpoint, folder, tell)
         return
     made(_below(job_of(to_make.on, backbone, concept, to_make.settings), to_make.below), backbone, concept, folder, tell)
@@ -84,6 +89,21 @@ def _concepts(request: RunRequest, backbone: Backbone) -> list[ConceptSpec]:
     return list(load.concepts_of(backbone.spec, request.concepts))
 
 
+def _at_once(request: RunRequest, backbone: Backbone) -> tuple[ConceptSpec, ...]:
+    """The concepts that weight methods unlearn at once; empty where each has checkpoints of its own."""
+    return tuple(_concepts(request, backbone)) if request.joint else ()
+
+
+def _unlearned(request: RunRequest, backbone: Backbone) -> Iterator[tuple[str, ConceptSpec]]:
+    """What checkpoints are made for, with its name as `ToMake.concept`; nothing for concepts that do not go together."""
+    at_once = _at_once(request, backbone)
+    if at_once:
+        with suppress(UsageError):  # the plan says it
+            yield ",".join(concept.name for concept in at_once), joint(at_once, backbone.spec.family)
+    else:
+        yield from ((concept.name, concept) for concept in _concepts(request, backbone))
+
+
 def _below(job: Job, steps: int) -> Job:
     for _ in range(steps):
         assert job.base is not None
@@ -97,7 +117,7 @@ def _checkpoints(request: RunRequest, backbone: Backbone) -> Iterator[ToMake]:
     presets = dict.fromkeys(on for _, on in grid(request.methods, request.on) if on in plugins.presets() and is_weight(on))
     seen: list[Job] = []
     for settings in _variants(request):
-        for concept in _concepts(request, backbone):
+        for name, concept in _unlearned(request, backbone):
             for preset in presets:
                 try:
                     job: Job | None = job_of(preset, backbone, concept, settings)
@@ -106,7 +126,7 @@ def _checkpoints(request: RunRequest, backbone: Backbone) -> Iterator[ToMake]:
                 below = 0
                 while job is not None and job not in seen and kept(job, folder, backbone) is None:
                     seen.append(job)
-                    yield ToMake(concept.name, preset, settings, below=below)
+                    yield ToMake(name, preset, settings, below=below)
                     job, below = job.base, below + 1
 
 
@@ -122,7 +142,8 @@ def _prepared(request: RunRequest, backbone: Backbone) -> Iterator[ToMake]:
                     continue
                 seen.append(place)
                 try:
-                    checkpoint = Checkpoints(backbone, settings, folder, make=False).get(on, concept).checkpoint
+                    under = Checkpoints(backbone, settings, folder, make=False, joint=_at_once(request, backbone))
+                    checkpoint = under.get(on, concept).checkpoint
                     prepare_method(method, backbone, concept, settings, checkpoint, folder, make=False)
                 except Unmade:
                     yield ToMake(concept.name, on, settings, method)
