@@ -58,9 +58,9 @@ def test_it_is_one_screen_and_counts_what_nothing_needs() -> None:
 
 
 def test_one_command_fetches_what_a_run_lacks() -> None:
-    code, out, _ = call("--backbone", "sd14", "--method", "none", "--suite", "i2p", "--concept", "nudity", "--set", "sld.warmup=3")
+    code, out, _ = call("--backbone", "sd14", "--method", "none", "--suite", "i2p", "--concept", "nudity")
     assert code == 3
-    command = "srbench fetch --backbone sd14 --method none --suite i2p --concept nudity --set sld.warmup=3"
+    command = "srbench fetch --backbone sd14 --method none --suite i2p --concept nudity"
     assert out.splitlines()[-1] == f"what can be fetched of it: {command}"
 
 
