@@ -190,7 +190,8 @@ def _listed(download: Download) -> list[Entry]:
     files = {each.path: each for each in tree if hasattr(each, "size")}  # folders have none
     names = filter_repo_objects(files, allow_patterns=[*download.files, *download.include] or None)
     entries = [
-        Entry(name, files[name].size, files[name].lfs.sha256 if files[name].lfs else "", _is_here(download, name)) for name in names
+        Entry(name, files[name].size, files[name].lfs.sha256 if files[name].lfs else "", _is_here(download, name))
+        for name in names
     ]  # fmt: skip
     lacking = set(download.files) - {each.name for each in entries}
     if lacking or not entries:

@@ -239,7 +239,9 @@ def test_a_download_is_of_one_place(wrong: dict[str, Any]) -> None:
 # --- a hub --------------------------------------------------------------------------------------------------------------
 
 COMMIT = "c" * 40
-FILES = {"config.json": b'{"a": 1}', "unet/weights.bin": b"weights" * 999, "unet/config.json": b"{}", "text/weights.bin": b"words"}
+FILES = {
+    "config.json": b'{"a": 1}', "unet/weights.bin": b"weights" * 999, "unet/config.json": b"{}", "text/weights.bin": b"words",
+}
 LARGE = "weights.bin"
 """Files of that name are kept beside git, with their sha256."""
 
@@ -260,7 +262,7 @@ class Hub(BaseHTTPRequestHandler):
 
     def _answer(self, body: bool) -> None:
         self.server.asked.append((self.command, self.path, None))
-        kind, _, rest = self.path.partition("/resolve/")
+        _, _, rest = self.path.partition("/resolve/")
         if "/gated" in self.path:
             self._send(403, b"", {"X-Error-Code": "GatedRepo"})
         elif "/nobody" in self.path:

@@ -512,8 +512,9 @@ def fetch(
     from srbench.cli import fetch as room
 
     options = room.FetchOptions(
-        backbone, words(method), words(suite), words(concept), names_or_paths(on) if on else (), words(scorers), tuple(set_ or ())
-    )
+        backbone, words(method), words(suite), words(concept), names_or_paths(on) if on else (), words(scorers),
+        tuple(set_ or ()),
+    )  # fmt: skip
     if for_ is not None:
         if options != room.FetchOptions():
             raise UsageError("--for says all that the run is", "Leave --method, --suite and the others out, or --for.")
@@ -533,7 +534,8 @@ def _values_of(command: str, text: str) -> dict[str, Any]:
     words_of = shlex.split(text)
     words_of = words_of[1:] if words_of[:1] == ["srbench"] else words_of
     if words_of[:1] != [command]:
-        raise UsageError(f"--for '{text}': it has to begin with '{command}'", f"--for '{command} --method none,saferedir --suite mma'")
+        hint = f"--for '{command} --method none,saferedir --suite mma'"
+        raise UsageError(f"--for '{text}': it has to begin with '{command}'", hint)
     try:
         group: Any = typer.main.get_command(app)
         return dict(group.commands[command].make_context(command, words_of[1:]).params)
