@@ -1,8 +1,7 @@
-"""What is not on this machine and where it comes from: the command that fetches it, and the fetching itself.
+"""What is not on this machine and where it comes from: the command that fetches it.
 
-Every place that misses a file describes it as a `Download`: its error's hint is the download's command, and `srbench fetch` carries
-the same description out. Hub repositories go through huggingface_hub, which resumes and keeps its own cache; addresses through
-its HTTP client here, into the path where srbench looks.
+Every place that misses a file describes it as a `Download`: its error's hint is the download's command, and `srbench fetch`
+carries the same description out (`fetching`).
 """
 
 from __future__ import annotations

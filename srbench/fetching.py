@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import Any
 
 from srbench.downloads import Download
 from srbench.errors import MissingError, SrbenchError, UsageError
@@ -52,9 +51,8 @@ def sized(download: Download) -> Sized:
     with _explained(download):
         if download.url:
             return Sized(download, _length(download), 1)
-        lacking = [each for each in _listed(download) if each.will_download]
-        sizes = [each.file_size for each in lacking]
-        return Sized(download, None if None in sizes else sum(size for size in sizes if size), len(lacking))
+        lacking = [each for each in _listed(download) if not each.here]
+        return Sized(download, sum(each.size for each in lacking), len(lacking))
 
 
 def fetch(download: Download, tell: Tell) -> Path:
@@ -64,7 +62,7 @@ def fetch(download: Download, tell: Tell) -> Path:
     what arrived has another sha256 than it should, or cannot be written.
     """
     with _explained(download):
-        path = _of_address(download, tell) if download.url else _of_hub(download)
+        path = _of_address(download, tell) if download.url else _of_hub(download, tell)
     return path
 
 
@@ -125,6 +123,8 @@ def _explained(download: Download) -> Iterator[None]:
         raise MissingError(f"{name}: it has no revision {download.revision}", f"Look at {download.page}", [download]) from error
     except errors.OfflineModeIsEnabled as error:
         raise MissingError(f"{name}: HF_HUB_OFFLINE forbids the network", "Unset it, and run this again.", [download]) from error
+    except errors.HfHubHTTPError as error:
+        raise _of_status(download, error.response.status_code) from error
     except urllib.error.HTTPError as error:
         raise _of_status(download, error.code) from error
     except OSError as error:
@@ -168,42 +168,79 @@ def _wrong(path: Path, expected: str, found: str) -> UsageError:
 # --- the hub ------------------------------------------------------------------------------------------------------------
 
 
-def _arguments(download: Download) -> dict[str, Any]:
-    return {
-        "repo_type": download.kind, "revision": download.revision, "allow_patterns": [*download.files, *download.include] or None,
-        "local_dir": download.folder, "endpoint": os.environ.get("HF_ENDPOINT") or None,
-    }  # fmt: skip
+@dataclass(frozen=True)
+class Entry:
+    """A file of a repository."""
+
+    name: str
+    size: int
+    sha256: str
+    """As the hub states it; empty of small files, which git keeps."""
+    here: bool
 
 
-def _listed(download: Download) -> list[Any]:
-    """The hub's entries of what is asked for. Raises `MissingError` where it has none of them."""
-    from huggingface_hub import snapshot_download
+def _listed(download: Download) -> list[Entry]:
+    """The repository's files that are asked for. Raises `MissingError` where it has none of them."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import filter_repo_objects
 
-    entries = list(snapshot_download(download.hub, dry_run=True, **_arguments(download)))
-    lacking = set(download.files) - {each.filename for each in entries}
+    tree = HfApi(endpoint=_endpoint()).list_repo_tree(
+        download.hub, recursive=True, revision=download.revision, repo_type=download.kind
+    )
+    files = {each.path: each for each in tree if hasattr(each, "size")}  # folders have none
+    names = filter_repo_objects(files, allow_patterns=[*download.files, *download.include] or None)
+    entries = [
+        Entry(name, files[name].size, files[name].lfs.sha256 if files[name].lfs else "", _is_here(download, name))
+        for name in names
+    ]  # fmt: skip
+    lacking = set(download.files) - {each.name for each in entries}
     if lacking or not entries:
-        what = f"it has no {sorted(lacking)[0]}" if lacking else "nothing of it fits"
+        what = f"it has no {sorted(lacking)[0]}" if lacking else "it holds no such files"
         raise MissingError(f"{download.name}: {what}", f"Look at {download.page}", [download])
     return entries
 
 
-def _of_hub(download: Download) -> Path:
-    from huggingface_hub import snapshot_download
+def _is_here(download: Download, name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    if download.folder:
+        return (download.folder / name).is_file()
+    return isinstance(try_to_load_from_cache(download.hub, name, revision=download.revision, repo_type=download.kind), str)
+
+
+def _endpoint() -> str | None:
+    """The hub's address, where the user has another one."""
+    return os.environ.get("HF_ENDPOINT") or None
+
+
+def _of_hub(download: Download, tell: Tell) -> Path:
+    """The file, or the folder of several. Each file goes on where it was cut off; the cache is huggingface_hub's own."""
+    from huggingface_hub import hf_hub_download
 
     entries = _listed(download)
-    folder = Path(snapshot_download(download.hub, **_arguments(download)))
-    for each in entries:
-        path = folder / each.filename
-        if each.will_download:
-            _check_file(path, download.sha256 if len(download.files) == 1 else "")
-    return folder / download.files[0] if len(download.files) == 1 else folder
+    whole = sum(each.size for each in entries)
+    done, path = 0, Path()
+    for number, each in enumerate(entries, 1):
+        path = Path(hf_hub_download(
+            download.hub, each.name, repo_type=download.kind, revision=download.revision, local_dir=download.folder,
+            endpoint=_endpoint(),
+        ))  # fmt: skip
+        if not each.here:
+            _check_file(path, [each.sha256, download.sha256 if len(download.files) == 1 else ""])
+        done += each.size
+        tell("download", done, whole, f"{in_bytes(done)}, file {number} of {len(entries)}")
+    return path if len(download.files) == 1 else _above(path, entries[-1].name)
 
 
-def _check_file(path: Path, stated: str) -> None:
-    """Of large files the cache's blob is named after the sha256 that the hub states."""
+def _above(path: Path, name: str) -> Path:
+    """The folder that `name` is in at `path`."""
+    return path.parents[name.count("/")]
+
+
+def _check_file(path: Path, stated: list[str]) -> None:
+    """Raises `UsageError`, and removes the file, where it has another sha256 than one that is stated."""
     blob = path.resolve()
-    hub_says = blob.name if len(blob.name) == 64 else ""
-    for expected in filter(None, (hub_says, stated)):
+    for expected in filter(None, stated):
         if not (found := file_sha(blob)).startswith(expected):
             path.unlink()
             blob.unlink(missing_ok=True)

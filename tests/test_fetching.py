@@ -234,3 +234,132 @@ def test_sizes_for_people(size: int, text: str) -> None:
 def test_a_download_is_of_one_place(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="a repository, or of an address"):
         Download(**wrong)
+
+
+# --- a hub --------------------------------------------------------------------------------------------------------------
+
+COMMIT = "c" * 40
+FILES = {
+    "config.json": b'{"a": 1}', "unet/weights.bin": b"weights" * 999, "unet/config.json": b"{}", "text/weights.bin": b"words",
+}
+LARGE = "weights.bin"
+"""Files of that name are kept beside git, with their sha256."""
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The part of the hub's interface that downloads use: a repository's tree, and its files."""
+
+    server: Server
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+    def do_HEAD(self) -> None:
+        self._answer(False)
+
+    def do_GET(self) -> None:
+        self._answer(True)
+
+    def _answer(self, body: bool) -> None:
+        self.server.asked.append((self.command, self.path, None))
+        _, _, rest = self.path.partition("/resolve/")
+        if "/gated" in self.path:
+            self._send(403, b"", {"X-Error-Code": "GatedRepo"})
+        elif "/nobody" in self.path:
+            self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
+        elif "/down" in self.path:
+            self._send(503, b"", {})
+        elif "/api/" in self.path and "/tree/" in self.path:
+            self._send(200, json.dumps([_entry(name, data) for name, data in FILES.items()]).encode(), {}, body)
+        elif rest:
+            name = rest.partition("/")[2]
+            data = FILES[name]
+            tag = hashlib.sha256(data).hexdigest() if name.endswith(LARGE) else hashlib.sha1(data).hexdigest()
+            sent = data if self.server.tag != "damaged" or not name.endswith(LARGE) else data[::-1]
+            self._send(200, sent, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT, "X-Linked-Size": str(len(data))}, body)
+        else:
+            self._send(404, b"", {})
+
+    def _send(self, code: int, data: bytes, headers: dict[str, str], body: bool = True) -> None:
+        self.send_response(code)
+        for name, value in {**headers, "Content-Length": str(len(data))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(data)
+
+
+def _entry(name: str, data: bytes) -> dict[str, Any]:
+    entry: dict[str, Any] = {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+    if name.endswith(LARGE):
+        entry["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
+    return entry
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+    serving = Server(("127.0.0.1", 0), Hub)
+    serving.asked, serving.cuts, serving.tag = [], 0, ""
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{serving.server_port}")
+    monkeypatch.setenv("no_proxy", "*")
+    for name, value in (("HF_HUB_OFFLINE", False), ("HF_HUB_CACHE", str(tmp_path / "hub"))):
+        monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+    thread = threading.Thread(target=serving.serve_forever, daemon=True)
+    thread.start()
+    yield serving
+    serving.shutdown()
+    serving.server_close()
+
+
+def test_a_repository_arrives_in_the_hub_s_own_cache(hub: Server, tmp_path: Path) -> None:
+    whole = Download(hub="somebody/model", revision=COMMIT)
+    assert fetching.sized(whole) == fetching.Sized(whole, sum(map(len, FILES.values())), len(FILES))
+    folder = fetching.fetch(whole, quiet)
+    assert folder.name == COMMIT
+    assert {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()} == FILES
+    assert fetching.sized(whole).size == 0
+
+
+def test_only_the_files_that_are_asked_for_come(hub: Server) -> None:
+    path = fetching.fetch(Download(hub="somebody/model", files=("config.json",), revision=COMMIT), quiet)
+    assert path.read_bytes() == FILES["config.json"]
+    folder = fetching.fetch(Download(hub="somebody/model", include=("unet/*",), revision=COMMIT), quiet)
+    assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) == [
+        "config.json", "unet/config.json", "unet/weights.bin"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("repository", "why", "hint"), [
+    ("gated/model", "given on request", "hf auth login"), ("nobody/model", "no such repository", "hf auth login"),
+    ("down/model", "answered 503", "Try again later"),
+])  # fmt: skip
+def test_a_hub_that_refuses_is_one_line(hub: Server, repository: str, why: str, hint: str) -> None:
+    for call in (fetching.sized, lambda each: fetching.fetch(each, quiet)):
+        with pytest.raises(MissingError, match=why) as caught:
+            call(Download(hub=repository, revision=COMMIT))
+        assert hint in caught.value.hint
+        assert "\n" not in caught.value.line
+
+
+@pytest.mark.parametrize("wanted", [{"files": ("weights.pt",)}, {"include": ("vae/*",)}])
+def test_a_repository_without_the_files_is_one_line(hub: Server, wanted: dict[str, Any]) -> None:
+    with pytest.raises(MissingError, match=r"it has no weights\.pt|it holds no such files"):
+        fetching.fetch(Download(hub="somebody/model", revision=COMMIT, **wanted), quiet)
+
+
+def test_a_large_file_with_another_hash_than_the_hub_states_is_removed(hub: Server, tmp_path: Path) -> None:
+    hub.tag = "damaged"
+    wanted = Download(hub="somebody/model", files=("unet/weights.bin",), revision=COMMIT)
+    with pytest.raises(UsageError, match="it was removed"):
+        fetching.fetch(wanted, quiet)
+    hub.tag = ""
+    assert fetching.fetch(wanted, quiet).read_bytes() == FILES["unet/weights.bin"]
+
+
+def test_without_a_network_the_hub_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(MissingError, match="no connection") as caught:
+        fetching.sized(Download(hub="somebody/model", revision=COMMIT))
+    assert "hf download somebody/model" in caught.value.hint

@@ -42,8 +42,8 @@ def locate(spec: BaselineSpec) -> Path:
     """
     path = _find(spec)
     if path is None:
-        found = download(spec)
-        raise MissingError(f"baseline '{spec.name}' is not on this machine ({spec.source})", _mend(spec), [found] if found else [])
+        message, found = f"baseline '{spec.name}' is not on this machine ({spec.source})", download(spec)
+        raise MissingError(message, _mend(spec), [found] if found else [])
     return path
 
 

@@ -512,7 +512,7 @@ def fetch(
     on: Annotated[str | None, typer.Option(help="Published checkpoints, with commas: `srbench list baselines`.")] = None,
     scorers: Annotated[str | None, typer.Option(help="Scorers whose weights are wanted, with commas.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="NAME.OPTION=VALUE of a method or scorer; repeat it.")] = None,
-    for_: Annotated[str | None, typer.Option("--for", metavar="'run ...'", help="All that this run needs, in its own words.")] = None,
+    for_: Annotated[str | None, typer.Option("--for", metavar="'run ...'", help="What this run needs, as you type it.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many bytes it would be, and fetch nothing.")] = False,
     json: Json = False,
     debug: Debug = False,
@@ -521,8 +521,9 @@ def fetch(
     from srbench.cli import fetch as room
 
     options = room.FetchOptions(
-        backbone, words(method), words(suite), words(concept), names_or_paths(on) if on else (), words(scorers), tuple(set_ or ())
-    )
+        backbone, words(method), words(suite), words(concept), names_or_paths(on) if on else (), words(scorers),
+        tuple(set_ or ()),
+    )  # fmt: skip
     if for_ is not None:
         if options != room.FetchOptions():
             raise UsageError("--for says all that the run is", "Leave --method, --suite and the others out, or --for.")
@@ -542,7 +543,8 @@ def _values_of(command: str, text: str) -> dict[str, Any]:
     words_of = shlex.split(text)
     words_of = words_of[1:] if words_of[:1] == ["srbench"] else words_of
     if words_of[:1] != [command]:
-        raise UsageError(f"--for '{text}': it has to begin with '{command}'", f"--for '{command} --method none,saferedir --suite mma'")
+        hint = f"--for '{command} --method none,saferedir --suite mma'"
+        raise UsageError(f"--for '{text}': it has to begin with '{command}'", hint)
     try:
         group: Any = typer.main.get_command(app)
         return dict(group.commands[command].make_context(command, words_of[1:]).params)

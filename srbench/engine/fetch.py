@@ -1,7 +1,7 @@
 """Downloads what a run needs: `srbench fetch` for Python.
 
-What is missing is found as a run would find it: every part of the run is located, and each `MissingError` says with which download
-it is mended. Some parts can only be looked for once others are here, so it is looked for again after each round.
+What is missing is found as a run would find it: every part of the run is located, and each `MissingError` says with which
+download it is mended. Some parts can only be looked for once others are here, so it is looked for again after each round.
 """
 
 from __future__ import annotations

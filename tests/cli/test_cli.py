@@ -307,7 +307,7 @@ def test_judging_stored_scores_anew_imports_no_torch() -> None:
 
 def test_every_command_has_help_and_no_more_are_listed() -> None:
     _, out, _ = call("--help")
-    for command in ("run", "compare", "score", "list", "show", "doctor", "train", "erase", "attack"):
+    for command in ("run", "compare", "score", "list", "show", "doctor", "fetch", "train", "erase", "attack"):
         assert command in out
         assert call(command, "--help")[0] == 0
 

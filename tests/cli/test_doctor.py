@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -33,8 +34,8 @@ def call(*arguments: str) -> tuple[int, str, str]:
 
 
 def test_what_is_not_here_comes_with_its_command_and_does_no_harm() -> None:
-    code, out, _ = call()
-    lines = dict(line[5:].split(": ", 1) for line in out.splitlines())
+    code, out, _ = call("--json")
+    lines = {name: entry["detail"] for name, entry in json.loads(out).items()}
     assert code == 0
     assert lines["backbone sd14"].startswith("not here. Fetch it: hf download CompVis/stable-diffusion-v1-4 --revision 133a221b")
     assert "hf download --repo-type dataset AIML-TUDA/i2p i2p_benchmark.csv" in lines["suite i2p/any"]
@@ -43,6 +44,24 @@ def test_what_is_not_here_comes_with_its_command_and_does_no_harm() -> None:
     assert "sha256" in lines["backbone pocket"]
     assert "GB of memory" in lines["machine"]
     assert "offline, as HF_HUB_OFFLINE says" in lines["hub"]
+
+
+def test_it_is_one_screen_and_counts_what_nothing_needs() -> None:
+    code, out, _ = call()
+    assert code == 0
+    assert len(out.splitlines()) <= 24
+    (counted,) = [line for line in out.splitlines() if "not on this machine" in line]
+    assert re.search(r"\d+ backbones, \d+ suites, \d+ baselines", counted)
+    assert "srbench doctor --all" in counted
+    assert "backbone pocket" in out
+    assert "backbone sd14" not in out
+
+
+def test_one_command_fetches_what_a_run_lacks() -> None:
+    code, out, _ = call("--backbone", "sd14", "--method", "none", "--suite", "i2p", "--concept", "nudity")
+    assert code == 3
+    command = "srbench fetch --backbone sd14 --method none --suite i2p --concept nudity"
+    assert out.splitlines()[-1] == f"what can be fetched of it: {command}"
 
 
 def test_a_run_that_lacks_everything_is_exit_3_with_every_command() -> None:

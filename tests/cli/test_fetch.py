@@ -34,7 +34,8 @@ def test_pocket_lacks_nothing() -> None:
 
 
 def test_everything_that_a_run_lacks_is_found_with_its_download() -> None:
-    found = missing(FetchOptions("sd14", ("none",), ("i2p",), ("nudity",), on=("rece-nudity", "esd-u-nudity"), scorers=("clip-l14",)))
+    checkpoints = ("rece-nudity", "esd-u-nudity")
+    found = missing(FetchOptions("sd14", ("none",), ("i2p",), ("nudity",), on=checkpoints, scorers=("clip-l14",)))
     hubs = {each.hub: each for each in found.downloads if each.hub}
     assert {"CompVis/stable-diffusion-v1-4", "AIML-TUDA/i2p", "ChaoGong/RECE"} <= set(hubs)
     assert hubs["AIML-TUDA/i2p"].kind == "dataset"

@@ -222,7 +222,7 @@ SECTIONS = {
 
 # --- texts ------------------------------------------------------------------------------------------------------------
 
-COMMANDS = ("run", "compare", "tables", "report", "score", "list", "show", "doctor", "train", "erase", "attack")
+COMMANDS = ("run", "compare", "tables", "report", "score", "list", "show", "doctor", "fetch", "train", "erase", "attack")
 NEW = ("method", "scorer", "attack", "suite")
 TEXTS: dict[str, list[str]] = {
     "help": ["--help"], **{f"help-{name}": [name, "--help"] for name in COMMANDS}, "list": ["list", "--json"],
