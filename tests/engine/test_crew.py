@@ -390,7 +390,7 @@ def test_images_that_never_come_to_the_results_folder_have_failed(
 ) -> None:
     """A node whose results folder is another one: what it made is not here, whatever it says."""
     real = samplers.Store
-    monkeypatch.setattr(samplers, "Store", lambda root, say, tidy: real(tmp_path / "elsewhere", say, tidy))
+    monkeypatch.setattr(samplers, "Store", lambda root, say, **more: real(tmp_path / "elsewhere", say, **more))
     done = cluster.run(methods=("none",), limit=1)
     assert done.exit_code == SOME_FAILED
     assert "is that a shared one?" in canonical(saved(cluster.world.out))
