@@ -1,8 +1,8 @@
 """Images per second of actors against one process, the share of time that is not sampling, and what a large run would cost.
 
-Every figure of speed is a whole `srbench run --sample-only` on pocket in processes of its own; the time is that between what it says
-it will sample and its end: loading is left out, writing and handing out are not. What a thousand actors and ten million images would
-cost is worked out from the parts, which are measured here one by one.
+Every figure of speed is a whole `srbench run --sample-only` on pocket in processes of its own. Its time is that between what it
+says it will sample and its end: loading is left out, writing and handing out are not. What a thousand actors and ten million
+images would cost is worked out from the parts, which are measured here one by one.
 """
 
 from __future__ import annotations

@@ -94,15 +94,25 @@ def fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def fsync_file(path: Path) -> None:
+    """Sync a file's content."""
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
 @contextmanager
-def written_whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write; synced and renamed to `path` when the block ends without an error, else deleted."""
+def written_whole(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
+    """A file to write; synced and renamed to `path` when the block ends without an error, else deleted.
+
+    sync: false where the caller syncs it later.
+    """
     temporary = temporary_for(path)
     try:
         with temporary.open("xb") as handle:
             yield handle
             handle.flush()
-            os.fsync(handle.fileno())
+            if sync:
+                os.fsync(handle.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

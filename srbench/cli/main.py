@@ -268,6 +268,7 @@ def run(
     ] = None,
     ray_cpus: Annotated[float | None, typer.Option(help="Cores of an actor. [default: 1]")] = None,
     compile: Annotated[str, typer.Option(help="auto, on or off: compile the denoiser's blocks (CUDA).")] = "auto",
+    durable: Annotated[str, typer.Option(help="each, batch or none: when images are synced to the disk.")] = "each",
     reference: Annotated[
         bool, typer.Option("--reference", help="fp32, one image a call, deterministic kernels: slow, to compare with.")
     ] = False,
@@ -299,7 +300,7 @@ def run(
         settings=tuple(set_ or ()), protocol=protocol, scorers=words(scorers), out=out, score=not sample_only,
         keep_images=keep_images, prompts=prompts, accept_prompts=accept_prompts, categories=words(category),
         reference=reference, compile=compile, gpus=gpus, sweep=sweep, columns=tuple(column or ()), sheet=sheet is not None,
-        shard=shard, ray=ray, ray_gpus=ray_gpus, ray_cpus=ray_cpus,
+        shard=shard, ray=ray, ray_gpus=ray_gpus, ray_cpus=ray_cpus, durable=durable,
     )
     if sheet is not None:
         from srbench.outputs import SHEET, check_file

@@ -5,6 +5,7 @@ This is the only file that imports Ray, and only inside of its functions: it is 
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import math
@@ -34,6 +35,8 @@ LOCAL, AUTO = "local", "auto"
 INSTALL = "pip install 'srbench[ray]'"
 ANSWERS_WITHIN_SECONDS = 5.0
 """How long an address is tried."""
+STARTS_WITHIN_SECONDS = 240.0
+"""How long a Ray of our own may take to start."""
 LOOKS_WITHIN_SECONDS = 300.0
 """How long nodes may take to say what they are: they import torch, and hash the backbone."""
 SEEN_WITHIN_SECONDS = 60.0
@@ -128,7 +131,8 @@ def start_here(cpus: int, cards: Sequence[str] = ()) -> None:
     ray = _ray("--gpus with several devices")
     if ray.is_initialized():
         return
-    with _handlers_kept(), _visible(cards):
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray says that this will be so
+    with _handlers_kept(), _visible(cards), _patient():
         try:
             ray.init(
                 address=LOCAL, num_cpus=cpus, num_gpus=len(cards), include_dashboard=False, log_to_driver=False,
@@ -177,6 +181,31 @@ def _handlers_kept() -> Iterator[None]:
         for number, handler in before.items():
             if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
+
+
+@contextmanager
+def _patient() -> Iterator[None]:
+    """Let a Ray of our own take its time: by itself it gives its parts 30 s, which is too little for a machine that is busy."""
+    services = importlib.import_module("ray._private.services")
+    real = getattr(services, "get_node", None)
+
+    def patient(*given: Any, **more: Any) -> Any:
+        until = time.monotonic() + STARTS_WITHIN_SECONDS
+        while True:
+            try:
+                return real(*given, **more)  # type: ignore[misc]  # not None where this is put in its place
+            except RuntimeError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.2)
+
+    try:
+        if real is not None:
+            services.get_node = patient  # type: ignore[attr-defined]  # Ray has no setting for it
+        yield
+    finally:
+        if real is not None:
+            services.get_node = real  # type: ignore[attr-defined]  # as above
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def carried_out(
     telling: Telling, study: OfStudy | None = None,
 ) -> RunResult:
     """As `run`, for a resolved request."""
-    store = Store(request.out / "store", say)
+    store = Store(request.out / "store", say, durable=how.durable)
     if request.shard is None:  # only the process that joins the parts deletes pictures and rewrites ledgers
         tend(store, say)
     with crew_of(request, backbone, how, say) as crew:

@@ -11,6 +11,7 @@ from typing import Any
 from weakref import WeakSet
 
 from srbench.errors import UsageError, did_you_mean
+from srbench.results.store import EACH
 
 DTYPES = ("auto", "fp32", "bf16", "fp16")
 DEVICES = ("auto", "cpu", "cuda")
@@ -31,6 +32,8 @@ class Runtime:
     """Deterministic kernels, no TF32."""
     fit_batch: bool = False
     """Whether the batch size may be lowered to fit the device's free memory."""
+    durable: str = EACH
+    """When images are synced to the disk: one of `results.store.DURABLE`."""
     ray: str = ""
     """The cluster's address, `auto` or `local`; empty where the run samples by itself."""
     ray_gpus: float = 0.0

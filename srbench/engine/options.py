@@ -17,6 +17,7 @@ from srbench.engine.devices import COMPILE, DEVICES, DTYPES, Runtime, cards_here
 from srbench.engine.memory import DEFAULT_BATCH
 from srbench.engine.request import RunOptions, RunRequest
 from srbench.errors import UsageError, did_you_mean
+from srbench.results.store import DURABLE
 from srbench.shards import shard_of
 
 Say = Callable[[str], None]
@@ -54,11 +55,13 @@ def check_spread(
 def _runtime(options: RunOptions, devices: tuple[str, ...], device: str, taken: cluster.Resources | None) -> Runtime:
     if options.compile not in COMPILE:
         raise UsageError(f"unknown --compile '{options.compile}'", did_you_mean(options.compile, COMPILE))
+    if options.durable not in DURABLE:
+        raise UsageError(f"unknown --durable '{options.durable}'", did_you_mean(options.durable, DURABLE))
     if options.compile == "on" and not is_cuda(device):
         raise UsageError("--compile on: only CUDA devices compile here", "Leave it out.")
     where = options.ray or (cluster.LOCAL if len(devices) > 1 else "")
     fit, gpus, cpus = options.batch_size is None, taken.gpus if taken else 0.0, taken.cpus if taken else 0.0
-    return Runtime(devices, options.compile, options.reference, fit, where, gpus, cpus)
+    return Runtime(devices, options.compile, options.reference, fit, options.durable, where, gpus, cpus)
 
 
 def _on_cluster(options: RunOptions, address: str) -> tuple[cluster.Resources, str]:

@@ -51,7 +51,9 @@ class ToMake:
     @property
     def title(self) -> str:
         """For people."""
-        return f"{self.method or self.on}{f' on {self.on}' if self.method and self.on != 'none' else ''} for {self.concept}"
+        if self.method:
+            return f"{self.method}{f' on {self.on}' if self.on != 'none' else ''} for {self.concept}"
+        return f"{'what is below ' * self.below}{self.on} for {self.concept}"
 
 
 def unmade(request: RunRequest, backbone: Backbone) -> Iterator[list[ToMake]]:

@@ -53,6 +53,8 @@ class RunOptions:
     reference: bool = False
     compile: str = "auto"
     gpus: str | None = None
+    durable: str = "each"
+    """When images are synced to the disk: `each`, `batch` or `none`."""
     ray: str | None = None
     """`auto`, `local`, or the address of a cluster whose actors sample and score."""
     ray_gpus: float | None = None

@@ -120,7 +120,7 @@ class Sampler:
     def _plan(self) -> None:
         """Plan the whole run, as the driver did; nothing is made."""
         cells = plan(self.request, self.backbone, make=False)
-        self.store = Store(self.request.out / "store", self.heard.line, tidy=False)
+        self.store = Store(self.request.out / "store", self.heard.line, tidy=False, durable=self.given.how.durable)
         self.scoring = opened(self.request, cells, self.store, self.heard)
         self.marks = marks_of(cells, self.scoring, self.request.keep_images)
         self.needed, self.wanted = needs(cells, self.scoring, self.request.score, self.request.shard)

@@ -16,7 +16,7 @@ import secrets
 import stat
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,16 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from srbench.errors import SrbenchError, UsageError
-from srbench.files import fsync_folder, kind_of_path, read_bytes, temporary_for, this_host, write_atomic, written_whole
+from srbench.files import (
+    fsync_file,
+    fsync_folder,
+    kind_of_path,
+    read_bytes,
+    temporary_for,
+    this_host,
+    write_atomic,
+    written_whole,
+)
 from srbench.hashing import canonical
 from srbench.results import leftovers, records
 from srbench.results.index import Lines
@@ -88,11 +97,16 @@ def picture(path: Path) -> tuple[np.ndarray, Record]:
     return pixels, record
 
 
+EACH, BATCH, NONE = "each", "batch", "none"
+DURABLE = (EACH, BATCH, NONE)
+"""When images are synced to the disk: one by one; all of a batch at once, before their ledger lines; by the system alone."""
+
+
 class Ledger:
     """Append-only JSON lines, one file per process; a torn last line is ignored when read."""
 
-    def __init__(self, folder: Path, kind: str) -> None:
-        self.folder, self.kind = folder, kind
+    def __init__(self, folder: Path, kind: str, sync: bool = True) -> None:
+        self.folder, self.kind, self.sync = folder, kind, sync
         self.path = self._new()
         self._exists = False
 
@@ -110,8 +124,9 @@ class Ledger:
             with self.path.open("ab" if self._exists else "xb") as handle:
                 handle.write(text.encode())
                 handle.flush()
-                os.fsync(handle.fileno())
-            if not self._exists:
+                if self.sync:
+                    os.fsync(handle.fileno())
+            if not self._exists and self.sync:
                 fsync_folder(self.folder)
         except OSError:
             self.path, self._exists = self._new(), False  # the next line must not follow a torn one
@@ -130,12 +145,16 @@ class Store:
     when it is read.
     """
 
-    def __init__(self, root: Path, warn: Warn = lambda line: None, tidy: bool = True) -> None:
-        """tidy: whether to remove what others left behind, and to write the index; one of many on a folder does neither."""
+    def __init__(self, root: Path, warn: Warn = lambda line: None, tidy: bool = True, durable: str = EACH) -> None:
+        """tidy: whether to remove what others left behind, and to write the index; one of many on a folder does neither.
+
+        durable: one of `DURABLE`.
+        """
         self._begin(root, warn, writes=True, tidy=tidy)
         self._open()
-        self._image_ledger = Ledger(root / "ledger", "images")
-        self._score_ledger = Ledger(root / "ledger", "scores")
+        self.durable = durable
+        self._image_ledger = Ledger(root / "ledger", "images", durable != NONE)
+        self._score_ledger = Ledger(root / "ledger", "scores", durable != NONE)
         if tidy:
             self._sweep()
         self.refresh()
@@ -324,11 +343,19 @@ class Store:
         with self._disk():
             for key, pixels, extra in items:
                 records.append(self._put(key, pixels, extra))
-            for folder in {self.image_path(record["key"]).parent for record in records}:
-                fsync_folder(folder)
+            self._synced([self.image_path(record["key"]) for record in records])
             self._image_ledger.append(records)
         self.images.update({record["key"]: record for record in records})
         return records
+
+    def _synced(self, paths: Sequence[Path]) -> None:
+        """Sync what was written of a batch, and the folders that it is in: a ledger line comes after its file."""
+        if self.durable == BATCH:
+            for path in paths:
+                fsync_file(path)
+        if self.durable != NONE:
+            for folder in {path.parent for path in paths}:
+                fsync_folder(folder)
 
     def _put(self, key: str, pixels: np.ndarray, extra: Record) -> Record:
         record = {**extra, "key": key, "pixel_sha": pixel_sha(pixels)}
@@ -336,7 +363,7 @@ class Store:
         path.parent.mkdir(exist_ok=True)
         chunk = PngImagePlugin.PngInfo()
         chunk.add_text(CHUNK, canonical(record))
-        with written_whole(path) as handle:
+        with written_whole(path, self.durable == EACH) as handle:
             Image.fromarray(pixels).save(handle, "PNG", pnginfo=chunk, compress_level=1)
             size = handle.tell()
         return {**record, "bytes": size}
