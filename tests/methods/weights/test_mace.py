@@ -162,7 +162,7 @@ def test_training_images_are_the_drawn_latents_and_not_as_released(toy: Any, on_
 
 def test_early_timesteps_are_drawn() -> None:
     weights = mace.density("early")
-    assert 0.99 < float(weights[300]) < 1
+    assert 0.98 < float(weights[300]) < 1
     assert float(weights[[0, 100, 600]].max()) < 0.01
     assert bool((mace.density("uniform") == 1).all())
 
@@ -204,7 +204,7 @@ def test_sdxl_changes_for_the_concept_and_not_for_what_is_kept() -> None:
     words = ConceptWords(names=("box",), words=("box",), counterparts={"box": "cup"}, neighbours=("tin",), protocol="none")
     concept = ConceptSpec(name="box", title="boxes", kind="content", sensitive=False, families={"sdxl": words})
     info = BackboneInfo("toy", "sdxl", "sha", pipeline)
-    chosen = options(contexts="{}", lr=1e-12, lam=1e-3, keep=1e5)
+    chosen = options(contexts="{}", lr=1e-12, lam=1e-2, keep=3e6)
     tensors = mace.Mace.erase(info, concept, chosen, quiet).tensors["unet"]
     draws, x = denoising.Denoising(pipeline, 3, 5.0), torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     edited = denoising.trainable(pipeline.unet)
