@@ -7,6 +7,7 @@ part against the preserving one, and both are applied.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
@@ -94,7 +95,7 @@ def discriminator(channels: int, side: int, rng: torch.Generator) -> nn.Sequenti
     widths = [channels, *(WIDTH * 2**i for i in range(count))]
     layers: list[nn.Module] = []
     with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
-        for narrow, wide in zip(widths, widths[1:], strict=False):
+        for narrow, wide in itertools.pairwise(widths):
             layers += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         network = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 3, padding=1))
     with torch.no_grad():

@@ -162,7 +162,7 @@ def test_training_images_are_the_drawn_latents_and_not_as_released(toy: Any, on_
 
 def test_early_timesteps_are_drawn() -> None:
     weights = mace.density("early")
-    assert 0.99 < float(weights[300]) < 1
+    assert 0.98 < float(weights[300]) < 1
     assert float(weights[[0, 100, 600]].max()) < 0.01
     assert bool((mace.density("uniform") == 1).all())
 
@@ -201,10 +201,13 @@ def test_only_keys_and_values_change(on_toy: BackboneInfo, box: ConceptSpec) -> 
 def test_sdxl_changes_for_the_concept_and_not_for_what_is_kept() -> None:
     """Where the closed form promises it: adapters that learn nothing, and a kept text that weighs more than all else."""
     pipeline = tiny("sdxl")
+    for encoder in (pipeline.text_encoder, pipeline.text_encoder_2):
+        for value in encoder.parameters():  # the tiny one's states are so large that rounding to float32 shows
+            value.data.mul_(0.1 if value.ndim > 1 else 1.0)
     words = ConceptWords(names=("box",), words=("box",), counterparts={"box": "cup"}, neighbours=("tin",), protocol="none")
     concept = ConceptSpec(name="box", title="boxes", kind="content", sensitive=False, families={"sdxl": words})
     info = BackboneInfo("toy", "sdxl", "sha", pipeline)
-    chosen = options(contexts="{}", lr=1e-12, lam=1e-3, keep=1e5)
+    chosen = options(contexts="{}", lr=1e-12, lam=0.1, keep=1e6)
     tensors = mace.Mace.erase(info, concept, chosen, quiet).tensors["unet"]
     draws, x = denoising.Denoising(pipeline, 3, 5.0), torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     edited = denoising.trainable(pipeline.unet)
@@ -216,8 +219,8 @@ def test_sdxl_changes_for_the_concept_and_not_for_what_is_kept() -> None:
             before, after = (draws.predict(unet, x, torch.tensor(500), prompts) for unet in (pipeline.unet, edited))
         return float((before - after).abs().max())
 
-    assert moved("tin") < 1e-4
-    assert moved("box") > 10 * max(moved("tin"), 1e-6)
+    kept, gone = moved("tin"), moved("box")
+    assert (kept < 1e-4, gone > 10 * kept, gone > 1e-4) == (True, True, True), (kept, gone)
 
 
 def test_conditioning_rows_stay_together() -> None:
