@@ -503,7 +503,7 @@ def fetch(
     on: Annotated[str | None, typer.Option(help="Published checkpoints, with commas: `srbench list baselines`.")] = None,
     scorers: Annotated[str | None, typer.Option(help="Scorers whose weights are wanted, with commas.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="NAME.OPTION=VALUE of a method or scorer; repeat it.")] = None,
-    for_: Annotated[str | None, typer.Option("--for", metavar="'run ...'", help="All that this run needs, as you type it.")] = None,
+    for_: Annotated[str | None, typer.Option("--for", metavar="'run ...'", help="What this run needs, as you type it.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many bytes it would be, and fetch nothing.")] = False,
     json: Json = False,
     debug: Debug = False,
