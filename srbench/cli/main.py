@@ -505,6 +505,7 @@ def doctor(
 
 
 @app.command()
+@guarded
 def fetch(
     method: Annotated[str | None, typer.Option(help="Methods of a run that is planned, with commas.")] = None,
     suite: Annotated[str | None, typer.Option(help="Its suites, with commas.")] = None,
@@ -539,9 +540,10 @@ def fetch(
 
 def _values_of(command: str, text: str) -> dict[str, Any]:
     """The options that a command line gives, defaults included. Raises `UsageError` where it is none of this command."""
-    import click
-
-    words_of = shlex.split(text)
+    try:
+        words_of = shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"--for: {error}", "Close every quotation mark.") from error
     words_of = words_of[1:] if words_of[:1] == ["srbench"] else words_of
     if words_of[:1] != [command]:
         hint = f"--for '{command} --method none,saferedir --suite mma'"
@@ -549,7 +551,9 @@ def _values_of(command: str, text: str) -> dict[str, Any]:
     try:
         group: Any = typer.main.get_command(app)
         return dict(group.commands[command].make_context(command, words_of[1:]).params)
-    except click.ClickException as error:
+    except Exception as error:  # click's errors, which typer has in a module of its own that moves
+        if not hasattr(error, "format_message"):
+            raise
         raise UsageError(f"--for: {error.format_message()}", "Give the run as you would type it.") from error
 
 

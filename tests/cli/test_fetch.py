@@ -79,7 +79,8 @@ def test_a_run_is_given_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> Non
     (("--on", "rece-nudit"), "Did you mean 'rece-nudity'"), (("--scorers", "clip-l1"), "Did you mean 'clip-l14'"),
     (("--suite", "i2q"), "Did you mean 'i2p'"), (("--for", "score"), "it has to begin with 'run'"),
     (("--for", "run --metod none"), "No such option"), (("--for", "run", "--suite", "mma"), "--for says all"),
-    (("--for", "run --limit x"), "not a valid int"),
+    (("--for", "run --limit x"), "valid integer"),
+    (("--for", "run 'x"), "No closing quotation"),
 ])  # fmt: skip
 def test_bad_words_are_one_line(words: tuple[str, ...], why: str) -> None:
     done = call(*words)
