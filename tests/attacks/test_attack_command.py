@@ -89,7 +89,7 @@ class Slow:
 
 
 def _forecast(monkeypatch: pytest.MonkeyPatch, attack: Any, first: int) -> float | None:
-    rows = [Row(id=str(i), prompt="a", seed=0) for i in range(6)]
+    rows = [Row(id=str(i), kind="forget", category="name", prompt="a", seed=0) for i in range(6)]
     monkeypatch.setattr(plugins, "load", lambda kind, name: SimpleNamespace(attack=attack))
     monkeypatch.setattr(search.time, "monotonic", lambda: Slow.clock)
     request: Any = SimpleNamespace(name="slow", settings=SimpleNamespace(parallel=2))
