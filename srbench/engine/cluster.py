@@ -37,6 +37,8 @@ ANSWERS_WITHIN_SECONDS = 5.0
 """How long an address is tried."""
 STARTS_WITHIN_SECONDS = 240.0
 """How long a Ray of our own may take to start."""
+PORTS = ("metrics_agent_port", "runtime_env_agent_port", "dashboard_agent_listen_port", "metrics_export_port")
+"""Of a node's agents."""
 LOOKS_WITHIN_SECONDS = 300.0
 """How long nodes may take to say what they are: they import torch, and hash the backbone."""
 SEEN_WITHIN_SECONDS = 60.0
@@ -132,6 +134,7 @@ def start_here(cpus: int, cards: Sequence[str] = ()) -> None:
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray says that this will be so
+    os.environ.setdefault("RAY_worker_niceness", "0")  # else actors wait for everything else on the machine
     with _handlers_kept(), _visible(cards), _patient():
         try:
             ray.init(
@@ -185,27 +188,41 @@ def _handlers_kept() -> Iterator[None]:
 
 @contextmanager
 def _patient() -> Iterator[None]:
-    """Let a Ray of our own take its time: by itself it gives its parts 30 s, which is too little for a machine that is busy."""
+    """Let a Ray of our own start on a machine that is busy, too.
+
+    By itself it ends where its agents take longer than 15 s to say which ports they have chosen, or the whole longer than 30 s,
+    and has no setting for either. So ports are chosen here, and its node is asked for longer.
+    """
     services = importlib.import_module("ray._private.services")
-    real = getattr(services, "get_node", None)
+    start, get = getattr(services, "start_raylet", None), getattr(services, "get_node", None)
+    if start is None or get is None:  # another version, which starts as it does
+        yield
+        return
+
+    def with_ports(*given: Any, **more: Any) -> Any:
+        return start(*given, **more | {name: _free_port() for name in PORTS if name in more and not more[name]})
 
     def patient(*given: Any, **more: Any) -> Any:
         until = time.monotonic() + STARTS_WITHIN_SECONDS
         while True:
             try:
-                return real(*given, **more)  # type: ignore[misc]  # not None where this is put in its place
+                return get(*given, **more)
             except RuntimeError:
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.2)
 
     try:
-        if real is not None:
-            services.get_node = patient  # type: ignore[attr-defined]  # Ray has no setting for it
+        vars(services).update(start_raylet=with_ports, get_node=patient)
         yield
     finally:
-        if real is not None:
-            services.get_node = real  # type: ignore[attr-defined]  # as above
+        vars(services).update(start_raylet=start, get_node=get)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return int(free.getsockname()[1])
 
 
 @contextmanager
