@@ -485,6 +485,6 @@ def _reason(error: BaseException) -> str:
     cause = getattr(error, "cause", None)
     if isinstance(cause, BaseException):
         return f"{type(cause).__name__}: {_first(cause)}"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = next((line for line in lines if "Worker exit detail" in line or "exit_detail" in line), lines[-1] if lines else "")
-    return printable(told)[:300] or type(error).__name__
+    detail = str(error).partition("Worker exit detail: ")[2].partition(" Some common causes")[0]
+    lines = (detail or str(error)).strip().splitlines()
+    return printable(lines[0] if detail else lines[-1])[:300] if lines else type(error).__name__

@@ -157,8 +157,6 @@ class Sampler:
         records = [store.images[key] for key in done] if store is not None else []
         self.batches = max([self.batches, *(record["batch"] + 1 for record in records)])
         self.size = min([record["batch_size"] for record in records], default=self.size)
-        if self.broken:  # what failed in a broken process may work in another one
-            failed = {}
         return self._answer(
             why, began, done=done, failed=failed, sampling_seconds=sum(record["seconds"] for record in records)
         )
@@ -219,6 +217,7 @@ class Sampler:
         if scoring is not None:
             scoring.errors = {}
         said = self.heard.taken()
+        more |= {"failed": {}} if self.broken else {}  # what failed in a broken process may work in another one
         return Answer(
             seconds=round(time.monotonic() - began, 3), said=said, unscored=unscored, broken=self.broken,
             unfit=why.get("unfit", ""), hint=why.get("hint", ""), **more,

@@ -226,6 +226,14 @@ def test_an_actor_of_other_versions_may_not_work() -> None:
     assert same_versions(Facts("b", "card", {**own, "torch": "1.0"}))[0] == f"torch 1.0 on b, {own['torch']} here"
 
 
+@pytest.mark.parametrize(("text", "said"), [
+    ("It is dead. Worker exit type: X Worker exit detail: End of file. Some common causes include: (1)", "End of file."),
+    ("Traceback:\n  File\nValueError: no", "ValueError: no"), ("", "RuntimeError"),
+])  # fmt: skip
+def test_why_an_actor_has_died_is_one_short_line(text: str, said: str) -> None:
+    assert cluster._reason(RuntimeError(text)) == said
+
+
 def test_the_process_of_a_broken_context_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its answer goes out first. Ray would go on to send it chunks."""
     from srbench.engine.spread import Answer
