@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from typing import Any
 
 from srbench.downloads import Download
 from srbench.errors import MissingError, SrbenchError, UsageError
@@ -187,7 +188,7 @@ def _listed(download: Download) -> list[Entry]:
     tree = HfApi(endpoint=_endpoint()).list_repo_tree(
         download.hub, recursive=True, revision=download.revision, repo_type=download.kind
     )
-    files = {each.path: each for each in tree if hasattr(each, "size")}  # folders have none
+    files: dict[str, Any] = {each.path: each for each in tree if hasattr(each, "size")}  # folders have none
     names = filter_repo_objects(files, allow_patterns=[*download.files, *download.include] or None)
     entries = [
         Entry(name, files[name].size, files[name].lfs.sha256 if files[name].lfs else "", _is_here(download, name))

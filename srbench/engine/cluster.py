@@ -35,10 +35,8 @@ LOCAL, AUTO = "local", "auto"
 INSTALL = "pip install 'srbench[ray]'"
 ANSWERS_WITHIN_SECONDS = 5.0
 """How long an address is tried."""
-STARTS_WITHIN_SECONDS = 240.0
-"""How long a Ray of our own may take to start."""
-PORTS = ("metrics_agent_port", "runtime_env_agent_port", "dashboard_agent_listen_port", "metrics_export_port")
-"""Of a node's agents."""
+STARTS = 3
+"""Times that a Ray of our own is started: it gives its agents 15 s, and a busy machine may need longer."""
 LOOKS_WITHIN_SECONDS = 300.0
 """How long nodes may take to say what they are: they import torch, and hash the backbone."""
 SEEN_WITHIN_SECONDS = 60.0
@@ -135,14 +133,19 @@ def start_here(cpus: int, cards: Sequence[str] = ()) -> None:
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray says that this will be so
     os.environ.setdefault("RAY_worker_niceness", "0")  # else actors wait for everything else on the machine
-    with _handlers_kept(), _visible(cards), _patient():
-        try:
-            ray.init(
-                address=LOCAL, num_cpus=cpus, num_gpus=len(cards), include_dashboard=False, log_to_driver=False,
-                logging_level=logging.ERROR, object_store_memory=OBJECTS_BYTES,
-            )  # fmt: skip
-        except Exception as error:  # Ray raises many kinds
-            raise MissingError(f"Ray cannot be started here: {_first(error)}", "Free some memory, or use one device.") from error
+    with _handlers_kept(), _visible(cards):
+        for attempt in range(1, STARTS + 1):
+            try:
+                ray.init(
+                    address=LOCAL, num_cpus=cpus, num_gpus=len(cards), include_dashboard=False, log_to_driver=False,
+                    logging_level=logging.ERROR, object_store_memory=OBJECTS_BYTES,
+                )  # fmt: skip
+                break
+            except Exception as error:  # Ray raises many kinds
+                ray.shutdown()
+                if attempt == STARTS:
+                    what = f"Ray cannot be started here: {_first(error)}"
+                    raise MissingError(what, "Free some memory or processors, or use one device.") from error
     _ours.append(None)
 
 
@@ -184,45 +187,6 @@ def _handlers_kept() -> Iterator[None]:
         for number, handler in before.items():
             if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
-
-
-@contextmanager
-def _patient() -> Iterator[None]:
-    """Let a Ray of our own start on a machine that is busy, too.
-
-    By itself it ends where its agents take longer than 15 s to say which ports they have chosen, or the whole longer than 30 s,
-    and has no setting for either. So ports are chosen here, and its node is asked for longer.
-    """
-    services = importlib.import_module("ray._private.services")
-    start, get = getattr(services, "start_raylet", None), getattr(services, "get_node", None)
-    if start is None or get is None:  # another version, which starts as it does
-        yield
-        return
-
-    def with_ports(*given: Any, **more: Any) -> Any:
-        return start(*given, **more | {name: _free_port() for name in PORTS if name in more and not more[name]})
-
-    def patient(*given: Any, **more: Any) -> Any:
-        until = time.monotonic() + STARTS_WITHIN_SECONDS
-        while True:
-            try:
-                return get(*given, **more)
-            except RuntimeError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.2)
-
-    try:
-        vars(services).update(start_raylet=with_ports, get_node=patient)
-        yield
-    finally:
-        vars(services).update(start_raylet=start, get_node=get)
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("", 0))
-        return int(free.getsockname()[1])
 
 
 @contextmanager
