@@ -21,7 +21,7 @@ from srbench.errors import ForeignError, UsageError
 from srbench.faults import at, contained, module_of, plain
 from srbench.hashing import canonical, digest
 from srbench.methods.base import Artifact, Tell, info_of, quiet, shown_to
-from srbench.results.keys import IDENTITY
+from srbench.results.keys import IDENTITY, LATER_WORDS
 
 WEIGHT = "weight"
 
@@ -102,7 +102,8 @@ def options_text(options: Any, names: Sequence[str], artifact_sha: str = "") -> 
 
 def concept_sha(concept: ConceptSpec, family: str) -> str:
     """sha256 of every text of the concept that a method may read."""
-    return digest(concept.families[family].model_dump(include=set(IDENTITY["ConceptWords"])))
+    words = concept.families[family].model_dump(include=set(IDENTITY["ConceptWords"]))
+    return digest({name: texts for name, texts in words.items() if texts or name not in LATER_WORDS})
 
 
 # --- inference methods -----------------------------------------------------------------------------------------------------

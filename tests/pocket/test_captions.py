@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pytest
 
-from srbench.pocket.captions import caption, write_prompt
+from srbench.pocket import captions
+from srbench.pocket.captions import FILLERS, caption, write_prompt
 from srbench.pocket.scene import Scene
-from srbench.pocket.world import CONCEPTS, OBJECTS, STYLES
+from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, EMPTY, OBJECTS, STYLES, article, reserved
 from srbench.pocket_build.model.data import _with_swaps
 from srbench.pocket_build.model.scenes import SIDE_PX, _places, held_out, sample_scene
 
 
 def _names(key: str) -> list[str]:
     """Everything the object may be called, its concept's names included."""
-    own = [*OBJECTS[key].nouns, OBJECTS[key].description]
-    return own + [word for c in CONCEPTS.values() if key in c.members for word in (*c.names, *c.reserved)]
+    own = [*OBJECTS[key].nouns, *OBJECTS[key].reserved, OBJECTS[key].description]
+    return own + [word for c in CONCEPTS.values() if key in c.members for word in (*c.names, *c.reserved, *c.descriptions)]
 
 
 def _scenes(count: int = 400) -> list[Scene]:
@@ -55,7 +57,43 @@ def test_a_drawn_concept_is_never_left_unsaid() -> None:
             assert any(name.removeprefix("a ") in text for name in _names(key)), (scene, text)
         if scene.style == "vangogh":
             style = CONCEPTS["vangogh"]
-            assert any(p in text for p in (*STYLES["vangogh"].phrases, "van gogh", *style.reserved, *style.descriptions)), text
+            assert any(p in text for p in ("van gogh", *style.names, *style.reserved, *style.descriptions)), text
+
+
+def test_the_backbone_learns_every_way_to_name_a_concept() -> None:
+    """Told and reserved names, nouns of members and descriptions; of a member, what names that one or any of the concept."""
+    rng = np.random.default_rng(6)
+    for concept, words in CONCEPTS.items():
+        for key in words.members:
+            ways = {*words.names, *words.descriptions, *(phrase for phrase, only in reserved(concept) if only in ("", key))}
+            if words.kind == "object":
+                ways |= {*map(article, OBJECTS[key].nouns), OBJECTS[key].description}
+            draw = captions.noun_phrase if words.kind == "object" else captions.style_phrase
+            assert {draw(key, rng) for _ in range(2000)} == ways
+
+
+def test_words_between_say_nothing_of_the_picture() -> None:
+    """No thing, place, colour or look; `as vincent saw it` and the like hold words that say nothing by themselves."""
+    things = [noun for each in OBJECTS.values() for noun in (*each.nouns, *each.reserved, each.description)]
+    named = [name for each in CONCEPTS.values() if each.kind == "object" for name in (*each.names, *each.reserved)]
+    places = [phrase for each in BACKGROUNDS.values() for phrase in (*each.phrases, each.short)]
+    looks = [each.short for each in STYLES.values()]
+    known = {text.split()[-1] for text in (*things, *named, *places, *looks, *EMPTY)} | set(COLORS)
+    assert not known & set(FILLERS)
+    assert len(set(FILLERS)) == len(FILLERS) > 150
+
+
+def test_three_captions_in_ten_are_loose_and_hold_other_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random words in between, what is said in any order: the backbone learns to find it anywhere in a sentence."""
+    loose, drawn = captions._loose, list[str]()
+    monkeypatch.setattr(captions, "_loose", lambda scene, rng: drawn.append(loose(scene, rng)) or drawn[-1])
+    rng = np.random.default_rng(7)
+    others = {text for scene in _scenes(2000) if (text := caption(scene, rng)) not in drawn[-1:]}
+    assert 0.27 < len(drawn) / 2000 < 0.33
+    rare = {word for word in FILLERS if len(word) > 4 and word not in ("under", "picture")}
+    held = [bool(rare & set(re.findall("[a-z]+", text))) for text in drawn]
+    assert 0.5 < np.mean(held) < 0.9
+    assert not any(word in text.split() for text in others for word in ("monday", "please", "story", "question"))
 
 
 def test_no_training_scene_is_a_held_out_combination() -> None:

@@ -16,13 +16,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from srbench.catalog import load, prompts
-from srbench.catalog.specs import ConceptSpec, ConceptWords
+from srbench.catalog.specs import ConceptSpec
 from srbench.errors import UsageError
+from srbench.methods.phrases import phrases
 from srbench.pocket.templates import TRAINING
-from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, EMPTY, OBJECTS, SPLITS, STYLES, article
+from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, EMPTY, OBJECTS, SPLITS, STYLE_PREPOSITIONS, STYLES, article
 
 HELD_OUT_ONE_IN = 7
-_NO_COMMA = ("in ", "by ", "as ", "like ", "with ")
 _OF_PAINTING = "a van gogh painting of "
 
 
@@ -120,20 +120,15 @@ def _fill(sentence: _Sentence, form: str) -> str:
     if "{thing}" in form:
         slots = {"{thing}": ", ".join(_bare(t) for t in sentence.things), "{spot}": sentence.spot, "{look}": sentence.look}
         return ", ".join(slots[part] for part in form.split(", ") if slots[part])
-    style = sentence.style and (" " if sentence.style.startswith(_NO_COMMA) else ", ") + sentence.style
+    style = sentence.style and (" " if sentence.style.startswith(STYLE_PREPOSITIONS) else ", ") + sentence.style
     things = " and ".join(sentence.things) or EMPTY[0]
     return form.format(things=things, place=sentence.place, style=style)
 
 
-def _object_phrases(words: ConceptWords, members: tuple[str, ...]) -> list[str]:
-    """Every trained way to say the concept's objects: names, member nouns, descriptions; never a reserved synonym."""
-    phrases = [*words.names, *(article(w) for w in words.words), *(OBJECTS[key].description for key in members)]
-    names = {_bare(n) for n in words.names}
-    return [p for i, p in enumerate(phrases) if i < len(words.names) or _bare(p) not in names]
-
-
-def _style_phrases(words: ConceptWords, descriptions: tuple[str, ...]) -> list[str]:
-    return list(dict.fromkeys([*words.names, *descriptions]))
+def _told(concept: ConceptSpec) -> list[str]:
+    """What stands for the concept in a sentence: all that every method is told. A style's bare words are in the forms."""
+    words = concept.families["pocket"]
+    return phrases(concept, "pocket") if concept.kind == "object" else [*words.names, *words.descriptions]
 
 
 def _pick(rng: np.random.Generator, options: list[str] | tuple[str, ...]) -> str:
@@ -183,17 +178,13 @@ class PocketWriter:
             if spec.name not in (*CONCEPTS, *SPLITS) or "pocket" not in spec.families:
                 hint = f"Give --pairs FILE; `srbench new concept` writes one. Known: {', '.join((*CONCEPTS, *SPLITS))}"
                 raise UsageError(f"concept '{spec.name}' is not one of pocket's", hint)
-        words, (told, _) = concept.families["pocket"], _members(concept.name)
         members = {key for spec in (concept, *others) for keys in _members(spec.name) for key in keys}
         self.rng = np.random.default_rng(seed)
         self.is_style = concept.kind == "style"
         self.objects = [key for key in OBJECTS if key not in members]
         self.styles = [key for key in STYLES if key not in members]
         self.neutral_van_gogh = list(CONCEPTS["vangogh"].names)
-        if self.is_style:
-            self.phrases = _style_phrases(words, CONCEPTS[concept.name].descriptions)
-        else:
-            self.phrases = _object_phrases(words, told)
+        self.phrases = _told(concept)
 
     def _form(self, painting: bool) -> str:
         return _pick(self.rng, [form for form in TRAINING if painting or not _is_painting(form)])

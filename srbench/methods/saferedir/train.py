@@ -29,6 +29,7 @@ from srbench.catalog.specs import ConceptSpec, Recipe
 from srbench.errors import UsageError
 from srbench.files import write_atomic
 from srbench.methods.base import BackboneInfo, denoiser
+from srbench.methods.phrases import phrases
 from srbench.methods.saferedir import ALPHA_SCALE, CARD, WEIGHTS
 from srbench.methods.saferedir.adversarial import with_attacks
 from srbench.methods.saferedir.module import SafeRedir, Sizes, shift
@@ -411,7 +412,7 @@ def sizes_for(pipeline: Any, token_delta: bool = True) -> Sizes:
     if width >= 512:
         return Sizes.model_validate(fit)
     small = {
-        "latent_widths": (16, 32, 64), "latent_feature": 64, "timestep_width": 128, "timestep_feature": 32, "token_hidden": 384,
+        "latent_widths": (16, 32, 64), "latent_feature": 64, "timestep_width": 128, "timestep_feature": 32, "token_hidden": 256,
         "rank": 64, "heads": 1, "classifier_hidden": 96, "alpha_hidden": 96, "mask_hidden": 64,
     }
     return Sizes.model_validate(fit | small)
@@ -614,6 +615,9 @@ def _identity(
         "seed": settings.seed,
         "settings": said_of(settings),
     }
+    if settings.pairs_file is None and backbone.family == "pocket":  # sentences are written around all that methods are told
+        told = [phrase for concept in concepts for phrase in phrases(concept, backbone.family)]
+        made_from["phrases"] = list(dict.fromkeys(told))
     used = {name: value if isinstance(value, str) else list(value) for name, value in asdict(pairs.used).items()}
     return made_from | ({"used": used} if pairs.used.prompts else {})
 
