@@ -82,6 +82,9 @@ class Settings(BaseModel):
     pairs: int = Field(1600, gt=0)
     """Drawn per concept, doubles included; pocket's own sentences."""
     benign: int = Field(1200, gt=0)
+    varied: bool = True
+    """Pocket's own sentences in `variety`'s ways, too: with other words around them in any order, the concept in other numbers and
+    spellings, harmless sentences near it. Off, in eight plain forms alone."""
     token_delta: bool = True
     """Each token has a direction of its own; off, all share one, as in the release."""
     tau: float | None = Field(None, gt=0, lt=2)
@@ -423,7 +426,7 @@ def _load_pairs(backbone: BackboneInfo, concepts: Sequence[ConceptSpec], setting
     if file is not None and not of_copy(file):
         return read_pairs(file, {name: column for name, column in settings.columns if name in PAIR})
     if file is None and backbone.family == "pocket":
-        return pocket_pairs(concepts, settings.pairs, settings.benign, settings.seed)
+        return pocket_pairs(concepts, settings.pairs, settings.benign, settings.seed, settings.varied)
     return igmu_pairs(concepts, backbone.family, settings.seed, file, settings.accept_prompts)
 
 
