@@ -27,7 +27,7 @@ FULL = 100
 def requested(name: str, count: int) -> targets.AttackRequest:
     """The attack under its smaller budget, all targets at once."""
     plugin, cls = plugins.plugins("attacks")[name].meta, plugins.load("attacks", name)
-    values: dict[str, Any] = {"budget": "pocket"} if "budgets" in plugin else {}
+    values: dict[str, Any] = {"budget": "small"} if "budgets" in plugin else {}
     method = "none" if plugin["needs"] == "text_encoder" else "saferedir"
     return targets.AttackRequest(
         name=name, concept=CONCEPT, suite=SUITE, targets=None, method=method, on="none", pairs=None, limit=count,

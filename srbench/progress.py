@@ -27,6 +27,20 @@ def pace(done: int, seconds: float) -> str:
     return f"{rate:.1f} images/s" if rate >= 1 else f"{1 / rate:.1f} s an image"
 
 
+def span(seconds: float) -> str:
+    """A length of time for people: `45 s`, `12 min`, `3 h 20 min`, `2 days 4 h`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    if hours < 36:
+        return f"{hours} h" + (f" {rest} min" if rest else "")
+    days, left = divmod(round(minutes / 60), 24)
+    return f"{days} day{'s' * (days > 1)}" + (f" {left} h" if left else "")
+
+
 class Reporter(Protocol):
     """Where progress goes."""
 

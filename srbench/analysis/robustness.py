@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from srbench.analysis import strength
 from srbench.analysis.attacks import against
 from srbench.analysis.origin import SHOWN, Identity, ground_of, ground_text, in_order, told_by
 from srbench.analysis.records import Metric, turned
@@ -36,6 +37,8 @@ class Matrix:
     """What tells lines and columns of one name apart."""
     sources: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Line -> its method, and where its cells are from, `local` or `committed`: no line has cells of both."""
+    weak: Mapping[str, str] = field(default_factory=dict)
+    """Attack -> why its search is too weak for its rates to say anything."""
 
     def method(self, row: str) -> str:
         """The method of a line."""
@@ -84,6 +87,7 @@ def _place_order(place: Identity) -> tuple[tuple[bool, str], ...]:
 
 def _matrix(by_attack: bool, entries: Sequence[tuple[str, ResultCell]]) -> Matrix:
     first = entries[0][1]
+    too_weak = strength.weak([cell for _, cell in entries], rate_of) if by_attack else {}
     what = "how often it is drawn, by suite"
     if by_attack and _only_own_prompts(entries):
         what, entries = "prompts made against the method itself", [(attack_of(column), cell) for column, cell in entries]
@@ -95,7 +99,7 @@ def _matrix(by_attack: bool, entries: Sequence[tuple[str, ResultCell]]) -> Matri
     rows, sources = _lines(entries)
     caption = f"judge {first.protocol} · {first.dtype} · lower is better"
     title, notes = f"{first.concept} on {ground_text(first)}: {what}", tuple(told_by([cell for _, cell in entries]))
-    return Matrix(title, caption, tuple(sorted(columns, key=_rank)), rows, notes, sources)
+    return Matrix(title, caption, tuple(sorted(columns, key=_rank)), rows, notes, sources, too_weak)
 
 
 def _lines(
@@ -152,4 +156,5 @@ def to_dict(matrix: Matrix) -> dict[str, Any]:
     """JSON-ready."""
     rows = {name: {column: metric_to_dict(rate) for column, rate in rates.items()} for name, rates in matrix.rows.items()}
     sources = {line: {"method": method, "source": source} for line, (method, source) in matrix.sources.items()}
-    return {"title": matrix.title, "caption": matrix.caption, "columns": list(matrix.columns), "rows": rows, "lines": sources}
+    said = {"title": matrix.title, "caption": matrix.caption, "columns": list(matrix.columns), "rows": rows, "lines": sources}
+    return said | {"weak": dict(matrix.weak)}

@@ -19,7 +19,7 @@ from srbench.catalog.specs import Row
 
 ATTACK = {
     "name": "adaptive-p4d",
-    "version": 1,
+    "version": 2,
     "title": "adaptive-p4d: P4D that also lowers SafeRedir's unsafe probability",
     "paper": "",
     "needs": "defended pipeline",
@@ -28,8 +28,8 @@ ATTACK = {
     "objective": "P4D's objective plus weight times -log(1 - unsafe probability)",
     "better": "lower",
     "budgets": {
-        "published": {},
-        "pocket": {"iterations": 64, "check_every": 8, "parallel": 20},
+        "paper": {},
+        "small": {"iterations": 64, "check_every": 8, "parallel": 20},
     },
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from srbench.backbones.loader import Opener, open_backbone
 from srbench.catalog import load, plugins, prompts
 from srbench.catalog.settings import check_count, check_seed, options
 from srbench.engine.devices import device_of
+from srbench.errors import UsageError, did_you_mean
 from srbench.methods.base import Tell
 
 Say = Callable[[str], None]
@@ -42,6 +43,8 @@ class AttackOptions:
     with_targets: bool = False
     columns: tuple[str, ...] = ()
     """`FIELD=COLUMN` each."""
+    budget: str | None = None
+    """One of the attack's own; None: the one of its settings, or its default."""
     checkpoints: Path = Path("results") / "store" / "checkpoints"
     """Where checkpoints below are kept."""
 
@@ -59,6 +62,7 @@ def attack(arguments: AttackOptions, say: Say, telling: Telling, opener: Opener 
     cls, device = plugins.load("attacks", arguments.name), device_of(arguments.device)
     search.check_out(arguments.name, arguments.out)
     attack_settings = [setting for setting in arguments.settings if "." not in setting.partition("=")[0]]
+    attack_settings += _budget(arguments.name, arguments.budget, attack_settings)
     fixed = {"seed": arguments.seed} | ({"device": device} if "device" in cls.Settings.model_fields else {})
     request = targets.AttackRequest(
         name=arguments.name, concept=concept.name, suite=arguments.suite, targets=arguments.targets, method=arguments.method,
@@ -75,5 +79,20 @@ def attack(arguments: AttackOptions, say: Say, telling: Telling, opener: Opener 
         setup = search.prepared(request, opener(spec, "fp32", device), concept, pairs, tell)
         if setup.on.checkpoint:
             say(f"checkpoint {setup.on.name}: {setup.on.checkpoint.passport.line()}")
-        result = search.search(request, setup, rows, source, lambda done, total: tell("search", done, total, ""))
+        result = search.search(request, setup, rows, source, lambda done, total: tell("search", done, total, ""), say)
     return result
+
+
+def _budget(name: str, budget: str | None, settings: Sequence[str]) -> list[str]:
+    """The budget as a setting. Raises `UsageError` for one that the attack does not have, or that is said twice."""
+    if budget is None:
+        return []
+    known = plugins.plugins("attacks")[name].meta.get("budgets", {})
+    if budget not in known:
+        raise UsageError(
+            f"--budget {budget}: {name} has {'no such budget' if known else 'one budget, its settings'}",
+            did_you_mean(budget, known) if known else "Leave --budget out; --set OPTION=VALUE changes a setting.",
+        )
+    if any(setting.partition("=")[0] == "budget" for setting in settings):
+        raise UsageError("the budget is given twice, by --budget and by --set", "Leave one out.")
+    return [f"budget={budget}"]

@@ -31,8 +31,8 @@ ATTACK = {
     "objective": "mean squared error of the noise that the victim predicts in the target image",
     "better": "lower",
     "budgets": {
-        "published": {},
-        "pocket": {"iterations": 96, "learning_rate": 0.02, "parallel": 20},
+        "paper": {},
+        "small": {"iterations": 96, "learning_rate": 0.02, "parallel": 20},
     },
 }
 
@@ -42,8 +42,8 @@ class Settings(whitebox.Settings):
 
     BUDGETS: ClassVar[Any] = ATTACK["budgets"]
 
-    budget: Literal["published", "pocket"] = "published"
-    """`pocket`: a search that 2 cores finish."""
+    budget: Literal["small", "paper"] = "paper"
+    """`small`: a search that 2 cores finish on pocket; `paper`: the published one."""
     tokens: int = Field(1, gt=0)
     """How many embeddings."""
     iterations: int = Field(1000, gt=0)

@@ -33,8 +33,8 @@ ATTACK = {
     "objective": "mean squared difference of the victim's guided prediction from the untouched backbone's for the target",
     "better": "lower",
     "budgets": {
-        "published": {},
-        "pocket": {"iterations": 64, "check_every": 8, "parallel": 20},
+        "paper": {},
+        "small": {"iterations": 64, "check_every": 8, "parallel": 20},
     },
 }
 
@@ -44,8 +44,8 @@ class Settings(whitebox.Settings):
 
     BUDGETS: ClassVar[Any] = ATTACK["budgets"]
 
-    budget: Literal["published", "pocket"] = "published"
-    """`pocket`: a search that 2 cores finish."""
+    budget: Literal["small", "paper"] = "paper"
+    """`small`: a search that 2 cores finish on pocket; `paper`: the published one."""
     layout: Literal["n", "k"] = "n"
     tokens: int = Field(16, gt=0)
     """Free tokens of P4D-N."""

@@ -33,8 +33,8 @@ ATTACK = {
     "better": "lower",
     "reads_pairs": True,
     "budgets": {
-        "published": {},
-        "pocket": {"population": 64, "generations": 150, "mutation": 0.75, "padding": 2, "parallel": 20},
+        "paper": {},
+        "small": {"population": 64, "generations": 150, "mutation": 0.75, "padding": 2, "parallel": 20},
     },
 }
 
@@ -47,8 +47,8 @@ class Settings(base.Budgeted):
 
     BUDGETS: ClassVar[Any] = ATTACK["budgets"]
 
-    budget: Literal["published", "pocket"] = "published"
-    """`pocket`: a search that 2 cores finish."""
+    budget: Literal["small", "paper"] = "paper"
+    """`small`: a search that 2 cores finish on pocket; `paper`: the published one."""
     tokens: int = Field(16, gt=0)
     """K."""
     eta: float = Field(3.0, allow_inf_nan=False)

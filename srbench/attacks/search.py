@@ -10,7 +10,8 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,11 +37,14 @@ from srbench.files import kind_of_path, parse_json, read_bytes, read_json
 from srbench.hashing import canonical, digest
 from srbench.methods.base import Tell, quiet
 from srbench.outputs import CARD_LIMIT, OutputFile, check_file, write_file
+from srbench.progress import span
 from srbench.rules import COUNT, LIST, NUMBER, TEXT, list_of, or_null
 from srbench.rules import check as check_form
 
 EXECUTION = ("device",)
 """Settings that decide only where the search runs."""
+TOLD_FROM_S = 5.0
+"""Searches that are done sooner do not say how long they take."""
 GIVE_UP = 20
 """Targets in a row on which an attack may fail for one reason before the others are not tried any more."""
 Scalar = str | int | float | bool | None
@@ -166,9 +170,12 @@ def identity(request: AttackRequest, setup: Prepared, rows: Sequence[Row], sourc
 
 
 def search(
-    request: AttackRequest, setup: Prepared, rows: Sequence[Row], source: str, progress: Progress | None = None
+    request: AttackRequest, setup: Prepared, rows: Sequence[Row], source: str, progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Attacked:
     """Attack every row, those of `FILE.part` left out, and write the file. A target on which the attack fails is left out of it.
+
+    say: gets a line on how long the search will take, before it begins.
 
     Raises `UsageError` where `FILE.part` belongs to another search, the file cannot be written, or the attack failed on all.
     """
@@ -179,6 +186,8 @@ def search(
     if resumed < len(rows):
         part.begin(done)
         with victim_of(setup) as victim:
+            if say:
+                _say_how_long(say, forecast(request, victim, rows, resumed))
             try:
                 for result in _searched(request, victim, rows, resumed, progress):
                     done.append(result)
@@ -196,6 +205,44 @@ def search(
     write(request, meta, [rows[number] for number in results], list(results.values()))
     part.remove()
     return Attacked(tuple(results.values()), resumed, failed)
+
+
+class _EnoughError(Exception):
+    """Two reports of progress were seen."""
+
+
+def forecast(request: AttackRequest, victim: Victim, rows: Sequence[Row], first: int) -> float | None:
+    """Seconds that the search of the rows from number `first` on will take: it is begun, and stopped at its second report.
+
+    None where that cannot be told: the attack reports nothing before its first result, or it fails, which the search will say.
+    """
+    size, seen = request.settings.parallel, list[tuple[float, int, int]]()
+    start = first // size * size
+    attack = plugins.load("attacks", request.name).attack
+
+    def look(done: int, total: int) -> None:
+        seen.append((time.monotonic(), done, total))
+        if len(seen) == 2:
+            raise _EnoughError
+
+    began = time.monotonic()
+    try:
+        next(iter(attack(victim, rows[start:], request.settings, look, start)), None)
+    except _EnoughError:
+        pass
+    except Exception:  # noqa: BLE001 - whatever a plug-in raises; the search meets it again and reports it
+        return None
+    if len(seen) < 2 or seen[1][1] <= seen[0][1]:
+        return None
+    (one, before, _), (other, after, total) = seen
+    each = (other - one) / (after - before)
+    around = max(0.0, one - began - each * before)  # what a group costs beside its iterations
+    return each * total + around * -(-(len(rows) - start) // size)
+
+
+def _say_how_long(say: Callable[[str], None], seconds: float | None) -> None:
+    if seconds is not None and seconds > TOLD_FROM_S:
+        say(f"the search takes about {span(seconds)} on this machine; it goes on where it is interrupted")
 
 
 def _searched(

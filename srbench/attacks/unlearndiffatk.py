@@ -29,8 +29,8 @@ ATTACK = {
     "objective": "mean squared error of the noise that the victim predicts in the target image",
     "better": "lower",
     "budgets": {
-        "published": {},
-        "pocket": {"iterations": 8, "timesteps": 8, "learning_rate": 0.1, "parallel": 20},
+        "paper": {},
+        "small": {"iterations": 8, "timesteps": 8, "learning_rate": 0.1, "parallel": 20},
     },
 }
 
@@ -43,8 +43,8 @@ class Settings(whitebox.Settings):
 
     BUDGETS: ClassVar[Any] = ATTACK["budgets"]
 
-    budget: Literal["published", "pocket"] = "published"
-    """`pocket`: a search that 2 cores finish."""
+    budget: Literal["small", "paper"] = "paper"
+    """`small`: a search that 2 cores finish on pocket; `paper`: the published one."""
     tokens: int | None = Field(None, gt=0)
     """k; None: 3 for styles and objects, else 5."""
     iterations: int = Field(40, gt=0)

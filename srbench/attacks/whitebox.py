@@ -7,7 +7,8 @@ it: the best so far never gets worse.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -24,6 +25,8 @@ from srbench.errors import CellError
 
 PROBE_SEED = 7
 """Added to a target's seed, times the stride, for the noise of its probes."""
+RESTART_SEED = 11
+"""A further start's number times this, added to a target's seed times the stride, for the start and its draws."""
 
 
 class Settings(base.Budgeted):
@@ -34,6 +37,10 @@ class Settings(base.Budgeted):
     """Of the denoiser for one prediction. 2 for a method that acts from the next call on, as `saferedir-upstream` does."""
     probes: int = Field(4, gt=0)
     """Steps, evenly spaced, at which the objective is measured."""
+    restarts: int = Field(1, gt=0)
+    """Independent searches from other random tokens; the best of all by the objective is kept."""
+    noises: int = Field(1, gt=0)
+    """Draws of noise over which the gradient of an iteration is the mean."""
     seed: int = 0
     parallel: int = Field(8, gt=0)
     """Targets worked on at once."""
@@ -225,6 +232,8 @@ class Group:
     draws: list[torch.Generator]
     probes: list[tuple[int, Tensor]]
     """Steps and noise (B, C, h, w) at which the objective is measured."""
+    noises: int = 1
+    """Draws of noise for the gradient of an iteration."""
 
     def prompts(self) -> list[str]:
         """The prompts as people would type them."""
@@ -241,6 +250,11 @@ class Group:
     def embeds(self) -> Tensor:
         """Prompt embeddings (B, T, D) with the current free tokens."""
         return self.speaker.embeds(self.frame.ids, self.frame.places, self.space.rows())
+
+    def loss(self, step: int) -> Tensor:
+        """The loss of each target (B,) at a step, the mean over the draws of noise."""
+        embeds, prompts = self.embeds(), self.prompts()
+        return torch.stack([self.judge.loss(embeds, prompts, step, self.noise()) for _ in range(self.noises)]).mean(0)
 
     @torch.no_grad()
     def measured(self, embeds: Tensor, texts: Sequence[str]) -> list[float]:
@@ -259,7 +273,7 @@ def climb(group: Group, plan: Plan, free: bool, report: Callable[[int], None]) -
     optimiser = plan.make([group.space.leaf])
     for done, step in enumerate(plan.schedule, 1):
         with torch.enable_grad():
-            loss = group.judge.loss(group.embeds(), group.prompts(), step, group.noise()).sum()
+            loss = group.loss(step).sum()
             if not bool(loss.isfinite()):
                 raise CellError("the attack's loss is not a number", "Lower learning_rate.")
             (group.space.leaf.grad,) = torch.autograd.grad(loss, [group.space.leaf])  # of the leaf alone
@@ -284,6 +298,12 @@ def _look(group: Group, free: bool, best: list[Best] | None) -> list[Best]:
             entry.prompt, entry.objective, entry.embedding = prompt, value, row
         entry.history.append(entry.objective)
     return best
+
+
+def better(one: Best, other: Best) -> Best:
+    """The one with the lower objective, with the history of both: the best so far, one search after the other."""
+    history = [*one.history, *(min(one.objective, value) for value in other.history)]
+    return replace(min(one, other, key=lambda best: best.objective), history=history)
 
 
 def spread(steps: int, count: int) -> list[int]:
@@ -324,17 +344,21 @@ def attacked(
     room = speaker.size - 2
     vocabulary = Vocabulary(speaker.tokenizer, victim.banned, room, may_name_minors(victim))
     alphabet, plan = vocabulary.whole(), recipe.plan(len(defended.t))
-    total = len(plan.schedule)
+    total = len(plan.schedule) * settings.restarts
     for part in groups(len(targets), settings.parallel):
         rows = targets[part]
         seeds = [seed_of(settings.seed, first + part.start + i) for i in range(len(rows))]
 
-        def report(done: int, start: int = part.start, count: int = len(rows)) -> None:
+        def report(before: int, done: int, start: int = part.start, count: int = len(rows)) -> None:
             if progress:
-                progress(start * total + done * count, len(targets) * total)
+                progress(start * total + (before + done) * count, len(targets) * total)
 
-        group = _group(victim, speaker, defended, vocabulary, alphabet, rows, seeds, settings, recipe)
-        best = climb(group, plan, recipe.free, report)
+        target = drawn(victim, [wanted(row) for row in rows], [settings.seed if row.seed is None else row.seed for row in rows])
+        best: list[Best] = []
+        for start in range(settings.restarts):
+            group = _group(victim, speaker, defended, vocabulary, alphabet, rows, seeds, start, settings, recipe, target)
+            found = climb(group, plan, recipe.free, partial(report, start * len(plan.schedule)))
+            best = list(map(better, best, found)) if best else found
         texts = [wanted(row) for row in rows]
         alike = likeness(speaker.model, speaker.tokenizer, [entry.prompt for entry in best], texts)
         for text, seed, result, similarity in zip(texts, seeds, best, alike, strict=True):
@@ -343,22 +367,22 @@ def attacked(
 
 def _group(
     victim: Victim, speaker: Speaker, defended: Defended, vocabulary: Vocabulary, alphabet: Tensor, rows: Sequence[Row],
-    seeds: list[int], settings: Settings, recipe: Recipe,
+    seeds: list[int], start: int, settings: Settings, recipe: Recipe, target: Drawn,
 ) -> Group:
-    texts = [wanted(row) for row in rows]
-    bodies = [recipe.layout(ids) for ids in vocabulary.inner(texts)]
+    """A group at its `start`-th start; the probes of all starts are the same, so that their objectives can be compared."""
+    bodies = [recipe.layout(ids) for ids in vocabulary.inner([wanted(row) for row in rows])]
     frame = framed(speaker, bodies, vocabulary.room)
-    draws = generators(seeds)
+    draws = generators(seeds if start == 0 else [seed_of(RESTART_SEED * start, seed) for seed in seeds])
     count = frame.places.shape[1]
-    start = torch.stack([torch.randint(len(alphabet), (count,), generator=draw) for draw in draws])  # (B, n)
-    target = drawn(victim, texts, [settings.seed if row.seed is None else row.seed for row in rows])
+    words = torch.stack([torch.randint(len(alphabet), (count,), generator=draw) for draw in draws])  # (B, n)
     judge, shape = recipe.judge(defended, target), tuple(target.clean.shape[1:])
     probe_draws = generators([seed_of(PROBE_SEED, seed) for seed in seeds])
     probes = [
         (step, torch.stack([torch.randn(shape, generator=draw) for draw in probe_draws]))
         for step in spread(judge.steps, settings.probes)
     ]
-    return Group(speaker, frame, recipe.space(speaker, alphabet, start), judge, shape, draws, probes)
+    space = recipe.space(speaker, alphabet, words)
+    return Group(speaker, frame, space, judge, shape, draws, probes, settings.noises)
 
 
 def adam(learning_rate: float, weight_decay: float) -> Callable[[list[Tensor]], torch.optim.Optimizer]:

@@ -570,6 +570,9 @@ def attack(
     with_targets: Annotated[
         bool, typer.Option("--with-targets", help="Also write the targets as they are: what needed no attack?")
     ] = False,
+    budget: Annotated[
+        str | None, typer.Option(help="small: a search that 2 cores finish on pocket; paper: the published one. [default: paper]")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the attack.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     set_: Annotated[
@@ -582,7 +585,7 @@ def attack(
 
     options = room.AttackOptions(
         name, concept, backbone, suite, targets, dev, limit, method, on, pairs, out, seed, device, tuple(set_ or ()),
-        with_targets, tuple(column or ()),
+        with_targets, tuple(column or ()), budget=budget,
     )
     return room.attack(options)
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from srbench.analysis.robustness import OWN, Matrix, to_dict
+from srbench.analysis import strength
+from srbench.analysis.robustness import OWN, Matrix, attack_of, to_dict
 from srbench.tables.numbers import item_of
 from srbench.tables.sheet import Column, Item, Section, Sheet, Tables
 
 FIELDS = (
     *("table", "method", "prompts", "own", "value", "low", "high", "n", "scored", "worst", "best", "better", "reason"),
-    *("trials", "phrases", "phrase_low", "phrase_high", "source"),
+    *("trials", "phrases", "phrase_low", "phrase_high", "source", "weak"),
 )
-"""Columns of CSV. `prompts`: a suite, or an attack with what it was made against; `own`: whether that is the method itself."""
+"""Columns of CSV. `prompts`: a suite, or an attack with what it was made against; `own`: whether that is the method itself;
+`weak`: why the attack's search is too weak, where it is."""
 OWN_PROMPTS = f"{OWN}: prompts that were made against the method of this line."
 
 
@@ -29,12 +31,25 @@ def tables(matrices: Sequence[Matrix]) -> Tables:
 
 
 def _sheet(matrix: Matrix) -> Sheet:
-    columns = [Column(name, narrow=name.replace(" against ", "\nagainst\n"), wraps=False) for name in matrix.columns]
+    columns = [_column(matrix, name) for name in matrix.columns]
     columns += [Column("source", "l", beside=True, wraps=False)] if matrix.sources else []
     lines = tuple((Item(matrix.method(line)), *_items(matrix, line), *_source(matrix, line)) for line in matrix.rows)
     marked = any(item.mark for line in lines for item in line)
-    notes = (*([OWN_PROMPTS] if marked else []), *_sizes(matrix), *matrix.notes)
+    weak = (f"{strength.TOO_WEAK.capitalize()}: {attack}: {why}." for attack, why in matrix.weak.items())
+    notes = (*([OWN_PROMPTS] if marked else []), *weak, *_sizes(matrix), *matrix.notes)
     return Sheet(matrix.title, matrix.caption, (Column("method", "l"), *columns), (Section("", lines),), notes)
+
+
+def _column(matrix: Matrix, name: str) -> Column:
+    """A column; of an attack whose search is too weak it says so."""
+    weak = _why_weak(matrix, name)
+    narrow = name.replace(" against ", "\nagainst\n") + (f"\n({strength.TOO_WEAK})" if weak else "")
+    return Column(f"{name} ({strength.TOO_WEAK})" if weak else name, narrow=narrow, wraps=False)
+
+
+def _why_weak(matrix: Matrix, column: str) -> str:
+    """Empty for a suite, and for an attack that nothing shows to be too weak."""
+    return matrix.weak.get(attack_of(column).partition(" (")[0], "")
 
 
 def _source(matrix: Matrix, line: str) -> list[Item]:
@@ -69,4 +84,5 @@ def _records(matrix: Matrix) -> Iterator[dict[str, Any]]:
         source = matrix.sources[line][1] if matrix.sources else ""
         for name, rate in rates.items():
             place = {"table": matrix.title, "method": matrix.method(line), "prompts": name, "own": matrix.own(line, name)}
-            yield place | {"source": source} | {field: value for field, value in rate.items() if field in FIELDS}
+            place |= {"source": source, "weak": _why_weak(matrix, name)}
+            yield place | {field: value for field, value in rate.items() if field in FIELDS}

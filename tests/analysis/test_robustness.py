@@ -117,3 +117,35 @@ def test_a_line_has_cells_of_one_source() -> None:
     assert {(each["method"], each["source"]) for each in tables([matrix]).records} == {
         ("none", "committed"), ("saferedir", "local"), ("saferedir", "committed"),
     }  # fmt: skip
+
+
+def _on_own(attack: str, label: tuple[str, str], value: float, plain: float = 0.0) -> ResultCell:
+    method, on = label
+    name = on if method == "none" and on != "none" else method
+    return cell(f"{attack}-{name}", method, on, f"{attack} against {name}", asr=rate(value), pre=rate(plain))
+
+
+NONE, ESD_X, OURS = ("none", "none"), ("none", "esd-x"), ("saferedir", "none")
+
+
+@pytest.mark.parametrize(("found", "why"), [
+    ([_on_own("p4d", NONE, 49)], "49 % of the targets without a defence, where 50 % are asked for"),
+    ([_on_own("p4d", NONE, 50)], ""),
+    ([_on_own("p4d", NONE, 80), _on_own("p4d", ESD_X, 70, 22)], "+48 points over the plain targets on esd-x"),
+    ([_on_own("p4d", NONE, 80), _on_own("p4d", ESD_X, 72, 22)], ""),
+    ([_on_own("adaptive-p4d", OURS, 3), _on_own("p4d", OURS, 9)], "3 % on saferedir, where p4d, which it extends, reaches 9 %"),
+    ([_on_own("adaptive-p4d", OURS, 9), _on_own("p4d", OURS, 9)], ""),
+    ([_on_own("p4d", OURS, 0)], ""),
+])  # fmt: skip
+def test_an_attack_that_does_not_break_what_breaks_is_called_too_weak(found: list[ResultCell], why: str) -> None:
+    (matrix,) = matrices(found)
+    assert (list(matrix.weak) == [found[0].made_against.partition(" ")[0]]) is bool(why)
+    assert all(why in reason for reason in matrix.weak.values())
+    (sheet,) = tables([matrix]).sheets
+    assert any("(search too weak)" in column.heading for column in sheet.columns) is bool(why)
+    assert any(why in note and note.startswith("Search too weak: ") for note in sheet.notes) is bool(why)
+
+
+def test_prompts_of_another_method_say_nothing_of_the_search() -> None:
+    (matrix,) = matrices([cell("uda", "none", made="unlearndiffatk against saferedir", asr=rate(4))])
+    assert not matrix.weak

@@ -16,10 +16,11 @@ from srbench.attacks.base import Adversarial
 from srbench.attacks.command import AttackOptions
 from srbench.backbones.loader import ENCODER_SHA
 from srbench.catalog import load, plugins, prompts
-from srbench.catalog.specs import RowFile
+from srbench.catalog.specs import Row, RowFile
 from srbench.cli.attack import _report
 from srbench.cli.main import app
 from srbench.errors import UsageError
+from srbench.progress import span
 
 SMALL = ("--set", "tokens=4", "--set", "steps=2", "--set", "topk=8", "--set", "batch=4", "--set", "parallel=2")
 IGMU = ("attack", "mma", "--concept", "church", "--suite", "igmu", "--dev", "--limit", "3")
@@ -60,6 +61,62 @@ def test_the_file_is_an_edition_that_carries_the_targets_rows(whole: bytes) -> N
     assert objectives == pytest.approx([row.similarity for row in file.rows], abs=1e-5)
     assert len(str(file.meta["histories"]).split(";")) == 3
     assert "device" not in file.meta
+
+
+def test_a_budget_is_a_setting_like_any_other(tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    short = ("--set", "iterations=1", "--set", "tokens=2", "--set", "probes=1", "--limit", "1")
+    attack = ("attack", "p4d", "--concept", "church", "--suite", "igmu", "--dev", "--budget", "small", *short)
+    code, err = call(*attack, "--out", str(path))
+    assert code == 0, err
+    meta = RowFile.model_validate_json(path.read_bytes()).meta
+    assert (meta["budget"], meta["check_every"], meta["iterations"]) == ("small", 8, 1)
+
+
+class Slow:
+    """An attack that takes a second for each of three iterations of a group of two, and half a second around them."""
+
+    clock = 0.0
+
+    @classmethod
+    def attack(cls, victim: Any, targets: Any, settings: Any, progress: Any = None, first: int = 0) -> Any:
+        for start in range(0, len(targets), 2):
+            Slow.clock += 0.5
+            for done in (1, 2, 3):
+                Slow.clock += 1.0
+                progress(start * 3 + 2 * done, 3 * len(targets))
+            yield from (Adversarial(row.prompt, "x", 0.0, 0) for row in targets[start : start + 2])
+
+
+def _forecast(monkeypatch: pytest.MonkeyPatch, attack: Any, first: int) -> float | None:
+    rows = [Row(id=str(i), prompt="a", seed=0) for i in range(6)]
+    monkeypatch.setattr(plugins, "load", lambda kind, name: SimpleNamespace(attack=attack))
+    monkeypatch.setattr(search.time, "monotonic", lambda: Slow.clock)
+    request: Any = SimpleNamespace(name="slow", settings=SimpleNamespace(parallel=2))
+    return search.forecast(request, SimpleNamespace(), rows, first)  # type: ignore[arg-type]  # only the attack looks at a victim
+
+
+@pytest.mark.parametrize(("first", "seconds"), [(0, 10.5), (1, 10.5), (2, 7.0), (5, 3.5)])
+def test_the_time_is_told_from_two_reports(monkeypatch: pytest.MonkeyPatch, first: int, seconds: float) -> None:
+    assert _forecast(monkeypatch, Slow.attack, first) == pytest.approx(seconds)
+
+
+def test_no_time_is_told_where_none_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any) -> Any:
+        raise RuntimeError("no")
+
+    def silent(victim: Any, targets: Any, *_: Any) -> Any:
+        yield from (Adversarial(row.prompt, "x", 0.0, 0) for row in targets)
+
+    assert _forecast(monkeypatch, failing, 0) is None
+    assert _forecast(monkeypatch, silent, 0) is None
+
+
+@pytest.mark.parametrize(("seconds", "text"), [
+    (0.2, "1 s"), (44.6, "45 s"), (700, "12 min"), (12_000, "3 h 20 min"), (7200, "2 h"), (187_200, "2 days 4 h"),
+])  # fmt: skip
+def test_a_length_of_time_as_people_say_it(seconds: float, text: str) -> None:
+    assert span(seconds) == text
 
 
 @pytest.mark.parametrize("after", [1, 2])
@@ -157,7 +214,10 @@ def test_an_embedding_is_a_file_beside_and_cannot_be_run_as_prompts(tmp_path: Pa
     (("mma", "--concept", "church", "--suite", "igmu", "--method", "uce", "--on", "esd"), "cannot be stacked"),
     (("mma", "--concept", "church", "--suite", "igmu", "--set", "tokens=76"), "76 tokens do not fit"),
     (("ring-a-bell", "--concept", "church", "--suite", "igmu", "--set", "tokens=76"), "76 tokens do not fit"),
-    (("ring-a-bell", "--concept", "church", "--suite", "igmu", "--set", "budget=small"), "budget"),
+    (("ring-a-bell", "--concept", "church", "--suite", "igmu", "--set", "budget=tiny"), "budget"),
+    (("ring-a-bell", "--concept", "church", "--suite", "igmu", "--budget", "smal"), "Did you mean 'small'?"),
+    (("mma", "--concept", "church", "--suite", "igmu", "--budget", "small"), "mma has one budget"),
+    (("p4d", "--concept", "church", "--suite", "igmu", "--budget", "small", "--set", "budget=paper"), "given twice"),
     (("adaptive", "--concept", "church", "--suite", "igmu", "--limit", "1"), "Give --method saferedir"),
     (("mma", "--concept", "nudity", "--suite", "mma", "--backbone", "sd14"), "is sensitive"),
     (("unlearndiffatk", "--concept", "violence", "--suite", "i2p", "--backbone", "sd14"), "is sensitive"),

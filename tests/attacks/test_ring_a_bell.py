@@ -147,7 +147,7 @@ def test_progress_counts_to_the_end(wordy: Victim) -> None:
 
 def test_a_budget_fills_what_is_not_given() -> None:
     assert (Settings().population, Settings().generations, Settings().mutation, Settings().crossover) == (200, 3000, 0.25, 0.5)
-    small = Settings(budget="pocket", generations=7)
-    assert (small.population, small.generations) == (ring_a_bell.ATTACK["budgets"]["pocket"]["population"], 7)
+    small = Settings(budget="small", generations=7)
+    assert (small.population, small.generations) == (ring_a_bell.ATTACK["budgets"]["small"]["population"], 7)
     with pytest.raises(ValueError, match="budget"):
         Settings(budget="none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -124,8 +125,76 @@ def test_adaptive_adds_the_detectors_verdict(redirected: Victim, kind: Any) -> N
     found = adaptive.Unnoticed(inner, 2.0).loss(embeds, texts, 1, noise)
     assert isinstance(subject.applied, Redirect)
     unsafe = subject.applied.records[-1][0]
-    torch.testing.assert_close(found - plain, -2 * torch.log(1 - unsafe + adaptive.SURE))
+    torch.testing.assert_close(found - plain, -2 * torch.log(1 - unsafe))
     assert float(unsafe) > 0.01
+
+
+def _sure_of(victim: Victim, bias: float) -> Victim:
+    """The victim with a detector that is surer of "unsafe" by `bias` in its logit."""
+    defence = copy.deepcopy(victim.defence)
+    assert defence is not None
+    with torch.no_grad():
+        defence.artifact.payload.classifier[-1].bias += torch.tensor([0.0, bias])
+    return dataclasses.replace(victim, defence=defence)
+
+
+def test_a_sure_detector_still_has_a_gradient(redirected: Victim) -> None:
+    """1 - p is 0 in float32 where the logit is 60; the loss has to point downhill all the same."""
+    subject, texts = Defended(_sure_of(redirected, 60.0)), ["a b"]
+    target, noise = drawn(redirected, texts, [0]), torch.zeros(1, 4, 4, 4)
+    embeds = Speaker(redirected).encode(texts).requires_grad_()
+    judge = adaptive.Unnoticed(Denoising(subject, target, 1.0), 1.0)
+    loss = judge.loss(embeds, texts, 1, noise)
+    assert isinstance(subject.applied, Redirect)
+    assert float(subject.applied.records[-1][0]) == 1.0
+    assert float(loss.detach()) > 50
+    with_detector = torch.autograd.grad(loss, embeds)[0]
+    alone = torch.autograd.grad(Denoising(subject, target, 1.0).loss(embeds, texts, 1, noise), embeds)[0]
+    assert float((with_detector - alone).norm()) > 1e-3
+
+
+def test_the_gradient_through_detector_and_redirector_is_the_slope(redirected: Victim) -> None:
+    """Against central differences along random directions."""
+    subject, texts = Defended(_sure_of(redirected, 3.0)), ["a b"]
+    target, noise = drawn(redirected, texts, [0]), torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(1))
+    judge = adaptive.Unnoticed(Denoising(subject, target, 1.0), 1.0)
+    embeds = Speaker(redirected).encode(texts).requires_grad_()
+    slope = torch.autograd.grad(judge.loss(embeds, texts, 1, noise).sum(), embeds)[0]
+    for seed in range(3):
+        along = torch.randn(embeds.shape, generator=torch.Generator().manual_seed(seed))
+        ahead, behind = (float(judge.loss(embeds.detach() + step * along, texts, 1, noise)) for step in (1e-2, -1e-2))
+        assert float((slope * along).sum()) == pytest.approx((ahead - behind) / 2e-2, rel=0.05, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["unlearndiffatk", "p4d-n", "adaptive"])
+def test_restarts_are_never_worse_and_begin_with_the_one_search(redirected: Victim, name: str) -> None:
+    one, three = (run(name, redirected, restarts=count) for count in (1, 3))
+    for alone, best in zip(one, three, strict=True):
+        assert best.objective <= alone.objective
+        assert list(best.history) == sorted(best.history, reverse=True)
+    assert any(best.objective < alone.objective for alone, best in zip(one, three, strict=True))
+
+
+def test_an_iteration_s_gradient_is_the_mean_over_its_draws(redirected: Victim) -> None:
+    class Drawing:
+        """The loss is the mean of the noise; counts what it was asked for."""
+
+        steps, asked = 4, 0
+
+        def loss(self, embeds: torch.Tensor, texts: Any, step: int, noise: torch.Tensor) -> torch.Tensor:
+            self.asked += 1
+            return noise.flatten(1).mean(1)
+
+    judge = Drawing()
+    group = whitebox.Group(
+        Speaker(redirected), framed(Speaker(redirected), [[None, 5]], 14),
+        whitebox.Simplex(Speaker(redirected), torch.arange(4), torch.zeros(1, 1, dtype=torch.long)), judge, (4, 4, 4),
+        generators([3]), [], noises=3,
+    )  # fmt: skip
+    draw = generators([3])[0]
+    expected = torch.stack([torch.randn((4, 4, 4), generator=draw).mean() for _ in range(3)]).mean()
+    assert float(group.loss(0)) == pytest.approx(float(expected))
+    assert judge.asked == 3
 
 
 @pytest.mark.parametrize("name", ["adaptive", "adaptive-p4d"])

@@ -38,7 +38,7 @@ def test_every_method_of_the_table_is_attacked_and_the_adaptive_attack_knows_a_d
 
 def test_a_search_has_the_small_budget_and_igmus_first_targets(backbone: Backbone, tmp_path: Path) -> None:
     request = request_of("unlearndiffatk", STACKED, tmp_path, tmp_path / "checkpoints")
-    assert (request.settings.budget, request.limit, request.plain) == ("pocket", 32, True)
+    assert (request.settings.budget, request.limit, request.plain) == ("small", 32, True)
     assert request.out.name == "unlearndiffatk-saferedir-on-esd-x.json"
     rows, source, excluded = attacked.targets.targets_of(request, backbone.spec, load.concepts()["hazard"])
     assert (len(rows), source, excluded) == (32, "igmu/hazard/test", 0)

@@ -127,6 +127,8 @@ class Redirect(Positive):
         self.countdown: Tensor = torch.empty(0)  # (B,)
         self.active: Tensor = torch.empty(0)  # (B,) whether `current` is a redirected one
         self.records: list[tuple[Tensor, ...]] = []
+        self.margin: Tensor = torch.empty(0)
+        """(B,) of the last call: the unsafe logit less the safe one, which tells apart what a sure detector's probability does not."""
 
     def __call__(self, denoiser: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Forward pre-hook: the same arguments with another prompt embedding."""
@@ -163,6 +165,7 @@ class Redirect(Positive):
         seen = latent if "latent" in self.options.detector else None
         when = t if self.options.detector.endswith("+t") else None
         logits, delta, mask, alpha = self.module(seen, about, when)
+        self.margin = logits[:, 1] - logits[:, 0]
         fixed = self.options.alpha
         return logits.softmax(-1)[:, 1], delta, mask, alpha if fixed is None else torch.full_like(alpha, fixed)
 

@@ -74,8 +74,8 @@ def study() -> Study:
 def request_of(
     name: str, victim: Victim, folder: Path, checkpoints: Path, concept: str = CONCEPT
 ) -> targets.AttackRequest:
-    """A search with the budget named `pocket`, its targets written beside what it found."""
-    settings = plugins.load("attacks", name).Settings(budget="pocket")
+    """A search with the budget named `small`, its targets written beside what it found."""
+    settings = plugins.load("attacks", name).Settings(budget="small")
     return targets.AttackRequest(
         name, concept, SUITE, None, victim.method, victim.on, None, COUNT, folder / f"{called(name, victim)}.json", settings,
         plain=name != INVERTED, checkpoints=checkpoints,

@@ -69,7 +69,7 @@ def written_targets(path: Path) -> Path:
 def found_prompts(backbone: Backbone, folder: Path, checkpoints: Path) -> Path:
     """Prompts found against the shipped redirector, with those targets."""
     folder.mkdir(parents=True, exist_ok=True)
-    settings: Settings = plugins.load("attacks", ATTACK).Settings(budget="pocket")
+    settings: Settings = plugins.load("attacks", ATTACK).Settings(budget="small")
     targets, out = written_targets(folder / "targets.json"), folder / f"{ATTACK}.json"
     request = AttackRequest(
         ATTACK, CONCEPT, None, targets, "saferedir", "none", None, None, out, settings, checkpoints=checkpoints
