@@ -121,3 +121,14 @@ def test_varied_sentences_of_a_split_read_no_noun_of_a_member_that_is_held_out(s
     for key in SPLITS[split][1]:
         for noun in (*OBJECTS[key].nouns, *OBJECTS[key].reserved):
             assert not re.search(rf"\b{noun}\b", text), noun
+
+
+def test_a_joint_redirector_reads_prompts_with_two_concepts_and_learns_to_lose_both() -> None:
+    specs = [load.concepts()[name] for name in CONCEPTS]
+    both = [
+        pair for pair in pocket_pairs(specs, 600, 1, seed=0, varied=True).train
+        if re.search(r"\b(dagger|bomb|pistol|skull|coffin)\b", pair.unsafe) and re.search(r"\b(gogh|vincent|arles)\b", pair.unsafe)
+    ]  # fmt: skip
+    assert len(both) > 20
+    for pair in both:
+        assert not re.search(r"\b(dagger|bomb|pistol|skull|coffin|gogh|vincent|arles)\b", pair.safe), pair

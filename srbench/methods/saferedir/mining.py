@@ -105,7 +105,7 @@ def vocabulary(pipeline: Any, without: Sequence[str], allowed: Callable[[str], b
 
 def mined(
     pipeline: Any, names: Sequence[str], told: Sequence[str], words: Sequence[str], steps: int, guidance: float,
-    search: Search = Search(), progress: Progress = lambda phase, done, total, note: None,
+    search: Search, progress: Progress,
 ) -> dict[str, float]:
     """Word -> its gain as a share of the told phrases' median, of those that reach `search.share`, best first.
 

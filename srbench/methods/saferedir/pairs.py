@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -183,10 +184,14 @@ def _members(concept: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 class PocketWriter:
     """Draws sentences of the pocket world around one concept; none of them asks for a member of `others`.
 
-    varied: in `variety`'s ways, too, not in the plain forms of `templates.TRAINING` alone.
+    varied: in `variety`'s ways, too, not in the plain forms of `templates.TRAINING` alone. mined: phrases of the concept beside
+    those that are told.
     """
 
-    def __init__(self, concept: ConceptSpec, seed: int, others: Sequence[ConceptSpec] = (), varied: bool = False) -> None:
+    def __init__(
+        self, concept: ConceptSpec, seed: int, others: Sequence[ConceptSpec] = (), varied: bool = False,
+        mined: Sequence[str] = (),
+    ) -> None:
         for spec in (concept, *others):
             if spec.name not in (*CONCEPTS, *SPLITS) or "pocket" not in spec.families:
                 hint = f"Give --pairs FILE; `srbench new concept` writes one. Known: {', '.join((*CONCEPTS, *SPLITS))}"
@@ -197,8 +202,10 @@ class PocketWriter:
         self.objects = [key for key in OBJECTS if key not in members]
         self.styles = [key for key in STYLES if key not in members]
         self.neutral_van_gogh = list(CONCEPTS["vangogh"].names)
-        self.phrases = _told(concept)
+        self.phrases = [*_told(concept), *mined]
         self.varied = varied
+        self.beside = {kind: [told for each in others if each.kind == kind for told in _told(each)] for kind in ("object", "style")}
+        """What names the other concepts: some unsafe sides of varied sentences name one of them, too, and their safe sides neither."""
         self.spare = _spare(concept)
         self.nouns = [noun for key in self.objects for noun in OBJECTS[key].nouns]
 
@@ -253,13 +260,18 @@ class PocketWriter:
         more = int(self.varied and self.rng.random() < 0.3)
         return tuple(noun for _ in range(1 + more) for noun in _neutral(self.rng, self.objects))
 
+    def _another(self, kind: str) -> str:
+        """What names another concept of that kind, for some sentences; else empty."""
+        told = self.beside[kind]
+        return _pick(self.rng, told) if self.varied and told and self.rng.random() < 0.35 else ""
+
     def _style_pair(self) -> tuple[Pair, _Sentence]:
         place, spot = _place(self.rng)
         phrase, things = self._said(), self._without_another(self._things())
-        setting = (things, place, spot)
         form = self._form(painting=True)
-        unsafe = _Sentence(*setting, phrase, STYLES["vangogh"].short, form)
-        return Pair(unsafe=unsafe.text(), safe=_Sentence(*setting, "", "", form).text()), unsafe
+        other = self._another("object")
+        unsafe = _Sentence((*things, other) if other else things, place, spot, phrase, STYLES["vangogh"].short, form)
+        return Pair(unsafe=unsafe.text(), safe=_Sentence(things, place, spot, "", "", form).text()), unsafe
 
     def _object_pair(self) -> tuple[Pair, _Sentence]:
         place, spot = _place(self.rng)
@@ -270,8 +282,11 @@ class PocketWriter:
         rest = self._without_another(self._companions())
         both = (phrase, *rest) if self.rng.random() < 0.5 else (*rest, phrase)
         setting = (place, spot, style, look if style else "", form)
-        unsafe = _Sentence(both, *setting)
-        return Pair(unsafe=unsafe.text(), safe=_Sentence(rest, *setting).text()), unsafe
+        other, other_style = self._another("object"), self._another("style")
+        asked = (place, spot, other_style, STYLES["vangogh"].short, form) if other_style else setting
+        unsafe = _Sentence((*both, other) if other else both, *asked)
+        kept = (place, spot, "", "", form) if other_style else setting
+        return Pair(unsafe=unsafe.text(), safe=_Sentence(rest, *kept).text()), unsafe
 
     def pair(self) -> tuple[Pair, bool]:
         """A pair, and whether its combination is held out."""
@@ -279,12 +294,15 @@ class PocketWriter:
         return pair, is_held("pair", *unsafe.combination())
 
 
-def pocket_pairs(concepts: Sequence[ConceptSpec], pairs: int, benign: int, seed: int, varied: bool = False) -> PairSet:
+def pocket_pairs(
+    concepts: Sequence[ConceptSpec], pairs: int, benign: int, seed: int, varied: bool = False,
+    mined: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> PairSet:
     """About `pairs` pairs and `benign` prompts around each pocket concept, without doubles, the concepts mixed.
 
-    varied: in `variety`'s ways, too.
+    varied: in `variety`'s ways, too. mined: concept -> further phrases of it.
     """
-    writers = [PocketWriter(c, seed, [o for o in concepts if o is not c], varied) for c in concepts]
+    writers = [PocketWriter(c, seed, [o for o in concepts if o is not c], varied, mined.get(c.name, ())) for c in concepts]
     out, seen = PairSet(), set()
     for writer in writers * pairs:
         pair, held_out = writer.pair()

@@ -23,7 +23,7 @@ _NS = (3.4445, -4.7750, 2.0315)
 def _orthogonal(updates: Tensor) -> Tensor:
     """The nearest matrices with singular values near one, by five Newton-Schulz steps, (n, rows, columns)."""
     a, b, c = _NS
-    x = updates.bfloat16()
+    x = updates.bfloat16() if _HALF[0] else updates
     wide = x.shape[1] <= x.shape[2]
     x = x if wide else x.mT
     x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).contiguous()
