@@ -1,8 +1,8 @@
 """Adaptive: UnlearnDiffAtk's search against SafeRedir that also lowers its detector's unsafe probability.
 
 The loss is UnlearnDiffAtk's plus `weight` times -log(1 - p), p being the unsafe probability that the detector read in the same
-call of the denoiser. It is computed from the detector's logits: of a sure detector 1 - p is 0 in float32, and its logarithm has no
-gradient to follow.
+call of the denoiser. It is computed from the detector's logits: of a sure detector 1 - p is 0 in float32, and its logarithm
+has no gradient to follow.
 """
 
 from __future__ import annotations

@@ -125,10 +125,10 @@ def test_varied_sentences_of_a_split_read_no_noun_of_a_member_that_is_held_out(s
 
 def test_a_joint_redirector_reads_prompts_with_two_concepts_and_learns_to_lose_both() -> None:
     specs = [load.concepts()[name] for name in CONCEPTS]
-    both = [
-        pair for pair in pocket_pairs(specs, 600, 1, seed=0, varied=True).train
-        if re.search(r"\b(dagger|bomb|pistol|skull|coffin)\b", pair.unsafe) and re.search(r"\b(gogh|vincent|arles)\b", pair.unsafe)
-    ]  # fmt: skip
+    thing, look = re.compile(r"\b(dagger|bomb|pistol|skull|coffin)\b"), re.compile(r"\b(gogh|vincent|arles)\b")
+    pairs = pocket_pairs(specs, 600, 1, seed=0, varied=True).train
+    both = [pair for pair in pairs if thing.search(pair.unsafe) and look.search(pair.unsafe)]
     assert len(both) > 20
     for pair in both:
-        assert not re.search(r"\b(dagger|bomb|pistol|skull|coffin|gogh|vincent|arles)\b", pair.safe), pair
+        assert not thing.search(pair.safe), pair
+        assert not look.search(pair.safe), pair

@@ -119,4 +119,5 @@ def mined(
     found, scale = gains(pipeline, pictures, kept, search.pictures, search), gains(pipeline, pictures, told, search.pictures, search)
     progress("mining", 3, 3, "")
     shares = {word: float(gain / scale.median()) for word, gain in zip(kept, found, strict=True)}
-    return dict(sorted(((word, share) for word, share in shares.items() if share >= search.share), key=lambda pair: -pair[1]))
+    enough = {word: share for word, share in shares.items() if share >= search.share}
+    return dict(sorted(enough.items(), key=lambda pair: -pair[1]))

@@ -204,8 +204,10 @@ class PocketWriter:
         self.neutral_van_gogh = list(CONCEPTS["vangogh"].names)
         self.phrases = [*_told(concept), *mined]
         self.varied = varied
-        self.beside = {kind: [told for each in others if each.kind == kind for told in _told(each)] for kind in ("object", "style")}
-        """What names the other concepts: some unsafe sides of varied sentences name one of them, too, and their safe sides neither."""
+        self.beside = {
+            kind: [told for each in others if each.kind == kind for told in _told(each)] for kind in ("object", "style")
+        }
+        """What names the other concepts: some unsafe sides of varied sentences name one, too, and their safe sides neither."""
         self.spare = _spare(concept)
         self.nouns = [noun for key in self.objects for noun in OBJECTS[key].nouns]
 

@@ -83,8 +83,8 @@ class Settings(BaseModel):
     """Drawn per concept, doubles included; pocket's own sentences."""
     benign: int = Field(1200, gt=0)
     varied: bool = True
-    """Pocket's own sentences in `variety`'s ways, too: with other words around them in any order, the concept in other numbers and
-    spellings, harmless sentences near it. Off, in eight plain forms alone."""
+    """Pocket's own sentences in `variety`'s ways, too: with other words around them in any order, the concept in other numbers
+    and spellings, harmless sentences near it. Off, in eight plain forms alone."""
     token_delta: bool = True
     """Each token has a direction of its own; off, all share one, as in the release."""
     tau: float | None = Field(None, gt=0, lt=2)
@@ -424,7 +424,8 @@ def sizes_for(pipeline: Any, token_delta: bool = True) -> Sizes:
 
 
 def _mined(
-    backbone: BackboneInfo, concepts: Sequence[ConceptSpec], settings: Settings, allowed: Callable[[str], bool], progress: Progress
+    backbone: BackboneInfo, concepts: Sequence[ConceptSpec], settings: Settings, allowed: Callable[[str], bool],
+    progress: Progress,
 ) -> dict[str, dict[str, float]]:
     """Concept -> mined word -> its gain as a share of the told phrases' (`mining.mined`)."""
     found = {}

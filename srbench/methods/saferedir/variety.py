@@ -25,7 +25,9 @@ CHANGED_SHARE = 0.4
 BESIDE = ("without", "and no", "but not", "instead of", "rather than")
 """What stands before a thing that shall not be drawn."""
 NUMBERS = ("two", "three", "five", "some", "a few", "lots of")
-_FUNCTION_WORDS = frozenset("a an the of with in by as like after and on to it saw that".split())
+_FUNCTION_WORDS = frozenset(
+    ("a", "an", "the", "of", "with", "in", "by", "as", "like", "after", "and", "on", "to", "it", "saw", "that")
+)
 
 
 def _known(word: str) -> bool:
@@ -116,7 +118,7 @@ def with_word(rng: np.random.Generator, phrase: str) -> str:
 
 
 def spare_of_nouns(names: Iterable[str], descriptions: Iterable[str]) -> tuple[str, ...]:
-    """Words of an object concept's phrases that do not name it by themselves: those before a name's last, and those of descriptions."""
+    """Words of an object concept's phrases that do not name it by themselves: all but a name's last, and those of descriptions."""
     split = [_bare(name).split() for name in names]
     heads = {words[-1] for words in split} | {words[0] for words in split if "of" in words}
     return _spare((*(words[:-1] for words in split), *(each.split() for each in descriptions)), heads)
