@@ -128,7 +128,7 @@ class Redirect(Positive):
         self.active: Tensor = torch.empty(0)  # (B,) whether `current` is a redirected one
         self.records: list[tuple[Tensor, ...]] = []
         self.margin: Tensor = torch.empty(0)
-        """(B,) of the last call: the unsafe logit less the safe one. It tells apart what a sure detector's probability does not."""
+        """(B,) of the last call: the unsafe logit less the safe one. A sure detector's probability is 1 for many of them."""
 
     def __call__(self, denoiser: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Forward pre-hook: the same arguments with another prompt embedding."""

@@ -116,7 +116,7 @@ def mined(
     sketched = gains(pipeline, pictures, words, search.sketches, search)
     progress("mining", 2, 3, "")
     kept = [words[int(i)] for i in sketched.topk(min(search.kept, len(words))).indices]
-    found, scale = gains(pipeline, pictures, kept, search.pictures, search), gains(pipeline, pictures, told, search.pictures, search)
+    found, scale = (gains(pipeline, pictures, things, search.pictures, search) for things in (kept, told))
     progress("mining", 3, 3, "")
     shares = {word: float(gain / scale.median()) for word, gain in zip(kept, found, strict=True)}
     enough = {word: share for word, share in shares.items() if share >= search.share}

@@ -118,7 +118,7 @@ def with_word(rng: np.random.Generator, phrase: str) -> str:
 
 
 def spare_of_nouns(names: Iterable[str], descriptions: Iterable[str]) -> tuple[str, ...]:
-    """Words of an object concept's phrases that do not name it by themselves: all but a name's last, and those of descriptions."""
+    """Words of an object concept's phrases that do not name it alone: all but a name's last, and those of descriptions."""
     split = [_bare(name).split() for name in names]
     heads = {words[-1] for words in split} | {words[0] for words in split if "of" in words}
     return _spare((*(words[:-1] for words in split), *(each.split() for each in descriptions)), heads)
