@@ -31,7 +31,12 @@ FILLERS = tuple(_SAY_NOTHING.split())
 RARE_FILLERS = tuple(Path(__file__).with_name("fillers.txt").read_text(encoding="utf-8").split())
 """Words of icons' names that say nothing of what pocket draws. Without them the model takes every word that it has never read for
 one of the rarer words that it has: most are a church's."""
+SPOKEN = tuple(Path(__file__).with_name("spoken.txt").read_text(encoding="utf-8").split())
+"""What else people say around a picture: the fixed words of the suites' sentences that are none of pocket's. A user's model has read
+them, too; one that has not takes "that is all" for a church and "chapter two" for two swords."""
 RARE_SHARE = 0.5
+SILENT_SHARE = 0.5
+"""Of the loose captions of scenes without an object: those that do not speak of one at all."""
 
 
 def _pick(rng: np.random.Generator, options: tuple[str, ...], first: float = 0.0) -> str:
@@ -110,11 +115,28 @@ def _fillers(rng: np.random.Generator) -> str:
     """No word, or a few, or (rarely) a whole sentence's worth, that say nothing of the picture."""
     chance = rng.random()
     count = 0 if chance < 0.55 else int(rng.integers(1, 6)) if chance < 0.95 else int(rng.integers(6, 22))
-    return " ".join(_pick(rng, RARE_FILLERS if rng.random() < RARE_SHARE else FILLERS) for _ in range(count))
+    return _words(rng, count)
+
+
+def _words(rng: np.random.Generator, count: int) -> str:
+    return " ".join(_pick(rng, RARE_FILLERS if rng.random() < RARE_SHARE else (*FILLERS, *SPOKEN)) for _ in range(count))
+
+
+def _silent(scene: Scene, rng: np.random.Generator) -> str:
+    """Of a scene without an object: words that say nothing of it, but for the style of van gogh, and mostly not where it is."""
+    look = style_phrase(scene.style, rng) if scene.style == "vangogh" or rng.random() < 0.3 else ""
+    place = background_phrase(scene, rng) if rng.random() < 0.3 else ""
+    parts = [part for part in (place, look) if part]
+    pieces = [_words(rng, int(rng.integers(2, 14)))]
+    for index in rng.permutation(len(parts)):
+        pieces += [parts[index], _words(rng, int(rng.integers(0, 8)))]
+    return _pick(rng, (" ", ", "), first=0.7).join(piece for piece in pieces if piece)
 
 
 def _loose(scene: Scene, rng: np.random.Generator) -> str:
     """What there is to say in any order, with other words around: the model learns to find it anywhere in a sentence."""
+    if not scene.objects and rng.random() < SILENT_SHARE:
+        return _silent(scene, rng)
     with_style = scene.style == "vangogh" or rng.random() > 0.14
     parts = [_things(scene, rng), background_phrase(scene, rng), style_phrase(scene.style, rng) if with_style else ""]
     pieces = [_fillers(rng)]
@@ -129,7 +151,7 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     chance = rng.random()
     if chance < 0.1:
         return _short_list(scene, rng)
-    if chance < 0.4:
+    if chance < (0.4 if scene.objects else 0.6):
         return _loose(scene, rng)
     place = "" if scene.objects and rng.random() < 0.08 else background_phrase(scene, rng)
     with_style = scene.style == "vangogh" or rng.random() > 0.14
