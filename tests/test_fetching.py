@@ -268,7 +268,7 @@ class Hub(BaseHTTPRequestHandler):
         elif "/nobody" in self.path:
             self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
         elif "/down" in self.path:
-            self._send(503, b"", {})
+            self._send(418, b"", {})
         elif "/api/" in self.path and "/tree/" in self.path:
             self._send(200, json.dumps([_entry(name, data) for name, data in FILES.items()]).encode(), {}, body)
         elif rest:
@@ -331,7 +331,7 @@ def test_only_the_files_that_are_asked_for_come(hub: Server) -> None:
 
 @pytest.mark.parametrize(("repository", "why", "hint"), [
     ("gated/model", "given on request", "hf auth login"), ("nobody/model", "no such repository", "hf auth login"),
-    ("down/model", "answered 503", "Try again later"),
+    ("down/model", "answered 418", "Try again later"),
 ])  # fmt: skip
 def test_a_hub_that_refuses_is_one_line(hub: Server, repository: str, why: str, hint: str) -> None:
     for call in (fetching.sized, lambda each: fetching.fetch(each, quiet)):

@@ -60,7 +60,7 @@ RUNTIME: dict[str, frozenset[str]] = {
     "RunRequest": frozenset({
         "backbone", "methods", "on", "suites", "concepts", "part", "limit", "seed", "batch_size", "dtype", "settings",
         "protocol", "scorers", "out", "score", "keep_images", "device", "prompts", "accept_prompts", "categories",
-        "sweep", "columns", "shard",
+        "sweep", "columns", "shard", "joint",
     }),
     "Shard": frozenset({"index", "count"}),
 }

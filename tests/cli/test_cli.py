@@ -350,7 +350,7 @@ def test_doctor_tries_what_a_label_means(
         (tmp_path / name).mkdir()
         if level is not None:
             Image.new("RGB", (16, 16), (level,) * 3).save(tmp_path / name / "a.png")
-    monkeypatch.setattr(doctor, "_opened", lambda name, settings: Labels())
+    monkeypatch.setattr(doctor, "opened", lambda name, settings: Labels())
     try:
         found = doctor._polarity(tmp_path, ())()
     except SrbenchError as error:
