@@ -234,13 +234,18 @@ def _lacking(options: DoctorOptions, spec: BackboneSpec) -> Iterator[SrbenchErro
         methods=options.methods or ("none",), suites=suites, concepts=options.concepts, settings=options.settings
     )
     yield from auto.lacking(planned, spec, sha256=_sha_of(spec))
-    for concept in load.concepts_of(spec, options.concepts or spec.concepts[:1]):
-        for suite in suites:
+    yield from lacking_judges(planned, spec)
+
+
+def lacking_judges(planned: RunOptions, spec: BackboneSpec) -> Iterator[MissingError]:
+    """What the run's judges lack, each with a hint that mends it."""
+    for concept in load.concepts_of(spec, planned.concepts or spec.concepts[:1]):
+        for suite in planned.suites:
             edition = load.edition(load.suites()[suite], spec.family, concept.name)
             judge = load.protocol(edition.protocol or concept.families[spec.family].protocol)
             for part in load.parts(judge):
                 try:
-                    opened(part.scorer, with_settings(options.settings, [judge]))
+                    opened(part.scorer, with_settings(planned.settings, [judge]))
                 except MissingError as error:
                     yield MissingError(f"judge {part.name}: {error.message}", error.hint, error.downloads)
 

@@ -6,17 +6,16 @@ download it is mended. Some parts can only be looked for once others are here, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from srbench.backbones import places
 from srbench.backbones.choose import chosen
 from srbench.backbones.loader import locate
 from srbench.catalog import load, plugins
-from srbench.catalog.specs import BackboneSpec
 from srbench.downloads import Download
 from srbench.engine import auto
-from srbench.engine.doctor import opened
+from srbench.engine.doctor import lacking_judges, opened
 from srbench.engine.request import RunOptions
 from srbench.errors import MissingError, SrbenchError, UsageError, did_you_mean
 
@@ -62,40 +61,28 @@ def missing(options: FetchOptions) -> Missing:
 
 def _errors(options: FetchOptions) -> Iterator[SrbenchError]:
     spec = chosen(options.backbone)
-    yield from _raised(lambda: locate(spec))
+    yield from _raised(locate, spec)
     known = load.baselines()
     for name in options.on:
         if name not in {"none", *known, *plugins.presets()}:
             raise UsageError(f"unknown checkpoint '{name}'", did_you_mean(name, known))
         if name in known:
-            yield from _raised(lambda spec=known[name]: places.locate(spec))  # type: ignore[misc]  # a default is no argument
+            yield from _raised(places.locate, known[name])
     if options.run:
         planned = RunOptions(
             methods=options.methods or ("none",), suites=options.suites or ("igmu",), concepts=options.concepts,
             settings=options.settings,
         )
         yield from auto.lacking(planned, spec)
-        for name in _judges(options, spec):
-            yield from _raised(lambda name=name: opened(name, options.settings))  # type: ignore[misc]  # as above
+        yield from lacking_judges(planned, spec)
     for name in options.scorers:
         if name not in plugins.plugins("scorers"):
             raise UsageError(f"unknown scorer '{name}'", did_you_mean(name, plugins.plugins("scorers")))
-        yield from _raised(lambda name=name: opened(name, options.settings))  # type: ignore[misc]  # as above
+        yield from _raised(opened, name, options.settings)
 
 
-def _judges(options: FetchOptions, spec: BackboneSpec) -> Iterable[str]:
-    """Scorers of the protocols that judge the run."""
-    names: dict[str, None] = {}
-    for concept in load.concepts_of(spec, options.concepts or spec.concepts[:1]):
-        for suite in options.suites or ("igmu",):
-            edition = load.edition(load.suite(suite), spec.family, concept.name)
-            judge = load.protocol(edition.protocol or concept.families[spec.family].protocol)
-            names |= dict.fromkeys(part.scorer for part in load.parts(judge))
-    return names
-
-
-def _raised(locate_it: Callable[[], object]) -> Iterator[SrbenchError]:
+def _raised(look: Callable[..., object], *given: object) -> Iterator[SrbenchError]:
     try:
-        locate_it()
+        look(*given)
     except MissingError as error:
         yield error

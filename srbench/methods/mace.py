@@ -365,6 +365,7 @@ class Mace:
         tell("refinement", 1, 1, f"{len(weights)} matrices")
 
         unet = denoising.trainable(original)
+        # Not strict: of the whole network only the refined keys and values, whose names are its own.
         unet.load_state_dict({name: value.float() for name, value in first.items()}, strict=False)
         draws = denoising.Denoising(pipeline, options.steps, options.guidance)
         learned = [learn(backbone, draws, unet, each, options, its) for each, its in zip(images, tells, strict=True)]
