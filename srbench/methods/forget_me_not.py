@@ -83,26 +83,6 @@ def loss(draws: denoising.Denoising, unet: Any, x: Tensor, t: Tensor, prompts: C
     return torch.cat([(each * tokens.to(each)[:, None, None, :]).flatten() for each in layers]).norm()
 
 
-def images_of(
-    backbone: base.BackboneInfo, concept: ConceptSpec, sentences: list[tuple[str, str]], options: Options, tell: base.Tell
-) -> tuple[Tensor, list[tuple[str, str]]]:
-    """Latents that the frozen model draws for sentences, kept by content, and each one's sentence and phrase."""
-    judge = pictures.judge_of(backbone, concept, options.judged, "fmn")
-    draws = denoising.Denoising(backbone.pipeline, options.steps, options.guidance)
-    chosen = [sentences[i] for i in pictures.spread(options.images, len(sentences)).tolist()]
-    said = [text for text, _ in chosen]
-
-    def make() -> dict[str, Tensor]:
-        rng = torch.Generator().manual_seed(options.seed)
-        latents, of = pictures.of_prompts(draws, denoising.encoded(backbone.pipeline, said), rng, judge, tell)
-        return {"latents": latents, "of": torch.tensor(of)}
-
-    drawn = (options.guidance, options.steps, options.seed)
-    sha = learning.identity(backbone, "images", 1, said, drawn, judge.identity if judge else "")
-    kept = learning.kept(backbone, f"images-{concept.name}", sha, make, pictures.may_be_kept(concept, said))
-    return kept.tensors["latents"].to(backbone.pipeline.unet.device), [chosen[i] for i in kept.tensors["of"].tolist()]
-
-
 def inverted(
     backbone: base.BackboneInfo, concept: ConceptSpec, latents: Tensor, states: Tensor, words: Tensor, options: Options,
     tell: base.Tell,
@@ -140,7 +120,7 @@ class ForgetMeNot:
         phrases = finetune.texts_of(concept, backbone.family, "all")
         sentences = [(text, phrase) for phrase in phrases for text in in_contexts(phrase, options.contexts)]
         finetune.screened(concept, [text for text, _ in sentences])
-        latents, said = images_of(backbone, concept, sentences, options, tell)
+        latents, said = pictures.of_sentences(backbone, concept, sentences, options, "fmn", tell)
         words, tokens = (
             torch.stack([texts.word_tokens(pipeline.tokenizer, text, phrase, ends) for text, phrase in said])
             for ends in (False, options.ends)

@@ -287,32 +287,12 @@ def kept_texts(concept: ConceptSpec, family: str, options: Options) -> list[str]
     return kept
 
 
-def images_of(
-    backbone: base.BackboneInfo, concept: ConceptSpec, todo: Plan, options: Options, tell: base.Tell
-) -> tuple[Tensor, list[tuple[str, str, str]]]:
-    """Latents that the frozen model draws for sentences, kept by content, and the sentence of each."""
-    judge = pictures.judge_of(backbone, concept, options.judged, "mace")
-    draws = denoising.Denoising(backbone.pipeline, options.steps, options.guidance)
-    sentences = [todo.sentences[i] for i in pictures.spread(options.images, len(todo.sentences)).tolist()]
-    texts = [said for said, _, _ in sentences]
-
-    def make() -> dict[str, Tensor]:
-        rng = torch.Generator().manual_seed(options.seed)
-        latents, of = pictures.of_prompts(draws, denoising.encoded(backbone.pipeline, texts), rng, judge, tell)
-        return {"latents": latents, "of": torch.tensor(of)}
-
-    drawn = (options.guidance, options.steps, options.seed)
-    sha = learning.identity(backbone, "images", 1, texts, drawn, judge.identity if judge else "")
-    kept = learning.kept(backbone, f"images-{concept.name}", sha, make, pictures.may_be_kept(concept, texts))
-    return kept.tensors["latents"].to(backbone.pipeline.unet.device), [sentences[i] for i in kept.tensors["of"].tolist()]
-
-
 def prepared(
     backbone: base.BackboneInfo, concept: ConceptSpec, todo: Plan, options: Options, unet: Any, tell: base.Tell
 ) -> Images:
     """The images of a concept with their tokens and masks; of a style the mask is the whole image."""
     pipeline, draws = backbone.pipeline, denoising.Denoising(backbone.pipeline, options.steps, options.guidance)
-    latents, sentences = images_of(backbone, concept, todo, options, tell)
+    latents, sentences = pictures.of_sentences(backbone, concept, todo.sentences, options, "mace", tell)
     words, tokens = (
         torch.stack([word_tokens(pipeline.tokenizer, said, phrase, ends) for said, _, phrase in sentences])
         for ends in (False, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,8 +12,11 @@ from srbench.backbones.pipelines import Conditioning
 from srbench.catalog.screen import is_sexual, sensitive_concept
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import CellError, UsageError
+from srbench.methods import learning
 from srbench.methods.base import BackboneInfo, Judge, Tell
-from srbench.methods.denoising import Denoising, chosen, pixels_of
+from srbench.methods.denoising import Denoising, chosen, encoded, pixels_of
+
+Sentence = TypeVar("Sentence", bound=tuple[str, ...])
 
 BATCH = 16
 ROUNDS = 6
@@ -95,3 +99,26 @@ def twins(
         return draws.redrawn(draws.pipeline.unet, images[which], part, chosen(unsafe, which), strength, rng)
 
     return accepted(draws, safe, draw, judge, False, tell, phase)
+
+
+def of_sentences(
+    backbone: BackboneInfo, concept: ConceptSpec, sentences: Sequence[Sentence], options: Any, method: str, tell: Tell
+) -> tuple[Tensor, list[Sentence]]:
+    """Latents (n, C, h, w) that the frozen model draws for the first text of some sentences, kept by content, and their
+    sentences. options: a method's, with `images`, `judged`, `guidance`, `steps` and `seed`. Raises as `judge_of` and
+    `accepted` do.
+    """
+    judge = judge_of(backbone, concept, options.judged, method)
+    draws = Denoising(backbone.pipeline, options.steps, options.guidance)
+    picked = [sentences[i] for i in spread(options.images, len(sentences)).tolist()]
+    texts = [sentence[0] for sentence in picked]
+
+    def make() -> dict[str, Tensor]:
+        rng = torch.Generator().manual_seed(options.seed)
+        latents, of = of_prompts(draws, encoded(backbone.pipeline, texts), rng, judge, tell)
+        return {"latents": latents, "of": torch.tensor(of)}
+
+    drawn = (options.guidance, options.steps, options.seed)
+    sha = learning.identity(backbone, "images", 1, texts, drawn, judge.identity if judge else "")
+    kept = learning.kept(backbone, f"images-{concept.name}", sha, make, may_be_kept(concept, texts))
+    return kept.tensors["latents"].to(backbone.pipeline.unet.device), [picked[i] for i in kept.tensors["of"].tolist()]

@@ -12,7 +12,7 @@ from srbench.backbones.pipelines import Conditioning
 from srbench.catalog.joint import joint
 from srbench.catalog.specs import ConceptSpec, ConceptWords
 from srbench.errors import UsageError
-from srbench.methods import adapters, denoising, mace, probabilities
+from srbench.methods import adapters, denoising, mace, pictures, probabilities
 from srbench.methods.base import BackboneInfo, quiet
 from srbench.testing.families import tiny
 
@@ -150,7 +150,7 @@ def test_learning_turns_attention_away(toy: Any, on_toy: BackboneInfo, box: Conc
 
 def test_training_images_are_the_drawn_latents_and_not_as_released(toy: Any, on_toy: BackboneInfo, box: ConceptSpec) -> None:
     todo = mace.plan(box, "tiny", options())
-    latents, _ = mace.images_of(on_toy, box, todo, options(), quiet)
+    latents, _ = pictures.of_sentences(on_toy, box, todo.sentences, options(), "mace", quiet)
     assert torch.equal(images(toy, on_toy, box).latents, latents)
     other = mace.prepared(on_toy, box, todo, options(released=True), toy.unet, quiet).latents
     pixels = torch.from_numpy(denoising.pixels_of(toy, latents)).permute(0, 3, 1, 2).float()
