@@ -22,8 +22,11 @@ START_TRIES = 200
 
 # Words that say nothing about a concept by themselves: the rest of its names and nouns is banned.
 NEUTRAL = frozenset({
-    "a", "an", "and", "as", "at", "bare", "by", "crossed", "for", "from", "in", "like", "night", "object", "of", "on", "pair",
-    "place", "short", "small", "something", "style", "that", "the", "thing", "things", "this", "to", "with",
+    "a", "after", "an", "and", "as", "at", "bare", "bell", "building", "by", "charge", "colors", "country", "crossed",
+    "field", "for", "from", "hall", "hand", "head", "heavy", "house", "in", "it", "item", "like", "manner", "master",
+    "meeting", "mood", "night", "object", "of", "old", "on", "pair", "period", "place", "saw", "seen", "short", "site",
+    "small", "something", "stone", "style", "that", "the", "thing", "things", "this", "time", "to", "village", "with",
+    "wooden", "work",
 })
 
 

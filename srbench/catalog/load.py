@@ -86,11 +86,13 @@ def parse_yaml(path: Path, model: type[S]) -> S:
 
 
 def _check_counterparts(file: Lined, place: Place, words: ConceptWords) -> None:
-    """Raises `UsageError` for counterparts of some words only, and for those of other words. None at all are allowed."""
+    """Raises `UsageError` for counterparts of some words or descriptions only, and for those of other texts. None at all are
+    allowed, and names may have one."""
+    needed = (*words.words, *words.descriptions)
     for word in words.counterparts:
-        if word not in words.words:
-            raise file.error((*place, word), "is not one of the words", did_you_mean(word, words.words))
-    for word in words.words if words.counterparts else ():
+        if word not in (*needed, *words.names):
+            raise file.error((*place, word), "is not one of the words", did_you_mean(word, needed))
+    for word in needed if words.counterparts else ():
         if word not in words.counterparts:
             raise file.error(place, f"the word '{word}' has none", f"Add a line: {word}: what takes its place")
 

@@ -15,19 +15,20 @@ from srbench.methods.phrases import in_contexts, listed_contexts
 
 METHOD = {
     "name": "esd",
-    "version": 2,
+    "version": 3,
     "kind": "weight",
     "title": "ESD: negative guidance distilled into the U-Net",
     "paper": "2303.07345",
     "families": ["pocket", "sd"],
     "presets": {
-        # The refreshed code (esd_sd.py): x_t from the frozen model, 200 iterations.
+        # The refreshed code (esd_sd.py): x_t from the frozen model, 200 iterations; linear and convolution layers, no norms.
         "esd-x": {},
         "esd-u": {"parameters": "u"},
         "esd-x-strict": {"parameters": "x-strict"},
-        # The paper's code (CompVis): x_t from the model being edited, 1,000 iterations.
+        # The paper's code (CompVis; train-scripts/train-esd.py at a2189e9): x_t from the model being edited, 1,000 iterations;
+        # esd-u is its `noxattn`, norms too.
         "esd-x-old": {"x_t_from": "edited", "iterations": 1000, "lr": 1e-5},
-        "esd-u-old": {"parameters": "u", "x_t_from": "edited", "iterations": 1000, "lr": 1e-5},
+        "esd-u-old": {"parameters": "noxattn", "x_t_from": "edited", "iterations": 1000, "lr": 1e-5},
     },
     # On pocket's `dev` rows of hazard and vangogh, by `srbench/pocket_build/study/fit.yaml`; `esd-x-strict` shares `esd-x`'s.
     "fitted": {
@@ -46,18 +47,22 @@ METHOD = {
             },
         },
     },
+    # 1,000 iterations at the paper's rate, on pocket too.
+    "published": ["esd-x-old", "esd-u-old"],
     "decides": False,
     "reads_concept": True,
 }
 
-RULES: dict[str, finetune.Rule] = {"x": "x", "u": "u", "x-strict": "kv", "all": "all"}
+RULES: dict[str, finetune.Rule] = {"x": "x", "u": "u", "x-strict": "kv", "all": "layers", "noxattn": "noxattn"}
 
 
 class Options(base.Options):
     """Options of all presets; the defaults are the refreshed code's recipe (rohitgandikota/erasing: esd_sd.py)."""
 
-    parameters: Literal["x", "u", "x-strict", "all"] = "x"
-    """x: cross-attention's linear layers; u: everything but cross-attention; x-strict: its keys and values only."""
+    parameters: Literal["x", "u", "x-strict", "all", "noxattn"] = "x"
+    """x: cross-attention's linear layers; x-strict: its keys and values only; u: the linear and convolution layers outside of
+    cross-attention; all: every such layer; noxattn: everything outside of cross-attention, norms too, but the output's norm and
+    convolution and the time embedding."""
     eta: float = Field(1.0, gt=0)
     """How far the target is beyond the empty prompt's prediction. The refreshed code's `negative_guidance` 2 is eta 1."""
     lr: float = Field(5e-5, gt=0)

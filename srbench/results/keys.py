@@ -23,7 +23,7 @@ IDENTITY: dict[str, frozenset[str]] = {
     "Recipe": frozenset({"steps", "guidance", "true_guidance", "width", "height", "eta", "guidance_rescale", "clip_skip"}),
     # A row's identity for pixels; scorers declare the other fields they read, and those enter the score key.
     "Row": frozenset({"prompt", "negative_prompt", "seed", "guidance", "width", "height"}),
-    "ConceptWords": frozenset({"names", "words", "counterparts", "neighbours"}),
+    "ConceptWords": frozenset({"names", "words", "descriptions", "counterparts", "neighbours"}),
 }
 RUNTIME: dict[str, frozenset[str]] = {
     "ImageSpec": frozenset(),
@@ -102,6 +102,8 @@ class ImageSpec:
         return digest({"key_version": KEY_VERSION, "noise": NOISE, **values})
 
 
+LATER_WORDS = frozenset({"descriptions"})
+"""Texts of a concept that came later: left out where there are none, so that older images keep their keys."""
 LATER = {"true_guidance": 1.0}
 """Field that was added to `ImageSpec` later -> the value that older images were made with."""
 

@@ -33,3 +33,5 @@ class Sizes:
 
 
 FULL = Sizes()
+FURTHER = Sizes(steps=MappingProxyType({**_STEPS, "text": 700, "unet": 1100}), unet_scenes=48_000)
+"""Of a build that goes on from the shipped text encoder and U-Net, and takes the shipped VAE and tokenizer as they are."""
