@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -92,16 +93,55 @@ def target(source: Tensor, empty: Tensor, concept: Tensor, eta: float) -> Tensor
 
 
 def loss(
-    nets: finetune.Copies, x: Tensor, t: Tensor, sources: Tensor, concepts: Tensor, empty: Tensor, eta: float
+    nets: finetune.Copies, x: Tensor, t: Tensor, sources: Tensor, concepts: Tensor, empty: Tensor, eta: float,
+    said: Tensor | None = None,
 ) -> Tensor:
     """Mean of || e'(x_t, c_from) - target ||^2 over elements.
 
     x (B, C, h, w); sources, the prompts that are erased from, and concepts, what is erased, (B, T, D); empty (1, T, D).
+    said: what the edited model reads in place of the sources, (B, T, D).
     """
     with torch.no_grad():
         prompts = torch.cat([sources, empty.expand_as(sources), concepts])  # (3B, T, D)
         source, nothing, concept = finetune.predict(nets.frozen, torch.cat([x, x, x]), t, prompts).chunk(3)  # (B, C, h, w)
-    return F.mse_loss(finetune.predict(nets.edited, x, t, sources), target(source, nothing, concept, eta))
+    read = sources if said is None else said
+    return F.mse_loss(finetune.predict(nets.edited, x, t, read), target(source, nothing, concept, eta))
+
+
+Disturb = Callable[[finetune.Copies, Tensor, Tensor, Tensor, torch.Generator], Tensor]
+"""Copies, x_t (B, C, h, w), t, and the prompts (B, T, D) -> what the edited model reads in their place."""
+
+
+def erased(
+    backbone: base.BackboneInfo, concept: ConceptSpec, options: Options, tell: base.Tell, method: str,
+    disturb: Disturb | None = None,
+) -> base.Edit:
+    """Train a copy of the U-Net away from the concept's phrases, one in one context drawn at random for each sample.
+
+    Raises `UsageError` for a backbone without a U-Net, `CellError` where training diverges or changes nothing.
+    """
+    phrases = finetune.texts_of(concept, backbone.family, options.prompts)
+    pairs = [(text, phrase) for phrase in phrases for text in in_contexts(phrase, options.contexts)]
+    finetune.screened(concept, [text for text, _ in pairs])
+    nets = finetune.copies(backbone.pipeline, RULES[options.parameters], method)
+    sources, concepts = (finetune.encode(backbone.pipeline, list(column)) for column in zip(*pairs, strict=True))  # (N, T, D)
+    empty = finetune.encode(backbone.pipeline, [""])  # (1, T, D)
+    sampler = finetune.Sampler(backbone.pipeline, empty, options.steps, options.start_guidance)
+    rng = torch.Generator().manual_seed(options.seed)
+
+    def draw() -> Tensor:
+        chosen = torch.randint(len(pairs), (options.batch,), generator=rng)
+        x, t = sampler.noisy(getattr(nets, options.x_t_from), sources[chosen], rng)
+        said = None if disturb is None else disturb(nets, x, t, sources[chosen], rng)
+        return loss(nets, x, t, sources[chosen], concepts[chosen], empty, options.eta, said)
+
+    def look(done: int) -> None:
+        backbone.look(nets.edited, done, options.iterations)
+
+    losses = finetune.fit(nets.parameters.values(), draw, options.lr, options.iterations, tell, look)
+    tensors = nets.result(method)
+    card = {"names": len(phrases), "phrases": phrases, "prompts": len(pairs)}
+    return base.Edit({"unet": tensors}, card | finetune.training_card(losses, nets.parameters, len(tensors)))
 
 
 @base.method(METHOD)
@@ -112,28 +152,5 @@ class Esd:
 
     @staticmethod
     def erase(backbone: base.BackboneInfo, concept: ConceptSpec, options: Any, tell: base.Tell) -> base.Edit:
-        """Train a copy of the U-Net away from the concept's phrases, one in one context drawn at random for each sample.
-
-        Raises `UsageError` for a backbone without a U-Net, `CellError` where training diverges or changes nothing.
-        """
-        phrases = finetune.texts_of(concept, backbone.family, options.prompts)
-        pairs = [(text, phrase) for phrase in phrases for text in in_contexts(phrase, options.contexts)]
-        finetune.screened(concept, [text for text, _ in pairs])
-        nets = finetune.copies(backbone.pipeline, RULES[options.parameters], "esd")
-        sources, concepts = (finetune.encode(backbone.pipeline, list(column)) for column in zip(*pairs, strict=True))  # (N, T, D)
-        empty = finetune.encode(backbone.pipeline, [""])  # (1, T, D)
-        sampler = finetune.Sampler(backbone.pipeline, empty, options.steps, options.start_guidance)
-        rng = torch.Generator().manual_seed(options.seed)
-
-        def draw() -> Tensor:
-            chosen = torch.randint(len(pairs), (options.batch,), generator=rng)
-            x, t = sampler.noisy(getattr(nets, options.x_t_from), sources[chosen], rng)
-            return loss(nets, x, t, sources[chosen], concepts[chosen], empty, options.eta)
-
-        def look(done: int) -> None:
-            backbone.look(nets.edited, done, options.iterations)
-
-        losses = finetune.fit(nets.parameters.values(), draw, options.lr, options.iterations, tell, look)
-        tensors = nets.result("esd")
-        card = {"names": len(phrases), "phrases": phrases, "prompts": len(pairs)}
-        return base.Edit({"unet": tensors}, card | finetune.training_card(losses, nets.parameters, len(tensors)))
+        """Weights under which the concept's prompts lead away from it. Raises as `erased` does."""
+        return erased(backbone, concept, options, tell, "esd")
