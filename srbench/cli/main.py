@@ -343,6 +343,8 @@ def compare(
     all_: Annotated[bool, typer.Option("--all", help="Also the variants among the committed results.")] = False,
     costs: Annotated[bool, typer.Option("--costs", help="What the methods cost: making, time, parameters, memory.")] = False,
     attacks: Annotated[bool, typer.Option("--attacks", help="Methods by suites, and by what prompts were made against.")] = False,
+    relearned: Annotated[bool, typer.Option("--relearned", help="Checkpoints that were taught again: W~8, W~32.")] = False,
+    seeds: Annotated[bool, typer.Option("--seeds", help="Checkpoints that several seeds made: W#0, W#1.")] = False,
     sensitivity: Annotated[bool, typer.Option("--sensitivity", help="One --protocol at other thresholds, classes.")] = False,
     curve: Annotated[str | None, typer.Option(help="METHOD.OPTION: draw what its values trade, to -o FILE.")] = None,
     out: Annotated[Path | None, typer.Option("-o", help="Picture to write, with --curve.")] = None,
@@ -356,7 +358,7 @@ def compare(
     options = room.CompareOptions(
         results, tuple(names or ()), words(method), words(suite), words(concept), words(on), words(backbone), words(protocol),
         format="json" if json else format, sort=sort, baseline=baseline, everything=all_, costs=costs, attacks=attacks,
-        sensitivity=sensitivity, curve=curve, out=out,
+        relearned=relearned, seeds=seeds, sensitivity=sensitivity, curve=curve, out=out,
     )
     return room.compare(options, plain)
 
@@ -616,9 +618,9 @@ def erase(
 @app.command()
 @guarded
 def attack(
-    name: Annotated[str, typer.Argument(help="Attack: `srbench list attacks` shows them.")],
+    name: Annotated[str, typer.Argument(help="Attack: `srbench list attacks` shows them; or relearn, which attacks weights.")],
     concept: Annotated[str, typer.Option(help="Concept to bring back; its words are banned.")],
-    out: Annotated[Path, typer.Option("--out", help="Row file to write (JSON).")],
+    out: Annotated[Path, typer.Option("--out", help="Row file to write (JSON); of relearn the results folder.")],
     suite: Annotated[str | None, typer.Option(help="Suite whose forget prompts are the targets.")] = None,
     targets: Annotated[Path | None, typer.Option(help="Or a file of target prompts: a table, or text.")] = None,
     column: Column = None,
@@ -636,6 +638,8 @@ def attack(
     budget: Annotated[
         str | None, typer.Option(help="small: a search that 2 cores finish on pocket; paper: the published one. [default: paper]")
     ] = None,
+    steps: Annotated[str | None, typer.Option(help="For relearn: steps of teaching. [default: 0,8,32,128,512]")] = None,
+    other: Annotated[bool, typer.Option("--other", help="For relearn: teach other things than the concept.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the attack.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     set_: Annotated[
@@ -650,6 +654,10 @@ def attack(
         name, concept, backbone, suite, targets, dev, limit, method, on, pairs, out, seed, device, tuple(set_ or ()),
         with_targets, tuple(column or ()), budget=budget,
     )
+    if name == room.lessons.NAME:
+        return room.relearn(options, steps or room.lessons.STEPS, other)
+    if steps or other:
+        raise UsageError("--steps and --other are relearn's", "Leave them out.")
     return room.attack(options)
 
 

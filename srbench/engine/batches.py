@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from srbench.backbones.checkpoint import Checkpoint, laid_over
+from srbench.backbones.deployed import bits_of, drawing, with_bits
 from srbench.backbones.loader import Backbone
 from srbench.engine.memory import peak
 from srbench.engine.request import Planned
@@ -114,10 +115,12 @@ class Waiting:
 
 
 def by_checkpoint(images: Sequence[Planned]) -> list[tuple[Checkpoint | None, list[Planned]]]:
-    """Images by the weights that they need, the untouched backbone's first."""
-    grouped: dict[str, tuple[Checkpoint | None, list[Planned]]] = {}
+    """Images by the weights that they need, rounded ones apart, and by sampler; the untouched backbone's first."""
+    grouped: dict[tuple[Any, ...], tuple[Checkpoint | None, list[Planned]]] = {}
     for image in sorted(images, key=lambda image: image.checkpoint is not None):
-        grouped.setdefault(image.spec.checkpoint_sha, (image.checkpoint, []))[1].append(image)
+        spec = image.spec
+        place = (spec.checkpoint_sha, spec.approximations, spec.scheduler)
+        grouped.setdefault(place, (image.checkpoint, []))[1].append(image)
     return list(grouped.values())
 
 
@@ -149,7 +152,10 @@ def _on(checkpoint: Checkpoint | None, turns: Turns) -> Iterator[list[Made]]:
     with ExitStack() as stack:
         try:
             with contained("laying the checkpoint over the backbone"):
-                stack.enter_context(laid_over(turns.backbone.pipeline, checkpoint))
+                backbone, spec = turns.backbone, turns.left[0].spec
+                stack.enter_context(laid_over(backbone.pipeline, checkpoint))
+                stack.enter_context(with_bits(backbone.pipeline, bits_of(spec.approximations)))
+                stack.enter_context(drawing(backbone.pipeline, backbone.scheduler, spec.scheduler))
                 turns.begin()
         except ForeignError as error:
             turns.fail_all(error)
