@@ -33,8 +33,8 @@ def planned(options: AttackOptions, steps: str, other: bool) -> RunOptions:
     Raises `UsageError` for a checkpoint that was taught already, and for options of attacks that search for prompts.
     """
     given = {
-        "--targets": options.targets, "--pairs": options.pairs, "--with-targets": options.with_targets, "--budget": options.budget,
-        "--column": options.columns,
+        "--targets": options.targets, "--pairs": options.pairs, "--with-targets": options.with_targets,
+        "--budget": options.budget, "--column": options.columns,
     }  # fmt: skip
     foreign = [name for name, value in given.items() if value]
     if foreign:

@@ -391,6 +391,12 @@ class Row(Spec):
     background: str | None = None
     similarity: float | None = None
     """Of adversarial rows: cosine similarity of prompt and target in the attacked text encoder."""
+    start: str = ""
+    """What the image begins from in place of noise: `image:0.6`, `half:8`, `inverted`, `inpaint` (`engine/starts.py`)."""
+    pictured: str | None = None
+    """With a `start`: the prompt of the picture that it begins from; None: the row's own."""
+    picture: str | None = None
+    """With a `start`: a file of the user's in place of a picture that the untouched backbone draws."""
     phrase: str = ""
     """The words that name the concept in this prompt; rows of one phrase are no independent evidence on other phrases."""
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from srbench.analysis.metrics import FLOOR_METRICS, REFERENCE_METRICS, RETAIN_METRICS
@@ -24,6 +25,7 @@ from srbench.engine.checkpoints import UNTOUCHED, Checkpoints, OnConcept, check_
 from srbench.engine.onnames import taken_apart, with_seeds
 from srbench.engine.prepare import MethodOnConcept, check_options, check_settings, is_weight, prepare_method
 from srbench.engine.request import Cell, Planned, PlannedRow, RunRequest
+from srbench.engine.starts import key_of, start_of
 from srbench.engine.sweep import check_values, is_of, parsed
 from srbench.errors import CellError, ForeignError, MissingError, SrbenchError, UsageError
 from srbench.faults import contained
@@ -33,7 +35,9 @@ from srbench.methods.base import Artifact, Tell, quiet
 from srbench.results.keys import ImageSpec
 from srbench.scoring.scoring import check_scorers
 
-TEXT_FIELDS = {"prompt": "prompts", "negative_prompt": "negative prompts", "reference": "references"}
+TEXT_FIELDS = {
+    "prompt": "prompts", "negative_prompt": "negative prompts", "reference": "references", "pictured": "prompts of pictures",
+}  # fmt: skip
 """A row's fields that are encoded -> their plural in messages."""
 SHOWN_IDS = 5
 FLOOR_SEED_OFFSET = 1_000_003
@@ -85,9 +89,22 @@ def _image(row: Row, method: MethodOnConcept, on: OnConcept, drawn: Drawn) -> Pl
         true_guidance=recipe.true_guidance,
         guidance_rescale=recipe.guidance_rescale, clip_skip=recipe.clip_skip, scheduler=drawn.scheduler,
         width=row.width or recipe.width, height=row.height or recipe.height, dtype=backbone.dtype,
-        approximations=drawn.changes.approximations,
+        approximations=drawn.changes.approximations, start=_start(row, drawn),
     )
-    return Planned(spec, method, on.checkpoint)
+    return Planned(spec, method, on.checkpoint, _picture(row))
+
+
+def _picture(row: Row) -> Path | None:
+    return Path(row.picture).expanduser() if row.start and row.picture else None
+
+
+def _start(row: Row, drawn: Drawn) -> str:
+    """What the key says of a row's beginning; empty for noise. Raises `UsageError` for what is none."""
+    if not row.start:
+        return ""
+    start_of(row.start).first(drawn.recipe.steps)
+    seed = drawn.seed if row.seed is None else row.seed
+    return key_of(row.start, row.pictured or row.prompt, seed, _picture(row))
 
 
 def _planned(
@@ -209,6 +226,13 @@ def _untrained(cell: Cell, rows: Sequence[Row], used: frozenset[str]) -> tuple[R
     return left
 
 
+def _check_pictures(concept: ConceptSpec, rows: Sequence[Row]) -> None:
+    """Raises `MissingError` where a picture of a sensitive concept would be drawn to begin from."""
+    if screen.sensitive_concept(concept) and any(row.start and not row.picture for row in rows):
+        problem = f"concept '{concept.name}' is sensitive: no pictures of it are drawn to begin from"
+        raise MissingError(problem, "Bring your own: a file of prompts with the columns begin_from and begin_picture, by --prompts FILE.")
+
+
 def _screened(cell: Cell, edition: Edition, rows: Sequence[Row], settings: Sequence[str]) -> tuple[Row, ...]:
     """The rows that pass the content filter; sets the cell's counts.
 
@@ -255,6 +279,7 @@ def plan_cell(ready: Ready, preset: str, on: str, suite: SuiteSpec, concept: Con
         rows = _screened(cell, edition, limited(cell.found.rows, request.limit), request.settings)
         rows = _untrained(cell, rows, ready.trained(concept))
         cell.found = replace(cell.found, flags=(*cell.found.flags, *ready.lengths(tuple(rows))))
+        _check_pictures(concept, rows)
         if not rows:
             raise CellError("no row is left to run", "The suite is empty, or every row was excluded.")
         with contained(f"making {preset} on {on} ready for {concept.name}"):

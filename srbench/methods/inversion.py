@@ -117,7 +117,7 @@ def read_images(folder: Path, height: int, width: int) -> np.ndarray:
     paths = image_files(folder)
     if not paths:
         raise UsageError(f"{folder}: no images in it", f"Give a folder with {', '.join(IMAGES)} files that show the concept.")
-    return np.stack([_pixels(path, height, width) for path in paths])  # (N, H, W, 3)
+    return np.stack([read_image(path, height, width) for path in paths])  # (N, H, W, 3)
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -126,7 +126,8 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(path for path in paths if path.suffix.lower() in IMAGES and not is_system_name(path.name))
 
 
-def _pixels(path: Path, height: int, width: int) -> np.ndarray:
+def read_image(path: Path, height: int, width: int) -> np.ndarray:
+    """An image as uint8 RGB (H, W, 3), resized where it has another size. Raises `UsageError` where it cannot be read."""
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))

@@ -80,9 +80,8 @@ class MovedScheduler:
 
     def __init__(self, own: Any, applied: Moved) -> None:
         self._own, self._applied = own, applied
-        step = type(own).step
 
-        @functools.wraps(step)  # the pipeline looks at its parameters
+        @functools.wraps(own.step)  # the pipeline looks at its parameters
         def moved(model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
             return own.step(model_output, timestep, self._applied.moved(sample), *args, **kwargs)
 
