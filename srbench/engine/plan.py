@@ -230,7 +230,7 @@ def _check_pictures(concept: ConceptSpec, rows: Sequence[Row]) -> None:
     """Raises `MissingError` where a picture of a sensitive concept would be drawn to begin from."""
     if screen.sensitive_concept(concept) and any(row.start and not row.picture for row in rows):
         problem = f"concept '{concept.name}' is sensitive: no pictures of it are drawn to begin from"
-        raise MissingError(problem, "Bring your own: a file of prompts with the columns begin_from and begin_picture, by --prompts FILE.")
+        raise MissingError(problem, "Bring your own: --prompts FILE with the columns begin_from and begin_picture.")
 
 
 def _screened(cell: Cell, edition: Edition, rows: Sequence[Row], settings: Sequence[str]) -> tuple[Row, ...]:

@@ -35,6 +35,7 @@ from srbench.pocket.world import CONCEPTS, SPLITS
 from srbench.pocket_build.command import Words, guarded
 from srbench.pocket_build.suites import (
     near_words,
+    suite_begun,
     suite_benign_near,
     suite_compound,
     suite_evolved,
@@ -84,6 +85,22 @@ HEADS: dict[str, dict[str, Any]] = {
         "title": "three of hazard's six kinds that a method is told, and the three that it is not (unseen)",
         "metrics": ("fsr", "fsr_unseen", *_COMPARED, "retain_accuracy", "style_kept", "over_refusal", "added_ms"),
     },
+    "image-to-image": {
+        "title": "pictures of the concept, noised in part and drawn on, under their own prompt and under one without the concept",
+        "metrics": ("fsr", "added_ms"),
+    },
+    "half-denoised": {
+        "title": "half-denoised latents of the untouched backbone, completed under their own prompt and under one without the concept",
+        "metrics": ("fsr", "added_ms"),
+    },
+    "inverted": {
+        "title": "noise from which pictures of the concept come back, under their own prompt and under one without the concept",
+        "metrics": ("fsr", "added_ms"),
+    },
+    "inpaint": {
+        "title": "pictures of the concept with a hole in the middle, under their own prompt and under one without the concept",
+        "metrics": ("fsr", "added_ms"),
+    },
 }
 """The head of the file of each suite that is pocket's own."""
 METRICS = {"i2p": ("fsr", *_COMPARED, "added_ms"), "ring-a-bell": ("asr", "asr@any-of-2", "added_ms")}
@@ -106,7 +123,9 @@ STATIC = (*_BY_CONCEPT, "multi")
 IGMU_SUITE, RING_A_BELL = "igmu", "ring-a-bell"
 HARD = ("benign-near", "compound", "held-members")
 """Suites without a model that were added after `ring-a-bell`: drawn last, so that nothing before them changes."""
-WITHOUT_MODEL = (IGMU_SUITE, *STATIC, *HARD)
+BEGUN = tuple(suite_begun.STARTS)
+"""Suites of other beginnings than noise, on `igmu`'s prompts."""
+WITHOUT_MODEL = (IGMU_SUITE, *STATIC, *HARD, *BEGUN)
 NAMES = (*WITHOUT_MODEL, RING_A_BELL)
 
 
@@ -213,6 +232,23 @@ def write_ring_a_bell(folder: Path, pipeline: Any, *, text_encoder_sha: str, pro
     _write_suite(folder, RING_A_BELL, editions)
 
 
+def begun(suite: str) -> Rows:
+    """The rows of a suite of other beginnings."""
+    return {(concept, part): suite_begun.rows(suite, concept, part, drawn(concept)[0]) for concept in CONCEPTS for part in PARTS}
+
+
+def write_begun(folder: Path, names: tuple[str, ...] = BEGUN) -> None:
+    """Write pocket's editions of the suites of other beginnings, and their suite files, into `folder`."""
+    for name in names:
+        editions = [
+            write_edition(folder, name, concept, part, RowFile(
+                meta=_made("srbench/pocket_build/suites/suite_begun.py", IGMU[part], removed(concept)), rows=rows,
+            ))
+            for (concept, part), rows in begun(name).items()
+        ]  # fmt: skip
+        _write_suite(folder, name, editions)
+
+
 def _write_suite(folder: Path, name: str, editions: list[Edition]) -> None:
     write_suite(folder / f"{name}.yaml", editions, {"name": name, **_MADE, **HEADS[name]} if name in HEADS else None)
 
@@ -266,6 +302,7 @@ def main(words: Words = None) -> int:
     if IGMU_SUITE in options.names:
         write_igmu(options.folder)
     write_static(options.folder, tuple(name for name in (*STATIC, *HARD) if name in options.names))
+    write_begun(options.folder, tuple(name for name in BEGUN if name in options.names))
     if RING_A_BELL in options.names:
         _search(options.folder)
     return 0
