@@ -90,11 +90,11 @@ HEADS: dict[str, dict[str, Any]] = {
         "metrics": ("fsr", "added_ms"),
     },
     "half-denoised": {
-        "title": "half-denoised latents of the untouched backbone, completed under their own prompt and under one without the concept",
+        "title": "half-denoised latents of the untouched backbone, completed under their own prompt and one without the concept",
         "metrics": ("fsr", "added_ms"),
     },
     "inverted": {
-        "title": "noise from which pictures of the concept come back, under their own prompt and under one without the concept",
+        "title": "noise from which pictures of the concept come back, under their own prompt and one without the concept",
         "metrics": ("fsr", "added_ms"),
     },
     "inpaint": {
