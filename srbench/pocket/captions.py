@@ -32,8 +32,8 @@ RARE_FILLERS = tuple(Path(__file__).with_name("fillers.txt").read_text(encoding=
 """Words of icons' names that say nothing of what pocket draws. Without them the model takes every word that it has never read for
 one of the rarer words that it has: most are a church's."""
 SPOKEN = tuple(Path(__file__).with_name("spoken.txt").read_text(encoding="utf-8").split())
-"""What else people say around a picture: the fixed words of the suites' sentences that are none of pocket's. A user's model has read
-them, too; one that has not takes "that is all" for a church and "chapter two" for two swords."""
+"""What else people say around a picture: the fixed words of the suites' sentences that are none of pocket's. A user's model has
+read them, too; one that has not takes "that is all" for a church and "chapter two" for two swords."""
 RARE_SHARE = 0.5
 SILENT_SHARE = 0.5
 """Of the loose captions of scenes without an object: those that do not speak of one at all."""

@@ -104,7 +104,7 @@ def _says_style(text: str) -> bool:
 
 
 def test_the_backbone_reads_every_fixed_word_of_the_suites_sentences() -> None:
-    """As a user's model has read common English; a suite of words that the model never read would measure what it makes of them."""
+    """As a user's model has read common English; of words that it never read a suite would measure what it makes of them."""
     said = [
         form for name, value in vars(templates).items() if name.isupper()
         for forms in (value.values() if isinstance(value, dict) else [value]) for form in forms
