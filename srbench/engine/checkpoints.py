@@ -308,8 +308,12 @@ class Checkpoints:
         settings = settings_of(tuple(self.settings), concept, self.backbone.spec.family)
         plain = self.backbone if self.backbone.dtype == "fp32" else replace(self.backbone, dtype="fp32")
         checkpoint = relearned(plain, concept, under.checkpoint, own, settings, self.folder, CHECKPOINT, self.tell, self.make)
-        changed = sorted(f"{NAME}.{each}" for each in (f"{k}={v}" for k, v in overrides(self.settings, (NAME,)).items()))
-        return OnConcept(f"{under.name}~{name.partition('~')[2]}", checkpoint, ",".join(filter(None, (under.variant, *changed))))
+        chosen = overrides(self.settings, (NAME,))
+        if "folder" in chosen:  # paths differ between machines
+            chosen["folder"] = f"{Path(chosen['folder']).name}@{checkpoint.sha256[:8]}"
+        changed = [f"{NAME}.{option}={value}" for option, value in sorted(chosen.items())]
+        lesson = name.removeprefix(own.before)
+        return OnConcept(f"{under.name}{lesson}", checkpoint, ",".join(filter(None, (under.variant, *changed))))
 
     def _home_made(self, preset: str, concept: ConceptSpec) -> OnConcept:
         whole = joint(self.joint, self.backbone.spec.family) if self.joint else concept

@@ -137,6 +137,11 @@ class Starts:
         start = start_of(about["start"])
         first = start.first(spec.steps)
         draws = denoising.Denoising(self.pipeline, spec.steps, spec.guidance)
+        scale = self.pipeline.vae_scale_factor
+        if draws.size != (spec.height // scale, spec.width // scale):
+            own = " x ".join(str(side * scale) for side in reversed(draws.size))
+            problem = f"{spec.width} x {spec.height}: pictures to begin from are drawn at the model's own size, {own}"
+            raise UsageError(problem, "Leave the row's size out.")
         if start.kind == "half" and "picture" not in about:
             return Begun(self._walked(draws, about, start.step), first)
         picture = self._picture(draws, about, spec)  # (C, h, w)
