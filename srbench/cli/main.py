@@ -443,13 +443,14 @@ def score(
 @guarded
 def list_(
     kind: Annotated[str | None, typer.Argument(help="methods, suites, concepts, ...; all where left out.")] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="Methods with their papers.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Methods, suites, concepts, backbones, scorers, protocols, attacks, baselines and layouts."""
     from srbench.cli import listing
 
-    return listing.show(kind, json)
+    return listing.show(kind, json, paper)
 
 
 @app.command()
