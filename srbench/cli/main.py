@@ -457,11 +457,19 @@ def list_(
 @guarded
 def show(
     what: Annotated[str, typer.Argument(help="A row's id, the start of an image key, a PNG of the store; with --sheet a run.")],
+    name: Annotated[str | None, typer.Argument(help="After method, attack or scorer: which one, for its options.")] = None,
     results: Annotated[Path, typer.Option("--out", help="Results folder.")] = Path("results"),
     sheet: Annotated[Path | None, typer.Option(help="PNG to draw instead: rows by methods side by side.")] = None,
     debug: Debug = False,
 ) -> int:
-    """An image in the terminal, its row, its scores and its trace."""
+    """An image in the terminal, its row, its scores and its trace; or a method, attack or scorer with its options."""
+    if name is not None:
+        from srbench.cli import about
+
+        if what not in about.KINDS:
+            problem = f"show {what} {name}: the first of two is {', '.join(about.KINDS)}"
+            raise UsageError(problem, "Example: srbench show method uce")
+        return about.show(what, name, results)
     from srbench.cli import show as room
 
     return room.show(what, results, sheet)
