@@ -21,7 +21,7 @@ METHOD = {
     "kind": "weight",
     "title": "UCE: closed-form edit of cross-attention's keys and values",
     "paper": "2308.14761",
-    "families": ["pocket", "sd"],
+    "families": ["pocket", "sd", "sdxl"],
     "presets": {
         # The refreshed code (trainscripts/uce_sd_erase.py), whose guide is "" or "art" unless one is given: here the anchors.
         "uce": {},

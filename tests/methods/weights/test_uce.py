@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from srbench.catalog import plugins
 from srbench.catalog.specs import ConceptSpec, ConceptWords
 from srbench.errors import CellError, UsageError
-from srbench.methods import finetune, uce
+from srbench.methods import denoising, finetune, uce
 from srbench.methods.base import BackboneInfo, quiet
+from srbench.testing.families import tiny
 
 TOKENS = 12
 NOUN = {"a box": 4, "a crate": 6, "a cup": 4, "a bowl": 5, "a jar": 4}
@@ -301,3 +302,28 @@ def test_guide_that_is_the_concept_is_refused(on_toy: BackboneInfo, tokens: str)
 def test_layers_without_cross_attention_are_refused(on_toy: BackboneInfo) -> None:
     with pytest.raises(UsageError, match="no weights under the rule 'kv'"):
         finetune.chosen(on_toy.pipeline.vae, "kv")
+
+
+def test_sdxl_changes_for_the_concept_and_not_for_what_is_kept() -> None:
+    """Where the closed form promises it: a kept text that weighs more than all else, by every token of it."""
+    pipeline = tiny("sdxl")
+    for encoder in (pipeline.text_encoder, pipeline.text_encoder_2):
+        for value in encoder.parameters():  # the tiny one's states are so large that rounding to float32 shows
+            value.data.mul_(0.1 if value.ndim > 1 else 1.0)
+    words = ConceptWords(names=("box",), words=("box",), counterparts={"box": "cup"}, protocol="none")
+    concept = ConceptSpec(name="box", title="boxes", kind="content", sensitive=False, families={"sdxl": words})
+    chosen = uce.Options(tokens="last-and-after", preserve_texts="tin", preserve_scale=1e6, lam=0.01)
+    tensors = uce.Uce.erase(BackboneInfo("toy", "sdxl", "sha", pipeline), concept, chosen, quiet).tensors["unet"]
+    assert all(value.shape[1] == pipeline.unet.config.cross_attention_dim for value in tensors.values())
+    draws, x = denoising.Denoising(pipeline, 3, 5.0), torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    edited = denoising.trainable(pipeline.unet)
+    edited.load_state_dict(tensors, strict=False)
+
+    def moved(text: str) -> float:
+        prompts = denoising.encoded(pipeline, [text])
+        with torch.no_grad():
+            before, after = (draws.predict(unet, x, torch.tensor(500), prompts) for unet in (pipeline.unet, edited))
+        return float((before - after).abs().max())
+
+    kept, gone = moved("tin"), moved("box")
+    assert (kept < 1e-4, gone > 10 * kept, gone > 1e-4) == (True, True, True), (kept, gone)
