@@ -88,28 +88,31 @@ def scheduler_of(own: str, changes: Changes) -> str:
     """
     if changes.scheduler is None and not changes.eta:
         return own
-    scheduler = built(own if changes.scheduler is None else _replaced(own, SAMPLERS[changes.scheduler]))
-    if changes.eta and "eta" not in inspect.signature(scheduler.step).parameters:
-        problem = f"--set {NAME}.eta: {type(scheduler).__name__} adds no noise of that kind"
+    about = json.loads(own)
+    name = about["class"] if changes.scheduler is None else SAMPLERS[changes.scheduler]
+    cls = _class(name)
+    if changes.eta and "eta" not in inspect.signature(cls.step).parameters:
+        problem = f"--set {NAME}.eta: {name} adds no noise of that kind"
         raise UsageError(problem, "eta is DDIM's; euler-ancestral is a sampler with noise of its own.")
     if changes.scheduler is None:
         return own
-    settings = {name: value for name, value in scheduler.config.items() if not name.startswith("_")}
-    return canonical({"class": type(scheduler).__name__, "config": json.loads(json.dumps(settings, default=list))})
+    known = inspect.signature(cls.__init__).parameters  # what the backbone says of its noise; the rest is the class's own
+    return canonical({"class": name, "config": {key: value for key, value in about["config"].items() if key in known}})
 
 
-def _replaced(own: str, name: str) -> str:
-    return canonical(json.loads(own) | {"class": name})
+def _class(name: str) -> Any:
+    """A sampler's class. Raises `UsageError` for one that this version of diffusers lacks."""
+    import diffusers
+
+    if not hasattr(diffusers, name):
+        raise UsageError(f"this version of diffusers has no {name}", "Take another: --set backbone.scheduler=ddim")
+    return getattr(diffusers, name)
 
 
 def built(said: str) -> Any:
-    """A diffusers sampler from its canonical JSON. Settings that its class does not know are left out, as diffusers does."""
-    import diffusers
-
+    """A diffusers sampler from its canonical JSON."""
     about = json.loads(said)
-    cls = getattr(diffusers, about["class"])
-    known = inspect.signature(cls.__init__).parameters
-    return cls.from_config({name: value for name, value in about["config"].items() if name in known})
+    return _class(about["class"]).from_config(about["config"])
 
 
 # --- fewer bits ------------------------------------------------------------------------------------------------------------

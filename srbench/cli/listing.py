@@ -149,7 +149,7 @@ def wrapped(lines: Sequence[Line], width: int) -> Iterator[str]:
             yield f"  {group}:"
         head, text = f"    {line.name}", line.text
         if len(line.name) > indent:
-            yield from textwrap.wrap(head, width, subsequent_indent="    ", drop_whitespace=False)
+            yield from textwrap.wrap(line.name, width, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
             head = ""
         margin = " " * (6 + indent)
         body = textwrap.wrap(text, max(20, width - len(margin)), break_on_hyphens=False) or [""]

@@ -150,14 +150,14 @@ class Taken(base.Applied):
         return after
 
     def trace(self) -> list[dict[str, Any]]:
-        """Per image: the share of its values' square norm that was taken out, mean over layers and steps."""
+        """Per image: the square norm of what was taken out, as a share of its values', mean over layers and steps."""
         if not self.shares:
             return [{} for _ in range(self.call.images)]
         return [{"taken": round(share, 4)} for share in torch.stack(self.shares).mean(0).tolist()]
 
 
 def _share(values: Tensor, left: Tensor) -> Tensor:
-    """(B,): how much of the values' square norm is gone."""
+    """(B,): the square norm of what was taken out as a share of the values'; an open gate takes a part out twice, up to 4."""
     gone, whole = (each.square().flatten(1).sum(1) for each in (values - left, values))
     return (gone / whole.clamp(min=torch.finfo(whole.dtype).tiny)).detach().cpu()
 

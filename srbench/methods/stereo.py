@@ -61,10 +61,6 @@ METHOD = {
     "judged": True,
 }
 
-SENTENCE = "a picture of"
-"""What stands before a learned embedding."""
-
-
 class Options(base.Options):
     """Options; the defaults are a third party's settings for Stable Diffusion 1.4."""
 
@@ -89,6 +85,8 @@ class Options(base.Options):
     """Whether the concept's judge has to see the concept in the images."""
     contexts: Annotated[str | None, AfterValidator(listed_contexts)] = Field(None, pattern=r"[^;\s]")
     """Texts with `{}` where a phrase or its anchor stands, separated by semicolons, or `@NAME`. None: the phrase alone."""
+    sentence: str = Field("a picture of", pattern=r"\S")
+    """What stands before a learned embedding."""
     start_guidance: float = 3.0
     """Guidance towards the concept while x_t is sampled."""
     guidance: float = 7.5
@@ -121,7 +119,7 @@ def prompts_of(pipeline: Any, concept: ConceptSpec, family: str, options: Option
         pair for phrase in phrases
         for pair in zip(in_contexts(phrase, options.contexts), in_contexts(anchor_of[phrase], options.contexts), strict=True)
     ]  # fmt: skip
-    finetune.screened(concept, [text for pair in pairs for text in pair])
+    finetune.screened(concept, [options.sentence, *(text for pair in pairs for text in pair)])
     concepts, anchors = (finetune.encode(pipeline, list(column)) for column in zip(*pairs, strict=True))
     return Prompts(phrases, pairs, concepts, anchors)
 
@@ -156,7 +154,7 @@ class Session:
     def found(self, unet: Any, latents: Tensor, phase: str) -> Tensor:
         """States (1, T, D) of a sentence whose last word is an embedding under which a U-Net draws the images."""
         encoder, options = texts.one_encoder(self.pipeline, "stereo"), self.options
-        ids, start = texts.with_places(self.pipeline, SENTENCE, 1, before=False)
+        ids, start = texts.with_places(self.pipeline, options.sentence, 1, before=False)
         vector = texts.random_vectors(encoder, 1, self.rng).float().requires_grad_(True)  # (1, 1, width)
         draws, scheduler = denoising.Denoising(self.pipeline, options.steps, options.guidance), self.pipeline.scheduler
 

@@ -130,15 +130,17 @@ class Moved(base.Applied):
     def _shift(self, denoiser: Any, wide: guidance.Arguments) -> Tensor:
         """-g grad_x of the potential, (B, C, h, w), by a prediction of the prompt and the concept alone."""
         images = self.call.images
-        x = argument(*wide, LATENTS)[-images:].detach().clone()  # (B, C, h, w)
         if not self.options.eta or not self.options.move:
-            return torch.zeros_like(x)
-        args, kwargs = guidance.with_argument(*wide, PROMPT, argument(*wide, PROMPT)[-2 * images :])  # (2B, T, D)
-        t = argument(args, kwargs, guidance.TIMESTEP)
-        if isinstance(t, Tensor) and t.ndim and len(t) == 3 * images:
-            args, kwargs = guidance.with_argument(args, kwargs, guidance.TIMESTEP, t[-2 * images :])
-        with torch.enable_grad():
-            x.requires_grad_(True)
+            return torch.zeros_like(argument(*wide, LATENTS)[-images:])
+        t = argument(*wide, guidance.TIMESTEP)
+        # The sampler runs in inference mode, whose tensors no gradient can go through: copies of them can.
+        with torch.inference_mode(False), torch.enable_grad():
+            x = argument(*wide, LATENTS)[-images:].detach().clone().requires_grad_(True)  # (B, C, h, w)
+            prompts = argument(*wide, PROMPT)[-2 * images :].detach().clone()  # (2B, T, D)
+            args, kwargs = guidance.with_argument(*wide, PROMPT, prompts)
+            if isinstance(t, Tensor):
+                own = t[-2 * images :] if t.ndim and len(t) == 3 * images else t
+                args, kwargs = guidance.with_argument(args, kwargs, guidance.TIMESTEP, own.clone())
             args, kwargs = guidance.with_argument(args, kwargs, LATENTS, torch.cat([x, x]))
             wanted, concept = guidance.prediction(denoiser.forward(*args, **kwargs)).chunk(2)  # (B, C, h, w) each
             height = potential(wanted, concept, self.options.eta, self.options.sigma)  # (B,)

@@ -115,4 +115,4 @@ def test_a_table_of_seeds_has_a_line_a_metric() -> None:
     (sheet,) = tables.sheets
     lines = [[item.text for item in line] for section in sheet.sections for line in section.lines]
     assert [line[:3] for line in lines] == [["esd-x", "fsr", "2"], ["esd-x", "retain_accuracy", "2"]]
-    assert lines[0][4] == "70 to 80"
+    assert lines[0][4] == "70.0 to 80.0"

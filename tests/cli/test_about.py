@@ -34,7 +34,7 @@ def test_an_option_s_meaning_is_its_docstring_also_where_it_is_inherited() -> No
     assert "https://arxiv.org/abs/2405.16341" in shown
 
 
-@pytest.mark.parametrize(("kind", "name"), [("attack", "p4d"), ("scorer", "nudenet"), ("method", "esd")])
+@pytest.mark.parametrize(("kind", "name"), [("attack", "p4d"), ("scorer", "nudenet320n-rgb"), ("method", "esd")])
 def test_attacks_scorers_and_methods_without_a_preset_of_their_name(kind: str, name: str) -> None:
     code, shown, _ = command("show", kind, name)
     assert code == 0

@@ -89,12 +89,12 @@ def test_the_concepts_own_prompt_loses_its_values_and_the_negative_half_none(ben
     assert f"{path}.units" in artifact.payload
 
 
-def test_stacking_does_not_change_the_second_image(bench: Bench) -> None:
+def test_a_second_image_is_the_first_one_again(bench: Bench) -> None:
     active: Active = bench.active(adavd.AdaVd, options())
     first, _ = bench.draw(active, ["a box"])
     again, traces = bench.draw(active, ["a box"])
     assert np.array_equal(first, again)
-    assert 0 < traces[0]["taken"] <= 1
+    assert 0 < traces[0]["taken"] <= 4  # an open gate takes a part out twice
 
 
 def test_a_u_net_without_cross_attention_is_refused() -> None:

@@ -50,7 +50,7 @@ def held(seed: int = 0, width: int = 6) -> dict[str, torch.Tensor]:
     return {
         "target_mean": drawn(width, seed=seed + 1), "target": base(2, 2), "surrogate_mean": drawn(width, seed=seed + 3),
         "surrogate": base(3, 4), "neutral_mean": drawn(width, seed=seed + 5), "gate": base(1, 6),
-        "centre": torch.tensor(0.2).double(), "slope": torch.tensor(9.0).double(),
+        "centre": torch.tensor(0.2, dtype=torch.float64), "slope": torch.tensor(9.0).double(),
     }
 
 
