@@ -168,11 +168,10 @@ class PooledEncoder:
     def similarity(self, ids: Tensor, wanted: Tensor) -> Tensor:
         """Cosine of (T, B, L) ids with the targets (T, width), as (T, B) on the CPU.
 
-        Runs in bfloat16 on a CPU, which is close enough to rank swaps.
+        In float32: processors without units for bfloat16 take several times as long for that.
         """
         targets, batch, length = ids.shape
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.device.type == "cpu"):
-            unit = self.unit(ids.reshape(-1, length)).view(targets, batch, -1)  # (T, B, width)
+        unit = self.unit(ids.reshape(-1, length)).view(targets, batch, -1)  # (T, B, width)
         return torch.einsum("tbw,tw->tb", unit, wanted).cpu()
 
     def gradient(self, ids: Tensor, wanted: Tensor) -> Tensor:
