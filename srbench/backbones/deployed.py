@@ -143,11 +143,13 @@ def rounded(weight: Tensor, bits: int) -> Tensor:
     return new.reshape(weight.shape).to(weight.dtype)
 
 
-def _layers(pipeline: Any) -> Iterator[nn.Module]:
-    """Linear and convolution layers of the denoiser and of every text encoder."""
+def _weights(pipeline: Any) -> Iterator[Tensor]:
+    """Of the linear and convolution layers of the denoiser and of every text encoder."""
     for name, part in pipeline.components.items():
         if isinstance(part, nn.Module) and (name in ("unet", "transformer") or name.startswith("text_encoder")):
-            yield from (layer for layer in part.modules() if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d))
+            for layer in part.modules():
+                if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
+                    yield layer.weight.detach()  # shares memory with the parameter
 
 
 @contextmanager
@@ -155,8 +157,7 @@ def with_bits(pipeline: Any, bits: int | None) -> Iterator[None]:
     """The pipeline's weights rounded; afterwards they are as before, bit for bit."""
     before: list[tuple[Tensor, Tensor]] = []
     try:
-        for layer in _layers(pipeline) if bits is not None else ():
-            weight = layer.weight.data
+        for weight in _weights(pipeline) if bits is not None else ():
             before.append((weight, weight.clone()))
             weight.copy_(rounded(weight, bits or 8))
         yield

@@ -173,7 +173,8 @@ class Session:
 
     def collected(self, latents: Tensor) -> dict[str, Tensor]:
         """The first stage: an embedding of each round, as states (1, T, D)."""
-        nets, found = finetune.copies(self.pipeline, "noxattn", "stereo"), []
+        nets = finetune.copies(self.pipeline, "noxattn", "stereo")
+        found: list[Tensor] = []
         for number in range(1, self.options.rounds + 1):
             self.search(nets, found, f"round {number}: erasing")
             found.append(self.found(nets.edited, latents, f"round {number}: inversion"))
