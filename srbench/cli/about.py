@@ -71,6 +71,8 @@ def _of_method(meta: dict[str, Any], preset: str, results: Path) -> Iterator[str
     yield f"backbones: {', '.join(families)}"
     if preset and preset in meta.get("published", []):
         yield "constants: published, on pocket too"
+    if preset and preset in meta.get("unfitted", []):
+        yield "constants on pocket: scaled from the published ones, fitted to no rows"
     for name, changes in meta["presets"].items():
         said = ", ".join(f"{key}={value}" for key, value in changes.items()) or "the defaults"
         yield f"preset {name}: {said}"

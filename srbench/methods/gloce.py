@@ -61,6 +61,7 @@ METHOD = {
             },
         },
     },
+    "unfitted": ["gloce"],
     "decides": False,
     "reads_concept": True,
     "prepare": "make",

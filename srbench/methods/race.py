@@ -37,6 +37,7 @@ METHOD = {
             },
         },
     },
+    "unfitted": ["race", "race-u"],
     "decides": False,
     "reads_concept": True,
 }

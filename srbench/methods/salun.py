@@ -49,6 +49,7 @@ METHOD = {
             },
         },
     },
+    "unfitted": ["salun", "salun-nudity"],
     "decides": False,
     "reads_concept": True,
     "judged": True,

@@ -46,6 +46,7 @@ METHOD = {
             },
         },
     },
+    "unfitted": ["speed"],
     "decides": False,
     "reads_concept": True,
 }

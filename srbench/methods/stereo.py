@@ -56,6 +56,7 @@ METHOD = {
             },
         },
     },
+    "unfitted": ["stereo"],
     "decides": False,
     "reads_concept": True,
     "judged": True,

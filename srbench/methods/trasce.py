@@ -45,6 +45,7 @@ METHOD = {
         # Not fitted on `dev` rows: the published ones, with sigma for norms of a quarter.
         "pocket": {"trasce": {"style": {"eta": 1.0, "sigma": 0.0625}, "object": {"eta": 1.0, "sigma": 0.25}}},
     },
+    "unfitted": ["trasce"],
     "decides": False,
     "reads_concept": True,
     "prepare": "make",
