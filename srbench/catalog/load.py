@@ -522,10 +522,18 @@ def row_file(path: Path, data: Any) -> RowFile:
         raise UsageError(f"{path}: {at}{problem}", hint or "Mend the file.") from error
 
 
+LATER = {"start": "", "pictured": None, "picture": None}
+"""Fields of rows that came later -> the value that older rows have: left out at it, so that their hashes stay."""
+
+
+def _at_default(row: Row) -> list[str]:
+    return [name for name, value in LATER.items() if getattr(row, name) == value]
+
+
 def rows_sha(chosen: tuple[Row, ...]) -> str:
     """Short sha256 of rows, in order: cells with the same one ran the same prompts."""
     # Without `phrase`: it says something of a prompt that is in the sha already, and older results have none.
-    text = "\n".join(row.model_dump_json(exclude={"phrase"}) for row in chosen)
+    text = "\n".join(row.model_dump_json(exclude={"phrase", *_at_default(row)}) for row in chosen)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
