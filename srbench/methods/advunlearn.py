@@ -42,7 +42,6 @@ METHOD = {
             },
         },
     },
-    "unfitted": ["advunlearn"],
     "decides": False,
     "reads_concept": True,
 }

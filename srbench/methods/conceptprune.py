@@ -47,7 +47,6 @@ METHOD = {
             },
         },
     },
-    "unfitted": ["conceptprune"],
     "decides": False,
     "reads_concept": True,
 }

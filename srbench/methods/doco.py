@@ -48,7 +48,6 @@ METHOD = {
             },
         },
     },
-    "unfitted": ["doco"],
     "decides": False,
     "reads_concept": True,
 }

@@ -52,7 +52,6 @@ METHOD = {
             },
         },
     },
-    "unfitted": ["duo", "duo-all"],
     "decides": False,
     "reads_concept": True,
     "judged": True,

@@ -41,7 +41,6 @@ METHOD = {
             },
         },
     },
-    "unfitted": ["fmn", "fmn-ti"],
     "decides": False,
     "reads_concept": True,
     "judged": True,

@@ -66,7 +66,6 @@ METHOD = {
             },
         },
     },
-    "unfitted": ["mace", "mace-upstream"],
     "decides": False,
     "reads_concept": True,
     "judged": True,

@@ -41,7 +41,6 @@ METHOD = {
             },
         },
     },
-    "unfitted": ["receler", "receler-upstream"],
     "decides": False,
     "reads_concept": True,
     "prepare": "make",

@@ -44,7 +44,6 @@ METHOD = {
             },
         },
     },
-    "unfitted": ["spm", "spm-upstream"],
     "decides": False,
     "reads_concept": True,
     "prepare": "make",

@@ -24,7 +24,6 @@ METHOD = {
             },
         },
     },
-    "unfitted": ["spm-fused"],
     "decides": False,
     "reads_concept": True,
 }
