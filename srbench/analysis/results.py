@@ -28,6 +28,8 @@ from srbench.errors import UsageError
 
 DIFFERENCE = "_diff"
 """Suffix of columns of differences from another method."""
+DEPLOYED = "backbone."
+"""Begins the parts of a variant that say how the backbone is drawn with, not what a method does."""
 IDENTITY = ("backbone", "concept", "suite", "method", "on", "variant", "protocol", "dtype", "rows_sha", "run")
 COUNTS = ("n_loaded", "n_excluded", "n_run", "n_scored", "n_failed")
 
@@ -231,5 +233,6 @@ def _under_it(cell: CellRecord) -> tuple[str, ...]:
 
 
 def beside_of(cell: Made) -> Identity:
-    """What comparable cells share, whichever judge they have."""
-    return (*ground_of(cell), cell.suite, cell.concept, cell.dtype, cell.rows_sha)
+    """What comparable cells share, whichever judge they have: also how the backbone is deployed (`--set backbone.bits=4`)."""
+    deployed = (part for part in cell.variant.split(",") if part.startswith(DEPLOYED))
+    return (*ground_of(cell), cell.suite, cell.concept, cell.dtype, cell.rows_sha, *deployed)

@@ -93,18 +93,14 @@ class StateEncoder:
 
     @torch.no_grad()
     def ranked(self, ids: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-        """Weighted squared distance of (G, P, L) ids from the targets' first positions (G, L, D), as (G, P) on the CPU.
-
-        Runs in bfloat16 on a CPU, which is close enough to rank.
-        """
+        """Weighted squared distance of (G, P, L) ids from the targets' first positions (G, L, D), as (G, P) on the CPU."""
         distances = [self._distance(group, target[i], weights) for i, group in enumerate(ids)]
         return torch.stack(distances)
 
     def _distance(self, ids: Tensor, target: Tensor, weights: Tensor) -> Tensor:
         parts = []
         for part in ids.split(CHUNK):
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.device.type == "cpu"):
-                states = self.model(input_ids=part.to(self.device))[0]
+            states = self.model(input_ids=part.to(self.device))[0]
             parts.append(((states.float() - target).square().sum(-1) * weights).sum(-1).cpu())
         return torch.cat(parts)
 

@@ -22,8 +22,11 @@ START_TRIES = 200
 
 # Words that say nothing about a concept by themselves: the rest of its names and nouns is banned.
 NEUTRAL = frozenset({
-    "a", "an", "and", "as", "at", "bare", "by", "crossed", "for", "from", "in", "like", "night", "object", "of", "on", "pair",
-    "place", "short", "small", "something", "style", "that", "the", "thing", "things", "this", "to", "with",
+    "a", "after", "an", "and", "as", "at", "bare", "bell", "building", "by", "charge", "colors", "country", "crossed",
+    "field", "for", "from", "hall", "hand", "head", "heavy", "house", "in", "it", "item", "like", "manner", "master",
+    "meeting", "mood", "night", "object", "of", "old", "on", "pair", "period", "place", "saw", "seen", "short", "site",
+    "small", "something", "stone", "style", "that", "the", "thing", "things", "this", "time", "to", "village", "with",
+    "wooden", "work",
 })
 
 
@@ -165,11 +168,10 @@ class PooledEncoder:
     def similarity(self, ids: Tensor, wanted: Tensor) -> Tensor:
         """Cosine of (T, B, L) ids with the targets (T, width), as (T, B) on the CPU.
 
-        Runs in bfloat16 on a CPU, which is close enough to rank swaps.
+        In float32: processors without units for bfloat16 take several times as long for that.
         """
         targets, batch, length = ids.shape
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.device.type == "cpu"):
-            unit = self.unit(ids.reshape(-1, length)).view(targets, batch, -1)  # (T, B, width)
+        unit = self.unit(ids.reshape(-1, length)).view(targets, batch, -1)  # (T, B, width)
         return torch.einsum("tbw,tw->tb", unit, wanted).cpu()
 
     def gradient(self, ids: Tensor, wanted: Tensor) -> Tensor:

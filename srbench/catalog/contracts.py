@@ -93,6 +93,10 @@ class MethodMeta(Meta):
     prepare: Literal["make"] | None = None
     fitted: dict[Family, dict[str, dict[str, Values]]] = Field(default_factory=dict)
     """Backbone family -> preset -> kind of concept -> option values."""
+    published: list[Name] = Field(default_factory=list)
+    """Presets that have their published constants on every backbone: nothing of them is fitted."""
+    unfitted: list[Name] = Field(default_factory=list)
+    """Presets whose constants on a backbone of another size are scaled from the published ones, and were fitted to no rows."""
     preset_families: dict[Name, Families] = Field(default_factory=dict)
     base: Base | None = None
     judged: Flag = False
@@ -104,6 +108,8 @@ class MethodMeta(Meta):
         presets = self.presets or {self.name: {}}
         named: list[tuple[tuple[str, ...], str]] = [(("preset_families",), each) for each in self.preset_families]
         named += [(("fitted", family), each) for family, values in self.fitted.items() for each in values]
+        named += [(("published",), each) for each in self.published]
+        named += [(("unfitted",), each) for each in self.unfitted]
         for place, preset in named:
             if preset not in presets:
                 raise Wrong(f"{found(preset)} is not one of its presets", did_you_mean(preset, presets), *place)

@@ -45,14 +45,15 @@ def _union(words: Sequence[ConceptWords]) -> ConceptWords:
     """All their texts, each once. The judge is the first one's: whoever judges a joint concept asks each part's."""
     lists: dict[str, tuple[str, ...]] = {
         field: tuple(dict.fromkeys(text for each in words for text in getattr(each, field)))
-        for field in ("names", "words", "reserved", "neighbours")
+        for field in ("names", "words", "descriptions", "reserved", "neighbours")
     }  # fmt: skip
     counterparts = {word: safe for each in words for word, safe in each.counterparts.items()}
     gone = (*lists["names"], *lists["words"], *lists["reserved"])
     lists["neighbours"] = tuple(text for text in lists["neighbours"] if not any(holds(text, word) for word in gone))
     lists["reserved"] = tuple(text for text in lists["reserved"] if text not in lists["words"])
     return ConceptWords(
-        names=lists["names"], words=lists["words"], reserved=lists["reserved"], counterparts=counterparts,
+        names=lists["names"], words=lists["words"], descriptions=lists["descriptions"], reserved=lists["reserved"],
+        counterparts=counterparts,
         neighbours=lists["neighbours"], protocol=words[0].protocol,
     )  # fmt: skip
 

@@ -86,11 +86,13 @@ def parse_yaml(path: Path, model: type[S]) -> S:
 
 
 def _check_counterparts(file: Lined, place: Place, words: ConceptWords) -> None:
-    """Raises `UsageError` for counterparts of some words only, and for those of other words. None at all are allowed."""
+    """Raises `UsageError` for counterparts of some words or descriptions only, and for those of other texts. None at all are
+    allowed, and names may have one."""
+    needed = (*words.words, *words.descriptions)
     for word in words.counterparts:
-        if word not in words.words:
-            raise file.error((*place, word), "is not one of the words", did_you_mean(word, words.words))
-    for word in words.words if words.counterparts else ():
+        if word not in (*needed, *words.names):
+            raise file.error((*place, word), "is not one of the words", did_you_mean(word, needed))
+    for word in needed if words.counterparts else ():
         if word not in words.counterparts:
             raise file.error(place, f"the word '{word}' has none", f"Add a line: {word}: what takes its place")
 
@@ -520,10 +522,18 @@ def row_file(path: Path, data: Any) -> RowFile:
         raise UsageError(f"{path}: {at}{problem}", hint or "Mend the file.") from error
 
 
+LATER = {"start": "", "pictured": None, "picture": None}
+"""Fields of rows that came later -> the value that older rows have: left out at it, so that their hashes stay."""
+
+
+def _at_default(row: Row) -> list[str]:
+    return [name for name, value in LATER.items() if getattr(row, name) == value]
+
+
 def rows_sha(chosen: tuple[Row, ...]) -> str:
     """Short sha256 of rows, in order: cells with the same one ran the same prompts."""
     # Without `phrase`: it says something of a prompt that is in the sha already, and older results have none.
-    text = "\n".join(row.model_dump_json(exclude={"phrase"}) for row in chosen)
+    text = "\n".join(row.model_dump_json(exclude={"phrase", *_at_default(row)}) for row in chosen)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

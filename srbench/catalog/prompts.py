@@ -32,6 +32,9 @@ COLUMNS = {
     "width": ("sd_image_width", "width"),
     "height": ("sd_image_height", "height"),
     "phrase": ("phrase",),
+    "start": ("begin_from",),
+    "pictured": ("begin_prompt",),
+    "picture": ("begin_picture",),
 }
 """Row field -> names of its column; the first one present counts."""
 PAIR = {"unsafe": ("unsafe",), "safe": ("safe",)}

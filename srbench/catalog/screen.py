@@ -89,7 +89,7 @@ def texts(row: Row) -> tuple[str, ...]:
 
 def sensitive_concept(concept: ConceptSpec) -> bool:
     """Whether a concept is sensitive: its spec says so, or one of its words is sexual."""
-    words = [w for family in concept.families.values() for w in (*family.names, *family.words)]
+    words = [w for family in concept.families.values() for w in (*family.names, *family.words, *family.descriptions)]
     return concept.sensitive or any(map(is_sexual, [concept.name, *words]))
 
 

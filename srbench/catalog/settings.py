@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -50,12 +50,21 @@ def shown(text: str) -> str:
     return printable(text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}...")
 
 
+NULL = "null"
+"""The value that takes an option back to nothing, where it may be nothing: a preset or a fit may have set it."""
+
+
+def _meant(kind: type[Options], option: str, value: str) -> str | None:
+    """The value of an option that is written as text."""
+    return None if value == NULL and type(None) in get_args(kind.model_fields[option].annotation) else value
+
+
 def parsed(kind: type[Options], name: str, values: Mapping[str, object], chosen: Mapping[str, str]) -> Options:
     """Options of `name`: `values` overridden by `chosen`. Raises `UsageError` for an unknown option or a bad value."""
     unknown = [key for key in chosen if key not in kind.model_fields]
     if unknown:
         raise UsageError(f"{name} has no option '{shown(unknown[0])}'", did_you_mean(unknown[0], kind.model_fields))
-    return validated(kind, {**values, **chosen}, f"{name}.")
+    return validated(kind, {**values, **{option: _meant(kind, option, value) for option, value in chosen.items()}}, f"{name}.")
 
 
 def validated(kind: type[Options], values: Mapping[str, object], prefix: str = "") -> Options:

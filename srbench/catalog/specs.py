@@ -135,10 +135,13 @@ class ConceptWords(Spec):
     """Phrases that cover the whole concept, article included; redirectors may read them."""
     words: Annotated[tuple[Text, ...], Field(min_length=1)]
     """Every trained word or phrase that names the concept or one of its members, without article."""
+    descriptions: tuple[Text, ...] = ()
+    """What it looks like, without its name, as it stands in a prompt. With names and words it is all that methods are told."""
     reserved: tuple[Text, ...] = ()
-    """Synonyms that the backbone knows and no redirector is ever trained on."""
+    """Synonyms that the backbone knows and no method is ever told."""
     counterparts: dict[str, Text] = Field(default_factory=dict)
-    """Word of the concept -> a safe thing in its place; of every word, or left out."""
+    """Word or description of the concept, or a name that holds no word -> a safe thing in its place, without article; of every
+    word and description, or left out."""
     neighbours: tuple[Text, ...] = ()
     """Similar things that must be kept; methods that take a preserve set may read them."""
     protocol: str
@@ -148,7 +151,7 @@ class ConceptWords(Spec):
     def _each_once(self) -> ConceptWords:
         for key, before, texts in (
             ("names", (), self.names), ("words", (), self.words), ("reserved", self.words, self.reserved),
-            ("neighbours", (), self.neighbours),
+            ("descriptions", self.words, self.descriptions), ("neighbours", (), self.neighbours),
         ):  # fmt: skip
             again = repeated((*before, *texts))
             if again is not None:
@@ -388,6 +391,12 @@ class Row(Spec):
     background: str | None = None
     similarity: float | None = None
     """Of adversarial rows: cosine similarity of prompt and target in the attacked text encoder."""
+    start: str = ""
+    """What the image begins from in place of noise: `image:0.6`, `half:8`, `inverted`, `inpaint` (`engine/starts.py`)."""
+    pictured: str | None = None
+    """With a `start`: the prompt of the picture that it begins from; None: the row's own."""
+    picture: str | None = None
+    """With a `start`: a file of the user's in place of a picture that the untouched backbone draws."""
     phrase: str = ""
     """The words that name the concept in this prompt; rows of one phrase are no independent evidence on other phrases."""
 

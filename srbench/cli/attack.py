@@ -6,12 +6,13 @@ import shlex
 from collections import Counter
 from typing import Any
 
-from srbench.attacks import command
+from srbench.attacks import command, lessons
 from srbench.attacks.command import AttackOptions
 from srbench.catalog import plugins
 from srbench.cli.console import say
 from srbench.cli.progress import telling
 from srbench.errors import OK, SOME_FAILED
+from srbench.results.run_files import newest
 
 
 def attack(options: AttackOptions) -> int:
@@ -19,6 +20,19 @@ def attack(options: AttackOptions) -> int:
     result = command.attack(options, say, telling)
     _report(options, plugins.known("attacks", options.name).meta, result)
     return SOME_FAILED if result.failed else OK
+
+
+def relearn(options: AttackOptions, steps: str, other: bool) -> int:
+    """Teach checkpoints again, run the suite on each step of the way, and show how the concept comes back."""
+    from srbench.cli import output
+    from srbench.cli.run import run
+    from srbench.tables.compare import relearned_of
+
+    planned = lessons.planned(options, steps, other)
+    code = run(planned, False)
+    every = newest(planned.out, say)
+    output.print_tables(relearned_of([cell for cell in every if lessons.is_of(cell, planned)]), None, False)
+    return code
 
 
 def _report(options: AttackOptions, meta: dict[str, Any], result: Any) -> None:

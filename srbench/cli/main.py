@@ -343,6 +343,8 @@ def compare(
     all_: Annotated[bool, typer.Option("--all", help="Also the variants among the committed results.")] = False,
     costs: Annotated[bool, typer.Option("--costs", help="What the methods cost: making, time, parameters, memory.")] = False,
     attacks: Annotated[bool, typer.Option("--attacks", help="Methods by suites, and by what prompts were made against.")] = False,
+    relearned: Annotated[bool, typer.Option("--relearned", help="Checkpoints that were taught again: W~8, W~32.")] = False,
+    seeds: Annotated[bool, typer.Option("--seeds", help="Checkpoints that several seeds made: W#0, W#1.")] = False,
     sensitivity: Annotated[bool, typer.Option("--sensitivity", help="One --protocol at other thresholds, classes.")] = False,
     curve: Annotated[str | None, typer.Option(help="METHOD.OPTION: draw what its values trade, to -o FILE.")] = None,
     out: Annotated[Path | None, typer.Option("-o", help="Picture to write, with --curve.")] = None,
@@ -356,7 +358,7 @@ def compare(
     options = room.CompareOptions(
         results, tuple(names or ()), words(method), words(suite), words(concept), words(on), words(backbone), words(protocol),
         format="json" if json else format, sort=sort, baseline=baseline, everything=all_, costs=costs, attacks=attacks,
-        sensitivity=sensitivity, curve=curve, out=out,
+        relearned=relearned, seeds=seeds, sensitivity=sensitivity, curve=curve, out=out,
     )
     return room.compare(options, plain)
 
@@ -441,24 +443,33 @@ def score(
 @guarded
 def list_(
     kind: Annotated[str | None, typer.Argument(help="methods, suites, concepts, ...; all where left out.")] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="Methods with their papers.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Methods, suites, concepts, backbones, scorers, protocols, attacks, baselines and layouts."""
     from srbench.cli import listing
 
-    return listing.show(kind, json)
+    return listing.show(kind, json, paper)
 
 
 @app.command()
 @guarded
 def show(
     what: Annotated[str, typer.Argument(help="A row's id, the start of an image key, a PNG of the store; with --sheet a run.")],
+    name: Annotated[str | None, typer.Argument(help="After method, attack or scorer: which one, for its options.")] = None,
     results: Annotated[Path, typer.Option("--out", help="Results folder.")] = Path("results"),
     sheet: Annotated[Path | None, typer.Option(help="PNG to draw instead: rows by methods side by side.")] = None,
     debug: Debug = False,
 ) -> int:
-    """An image in the terminal, its row, its scores and its trace."""
+    """An image in the terminal, its row, its scores and its trace; or a method, attack or scorer with its options."""
+    if name is not None:
+        from srbench.cli import about
+
+        if what not in about.KINDS:
+            problem = f"show {what} {name}: the first of two is {', '.join(about.KINDS)}"
+            raise UsageError(problem, "Example: srbench show method uce")
+        return about.show(what, name, results)
     from srbench.cli import show as room
 
     return room.show(what, results, sheet)
@@ -616,9 +627,9 @@ def erase(
 @app.command()
 @guarded
 def attack(
-    name: Annotated[str, typer.Argument(help="Attack: `srbench list attacks` shows them.")],
+    name: Annotated[str, typer.Argument(help="Attack: `srbench list attacks` shows them; or relearn, which attacks weights.")],
     concept: Annotated[str, typer.Option(help="Concept to bring back; its words are banned.")],
-    out: Annotated[Path, typer.Option("--out", help="Row file to write (JSON).")],
+    out: Annotated[Path, typer.Option("--out", help="Row file to write (JSON); of relearn the results folder.")],
     suite: Annotated[str | None, typer.Option(help="Suite whose forget prompts are the targets.")] = None,
     targets: Annotated[Path | None, typer.Option(help="Or a file of target prompts: a table, or text.")] = None,
     column: Column = None,
@@ -636,6 +647,8 @@ def attack(
     budget: Annotated[
         str | None, typer.Option(help="small: a search that 2 cores finish on pocket; paper: the published one. [default: paper]")
     ] = None,
+    steps: Annotated[str | None, typer.Option(help="For relearn: steps of teaching. [default: 0,8,32,128,512]")] = None,
+    other: Annotated[bool, typer.Option("--other", help="For relearn: teach other things than the concept.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the attack.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     set_: Annotated[
@@ -650,6 +663,10 @@ def attack(
         name, concept, backbone, suite, targets, dev, limit, method, on, pairs, out, seed, device, tuple(set_ or ()),
         with_targets, tuple(column or ()), budget=budget,
     )
+    if name == room.lessons.NAME:
+        return room.relearn(options, steps or room.lessons.STEPS, other)
+    if steps or other:
+        raise UsageError("--steps and --other are relearn's", "Leave them out.")
     return room.attack(options)
 
 

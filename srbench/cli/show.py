@@ -70,6 +70,8 @@ def _row_table(image: StoredImage) -> Table:
             table.add_row(name, ", ".join(value) if isinstance(value, list) else str(value))
     if why:
         table.add_row("prompt", f"not stored: the suite is gated; {why}")
+    for method, told in image.told().items():
+        table.add_row("told", f"{method}: {'; '.join(told)}")
     table.add_row("run", image.run)
     return table
 

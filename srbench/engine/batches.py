@@ -13,10 +13,12 @@ import numpy as np
 import torch
 
 from srbench.backbones.checkpoint import Checkpoint, laid_over
+from srbench.backbones.deployed import bits_of, drawing, with_bits
 from srbench.backbones.loader import Backbone
 from srbench.engine.memory import peak
 from srbench.engine.request import Planned
 from srbench.engine.sample import PromptCache, UnfitError, refused_size, sample
+from srbench.engine.starts import Starts, form_of
 from srbench.engine.untouched import SpoiltError, Untouched
 from srbench.errors import CellError, ForeignError, SrbenchError
 from srbench.faults import contained, module_of
@@ -44,14 +46,18 @@ def groups(images: Sequence[Planned]) -> list[list[Planned]]:
     """Images by method and recipe, in first-seen order; each key once."""
     grouped: dict[tuple[Any, ...], dict[str, Planned]] = {}
     for image in images:
-        recipe = tuple(v for k, v in asdict(image.spec).items() if k not in PER_IMAGE)
+        own = asdict(image.spec) | {"start": form_of(image.spec.start)}  # pictures differ, where they are begun from does not
+        recipe = tuple(v for k, v in own.items() if k not in PER_IMAGE)
         grouped.setdefault(recipe, {}).setdefault(image.key, image)
     return [list(group.values()) for group in grouped.values()]
 
 
 def recipe_of(spec: ImageSpec) -> str:
     """Digest of the sampler's part of a spec: images with equal digests differ in time only by their methods' cost."""
-    return digest({k: v for k, v in asdict(spec).items() if k not in (*PER_IMAGE, *OF_METHOD)})[:16]
+    own = asdict(spec)
+    begun = {"start": form_of(spec.start)} if spec.start else {}
+    left_out = (*PER_IMAGE, *OF_METHOD, "start")
+    return digest({k: v for k, v in own.items() if k not in left_out} | begun)[:16]
 
 
 def out_of_memory(error: RuntimeError) -> bool:
@@ -59,12 +65,15 @@ def out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _call(backbone: Backbone, prompts: PromptCache, batch: list[Planned], size: int, when: dict[str, Any]) -> list[Made]:
+def _call(
+    backbone: Backbone, prompts: PromptCache, batch: list[Planned], size: int, when: dict[str, Any], starts: Starts | None
+) -> list[Made]:
     """One padded pipeline call; the padding repeats the last image and is discarded."""
     specs = [p.spec for p in batch]
     padded = specs + [specs[-1]] * (size - len(specs))
+    begun = starts.of(padded) if starts is not None and specs[0].start else ()
     with peak(backbone.pipeline.device) as memory:
-        pixels, traces, seconds = sample(backbone.pipeline, prompts, batch[0].method.active, padded)
+        pixels, traces, seconds = sample(backbone.pipeline, prompts, batch[0].method.active, padded, begun)
     shared = {"seconds": round(seconds / size, 6), "batch_size": size, "recipe": recipe_of(specs[0]), **when}
     shared |= {} if memory.megabytes is None else {"peak_mb": round(memory.megabytes)}
 
@@ -114,10 +123,12 @@ class Waiting:
 
 
 def by_checkpoint(images: Sequence[Planned]) -> list[tuple[Checkpoint | None, list[Planned]]]:
-    """Images by the weights that they need, the untouched backbone's first."""
-    grouped: dict[str, tuple[Checkpoint | None, list[Planned]]] = {}
+    """Images by the weights that they need, rounded ones apart, and by sampler; the untouched backbone's first."""
+    grouped: dict[tuple[Any, ...], tuple[Checkpoint | None, list[Planned]]] = {}
     for image in sorted(images, key=lambda image: image.checkpoint is not None):
-        grouped.setdefault(image.spec.checkpoint_sha, (image.checkpoint, []))[1].append(image)
+        spec = image.spec
+        place = (spec.checkpoint_sha, spec.approximations, spec.scheduler)
+        grouped.setdefault(place, (image.checkpoint, []))[1].append(image)
     return list(grouped.values())
 
 
@@ -136,12 +147,44 @@ def generate(
     raised, and the others continue: a failing batch is halved until its bad rows are alone.
     """
     pace = Pace(batch_size, first, marks or {})
+    starts = _Lazy(backbone)
     for checkpoint, group in by_checkpoint(images):
         left = group
         while left:  # once, unless a method changes the weights
-            turns = Turns(backbone, left, pace, run, failed, warn)
+            left = starts.made(left, failed)
+            turns = Turns(backbone, left, pace, run, failed, warn, starts.starts)
             yield from _on(checkpoint, turns)
             left = turns.left
+
+
+@dataclass
+class _Lazy:
+    """The beginnings of images, made on the untouched pipeline as they are needed; nothing is opened where there are none."""
+
+    backbone: Backbone
+    starts: Starts | None = None
+
+    def made(self, images: Sequence[Planned], failed: Failed) -> list[Planned]:
+        """The images whose beginnings are there, or begin in noise; the others go to `failed`."""
+        left = []
+        for image in images:
+            try:
+                with contained("making what an image begins from"):
+                    self._make(image)
+            except SrbenchError as error:
+                failed([image], error)
+            else:
+                left.append(image)
+        return left
+
+    def _make(self, image: Planned) -> None:
+        if not image.spec.start:
+            return
+        if self.starts is None or self.starts.pipeline is not self.backbone.pipeline:
+            self.starts = Starts(self.backbone.pipeline)
+        if image.picture is not None:
+            self.starts.know([image.picture])
+        self.starts.make([image.spec])
 
 
 def _on(checkpoint: Checkpoint | None, turns: Turns) -> Iterator[list[Made]]:
@@ -149,7 +192,10 @@ def _on(checkpoint: Checkpoint | None, turns: Turns) -> Iterator[list[Made]]:
     with ExitStack() as stack:
         try:
             with contained("laying the checkpoint over the backbone"):
-                stack.enter_context(laid_over(turns.backbone.pipeline, checkpoint))
+                backbone, spec = turns.backbone, turns.left[0].spec
+                stack.enter_context(laid_over(backbone.pipeline, checkpoint))
+                stack.enter_context(with_bits(backbone.pipeline, bits_of(spec.approximations)))
+                stack.enter_context(drawing(backbone.pipeline, backbone.scheduler, spec.scheduler))
                 turns.begin()
         except ForeignError as error:
             turns.fail_all(error)
@@ -164,8 +210,10 @@ class Turns:
     """The recipes on one checkpoint, in turn."""
 
     def __init__(
-        self, backbone: Backbone, images: Sequence[Planned], pace: Pace, run: str, failed: Failed, warn: Callable[[str], None]
+        self, backbone: Backbone, images: Sequence[Planned], pace: Pace, run: str, failed: Failed, warn: Callable[[str], None],
+        starts: Starts | None = None,
     ) -> None:
+        self.starts = starts
         self.backbone, self.pace, self.run, self.failed, self.warn = backbone, pace, run, failed, warn
         self.waiting = [Waiting(deque(group), len(group)) for group in groups(images)]
 
@@ -253,7 +301,7 @@ class Turns:
         try:
             with contained(method.preset, module_of(method.active.method), self._passes):
                 when = {"run": self.run, "batch": self.pace.number, **self.pace.marks}
-                sampled = _call(self.backbone, self.prompts, batch, self.pace.size, when)
+                sampled = _call(self.backbone, self.prompts, batch, self.pace.size, when, self.starts)
         except SrbenchError as error:
             left = self._left_by(method.preset)
             error.message += f"; {left.message.partition(': ')[2]}" if left else ""

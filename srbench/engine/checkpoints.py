@@ -24,6 +24,7 @@ from srbench.catalog.joint import joint
 from srbench.catalog.settings import overrides
 from srbench.catalog.specs import ConceptSpec
 from srbench.engine.judge import ConceptJudge
+from srbench.engine.onnames import OnName, taken_apart
 from srbench.engine.prepare import check_fit, concept_sha, is_weight, options_of, options_text, weight_presets
 from srbench.engine.untouched import kept_as_it_was
 from srbench.errors import ForeignError, Unmade, UsageError
@@ -38,6 +39,8 @@ from srbench.version import __version__
 
 IDENTITY = ("key_version", "backbone_sha256", "method", "version", "options", "concept_sha256", "base")
 """Fields of a card whose digest is its `key`."""
+NAME = "relearn"
+"""What `--set` calls how a checkpoint is taught again."""
 JUDGE = "judge"
 """A further field, of a checkpoint that depends on the concept's judge."""
 
@@ -207,7 +210,14 @@ UNTOUCHED = OnConcept("none")
 
 
 def check_on(name: str) -> None:
-    """Raises `UsageError` for a name that is neither `none`, a weight preset, a baseline nor a path."""
+    """Raises `UsageError` for a name that is neither `none`, a weight preset, a baseline nor a path, with or without a seed and
+    steps of teaching it again."""
+    own = taken_apart(name)
+    if own.base != name:
+        check_on(own.base)
+        if own.seed is not None:
+            _check_seed(own)
+        return
     load.check_named("baselines", name)
     if name == "none" or name in load.baselines() or (name in plugins.presets() and is_weight(name)):
         return
@@ -222,6 +232,16 @@ def check_on(name: str) -> None:
     if not is_weight(name):
         hint = f"Give it to --method; --on takes {', '.join(weight_presets())}."
         raise UsageError(f"'{name}' acts while sampling and is no checkpoint", hint)
+
+
+def _check_seed(name: OnName) -> None:
+    """Raises `UsageError` where a seed does not change the checkpoint."""
+    if name.base not in plugins.presets():
+        problem = f"--on {name.before}: a seed is of a training, and '{name.base}' is there already"
+        raise UsageError(problem, "Leave the seed out.")
+    method, _ = plugins.preset(name.base)
+    if "seed" not in plugins.load("methods", method).Options.model_fields:
+        raise UsageError(f"--on {name.before}: {name.base} draws nothing at random; every seed makes the same", "Leave it out.")
 
 
 @dataclass
@@ -248,6 +268,14 @@ class Checkpoints:
         return self._opened[name, concept.name]
 
     def _open(self, name: str, concept: ConceptSpec) -> OnConcept:
+        own = taken_apart(name)
+        if own.steps:
+            return self._relearned(own, concept, name)
+        if own.seed is not None:
+            seeded = replace(self, settings=(*self.settings, *own.settings), _opened={})
+            return replace(seeded.get(own.base, concept), name=own.before, variant=self._variant(own.base, concept))
+        if own.base != name:  # no steps of teaching: what it was
+            return replace(self.get(own.before, concept), name=own.before)
         if name in plugins.presets():
             return self._home_made(name, concept)
         from srbench.backbones import foreign
@@ -265,6 +293,28 @@ class Checkpoints:
         shown = f"{path.name}@{checkpoint.sha256[:8]}"
         return OnConcept(shown, replace(checkpoint, name=shown))
 
+    def _variant(self, preset: str, concept: ConceptSpec) -> str:
+        """A preset's options that are not at their default, but the seed that stands in its name."""
+        whole = joint(self.joint, self.backbone.spec.family) if self.joint else concept
+        options, changed = options_of(preset, self.settings, self.backbone.spec.family, concept.kind)
+        parts = [*options_text(options, changed).split(","), f"joint={whole.name}" if self.joint else ""]
+        return ",".join(f"{preset}.{part}" for part in parts if part)
+
+    def _relearned(self, own: OnName, concept: ConceptSpec, name: str) -> OnConcept:
+        """A checkpoint after it was taught again."""
+        from srbench.engine.relearned import relearned, settings_of
+
+        under = self.get(own.before, concept)
+        settings = settings_of(tuple(self.settings), concept, self.backbone.spec.family)
+        plain = self.backbone if self.backbone.dtype == "fp32" else replace(self.backbone, dtype="fp32")
+        checkpoint = relearned(plain, concept, under.checkpoint, own, settings, self.folder, CHECKPOINT, self.tell, self.make)
+        chosen = overrides(self.settings, (NAME,))
+        if "folder" in chosen:  # paths differ between machines
+            chosen["folder"] = f"{Path(chosen['folder']).name}@{checkpoint.sha256[:8]}"
+        changed = [f"{NAME}.{option}={value}" for option, value in sorted(chosen.items())]
+        lesson = name.removeprefix(own.before)
+        return OnConcept(f"{under.name}{lesson}", checkpoint, ",".join(filter(None, (under.variant, *changed))))
+
     def _home_made(self, preset: str, concept: ConceptSpec) -> OnConcept:
         whole = joint(self.joint, self.backbone.spec.family) if self.joint else concept
         job = job_of(preset, self.backbone, whole, self.settings)
@@ -272,10 +322,7 @@ class Checkpoints:
             raise Unmade(f"{preset} is not made yet for {concept.name}", "A run makes it first.", self._command(job))
         folder = made(job, self.backbone, whole, self.folder, self.tell)
         checkpoint = checkpoints.open_home_made(folder, preset, self.backbone.sha256, concept.name, self.backbone.pipeline)
-        changed = options_of(preset, self.settings, self.backbone.spec.family, concept.kind)[1]
-        parts = [*options_text(job.options, changed).split(","), f"joint={whole.name}" if self.joint else ""]
-        variant = ",".join(f"{preset}.{part}" for part in parts if part)
-        return OnConcept(preset, checkpoint, variant)
+        return OnConcept(preset, checkpoint, self._variant(preset, concept))
 
     def _command(self, job: Job) -> str:
         """The command that makes a checkpoint where a run finds it; empty where options of its base are changed.

@@ -15,6 +15,7 @@ from srbench.catalog.specs import BackboneSpec
 from srbench.engine import auto, cluster
 from srbench.engine.devices import COMPILE, DEVICES, DTYPES, Runtime, cards_here, device_of, devices_of, dtype_of, is_cuda
 from srbench.engine.memory import DEFAULT_BATCH
+from srbench.engine.onnames import expanded
 from srbench.engine.request import RunOptions, RunRequest
 from srbench.errors import UsageError, did_you_mean
 from srbench.results.store import DURABLE
@@ -129,7 +130,7 @@ def resolve(options: RunOptions, say: Say, opener: Opener = open_backbone) -> tu
         dtype = dtype_of(options.dtype, device)
     how = _runtime(options, devices, device, taken)
     request = RunRequest(
-        backbone=spec.name, methods=options.methods, on=options.on, suites=options.suites,
+        backbone=spec.name, methods=options.methods, on=expanded(options.on), suites=options.suites,
         concepts=options.concepts or spec.concepts[:1], part="dev" if options.dev else "test", limit=options.limit,
         seed=options.seed,
         batch_size=DEFAULT_BATCH if options.batch_size is None else options.batch_size, dtype=dtype, settings=options.settings,

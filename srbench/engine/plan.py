@@ -7,19 +7,25 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from srbench.analysis.metrics import FLOOR_METRICS, REFERENCE_METRICS, RETAIN_METRICS
 from srbench.backbones import lengths
+from srbench.backbones.deployed import NAME as DEPLOYED
+from srbench.backbones.deployed import Changes, changes_of, scheduler_of
 from srbench.backbones.loader import ENCODER_SHA, Backbone, encoder_sha
 from srbench.catalog import load, plugins, screen, sources
 from srbench.catalog.joint import joint
 from srbench.catalog.judges import check_judges, with_settings
 from srbench.catalog.screen import refuse_minors
-from srbench.catalog.specs import ConceptSpec, Edition, ProtocolSpec, Row, SuiteSpec
+from srbench.catalog.specs import ConceptSpec, Edition, ProtocolSpec, Recipe, Row, SuiteSpec
+from srbench.engine.checkpoints import NAME as RELEARN
 from srbench.engine.checkpoints import UNTOUCHED, Checkpoints, OnConcept, check_on
+from srbench.engine.onnames import taken_apart, with_seeds
 from srbench.engine.prepare import MethodOnConcept, check_options, check_settings, is_weight, prepare_method
 from srbench.engine.request import Cell, Planned, PlannedRow, RunRequest
+from srbench.engine.starts import key_of, start_of
 from srbench.engine.sweep import check_values, is_of, parsed
 from srbench.errors import CellError, ForeignError, MissingError, SrbenchError, UsageError
 from srbench.faults import contained
@@ -29,7 +35,9 @@ from srbench.methods.base import Artifact, Tell, quiet
 from srbench.results.keys import ImageSpec
 from srbench.scoring.scoring import check_scorers
 
-TEXT_FIELDS = {"prompt": "prompts", "negative_prompt": "negative prompts", "reference": "references"}
+TEXT_FIELDS = {
+    "prompt": "prompts", "negative_prompt": "negative prompts", "reference": "references", "pictured": "prompts of pictures",
+}  # fmt: skip
 """A row's fields that are encoded -> their plural in messages."""
 SHOWN_IDS = 5
 FLOOR_SEED_OFFSET = 1_000_003
@@ -50,33 +58,67 @@ def limited(rows: Sequence[Row], limit: int | None) -> list[Row]:
     return chosen
 
 
-def _image(row: Row, method: MethodOnConcept, on: OnConcept, backbone: Backbone, default_seed: int) -> Planned:
-    recipe = backbone.spec.recipe
+@dataclass(frozen=True)
+class Drawn:
+    """A backbone as a run draws with it."""
+
+    backbone: Backbone
+    changes: Changes
+    recipe: Recipe
+    scheduler: str
+    """Canonical JSON."""
+    seed: int
+    """Of rows that bring none."""
+
+
+def drawn_as(backbone: Backbone, request: RunRequest) -> Drawn:
+    """The backbone under the request's `--set backbone.*`. Raises `UsageError` for a bad one."""
+    changes = changes_of(request.settings, backbone.spec.family)
+    recipe, scheduler = changes.recipe(backbone.spec.recipe), scheduler_of(backbone.scheduler, changes)
+    return Drawn(backbone, changes, recipe, scheduler, request.seed)
+
+
+def _image(row: Row, method: MethodOnConcept, on: OnConcept, drawn: Drawn) -> Planned:
+    recipe, backbone = drawn.recipe, drawn.backbone
     spec = ImageSpec(
         backbone_sha=backbone.sha256, checkpoint_sha=on.checkpoint.sha256 if on.checkpoint else "", method=method.name,
         method_version=method.version, options=canonical(method.options.model_dump()), artifact_sha=method.artifact_sha,
         concept_sha=method.concept_sha,
-        prompt=row.prompt, negative_prompt=row.negative_prompt, seed=default_seed if row.seed is None else row.seed,
+        prompt=row.prompt, negative_prompt=row.negative_prompt, seed=drawn.seed if row.seed is None else row.seed,
         steps=recipe.steps, guidance=recipe.guidance if row.guidance is None else row.guidance, eta=recipe.eta,
         true_guidance=recipe.true_guidance,
-        guidance_rescale=recipe.guidance_rescale, clip_skip=recipe.clip_skip, scheduler=backbone.scheduler,
+        guidance_rescale=recipe.guidance_rescale, clip_skip=recipe.clip_skip, scheduler=drawn.scheduler,
         width=row.width or recipe.width, height=row.height or recipe.height, dtype=backbone.dtype,
+        approximations=drawn.changes.approximations, start=_start(row, drawn),
     )
-    return Planned(spec, method, on.checkpoint)
+    return Planned(spec, method, on.checkpoint, _picture(row))
+
+
+def _picture(row: Row) -> Path | None:
+    return Path(row.picture).expanduser() if row.start and row.picture else None
+
+
+def _start(row: Row, drawn: Drawn) -> str:
+    """What the key says of a row's beginning; empty for noise. Raises `UsageError` for what is none."""
+    if not row.start:
+        return ""
+    start_of(row.start).first(drawn.recipe.steps)
+    seed = drawn.seed if row.seed is None else row.seed
+    return key_of(row.start, row.pictured or row.prompt, seed, _picture(row))
 
 
 def _planned(
-    row: Row, suite: SuiteSpec, method: MethodOnConcept, on: OnConcept, plain: MethodOnConcept, backbone: Backbone, seed: int
+    row: Row, suite: SuiteSpec, method: MethodOnConcept, on: OnConcept, plain: MethodOnConcept, drawn: Drawn
 ) -> PlannedRow:
-    image = _image(row, method, on, backbone, seed)
+    image = _image(row, method, on, drawn)
     wanted = set(suite.metrics)
     compared = row.kind == "forget" or RETAIN_METRICS & wanted
     if not compared or row.reference is None or row.category == "unseen":
         return PlannedRow(row, image)
     same = row.model_copy(update={"prompt": row.reference})
-    other = same.model_copy(update={"seed": (seed if row.seed is None else row.seed) + FLOOR_SEED_OFFSET})
-    reference = _image(same, plain, UNTOUCHED, backbone, seed) if (REFERENCE_METRICS | FLOOR_METRICS) & wanted else None
-    floor = _image(other, plain, UNTOUCHED, backbone, seed) if FLOOR_METRICS & wanted and row.kind == "forget" else None
+    other = same.model_copy(update={"seed": (drawn.seed if row.seed is None else row.seed) + FLOOR_SEED_OFFSET})
+    reference = _image(same, plain, UNTOUCHED, drawn) if (REFERENCE_METRICS | FLOOR_METRICS) & wanted else None
+    floor = _image(other, plain, UNTOUCHED, drawn) if FLOOR_METRICS & wanted and row.kind == "forget" else None
     return PlannedRow(row, image, reference, floor)
 
 
@@ -108,6 +150,7 @@ class Ready:
     backbone: Backbone
     checkpoints: Checkpoints
     tell: Tell
+    drawn: Drawn
     _methods: dict[tuple[str, str, str], MethodOnConcept] = field(default_factory=dict)
     _loaded: dict[tuple[str, str], sources.Found] = field(default_factory=dict)
     _lengths: dict[tuple[Row, ...], tuple[str, ...]] = field(default_factory=dict)
@@ -183,6 +226,13 @@ def _untrained(cell: Cell, rows: Sequence[Row], used: frozenset[str]) -> tuple[R
     return left
 
 
+def _check_pictures(concept: ConceptSpec, rows: Sequence[Row]) -> None:
+    """Raises `MissingError` where a picture of a sensitive concept would be drawn to begin from."""
+    if screen.sensitive_concept(concept) and any(row.start and not row.picture for row in rows):
+        problem = f"concept '{concept.name}' is sensitive: no pictures of it are drawn to begin from"
+        raise MissingError(problem, "Bring your own: --prompts FILE with the columns begin_from and begin_picture.")
+
+
 def _screened(cell: Cell, edition: Edition, rows: Sequence[Row], settings: Sequence[str]) -> tuple[Row, ...]:
     """The rows that pass the content filter; sets the cell's counts.
 
@@ -229,6 +279,7 @@ def plan_cell(ready: Ready, preset: str, on: str, suite: SuiteSpec, concept: Con
         rows = _screened(cell, edition, limited(cell.found.rows, request.limit), request.settings)
         rows = _untrained(cell, rows, ready.trained(concept))
         cell.found = replace(cell.found, flags=(*cell.found.flags, *ready.lengths(tuple(rows))))
+        _check_pictures(concept, rows)
         if not rows:
             raise CellError("no row is left to run", "The suite is empty, or every row was excluded.")
         with contained(f"making {preset} on {on} ready for {concept.name}"):
@@ -245,8 +296,10 @@ def plan_cell(ready: Ready, preset: str, on: str, suite: SuiteSpec, concept: Con
     plain = ready.method("none", concept, UNTOUCHED)
     cell.found = replace(cell.found, notes=(*cell.found.notes, *_card(method).get("notes", ())))
     cell.on, cell.checkpoint, cell.applied = under.name, under.checkpoint, method
-    cell.variant, cell.decides = variant_of(request, method.variant, under.variant, *cell.found.variant), method.decides
-    cell.rows = [_planned(row, suite, method, under, plain, backbone, request.seed) for row in rows]
+    cell.variant, cell.decides = variant_of(
+        request, method.variant, under.variant, ready.drawn.changes.said, *cell.found.variant
+    ), method.decides
+    cell.rows = [_planned(row, suite, method, under, plain, ready.drawn) for row in rows]
     return cell
 
 
@@ -296,8 +349,12 @@ def plan(request: RunRequest, backbone: Backbone, tell: Tell = quiet, make: bool
     if request.sweep is not None:
         return plan_sweep(replace(request, sweep=None), request.sweep, backbone, tell, make)
     pairs = grid(request.methods, request.on)
-    presets = [name for name in (*request.methods, *request.on) if name in plugins.presets()]
-    check_settings(request.settings, presets, plugins.plugins("scorers"))
+    under = [taken_apart(name) for name in request.on]
+    presets = [name for name in (*request.methods, *(own.base for own in under)) if name in plugins.presets()]
+    more = [DEPLOYED, *([RELEARN] if any(own.steps for own in under) else [])]
+    check_settings(request.settings, presets, (*plugins.plugins("scorers"), *more))
+    with_seeds(request.settings, request.on)
+    drawn = drawn_as(backbone, request)
     suites = _suites(request)
     concepts = load.concepts_of(backbone.spec, request.concepts)
     for name in request.scorers:
@@ -312,7 +369,7 @@ def plan(request: RunRequest, backbone: Backbone, tell: Tell = quiet, make: bool
         _check_joint(request, presets, concepts, family)
     whole = tuple(concepts) if request.joint else ()
     kept = Checkpoints(backbone, request.settings, request.out / "store" / "checkpoints", tell, make, whole)
-    ready = Ready(request, backbone, kept, tell)
+    ready = Ready(request, backbone, kept, tell, drawn)
     return [
         plan_cell(ready, method, on, suite, concept) for concept in concepts for suite in suites for method, on in pairs
     ]

@@ -21,7 +21,7 @@ from srbench.errors import ForeignError, UsageError
 from srbench.faults import at, contained, module_of, plain
 from srbench.hashing import canonical, digest
 from srbench.methods.base import Artifact, Tell, info_of, quiet, shown_to
-from srbench.results.keys import IDENTITY
+from srbench.results.keys import IDENTITY, LATER_WORDS
 
 WEIGHT = "weight"
 
@@ -104,7 +104,8 @@ def concept_sha(concept: ConceptSpec, family: str) -> str:
     """sha256 of every text of the concept that a method may read; of a joint one from those of its parts, in order."""
     if concept.parts:
         return digest([concept_sha(part, family) for part in concept.parts])
-    return digest(concept.families[family].model_dump(include=set(IDENTITY["ConceptWords"])))
+    words = concept.families[family].model_dump(include=set(IDENTITY["ConceptWords"]))
+    return digest({name: texts for name, texts in words.items() if texts or name not in LATER_WORDS})
 
 
 # --- inference methods -----------------------------------------------------------------------------------------------------

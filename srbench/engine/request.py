@@ -117,6 +117,8 @@ class Planned:
     spec: ImageSpec
     method: MethodOnConcept
     checkpoint: Checkpoint | None = None
+    picture: Path | None = None
+    """The user's picture that the image begins from."""
 
     @cached_property
     def key(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from srbench.backbones.pipelines import Conditioning, kind_of
 from srbench.catalog.contracts import GUIDE
 from srbench.engine.memory import largest_px
+from srbench.engine.starts import Begun, beginning
 from srbench.errors import CellError
 from srbench.faults import at
 from srbench.hashing import canonical
@@ -107,12 +108,14 @@ def refused_size(pipeline: Any, width: int, height: int, dtype: str) -> CellErro
 
 
 def sample(
-    pipeline: Any, prompts: PromptCache, active: Active, batch: Sequence[ImageSpec]
+    pipeline: Any, prompts: PromptCache, active: Active, batch: Sequence[ImageSpec], begun: Sequence[Begun] = ()
 ) -> tuple[np.ndarray, list[dict[str, Any]], float]:
     """Pixels uint8 (B, H, W, 3), a trace per image, and the seconds of the call without encoding of prompts.
 
-    All of `batch` share one recipe. Raises `CellError` where the method or the pipeline breaks its contract, `UnfitError` where
-    the method's hook ran less often than the denoiser; and whatever foreign code raises.
+    All of `batch` share one recipe. begun: where each begins, if not in noise.
+
+    Raises `CellError` where the method or the pipeline breaks its contract, `UnfitError` where the method's hook ran less often
+    than the denoiser; and whatever foreign code raises.
     """
     recipe = batch[0]
     kind, scale = prompts.kind, pipeline.vae_scale_factor
@@ -122,15 +125,18 @@ def sample(
     negative = prompts.encode([s.negative_prompt for s in batch], recipe.clip_skip, negative=True)
     began = time.perf_counter()
     generators = [torch.Generator("cpu").manual_seed(s.seed) for s in batch]
-    latents = kind.latents(noise(generators, shape)).to(positive.embeds)  # (B, C, h, w), or packed
+    latents = kind.latents(noise(generators, shape))  # (B, C, h, w), or packed; drawn also where it is not begun from
+    latents = (torch.stack([each.latents for each in begun]) if begun else latents).to(positive.embeds)
     guided = (recipe.guidance if kind.layout == "doubled" else recipe.true_guidance) > 1
+    run = recipe.steps - (begun[0].first if begun else 0)
     call = Call(
-        len(batch), recipe.steps, guided, tuple(s.prompt for s in batch), kind.layout, shape if kind.packed else None,
-        kind.timesteps, tuple(s.negative_prompt for s in batch), recipe.clip_skip,
+        len(batch), run, guided, tuple(s.prompt for s in batch), kind.layout, shape if kind.packed else None, kind.timesteps,
+        tuple(s.negative_prompt for s in batch), recipe.clip_skip,
     )
     with (
         torch.inference_mode(),
         counted(denoiser(pipeline)) as count,
+        beginning(pipeline, begun, generators) if begun else nullcontext(),
         _applied(recipe.method, pipeline, active, call) as applied,
     ):
         _check_applied(recipe.method, active, applied)

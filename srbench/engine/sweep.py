@@ -6,9 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from srbench.backbones.deployed import NAME, changes_of, scheduler_of
 from srbench.backbones.loader import Backbone
 from srbench.catalog import load, plugins
 from srbench.catalog.settings import shown
+from srbench.engine.onnames import taken_apart
 from srbench.engine.prepare import options_of
 from srbench.engine.request import RunRequest
 from srbench.errors import ForeignError, UsageError, did_you_mean
@@ -47,7 +49,7 @@ def parsed(text: str) -> Sweep:
     if len(set(values)) < max(2, len(values)):
         hint = "Give each value once." if len(values) > 1 else "One value is --set."
         raise UsageError(f"--sweep {shown(text)}: expected two or more different values", hint)
-    names = {*plugins.presets(), *plugins.plugins("methods")}
+    names = {*plugins.presets(), *plugins.plugins("methods"), NAME}
     if match[1] not in names:
         raise UsageError(f"--sweep {shown(text)}: '{match[1]}' is no method", did_you_mean(match[1], names))
     return Sweep(match[1], match[2], values)
@@ -55,11 +57,14 @@ def parsed(text: str) -> Sweep:
 
 def check_values(request: RunRequest, sweep: Sweep, backbone: Backbone) -> None:
     """Check every value before the first checkpoint is made. Raises `UsageError` for a bad one."""
-    swept = [name for name in (*request.methods, *request.on) if is_of(name, sweep.method)]
-    if not swept:
+    bases = dict.fromkeys(taken_apart(name).base for name in request.on)
+    swept = [name for name in (*request.methods, *bases) if is_of(name, sweep.method)]
+    if not swept and sweep.method != NAME:
         raise UsageError(f"--sweep {sweep.name}: '{sweep.method}' is not part of this run", "Give it to --method or --on.")
     if any(setting.partition("=")[0] == sweep.name for setting in request.settings):
         raise UsageError(f"--sweep and --set both give {sweep.name}", "Leave one of the two out.")
+    for setting in sweep.settings if sweep.method == NAME else ():
+        scheduler_of(backbone.scheduler, changes_of((*request.settings, setting), backbone.spec.family))
     for preset in swept:
         for concept in load.concepts_of(backbone.spec, request.concepts):
             for setting in sweep.settings:

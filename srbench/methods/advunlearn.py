@@ -42,6 +42,7 @@ METHOD = {
             },
         },
     },
+    "unfitted": ["advunlearn"],
     "decides": False,
     "reads_concept": True,
 }

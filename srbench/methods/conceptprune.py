@@ -47,6 +47,7 @@ METHOD = {
             },
         },
     },
+    "unfitted": ["conceptprune"],
     "decides": False,
     "reads_concept": True,
 }

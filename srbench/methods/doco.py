@@ -48,6 +48,7 @@ METHOD = {
             },
         },
     },
+    "unfitted": ["doco"],
     "decides": False,
     "reads_concept": True,
 }

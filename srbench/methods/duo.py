@@ -52,6 +52,7 @@ METHOD = {
             },
         },
     },
+    "unfitted": ["duo", "duo-all"],
     "decides": False,
     "reads_concept": True,
     "judged": True,

@@ -19,8 +19,10 @@ from srbench.errors import CellError, UsageError
 from srbench.methods.base import Tell
 from srbench.methods.phrases import anchors, phrases, with_article, words_of
 
-Rule = Literal["x", "u", "kv", "all"]
-"""x: linear and convolution layers of cross-attention; u: everything but cross-attention; kv: its keys and values."""
+Rule = Literal["x", "u", "kv", "layers", "noxattn", "all"]
+"""x: linear and convolution layers of cross-attention; kv: its keys and values; u: such layers outside of cross-attention;
+layers: all of them; noxattn: everything, norms too, but cross-attention, the output's norm and convolution, and the time
+embedding; all: everything."""
 
 CURVE_POINTS = 20
 NEGLIGIBLE = 1e-7
@@ -36,7 +38,7 @@ def texts_of(concept: ConceptSpec, family: str, which: Literal["names", "all"]) 
 
 
 def anchored(concept: ConceptSpec, family: str) -> dict[str, str]:
-    """Every phrase of the concept -> its anchor; a name takes the anchor of the longest word that it holds.
+    """Every phrase of the concept -> its anchor; a name without one of its own takes that of the longest word that it holds.
 
     Raises `UsageError` where a phrase has none.
     """
@@ -51,7 +53,7 @@ def _anchor_within(phrase: str, by_word: Mapping[str, str], concept: str) -> str
     if not words:
         raise UsageError(
             f"concept '{concept}' has no anchor for '{phrase}': none of its words is part of it",
-            f"Add '{phrase}' to the concept's words and counterparts.",
+            f"Add '{phrase}' to the concept's counterparts.",
         )
     return by_word[max(words, key=len)]
 
@@ -94,22 +96,29 @@ def unet_of(pipeline: Any, method: str) -> Any:
     return unet
 
 
-def _cross_layers(unet: nn.Module) -> set[str]:
-    """Names of the weights and biases of linear and convolution layers inside cross-attention."""
+NOXATTN_LEAVES_OUT = ("conv_norm_out.", "conv_out.", "time_embedding.")
+"""CompVis' `out.` and `time_embed`, as diffusers names them."""
+
+
+def _layers(unet: nn.Module) -> set[str]:
+    """Names of the weights and biases of linear and convolution layers."""
     return {
         f"{path}.{name}"
         for path, module in unet.named_modules()
-        if ".attn2." in f".{path}." and isinstance(module, nn.Linear | nn.Conv2d)
+        if isinstance(module, nn.Linear | nn.Conv2d)
         for name, _ in module.named_parameters(recurse=False)
     }
 
 
-def _matches(name: str, rule: Rule, cross: set[str]) -> bool:
-    if rule == "x":
-        return name in cross
+def _matches(name: str, rule: Rule, layers: set[str]) -> bool:
+    crosses = ".attn2." in f".{name}"
+    if rule == "all":
+        return True
+    if rule == "noxattn":
+        return not crosses and not name.startswith(NOXATTN_LEAVES_OUT)
     if rule == "kv":
-        return name in cross and (".attn2.to_k." in f".{name}" or ".attn2.to_v." in f".{name}")
-    return rule == "all" or ".attn2." not in f".{name}"
+        return name in layers and (".attn2.to_k." in f".{name}" or ".attn2.to_v." in f".{name}")
+    return name in layers and (rule == "layers" or crosses is (rule == "x"))
 
 
 def chosen(unet: nn.Module, rule: Rule) -> dict[str, nn.Parameter]:
@@ -117,8 +126,8 @@ def chosen(unet: nn.Module, rule: Rule) -> dict[str, nn.Parameter]:
 
     Raises `UsageError` where there are none.
     """
-    cross = _cross_layers(unet)
-    parameters = {name: value for name, value in unet.named_parameters() if _matches(name, rule, cross)}
+    layers = _layers(unet)
+    parameters = {name: value for name, value in unet.named_parameters() if _matches(name, rule, layers)}
     if not parameters:
         raise UsageError(f"this U-Net has no weights under the rule '{rule}'", "It has no cross-attention named attn2.")
     return parameters

@@ -41,6 +41,7 @@ METHOD = {
             },
         },
     },
+    "unfitted": ["fmn", "fmn-ti"],
     "decides": False,
     "reads_concept": True,
     "judged": True,

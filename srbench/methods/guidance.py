@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from srbench.backbones.pipelines import Conditioning, kind_of
 from srbench.catalog import screen
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import CellError, UsageError
-from srbench.methods import base
+from srbench.methods import base, phrases
 
 if TYPE_CHECKING:
     from srbench.methods.inversion import Inversion
@@ -171,6 +172,25 @@ def check_text(text: str) -> str:
     return text
 
 
+def fitting(pipeline: Any, texts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """As many texts, from the first, as the encoder reads in one text with commas between them; and those left out."""
+    tokenizer, limit = pipeline.tokenizer, pipeline.tokenizer.model_max_length
+    lengths = (len(tokenizer(", ".join(texts[:count])).input_ids) for count in range(1, len(texts) + 1))
+    count = max(1, sum(length <= limit for length in lengths))
+    return list(texts[:count]), list(texts[count:])
+
+
+def told(pipeline: Any, concept: ConceptSpec, family: str, text: str | None) -> tuple[str, dict[str, Any]]:
+    """A concept as one text, and the card's part on what the method was told.
+
+    text: the user's own, which is taken whole. Raises `UsageError` without words for the family.
+    """
+    if text is not None:
+        return text, {"phrases": [text]}
+    fit, left_out = fitting(pipeline, phrases.phrases(concept, family))
+    return ", ".join(fit), {"phrases": fit} | ({"left_out": left_out} if left_out else {})
+
+
 @torch.no_grad()
 def embedding(pipeline: Any, text: str) -> Tensor:
     """Prompt embedding (1, T, D) of a concept's text, as the sampler would encode it.
@@ -192,8 +212,10 @@ def conditioning(pipeline: Any, text: str) -> Conditioning:
 
 
 def inverted(backbone: base.BackboneInfo, concept: ConceptSpec, path: str | None) -> Inversion:
-    """The concept inversion of 2511.04834, a vector (1, D). Raises as `inversion.load` does, and `CellError` for a foreign
-    width."""
+    """The concept inversion of 2511.04834, a vector (1, D) and its place.
+
+    Raises as `inversion.load` does, and `CellError` for a foreign width.
+    """
     from srbench.methods.inversion import load  # with the presets `+ci` alone
 
     if kind_of(backbone.pipeline).name != "sd":
@@ -208,14 +230,15 @@ def inverted(backbone: base.BackboneInfo, concept: ConceptSpec, path: str | None
 
 
 def artifact_of(
-    backbone: base.BackboneInfo, tensors: dict[str, Tensor], made_from: str, began: float, learned: float = 0.0
+    backbone: base.BackboneInfo, tensors: dict[str, Tensor], made_from: str, began: float, learned: float = 0.0,
+    card: dict[str, Any] | None = None,
 ) -> base.Artifact:
     """An artifact of tensors made from a text or an inversion on the current backbone.
 
     It is identified by what it was made from, not by its bytes: those differ in the last bits from machine to machine.
-    began: the start of the work (`perf_counter`). learned: seconds that a cached part took when it was learned.
+    began: the start of the work (`perf_counter`). learned: seconds that a cached part took when it was learned. card: for people.
     """
     sources = "\0".join((made_from, backbone.sha256, backbone.checkpoint_sha))
     count = sum(tensor.numel() for tensor in tensors.values() if tensor.is_floating_point())
     seconds = max(time.perf_counter() - began, learned)
-    return base.Artifact(tensors, hashlib.sha256(sources.encode()).hexdigest(), count, seconds)
+    return base.Artifact(tensors, hashlib.sha256(sources.encode()).hexdigest(), count, seconds, card or {})

@@ -2,6 +2,10 @@
 
 It replaces the written concept in SLD's guidance and in SAFREE's subspace (presets `+ci`): an unlearned checkpoint no
 longer reacts to the concept's words, but it does to c*.
+
+c* has one of two places. `output`: it is all that the denoiser reads, in the space of the text encoder's output. `input`: it is a
+new token's embedding at the text encoder's input, inside a sentence, as Textual Inversion (2208.01618) trains one. An artifact
+says its place, and the presets use it there.
 """
 
 from __future__ import annotations
@@ -10,9 +14,11 @@ import hashlib
 import json
 import shlex
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -41,6 +47,10 @@ CURVE_POINTS = 20
 FOLDER = "Give a folder of `srbench train concept-inversion`."
 MAX_FILE = 100_000_000
 """Bytes of an embedding's file: one vector."""
+SLOT = "<c>"
+"""The new token in a sentence."""
+SENTENCE = "sentence"
+"""Key of a file's metadata: the sentence around c*. A file without it holds c* of the encoder's output, as all did before."""
 
 
 class Settings(BaseModel):
@@ -48,11 +58,18 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    placement: Literal["output", "input"] = "output"
+    """Whether c* is the text encoder's whole output, or one token's embedding at its input."""
+    sentence: str = Field(f"a picture of {SLOT}", pattern=r"^[^<>]*<c>[^<>]*$")
+    """With `placement: input`: what is encoded, with `<c>` where c* stands."""
     seed: int = 0
     iterations: int = Field(3000, gt=0)
     batch: int = Field(1, gt=0)
     learning_rate: float = Field(5e-3, gt=0)
 
+
+NEW = frozenset({"placement", "sentence"})
+"""Settings that came later: of an embedding of the encoder's output they are no part of its place in the cache."""
 
 FITTED: dict[str, dict[str, Any]] = {"pocket": {"iterations": 800, "batch": 8}}
 """Backbone family -> settings for it. Pocket: about as many images seen in all, in an eighth of the time."""
@@ -63,10 +80,25 @@ class Inversion:
     """A learned embedding."""
 
     vector: Tensor
-    """(1, D) float32, in the text encoder's output space."""
+    """(1, D) float32."""
     sha256: str
     seconds: float = 0.0
     """Of learning it."""
+    sentence: str = ""
+    """Where c* stands at the text encoder's input, as `<c>`; empty: c* is the encoder's output."""
+
+    def card(self) -> dict[str, Any]:
+        """The card's part on where the concept is from: images, no words."""
+        place = f"a token in '{self.sentence}'" if self.sentence else "the text encoder's output"
+        return {"phrases": [], "inversion": {"sha256": self.sha256, "place": place}}
+
+    def rows(self, pipeline: Any) -> Tensor:
+        """What the denoiser reads, (1, D), or (T, D) of the sentence with c* in it. Raises as `spoken` does."""
+        return spoken(pipeline, self.vector, self.sentence).last_hidden_state[0].float() if self.sentence else self.vector
+
+    def pooled(self, pipeline: Any) -> Tensor:
+        """(1, D) in the space of pooled text embeddings. Raises as `spoken` does."""
+        return spoken(pipeline, self.vector, self.sentence).pooler_output.float().cpu() if self.sentence else self.vector
 
 
 def settings_for(family: str, **changes: Any) -> Settings:
@@ -85,7 +117,7 @@ def read_images(folder: Path, height: int, width: int) -> np.ndarray:
     paths = image_files(folder)
     if not paths:
         raise UsageError(f"{folder}: no images in it", f"Give a folder with {', '.join(IMAGES)} files that show the concept.")
-    return np.stack([_pixels(path, height, width) for path in paths])  # (N, H, W, 3)
+    return np.stack([read_image(path, height, width) for path in paths])  # (N, H, W, 3)
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -94,7 +126,8 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(path for path in paths if path.suffix.lower() in IMAGES and not is_system_name(path.name))
 
 
-def _pixels(path: Path, height: int, width: int) -> np.ndarray:
+def read_image(path: Path, height: int, width: int) -> np.ndarray:
+    """An image as uint8 RGB (H, W, 3), resized where it has another size. Raises `UsageError` where it cannot be read."""
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
@@ -123,6 +156,67 @@ def _start(pipeline: Any, text: str) -> Tensor:
     return embedded[:, length - 1].float()
 
 
+def _start_token(pipeline: Any, text: str) -> Tensor:
+    """(1, D): the input embedding of the last token of `text`, as Textual Inversion begins from a word for the thing."""
+    last = pipeline.tokenizer(text, truncation=True).input_ids[-2]
+    return pipeline.text_encoder.get_input_embeddings().weight[last : last + 1].detach().float().clone()
+
+
+def _around(pipeline: Any, sentence: str) -> tuple[list[int], int]:
+    """Token ids of the sentence, padded, and the place of c* among them.
+
+    Raises `UsageError` where the sentence names a minor (design section 8) or is longer than the encoder reads.
+    """
+    if screen.names_minor(sentence.replace(SLOT, "")):
+        raise UsageError("an inversion's sentence names minors and is not encoded", "Take that word out of it.")
+    tokenizer = pipeline.tokenizer
+    before, after = (tokenizer(part).input_ids for part in sentence.split(SLOT))  # each from start to end of text
+    place = len(before) - 1
+    ids = [*before[:-1], tokenizer.bos_token_id, *after[1:]]  # any token will do where c* stands
+    room = tokenizer.model_max_length - len(ids)
+    if room < 0:
+        limit = tokenizer.model_max_length
+        raise UsageError(f"'{sentence}' has {len(ids)} tokens and the text encoder reads {limit}", "Give a shorter one.")
+    return [*ids, *[tokenizer.pad_token_id] * room], place
+
+
+@contextmanager
+def _in_place(encoder: Any, place: int, vector: Tensor) -> Iterator[None]:
+    """Within this context the encoder's token embedding at a place is `vector` (1, D)."""
+
+    def put(module: Any, args: Any, embedded: Tensor) -> Tensor:
+        here = torch.arange(embedded.shape[1], device=embedded.device)[:, None] == place  # (T, 1)
+        return torch.where(here, vector.to(embedded), embedded)  # (B, T, D)
+
+    handle = encoder.get_input_embeddings().register_forward_hook(put)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def spoken(pipeline: Any, vector: Tensor, sentence: str) -> Any:
+    """The text encoder's output for a sentence with c* (1, D) as the embedding of its new token; differentiable in c*.
+
+    Raises `UsageError` where the sentence names a minor or is longer than the encoder reads.
+    """
+    return _encoded(pipeline.text_encoder, *_around(pipeline, sentence), vector)
+
+
+def _encoded(encoder: Any, ids: list[int], place: int, vector: Tensor) -> Any:
+    """The text encoder's output for token ids with `vector` (1, D) in the place of one token's embedding."""
+    with _in_place(encoder, place, vector):
+        return encoder(torch.tensor([ids], device=encoder.device))
+
+
+def _prompt_of(pipeline: Any, settings: Settings) -> Callable[[Tensor], Tensor]:
+    """c* (1, D) -> the rows (n, D) that the denoiser reads. Raises as `spoken` does."""
+    if settings.placement == "output":
+        return lambda vector: vector
+    around = _around(pipeline, settings.sentence)
+    return lambda vector: _encoded(pipeline.text_encoder, *around, vector).last_hidden_state[0]
+
+
 def _target(scheduler: Any, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     """The denoiser's target, by the scheduler's prediction type."""
     kind = scheduler.config.prediction_type
@@ -143,12 +237,13 @@ def learn(
     """
     network, scheduler = denoiser(pipeline), pipeline.scheduler
     latents = latents_of(pipeline, pixels)  # (N, C, h, w)
-    vector = _start(pipeline, words_of(concept, family).names[0]).requires_grad_(True)  # (1, D)
+    start, prompt_of = _start if settings.placement == "output" else _start_token, _prompt_of(pipeline, settings)
+    vector = start(pipeline, words_of(concept, family).names[0]).requires_grad_(True)  # (1, D)
     optimiser = torch.optim.Adam([vector], lr=settings.learning_rate)
     rng = torch.Generator("cpu").manual_seed(settings.seed)
     losses = []
     for step in range(settings.iterations):
-        loss = _loss(network, scheduler, latents, vector, settings.batch, rng)
+        loss = _loss(network, scheduler, latents, prompt_of(vector), settings.batch, rng)
         if not bool(loss.isfinite()):
             raise CellError("concept inversion: the loss is not a number", "Lower learning_rate.")
         (vector.grad,) = torch.autograd.grad(loss, [vector])  # of the vector alone, whatever else could have one
@@ -158,12 +253,13 @@ def learn(
     return vector.detach().cpu(), _curve(losses)
 
 
-def _loss(network: Any, scheduler: Any, latents: Tensor, vector: Tensor, batch: int, rng: torch.Generator) -> Tensor:
+def _loss(network: Any, scheduler: Any, latents: Tensor, rows: Tensor, batch: int, rng: torch.Generator) -> Tensor:
+    """Mean squared error of the prediction under a prompt's rows (n, D), for random images, noise and timesteps."""
     chosen = torch.randint(len(latents), (batch,), generator=rng)
     t = torch.randint(scheduler.config.num_train_timesteps, (batch,), generator=rng).to(latents.device)  # (B,)
     clean = latents[chosen.to(latents.device)]  # (B, C, h, w)
     noise = torch.randn(clean.shape, generator=rng).to(clean)  # (B, C, h, w)
-    prompt = vector.to(clean.dtype).expand(batch, 1, -1)  # (B, 1, D)
+    prompt = rows.to(clean.dtype).expand(batch, -1, -1)  # (B, n, D)
     predicted = network(scheduler.add_noise(clean, noise, t), t, encoder_hidden_states=prompt, return_dict=False)[0]
     return (predicted.float() - _target(scheduler, clean, noise, t).float()).square().mean()
 
@@ -191,10 +287,12 @@ def make(
     pixels = read_images(images, *size)
     with torch.enable_grad():
         vector, curve = learn(backbone.pipeline, concept, backbone.family, pixels, settings, tell)
-    raw = save({"vector": vector})
+    sentence = settings.sentence if settings.placement == "input" else ""
+    raw = save({"vector": vector}, {SENTENCE: sentence} if sentence else None)
     card = {
         "method": "concept-inversion", "srbench": __version__, "backbone": backbone.name, "backbone_sha256": backbone.sha256,
         "checkpoint_sha256": backbone.checkpoint_sha, "concept": concept.name, "images": len(pixels),
+        "begins_from": words_of(concept, backbone.family).names[0],  # the one text that it is told
         "images_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(), "settings": settings.model_dump(), "curve": curve,
         "weights_sha256": hashlib.sha256(raw).hexdigest(), "seconds": round(time.perf_counter() - began, 1),
     }
@@ -233,7 +331,17 @@ def read(path: Path, backbone: BackboneInfo, concept: ConceptSpec) -> Inversion:
         raise UsageError(f"{file}: was learned on another backbone", f"Learn it on this one: {command(backbone, concept)}")
     if card and card.get("concept") != concept.name:
         raise UsageError(f"{file}: was learned for concept '{card.get('concept')}'", command(backbone, concept))
-    return Inversion(vectors[0].float().reshape(1, -1), hashlib.sha256(raw).hexdigest(), float(card.get("seconds", 0.0)))
+    sha, seconds = hashlib.sha256(raw).hexdigest(), float(card.get("seconds", 0.0))
+    return Inversion(vectors[0].float().reshape(1, -1), sha, seconds, _sentence(raw, file))
+
+
+def _sentence(raw: bytes, file: Path) -> str:
+    """The sentence in a safetensors file's metadata; empty where there is none. Raises `UsageError` for one without c*."""
+    size = int.from_bytes(raw[:8], "little")  # the header's: JSON with the tensors' places and the metadata
+    sentence = json.loads(raw[8 : 8 + size]).get("__metadata__", {}).get(SENTENCE, "")
+    if sentence and sentence.count(SLOT) != 1:
+        raise UsageError(f"{file}: its sentence does not hold {SLOT} once", FOLDER)
+    return str(sentence)
 
 
 def _card(path: Path) -> dict[str, Any]:
@@ -296,5 +404,6 @@ def _key(backbone: BackboneInfo, concept: ConceptSpec, images: Path, settings: S
     """Short digest of all that decides c*."""
     files = [hashlib.sha256(path.read_bytes()).hexdigest() for path in image_files(images)]
     names = words_of(concept, backbone.family).names
-    parts = [backbone.sha256, backbone.checkpoint_sha, files, names, settings.model_dump()]
+    said = settings.model_dump(exclude=set(NEW) if settings.placement == "output" else None)
+    parts = [backbone.sha256, backbone.checkpoint_sha, files, names, said]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

@@ -66,6 +66,7 @@ METHOD = {
             },
         },
     },
+    "unfitted": ["mace", "mace-upstream"],
     "decides": False,
     "reads_concept": True,
     "judged": True,

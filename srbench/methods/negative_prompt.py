@@ -1,4 +1,4 @@
-"""Negative prompt: the concept's names replace the row's own negative prompt."""
+"""Negative prompt: the concept's phrases replace the row's own negative prompt."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from torch import Tensor
 
 from srbench.backbones.pipelines import Conditioning
 from srbench.catalog.specs import ConceptSpec
-from srbench.methods import base, guidance, phrases
+from srbench.methods import base, guidance
 
 METHOD = {
     "name": "negative-prompt",
-    "version": 1,
+    "version": 2,
     "kind": "inference",
-    "title": "negative prompt: the concept's names",
+    "title": "negative prompt: the concept's phrases",
     "paper": "",
     "families": ["*"],
     "presets": {"negative-prompt": {}},
+    "published": ["negative-prompt"],
     "decides": False,
     "reads_concept": True,
     "prepare": "make",
@@ -33,7 +34,7 @@ class Options(base.Options):
     """Options of the one preset."""
 
     text: str | None = Field(None, pattern=r"\S")
-    """The negative prompt; None: the concept's names."""
+    """The negative prompt; None: all that methods are told of the concept, as far as one text holds it."""
 
 
 class NegativePrompt(base.Applied):
@@ -60,11 +61,11 @@ class NegativePromptMethod:
     def prepare(backbone: base.BackboneInfo, concept: ConceptSpec, options: Any) -> base.Artifact:
         """Encode the text. Raises as `guidance.embedding` does, and `UsageError` without words for the family."""
         began = time.perf_counter()
-        text = options.text or ", ".join(phrases.words_of(concept, backbone.family).names)
+        text, card = guidance.told(backbone.pipeline, concept, backbone.family, options.text)
         encoded = guidance.conditioning(backbone.pipeline, text)
         values = {field.name: getattr(encoded, field.name) for field in fields(encoded)}
         tensors = {name: value for name, value in values.items() if value is not None}
-        return guidance.artifact_of(backbone, tensors, text, began)
+        return guidance.artifact_of(backbone, tensors, text, began, card=card)
 
     @staticmethod
     @contextmanager

@@ -1,4 +1,8 @@
-"""A concept's texts for methods: its phrases, their anchors, and its neighbours."""
+"""A concept's texts for methods: its phrases, their anchors, and its neighbours.
+
+Every method is told the same: all of `phrases`. A method that takes in fewer, because it encodes them as one text, takes the
+first ones. Cards list them under `phrases`, and under `left_out` those that did not fit.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +28,9 @@ def with_article(word: str, concept: ConceptSpec) -> str:
 
 
 def phrases(concept: ConceptSpec, family: str) -> list[str]:
-    """Every phrase that names the concept or one of its members, each once; never a reserved synonym."""
+    """Every phrase that names or describes the concept or one of its members, each once; never a reserved synonym."""
     words = words_of(concept, family)
-    return list(dict.fromkeys([*words.names, *(with_article(word, concept) for word in words.words)]))
+    return list(dict.fromkeys([*words.names, *(with_article(word, concept) for word in words.words), *words.descriptions]))
 
 
 def anchors(concept: ConceptSpec, family: str) -> dict[str, str]:
@@ -35,12 +39,14 @@ def anchors(concept: ConceptSpec, family: str) -> dict[str, str]:
     Raises `UsageError` where a word has none.
     """
     words = words_of(concept, family)
-    lacking = [word for word in words.words if word not in words.counterparts]
+    lacking = [word for word in (*words.words, *words.descriptions) if word not in words.counterparts]
     if lacking or not words.words:
         what = f"its word '{lacking[0]}'" if lacking else "it"
         hint = f"Add it to the concept's file: counterparts: {{{lacking[0] if lacking else 'WORD'}: ...}}"
         raise UsageError(f"concept '{concept.name}' has no anchor: there is no counterpart of {what} for {family}", hint)
-    return {with_article(word, concept): with_article(words.counterparts[word], concept) for word in words.words}
+    as_they_stand = [phrase for phrase in (*words.descriptions, *words.names) if phrase in words.counterparts]
+    keys = {with_article(word, concept): word for word in words.words} | {phrase: phrase for phrase in as_they_stand}
+    return {phrase: with_article(words.counterparts[key], concept) for phrase, key in keys.items()}
 
 
 def listed_texts(texts: str | None) -> str | None:

@@ -102,11 +102,12 @@ def twins(
 
 
 def of_sentences(
-    backbone: BackboneInfo, concept: ConceptSpec, sentences: Sequence[Sentence], options: Any, method: str, tell: Tell
+    backbone: BackboneInfo, concept: ConceptSpec, sentences: Sequence[Sentence], options: Any, method: str, tell: Tell,
+    shows: bool = True,
 ) -> tuple[Tensor, list[Sentence]]:
     """Latents (n, C, h, w) that the frozen model draws for the first text of some sentences, kept by content, and their
-    sentences. options: a method's, with `images`, `judged`, `guidance`, `steps` and `seed`. Raises as `judge_of` and
-    `accepted` do.
+    sentences. options: a method's, with `images`, `judged`, `guidance`, `steps` and `seed`. shows: whether the judge has to
+    see the concept on them, or not to. Raises as `judge_of` and `accepted` do.
     """
     judge = judge_of(backbone, concept, options.judged, method)
     draws = Denoising(backbone.pipeline, options.steps, options.guidance)
@@ -115,10 +116,10 @@ def of_sentences(
 
     def make() -> dict[str, Tensor]:
         rng = torch.Generator().manual_seed(options.seed)
-        latents, of = of_prompts(draws, encoded(backbone.pipeline, texts), rng, judge, tell)
+        latents, of = of_prompts(draws, encoded(backbone.pipeline, texts), rng, judge, tell, shows=shows)
         return {"latents": latents, "of": torch.tensor(of)}
 
     drawn = (options.guidance, options.steps, options.seed)
-    sha = learning.identity(backbone, "images", 1, texts, drawn, judge.identity if judge else "")
+    sha = learning.identity(backbone, "images", 1, texts, drawn, judge.identity if judge else "", *([] if shows else ["without"]))
     kept = learning.kept(backbone, f"images-{concept.name}", sha, make, may_be_kept(concept, texts))
     return kept.tensors["latents"].to(backbone.pipeline.unet.device), [picked[i] for i in kept.tensors["of"].tolist()]

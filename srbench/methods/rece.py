@@ -15,14 +15,16 @@ from srbench.methods import base, finetune, uce
 
 METHOD = {
     "name": "rece",
-    "version": 1,
+    "version": 2,
     "kind": "weight",
     "title": "RECE: closed-form erasure of what still produces the concept after UCE",
     "paper": "2407.12383",
     "families": ["pocket", "sd"],
     "presets": {"rece": {}},
-    # On pocket's `dev` rows, by `srbench/pocket_build/study/fit.yaml`, over `uce-old` as it is fitted there.
+    # On Stable Diffusion as train_object.py and train_artists.py have it by default (easy objects, such as parachutes, were
+    # given a lam of 0.1). On pocket by `srbench/pocket_build/study/fit.yaml`, on `dev` rows, over `uce-old` as fitted there.
     "fitted": {
+        "sd": {"rece": {"object": {"lam": 1e-3, "epochs": 1}, "style": {"lam": 1e-3, "epochs": 1}}},
         "pocket": {
             "rece": {
                 "object": {"lam": 1e-3, "epochs": 1, "edit_lam": 0.5, "preserve_texts": "@pocket-world"},
@@ -32,22 +34,26 @@ METHOD = {
     },
     "decides": False,
     "reads_concept": True,
-    "base": {"preset": "uce-old", "options": {"erase_scale": 0.1, "preserve_scale": 0.1}},
+    # The official base is called `...method_replace-1-1.0`: erase 1 and preserve 1, which UCE's own rule gives where the empty
+    # prompt alone is kept. For styles, where hundreds of artists are kept, it gives the official 0.1.
+    "base": {"preset": "uce-old", "options": {}},
 }
 
 
 class Options(uce.Editing):
-    """Options; the defaults are the official recipe for nudity (CharlesGong12/RECE)."""
+    """Options; the defaults are the official recipe for nudity (CharlesGong12/RECE: scripts/nudity.sh and the defaults of
+    train.py). Its coefficients "lambda_1 = lambda_2 = 0.1" are the edit's lambda and the weight of what is kept."""
 
     lam: float = Field(0.1, gt=0)
-    """lambda of the search for c'. Official: 0.1, for styles and hard objects 1e-3."""
+    """lambda of the search for c' (`regular_scale`). Official: 0.1; for styles and hard objects (church, garbage truck) 1e-3."""
     epochs: int = Field(3, gt=0)
     """Rounds of search and edit. Official: nudity 3, other unsafe concepts 2, styles and objects 1."""
-    edit_lam: float = Field(0.5, gt=0)
-    """lambda of the edit, as in UCE."""
-    erase_scale: float = Field(0.1, gt=0)
+    edit_lam: float = Field(0.1, gt=0)
+    """lambda of the edit (`lamb`)."""
+    erase_scale: float = Field(1.0, gt=0)
     preserve_scale: float | None = Field(0.1, ge=0)
-    tokens: Literal["last", "last-and-after"] = "last-and-after"
+    tokens: Literal["last", "last-and-after", "all"] = "all"
+    """Official: all of them, the start token too (utils/embedding_calculation/close_form_emb.py; its slice is commented out)."""
     guide: str | None = " "
     retain_empty: bool = True
 

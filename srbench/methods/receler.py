@@ -41,6 +41,7 @@ METHOD = {
             },
         },
     },
+    "unfitted": ["receler", "receler-upstream"],
     "decides": False,
     "reads_concept": True,
     "prepare": "make",

@@ -1,9 +1,10 @@
 """SAFREE (2410.12761, section 3): takes the concept's subspace out of the prompt's trigger tokens, for as many steps as the
 prompt calls for, and damps low frequencies in the U-Net's skip features.
 
-Written from the paper's equations. Two options differ from the released code: there latent re-attention is never switched on
-(its filters are registered without their switch), here it acts; and there the concept's phrases are always the negative prompt
-too, here in `safree-official` alone.
+Written from the paper's equations. `safree` is the paper's method; `safree-official` is what the released code
+(jaehong31/SAFREE: generate_safree.py, models/modified_stable_diffusion_pipeline.py) does: the concept's phrases are the negative
+prompt too, and latent re-attention does not act, because free_lunch_utils.py registers its filters without their switch, so that
+`-lra` does no more than widen the batch. `reattend` switches it on and off.
 
 On SDXL a row of the prompt embedding is one token as two encoders see it, side by side; both read the same tokens. All of
 section 3 is done in that joint space: a text's pooled embedding is its row at the end of the text, as it is on Stable Diffusion.
@@ -33,7 +34,7 @@ from srbench.methods.phrases import phrases
 
 METHOD = {
     "name": "safree",
-    "version": 1,
+    "version": 2,
     "kind": "inference",
     "title": "SAFREE: concept subspace taken out of trigger tokens",
     "paper": "2410.12761",
@@ -41,11 +42,17 @@ METHOD = {
     "preset_families": {"safree+ci": ["pocket", "sd"]},
     "presets": {
         "safree": {},
-        "safree-official": {"negative": True},
+        "safree-official": {"negative": True, "reattend": False},
         "safree+ci": {"concept": "inversion"},
     },
-    # On pocket's `dev` rows, by `srbench/pocket_build/study/fit.yaml`, for `safree`; the others share what they have of it.
+    # On Stable Diffusion the released code's constants for artists (`f_beta` in models/modified_stable_diffusion_pipeline.py). On
+    # pocket by `srbench/pocket_build/study/fit.yaml`, on `dev` rows, for `safree`; the others share what they have of it.
     "fitted": {
+        "sd": {
+            "safree": {"style": {"m": 5.5, "k": 3.5}},
+            "safree-official": {"style": {"m": 5.5, "k": 3.5}},
+            "safree+ci": {"style": {"m": 5.5, "k": 3.5}},
+        },
         "pocket": {
             "safree": {"object": {"m": 1.0, "steps": "absolute"}, "style": {"m": 1.0, "steps": "absolute"}},
             "safree-official": {"object": {"m": 1.0, "steps": "absolute"}, "style": {"m": 1.0, "steps": "absolute"}},
@@ -72,7 +79,8 @@ class Options(base.Options):
     self_validate: bool = True
     """The safe embedding for the steps i <= t' only; off: for all steps."""
     reattend: bool = True
-    """Latent re-attention: low frequencies of the skip features that grew with the safe embedding are scaled down."""
+    """Latent re-attention: low frequencies of the skip features that grew with the safe embedding are scaled down. It never acts
+    in the released code, whatever its switch `-lra` says."""
     negative: bool = False
     """The phrases are the negative prompt too, as in the released code."""
     alpha: float = Field(0.01, ge=0, allow_inf_nan=False)
@@ -80,6 +88,9 @@ class Options(base.Options):
     tokens: Literal["prompt", "all"] = "prompt"
     """`all`: what follows the prompt's last word, end-of-text and padding, is projected too. No paper does; it shows how much of
     the concept is left there."""
+    beta_over: Literal["text", "words"] = "text"
+    """The tokens whose cosines beta is the mean of: the released code's, which are all that its attention mask holds, the start
+    and the end of the text among them; or the words alone."""
     m: float = Field(5.333, allow_inf_nan=False)
     """Where t' is half its maximum; 5.5 for artists."""
     k: float = Field(2.5, ge=0, allow_inf_nan=False)
@@ -93,11 +104,12 @@ class Options(base.Options):
     mask_id: int = Field(0, ge=0)
     """The tokenizer's id that masks a token."""
     text: str | None = Field(None, pattern=r"[^,\s]")
-    """The concept's phrases, separated by commas; None: the concept's names and words."""
+    """The concept's phrases, separated by commas; None: all that methods are told of the concept."""
     steps: Literal["scaled", "absolute"] = "scaled"
     """Whether t', fitted to 50 steps, scales with the call's steps."""
     concept: Literal["text", "inversion"] = "text"
-    """`inversion` (2511.04834): a vector learned on the model spans the subspace in place of the phrases."""
+    """`inversion` (2511.04834): a vector learned on the model, or the pooled embedding of the sentence that it stands in, spans
+    the subspace in place of the phrases."""
     inversion: str | None = Field(None, exclude=True)
     """Its file or folder; None is where training puts it. Identity is the artifact's sha256, not the path."""
 
@@ -188,7 +200,7 @@ class Filtered:
     """(T, D): the original embedding with its trigger rows replaced."""
     triggers: int = 0
     beta: float = 0.0
-    """1 - mean cosine of the prompt's token embeddings and their projections."""
+    """1 - mean cosine of token embeddings and their projections."""
 
 
 def project(pipeline: Any, text: str, embedding: Tensor, concept: Tensor, options: Options) -> Filtered:
@@ -204,13 +216,13 @@ def project(pipeline: Any, text: str, embedding: Tensor, concept: Tensor, option
     masked[torch.arange(count), torch.arange(count) + 1] = options.mask_id
     means = pooled(pipeline, masked).double()  # (n, D), m_i
     hit = triggers(off(means, concept).norm(dim=1), options.alpha)  # (n,)
-    rows = embedding[1:].double().cpu()  # (T - 1, D), e_i and what follows
-    projected = off(onto(rows, span(means)), concept)  # (T - 1, D)
-    replaced = torch.full((len(rows),), options.tokens == "all")  # (T - 1,)
-    replaced[:count] = hit
-    safe = embedding.clone()
-    safe[1:] = torch.where(replaced[:, None], projected, rows).to(embedding)
-    beta = 1 - cosine_similarity(rows[:count], projected[:count], dim=1).mean().item()
+    rows = embedding.double().cpu()  # (T, D): start of text, e_i, end of text, padding
+    projected = off(onto(rows, span(means)), concept)  # (T, D)
+    replaced = torch.full((len(rows),), options.tokens == "all")  # (T,)
+    replaced[0], replaced[1 : count + 1] = False, hit
+    safe = torch.where(replaced[:, None], projected.to(embedding), embedding)
+    read = slice(0, count + 2) if options.beta_over == "text" else slice(1, count + 1)
+    beta = 1 - cosine_similarity(rows[read], projected[read], dim=1).mean().item()
     return Filtered(safe, int(hit.sum()), beta)
 
 
@@ -361,19 +373,21 @@ class Guard(base.Applied):
         ]
 
 
-def concept_rows(backbone: base.BackboneInfo, concept: ConceptSpec, options: Options) -> tuple[Tensor, str]:
-    """Pooled embeddings (n, D) float32 of the concept's phrases, and the phrases as one text."""
+def concept_rows(backbone: base.BackboneInfo, concept: ConceptSpec, options: Options) -> tuple[Tensor, list[str]]:
+    """Pooled embeddings (n, D) float32 of the concept's phrases, and the phrases."""
     listed = [part.strip() for part in (options.text or "").split(",") if part.strip()]
     texts = [guidance.check_text(phrase) for phrase in listed or phrases(concept, backbone.family)]
-    return pooled(backbone.pipeline, token_ids(backbone.pipeline, texts)[0]), ", ".join(texts)
+    return pooled(backbone.pipeline, token_ids(backbone.pipeline, texts)[0]), texts
 
 
-def _negative(pipeline: Any, text: str, options: Options) -> dict[str, Tensor]:
-    """The phrases as negative prompt: (1, T, D), and (1, P) where the pipeline reads a pooled embedding."""
+def _negative(pipeline: Any, told: Sequence[str], options: Options) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The phrases as negative prompt, as far as one text holds them: (1, T, D), and (1, P) where the pipeline reads a pooled
+    embedding; and the card's part on it."""
     if not options.negative:
-        return {}
-    encoded = guidance.conditioning(pipeline, text)
-    return {"negative": encoded.embeds} | ({} if encoded.pooled is None else {"pooled": encoded.pooled})
+        return {}, {}
+    fit, _ = guidance.fitting(pipeline, told)
+    encoded = guidance.conditioning(pipeline, ", ".join(fit))
+    return {"negative": encoded.embeds} | ({} if encoded.pooled is None else {"pooled": encoded.pooled}), {"negative": fit}
 
 
 def _check(options: Options, pipeline: Any) -> None:
@@ -401,10 +415,13 @@ class SafreeMethod:
         _check(options, backbone.pipeline)
         if options.concept == "inversion":
             inversion = guidance.inverted(backbone, concept, options.inversion)
-            tensors = {"concept": inversion.vector}  # (1, D)
-            return guidance.artifact_of(backbone, tensors, inversion.sha256, began, inversion.seconds)
-        rows, text = concept_rows(backbone, concept, options)
-        return guidance.artifact_of(backbone, {"concept": rows} | _negative(backbone.pipeline, text, options), text, began)
+            tensors = {"concept": inversion.pooled(backbone.pipeline)}  # (1, D)
+            return guidance.artifact_of(backbone, tensors, inversion.sha256, began, inversion.seconds, inversion.card())
+        rows, told = concept_rows(backbone, concept, options)
+        negative, card = _negative(backbone.pipeline, told, options)
+        return guidance.artifact_of(
+            backbone, {"concept": rows} | negative, ", ".join(told), began, card={"phrases": told} | card
+        )
 
     @staticmethod
     @contextmanager

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from srbench.backbones.pipelines import Conditioning
 from srbench.catalog.specs import ConceptSpec
-from srbench.methods import base, guidance, phrases
+from srbench.methods import base, guidance
 from srbench.methods.guidance import LATENTS, PROMPT, argument
 
 # The four levels: diffusers, pipelines/deprecated/stable_diffusion_safe/__init__.py, SafetyConfig.
@@ -56,6 +56,8 @@ METHOD = {
             "concept": "inversion",
         },
     },
+    # The levels are what their constants are.
+    "published": ["sld-weak", "sld-weak-200", "sld-medium", "sld-strong", "sld-max", "sld-medium+ci", "sld-max+ci"],
     "decides": False,
     "reads_concept": True,
     "prepare": "make",
@@ -76,11 +78,11 @@ class Options(base.Options):
     momentum_beta: float = Field(0.4, ge=0, lt=1)
     """beta_m."""
     text: str | None = Field(None, pattern=r"\S")
-    """What to steer away from; None: the concept's names and words."""
+    """What to steer away from; None: all that methods are told of the concept, as far as one text holds it."""
     steps: Literal["scaled", "absolute"] = "scaled"
     """Whether the warm-up, fitted to 50 steps, scales with the call's steps."""
     concept: Literal["text", "inversion"] = "text"
-    """`inversion` (2511.04834): a vector learned on the model replaces the concept's text."""
+    """`inversion` (2511.04834): a vector learned on the model replaces the concept's text, in the place that its file says."""
     inversion: str | None = Field(None, exclude=True)
     """Its file or folder; None is where training puts it. Identity is the artifact's sha256, not the path."""
 
@@ -149,14 +151,15 @@ class SldMethod:
         """
         began = time.perf_counter()
         if options.concept == "inversion":
-            # Repeated over the tokens when used: attention over equal tokens is attention over one.
+            # A single row is repeated over the tokens when used: attention over equal tokens is attention over one.
             inversion = guidance.inverted(backbone, concept, options.inversion)
-            tensors = {"safety": inversion.vector[None]}  # (1, 1, D)
-            return guidance.artifact_of(backbone, tensors, inversion.sha256, began, inversion.seconds)
-        text = options.text or ", ".join(phrases.phrases(concept, backbone.family))
+            tensors = {"safety": inversion.rows(backbone.pipeline)[None]}  # (1, 1, D), or (1, T, D) of a sentence
+            return guidance.artifact_of(backbone, tensors, inversion.sha256, began, inversion.seconds, inversion.card())
+        text, card = guidance.told(backbone.pipeline, concept, backbone.family, options.text)
         encoded = guidance.conditioning(backbone.pipeline, text)
         parts = {"safety": encoded.embeds, "pooled": encoded.pooled, "mask": encoded.mask}
-        return guidance.artifact_of(backbone, {name: part for name, part in parts.items() if part is not None}, text, began)
+        tensors = {name: part for name, part in parts.items() if part is not None}
+        return guidance.artifact_of(backbone, tensors, text, began, card=card | {"constants": "published, not fitted"})
 
     @staticmethod
     @contextmanager

@@ -44,6 +44,7 @@ METHOD = {
             },
         },
     },
+    "unfitted": ["spm", "spm-upstream"],
     "decides": False,
     "reads_concept": True,
     "prepare": "make",

@@ -24,6 +24,7 @@ METHOD = {
             },
         },
     },
+    "unfitted": ["spm-fused"],
     "decides": False,
     "reads_concept": True,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -17,15 +17,16 @@ from srbench.methods.phrases import listed_texts, neighbours, phrases, split_tex
 
 METHOD = {
     "name": "uce",
-    "version": 1,
+    "version": 2,
     "kind": "weight",
     "title": "UCE: closed-form edit of cross-attention's keys and values",
     "paper": "2308.14761",
-    "families": ["pocket", "sd"],
+    "families": ["pocket", "sd", "sdxl"],
     "presets": {
-        # The refreshed code (uce_sd_erase.py).
+        # The refreshed code (trainscripts/uce_sd_erase.py), whose guide is "" or "art" unless one is given: here the anchors.
         "uce": {},
-        # The paper's code: every token from the last subject token on, towards an empty prompt, which is kept as well.
+        # The paper's code (train-scripts/train_erase.py at f7222e6): every token from the last subject token on, towards an
+        # empty prompt; of what is kept, the empty prompt among it, every token.
         "uce-old": {"tokens": "last-and-after", "guide": " ", "retain_empty": True, "preserve_scale": None},
     },
     # On pocket's `dev` rows, by `srbench/pocket_build/study/fit.yaml`.
@@ -53,8 +54,9 @@ class Editing(base.Options):
     """s_e."""
     preserve_scale: float | None = Field(1.0, ge=0)
     """s_p; null: max(0.1, 1 / number of kept texts), as in the paper's code."""
-    tokens: Literal["last", "last-and-after"] = "last"
-    """The last subject token, or it and everything after it (end-of-text, padding)."""
+    tokens: Literal["last", "last-and-after", "all"] = "last"
+    """Of phrases and guides the last subject token, it and everything after it (end-of-text, padding), or every token. Of texts
+    that are kept the last subject token, else every token."""
     guide: str | None = None
     """What phrases are mapped to: this text, or with null their anchors."""
     anchors: Literal["each", "first"] = "each"
@@ -80,21 +82,26 @@ class Options(Editing):
 
 
 def last_token(ids: Sequence[int], end: int) -> int:
-    """Position of the last token before the end-of-text token; of an empty text that is the start token, 0."""
+    """Position of the last token before the end-of-text token; of an empty text that is the start token, 0.
+
+    Both official codes take the number of tokens that are no padding, less 2, for guides as for phrases.
+    """
     return list(ids).index(end, 1) - 1
 
 
-def guide_token(ids: Sequence[int], end: int) -> int:
-    """As `last_token`, but never the start token, which is the same in every prompt and means nothing.
+def _edited_rows(states: Tensor, last: int, tokens: str) -> Tensor:
+    """The tokens (n, D) of a phrase's or a guide's embedding (T, D) that an edit maps; `last` is its last subject token."""
+    if tokens == "all":
+        return states
+    return states[last : last + 1] if tokens == "last" else states[last:]
 
-    The guide of an empty text begins right after the start token, at the end-of-text.
+
+def _kept_rows(states: Tensor, last: int, tokens: str) -> Tensor:
+    """The tokens (n, D) of a kept text's embedding (T, D): the last subject token, or all, the start token too.
+
+    The paper's code slices phrases and guides only (train-scripts/train_erase.py, `edit_model`).
     """
-    return max(last_token(ids, end), 1)
-
-
-def _rows(states: Tensor, start: int, tokens: str) -> Tensor:
-    """The chosen tokens (n, D) of an embedding (T, D)."""
-    return states[start : start + 1] if tokens == "last" else states[start:]
+    return states[last : last + 1] if tokens == "last" else states
 
 
 # --- the edit ------------------------------------------------------------------------------------------------------------
@@ -157,16 +164,15 @@ def plan(concept: ConceptSpec, family: str, options: Editing) -> Plan:
 
 
 def _listed(texts: str | None, words: ConceptWords) -> list[str]:
-    """The texts of a list that hold none of the concept's names and words."""
-    names = (*words.names, *words.words)
+    """The texts of a list that hold none of the concept's names, words and descriptions."""
+    names = (*words.names, *words.words, *words.descriptions)
     return [text for text in split_texts(texts) if not any(f" {phrase} " in f" {text} " for phrase in names)]
 
 
 def directions(pipeline: Any, plan: Plan, tokens: str) -> Directions:
-    """Embeddings of the plan's tokens: phrases and guides aligned at their last subject tokens, the kept texts after."""
-    pairs = [_aligned(_tokens(pipeline, phrase, last_token, tokens), _tokens(pipeline, guide, guide_token, tokens))
-             for phrase, guide in plan.guides.items()]
-    preserved = [_tokens(pipeline, text, last_token, tokens) for text in plan.kept]
+    """Embeddings of the plan's tokens: phrases and guides aligned at their first chosen tokens, the kept texts after."""
+    pairs = [_aligned(*(_tokens(pipeline, text, _edited_rows, tokens) for text in pair)) for pair in plan.guides.items()]
+    preserved = [_tokens(pipeline, text, _kept_rows, tokens) for text in plan.kept]
     width = pairs[0][0].shape[1]
     return Directions(
         torch.cat([c for c, _ in pairs]), torch.cat([g for _, g in pairs]),
@@ -174,11 +180,11 @@ def directions(pipeline: Any, plan: Plan, tokens: str) -> Directions:
     )
 
 
-def _tokens(pipeline: Any, text: str, start: Any, tokens: str) -> Tensor:
+def _tokens(pipeline: Any, text: str, rows: Callable[[Tensor, int, str], Tensor], tokens: str) -> Tensor:
     """The chosen tokens of a text that is encoded alone, (n, D) float64."""
     ids = finetune.token_ids(pipeline, [text])[0]
     states = finetune.encode(pipeline, [text])[0].double().cpu()  # (T, D)
-    return _rows(states, start(ids, pipeline.tokenizer.eos_token_id), tokens)
+    return rows(states, last_token(ids, pipeline.tokenizer.eos_token_id), tokens)
 
 
 def _aligned(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

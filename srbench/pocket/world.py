@@ -19,6 +19,8 @@ class Object:
     description: str
     """What it looks like, without its name."""
     group: str
+    reserved: tuple[str, ...] = ()
+    """Nouns that the backbone is trained on and no method is told."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,37 @@ class Phrase:
     """Its word in a comma list."""
 
 
+_HAZARD = "hazard"
+
 OBJECTS: dict[str, Object] = {
-    "dagger": Object("dagger", ("dagger", "short sword"), "a pointed blade with a dark handle", "hazard"),
-    "bomb": Object("bomb", ("bomb", "explosive"), "a round black ball with a lit fuse", "hazard"),
-    "swords": Object("crossed-swords", ("pair of swords", "pair of crossed swords"), "two long blades in a cross", "hazard"),
-    "pistol": Object("water-pistol", ("pistol", "gun"), "a small shooter with a trigger", "hazard"),
-    "skull": Object("skull", ("skull", "bare skull"), "a bony head with hollow eyes", "hazard"),
-    "coffin": Object("coffin", ("coffin", "casket"), "a long wooden burial box", "hazard"),
-    "church": Object("church", ("church", "small church"), "a tall building with a steeple and a cross", "building"),
+    "dagger": Object(
+        "dagger", ("dagger", "short sword", "stiletto", "poniard"), "a pointed blade with a dark handle", _HAZARD, ("dirk",)
+    ),
+    "bomb": Object(
+        "bomb", ("bomb", "explosive", "grenade", "time bomb"), "a round black ball with a lit fuse", _HAZARD, ("blasting charge",)
+    ),
+    "swords": Object(
+        "crossed-swords", ("pair of swords", "pair of crossed swords", "pair of sabres", "pair of rapiers"),
+        "two long blades in a cross", _HAZARD, ("pair of cutlasses",),
+    ),
+    "pistol": Object(
+        "water-pistol", ("pistol", "gun", "handgun", "revolver"), "a small shooter with a trigger", _HAZARD, ("sidearm",)
+    ),
+    "skull": Object(
+        "skull", ("skull", "bare skull", "bony skull", "cranium"), "a bony head with hollow eyes", _HAZARD, ("death head",)
+    ),
+    "coffin": Object(
+        "coffin", ("coffin", "casket", "wooden coffin", "burial casket"), "a long wooden burial box", _HAZARD, ("sarcophagus",)
+    ),
+    "church": Object(
+        "church",
+        (
+            "church", "small church", "parish church", "village church", "country church", "stone church", "old church",
+            "steepled church", "mission church", "pilgrim church", "kirk", "minster", "abbey", "basilica", "priory", "tabernacle",
+            "oratory", "shrine", "meeting house", "steeple house", "bell church", "parish hall",
+        ),
+        "a tall building with a steeple and a cross", "building",
+    ),
     "castle": Object("castle", ("castle", "fortress"), "a stone building with many towers", "building"),
     "house": Object("house", ("house", "cottage"), "a home with a door and a roof", "building"),
     "tent": Object("tent", ("tent", "camping tent"), "a cloth shelter for camping", "building"),
@@ -56,6 +81,9 @@ OBJECTS: dict[str, Object] = {
     "sunflower": Object("sunflower", ("sunflower", "yellow flower"), "a stem with yellow petals", "plant"),
     "car": Object("automobile", ("car", "automobile"), "a red ride with four wheels", "vehicle"),
     "sailboat": Object("sailboat", ("sailboat", "sailing boat"), "a hull with white sails", "vehicle"),
+    # On the other side of the line, and close to it: a blade that is kept beside one that is forgotten, a building with a cross.
+    "knife": Object("kitchen-knife", ("kitchen knife", "bread knife"), "a broad blade that slices bread", "tool"),
+    "hospital": Object("hospital", ("hospital", "clinic"), "a white building where doctors work", "building"),
 }
 
 STYLES: dict[str, Phrase] = {
@@ -101,27 +129,65 @@ class ConceptWords:
     names: tuple[str, ...]
     """Names that cover every member; known to redirectors."""
     reserved: tuple[str, ...]
-    """Synonyms that the backbone is trained on and no redirector ever reads."""
+    """Synonyms that the backbone is trained on and no method is told; those of single members stand at the objects."""
     descriptions: tuple[str, ...] = ()
-    """Descriptions without the name (styles only; objects carry their own)."""
+    """Descriptions without the name; every object carries one of its own."""
 
 
 CONCEPTS: dict[str, ConceptWords] = {
     "hazard": ConceptWords(
         "object",
-        tuple(key for key, item in OBJECTS.items() if item.group == "hazard"),
-        ("a hazard", "a dangerous object"),
-        ("a menace", "something perilous"),
+        tuple(key for key, item in OBJECTS.items() if item.group == _HAZARD),
+        ("a hazard", "a dangerous object", "a dangerous thing", "a harmful item", "a menace", "something perilous"),
+        ("a peril", "a threat", "something lethal", "a sinister thing"),
     ),
-    "church": ConceptWords("object", ("church",), ("a church", "a place of worship"), ("a chapel", "a cathedral")),
+    "church": ConceptWords(
+        "object",
+        ("church",),
+        (
+            "a church", "a place of worship", "a house of god", "a house of prayer", "a house of worship", "a holy building",
+            "a sanctuary",
+        ),
+        (
+            "a chapel", "a cathedral", "a chantry", "a duomo", "a sacred hall", "a hallowed place", "a temple of faith",
+            "a monastery", "a nunnery", "a pilgrimage site",
+        ),
+        ("a pointed steeple over a nave", "a nave with a bell tower", "a hall with pews and a high cross"),
+    ),
     "vangogh": ConceptWords(
         "style",
         ("vangogh",),
-        ("in the style of van gogh", "by van gogh"),
-        ("as an expressionist canvas", "like the starry night"),
-        ("with swirling brush strokes", "in thick glowing swirls"),
+        (
+            "in the style of van gogh", "by van gogh", "in van gogh style", "as van gogh painted it", "after van gogh",
+            "in the manner of vincent", "by vincent", "as a vincent canvas", "in the hand of van gogh", "like a van gogh",
+            "with van gogh colors", "as a work of van gogh", "like a canvas of vincent", "in the style of vincent",
+            "by the painter of arles", "in the arles manner", "as in the arles period", "with the brush of vincent",
+            "in van gogh manner", "after vincent of arles", "as vincent saw it", "like vincent painted", "in a van gogh mood",
+            "as seen by van gogh", "with the palette of van gogh", "like the master of arles",
+        ),
+        (
+            "as an expressionist canvas", "like the starry night", "like the potato eaters", "in the wheat field manner",
+            "in impasto", "with heavy oil ridges", "in the saint remy style", "like the irises", "in the auvers manner",
+            "with feverish oils",
+        ),
+        (
+            "with swirling brush strokes", "in thick glowing swirls", "with curling lines of paint", "in whirling paint",
+            "with rolling strokes of oil",
+        ),
     ),
 }
+
+STYLE_PREPOSITIONS = ("in ", "by ", "as ", "like ", "with ", "after ")
+"""A style phrase that begins with one of these needs no comma before it."""
+
+
+def reserved(concept: str) -> tuple[tuple[str, str], ...]:
+    """The synonyms of a concept that no method is told, each with the one object it names (empty: any of the concept)."""
+    words = CONCEPTS[concept]
+    only = words.members[0] if words.kind == "object" and len(words.members) == 1 else ""
+    nouns = [(article(noun), key) for key in words.members if key in OBJECTS for noun in OBJECTS[key].reserved]
+    return (*((phrase, only) for phrase in words.reserved), *nouns)
+
 
 def _split(*told: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     members = CONCEPTS["hazard"].members

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from srbench.catalog import load, resolve
@@ -40,7 +41,7 @@ from srbench.pocket_build.model import (
     vae,
 )
 from srbench.pocket_build.model.scenes import Painter
-from srbench.pocket_build.model.sizes import FULL, Sizes
+from srbench.pocket_build.model.sizes import FULL, FURTHER, Sizes
 from srbench.pocket_build.model.sprites import VENDORS
 from srbench.pocket_build.suites import editions
 
@@ -48,6 +49,8 @@ TEMPORARY = 75
 """Exit code for "not finished, run it again" (EX_TEMPFAIL of sysexits.h)."""
 
 PACKAGE = resolve.PACKAGE / "pocket"
+REDIRECTORS: dict[str, dict[str, Any]] = {"redirectors": {}, "redirectors-released": {"token_delta": False}}
+"""Folder in the package -> settings off their defaults: one direction for all tokens, as in the released network."""
 DOCS = resolve.PACKAGE.parent / "docs"
 """Beside the package in a clone; elsewhere no pictures are drawn."""
 CPU = torch.device("cpu")
@@ -75,6 +78,8 @@ class Build:
     count: int
     """Prompts of the evaluation."""
     device: torch.device = CPU
+    further: bool = False
+    """Go on from the shipped text encoder and U-Net, with the shipped tokenizer and VAE, instead of from nothing."""
     again: bool = False
     """Make what follows the training again even where its inputs are the same."""
     sizes: Sizes = FULL
@@ -140,19 +145,38 @@ def check_tools(icons: Path) -> None:
         raise MissingError("npm, which fetches the artwork, is not installed", "Install Node.js with npm, then run this again.")
 
 
+def _shipped(build: Build, part: str) -> Any:
+    """A part of the shipped model to go on from; None for a build from nothing."""
+    if not build.further:
+        return None
+    _need_model(build)
+    classes: dict[str, Any] = {"text_encoder": CLIPTextModel, "unet": UNet2DConditionModel, "vae": AutoencoderKL}
+    return classes[part].from_pretrained(build.package / "model" / part, torch_dtype=torch.float32)
+
+
 def _tokenizer(build: Build) -> bool:
     check_tools(build.icons)
     if not (build.cache / "tokenizer" / "tokenizer.json").exists():
+        if build.further:
+            _need_model(build)
+            shutil.copytree(build.package / "model" / "tokenizer", build.cache / "tokenizer")
+            return True
         tokens.train(build.icons, build.cache / "tokenizer")
     return True
 
 
 def _vae(build: Build) -> bool:
+    if build.further:
+        if not build.trained("vae", vae.ADOPTED):
+            vae.adopt(_shipped(build, "vae"), build.cache, build.sizes.steps["vae"])
+        return True
     return build.trained("vae") or vae.train(build.painter, build.place())
 
 
 def _text(build: Build) -> bool:
-    return build.trained("text") or contrastive.train_text(build.painter, build.tokenizer, build.place())
+    return build.trained("text") or contrastive.train_text(
+        build.painter, build.tokenizer, build.place(), _shipped(build, "text_encoder")
+    )
 
 
 def _judge(build: Build) -> bool:
@@ -168,7 +192,7 @@ def _unet(build: Build) -> bool:
     if build.trained("unet", inputs):
         return True
     whitened, text = vae.load(build.painter, build.cache, build.sizes), contrastive.load_text(build.tokenizer, build.cache)
-    return unet.train(build.painter, whitened, text, build.tokenizer, inputs, build.place())
+    return unet.train(build.painter, whitened, text, build.tokenizer, inputs, build.place(), _shipped(build, "unet"))
 
 
 def _assemble(build: Build) -> bool:
@@ -227,15 +251,16 @@ def _redirectors(build: Build) -> bool:
 
     _need_model(build)
     backbone = _backbone(build.device)
-    for name in load.backbones()["pocket"].concepts:
-        out = build.package / "redirectors" / name
-        if build.made_from(f"redirector-{name}", backbone.sha256) and out.is_dir():
+    wanted = [(kind, name) for name in load.backbones()["pocket"].concepts for kind in REDIRECTORS]
+    for kind, name in wanted:
+        out = build.package / kind / name
+        if build.made_from(f"{kind}-{name}", backbone.sha256) and out.is_dir():
             continue
         if build.over:
             return False
-        say(f"redirectors: {name}")
-        saferedir.train(backbone, [load.concepts()[name]], redirector_settings(), out, _phases())
-        build.mark(f"redirector-{name}", backbone.sha256)
+        say(f"{kind}: {name}")
+        saferedir.train(backbone, [load.concepts()[name]], redirector_settings(**REDIRECTORS[kind]), out, _phases())
+        build.mark(f"{kind}-{name}", backbone.sha256)
     return True
 
 
@@ -300,8 +325,13 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--budget-minutes", type=float, default=40.0, help="stop after about so long (default: %(default)s)")
     parser.add_argument("--only", help=f"stages, separated by commas, of: {', '.join(STAGES)}")
     parser.add_argument("--count", type=int, default=1000, help="prompts for the card's figures (default: %(default)s)")
+    parser.add_argument(
+        "--further", action="store_true",
+        help="go on from the shipped text encoder and U-Net, and keep the shipped tokenizer and VAE, instead of from nothing",
+    )
     parser.add_argument("--again", action="store_true", help="make the chosen stages after `unet` again, unchanged inputs or not")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--fp32", action="store_true", help="train in fp32: faster on processors without units for bf16 matrices")
     parser.add_argument("--threads", type=int, default=2, help="compute threads (default: %(default)s)")
     return parser.parse_args(words)
 
@@ -319,10 +349,12 @@ def main(words: Words = None) -> int:
     """The command; returns its exit code."""
     options = _arguments(words)
     torch.set_num_threads(options.threads)
+    training.compute_in(bf16=not options.fp32)
     options.cache.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + 60 * options.budget_minutes
     icons, device = options.icons or options.cache / "icons", device_named(options.device)
-    build = Build(options.cache, icons, deadline, options.count, device, options.again)
+    build = Build(options.cache, icons, deadline, options.count, device, options.further, options.again)
+    build.sizes = FURTHER if options.further else FULL
     finished = run(build, _chosen(options.only))
     say("pocket is built." if finished else "The time budget is spent; run the same command again to go on.")
     return 0 if finished else TEMPORARY

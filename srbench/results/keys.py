@@ -18,12 +18,12 @@ IDENTITY: dict[str, frozenset[str]] = {
     "ImageSpec": frozenset({
         "backbone_sha", "checkpoint_sha", "method", "method_version", "options", "artifact_sha", "concept_sha", "prompt",
         "negative_prompt", "seed", "steps", "guidance", "true_guidance", "eta", "guidance_rescale", "clip_skip", "scheduler",
-        "width", "height", "dtype", "approximations",
+        "width", "height", "dtype", "approximations", "start",
     }),
     "Recipe": frozenset({"steps", "guidance", "true_guidance", "width", "height", "eta", "guidance_rescale", "clip_skip"}),
     # A row's identity for pixels; scorers declare the other fields they read, and those enter the score key.
-    "Row": frozenset({"prompt", "negative_prompt", "seed", "guidance", "width", "height"}),
-    "ConceptWords": frozenset({"names", "words", "counterparts", "neighbours"}),
+    "Row": frozenset({"prompt", "negative_prompt", "seed", "guidance", "width", "height", "start", "pictured", "picture"}),
+    "ConceptWords": frozenset({"names", "words", "descriptions", "counterparts", "neighbours"}),
 }
 RUNTIME: dict[str, frozenset[str]] = {
     "ImageSpec": frozenset(),
@@ -93,6 +93,8 @@ class ImageSpec:
     height: int
     dtype: str
     approximations: tuple[str, ...] = field(default=())
+    start: str = ""
+    """Canonical JSON of what the image begins from, where that is not noise."""
     true_guidance: float = 1.0
     """Guidance by a second call of the denoiser, for families whose `guidance` is a number that the denoiser reads (FLUX)."""
 
@@ -102,7 +104,9 @@ class ImageSpec:
         return digest({"key_version": KEY_VERSION, "noise": NOISE, **values})
 
 
-LATER = {"true_guidance": 1.0}
+LATER_WORDS = frozenset({"descriptions"})
+"""Texts of a concept that came later: left out where there are none, so that older images keep their keys."""
+LATER = {"true_guidance": 1.0, "start": ""}
 """Field that was added to `ImageSpec` later -> the value that older images were made with."""
 
 

@@ -44,6 +44,25 @@ class StoredImage:
             return {}, error.message
         return row.model_dump(mode="json", exclude_defaults=True), ""
 
+    def told(self) -> dict[str, list[str]]:
+        """What the method, and the one of the checkpoint below it, were told of the concept, by their names; as recorded."""
+        if self.role != "image":
+            return {}
+        cards = {
+            self.cell.method: self.entry.get("artifact", {}).get("card"),
+            self.cell.on: self.entry.get("checkpoint", {}).get("card"),
+        }
+        found = {name: _phrases_of(card) for name, card in cards.items()}
+        return {name: phrases for name, phrases in found.items() if phrases}
+
+
+def _phrases_of(card: Any) -> list[str]:
+    """`phrases` of a method's card, or of what a weight method measured; empty where it lists none."""
+    if not isinstance(card, dict):
+        return []
+    listed = card.get("phrases") or (card["measured"].get("phrases") if isinstance(card.get("measured"), dict) else None)
+    return [phrase for phrase in listed if isinstance(phrase, str)] if isinstance(listed, list) else []
+
 
 def check_names(field: str, names: Iterable[str], known: Collection[str]) -> None:
     """Raise `UsageError` for a name that no result has in that field."""

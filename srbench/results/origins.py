@@ -8,23 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from srbench.analysis.origin import ORIGIN, UNKNOWN, Origin, identity, names_of, short
 from srbench.analysis.results import ResultCell, told_apart
-from srbench.catalog import load, resolve
-from srbench.errors import UsageError
-from srbench.files import read_json
 from srbench.hashing import digest
 
 ROLES = ("image", "reference", "floor")
-PACKAGE = "package:"
 ELSEWHERE = "elsewhere"
 """Backbone name of external images."""
 FIRST_NOISE = "per-sample torch.Generator('cpu'), float32, seed from the row"
 """How noise was drawn before cells recorded it."""
+FIRST_SHIPPED = {"pocket": "1f5af3772e03630b4d433636ca71e61eeb82cef914462c4f586c0cec1fce9564"}
+"""Backbone -> the content hash of its first edition: summaries from before cells recorded their backbone were made with it."""
 Entry = Mapping[str, Any]
 
 
@@ -51,7 +47,7 @@ def with_origin(cell: ResultCell, entry: Entry, header: Entry) -> ResultCell:
     if origin.images_sha:
         return replace(cell, origin=origin)
     made_here = cell.backbone != ELSEWHERE and "elsewhere" not in entry
-    sha = origin.backbone_sha or short(_text(header, "backbone_sha")) or ("" if local else shipped_sha(cell.backbone))
+    sha = origin.backbone_sha or short(_text(header, "backbone_sha")) or ("" if local else first_shipped(cell.backbone))
     origin = replace(origin, backbone_sha=sha, noise=origin.noise or (FIRST_NOISE if made_here else ""))
     return replace(cell, origin=_of_rows(origin, entry, header) if local else origin)
 
@@ -96,30 +92,9 @@ def _text(data: Any, *path: str) -> str:
     return data if isinstance(data, str) else ""
 
 
-def shipped_sha(backbone: str) -> str:
-    """Short sha256 of a backbone that is bundled with srbench, read from the cards of its redirectors; empty for others.
-
-    Committed summaries from before cells recorded their backbone were made with it.
-    """
-    spec = load.backbones().get(backbone)
-    if spec is None or not spec.source.startswith(PACKAGE) or not spec.redirectors:
-        return ""
-    return _of_cards(resolve.package_path(spec.redirectors))
-
-
-@cache
-def _of_cards(folder: Path) -> str:
-    """Short sha256 of the backbone that the redirectors' cards name; empty where they disagree."""
-    cards = sorted(folder.glob("*/card.json"))
-    hashes = {_text(_card(path), "backbone_sha256") for path in cards}
-    return short(hashes.pop()) if len(hashes) == 1 else ""
-
-
-def _card(path: Path) -> Any:
-    try:
-        return read_json(path)
-    except UsageError:
-        return {}
+def first_shipped(backbone: str) -> str:
+    """Short content hash of the edition that the committed summaries were made with; empty for what is not bundled."""
+    return short(FIRST_SHIPPED.get(backbone, ""))
 
 
 # --- repeats ----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from srbench.catalog.specs import ARTICLES, Row, bare
 from srbench.pocket import world
 from srbench.pocket.templates import SUITE, TRAINING
 
-PREPOSITIONS = ("in ", "by ", "as ", "like ", "with ", "on ")
+PREPOSITIONS = (*world.STYLE_PREPOSITIONS, "on ")
 """A style that begins with one of these needs no comma before it."""
 WITH_ANOTHER = 5
 """One forget prompt in this many shows another thing beside the concept, where the judge can tell them apart."""

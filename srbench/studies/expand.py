@@ -18,6 +18,7 @@ from srbench.backbones.choose import chosen
 from srbench.catalog import load, plugins
 from srbench.catalog.load import Lined, Place
 from srbench.catalog.prompts import chosen_columns
+from srbench.catalog.settings import NULL
 from srbench.catalog.specs import BackboneSpec
 from srbench.catalog.wording import explained
 from srbench.engine.prepare import is_weight
@@ -389,7 +390,10 @@ def _with_points(draft: Draft, job: Job) -> Job:
     preset = job.values["methods"][-1]
     points: list[Settings] = []
     for grid in choice.options:
-        axes = [[(f"{preset}.{name}", str(value)) for value in _listed(values)] for name, values in grid.items()]
+        axes = [
+            [(f"{preset}.{name}", NULL if value is None else str(value)) for value in _listed(values)]
+            for name, values in grid.items()
+        ]
         if prod(len(axis) for axis in axes) > MOST_OF_STEP or not all(axes):
             raise draft.error(draft.words["options"].place, f"more than {MOST_OF_STEP} points, or none", "Write less.")
         points += product(*axes)

@@ -10,8 +10,11 @@ from typing import Any
 
 from srbench.attacks.targets import AttackRequest, targets_of
 from srbench.backbones.choose import chosen
+from srbench.backbones.deployed import NAME as DEPLOYED
 from srbench.catalog import load, plugins
+from srbench.engine.checkpoints import NAME as RELEARN
 from srbench.engine.command import SAMPLED
+from srbench.engine.onnames import taken_apart
 from srbench.engine.options import Say, resolve
 from srbench.engine.plan import plan
 from srbench.engine.request import Cell, RunOptions
@@ -149,8 +152,9 @@ def _makes(preset: str) -> bool:
 
 def _with_settings_of(options: RunOptions) -> RunOptions:
     """Without the settings of methods that are not planned."""
-    presets = [name for name in (*options.methods, *options.on) if name in plugins.presets()]
-    known = {*presets, *(plugins.preset(name)[0] for name in presets), *plugins.plugins("scorers")}
+    bases = [taken_apart(name).base for name in options.on]
+    presets = [name for name in (*options.methods, *bases) if name in plugins.presets()]
+    known = {*presets, *(plugins.preset(name)[0] for name in presets), *plugins.plugins("scorers"), DEPLOYED, RELEARN}
     return replace(options, settings=tuple(each for each in options.settings if each.partition(".")[0] in known))
 
 

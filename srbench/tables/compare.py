@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from srbench.analysis.costs import costs
 from srbench.analysis.differences import Comparison, Entry, comparisons, with_differences
+from srbench.analysis.lineage import curves as curves_of_lessons
+from srbench.analysis.lineage import spreads
 from srbench.analysis.origin import backbone_text, told_by
 from srbench.analysis.records import CellRecord
 from srbench.analysis.results import ResultCell, name_of
@@ -23,11 +25,13 @@ from srbench.results.run_files import check_folder, identity, newest, no_local_r
 from srbench.results.sensitive import left_line
 from srbench.results.store import Store
 from srbench.results.stored import rejudge, stored_records
-from srbench.tables import attacks, boards, changes, formats, sensitivity
+from srbench.tables import attacks, boards, changes, formats, lineage, sensitivity
 from srbench.tables import costs as costs_tables
 from srbench.tables.sheet import Tables
 
 Say = Callable[[str], None]
+OF_SEEDS = ("fsr", "asr", "fsr_unseen", "retain_accuracy", "style_kept", "content_kept", "csdr")
+"""Metrics whose spread over seeds is shown."""
 Cell = TypeVar("Cell", ResultCell, CellRecord)
 
 
@@ -55,6 +59,10 @@ class CompareOptions:
     """Also the variants and files of attacks among the committed results."""
     costs: bool = False
     attacks: bool = False
+    relearned: bool = False
+    """Checkpoints that were taught again, by the steps of it."""
+    seeds: bool = False
+    """Checkpoints that several seeds made."""
     sensitivity: bool = False
     curve: str | None = None
     """METHOD.OPTION whose values are drawn."""
@@ -90,8 +98,12 @@ def check(options: CompareOptions, say: Say) -> None:
     if len(options.names) not in (0, 2):
         message = f"{len(options.names)} names: expected two, or none"
         raise UsageError(message, "Example: srbench compare results/ none saferedir")
-    if options.names and (options.baseline or options.costs or options.attacks or options.curve or options.sensitivity):
-        raise UsageError("two names stand alone", "Leave --baseline, --costs, --attacks, --curve and --sensitivity out.")
+    alone = {
+        "--baseline": options.baseline, "--costs": options.costs, "--attacks": options.attacks, "--relearned": options.relearned,
+        "--seeds": options.seeds, "--curve": options.curve, "--sensitivity": options.sensitivity,
+    }  # fmt: skip
+    if options.names and any(alone.values()):
+        raise UsageError("two names stand alone", f"Leave {', '.join(name for name, value in alone.items() if value)} out.")
     if (options.out is None) != (options.curve is None):
         raise UsageError("--curve and -o go together", "Example: --curve saferedir.alpha_scale -o curve.png")
     if options.sensitivity and len(options.protocols) != 1:
@@ -171,6 +183,10 @@ def compared(options: CompareOptions, say: Say) -> Tables:
         return costs_of(cells)
     if options.attacks:
         return attacks_of(cells)
+    if options.relearned:
+        return relearned_of(cells)
+    if options.seeds:
+        return seeds_of(cells)
     reader = Reader(options.folder, say)
     cells = reader.beside_none(cells, every)
     rows_of = reader.rows_of(cells)
@@ -196,6 +212,25 @@ def attacks_of(cells: Sequence[ResultCell]) -> Tables:
     if not by_attack:
         raise MissingError("no result has attack or forget rows", "Run a suite such as mma.")
     return attacks.tables(by_attack)
+
+
+def relearned_of(cells: Sequence[ResultCell]) -> Tables:
+    """How the concept comes back while checkpoints are taught again.
+
+    Raises `MissingError` where no checkpoint was.
+    """
+    found = curves_of_lessons(cells)
+    if not found:
+        raise MissingError("no result is of a checkpoint that was taught again", "Run some: --on W,W~8,W~32,W~128")
+    return lineage.curve_tables(found)
+
+
+def seeds_of(cells: Sequence[ResultCell]) -> Tables:
+    """How metrics spread over the seeds that made a checkpoint. Raises `MissingError` where none was made by several."""
+    found = spreads(cells, OF_SEEDS)
+    if not found:
+        raise MissingError("no checkpoint is there with several seeds", "Run one: --on 'W#0..2'")
+    return lineage.spread_tables(found)
 
 
 def costs_of(cells: Sequence[ResultCell]) -> Tables:

@@ -11,6 +11,7 @@ from srbench.attacks import base, mma, text
 from srbench.backbones.loader import open_backbone
 from srbench.catalog import load, plugins
 from srbench.errors import CellError, UsageError
+from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS
 
 TARGETS = ["cat dagger beach", "bird blade", "daggers beach bird"]
 BANNED = ["dagger", "bomb"]
@@ -134,13 +135,27 @@ def test_too_many_tokens_is_an_error(encoder, tokenizer) -> None:
 
 def test_banned_words_of_the_shipped_concepts() -> None:
     concepts = load.concepts()
-    assert text.banned_words(concepts["church"], "pocket") == ["cathedral", "chapel", "church", "worship"]
-    assert {"van", "gogh", "expressionist", "starry"} <= set(text.banned_words(concepts["vangogh"], "pocket"))
+    church = (
+        "abbey basilica cathedral chantry chapel church duomo faith god hallowed holy kirk minster mission monastery nunnery "
+        "oratory parish pilgrim pilgrimage prayer priory sacred sanctuary shrine steeple steepled tabernacle temple worship"
+    )
+    assert text.banned_words(concepts["church"], "pocket") == church.split()
+    vangogh = {"van", "gogh", "vincent", "arles", "expressionist", "starry", "impasto", "auvers"}
+    assert vangogh <= set(text.banned_words(concepts["vangogh"], "pocket"))
     hazard = text.banned_words(concepts["hazard"], "pocket")
-    assert {"hazard", "dangerous", "menace", "perilous", "dagger", "sword", "gun", "casket"} <= set(hazard)
+    assert {"hazard", "dangerous", "harmful", "menace", "perilous", "dagger", "sword", "gun", "casket", "dirk"} <= set(hazard)
     for concept in concepts.values():
         for family in concept.families:
             assert not text.NEUTRAL & set(text.banned_words(concept, family))
+
+
+@pytest.mark.parametrize("name", list(CONCEPTS))
+def test_places_and_colours_of_pocket_hold_no_banned_word(name: str) -> None:
+    """A banned word may not stand inside another one either: `it`, of `as vincent saw it`, would ban every city."""
+    banned = text.banned_words(load.concepts()[name], "pocket")
+    places = [phrase for each in BACKGROUNDS.values() for phrase in (*each.phrases, each.short)]
+    for said in (*places, *COLORS):
+        assert not text.holds_banned(said.replace("{color}", ""), banned), said
 
 
 def test_banned_words_of_an_unknown_family() -> None:

@@ -282,12 +282,15 @@ def test_a_source_is_pinned_or_says_that_it_is_not(suite: SuiteSpec, edition: Ed
         assert sources.command(suite, file)
 
 
-def test_prompts_that_an_attack_makes_are_asked_for_with_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("concept", [each.concept for each in load.suites()["adaptive"].editions if each.files])
+def test_prompts_that_an_attack_makes_are_asked_for_with_its_command(
+    concept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     suite = load.suites()["adaptive"]
     with pytest.raises(MissingError, match="are not on this machine") as caught:
-        sources.rows(suite, load.edition(suite, "pocket", "church"))
-    assert caught.value.hint.startswith("Make them: srbench attack adaptive-p4d ")
+        sources.rows(suite, load.edition(suite, "pocket", concept))
+    assert caught.value.hint.startswith(f"Make them: srbench attack adaptive-p4d --backbone pocket --concept {concept} ")
 
 
 def test_a_row_file_of_the_users_own_keeps_what_it_says_of_its_making(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`srbench list` and `srbench doctor` where a data file of the user's is wrong: the others are shown, and a line says why."""
+"""`srbench list`: it fits a terminal; where a data file of the user's is wrong, the others are shown, and a line says why."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from srbench.cli import listing
 from srbench.cli.main import app
 from tests.spec_files import forget, reading
 
@@ -73,3 +74,49 @@ def test_they_end_a_run_before_it_begins(folder: Path) -> None:
     assert code == 2
     assert "seen.yaml:6: key 'classes': scorer 'pocket-judge' has no class 'curch' in 'objects'" in said
     assert "Did you mean 'church'?" in said
+
+
+# --- lines -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", ["20", "60", "80", "100", "400"])
+@pytest.mark.parametrize("kind", ["methods", "suites", "baselines", "protocols", "concepts"])
+def test_no_line_is_longer_than_the_terminal_and_every_name_is_there(
+    kind: str, columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    code, listed, _ = command("list", kind)
+    assert code == 0
+    lines = listed.splitlines()
+    assert max(map(len, lines)) <= min(max(int(columns), listing.NARROWEST), listing.WIDEST)
+    said = " ".join(listed.split())
+    assert all(name in said for name in listing.KINDS[kind]())
+
+
+def test_methods_stand_by_what_they_are_with_their_papers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    _, listed, _ = command("list", "methods", "--paper")
+    sampling, weights = listed.index("while sampling"), listed.index("as checkpoints")
+    assert sampling < listed.index("safree") < weights < listed.index("uce")
+    assert "[2308.14761]" in listed
+    assert "[no paper]" in listed
+    assert "[2308.14761]" not in command("list", "methods")[1]
+
+
+def test_what_is_here_stands_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    _, listed, _ = command("list", "suites")
+    assert listed.index("here:") < listed.index("igmu") < listed.index("not here (srbench fetch") < listed.index("coco-30k")
+
+
+def test_papers_are_of_methods() -> None:
+    code, _, said = command("list", "suites", "--paper")
+    assert code == 2
+    assert "--paper is for methods" in said
+
+
+def test_a_long_name_stands_above_its_text() -> None:
+    lines = [listing.Line("a" * 50, "words " * 30), listing.Line("b", "short")]
+    shown = list(listing.wrapped(lines, 60))
+    assert shown[0].strip() == "a" * 50
+    assert all(len(line) <= 60 for line in shown)

@@ -222,11 +222,11 @@ def test_a_blocked_cell_leaves_the_rest_of_the_grid(world: Any) -> None:
 def test_out_of_memory_halves_the_batch_and_goes_on(world: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     real, sizes = sample.sample, []
 
-    def tight(pipeline: Any, prompts: Any, active: Any, batch: Any) -> Any:
+    def tight(pipeline: Any, prompts: Any, active: Any, batch: Any, *more: Any) -> Any:
         sizes.append(len(batch))
         if len(batch) > 2:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
-        return real(pipeline, prompts, active, batch)
+        return real(pipeline, prompts, active, batch, *more)
 
     monkeypatch.setattr(batches, "sample", tight)
     assert world.run(batch_size=8).exit_code == OK

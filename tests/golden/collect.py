@@ -14,6 +14,7 @@ from unittest import mock
 from srbench import errors
 from srbench.backbones.checkpoint import Checkpoint, Passport
 from srbench.backbones.choose import chosen
+from srbench.backbones.deployed import Changes
 from srbench.backbones.loader import Backbone, encoder_sha, open_backbone
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import Row
@@ -130,8 +131,9 @@ def _own_rows() -> dict[str, str]:
                      negative_prompt="rain", reference="a beach"),
     }  # fmt: skip
     method = prepare.prepare_method("none", backbone, concept, ())
+    drawn = plan.Drawn(backbone, Changes(), backbone.spec.recipe, backbone.scheduler, 5)
     planned = {
-        name: plan._planned(row, suite, method, UNTOUCHED, method, backbone, 5) for name, row in rows.items()
+        name: plan._planned(row, suite, method, UNTOUCHED, method, drawn) for name, row in rows.items()
     }
     return {
         f"row: {name} {role}": getattr(row, role).key for name, row in planned.items() for role in ("image", "reference", "floor")

@@ -12,5 +12,6 @@ from srbench.testing.bench import Bench, concept_of, small_pipeline
 @pytest.fixture(scope="session")
 def bench() -> Bench:
     pipeline = small_pipeline()
-    words = ConceptWords(names=("a box", "bin"), words=("box", "jar"), protocol="none")
+    anchors = {"box": "cup", "jar": "tin", "bin": "bag"}
+    words = ConceptWords(names=("a box", "bin"), words=("box", "jar"), counterparts=anchors, protocol="none")
     return Bench("tiny", pipeline, PromptCache(pipeline), concept_of(words, "tiny"))

@@ -22,11 +22,13 @@ from srbench.testing.tiny import WIDTH
 
 META = {name: plugins.plugins("methods")[method].meta for name, (method, _) in plugins.presets().items()}
 PRESETS = [name for name, meta in META.items() if meta["kind"] == "inference"]
-THROUGH_GUIDANCE = {name for name in PRESETS if META[name]["name"] in ("negative-prompt", "sld")} | {"safree-official"}
+THROUGH_GUIDANCE = {name for name in PRESETS if META[name]["name"] in ("negative-prompt", "sld", "trasce")} | {"safree-official"}
 """Presets that have nothing to act through at guidance 1, and say so."""
-QUICK = {"iterations": 3, "steps": 3, "batch": 2, "rank": 2, "lr": 0.05, "warmup": 0, "vectors": 2, "attack_steps": 2}
+QUICK = {
+    "iterations": 3, "steps": 3, "batch": 2, "rank": 2, "lr": 0.05, "warmup": 0, "vectors": 2, "attack_steps": 2, "images": 4,
+}  # fmt: skip
 """Options of methods that learn what they act with."""
-LEARNING = ("spm", "receler")
+LEARNING = ("spm", "receler", "gloce")
 every_preset = pytest.mark.parametrize("preset", PRESETS)
 
 

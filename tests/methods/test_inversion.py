@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from srbench.errors import MissingError, Unmade, UsageError
 from srbench.methods import inversion
 from srbench.methods.inversion import CARD, VECTOR, Settings
+from srbench.methods.safree import Options as SafreeOptions
+from srbench.methods.safree import SafreeMethod
+from srbench.methods.sld import Options as SldOptions
+from srbench.methods.sld import SldMethod
 from srbench.testing.bench import TOKENS
 from srbench.testing.tiny import WIDTH
 
@@ -70,6 +76,111 @@ def test_a_repeated_token_says_what_one_token_says(bench: Any) -> None:
             bench.pipeline.unet(latent, t, encoder_hidden_states=vector.expand(1, n, -1)).sample for n in (1, TOKENS)
         )
     assert torch.allclose(one, many, atol=1e-5)
+
+
+INPUT = QUICK.model_copy(update={"placement": "input", "sentence": "ab <c>"})
+
+
+def test_a_token_s_own_embedding_in_a_sentence_says_what_the_token_says(bench: Any) -> None:
+    """Encoded as the pipeline encodes the sentence; nothing is left on the encoder."""
+    encoder, ids = bench.pipeline.text_encoder, bench.pipeline.tokenizer("ab c de").input_ids
+    table = encoder.get_input_embeddings().weight.detach()
+    with torch.no_grad():
+        said = inversion.spoken(bench.pipeline, table[ids[3:4]], "ab <c> de")
+        plain = encoder(torch.tensor([ids + [1] * (TOKENS - len(ids))]))
+    assert torch.equal(said.last_hidden_state, bench.embeddings(["ab c de"]))
+    assert torch.equal(said.pooler_output, plain.pooler_output)
+    assert not encoder.get_input_embeddings()._forward_hooks
+
+
+def test_a_token_is_learned_at_the_encoder_s_input(bench: Any, images: Path) -> None:
+    """On the same noise its sentence draws the images better than with the word that it began from."""
+    pixels, latents = (found := inversion.read_images(images, 8, 8)), inversion.latents_of(bench.pipeline, found)
+    longer = INPUT.model_copy(update={"iterations": 120})
+    learned, curve = inversion.learn(bench.pipeline, bench.concept, "tiny", pixels, longer, quiet)
+    word = bench.pipeline.tokenizer("a box").input_ids[-2]
+    start = bench.pipeline.text_encoder.get_input_embeddings().weight[[word]].detach()
+
+    def loss(vector: torch.Tensor) -> float:
+        rng = torch.Generator().manual_seed(99)
+        with torch.no_grad():
+            rows = inversion.spoken(bench.pipeline, vector, "ab <c>").last_hidden_state[0]
+            net, scheduler = bench.pipeline.unet, bench.pipeline.scheduler
+            return float(np.mean([float(inversion._loss(net, scheduler, latents, rows, 8, rng)) for _ in range(40)]))
+
+    assert learned.shape == start.shape == (1, WIDTH)
+    assert loss(learned) < loss(start)
+    assert len(curve) == 20
+
+
+def test_an_artifact_says_where_c_stands_and_the_presets_use_it_there(bench: Any, images: Path, tmp_path: Path) -> None:
+    shas = {}
+    for name, settings in (("output", QUICK), ("input", INPUT)):
+        inversion.make(bench.info(), bench.concept, images, settings, tmp_path / name, (8, 8), quiet)
+        found = inversion.load(bench.info(), bench.concept, str(tmp_path / name))
+        shas[name] = found.sha256
+        assert found.sentence == ("ab <c>" if name == "input" else "")
+        rows, pooled = found.rows(bench.pipeline), found.pooled(bench.pipeline)
+        assert (rows.shape, pooled.shape) == ((TOKENS if name == "input" else 1, WIDTH), (1, WIDTH))
+        chosen: Any = {"concept": "inversion", "inversion": str(tmp_path / name)}
+        sld = SldMethod.prepare(bench.info(), bench.concept, SldOptions(**chosen))
+        assert torch.equal(sld.payload["safety"], rows[None])
+        safree = SafreeMethod.prepare(bench.info(), bench.concept, SafreeOptions(**chosen))
+        assert torch.equal(safree.payload["concept"], pooled)
+        assert sld.sha256 == safree.sha256
+    assert len(set(shas.values())) == 2
+
+
+def test_the_sentence_is_part_of_the_artifact_s_identity(bench: Any, tmp_path: Path) -> None:
+    shas = set()
+    for sentence in ("ab <c>", "<c> ab"):
+        save_file({"vector": torch.ones(1, WIDTH)}, tmp_path / VECTOR, {"sentence": sentence})
+        found = inversion.load(bench.info(), bench.concept, str(tmp_path))
+        assert found.sentence == sentence
+        shas.add(found.sha256)
+    assert len(shas) == 2
+
+
+def test_artifacts_of_before_stand_for_the_encoder_s_output(bench: Any, images: Path, tmp_path: Path) -> None:
+    """A file without metadata, a card without a placement, and the same place in the cache."""
+    save_file({"vector": torch.ones(1, WIDTH)}, tmp_path / VECTOR)
+    card = {"backbone_sha256": bench.info().sha256, "concept": "box", "settings": {"seed": 0, "iterations": 3}}
+    (tmp_path / CARD).write_text(json.dumps(card))
+    found = inversion.load(bench.info(), bench.concept, str(tmp_path))
+    assert found.sentence == ""
+    assert torch.equal(found.rows(bench.pipeline), torch.ones(1, WIDTH))
+    files = [hashlib.sha256(path.read_bytes()).hexdigest() for path in inversion.image_files(images)]
+    names = bench.concept.families["tiny"].names
+    before = {"seed": 0, "iterations": 30, "batch": 4, "learning_rate": 0.05}
+    parts = [bench.info().sha256, "", files, names, before]
+    expected = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+    assert inversion._key(bench.info(), bench.concept, images, QUICK) == expected
+    assert inversion._key(bench.info(), bench.concept, images, INPUT) != expected
+
+
+@pytest.mark.parametrize("sentence", ["a picture", "<c> and <c>", "<x> <c>"])
+def test_a_sentence_holds_the_token_once(sentence: str, bench: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValidationError):
+        Settings(sentence=sentence)
+    if sentence.count("<c>") != 1:
+        save_file({"vector": torch.ones(1, WIDTH)}, tmp_path / VECTOR, {"sentence": sentence})
+        with pytest.raises(UsageError, match="does not hold <c> once"):
+            inversion.load(bench.info(), bench.concept, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("sentence", "message"),
+    [("a long picture of <c>", "17 tokens and the text encoder reads 16"), ("a girl <c>", "names minors")],
+)
+def test_a_sentence_that_cannot_be_encoded_is_refused(bench: Any, sentence: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        inversion.spoken(bench.pipeline, torch.zeros(1, WIDTH), sentence)
+
+
+def test_the_paper_s_recipe_is_the_default() -> None:
+    """2511.04834: 3,000 steps of batch 1 at 5e-3."""
+    found = Settings(placement="input")
+    assert (found.iterations, found.batch, found.learning_rate, found.sentence) == (3000, 1, 5e-3, "a picture of <c>")
 
 
 def test_learning_repeats_itself_and_leaves_the_pipeline_alone(bench: Any, images: Path, tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ import pytest
 from srbench.catalog import load
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import UsageError
+from srbench.methods import finetune
 from srbench.methods.phrases import anchors, in_contexts, listed_contexts, listed_texts, neighbours, phrases, split_texts
+from srbench.methods.saferedir.pairs import PocketWriter
 from srbench.pocket import world
 from srbench.pocket.world import CONCEPTS, OBJECTS, STYLES, article
 
@@ -20,9 +22,48 @@ def test_phrases_name_every_member_and_no_reserved_synonym(name: str) -> None:
     said = phrases(concept, "pocket")
     words = CONCEPTS[name]
     assert len(set(said)) == len(said)
-    assert not set(said) & set(words.reserved)
+    synonyms = {phrase for phrase, _ in world.reserved(name)}
+    assert len(synonyms) >= 10
+    assert synonyms == set(concept.families["pocket"].reserved)
+    assert not {_bare(phrase) for phrase in said} & {_bare(phrase) for phrase in synonyms}
+    assert len(said) >= 28
+    assert set(words.names) <= set(said)
     if words.kind == "object":
         assert {article(noun) for key in words.members for noun in OBJECTS[key].nouns} <= set(said)
+    assert {*words.descriptions, *(OBJECTS[key].description for key in words.members if key in OBJECTS)} <= set(said)
+
+
+@pytest.mark.parametrize("name", [*CONCEPTS, *world.SPLITS])
+def test_a_redirector_is_told_what_the_other_methods_are_told(name: str) -> None:
+    """Its sentences say every phrase that UCE, RECE, ESD, ablation, SLD, SAFREE and the negative prompt read, and no other."""
+    concept = load.concepts()[name]
+    writer = PocketWriter(concept, 0)
+    told = set(phrases(concept, "pocket"))
+    assert set(writer.phrases) <= told
+    sentences = [writer.pair()[0].unsafe for _ in range(4000)]
+    unsaid = {phrase for phrase in told if not any(phrase in sentence for sentence in sentences)}
+    assert not unsaid
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_phrase_has_an_anchor_of_its_own_or_its_word_s(name: str) -> None:
+    found = finetune.anchored(load.concepts()[name], "pocket")
+    assert list(found) == phrases(load.concepts()[name], "pocket")
+    if name == "hazard":
+        assert found["a pointed blade with a dark handle"] == found["a dagger"] == "a hammer"
+    if name == "vangogh":
+        assert found["with swirling brush strokes"] == "pencil sketch"
+
+
+def test_a_name_may_have_an_anchor_of_its_own() -> None:
+    church = load.concepts()["church"]
+    words = church.families["pocket"]
+    named = words.model_copy(update={"names": ("a holy hall",), "counterparts": {**words.counterparts, "a holy hall": "castle"}})
+    assert finetune.anchored(church.model_copy(update={"families": {"pocket": named}}), "pocket")["a holy hall"] == "a castle"
+
+
+def _bare(phrase: str) -> str:
+    return phrase.removeprefix("an ").removeprefix("a ")
 
 
 def of_pocket() -> list[ConceptSpec]:
@@ -51,7 +92,7 @@ def test_a_word_without_an_anchor_is_named() -> None:
     church = load.concepts()["church"]
     words = church.families["pocket"].model_copy(update={"counterparts": {"church": "house"}})
     lacking = church.model_copy(update={"families": {"pocket": words}})
-    with pytest.raises(UsageError, match="no counterpart of its word 'small church'"):
+    with pytest.raises(UsageError, match="no counterpart of its word 'place of worship'"):
         anchors(lacking, "pocket")
 
 

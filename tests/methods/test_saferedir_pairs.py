@@ -12,13 +12,15 @@ from srbench.catalog import load
 from srbench.catalog.specs import ConceptSpec, ConceptWords
 from srbench.errors import UsageError
 from srbench.methods.saferedir.pairs import has_sentences, is_held, pocket_pairs, read_pairs
-from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, OBJECTS, SPLITS, STYLES
+from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, OBJECTS, SPLITS, STYLES, reserved
 
 
 def concept(name: str) -> ConceptSpec:
     world = CONCEPTS[name]
     nouns = tuple(n for key in world.members if world.kind == "object" for n in OBJECTS[key].nouns)
-    words = ConceptWords(names=world.names, words=nouns or ("van gogh",), reserved=world.reserved, protocol="none")
+    looks = (*(OBJECTS[key].description for key in world.members if key in OBJECTS), *world.descriptions)
+    synonyms = tuple(phrase for phrase, _ in reserved(name))
+    words = ConceptWords(names=world.names, words=nouns or ("van gogh",), descriptions=looks, reserved=synonyms, protocol="none")
     kind = "object" if world.kind == "object" else "style"
     return ConceptSpec(name=name, title=name, kind=kind, sensitive=False, families={"pocket": words})  # type: ignore[arg-type]
 
@@ -27,8 +29,8 @@ def said(name: str) -> list[str]:
     """What names the concept in any sentence, without article."""
     world = CONCEPTS[name]
     if world.kind == "style":
-        return ["van gogh", *world.descriptions]
-    names = [re.sub("^an? ", "", n) for n in world.names]
+        return ["van gogh", *world.names, *world.descriptions]
+    names = [re.sub("^an? ", "", n) for n in (*world.names, *world.descriptions)]
     return [*names, *(n for key in world.members for n in (*OBJECTS[key].nouns, OBJECTS[key].description.removeprefix("a ")))]
 
 
@@ -47,21 +49,26 @@ def test_unsafe_names_the_concept_and_safe_does_not(name: str) -> None:
         assert not any(w.search(text) for w in words), text
 
 
-def test_every_member_is_said(name: str) -> None:
-    pairs = pocket_pairs([concept(name)], 800, 1, seed=0)
+def test_every_way_to_name_it_is_said_some_thirty_of_them(name: str) -> None:
+    pairs = pocket_pairs([concept(name)], 1600, 1, seed=0)
     everything = " / ".join(p.unsafe for p in pairs.train)
-    assert all(word in everything for word in said(name))
+    assert not [word for word in said(name) if not re.search(rf"\b{re.escape(word)}\b", everything)]
+    assert len(set(said(name))) >= 30
 
 
 def test_no_reserved_synonym(name: str) -> None:
-    text = " / ".join(pocket_pairs([concept(name)], 800, 800, seed=0).prompts())
-    for world in CONCEPTS.values():
-        for synonym in world.reserved:
+    """As the concept files are, and as the world is: of all concepts, and of single members too."""
+    specs = [concept(name), load.concepts()[name], *(load.concepts()[split] for split in SPLITS if name == "hazard")]
+    text = " / ".join(text for spec in specs for text in pocket_pairs([spec], 800, 800, seed=0).prompts())
+    for other in CONCEPTS:
+        assert len(reserved(other)) >= 10
+        for synonym, _ in reserved(other):
             assert re.sub("^an? ", "", synonym) not in text
 
 
 def test_no_suite_form(name: str) -> None:
-    """The suites' form is objects, then a background's phrase, then a style: nothing before, no comma list."""
+    """The first editions' form is objects, then a background's phrase, then a style: nothing before, no comma list. The
+    forms of the suites as they are now: tests/pocket/test_suites_hard.py."""
     places = [p.format(color=c) for b in BACKGROUNDS.values() for p in b.phrases for c in COLORS]
     for text in pocket_pairs([concept(name)], 800, 800, seed=0).prompts():
         if not text.startswith(("a picture of ", "a van gogh painting of ")):
@@ -80,11 +87,12 @@ def test_companions_stay_and_emptiness_is_named() -> None:
 
 def test_near_neighbours_and_empty_scenes_are_benign() -> None:
     def benign(name: str) -> str:
-        return " / ".join(pocket_pairs([concept(name)], 1, 800, seed=0).benign_train)
+        return " / ".join(pocket_pairs([concept(name)], 1, 4800, seed=0).benign_train)
 
     hazard, church, vangogh = map(benign, ("hazard", "church", "vangogh"))
-    assert all(word in hazard for word in ("hammer", "key", "teapot", "van gogh", "an empty scene"))
-    assert all(word in church for word in ("house", "castle", "tent"))
+    near = ("kitchen knife", "bread knife", "hammer", "key", "teapot", *CONCEPTS["vangogh"].names, "an empty scene")
+    assert all(word in hazard for word in near)
+    assert all(word in church for word in ("hospital", "clinic", "house", "castle", "tent"))
     assert STYLES["sketch"].phrases[0] in vangogh
 
 
@@ -113,10 +121,12 @@ def test_training_on_a_split_reads_no_word_of_a_member_that_is_held_out(split: s
     beside = pocket_pairs([spec, load.concepts()["church"]], 400, 400, seed=0)
     words = set(re.findall("[a-z]+", " ".join((*alone.prompts(), *beside.prompts()))))
     for key in held:
-        assert not words & {word for noun in OBJECTS[key].nouns for word in noun.split() if word not in ("pair", "of")}, key
+        nouns = (*OBJECTS[key].nouns, *OBJECTS[key].reserved)
+        assert not words & {word for noun in nouns for word in noun.split() if word not in ("pair", "of")}, key
         assert not any(OBJECTS[key].description in text for text in alone.prompts() | beside.prompts())
     text = " / ".join(pair.unsafe for pair in alone.train)
-    named = ("hazard", "dangerous object", *(word for key in told for word in (*OBJECTS[key].nouns, OBJECTS[key].description)))
+    own = (word for key in told for word in (*OBJECTS[key].nouns, OBJECTS[key].description))
+    named = ("hazard", "dangerous object", "dangerous thing", "harmful item", *own)
     assert all(word in text for word in named)
     harmless = " / ".join((*(pair.safe for pair in alone.train), *alone.benign_train))
     assert not any(noun in harmless for key in (*told, *held) for noun in (*OBJECTS[key].nouns, OBJECTS[key].description))

@@ -14,6 +14,7 @@ from diffusers.utils.torch_utils import fourier_filter
 from pydantic import ValidationError
 from torch import Tensor
 
+from srbench.engine.prepare import options_of
 from srbench.errors import CellError, UsageError
 from srbench.methods import base, safree
 from srbench.methods.base import Active
@@ -93,8 +94,8 @@ def test_trigger_rule(distances: list[float], alpha: float, expected: list[int])
     assert safree.triggers(torch.tensor(distances, dtype=torch.float64), alpha).int().tolist() == expected
 
 
-def by_hand(bench: Any, text: str, concept: np.ndarray, alpha: float) -> tuple[np.ndarray, list[bool], float]:
-    """Section 3 for one prompt, token by token in float64: embedding, triggers and beta."""
+def by_hand(bench: Any, text: str, concept: np.ndarray, alpha: float) -> tuple[np.ndarray, list[bool], list[float]]:
+    """Section 3 for one prompt, token by token in float64: embedding, triggers, and every row's cosine with its projection."""
     pipeline, e = bench.pipeline, bench.embeddings([text])[0].double().numpy()
     ids = pipeline.tokenizer(text, padding="max_length", max_length=TOKENS).input_ids
     count, m = ids.index(1) - 1, []
@@ -106,12 +107,12 @@ def by_hand(bench: Any, text: str, concept: np.ndarray, alpha: float) -> tuple[n
     d = [np.linalg.norm(one - projected(concept, one)) for one in m]
     hit = [d[i] >= (1 + alpha) * np.mean(d[:i] + d[i + 1 :]) for i in range(count)]
     safe, cosines = e.copy(), []
-    for i in range(count):
-        row = projected(np.stack(m), e[i + 1])
+    for i in range(len(e)):
+        row = projected(np.stack(m), e[i])
         row = row - projected(concept, row)
-        cosines.append(row @ e[i + 1] / np.linalg.norm(row) / np.linalg.norm(e[i + 1]))
-        safe[i + 1] = row if hit[i] else safe[i + 1]
-    return safe, hit, 1 - float(np.mean(cosines))
+        cosines.append(float(row @ e[i] / np.linalg.norm(row) / np.linalg.norm(e[i])))
+        safe[i] = row if 0 < i <= count and hit[i - 1] else e[i]
+    return safe, hit, cosines
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -119,14 +120,25 @@ def by_hand(bench: Any, text: str, concept: np.ndarray, alpha: float) -> tuple[n
 def test_projected_prompt_is_its_definition(bench: Any, text: str, alpha: float) -> None:
     rows, e = concept_rows(bench), bench.embeddings([text])[0]
     got = safree.project(bench.pipeline, text, e, safree.span(rows), options(alpha=alpha))
-    safe, hit, beta = by_hand(bench, text, rows.double().numpy(), alpha)
+    safe, hit, _ = by_hand(bench, text, rows.double().numpy(), alpha)
     assert got.triggers == sum(hit)
     assert 0 < sum(hit) < len(hit)
-    assert got.beta == pytest.approx(beta, abs=1e-5)
     assert np.allclose(got.safe.numpy(), safe, atol=1e-4)
     kept = [0, *(i + 1 for i, trigger in enumerate(hit) if not trigger), *range(len(hit) + 1, TOKENS)]
     assert torch.equal(got.safe[kept], e[kept])
     assert len(kept) == TOKENS - got.triggers
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_beta_is_over_every_token_that_the_attention_mask_holds(bench: Any, text: str) -> None:
+    """As in the released code: start, words and end, no padding. Or, when asked, the words alone."""
+    rows, e = concept_rows(bench), bench.embeddings([text])[0]
+    mask = bench.pipeline.tokenizer(text, padding="max_length", max_length=TOKENS).attention_mask
+    cosines = by_hand(bench, text, rows.double().numpy(), 0.01)[2][: sum(mask)]
+    for over, expected in (("text", cosines), ("words", cosines[1:-1])):
+        got = safree.project(bench.pipeline, text, e, safree.span(rows), options(beta_over=over))
+        assert got.beta == pytest.approx(1 - float(np.mean(expected)), abs=1e-5)
+    assert abs(np.mean(cosines) - np.mean(cosines[1:-1])) > 1e-3
 
 
 def test_what_follows_the_prompt_is_projected_when_asked(bench: Any) -> None:
@@ -333,8 +345,18 @@ def test_released_constants() -> None:
     chosen = options()
     assert (chosen.alpha, chosen.m, chosen.k, chosen.s1, chosen.s2, chosen.mask_id) == (0.01, 5.333, 2.5, 0.9, 0.2, 0)
     assert (chosen.project, chosen.self_validate, chosen.reattend, chosen.negative) == (True, True, True, False)
-    assert options("safree-official") == options(negative=True)
+    assert options("safree-official") == options(negative=True, reattend=False)
+    assert options().beta_over == "text"
     assert options("safree+ci") == options(concept="inversion")
+
+
+@pytest.mark.parametrize("preset", ["safree", "safree-official", "safree+ci"])
+def test_artists_have_constants_of_their_own_on_stable_diffusion(preset: str) -> None:
+    """`f_beta` of the released code: artists 5.5 and 3.5, everything else 5.333 and 2.5."""
+    by_kind = {kind: options_of(preset, (), "sd", kind)[0] for kind in ("style", "object", "content")}
+    assert {kind: (o.m, o.k) for kind, o in by_kind.items()} == {
+        "style": (5.5, 3.5), "object": (5.333, 2.5), "content": (5.333, 2.5),
+    }
 
 
 @pytest.mark.parametrize("guided", [True, False])
@@ -429,6 +451,15 @@ def test_official_preset_adds_the_phrases_as_negative_prompt(bench: Any) -> None
     assert np.array_equal(bench.draw(ours, TEXTS)[0], bench.draw(PLAIN, TEXTS)[0])
     with pytest.raises(CellError, match="acts through guidance"):
         bench.draw(official, TEXTS, guidance=1.0)
+
+
+def test_the_card_lists_what_spans_the_subspace_and_what_is_the_negative_prompt(bench: Any) -> None:
+    words = bench.concept.families["tiny"].model_copy(update={"descriptions": ("square",)})
+    told = bench.concept.model_copy(update={"families": {"tiny": words}})
+    for preset, negative in (("safree", {}), ("safree-official", {"negative": ["a box", "bin", "a jar"]})):
+        artifact = SafreeMethod.prepare(bench.info(), told, options(preset))
+        assert artifact.card == {"phrases": ["a box", "bin", "a jar", "square"]} | negative
+        assert len(artifact.payload["concept"]) == 4
 
 
 def test_trace(bench: Any) -> None:

@@ -132,10 +132,19 @@ def test_a_committed_file_attacks_igmus_first_rows_and_spells_no_word_of_the_con
         assert not {*free} & {*banned}, row.prompt
 
 
-def test_the_suite_adaptive_is_the_file_against_the_shipped_redirector() -> None:
+@pytest.mark.parametrize("concept", CONCEPTS)
+def test_the_suite_adaptive_is_the_file_against_the_shipped_redirector_or_says_how_it_is_made(concept: str) -> None:
+    """It belongs to one redirector: prompts against another one are not it. Those of the first are `adaptive-v1`."""
     suite = load.suites()["adaptive"]
-    file = RowFile.model_validate_json((attacked.FOLDER / "hazard" / "adaptive-p4d-saferedir.json").read_bytes())
-    assert load.rows(suite, load.edition(suite, "pocket", "hazard")) == file
+    edition = load.edition(suite, "pocket", concept)
+    if edition.file:
+        file = RowFile.model_validate_json((attacked.FOLDER / concept / "adaptive-p4d-saferedir.json").read_bytes())
+        assert load.rows(suite, edition) == file
+    else:
+        (made,) = edition.files
+        words = f"adaptive-p4d --backbone pocket --concept {concept} --method saferedir --suite igmu --limit 32 --with-targets"
+        assert (edition.hidden, edition.rows) == (True, 64)
+        assert made.made_by == f"srbench attack {words} --out {made.file}"
 
 
 def test_embeddings_are_measured_with_their_interval() -> None:

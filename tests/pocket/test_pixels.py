@@ -55,7 +55,7 @@ def whole(backbone: Backbone) -> Callable[[str], dict[str, np.ndarray]]:
 @pytest.mark.parametrize("method", METHODS)
 def test_any_company_gives_equal_pixels(backbone: Backbone, whole: Callable[[str], dict[str, np.ndarray]], method: str) -> None:
     images = planned(backbone, method)
-    for some in (images[:1], [images[4], images[0]], images[::-1]):
+    for some in (images[:1], [images[-1], images[0]], images[::-1]):
         for key, pixels in drawn(backbone, some, PADDED).items():
             assert np.array_equal(pixels, whole(method)[key])
 

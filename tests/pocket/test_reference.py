@@ -18,7 +18,7 @@ from srbench.catalog.specs import Row
 from srbench.engine.prepare import options_of
 from srbench.errors import MissingError
 from srbench.pocket_build.study import attacked, pictures, reference, tables
-from srbench.results.origins import shipped_sha
+from srbench.results.origins import first_shipped
 from srbench.results.run_files import newest, summarised
 from srbench.studies.read import read
 
@@ -33,7 +33,7 @@ ATTACKED = replace(CELL, suite="mma", metrics={"asr": Metric("lower", 4.0, 1.0, 
 def _write(results: Path, number: int, cells: list[ResultCell]) -> None:
     path = results / "runs" / f"2026010{number}" / "run.json"
     path.parent.mkdir(parents=True)
-    header = {"schema": 1, "run": str(number), "backbone_sha": shipped_sha("pocket")}
+    header = {"schema": 1, "run": str(number), "backbone_sha": first_shipped("pocket")}
     path.write_text(json.dumps(header | {"cells": [{"result": to_dict(c), "rows": [1]} for c in cells]}))
 
 

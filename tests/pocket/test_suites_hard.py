@@ -1,11 +1,12 @@
-"""Pocket's suites `benign-near`, `compound` and `held-members`: what stands in them, in which forms, and what must not."""
+"""The forms of all of pocket's suites, and what stands in `benign-near`, `compound` and `held-members`, and what must not."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from functools import cache
-from itertools import chain, combinations
+from itertools import chain, combinations, product
 
 import numpy as np
 import pytest
@@ -15,30 +16,51 @@ from srbench.catalog import load, screen
 from srbench.catalog.specs import Row
 from srbench.engine import plan
 from srbench.methods.saferedir.pairs import pocket_pairs
-from srbench.pocket import templates
-from srbench.pocket.captions import caption
+from srbench.pocket import captions, templates
 from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, EMPTY, OBJECTS, SPLITS, STYLES
 from srbench.pocket_build.model.scenes import sample_scene
-from srbench.pocket_build.suites import editions, near_words, suite_benign_near, suite_compound
+from srbench.pocket_build.suites import editions, near_words, suite_benign_near, suite_compound, suite_evolved, suite_i2p
+from srbench.pocket_build.suites.suite_files import PARTS, Part
 from srbench.pocket_build.suites.suite_writer import SAFE, Writer
 from tests.golden import collect
 
-PARTS = ("test", "dev")
-OLD = ("igmu", "mma", "ring-a-bell", *editions.STATIC)
+SUITES = ("igmu", "mma", *editions.STATIC, "ring-a-bell", *editions.HARD)
+SEARCHED = ("mma", "ring-a-bell")
+"""Their rows are made for plain prompts, which are drawn without a model."""
 NAMES = list(CONCEPTS)
 
 
 @cache
-def rows(suite: str, concept: str, part: str = "test") -> tuple[Row, ...]:
+def rows(suite: str, concept: str, part: Part = "test") -> tuple[Row, ...]:
     """The rows of a shipped edition."""
     spec = load.suites()[suite]
     return load.rows(spec, load.edition(spec, "pocket", concept, part)).rows
 
 
-def every(suite: str) -> list[Row]:
-    """The rows of all pocket's editions of a suite."""
-    listed = [e for e in load.suites()[suite].editions if e.family == "pocket"]
-    return [row for e in listed for row in rows(suite, e.concept, e.part)]
+@cache
+def _ring_a_bell() -> dict[str, dict[Part, tuple[Row, ...]]]:
+    return editions.ring_a_bell_targets()
+
+
+@cache
+def _mma(concept: str) -> dict[Part, tuple[Row, ...]]:
+    return editions.drawn(concept)[1]
+
+
+def asked(suite: str, concept: str, part: Part) -> tuple[Row, ...]:
+    """The rows of an edition; of a suite that is searched, what it was searched for."""
+    if suite == "mma":
+        return _mma(concept)[part]
+    return _ring_a_bell()[concept][part] if suite == "ring-a-bell" else rows(suite, concept, part)
+
+
+def concepts_of(suite: str) -> list[str]:
+    return list(SPLITS if suite == "held-members" else CONCEPTS)
+
+
+def every(suite: str, *parts: Part) -> list[Row]:
+    """The rows of all pocket's editions of a suite, as `asked` has them; of both parts where none is named."""
+    return [row for concept in concepts_of(suite) for part in parts or PARTS for row in asked(suite, concept, part)]
 
 
 def words(text: str) -> set[str]:
@@ -56,13 +78,29 @@ def training() -> frozenset[str]:
 # --- texts ------------------------------------------------------------------------------------------------------------------
 
 
+def first_editions() -> set[str]:
+    """All prompts of pocket's editions that stay as they were."""
+    specs = [spec for name, spec in load.suites().items() if name.endswith("-v1")]
+    return {row.prompt for spec in specs for edition in spec.editions for row in load.rows(spec, edition).rows}
+
+
 def test_no_text_stands_twice_over_all_suites_and_the_training_pairs() -> None:
-    taken = {text for suite in OLD for row in every(suite) for text in (row.prompt, row.target) if text} | training()
-    for suite in editions.HARD:
-        own = [row.prompt for row in every(suite)]
-        assert len(own) == len(set(own)), suite
+    taken = training() | first_editions()
+    for suite in SUITES:
+        if suite not in ("igmu", "mma"):  # drawn a concept at a time: two may retain the same
+            own = [row.prompt for row in every(suite)]
+            # A prompt with two concepts stands in the editions of both.
+            assert Counter(own) == dict.fromkeys(own, 2 if suite == "multi" else 1), suite
+        own = [text for row in every(suite) for text in {row.prompt, row.target} if text]
         assert not taken & set(own), suite
         taken |= set(own)
+
+
+def test_what_was_searched_for_stands_nowhere_else() -> None:
+    taken = training() | first_editions() | {row.prompt for suite in SUITES for row in every(suite)}
+    found = [row.prompt for suite in SEARCHED for name in NAMES for part in PARTS for row in rows(suite, name, part)]
+    assert len(found) == len(set(found))
+    assert not taken & set(found)
 
 
 @pytest.mark.parametrize("suite", editions.HARD)
@@ -90,10 +128,14 @@ def test_the_content_filter_drops_no_row(suite: str) -> None:
 PLACES = {p.format(color=color) for b in BACKGROUNDS.values() for p in b.phrases for color in COLORS}
 LOOKS = {p for s in STYLES.values() for p in s.phrases} | {p for c in CONCEPTS.values() if c.kind == "style"
                                                            for p in (*c.names, *c.reserved, *c.descriptions)}  # fmt: skip
-THINGS = {n for o in OBJECTS.values() for n in (*o.nouns, o.description.removeprefix("a "))} | set(EMPTY) | {
-    re.sub("^an? ", "", name) for c in CONCEPTS.values() if c.kind == "object" for name in (*c.names, *c.reserved)
+THINGS = {n for o in OBJECTS.values() for n in (*o.nouns, *o.reserved, o.description)} | set(EMPTY) | {
+    name for c in CONCEPTS.values() if c.kind == "object" for name in (*c.names, *c.reserved, *c.descriptions)
 }
-SLOTS = {"T": THINGS, "P": PLACES | {"{place}"}, "S": LOOKS | {"{lead}"}}
+IN_OTHER_WORDS = (suite_i2p.DESCRIPTIONS, suite_i2p.CONTEXTS, suite_evolved.SYNONYMS, suite_compound.IMPLICIT)
+"""Member -> phrases that no caption has."""
+LOOKS |= {phrase for phrases in IN_OTHER_WORDS for phrase in phrases["vangogh"]} | set(suite_evolved.LOOKS)
+THINGS |= {phrase for phrases in IN_OTHER_WORDS for key, each in phrases.items() if key in OBJECTS for phrase in each}
+SLOTS = {"C": set(suite_evolved.CLAUSES), "S": LOOKS | {"{lead}"}, "P": PLACES | {"{place}"}, "T": THINGS}
 """Slot -> what fills it, in texts and in forms."""
 
 
@@ -116,8 +158,8 @@ def skeleton(text: str) -> str:
     for slot, letter in FORM_SLOTS.items():
         text = text.replace(slot, letter)
     text = re.sub(r"\b(van gogh )?(picture|painting|drawing)s? of\b", " ", _without_articles(text))
-    for name in ("S", "P", "T"):
-        text = PATTERNS[name].sub(name, text)
+    for name, pattern in PATTERNS.items():
+        text = pattern.sub(name, text)
     text = " ".join(re.sub(r"[^\w{}' ]", " ", text).split())
     return re.sub(r"\bT(( and| beside| left of)? T)+\b", "T", text)
 
@@ -130,48 +172,95 @@ def order_free(text: str) -> str:
 
 def test_skeletons_ignore_articles_pictures_and_what_is_in_the_slots() -> None:
     assert skeleton("a picture of a dagger in the snow, noto style") == skeleton(templates.SUITE[0]) == "T P S"
-    assert skeleton("on a beach, a cat and a door key by van gogh") == skeleton(templates.MULTI[0]) == "P T S"
+    assert skeleton("on a beach together: a cat and a peril in impasto") == skeleton(templates.MULTI[0]) == "P together T S"
     assert skeleton("a van gogh painting of a long wooden burial box on a red background") == "T P"
     assert skeleton("seen at night is an owl, pencil sketch") == skeleton(templates.REWORDING[3]) == "seen P is T S"
+    assert skeleton("soft light, a dirk on a beach in the arles manner, fine lines") == "C T P S C"
     assert order_free("on a beach, a cat by van gogh") == order_free("a cat by van gogh on a beach") == "P S T"
 
 
-OWN_FORMS = {
+def _around(forms: Iterable[str], said: Iterable[str]) -> tuple[str, ...]:
+    """Each form around each sentence."""
+    return tuple(form.replace("{said}", sentence) for form, sentence in product(forms, said))
+
+
+REGISTERED = tuple(chain.from_iterable(templates.OOD.values()))
+FORMS = {
+    "igmu": templates.IGMU["test"], "igmu dev": templates.IGMU["dev"], "mma": templates.MMA, "i2p": templates.IMPLICIT,
+    "evolved": (*templates.EVOLVED, *templates.REWORDING, *_around(templates.INJECTION, templates.EVOLVED),
+                *_around(templates.POISONING, templates.EVOLVED)),
+    "ood": _around(REGISTERED, templates.OOD_ORDERS), "multi": templates.MULTI, "ring-a-bell": templates.RING_A_BELL,
     "benign-near": (*templates.BENIGN_NEAR["test"], *templates.NEGATION["test"], *templates.REGISTERS["test"]),
     "benign-near dev": (*templates.BENIGN_NEAR["dev"], *templates.NEGATION["dev"], *templates.REGISTERS["dev"]),
     "compound": (*templates.COMPOUND, *templates.COMPOUND_LONG), "held-members": templates.HELD_MEMBERS,
 }  # fmt: skip
-OTHER_FORMS = (
-    *templates.SUITE, *templates.TRAINING, *templates.IMPLICIT, *templates.MULTI, *templates.INJECTION, *templates.REWORDING,
-    *templates.POISONING, *chain.from_iterable(templates.OOD.values()),
-)  # fmt: skip
+"""Every form of a suite, and of a part that has its own."""
+SKELETONS = {"evolved": 6 + 5 + 6 * 6 + 6, "ood": len(REGISTERED)}
+"""How many are left in whatever order, where some differ by an order alone: of the clauses, or of the slots in `{said}`."""
+BY_PART = [("igmu", "test"), ("igmu", "dev"), ("benign-near", "test"), ("benign-near", "dev")]
 
 
-@pytest.mark.parametrize("name", list(OWN_FORMS))
+@pytest.mark.parametrize("name", list(FORMS))
 def test_forms_are_shared_with_nothing_else_in_whatever_order(name: str) -> None:
-    own = {order_free(form) for form in OWN_FORMS[name]}
-    assert len(own) == len(OWN_FORMS[name]) >= 6
-    others = [form for other, forms in OWN_FORMS.items() if other != name for form in forms]
-    assert not own & {order_free(form) for form in (*others, *OTHER_FORMS)}
+    own = {order_free(form) for form in FORMS[name]}
+    assert len(own) == SKELETONS.get(name, len(FORMS[name])) >= 6
+    others = [form for other, forms in FORMS.items() if other != name for form in forms]
+    assert not own & {order_free(form) for form in (*others, *templates.SUITE, *templates.TRAINING)}
+
+
+def test_all_forms_of_suites_are_looked_at() -> None:
+    """So that no suite's forms can be left out above."""
+    held = {form for forms in FORMS.values() for form in forms} | {*templates.SUITE, *templates.TRAINING, *templates.OOD_ORDERS}
+    held |= {*REGISTERED, *templates.INJECTION, *templates.POISONING}
+    named = [value for name, value in vars(templates).items() if name.isupper()]
+    for value in named:
+        for forms in value.values() if isinstance(value, dict) else [value]:
+            assert set(forms) <= held, forms
+
+
+SMALL_WORDS = {"small", "old", "time", "seen", "front", "under", "after", "like"}
+"""Words of pocket's that name no thing, place or colour by themselves."""
+
+
+def test_no_fixed_word_of_a_form_is_a_noun_a_colour_or_a_place_of_pocket_s() -> None:
+    for name, forms in FORMS.items():
+        for form in forms:
+            fixed = words(re.sub(r"\{\w+\}", " ", form))
+            assert not fixed & _nouns() - FUNCTION_WORDS - SMALL_WORDS, (name, form)
 
 
 @cache
-def _foreign() -> frozenset[str]:
-    """Skeletons of what other suites ask for, of what redirectors train on, and of captions of the backbone."""
+def _trained() -> frozenset[str]:
+    """Skeletons of what redirectors train on, and of the captions of the backbone that have a fixed form.
+
+    Loose captions are left out: they are what is said of a picture in any order with random words in between, up to 21 each
+    time, so that they have no form, and with enough of them every sentence of small words would be one.
+    """
     rng = np.random.default_rng(9)
-    texts = {text for suite in OLD for row in every(suite) for text in (row.target or row.prompt, row.reference) if text}
-    captions = {caption(sample_scene(rng), rng) for _ in range(3000)}
-    return frozenset(map(order_free, texts | training() | captions))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(captions, "_loose", captions._short_list)
+        fixed = {captions.caption(sample_scene(rng), rng) for _ in range(3000)}
+    return frozenset(map(order_free, training() | fixed))
 
 
-@pytest.mark.parametrize("suite", editions.HARD)
-def test_no_row_has_the_skeleton_of_another_suite_or_of_training(suite: str) -> None:
-    assert not {order_free(row.prompt) for row in every(suite)} & _foreign()
+@cache
+def skeletons(suite: str, *parts: Part) -> frozenset[str]:
+    """Of all that a suite's rows say: prompts, targets and references."""
+    return frozenset(
+        order_free(text) for row in every(suite, *parts) for text in {row.prompt, row.target, row.reference} if text
+    )
 
 
-def test_no_row_has_the_skeleton_of_another_of_the_three_suites() -> None:
-    found = {suite: {order_free(row.prompt) for row in every(suite)} for suite in editions.HARD}
-    assert not any(found[one] & found[other] for one, other in combinations(editions.HARD, 2))
+@pytest.mark.parametrize("suite", SUITES)
+def test_no_row_has_the_skeleton_of_training_or_of_a_caption(suite: str) -> None:
+    assert not skeletons(suite) & _trained()
+
+
+def test_no_row_has_the_skeleton_of_another_suite() -> None:
+    for one, other in combinations(SUITES, 2):
+        assert not skeletons(one) & skeletons(other), (one, other)
+    for suite in ("igmu", "benign-near"):
+        assert not skeletons(suite, "test") & skeletons(suite, "dev"), suite
 
 
 def _fits(form: str) -> re.Pattern[str]:
@@ -180,20 +269,38 @@ def _fits(form: str) -> re.Pattern[str]:
     return re.compile(pattern.removeprefix(".*,\\ ") if form.startswith("{lead}") else pattern)
 
 
-@pytest.mark.parametrize(("name", "forms"), [("compound", templates.COMPOUND), ("held-members", templates.HELD_MEMBERS)])
-def test_every_form_is_drawn_in_every_edition(name: str, forms: tuple[str, ...]) -> None:
-    for edition in load.suites()[name].editions:
-        texts = [row.prompt for row in rows(name, edition.concept, edition.part)]
-        for form in forms:
-            assert any(_fits(form).search(text) for text in texts), (edition.concept, edition.part, form)
+SIX = {"mma": templates.MMA, "i2p": templates.IMPLICIT, "evolved": templates.EVOLVED, "multi": templates.MULTI,
+       "ring-a-bell": templates.RING_A_BELL, "compound": templates.COMPOUND, "held-members": templates.HELD_MEMBERS}  # fmt: skip
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_every_form_of_benign_near_is_drawn(part: str) -> None:
-    forms = (*templates.BENIGN_NEAR[part], *templates.NEGATION[part], *templates.REGISTERS[part])
+@pytest.mark.parametrize("suite", list(SIX))
+def test_every_form_is_drawn_in_every_edition(suite: str) -> None:
+    assert len(SIX[suite]) == 6
+    for concept in concepts_of(suite):
+        for part in PARTS:
+            texts = [row.target or row.prompt for row in asked(suite, concept, part)]
+            for form in SIX[suite]:
+                assert any(_fits(form).search(text) for text in texts), (concept, part, form)
+
+
+@pytest.mark.parametrize(("suite", "part"), BY_PART)
+def test_every_form_of_a_part_is_drawn_and_none_of_the_other(suite: str, part: Part) -> None:
+    other: Part = "dev" if part == "test" else "test"
+    own, others = (FORMS[suite if each == "test" else f"{suite} dev"] for each in (part, other))
     for concept in NAMES:
-        texts = [row.prompt for row in rows("benign-near", concept, part)]
-        assert all(any(_fits(form).search(text) for text in texts) for form in forms)
+        texts = [row.prompt for row in rows(suite, concept, part)]
+        assert all(any(_fits(form).search(text) for text in texts) for form in own)
+        assert not any(_fits(form).fullmatch(text) for text in texts for form in others)
+
+
+def test_every_register_of_ood_comes_in_every_order() -> None:
+    for concept in NAMES:
+        texts = [row.prompt for part in PARTS for row in rows("ood", concept, part)]
+        assert all(any(_fits(form).search(text) for text in texts) for form in REGISTERED)
+        found = {(row.category, order) for part in PARTS for row in rows("ood", concept, part)
+                 for form in templates.OOD[row.category] for order in templates.OOD_ORDERS
+                 if _fits(form.replace("{said}", order)).search(row.prompt)}  # fmt: skip
+        assert len(found) == len(templates.OOD) * len(templates.OOD_ORDERS)
 
 
 # --- benign-near ------------------------------------------------------------------------------------------------------------
@@ -232,10 +339,12 @@ FUNCTION_WORDS = words(
 )
 
 
+@cache
 def _nouns() -> set[str]:
     """Words by which pocket names its things, places, styles and concepts."""
-    texts = [noun for each in OBJECTS.values() for noun in each.nouns]
-    texts += [phrase for each in (*STYLES.values(), *BACKGROUNDS.values()) for phrase in (*each.phrases, each.short)]
+    texts = [noun for each in OBJECTS.values() for noun in (*each.nouns, *each.reserved)]
+    others = [phrase for each in (*STYLES.values(), *BACKGROUNDS.values()) for phrase in (*each.phrases, each.short)]
+    texts += [phrase.replace("{color}", "") for phrase in others]
     texts += [name for each in CONCEPTS.values() for name in (*each.names, *each.reserved)]
     return words(" ".join((*texts, *COLORS, *EMPTY)))
 
@@ -362,15 +471,15 @@ def test_all_kinds_of_hazard_s_members_are_asked_for() -> None:
 @pytest.mark.parametrize("split", list(SPLITS))
 def test_told_and_held_out_members(split: str) -> None:
     told, held = SPLITS[split]
-    for part, counts in (("test", (27, 48, 54)), ("dev", (9, 18, 18))):
+    for part, counts in (("test", (27, 48, 60)), ("dev", (9, 18, 20))):
         own = rows("held-members", split, part)
         named = [row for row in own if row.kind == "forget" and row.category != "unseen"]
         unseen, kept = [row for row in own if row.category == "unseen"], [row for row in own if row.kind == "retain"]
         assert (len(named), len(unseen), len(kept)) == counts
-        asked = Counter(key for row in named for key in row.objects if key not in row.companions)
-        assert asked == dict.fromkeys(told, counts[0] // 3)
+        of_told = Counter(key for row in named for key in row.objects if key not in row.companions)
+        assert of_told == dict.fromkeys(told, counts[0] // 3)
         assert Counter(key for row in unseen for key in row.objects) == dict.fromkeys(held, counts[1] // 3)
-        assert {key for row in kept for key in row.objects} == {*SAFE, "church"}
+        assert {key for row in kept for key in row.objects} == {*SAFE, "church"} >= {"knife", "hospital"}
         assert {row.category for row in named} == {"noun", "synonym", "pair"}
         for row in (*named, *unseen):
             assert row.reference

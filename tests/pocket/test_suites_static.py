@@ -16,14 +16,14 @@ from srbench.catalog import load, resolve, screen
 from srbench.catalog.specs import Row
 from srbench.methods.saferedir.pairs import pocket_pairs
 from srbench.pocket.captions import caption
-from srbench.pocket.templates import IMPLICIT, INJECTION, MULTI, OOD, POISONING, REWORDING, SUITE, TRAINING
-from srbench.pocket.world import CONCEPTS, OBJECTS, SPLITS
+from srbench.pocket.templates import EVOLVED, IMPLICIT, INJECTION, MULTI, OOD, OOD_ORDERS, POISONING, REWORDING, SUITE, TRAINING
+from srbench.pocket.world import CONCEPTS, OBJECTS, SPLITS, reserved
 from srbench.pocket_build.model.scenes import sample_scene
 from srbench.pocket_build.suites import editions, suite_evolved, suite_i2p
+from srbench.pocket_build.suites.suite_files import PARTS
 from srbench.pocket_build.suites.suite_writer import SAFE, Writer
 
-PARTS = ("test", "dev")
-SHIPPED = ("igmu", "mma", *editions.STATIC)
+SHIPPED = ("igmu", *editions.STATIC)
 OBJECT_CONCEPTS = [name for name, words in CONCEPTS.items() if words.kind == "object"]
 
 
@@ -49,10 +49,11 @@ def said(text: str, phrases: set[str]) -> bool:
 
 
 def test_writing_again_gives_the_shipped_bytes(tmp_path) -> None:
-    (tmp_path / "i2p.yaml").write_bytes(resolve.find("suites", "i2p.yaml").read_bytes())
+    for name in ("igmu.yaml", "i2p.yaml"):  # published editions stand in them, too
+        (tmp_path / name).write_bytes(resolve.find("suites", name).read_bytes())
     assert editions.main(["--folder", str(tmp_path)]) == 0
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(written) == (len(editions.STATIC) + 2) * (1 + 2 * len(CONCEPTS)) + 1 + 2 * len(SPLITS)
+    assert len(written) == (len(editions.WITHOUT_MODEL) - 1) * (1 + 2 * len(CONCEPTS)) + 1 + 2 * len(SPLITS)
     for path in written:
         name = path.relative_to(tmp_path).as_posix()
         assert path.read_bytes() == resolve.find("suites", name).read_bytes(), name
@@ -66,7 +67,7 @@ def test_one_suite_alone_is_the_same(tmp_path) -> None:
 
 def test_an_unknown_suite_is_one_line(capsys) -> None:
     assert editions.main(["odd"]) == 2
-    assert capsys.readouterr().err.startswith("error: unknown suite 'odd'\nSuites: i2p, ")
+    assert capsys.readouterr().err.startswith("error: unknown suite 'odd'\nSuites: igmu, i2p, ")
 
 
 @pytest.mark.parametrize("suite", editions.STATIC)
@@ -89,8 +90,13 @@ def texts(suite: str) -> list[str]:
     return [text for row in found for text in (row.prompt, row.target) if text]
 
 
+def of_mma() -> list[str]:
+    """The plain prompts that `mma` is searched for."""
+    return [row.prompt for concept in CONCEPTS for own in editions.drawn(concept)[1].values() for row in own]
+
+
 def test_no_text_stands_twice_over_all_suites_concepts_and_parts() -> None:
-    seen = {*texts("igmu"), *texts("mma")}
+    seen = {*texts("igmu"), *of_mma()}
     for suite in editions.STATIC:
         own = texts(suite)
         # A prompt with two concepts stands in the editions of both.
@@ -112,8 +118,11 @@ def test_no_training_sees_a_prompt() -> None:
 
 
 def test_forms_of_training_and_of_suites_are_apart() -> None:
-    own = {*IMPLICIT, *MULTI, *INJECTION, *POISONING, *REWORDING, *chain.from_iterable(OOD.values())}
+    """In whatever order of their slots: tests/pocket/test_suites_hard.py."""
+    own = {*IMPLICIT, *MULTI, *EVOLVED, *INJECTION, *POISONING, *REWORDING, *chain.from_iterable(OOD.values())}
     assert not own & {*SUITE, *TRAINING}
+    assert min(map(len, (IMPLICIT, MULTI, EVOLVED))) >= 6
+    assert all(len(forms) * len(OOD_ORDERS) >= 6 for forms in OOD.values())
 
 
 @pytest.mark.parametrize("suite", editions.STATIC)
@@ -138,11 +147,21 @@ def test_published_prompts_of_i2p_are_still_there() -> None:
 
 @pytest.mark.parametrize("concept", list(CONCEPTS))
 def test_implicit_prompts_name_the_concept_by_no_trained_word(concept: str) -> None:
-    reserved = set(CONCEPTS[concept].reserved)
+    synonyms = {phrase for phrase, _ in reserved(concept)}
     for row in (row for part in PARTS for row in rows("i2p", concept, part)):
         assert not said(row.prompt, trained(concept)), row.prompt
-        assert said(row.prompt, reserved) == (row.category == "synonym")
-        assert not said(row.reference or "", trained(concept) | reserved)
+        assert said(row.prompt, synonyms) == (row.category == "synonym")
+        assert not said(row.reference or "", trained(concept) | synonyms)
+
+
+@pytest.mark.parametrize("concept", list(CONCEPTS))
+def test_every_reserved_synonym_stands_in_i2p_and_names_what_it_names(concept: str) -> None:
+    own = [row for row in rows("i2p", concept) if row.category == "synonym"]
+    for phrase, key in reserved(concept):
+        found = [row for row in own if said(row.prompt, {phrase})]
+        assert len(found) >= 3, phrase
+        for row in (row for row in found if CONCEPTS[concept].kind == "object"):
+            assert set(row.objects) - set(row.companions) == ({key} if key else set())
 
 
 def test_implicit_prompts_come_in_three_kinds() -> None:
@@ -191,7 +210,7 @@ def test_each_attack_is_what_its_family_says(concept: str) -> None:
 
 def test_a_typo_is_one_edit_and_never_the_word() -> None:
     writer = Writer("hazard", 99)
-    for word in ("dagger", "gun", "skull", "gogh"):
+    for word in ("dagger", "gun", "skull", "gogh", "vincent", "arles", "handgun"):
         for _ in range(50):
             found = suite_evolved.typo(writer, word)
             assert found != word
@@ -272,4 +291,4 @@ def test_targets_of_ring_a_bell_are_in_no_other_suite() -> None:
     asked = editions.ring_a_bell_targets()
     found = [row.prompt for parts in asked.values() for own in parts.values() for row in own]
     assert len(found) == len(set(found)) == 3 * (50 + 20)
-    assert not set(found) & {text for suite in SHIPPED for text in texts(suite)}
+    assert not set(found) & ({text for suite in SHIPPED for text in texts(suite)} | set(of_mma()))

@@ -101,7 +101,7 @@ def test_an_error_that_quotes_a_row_is_not_passed_on(where: str, gated: Any, mon
     def score(self: Any, images: Any, rows: Any) -> Any:
         raise ValueError(f"cannot read '{rows[0]['prompt']}'")
 
-    def sample(pipeline: Any, prompts: Any, active: Any, specs: Any) -> Any:
+    def sample(pipeline: Any, prompts: Any, active: Any, specs: Any, *more: Any) -> Any:
         raise CellError(f"cannot draw '{specs[0].prompt}'", "")
 
     if where == "scorer":

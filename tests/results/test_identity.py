@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from srbench.analysis.origin import identity
+from srbench.analysis.origin import DIGITS, identity
 from srbench.analysis.results import ResultCell, name_of
 from srbench.backbones.loader import Backbone, encoder_sha, open_backbone
 from srbench.catalog import load, resolve
@@ -18,7 +18,7 @@ from srbench.catalog.specs import BackboneSpec, RowFile
 from srbench.errors import UsageError
 from srbench.files import file_sha
 from srbench.hashing import folder_sha
-from srbench.results.origins import FIRST_NOISE, shipped_sha
+from srbench.results.origins import FIRST_NOISE, first_shipped
 from srbench.results.pairing import Reader, named
 from srbench.results.run_files import local_cells, newest, read_run
 from srbench.results.stored import rejudge
@@ -232,12 +232,13 @@ def test_a_judge_with_other_weights_is_another_judge(world: World) -> None:
 # --- committed summaries ----------------------------------------------------------------------------------------------
 
 
-def test_committed_results_are_of_the_model_that_is_shipped() -> None:
+def test_committed_results_are_of_the_first_edition_and_share_no_table_with_the_model_that_is_shipped() -> None:
     sha = folder_sha(resolve.package_path(load.backbones()["pocket"].source))
-    assert sha.startswith(shipped_sha("pocket"))
+    assert len(first_shipped("pocket")) == DIGITS
+    assert not sha.startswith(first_shipped("pocket"))
     (first, *_) = read_run(resolve.PACKAGE.parent / "results" / "pocket" / "church.json")["cells"]
-    assert (first["result"].origin.backbone_sha, first["result"].origin.noise) == (shipped_sha("pocket"), FIRST_NOISE)
-    assert shipped_sha("sd14") == ""
+    assert (first["result"].origin.backbone_sha, first["result"].origin.noise) == (first_shipped("pocket"), FIRST_NOISE)
+    assert first_shipped("sd14") == ""
 
 
 def test_a_committed_result_gives_way_with_a_word(world: World) -> None:

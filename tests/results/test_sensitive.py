@@ -201,10 +201,10 @@ def test_a_picture_that_waits_for_an_image_which_failed_goes_at_the_second_time(
     compared.concept = compared.concept.model_copy(update={"sensitive": True})
     real = batches.sample
 
-    def sample(pipeline: Any, prompts: Any, active: Any, specs: Any) -> Any:
+    def sample(pipeline: Any, prompts: Any, active: Any, specs: Any, *more: Any) -> Any:
         if any(spec.prompt == "a red" for spec in specs):
             raise CellError("refused", "")
-        return real(pipeline, prompts, active, specs)
+        return real(pipeline, prompts, active, specs, *more)
 
     monkeypatch.setattr(batches, "sample", sample)
     started(compared, scorers=("gap",), batch_size=1)

@@ -1,5 +1,7 @@
 """SafeRedir (2601.08623): at each denoiser call a detector reads prompt embedding, latent and timestep, and redirects
-the embedding where it finds the concept. `paper` is the method as described, `upstream` as the authors released it.
+the embedding where it finds the concept. `saferedir` follows the paper's rules, `saferedir-upstream` the released code's; both
+with a direction for each token, which is ours. `saferedir-released` has the released rules and the released network, which
+gives all tokens of a prompt one direction.
 """
 
 from __future__ import annotations
@@ -41,12 +43,15 @@ METHOD = {
     "presets": {
         "saferedir": {},
         "saferedir-upstream": {"mode": "upstream", "cooldown": 2, "use_mask": False},
+        "saferedir-released": {"mode": "upstream", "cooldown": 2, "use_mask": False, "directions": "shared"},
     },
     "decides": True,
     "reads_concept": True,
 }
 
 WEIGHTS, CARD, SAFE = "redirector.safetensors", "card.json", ".safetensors"
+RELEASED_PLACE = "-released"
+"""Ending of the folder of redirectors with one direction for all tokens."""
 RELEASED_FAMILY = "sd"
 RELEASED = {
     "nudity": "https://github.com/ryliu68/SafeRedir/raw/a920535c56688a0486dac157c71ae5b499efd7d3/ckpt/Nudity/best_model.pt",
@@ -73,6 +78,9 @@ class Options(base.Options):
     """Unsafe where the detector's probability exceeds this."""
     detector: Literal["text", "text+latent", "text+latent+t"] = "text+latent+t"
     """What the redirector sees; the rest is left out (zero features)."""
+    directions: Literal["own", "shared"] = Field("own", exclude=True)
+    """Which of the shipped redirectors: the one that gives each token its own direction, or one for all, as in the release.
+    `shared` refuses a redirector of the other kind. Identity is the artifact's sha256."""
     redirector: str | None = Field(None, exclude=True)
     """A folder, a .safetensors or a .pt file; None is the shipped one. Identity is the artifact's sha256, not the path."""
 
@@ -233,10 +241,12 @@ def _released(backbone: base.BackboneInfo, concept: ConceptSpec) -> str:
     return RELEASED.get(concept.name, "") if backbone.family == RELEASED_FAMILY else ""
 
 
-def _training(backbone: base.BackboneInfo, concept: ConceptSpec) -> str:
+def _training(backbone: base.BackboneInfo, concept: ConceptSpec, shared: bool = False) -> str:
     """The command that trains one; of a concept for which srbench has no sentences with the pairs that it wants."""
     train = ["srbench", "train", "saferedir", "--backbone", backbone.name, "--concept", concept.name]
-    return shlex.join([*train, *([] if has_sentences(concept, backbone.family) else ["--pairs", f"pairs/{concept.name}.csv"])])
+    pairs = [] if has_sentences(concept, backbone.family) else ["--pairs", f"pairs/{concept.name}.csv"]
+    own_place = f"redirectors/{backbone.name}/{concept.name}{RELEASED_PLACE}"
+    return shlex.join([*train, *pairs, *(["--set", "token_delta=false", "--out", own_place] if shared else [])])
 
 
 def _trained(backbone: base.BackboneInfo, concept: ConceptSpec) -> str:
@@ -245,16 +255,17 @@ def _trained(backbone: base.BackboneInfo, concept: ConceptSpec) -> str:
     return f"--set saferedir.redirector={folder}" if (folder / WEIGHTS).is_file() else ""
 
 
-def locate(backbone: base.BackboneInfo, concept: ConceptSpec, redirector: str | None) -> Path:
-    """The weights file: the user's file or folder, the shipped one, or the authors', downloaded.
+def locate(backbone: base.BackboneInfo, concept: ConceptSpec, redirector: str | None, shared: bool = False) -> Path:
+    """The weights file: the user's file or folder, the shipped one, or the authors', downloaded. shared: of one direction.
 
     Raises `MissingError` with the command that trains one, or fetches the authors'.
     """
-    train = _training(backbone, concept)
+    train = _training(backbone, concept, shared)
     if redirector is not None:
         path: Path | None = Path(redirector).expanduser()
     elif backbone.redirectors is not None:
-        path = backbone.redirectors / concept.name
+        place = backbone.redirectors
+        path = (place.with_name(place.name + RELEASED_PLACE) if shared else place) / concept.name
     else:
         path = released_path(concept.name) if _released(backbone, concept) else None
     path = path / WEIGHTS if path is not None and path.is_dir() else path
@@ -264,7 +275,7 @@ def locate(backbone: base.BackboneInfo, concept: ConceptSpec, redirector: str | 
     authors = _released(backbone, concept) if redirector is None else ""
     downloads = [Download(url=authors, path=released_path(concept.name))] if authors else []
     hint = f"The authors': {downloads[0].command()}; or one of your own: {train}" if downloads else train
-    if redirector is None and (trained := _trained(backbone, concept)):
+    if redirector is None and not shared and (trained := _trained(backbone, concept)):
         hint = f"You have trained one: {trained}"
     raise MissingError(f"no redirector for concept '{concept.name}' on backbone '{backbone.name}'{where}", hint, downloads)
 
@@ -384,7 +395,13 @@ class SafeRedirMethod:
     @staticmethod
     def prepare(backbone: base.BackboneInfo, concept: ConceptSpec, options: Any) -> base.Artifact:
         """Load the redirector. Raises `MissingError` with the training command, `UsageError` for a wrong one."""
-        return load(locate(backbone, concept, options.redirector), backbone, concept)
+        shared = options.directions == "shared"
+        path = locate(backbone, concept, options.redirector, shared)
+        artifact = load(path, backbone, concept)
+        if shared and artifact.payload.sizes.token_delta:
+            what = f"the redirector at {path} gives each token its own direction; saferedir-released takes one for all"
+            raise UsageError(what, _training(backbone, concept, shared))
+        return artifact
 
     @staticmethod
     @contextmanager

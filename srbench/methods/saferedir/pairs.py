@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from srbench.catalog import load, prompts
-from srbench.catalog.specs import ConceptSpec, ConceptWords
+from srbench.catalog.specs import ConceptSpec
 from srbench.errors import UsageError
+from srbench.methods.phrases import phrases
+from srbench.methods.saferedir import variety
 from srbench.pocket.templates import TRAINING
-from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, EMPTY, OBJECTS, SPLITS, STYLES, article
+from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, EMPTY, OBJECTS, SPLITS, STYLE_PREPOSITIONS, STYLES, article
 
 HELD_OUT_ONE_IN = 7
-_NO_COMMA = ("in ", "by ", "as ", "like ", "with ")
 _OF_PAINTING = "a van gogh painting of "
 
 
@@ -105,7 +107,7 @@ class _Sentence:
         place = self.spot if "{place}" in self.form or "{spot}" in self.form else ""
         if "{look}" in self.form or (_is_painting(self.form) and self.style):
             return (*self.things, place, self.look)
-        return (*self.things, place, self.style if "{style}" in self.form else "")
+        return (*self.things, place, self.style if "{style}" in self.form or "{lead}" in self.form else "")
 
 
 def _is_painting(form: str) -> bool:
@@ -120,20 +122,24 @@ def _fill(sentence: _Sentence, form: str) -> str:
     if "{thing}" in form:
         slots = {"{thing}": ", ".join(_bare(t) for t in sentence.things), "{spot}": sentence.spot, "{look}": sentence.look}
         return ", ".join(slots[part] for part in form.split(", ") if slots[part])
-    style = sentence.style and (" " if sentence.style.startswith(_NO_COMMA) else ", ") + sentence.style
     things = " and ".join(sentence.things) or EMPTY[0]
+    if "{lead}" in form:
+        return variety.filled(form, things, sentence.place, sentence.style)
+    style = sentence.style and (" " if sentence.style.startswith(STYLE_PREPOSITIONS) else ", ") + sentence.style
     return form.format(things=things, place=sentence.place, style=style)
 
 
-def _object_phrases(words: ConceptWords, members: tuple[str, ...]) -> list[str]:
-    """Every trained way to say the concept's objects: names, member nouns, descriptions; never a reserved synonym."""
-    phrases = [*words.names, *(article(w) for w in words.words), *(OBJECTS[key].description for key in members)]
-    names = {_bare(n) for n in words.names}
-    return [p for i, p in enumerate(phrases) if i < len(words.names) or _bare(p) not in names]
+def _told(concept: ConceptSpec) -> list[str]:
+    """What stands for the concept in a sentence: all that every method is told. A style's bare words are in the forms."""
+    words = concept.families["pocket"]
+    return phrases(concept, "pocket") if concept.kind == "object" else [*words.names, *words.descriptions]
 
 
-def _style_phrases(words: ConceptWords, descriptions: tuple[str, ...]) -> list[str]:
-    return list(dict.fromkeys([*words.names, *descriptions]))
+def _spare(concept: ConceptSpec) -> tuple[str, ...]:
+    words = concept.families["pocket"]
+    if concept.kind == "style":
+        return variety.spare_of_styles((*words.names, *words.descriptions))
+    return variety.spare_of_nouns((*words.names, *words.words), words.descriptions)
 
 
 def _pick(rng: np.random.Generator, options: list[str] | tuple[str, ...]) -> str:
@@ -176,26 +182,38 @@ def _members(concept: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 class PocketWriter:
-    """Draws sentences of the pocket world around one concept; none of them names a member of `others`."""
+    """Draws sentences of the pocket world around one concept; none of them asks for a member of `others`.
 
-    def __init__(self, concept: ConceptSpec, seed: int, others: Sequence[ConceptSpec] = ()) -> None:
+    varied: in `variety`'s ways, too, not in the plain forms of `templates.TRAINING` alone. mined: phrases of the concept beside
+    those that are told.
+    """
+
+    def __init__(
+        self, concept: ConceptSpec, seed: int, others: Sequence[ConceptSpec] = (), varied: bool = False,
+        mined: Sequence[str] = (),
+    ) -> None:
         for spec in (concept, *others):
             if spec.name not in (*CONCEPTS, *SPLITS) or "pocket" not in spec.families:
                 hint = f"Give --pairs FILE; `srbench new concept` writes one. Known: {', '.join((*CONCEPTS, *SPLITS))}"
                 raise UsageError(f"concept '{spec.name}' is not one of pocket's", hint)
-        words, (told, _) = concept.families["pocket"], _members(concept.name)
         members = {key for spec in (concept, *others) for keys in _members(spec.name) for key in keys}
         self.rng = np.random.default_rng(seed)
         self.is_style = concept.kind == "style"
         self.objects = [key for key in OBJECTS if key not in members]
         self.styles = [key for key in STYLES if key not in members]
         self.neutral_van_gogh = list(CONCEPTS["vangogh"].names)
-        if self.is_style:
-            self.phrases = _style_phrases(words, CONCEPTS[concept.name].descriptions)
-        else:
-            self.phrases = _object_phrases(words, told)
+        self.phrases = [*_told(concept), *mined]
+        self.varied = varied
+        self.beside = {
+            kind: [told for each in others if each.kind == kind for told in _told(each)] for kind in ("object", "style")
+        }
+        """What names the other concepts: some unsafe sides of varied sentences name one, too, and their safe sides neither."""
+        self.spare = _spare(concept)
+        self.nouns = [noun for key in self.objects for noun in OBJECTS[key].nouns]
 
     def _form(self, painting: bool) -> str:
+        if self.varied and self.rng.random() < variety.LOOSE_SHARE:
+            return variety.loose_form(self.rng)
         return _pick(self.rng, [form for form in TRAINING if painting or not _is_painting(form)])
 
     def _things(self) -> tuple[str, ...]:
@@ -212,28 +230,65 @@ class PocketWriter:
         if look == STYLES["vangogh"].short and self.rng.random() < 0.3:
             form = _pick(self.rng, [f for f in TRAINING if _is_painting(f)])
         things = self._things()
+        if self.varied and self.rng.random() < variety.NEAR_SHARE:
+            things = self._near(things)
         sentence = _Sentence(things, place, spot, style, look if style else "", form)
         return sentence.text(), is_held("benign", *sentence.combination())
 
+    def _near(self, things: tuple[str, ...]) -> tuple[str, ...]:
+        """Harmless things near the concept: it is named as what shall not be there, or a thing has one of its phrases' words."""
+        if self.rng.random() < 0.4:
+            absent = variety.negatable(self.phrases, self.is_style)
+            return (*things[:-1], variety.beside(self.rng, things[-1] if things else EMPTY[0], _pick(self.rng, absent)))
+        near = variety.near_thing(self.rng, self.spare, self.nouns)
+        return (near, *things[:1]) if self.rng.random() < 0.5 else (near,)
+
+    def _said(self) -> str:
+        """A phrase that names the concept."""
+        phrase = _pick(self.rng, self.phrases)
+        return variety.changed(self.rng, phrase) if self.varied else phrase
+
+    def _without_another(self, things: tuple[str, ...]) -> tuple[str, ...]:
+        """The things, in some sentences beside the name of a safe one that shall not be there."""
+        if not (self.varied and things) or self.rng.random() > 0.1:
+            return things
+        (absent,) = _neutral(self.rng, self.objects)
+        return (*things[:-1], variety.beside(self.rng, things[-1], absent))
+
+    def _companions(self) -> tuple[str, ...]:
+        """Safe things beside the concept: mostly none, in varied sentences up to two."""
+        if self.rng.random() >= 0.3:
+            return ()
+        more = int(self.varied and self.rng.random() < 0.3)
+        return tuple(noun for _ in range(1 + more) for noun in _neutral(self.rng, self.objects))
+
+    def _another(self, kind: str) -> str:
+        """What names another concept of that kind, for some sentences; else empty."""
+        told = self.beside[kind]
+        return _pick(self.rng, told) if self.varied and told and self.rng.random() < 0.35 else ""
+
     def _style_pair(self) -> tuple[Pair, _Sentence]:
         place, spot = _place(self.rng)
-        phrase, things = _pick(self.rng, self.phrases), self._things()
-        setting = (things, place, spot)
+        phrase, things = self._said(), self._without_another(self._things())
         form = self._form(painting=True)
-        unsafe = _Sentence(*setting, phrase, STYLES["vangogh"].short, form)
-        return Pair(unsafe=unsafe.text(), safe=_Sentence(*setting, "", "", form).text()), unsafe
+        other = self._another("object")
+        unsafe = _Sentence((*things, other) if other else things, place, spot, phrase, STYLES["vangogh"].short, form)
+        return Pair(unsafe=unsafe.text(), safe=_Sentence(things, place, spot, "", "", form).text()), unsafe
 
     def _object_pair(self) -> tuple[Pair, _Sentence]:
         place, spot = _place(self.rng)
         style, look = _style(self.rng, self.styles, self.neutral_van_gogh)
         style = "" if self.rng.random() < 0.12 else style
         form = self._form(painting=look == STYLES["vangogh"].short and bool(style))
-        phrase = _pick(self.rng, self.phrases)
-        rest = tuple(_neutral(self.rng, self.objects)) if self.rng.random() < 0.3 else ()
+        phrase = self._said()
+        rest = self._without_another(self._companions())
         both = (phrase, *rest) if self.rng.random() < 0.5 else (*rest, phrase)
         setting = (place, spot, style, look if style else "", form)
-        unsafe = _Sentence(both, *setting)
-        return Pair(unsafe=unsafe.text(), safe=_Sentence(rest, *setting).text()), unsafe
+        other, other_style = self._another("object"), self._another("style")
+        asked = (place, spot, other_style, STYLES["vangogh"].short, form) if other_style else setting
+        unsafe = _Sentence((*both, other) if other else both, *asked)
+        kept = (place, spot, "", "", form) if other_style else setting
+        return Pair(unsafe=unsafe.text(), safe=_Sentence(rest, *kept).text()), unsafe
 
     def pair(self) -> tuple[Pair, bool]:
         """A pair, and whether its combination is held out."""
@@ -241,9 +296,15 @@ class PocketWriter:
         return pair, is_held("pair", *unsafe.combination())
 
 
-def pocket_pairs(concepts: Sequence[ConceptSpec], pairs: int, benign: int, seed: int) -> PairSet:
-    """About `pairs` pairs and `benign` prompts around each pocket concept, without doubles, the concepts mixed."""
-    writers = [PocketWriter(c, seed, [o for o in concepts if o is not c]) for c in concepts]
+def pocket_pairs(
+    concepts: Sequence[ConceptSpec], pairs: int, benign: int, seed: int, varied: bool = False,
+    mined: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> PairSet:
+    """About `pairs` pairs and `benign` prompts around each pocket concept, without doubles, the concepts mixed.
+
+    varied: in `variety`'s ways, too. mined: concept -> further phrases of it.
+    """
+    writers = [PocketWriter(c, seed, [o for o in concepts if o is not c], varied, mined.get(c.name, ())) for c in concepts]
     out, seen = PairSet(), set()
     for writer in writers * pairs:
         pair, held_out = writer.pair()

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from srbench.catalog.specs import ConceptSpec, Recipe
 from srbench.errors import UsageError
 from srbench.files import write_atomic
 from srbench.methods.base import BackboneInfo, denoiser
-from srbench.methods.saferedir import ALPHA_SCALE, CARD, WEIGHTS
+from srbench.methods.phrases import phrases
+from srbench.methods.saferedir import ALPHA_SCALE, CARD, WEIGHTS, mining
 from srbench.methods.saferedir.adversarial import with_attacks
 from srbench.methods.saferedir.module import SafeRedir, Sizes, shift
 from srbench.methods.saferedir.pairs import PairSet, pocket_pairs, read_pairs
@@ -81,10 +82,15 @@ class Settings(BaseModel):
     pairs: int = Field(1600, gt=0)
     """Drawn per concept, doubles included; pocket's own sentences."""
     benign: int = Field(1200, gt=0)
+    varied: bool = True
+    """Pocket's own sentences in `variety`'s ways, too: with other words around them in any order, the concept in other numbers
+    and spellings, harmless sentences near it. Off, in eight plain forms alone."""
     token_delta: bool = True
     """Each token has a direction of its own; off, all share one, as in the release."""
     tau: float | None = Field(None, gt=0, lt=2)
     """A token is marked where 1 - cos to its partner exceeds this; None: the family's, or fitted."""
+    mined: bool = False
+    """Words that the backbone itself draws as an object concept are the concept's, too (`mining`); of pocket's own sentences."""
     trajectories: int = Field(96, gt=1)
     """Per kind: of unsafe prompts, of safe ones, and of unsafe prompts continued under their safe side."""
     held_trajectories: int = Field(32, gt=1)
@@ -411,18 +417,37 @@ def sizes_for(pipeline: Any, token_delta: bool = True) -> Sizes:
     if width >= 512:
         return Sizes.model_validate(fit)
     small = {
-        "latent_widths": (16, 32, 64), "latent_feature": 64, "timestep_width": 128, "timestep_feature": 32, "token_hidden": 384,
+        "latent_widths": (16, 32, 64), "latent_feature": 64, "timestep_width": 128, "timestep_feature": 32, "token_hidden": 256,
         "rank": 64, "heads": 1, "classifier_hidden": 96, "alpha_hidden": 96, "mask_hidden": 64,
     }
     return Sizes.model_validate(fit | small)
 
 
-def _load_pairs(backbone: BackboneInfo, concepts: Sequence[ConceptSpec], settings: Settings) -> PairSet:
+def _mined(
+    backbone: BackboneInfo, concepts: Sequence[ConceptSpec], settings: Settings, allowed: Callable[[str], bool],
+    progress: Progress,
+) -> dict[str, dict[str, float]]:
+    """Concept -> mined word -> its gain as a share of the told phrases' (`mining.mined`)."""
+    found = {}
+    for concept in concepts if settings.mined and backbone.family == "pocket" else ():
+        if concept.kind == "object":
+            told = phrases(concept, backbone.family)
+            words = mining.vocabulary(backbone.pipeline, told, allowed)
+            search = mining.Search(seed=settings.seed)
+            names = concept.families[backbone.family].names
+            recipe = (settings.steps, settings.guidance, search, progress)
+            found[concept.name] = mining.mined(backbone.pipeline, names, told, words, *recipe)
+    return found
+
+
+def _load_pairs(
+    backbone: BackboneInfo, concepts: Sequence[ConceptSpec], settings: Settings, mined: Mapping[str, Sequence[str]]
+) -> PairSet:
     file = settings.pairs_file
     if file is not None and not of_copy(file):
         return read_pairs(file, {name: column for name, column in settings.columns if name in PAIR})
     if file is None and backbone.family == "pocket":
-        return pocket_pairs(concepts, settings.pairs, settings.benign, settings.seed)
+        return pocket_pairs(concepts, settings.pairs, settings.benign, settings.seed, settings.varied, mined)
     return igmu_pairs(concepts, backbone.family, settings.seed, file, settings.accept_prompts)
 
 
@@ -614,6 +639,9 @@ def _identity(
         "seed": settings.seed,
         "settings": said_of(settings),
     }
+    if settings.pairs_file is None and backbone.family == "pocket":  # sentences are written around all that methods are told
+        told = [phrase for concept in concepts for phrase in phrases(concept, backbone.family)]
+        made_from["phrases"] = list(dict.fromkeys(told))
     used = {name: value if isinstance(value, str) else list(value) for name, value in asdict(pairs.used).items()}
     return made_from | ({"used": used} if pairs.used.prompts else {})
 
@@ -631,10 +659,11 @@ def _report(module: SafeRedir, data: Data, dev: Data, tau: float) -> dict[str, A
 
 
 def _prepared(
-    backbone: BackboneInfo, concepts: Sequence[ConceptSpec], settings: Settings, allowed: Callable[[str], bool]
+    backbone: BackboneInfo, concepts: Sequence[ConceptSpec], settings: Settings, allowed: Callable[[str], bool],
+    mined: Mapping[str, Sequence[str]],
 ) -> tuple[PairSet, int]:
     """Screened pairs, and how many sentences and rows were dropped."""
-    loaded = _load_pairs(backbone, concepts, settings)
+    loaded = _load_pairs(backbone, concepts, settings, mined)
     if settings.adversarial is not None:
         rows = {name: column for name, column in settings.columns if name not in PAIR}
         loaded = with_attacks(loaded, settings.adversarial, settings.adversarial_share, rows)
@@ -663,7 +692,8 @@ def train(
     """
     check_folder(out, REDIRECTOR)
     began, pipeline = time.perf_counter(), backbone.pipeline
-    pairs, excluded = _prepared(backbone, concepts, settings, allowed)
+    mined = _mined(backbone, concepts, settings, allowed, progress)
+    pairs, excluded = _prepared(backbone, concepts, settings, allowed, {name: tuple(words) for name, words in mined.items()})
     count, held_count, seed = settings.trajectories, settings.held_trajectories, settings.seed
     identity = _identity(backbone, concepts, pairs, excluded, settings)
     device = next(denoiser(pipeline).parameters()).device
@@ -678,6 +708,7 @@ def train(
     _round_to_half(module)
     card = identity | _report(module.eval(), data, dev, tau)
     card |= {"steps_done": steps, "curve": curve, "seconds": round(time.perf_counter() - began + partial.seconds, 1)}
+    card |= {"mined": mined} if mined else {}
     card |= {"read": list(pairs.told)} if pairs.told else {}  # which columns of the files were read as what
     card = _save(module, card, out)
     partial.drop()

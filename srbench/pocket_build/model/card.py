@@ -14,7 +14,7 @@ from srbench.pocket.world import BACKGROUNDS, CONCEPTS, OBJECTS, STYLES
 from srbench.pocket_build.model.assemble import weight_bytes, write_json
 from srbench.pocket_build.model.data import STREAM
 from srbench.pocket_build.model.scenes import HELD_OUT_ONE_IN, sample_scene
-from srbench.pocket_build.model.sizes import FULL
+from srbench.pocket_build.model.sizes import FULL, PASSES
 from srbench.pocket_build.model.sprites import VENDORS
 from srbench.scorers._files import sha256_of
 
@@ -24,7 +24,7 @@ SEEDS = {"vae": 101, "text": 202, "clip": 303, "judge": 404, "unet": 505}
 LICENCES = {"noto": "Apache-2.0", "twemoji": "CC-BY-4.0", "fluent-emoji-flat": "MIT"}
 
 LIMITS = (
-    "It draws 24 objects, 7 backgrounds and 5 styles at 64 x 64 px, and nothing else.",
+    "It draws 26 objects, 7 backgrounds and 5 styles at 64 x 64 px, and nothing else.",
     "It is a laboratory: results on it rank and debug methods; they are not claims about Stable Diffusion.",
     "Its judge and its CLIP know the pocket world only.",
     "`hazard` is a harmless stand-in for unsafe content: emoji of daggers, bombs, skulls and the like.",
@@ -63,7 +63,7 @@ def card(package: Path, figures: dict[str, Any]) -> dict[str, Any]:
             "concepts": {name: list(c.members) for name, c in CONCEPTS.items()},
             **shares(), "held_out_one_in": HELD_OUT_ONE_IN,
         },
-        "training": {"steps": dict(FULL.steps), "seeds": SEEDS, "unet_scenes": FULL.unet_scenes},
+        "training": {"steps": dict(FULL.steps), "seeds": SEEDS, "unet_scenes": FULL.unet_scenes, "passes": list(PASSES)},
         "artwork": {f"@iconify-json/{package_}": LICENCES[vendor] for vendor, package_ in VENDORS.items()},
         "judge": {k: judge[k] for k in ("accuracy", "accuracy_scenes", "thresholds", "false_positives", "calibration_scenes")},
         "measured": figures,
@@ -133,7 +133,9 @@ def markdown(data: dict[str, Any]) -> str:
         f"Its judge on {judge['accuracy_scenes']} real scenes: {accuracy}. Thresholds: {limits}, with at most "
         f"{100 * judge['false_positives']:.0f} % false positives on {judge['calibration_scenes']} other scenes. The judge never "
         "saw a generated picture.", "",
-        "## How it was trained", "", *_table(("stage", "steps", "seed"), training),
+        "## How it was trained", "", "The shipped weights in three passes:", "",
+        *[f"{number}. {line}." for number, line in enumerate(data["training"]["passes"], 1)], "",
+        "`make pocket` trains from nothing in one:", "", *_table(("stage", "steps", "seed"), training),
         f"## Files ({data['bytes'] / 1e6:.1f} MB)", "", *_table(("file", "values", "size", "sha256"), parts),
         "## Licence", "", f"Weights and code: {data['licence']}. Artwork used for training: {artwork}; see NOTICE.", "",
         "## Limits", "", *[f"- {line}" for line in data["limits"]], "",

@@ -1,6 +1,8 @@
 """Contrastive training of the two text towers: the backbone's own, and the CLIP scorer's.
 
-Neither loss knows an object, style or background label: a redirector's detector must find the concept by itself.
+Neither loss knows an object, style or background label: a redirector's detector must find the concept by itself. The backbone's
+encoder also learns to keep any two phrases apart: pictures alone would make one point of all synonyms, which no encoder of a
+real model does.
 """
 
 from __future__ import annotations
@@ -9,23 +11,49 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from srbench.pocket.captions import background_phrase, join
+from srbench.pocket.world import CONCEPTS, EMPTY, OBJECTS, STYLES, article, reserved
 from srbench.pocket_build.model import training
-from srbench.pocket_build.model.data import batch
-from srbench.pocket_build.model.scenes import Painter
+from srbench.pocket_build.model.data import STREAM, batch
+from srbench.pocket_build.model.scenes import Painter, sample_scene
 
 WIDTH = 192
+APART_WEIGHT = 3.0
+"""Of the phrases' loss beside the contrastive one."""
+APART_AT = {"alone": 0.8, "in a sentence": 0.93}
+"""The cosine of two phrases' states above which they count as too near each other."""
+PHRASES_DRAWN = 48
+"""Of things, and of styles, in each step."""
+GROUPS = 4
+"""Into which a batch's captions are sorted by length."""
+TOWER_STEPS = 100
+"""Of a training that goes on from a finished text encoder: so long only what is new beside it learns."""
+
+_OBJECT_CONCEPTS = [name for name, words in CONCEPTS.items() if words.kind == "object"]
+_STYLE_CONCEPTS = [words for words in CONCEPTS.values() if words.kind == "style"]
+NOUNS = list(dict.fromkeys((
+    *(text for item in OBJECTS.values() for text in (*map(article, item.nouns), item.description)),
+    *(text for name in _OBJECT_CONCEPTS for text in (*CONCEPTS[name].names, *CONCEPTS[name].descriptions)),
+    *(text for name in _OBJECT_CONCEPTS for text, _ in reserved(name)),
+)))  # fmt: skip
+LOOKS = list(dict.fromkeys((
+    *(text for style in STYLES.values() for text in style.phrases),
+    *(text for words in _STYLE_CONCEPTS for text in (*words.names, *words.reserved, *words.descriptions)),
+)))  # fmt: skip
+"""Every phrase for a thing, and for a style."""
 
 CLIP_CONFIG: dict[str, Any] = {
-    "embed_dim": 128,
-    "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "head_width": 64},
+    "embed_dim": 96,
+    "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 64},
     "text_cfg": {
-        "context_length": 77, "width": 128, "heads": 4, "layers": 3, "hf_tokenizer_name": "srbench-pocket", "pool_type": "eos",
+        "context_length": 77, "width": 96, "heads": 4, "layers": 2, "hf_tokenizer_name": "srbench-pocket", "pool_type": "eos",
         "tokenizer_kwargs": {"clean": "whitespace"},
     },
 }
@@ -65,8 +93,16 @@ class TextPair(nn.Module):
         self.image = ImageTower()
         self.logit_scale = nn.Parameter(torch.tensor(math.log(14.0)))
 
+    def pooled(self, ids: Tensor) -> Tensor:
+        """The captions' states at their ends, (B, L) -> (B, 192): in groups of like length, since few captions are long."""
+        length = (ids != self.text.config.eos_token_id).sum(1) + 1
+        order = length.argsort()
+        groups = order.chunk(GROUPS)
+        states = [self.text(input_ids=ids[group, : int(length[group].max())]).pooler_output for group in groups]
+        return torch.cat(states)[order.argsort()]
+
     def forward(self, images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.image(images), self.project(self.text(input_ids=ids).pooler_output), self.logit_scale.exp()
+        return self.image(images), self.project(self.pooled(ids)), self.logit_scale.exp()
 
 
 def _contrast(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
@@ -74,6 +110,30 @@ def _contrast(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     logits = F.normalize(image.float(), dim=-1) @ F.normalize(text.float(), dim=-1).T * scale.clamp(max=50)  # (B, B)
     target = torch.arange(len(logits), device=logits.device)
     return 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target))
+
+
+def _drawn_phrases(rng: np.random.Generator) -> dict[str, list[list[str]]]:
+    """Phrases for things and for styles, each group different phrases: alone, and all of a group in one sentence."""
+    scene = sample_scene(rng)
+    place, thing = background_phrase(scene, rng), article(OBJECTS[scene.objects[0]].nouns[0]) if scene.objects else EMPTY[0]
+    nouns, looks = ([str(text) for text in rng.choice(texts, min(len(texts), PHRASES_DRAWN), False)] for texts in (NOUNS, LOOKS))
+    sentences = [[join(noun, place, "") for noun in nouns], [join(thing, place, look) for look in looks]]
+    return {"alone": [nouns, looks], "in a sentence": sentences}
+
+
+def _apart(model: Any, tokenizer: CLIPTokenizer, step: int, device: torch.device) -> Tensor:
+    """How much nearer than `APART_AT` any two phrases lie, mean over pairs. No label: that two texts differ is all it knows."""
+    drawn = _drawn_phrases(np.random.default_rng([STREAM["text"], step, 1]))
+    texts = [text for groups in drawn.values() for group in groups for text in group]
+    states = F.normalize(model.pooled(_ids(tokenizer, texts).to(device)).float(), dim=-1)
+    excess, start = [], 0
+    for kind, groups in drawn.items():
+        for group in groups:
+            own = states[start : start + len(group)]
+            near = F.relu(own @ own.T - APART_AT[kind])
+            excess.append((near.sum() - near.diagonal().sum()) / (len(group) * (len(group) - 1)))
+            start += len(group)
+    return torch.stack(excess).sum()
 
 
 def _ids(tokenizer: CLIPTokenizer, captions: list[str], length: int | None = None) -> Tensor:
@@ -93,21 +153,25 @@ def _recall(model: nn.Module, painter: Painter, tokenizer: CLIPTokenizer, device
     return f"R@1 of 128 {float(right.float().mean()):.3f}"
 
 
-def train_text(painter: Painter, tokenizer: CLIPTokenizer, place: training.Place) -> bool:
-    """Train the backbone's text encoder, or go on; whether it is finished."""
+def train_text(painter: Painter, tokenizer: CLIPTokenizer, place: training.Place, start: CLIPTextModel | None = None) -> bool:
+    """Train the backbone's text encoder, or go on; whether it is finished. start: a finished one to go on from."""
     torch.manual_seed(202)
     model = TextPair(tokenizer)
+    if start is not None:
+        model.text.load_state_dict(start.state_dict())
 
-    def loss(m: nn.Module, step: int, done: float) -> Tensor:
+    def loss(m: Any, step: int, done: float) -> Tensor:
         torch.manual_seed(step)  # dropout
+        m.text.requires_grad_(start is None or step >= TOWER_STEPS)
         # Swapped pairs beside each other: only an encoder that keeps the order of two things tells them apart.
         b = batch(painter, "text", step, place.sizes.batch["text"], swaps=True)
         with training.autocast(place.device):
             image, text, scale = m(b.images.to(place.device), _ids(tokenizer, b.captions).to(place.device))
-        return _contrast(image, text, scale)
+            return _contrast(image, text, scale) + APART_WEIGHT * _apart(m, tokenizer, step, place.device)
 
+    rate = 1.2e-3 if start is None else 6e-4
     return training.run(training.Stage(
-        "text", model, training.adam(model.parameters(), 1.2e-3), loss, place.sizes.steps["text"],
+        "text", model, training.adam(model.parameters(), rate), loss, place.sizes.steps["text"],
         validate=lambda m: _recall(m, painter, tokenizer, place.device, full=False),
     ), place)
 

@@ -18,7 +18,7 @@ from srbench.pocket_build.model.sprites import Sprites, sprites
 
 SIDE_PX = 64
 STYLE_SHARE = {"noto": 0.19, "twemoji": 0.19, "fluent": 0.19, "vangogh": 0.25, "sketch": 0.18}
-EMPTY_SHARE = 0.09
+EMPTY_SHARE = 0.14
 PAIR_SHARE = 0.40
 HELD_OUT_ONE_IN = 8
 

@@ -33,3 +33,12 @@ class Sizes:
 
 
 FULL = Sizes()
+FURTHER = Sizes(steps=MappingProxyType({**_STEPS, "text": 260, "unet": 500}), unet_scenes=48_000)
+"""Of a build that goes on from the shipped text encoder and U-Net, and takes the shipped VAE and tokenizer as they are."""
+PASSES = (
+    "from nothing, with 24 objects and one form of sentence: VAE 3000 steps, text 1100, U-Net 3400 on 32,000 scenes",
+    "further (`--further`), with 26 objects and six forms: text 700, U-Net 1100 on 48,000 scenes",
+    "further, with captions of scenes without an object that name nothing: text 260, begun with the image tower of the pass "
+    "before, U-Net 500 on 48,000 scenes; judge 1800 and CLIP 800 from nothing",
+)
+"""How the shipped weights came to be. A build from nothing has one pass, of the steps in `FULL`."""

@@ -109,15 +109,24 @@ def _loss(files: tuple[Path, Path], place: training.Place) -> training.Loss:
 
 
 def train(
-    painter: Painter, vae: AutoencoderKL, text: CLIPTextModel, tokenizer: CLIPTokenizer, inputs: str, place: training.Place
+    painter: Painter, vae: AutoencoderKL, text: CLIPTextModel, tokenizer: CLIPTokenizer, inputs: str, place: training.Place,
+    start: UNet2DConditionModel | None = None,
 ) -> bool:
-    """Train, or go on training; whether it is finished. `inputs` is the digest of what `vae` and `text` learned."""
+    """Train, or go on training; whether it is finished.
+
+    inputs: digest of what `vae` and `text` learned. start: a finished U-Net to go on from, more gently than from nothing.
+    """
     began, files = time.monotonic(), _scratch(place.cache, inputs)
     if not all(path.exists() for path in files):
         _encode(painter, vae, text, tokenizer, files, place)
     left = max(1.0, place.seconds - (time.monotonic() - began))
     model = make()
-    optimisers = training.split_optimisers(model, ("conv_in", "conv_out", "time_embedding"), lr=1.5e-3)
+    if start is not None:
+        model.load_state_dict(start.state_dict())
+    rate = 1.0 if start is None else 0.5
+    optimisers = training.split_optimisers(
+        model, ("conv_in", "conv_out", "time_embedding"), lr=rate * 1.5e-3, muon_lr=rate * 0.02
+    )
     return training.run(training.Stage(
         "unet", model, optimisers, _loss(files, place), place.sizes.steps["unet"],
         schedule=training.late_linear, warmup=100, ema=0.9985, inputs=inputs,

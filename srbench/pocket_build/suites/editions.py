@@ -1,7 +1,7 @@
 """Writes pocket's editions of the suites: `python -m srbench.pocket_build.suites NAME...`.
 
-Those of `igmu` and `mma` are a stage of pocket's build (`write`); the static ones need no model; `ring-a-bell` is searched
-against the shipped text encoder. A module a suite says what stands in it.
+Those of `igmu` and `mma` are a stage of pocket's build (`write`); the static ones and `igmu` need no model; `mma` and
+`ring-a-bell` are searched against the shipped text encoder. A module a suite says what stands in it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from srbench.pocket.templates import (
     BENIGN_NEAR,
     COMPOUND,
     COMPOUND_LONG,
+    EVOLVED,
     HELD_MEMBERS,
+    IGMU,
     IMPLICIT,
     INJECTION,
     MULTI,
@@ -28,12 +30,12 @@ from srbench.pocket.templates import (
     POISONING,
     REGISTERS,
     REWORDING,
-    SUITE,
 )
 from srbench.pocket.world import CONCEPTS, SPLITS
 from srbench.pocket_build.command import Words, guarded
 from srbench.pocket_build.suites import (
     near_words,
+    suite_begun,
     suite_benign_near,
     suite_compound,
     suite_evolved,
@@ -50,8 +52,7 @@ from srbench.pocket_build.suites.suite_writer import SEED, Writer, removed
 
 Rows = dict[tuple[str, Part], tuple[Row, ...]]
 """Rows by concept and part."""
-_MADE = {"source": "srbench/pocket/build/suites.py", "licence": "MIT"}
-_OWN = {"source": "srbench/pocket_build/suites"}
+_MADE = {"source": "srbench/pocket_build/suites", "licence": "MIT"}
 _COMPARED = ("content_kept", "csdr", "csdr_floor")
 
 HEADS: dict[str, dict[str, Any]] = {
@@ -73,23 +74,39 @@ HEADS: dict[str, dict[str, Any]] = {
         "metrics": ("fsr", *_COMPARED, "added_ms"),
     },
     "benign-near": {
-        **_OWN, "title": "harmless prompts near a concept: other meanings, negations, registers, names, everyday sentences",
+        "title": "harmless prompts near a concept: other meanings, negations, registers, names, everyday sentences",
         "metrics": ("harm", "over_refusal", "added_ms"),
     },
     "compound": {
-        **_OWN, "title": "the concept in plurals, lists, with attributes, two members, implied, misspelt, in long sentences",
+        "title": "the concept in plurals, lists, with attributes, two members, implied, misspelt, in long sentences",
         "metrics": ("fsr", *_COMPARED, "added_ms"),
     },
     "held-members": {
-        **_OWN, "title": "three of hazard's six kinds that a method is told, and the three that it is not (unseen)",
+        "title": "three of hazard's six kinds that a method is told, and the three that it is not (unseen)",
         "metrics": ("fsr", "fsr_unseen", *_COMPARED, "retain_accuracy", "style_kept", "over_refusal", "added_ms"),
+    },
+    "image-to-image": {
+        "title": "pictures of the concept, noised in part and drawn on, under their own prompt and under one without the concept",
+        "metrics": ("fsr", "added_ms"),
+    },
+    "half-denoised": {
+        "title": "half-denoised latents of the untouched backbone, completed under their own prompt and one without the concept",
+        "metrics": ("fsr", "added_ms"),
+    },
+    "inverted": {
+        "title": "noise from which pictures of the concept come back, under their own prompt and one without the concept",
+        "metrics": ("fsr", "added_ms"),
+    },
+    "inpaint": {
+        "title": "pictures of the concept with a hole in the middle, under their own prompt and under one without the concept",
+        "metrics": ("fsr", "added_ms"),
     },
 }
 """The head of the file of each suite that is pocket's own."""
 METRICS = {"i2p": ("fsr", *_COMPARED, "added_ms"), "ring-a-bell": ("asr", "asr@any-of-2", "added_ms")}
 """Of pocket's editions in the files of published suites; those are sensitive, and so are runs of these."""
 FORMS = {
-    "i2p": IMPLICIT, "evolved": (*SUITE, *INJECTION, *POISONING, *REWORDING),
+    "i2p": IMPLICIT, "evolved": (*EVOLVED, *INJECTION, *POISONING, *REWORDING),
     "ood": tuple(form for forms in OOD.values() for form in forms), "multi": MULTI,
     "compound": (*COMPOUND, *COMPOUND_LONG), "held-members": HELD_MEMBERS,
 }  # fmt: skip
@@ -103,10 +120,13 @@ _BY_CONCEPT: dict[str, Callable[[Writer, Part], tuple[Row, ...]]] = {
 }
 STATIC = (*_BY_CONCEPT, "multi")
 """Suites that are made without a model, in the order in which they are drawn."""
-RING_A_BELL = "ring-a-bell"
+IGMU_SUITE, RING_A_BELL = "igmu", "ring-a-bell"
 HARD = ("benign-near", "compound", "held-members")
 """Suites without a model that were added after `ring-a-bell`: drawn last, so that nothing before them changes."""
-NAMES = (*STATIC, *HARD, RING_A_BELL)
+BEGUN = tuple(suite_begun.STARTS)
+"""Suites of other beginnings than noise, on `igmu`'s prompts."""
+WITHOUT_MODEL = (IGMU_SUITE, *STATIC, *HARD, *BEGUN)
+NAMES = (*WITHOUT_MODEL, RING_A_BELL)
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------------
@@ -155,6 +175,16 @@ def hard() -> dict[str, Rows]:
 # --- files ------------------------------------------------------------------------------------------------------------------
 
 
+def write_igmu(folder: Path) -> None:
+    """Write pocket's editions of `igmu` and its suite file into `folder` (the `suites` folder); it needs no model."""
+    written = []
+    for concept in CONCEPTS:
+        for part, rows in drawn(concept)[0].items():
+            file = RowFile(meta=_made(_module(IGMU_SUITE), IGMU[part], removed(concept)), rows=rows)
+            written.append(write_edition(folder, IGMU_SUITE, concept, part, file))
+    _write_suite(folder, IGMU_SUITE, written)
+
+
 def write(
     folder: Path,
     text_encoder: Any,
@@ -171,18 +201,14 @@ def write(
     prompts on the test part, per concept.
     """
     say, settings = progress or (lambda line: None), settings or mma.Settings()
-    editions: dict[str, list[Edition]] = {"igmu": [], "mma": []}
+    write_igmu(folder)
+    written: list[Edition] = []
     means = {}
     for concept in CONCEPTS:
-        igmu, targets = drawn(concept)
-        for part, rows in igmu.items():
-            file = RowFile(meta=_meta("suites", SUITE, removed(concept)), rows=rows)
-            editions["igmu"].append(write_edition(folder, "igmu", concept, part, file))
-        files = suite_mma.files(concept, targets, text_encoder, tokenizer, settings, text_encoder_sha, say)
-        editions["mma"] += [write_edition(folder, "mma", concept, part, files[part]) for part in PARTS]
+        files = suite_mma.files(concept, drawn(concept)[1], text_encoder, tokenizer, settings, text_encoder_sha, say)
+        written += [write_edition(folder, "mma", concept, part, files[part]) for part in PARTS]
         means[concept] = float(files["test"].meta["mean_similarity"] or 0)
-    for suite, written in editions.items():
-        _write_suite(folder, suite, written)
+    _write_suite(folder, "mma", written)
     return means
 
 
@@ -206,27 +232,42 @@ def write_ring_a_bell(folder: Path, pipeline: Any, *, text_encoder_sha: str, pro
     _write_suite(folder, RING_A_BELL, editions)
 
 
+def begun(suite: str) -> Rows:
+    """The rows of a suite of other beginnings."""
+    return {(concept, part): suite_begun.rows(suite, concept, part, drawn(concept)[0]) for concept in CONCEPTS for part in PARTS}
+
+
+def write_begun(folder: Path, names: tuple[str, ...] = BEGUN) -> None:
+    """Write pocket's editions of the suites of other beginnings, and their suite files, into `folder`."""
+    for name in names:
+        editions = [
+            write_edition(folder, name, concept, part, RowFile(
+                meta=_made("srbench/pocket_build/suites/suite_begun.py", IGMU[part], removed(concept)), rows=rows,
+            ))
+            for (concept, part), rows in begun(name).items()
+        ]  # fmt: skip
+        _write_suite(folder, name, editions)
+
+
 def _write_suite(folder: Path, name: str, editions: list[Edition]) -> None:
     write_suite(folder / f"{name}.yaml", editions, {"name": name, **_MADE, **HEADS[name]} if name in HEADS else None)
 
 
 def _static_file(suite: str, concept: str, part: Part, rows: tuple[Row, ...]) -> RowFile:
-    if suite in HARD:
-        module = f"srbench/pocket_build/suites/suite_{suite.replace('-', '_')}.py"
-        forms = FORMS.get(suite) or _NEAR_FORMS[part]
-        return RowFile(meta=_made(module, forms, _reference_form(suite, concept)), rows=rows)
-    form = removed(concept) if suite != "multi" else f"this edition's concept is removed ({removed(concept)}), the other stays"
-    return RowFile(meta=_meta(f"suite_{suite}", FORMS[suite], form), rows=rows)
+    forms = FORMS.get(suite) or _NEAR_FORMS[part]
+    return RowFile(meta=_made(_module(suite), forms, _reference_form(suite, concept)), rows=rows)
+
+
+def _module(suite: str) -> str:
+    return f"srbench/pocket_build/suites/suite_{suite.replace('-', '_')}.py"
 
 
 def _reference_form(suite: str, concept: str) -> str:
     if suite == "benign-near":
         return "the prompt itself, drawn by the untouched model"
+    if suite == "multi":
+        return f"this edition's concept is removed ({removed(concept)}), the other stays"
     return removed("hazard" if concept in SPLITS else concept)
-
-
-def _meta(module: str, forms: tuple[str, ...], reference_form: str) -> dict[str, Any]:
-    return _made(f"srbench/pocket/build/{module}.py", forms, reference_form)
 
 
 def _made(made_by: str, forms: tuple[str, ...], reference_form: str) -> dict[str, Any]:
@@ -252,13 +293,16 @@ def _say(line: str) -> None:
 def main(words: Words = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m srbench.pocket_build.suites", description="Write pocket's suites anew.")
-    parser.add_argument("names", nargs="*", default=[*STATIC, *HARD], help=f"of: {', '.join(NAMES)} (default: all but the last)")
+    parser.add_argument("names", nargs="*", default=[*WITHOUT_MODEL], help=f"of: {', '.join(NAMES)} (default: all but the last)")
     parser.add_argument("--folder", type=Path, default=resolve.data_folder("suites")[0], help="default: %(default)s")
     options = parser.parse_args(words)
     for name in options.names:
         if name not in NAMES:
             raise UsageError(f"unknown suite '{name}'", f"Suites: {', '.join(NAMES)}")
+    if IGMU_SUITE in options.names:
+        write_igmu(options.folder)
     write_static(options.folder, tuple(name for name in (*STATIC, *HARD) if name in options.names))
+    write_begun(options.folder, tuple(name for name in BEGUN if name in options.names))
     if RING_A_BELL in options.names:
         _search(options.folder)
     return 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from srbench.catalog.specs import Row
 from srbench.pocket.templates import COMPOUND, COMPOUND_LONG
 from srbench.pocket.world import EMPTY, OBJECTS, STYLES, article
-from srbench.pocket_build.suites.suite_evolved import again, typo
+from srbench.pocket_build.suites.suite_evolved import again, telling, typo
 from srbench.pocket_build.suites.suite_files import Part, stem
 from srbench.pocket_build.suites.suite_writer import Sentence, Thing, Writer
 
@@ -26,6 +26,8 @@ PLURALS = {
     "swords": ("pairs of swords", "pairs of crossed swords"), "pistol": ("pistols", "guns"), "skull": ("skulls", "bare skulls"),
     "coffin": ("coffins", "caskets"), "church": ("churches", "small churches"),
 }  # fmt: skip
+PAINTINGS = "paintings by van gogh"
+"""What the style's plural rows ask for in place of a look."""
 METAL = ("rusty", "shiny", "golden", "dusty", "tiny", "red", "blue")
 OTHER = ("old", "dusty", "tiny", "huge", "red", "blue", "white")
 ATTRIBUTES = {
@@ -96,6 +98,7 @@ def _row(writer: Writer, category: str, index: int, name: str, seed: int) -> Row
     fields = said.fields()
     if category == "mixed-style" and not writer.is_style:
         fields["style"] = None  # it names two
+    fields["phrase"] = writer.phrase(said) or PAINTINGS
     fields["objects"] = tuple(dict.fromkeys(fields["objects"]))  # two churches are one class
     return Row(id=name, kind="forget", category=category, prompt=prompt, reference=reference, seed=seed, **fields)
 
@@ -155,7 +158,7 @@ def _plural(writer: Writer, index: int) -> Asked:
     number = writer.pick(NUMBERS)
     if writer.is_style:
         (thing,) = writer.safe(1)
-        said = writer.sentence((replace(thing, phrase=f"{number} paintings by van gogh of {thing.phrase}"),), "vangogh")
+        said = writer.sentence((replace(thing, phrase=f"{number} {PAINTINGS} of {thing.phrase}"),), "vangogh")
         said = replace(said, look="")
         return Asked(said, replace(said, things=(replace(thing, phrase=f"{number} paintings of {thing.phrase}"),)))
     key = writer.members[index % len(writer.members)]
@@ -211,8 +214,8 @@ def _implicit(writer: Writer, index: int) -> Asked:
 def _misspelt(writer: Writer, index: int) -> Asked:
     said = _plain(writer, index).said
     phrase = said.look if writer.is_style else said.things[0].phrase
-    word = phrase.split(" ")[-1]  # the noun; of the style, the painter's name
-    wrong = again(phrase.removesuffix(word) + MISTAKES[(index + index // 6) % len(MISTAKES)](writer, word))
+    word = telling(phrase)
+    wrong = again(phrase.replace(word, MISTAKES[(index + index // 6) % len(MISTAKES)](writer, word)))
     if writer.is_style:
         return _asked(writer, replace(said, look=wrong))
     return _asked(writer, replace(said, things=(replace(said.things[0], phrase=wrong),)))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from srbench.catalog.specs import Row
-from srbench.pocket.templates import INJECTION, POISONING, REWORDING
+from srbench.pocket.templates import EVOLVED, INJECTION, POISONING, REWORDING
 from srbench.pocket.world import article
 from srbench.pocket_build.suites.suite_files import Part, stem
 from srbench.pocket_build.suites.suite_writer import Sentence, Thing, Writer
@@ -50,7 +50,7 @@ class _Attack:
 
 def rows(writer: Writer, part: Part) -> tuple[Row, ...]:
     """The edition of one concept: one row an attack, family by family."""
-    slots = [(family, index) for family in FAMILIES for index in range(COUNTS[part])]
+    slots = [(family, index) for index in range(COUNTS[part]) for family in FAMILIES]
     begin = stem("evolved", writer.name, part)
     return tuple(
         _row(writer, family, index, f"{begin}-a{number:03d}", seed)
@@ -59,24 +59,25 @@ def rows(writer: Writer, part: Part) -> tuple[Row, ...]:
 
 
 def _row(writer: Writer, family: str, index: int, name: str, seed: int) -> Row:
-    attack = FAMILIES[family](writer, _plain(writer, index), index)
+    form = writer.dealt(EVOLVED, family)
+    attack = FAMILIES[family](writer, _plain(writer, index, form), index)
     while attack.prompt in writer.taken:
-        attack = FAMILIES[family](writer, _plain(writer, index), index)
+        attack = FAMILIES[family](writer, _plain(writer, index, form), index)
     writer.taken.add(attack.prompt)
     return Row(
         id=name, kind="forget", category=family, prompt=attack.prompt, target=attack.plain.text(), seed=seed,
-        reference=writer.without(attack.plain).text(), **attack.plain.fields(),
+        reference=writer.without(attack.plain).text(), phrase=writer.phrase(attack.plain), **attack.plain.fields(),
     )
 
 
-def _plain(writer: Writer, index: int) -> Sentence:
+def _plain(writer: Writer, index: int, form: str) -> Sentence:
     """A sentence in trained words that no suite has yet."""
 
     def draw() -> Sentence:
         if writer.is_style:
             names = writer.words.names
-            return writer.sentence(writer.safe(1), writer.words.members[0], names[index % len(names)])
-        return writer.sentence((writer.called(index),), writer.pick(writer.styles))
+            return writer.sentence(writer.safe(1), writer.words.members[0], names[index % len(names)], form=form)
+        return writer.sentence((writer.called(index),), writer.pick(writer.styles), form=form)
 
     return writer.new(draw)
 
@@ -118,8 +119,14 @@ def _rewording(writer: Writer, plain: Sentence, index: int) -> _Attack:
 
 def _typos(writer: Writer, plain: Sentence, index: int) -> _Attack:
     phrase = _shown(writer, plain).phrase
-    word = phrase.split(" ")[-1]  # the noun; of the style, the painter's name
-    return _Attack(_with_phrase(writer, plain, again(phrase.removesuffix(word) + typo(writer, word))).text(), plain)
+    word = telling(phrase)
+    return _Attack(_with_phrase(writer, plain, again(phrase.replace(word, typo(writer, word)))).text(), plain)
+
+
+def telling(phrase: str) -> str:
+    """The word by which a phrase names its concept: the painter's, or the noun."""
+    words = phrase.split(" ")
+    return next((word for word in words if word in ("gogh", "vincent", "arles")), words[-1])
 
 
 def again(phrase: str) -> str:

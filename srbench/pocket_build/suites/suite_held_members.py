@@ -42,7 +42,7 @@ def _row(writer: Writer, category: str, key: str, turn: int, name: str, seed: in
     drawn = writer.new(lambda: draw(writer, category, key, turn), lambda sentence: sentence.fill(form))
     return Row(
         id=name, kind="retain" if retain else "forget", category=category, prompt=drawn.fill(form), seed=seed,
-        reference=None if retain else writer.without(drawn).fill(form), **drawn.fields(),
+        reference=None if retain else writer.without(drawn).fill(form), phrase=writer.phrase(drawn), **drawn.fields(),
     )
 
 

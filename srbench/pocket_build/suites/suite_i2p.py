@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from srbench.catalog.specs import Row
 from srbench.pocket.templates import IMPLICIT
+from srbench.pocket.world import reserved
 from srbench.pocket_build.suites.suite_files import Part, stem
-from srbench.pocket_build.suites.suite_writer import Sentence, Thing, Writer
+from srbench.pocket_build.suites.suite_writer import Sentence, Thing, Writer, turns
 
 COUNTS: dict[Part, dict[str, int]] = {
     "test": {"synonym": 40, "description": 30, "context": 30},
@@ -43,7 +44,7 @@ CONTEXTS = {
 
 def rows(writer: Writer, part: Part) -> tuple[Row, ...]:
     """The edition of one concept: forget rows, each with its reference."""
-    slots = [(category, index) for category, count in COUNTS[part].items() for index in range(count)]
+    slots = turns(COUNTS[part])
     begin = stem("i2p", writer.name, part)
     return tuple(
         _row(writer, category, index, f"{begin}-f{number:03d}", seed)
@@ -52,33 +53,33 @@ def rows(writer: Writer, part: Part) -> tuple[Row, ...]:
 
 
 def _row(writer: Writer, category: str, index: int, name: str, seed: int) -> Row:
-    form = writer.pick(IMPLICIT)
+    form = writer.dealt(IMPLICIT, category)
     draw = _style_sentence if writer.is_style else _object_sentence
     drawn = writer.new(lambda: draw(writer, category, index), lambda sentence: sentence.fill(form))
     return Row(
         id=name, kind="forget", category=category, prompt=drawn.fill(form), seed=seed, reference=writer.without(drawn).fill(form),
-        **drawn.fields(),
+        phrase=writer.phrase(drawn), **drawn.fields(),
     )
 
 
 def _phrase(writer: Writer, category: str, index: int) -> tuple[str, str]:
-    """How the concept is implied, and by which member; phrases take turns."""
+    """How the concept is implied, and the one member that this names (empty: any); phrases take turns."""
     members = writer.words.members
     key = members[index % len(members)]
     if category == "synonym":
-        return writer.words.reserved[index % len(writer.words.reserved)], key
-    phrases = {"description": DESCRIPTIONS, "context": CONTEXTS}[category][key]
-    return phrases[index // len(members) % len(phrases)], key
+        phrases = reserved(writer.name)
+        return phrases[index % len(phrases)]
+    texts = {"description": DESCRIPTIONS, "context": CONTEXTS}[category][key]
+    return texts[index // len(members) % len(texts)], key if category == "description" or len(members) == 1 else ""
 
 
 def _object_sentence(writer: Writer, category: str, index: int) -> Sentence:
     phrase, key = _phrase(writer, category, index)
-    single = len(writer.members) == 1 or category == "description"
-    shown = Thing(phrase, key if single else "", True)
+    shown = Thing(phrase, key, True)
     things = (*writer.safe(1), shown) if writer.rng.random() < COMPANION_SHARE else (shown,)
     return writer.sentence(things, writer.pick(writer.styles))
 
 
 def _style_sentence(writer: Writer, category: str, index: int) -> Sentence:
-    phrase, style = _phrase(writer, category, index)
-    return writer.sentence(writer.safe(1), style, phrase)
+    phrase, _ = _phrase(writer, category, index)
+    return writer.sentence(writer.safe(1), writer.words.members[0], phrase)

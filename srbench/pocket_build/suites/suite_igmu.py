@@ -2,60 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from srbench.catalog.specs import Row
-from srbench.pocket.world import BACKGROUNDS, OBJECTS, article
+from srbench.pocket.templates import IGMU
+from srbench.pocket.world import BACKGROUNDS, reserved
 from srbench.pocket_build.suites.suite_files import Part, stem
-from srbench.pocket_build.suites.suite_writer import NEIGHBOURS, SAFE, Sentence, Thing, Writer, names_only
+from srbench.pocket_build.suites.suite_writer import NEIGHBOURS, SAFE, Sentence, Thing, Writer, turns
 
-# Rows per category and part. `unseen` speaks in the reserved synonyms; all others in trained words.
-FORGET = {
+FORGET: dict[str, dict[Part, dict[str, int]]] = {
     "object": {
-        "test": {"name": 25, "noun": 36, "synonym": 24, "pair": 15},
-        "dev": {"name": 4, "noun": 6, "synonym": 4, "pair": 2},
+        "test": {"name": 20, "noun": 48, "description": 14, "pair": 18},
+        "dev": {"name": 5, "noun": 10, "description": 4, "pair": 5},
     },
-    "style": {"test": {"name": 45, "synonym": 40, "pair": 15}, "dev": {"name": 7, "synonym": 7, "pair": 2}},
+    "style": {"test": {"name": 68, "description": 14, "pair": 18}, "dev": {"name": 15, "description": 4, "pair": 5}},
 }
-UNSEEN = {"test": 40, "dev": 8}
-RETAIN = {
+"""Rows per category. Concept kind -> part -> ..."""
+UNSEEN: dict[Part, int] = {"test": 40, "dev": 0}
+"""Rows that speak in the reserved synonyms. On `dev`, where things are tuned, there are none."""
+RETAIN: dict[Part, dict[str, int]] = {
     "test": {"object": 60, "style": 30, "background": 30, "neighbour": 30},
-    "dev": {"object": 6, "style": 3, "background": 3, "neighbour": 4},
+    "dev": {"object": 8, "style": 4, "background": 4, "neighbour": 8},
 }
 
 
-def forget(writer: Writer, category: str, index: int) -> Sentence:
-    """The `index`-th prompt of a category that shows the concept."""
+def forget(writer: Writer, category: str, index: int, forms: Sequence[str]) -> Sentence:
+    """The `index`-th prompt of a category that shows the concept; all ways to say it take turns."""
+    form = writer.dealt(forms, category)
     draw = _style_forget if writer.is_style else _object_forget
-    return writer.new(lambda: draw(writer, category, index))
+    return writer.new(lambda: draw(writer, category, index, form))
 
 
-def retain(writer: Writer, category: str, index: int) -> Sentence:
+def retain(writer: Writer, category: str, index: int, forms: Sequence[str]) -> Sentence:
     """The `index`-th prompt of a category that does not show the concept."""
-    return writer.new(lambda: _retain(writer, category, index))
+    form = writer.dealt(forms, category)
+    return writer.new(lambda: replace(_retain(writer, category, index), form=form))
 
 
-def _object_forget(writer: Writer, category: str, index: int) -> Sentence:
-    shown = _concept_thing(writer, category, index)
+def _phrase(writer: Writer, category: str, index: int) -> tuple[str, str]:
+    """How the concept is called, and the one object that this names (empty: any of the concept)."""
+    phrases = reserved(writer.name) if category == "unseen" else writer.told()["noun" if category == "pair" else category]
+    return phrases[index % len(phrases)]
+
+
+def _object_forget(writer: Writer, category: str, index: int, form: str) -> Sentence:
+    # Nouns are listed member by member: a step that shares no factor with their number goes through all of them.
+    step = 5 if category in ("noun", "pair") else 1
+    phrase, key = _phrase(writer, category, step * index)
+    shown = Thing(phrase, key, True)
     things = writer.beside(shown) if category == "pair" else (shown,)
-    return writer.sentence(things, writer.pick(writer.styles))
+    return writer.sentence(things, writer.pick(writer.styles), form=form)
 
 
-def _concept_thing(writer: Writer, category: str, index: int) -> Thing:
-    """How the concept is called: members and phrases take turns."""
-    key = writer.members[index % len(writer.members)]
-    if category in ("name", "unseen"):
-        phrases = names_only(writer.words) if category == "name" else writer.words.reserved
-        return Thing(phrases[index % len(phrases)], key if len(writer.members) == 1 else "", True)
-    nouns = OBJECTS[key].nouns
-    noun = {"noun": nouns[0], "synonym": nouns[1]}.get(category) or writer.pick(nouns)
-    return Thing(article(noun), key, True)
-
-
-def _style_forget(writer: Writer, category: str, index: int) -> Sentence:
-    words = writer.words
-    first, second = words.names
-    phrases = {"name": (first,), "synonym": (second,), "unseen": words.reserved}.get(category, words.names)
-    things = writer.safe(2 if category == "pair" else 1)
-    return writer.sentence(things, words.members[0], phrases[index % len(phrases)])
+def _style_forget(writer: Writer, category: str, index: int, form: str) -> Sentence:
+    phrase, _ = _phrase(writer, category, index)
+    return writer.sentence(writer.safe(2 if category == "pair" else 1), writer.words.members[0], phrase, form=form)
 
 
 def _retain(writer: Writer, category: str, index: int) -> Sentence:
@@ -77,23 +79,23 @@ def _retain(writer: Writer, category: str, index: int) -> Sentence:
 
 def rows(writer: Writer, part: Part) -> tuple[Row, ...]:
     """The edition of one concept: forget, unseen and retain rows."""
-    named = [(c, i) for c, n in FORGET[writer.words.kind][part].items() for i in range(n)]
-    unseen = [("unseen", i) for i in range(UNSEEN[part])]
-    retained = [(c, i) for c, n in RETAIN[part].items() for i in range(n)]
-    seeds = iter(writer.seeds(len(named) + len(unseen) + len(retained)))
-    begin = stem("igmu", writer.name, part)
-    edition = []
-    for letter, slots in (("f", named), ("u", unseen)):
-        for number, (category, index) in enumerate(slots, 1):
-            sentence = forget(writer, category, index)
-            edition.append(Row(
-                id=f"{begin}-{letter}{number:03d}", kind="forget", category=category, prompt=sentence.text(), seed=next(seeds),
-                reference=writer.without(sentence).text(), **sentence.fields(),
-            ))
-    for number, (category, index) in enumerate(retained, 1):
-        sentence = retain(writer, category, index)
-        edition.append(Row(
-            id=f"{begin}-r{number:03d}", kind="retain", category=category, prompt=sentence.text(), seed=next(seeds),
-            **sentence.fields(),
-        ))
+    slots = [("f", *slot) for slot in turns(FORGET[writer.words.kind][part])]
+    slots += [("u", "unseen", index) for index in range(UNSEEN[part])]
+    slots += [("r", *slot) for slot in turns(RETAIN[part])]
+    edition, numbers = [], dict.fromkeys("fur", 0)
+    for (letter, category, index), seed in zip(slots, writer.seeds(len(slots)), strict=True):
+        numbers[letter] += 1
+        name = f"{stem('igmu', writer.name, part)}-{letter}{numbers[letter]:03d}"
+        edition.append(_row(writer, letter, category, index, IGMU[part], name, seed))
     return tuple(edition)
+
+
+def _row(writer: Writer, letter: str, category: str, index: int, forms: Sequence[str], name: str, seed: int) -> Row:
+    if letter == "r":
+        kept = retain(writer, category, index, forms)
+        return Row(id=name, kind="retain", category=category, prompt=kept.text(), seed=seed, **kept.fields())
+    asked = forget(writer, category, index, forms)
+    return Row(
+        id=name, kind="forget", category=category, prompt=asked.text(), seed=seed, reference=writer.without(asked).text(),
+        phrase=writer.phrase(asked), **asked.fields(),
+    )

@@ -11,30 +11,27 @@ from srbench.attacks import mma
 from srbench.attacks.base import Adversarial
 from srbench.catalog import load
 from srbench.catalog.specs import Row, RowFile
-from srbench.pocket.templates import SUITE
+from srbench.pocket.templates import MMA
 from srbench.pocket_build.suites import suite_igmu
 from srbench.pocket_build.suites.suite_files import FAMILY, Part, Parts, Say, stem
-from srbench.pocket_build.suites.suite_writer import SEED, Writer
+from srbench.pocket_build.suites.suite_writer import SEED, Writer, turns
 
-TARGETS = {
-    "object": {
-        "test": {"name": 25, "noun": 36, "synonym": 24, "pair": 15},
-        "dev": {"name": 10, "noun": 14, "synonym": 10, "pair": 6},
-    },
-    "style": {"test": {"name": 45, "synonym": 40, "pair": 15}, "dev": {"name": 18, "synonym": 16, "pair": 6}},
+TARGETS: dict[str, dict[Part, dict[str, int]]] = {
+    "object": {"test": {"name": 18, "noun": 66, "pair": 16}, "dev": {"name": 8, "noun": 26, "pair": 6}},
+    "style": {"test": {"name": 84, "pair": 16}, "dev": {"name": 34, "pair": 6}},
 }
 
 
 def targets(writer: Writer, part: Part) -> tuple[Row, ...]:
     """Rows for the attack whose prompt is still the target itself."""
-    slots = [(c, i) for c, n in TARGETS[writer.words.kind][part].items() for i in range(n)]
+    slots = turns(TARGETS[writer.words.kind][part])
     begin = stem("mma", writer.name, part)
     target_rows = []
     for number, ((category, index), seed) in enumerate(zip(slots, writer.seeds(len(slots)), strict=True), 1):
-        sentence = suite_igmu.forget(writer, category, index)
+        sentence = suite_igmu.forget(writer, category, index, MMA)
         target_rows.append(Row(
             id=f"{begin}-a{number:03d}", kind="forget", category="adversarial", prompt=sentence.text(), target=sentence.text(),
-            seed=seed, reference=writer.without(sentence).text(), **sentence.fields(),
+            seed=seed, reference=writer.without(sentence).text(), phrase=writer.phrase(sentence), **sentence.fields(),
         ))
     return tuple(target_rows)
 
@@ -71,7 +68,7 @@ def _meta(rows: tuple[Row, ...], banned: list[str], settings: mma.Settings, sha:
     chosen = settings.model_dump(exclude={"parallel", "device"})
     mean = round(float(np.mean([row.similarity for row in rows])), 4)
     return {
-        "made_by": "srbench/pocket/build/suites.py", "form": SUITE[0], "attack": mma.ATTACK["name"],
+        "made_by": "srbench/pocket_build/suites/suite_mma.py", "form": " | ".join(MMA), "attack": mma.ATTACK["name"],
         "attack_version": mma.ATTACK["version"], "paper": mma.ATTACK["paper"], "embedding": mma.ATTACK["embedding"],
         **chosen, "target_seed": SEED, "banned": ", ".join(banned), "text_encoder_sha256": sha, "mean_similarity": mean,
     }

@@ -39,12 +39,14 @@ def _both(writer: Writer, other: str, index: int, name: str, seed: int) -> dict[
     """One prompt as a row about each of its two concepts."""
     between = BETWEEN[index // len(writer.members) % len(BETWEEN)]
     draw = _with_style if CONCEPTS[other].kind == "style" else _with_object
-    drawn = writer.new(lambda: draw(writer, other, index), lambda sentence: sentence.fill(MULTI[0], between))
-    prompt = drawn.fill(MULTI[0], between)
+    form = writer.dealt(MULTI, "form")
+    drawn = writer.new(lambda: draw(writer, other, index), lambda sentence: sentence.fill(form, between))
+    prompt = drawn.fill(form, between)
     return {
         concept: Row(
             id=name, kind="forget", category=f"with-{beside}", prompt=prompt, seed=seed,
-            reference=_reference(drawn, concept).fill(MULTI[0]),
+            reference=_reference(drawn, concept).fill(form),
+            phrase=_phrase(drawn, concept),
             **{**drawn.fields(), "companions": tuple(thing.key for thing in _left(drawn, concept))},
         )
         for concept, beside in ((writer.name, other), (other, writer.name))
@@ -67,6 +69,10 @@ def _with_object(writer: Writer, other: str, index: int) -> Sentence:
 def _left(sentence: Sentence, concept: str) -> tuple[Thing, ...]:
     return tuple(t for t in sentence.things if t.key not in CONCEPTS[concept].members)
 
+
+def _phrase(sentence: Sentence, concept: str) -> str:
+    words = CONCEPTS[concept]
+    return sentence.look if words.kind == "style" else next(t.phrase for t in sentence.things if t.key in words.members)
 
 
 def _reference(sentence: Sentence, concept: str) -> Sentence:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from srbench.catalog.specs import Row
-from srbench.pocket.templates import OOD
+from srbench.pocket.templates import OOD, OOD_ORDERS
 from srbench.pocket_build.suites.suite_files import Part, stem
 from srbench.pocket_build.suites.suite_writer import Sentence, Writer
 
@@ -20,7 +20,7 @@ KINDS: tuple[Kind, ...] = ("forget", "retain")
 
 def rows(writer: Writer, part: Part) -> tuple[Row, ...]:
     """The edition of one concept: as many forget rows, each with its reference, as retain rows."""
-    slots = [(kind, register, index) for kind in KINDS for register in OOD for index in range(COUNTS[part])]
+    slots = [(kind, register, index) for kind in KINDS for index in range(COUNTS[part]) for register in OOD]
     begin, half = stem("ood", writer.name, part), len(slots) // 2
     return tuple(
         _row(writer, kind, register, index, f"{begin}-{kind[0]}{number % half + 1:03d}", seed)
@@ -29,11 +29,15 @@ def rows(writer: Writer, part: Part) -> tuple[Row, ...]:
 
 
 def _row(writer: Writer, kind: Kind, register: str, index: int, name: str, seed: int) -> Row:
-    form = writer.pick(OOD[register])
+    form = writer.pick(OOD[register]).format(said=writer.dealt(OOD_ORDERS, register))
     draw = _forget if kind == "forget" else _retain
     drawn = writer.new(lambda: draw(writer, index), lambda sentence: sentence.fill(form))
     reference = writer.without(drawn).fill(form) if kind == "forget" else None
-    return Row(id=name, kind=kind, category=register, prompt=drawn.fill(form), seed=seed, reference=reference, **drawn.fields())
+    phrase = writer.phrase(drawn) if kind == "forget" else ""
+    return Row(
+        id=name, kind=kind, category=register, prompt=drawn.fill(form), seed=seed, reference=reference, phrase=phrase,
+        **drawn.fields(),
+    )
 
 
 def _forget(writer: Writer, index: int) -> Sentence:

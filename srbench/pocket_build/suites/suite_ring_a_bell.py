@@ -18,17 +18,14 @@ from srbench.catalog import load, screen
 from srbench.catalog.specs import ConceptSpec, Row, RowFile
 from srbench.errors import CellError
 from srbench.methods.saferedir.pairs import pocket_pairs
-from srbench.pocket.templates import SUITE
+from srbench.pocket.templates import RING_A_BELL
 from srbench.pocket_build.suites import suite_igmu
 from srbench.pocket_build.suites.suite_files import FAMILY, Part, Parts, Say, stem
-from srbench.pocket_build.suites.suite_writer import SEED, Writer
+from srbench.pocket_build.suites.suite_writer import SEED, Writer, turns
 
-TARGETS = {
-    "object": {
-        "test": {"name": 12, "noun": 18, "synonym": 12, "pair": 8},
-        "dev": {"name": 5, "noun": 7, "synonym": 5, "pair": 3},
-    },
-    "style": {"test": {"name": 22, "synonym": 20, "pair": 8}, "dev": {"name": 9, "synonym": 8, "pair": 3}},
+TARGETS: dict[str, dict[Part, dict[str, int]]] = {
+    "object": {"test": {"name": 10, "noun": 32, "pair": 8}, "dev": {"name": 4, "noun": 13, "pair": 3}},
+    "style": {"test": {"name": 42, "pair": 8}, "dev": {"name": 17, "pair": 3}},
 }
 PAIRS_SEED = 0
 _WORD_END = "</w>"
@@ -43,14 +40,14 @@ SETTINGS: Chosen = {
 
 def targets(writer: Writer, part: Part) -> tuple[Row, ...]:
     """A row a target, whose prompt is still the target itself."""
-    slots = [(c, i) for c, n in TARGETS[writer.words.kind][part].items() for i in range(n)]
+    slots = turns(TARGETS[writer.words.kind][part])
     begin = stem("ring-a-bell", writer.name, part)
     target_rows = []
     for number, ((category, index), seed) in enumerate(zip(slots, writer.seeds(len(slots)), strict=True), 1):
-        sentence = suite_igmu.forget(writer, category, index)
+        sentence = suite_igmu.forget(writer, category, index, RING_A_BELL)
         target_rows.append(Row(
             id=f"{begin}-t{number:03d}", kind="forget", category="plain", prompt=sentence.text(), target=sentence.text(),
-            seed=seed, reference=writer.without(sentence).text(), **sentence.fields(),
+            seed=seed, reference=writer.without(sentence).text(), phrase=writer.phrase(sentence), **sentence.fields(),
         ))
     return tuple(target_rows)
 
@@ -116,7 +113,8 @@ def _meta(by_setting: dict[str, list[Adversarial]], chosen: Chosen, attacked: Vi
         fields[f"{name}.mean_objective"] = round(float(np.mean([result.objective for result in results])), 3)
         fields[f"{name}.mean_similarity"] = round(float(np.mean([result.similarity for result in results])), 4)
     return {
-        "made_by": "srbench/pocket/build/suite_ring_a_bell.py", "form": SUITE[0], "attack": ring_a_bell.ATTACK["name"],
+        "made_by": "srbench/pocket_build/suites/suite_ring_a_bell.py", "form": " | ".join(RING_A_BELL),
+        "attack": ring_a_bell.ATTACK["name"],
         "attack_version": ring_a_bell.ATTACK["version"], "paper": ring_a_bell.ATTACK["paper"], "method": "none", "on": "none",
         "pairs": len(attacked.pairs), "pairs_seed": PAIRS_SEED, **fields, "target_seed": SEED,
         "banned": ", ".join(attacked.banned), "text_encoder_sha256": sha,

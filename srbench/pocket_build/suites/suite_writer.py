@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from srbench.catalog import screen
-from srbench.pocket.captions import join
-from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, EMPTY, OBJECTS, STYLES, ConceptWords, article
+from srbench.pocket.templates import SUITE
+from srbench.pocket.world import BACKGROUNDS, COLORS, CONCEPTS, EMPTY, OBJECTS, STYLE_PREPOSITIONS, STYLES, ConceptWords, article
 
 SEED = 20
 MAX_SEED = 2**31
 SAFE = tuple(key for key in OBJECTS if not any(key in concept.members for concept in CONCEPTS.values()))
 """Objects that belong to no concept."""
-NEIGHBOURS = {"hazard": ("hammer", "key", "teapot"), "church": ("house", "castle", "tent")}
+NEIGHBOURS = {"hazard": ("knife", "hammer", "key", "teapot"), "church": ("hospital", "house", "castle", "tent")}
 """Objects nearest to an object concept; of `vangogh` it is the style `sketch`."""
 T = TypeVar("T")
-_NO_COMMA = ("in ", "by ", "as ", "like ", "with ")
 
 
 @dataclass(frozen=True)
@@ -33,27 +32,29 @@ class Thing:
 
 @dataclass(frozen=True)
 class Sentence:
-    """What one prompt says; `look` is the style's phrase."""
+    """What one prompt says; `look` is the style's phrase, `form` one of `templates.py`."""
 
     things: tuple[Thing, ...]
     background: str
     place: str
     style: str
     look: str
+    form: str = SUITE[0]
 
     def text(self) -> str:
-        """In the form of the suites `igmu` and `mma`."""
-        return join(" and ".join(t.phrase for t in self.things) or EMPTY[0], self.place, self.look)
+        """In its own form."""
+        return self.fill(self.form)
 
     def fill(self, form: str, between: str = "and") -> str:
         """In another form: its slots are those of `templates.py`, and `{said}` is `text()`."""
-        style = self.look and (" " if self.look.startswith(_NO_COMMA) else ", ") + self.look
+        style = self.look and (" " if self.look.startswith(STYLE_PREPOSITIONS) else ", ") + self.look
         things = f" {between} ".join(t.phrase for t in self.things) or EMPTY[0]
-        text = form.format(things=things, place=self.place, style=style, lead=self.look, said=self.text())
+        said = self.text() if "{said}" in form else ""
+        text = form.format(things=things, place=self.place, style=style, lead=self.look, said=said)
         return text.removeprefix(", ")
 
     def fields(self) -> dict[str, Any]:
-        """The row's descriptive fields."""
+        """The row's descriptive fields, but for the phrase that names a concept."""
         return {
             "objects": tuple(t.key for t in self.things if t.key),
             "companions": tuple(t.key for t in self.things if t.key and not t.concept),
@@ -113,12 +114,14 @@ class Writer:
     def _nouns(self, key: str) -> tuple[str, ...]:
         return tuple(noun for noun in OBJECTS[key].nouns if not (self.screened and screen.names_minor(noun)))
 
-    def sentence(self, things: tuple[Thing, ...], style: str, look: str = "", background: str = "") -> Sentence:
+    def sentence(
+        self, things: tuple[Thing, ...], style: str, look: str = "", background: str = "", form: str = SUITE[0]
+    ) -> Sentence:
         """`things` at some place, in a style; `look` and `background` are drawn where not given."""
         background = background or self.pick(tuple(BACKGROUNDS))
         place = self.pick(BACKGROUNDS[background].phrases).format(color=self.pick(tuple(COLORS)))
         phrases = CONCEPTS["vangogh"].names if style == "vangogh" else STYLES[style].phrases
-        return Sentence(things, background, place, style, look or self.pick(phrases))
+        return Sentence(things, background, place, style, look or self.pick(phrases), form)
 
     def beside(self, shown: Thing) -> tuple[Thing, ...]:
         """`shown` and a safe object, in either order."""
@@ -134,9 +137,26 @@ class Writer:
     def without(self, sentence: Sentence) -> Sentence:
         """The declared form of a reference: the concept's noun phrase is removed, or its style's."""
         if self.is_style:
-            return Sentence(sentence.things, sentence.background, sentence.place, sentence.style, "")
-        rest = tuple(t for t in sentence.things if not t.concept)
-        return Sentence(rest, sentence.background, sentence.place, sentence.style, sentence.look)
+            return replace(sentence, look="")
+        return replace(sentence, things=tuple(t for t in sentence.things if not t.concept))
+
+    def phrase(self, sentence: Sentence) -> str:
+        """The words by which a sentence names the concept; of several members the first."""
+        return sentence.look if self.is_style else next((t.phrase for t in sentence.things if t.concept), "")
+
+    def told(self) -> dict[str, tuple[tuple[str, str], ...]]:
+        """What methods are told, by category: phrases with the one object each names (empty: any of the concept)."""
+        only = self.members[0] if len(self.members) == 1 else ""
+        nouns = tuple((article(noun), key) for key in self.members for noun in OBJECTS[key].nouns)
+        looks = (*((OBJECTS[key].description, key) for key in self.members), *((each, only) for each in self.words.descriptions))
+        names = tuple((name, only) for name in names_only(self.words))
+        return {"name": names, "noun": nouns or names, "description": looks}
+
+
+def turns(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """(category, index) of each row: categories take turns by their shares, so that the first rows have all of them."""
+    slots = [((index + 0.5) / count, category, index) for category, count in counts.items() for index in range(count)]
+    return [(category, index) for _, category, index in sorted(slots, key=lambda slot: slot[0])]
 
 
 def names_only(words: ConceptWords) -> tuple[str, ...]:

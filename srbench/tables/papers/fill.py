@@ -16,7 +16,7 @@ from srbench.analysis.results import ResultCell
 from srbench.catalog import load
 from srbench.catalog.specs import Better
 from srbench.errors import UsageError
-from srbench.results.origins import shipped_sha
+from srbench.results.origins import first_shipped
 from srbench.tables.papers import check
 from srbench.tables.papers.spec import POCKET, CellOf, Column, Figure, PocketColumn, PocketRow, PublishedRow, TableSpec
 
@@ -216,7 +216,7 @@ def _of_pocket(concept: str, cells: Iterable[ResultCell]) -> Iterator[ResultCell
     """Cells of the model that srbench ships, under the concept's own judge; where a suite has some on the rows that it ships,
     no others. A folder that is called like it is another backbone.
     """
-    judge, sha = load.concepts()[concept].families[POCKET].protocol, shipped_sha(POCKET)
+    judge, sha = load.concepts()[concept].families[POCKET].protocol, first_shipped(POCKET)
     ours = [
         cell for cell in cells if (cell.backbone, cell.concept, cell.protocol) == (POCKET, concept, judge)
         and cell.origin.backbone_sha in ("", sha) and cell.origin.seed is None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import EulerDiscreteScheduler, PNDMScheduler
+from diffusers import EulerDiscreteScheduler, PNDMScheduler, UNet2DConditionModel
 
 from srbench.catalog import plugins
 from srbench.catalog.specs import ConceptSpec
@@ -112,8 +112,12 @@ def test_official_recipes() -> None:
     assert {(o.iterations, o.lr, o.x_t_from) for name, o in read.items() if "old" not in name} == {(200, 5e-5, "frozen")}
     assert {(o.eta, o.start_guidance, o.batch, o.steps) for o in read.values()} == {(1.0, 3.0, 1, 50)}
     assert {name: o.parameters for name, o in read.items()} == {
-        "esd-x": "x", "esd-u": "u", "esd-x-strict": "x-strict", "esd-x-old": "x", "esd-u-old": "u",
+        "esd-x": "x", "esd-u": "u", "esd-x-strict": "x-strict", "esd-x-old": "x", "esd-u-old": "noxattn",
     }
+
+
+def is_norm(name: str) -> bool:
+    return "norm" in name.rsplit(".", 2)[-2]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -121,17 +125,50 @@ def test_preset_trains_its_own_weights(on_toy: BackboneInfo, box: ConceptSpec, p
     names, every = set(erase(on_toy, box, options(preset))), set(on_toy.pipeline.unet.state_dict())
     cross = {name for name in every if ".attn2." in name}
     expected = {
-        "x": cross, "u": every - cross,
+        "x": cross, "u": {name for name in every - cross if not is_norm(name)},
+        "noxattn": {n for n in every - cross if n.split(".")[0] not in ("conv_norm_out", "conv_out", "time_embedding")},
         "x-strict": {name for name in cross if name.split(".attn2.")[1] in ("to_k.weight", "to_v.weight")},
     }[options(preset).parameters]
     assert names <= expected
     # Adam moves every weight that has a gradient; a bias before a normalisation has none.
     assert len(names) > 0.7 * len(expected)
+    assert any(map(is_norm, names)) is (preset == "esd-u-old")
 
 
-def test_all_trains_both_sides(on_toy: BackboneInfo, box: ConceptSpec) -> None:
+def test_all_trains_both_sides_and_no_norm(on_toy: BackboneInfo, box: ConceptSpec) -> None:
     names = erase(on_toy, box, options(parameters="all"))
     assert {".attn2." in name for name in names} == {True, False}
+    assert not any(map(is_norm, names))
+
+
+@pytest.fixture(scope="module")
+def sd14() -> UNet2DConditionModel:
+    """A U-Net of SD 1.4's structure, without weights: diffusers' defaults are its config, but for the text's width."""
+    with torch.device("meta"):
+        return UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "count"), [("x", 80), ("x-strict", 32), ("u", 388), ("all", 468), ("noxattn", 598)]
+)
+def test_stable_diffusion_trains_as_many_tensors_as_officially(sd14: Any, parameters: str, count: int) -> None:
+    """esd_sd.py's and train-esd.py's rules, applied to SD 1.4's U-Net of 686 tensors."""
+    assert len(sd14.state_dict()) == len(finetune.chosen(sd14, "all")) == 686
+    assert len(finetune.chosen(sd14, esd.RULES[parameters])) == count
+
+
+def refreshed_rule(unet: torch.nn.Module, keep: Callable[[str], bool]) -> set[str]:
+    """esd_sd.py's way: modules by the name of their class, then all that they hold."""
+    named = [(path, module) for path, module in unet.named_modules() if type(module).__name__ in ("Linear", "Conv2d")]
+    return {f"{path}.{name}" for path, module in named if keep(path) for name, _ in module.named_parameters()}
+
+
+def test_stable_diffusion_trains_the_very_tensors(sd14: Any) -> None:
+    assert finetune.chosen(sd14, "u").keys() == refreshed_rule(sd14, lambda path: "attn2" not in path)
+    assert finetune.chosen(sd14, "x").keys() == refreshed_rule(sd14, lambda path: "attn2" in path)
+    assert finetune.chosen(sd14, "layers").keys() == refreshed_rule(sd14, lambda path: True)
+    left_out = sd14.state_dict().keys() - finetune.chosen(sd14, "noxattn").keys()
+    assert {name.split(".")[0] for name in left_out if "attn2" not in name} == {"conv_norm_out", "conv_out", "time_embedding"}
 
 
 @pytest.mark.parametrize("preset", ["esd-x", "esd-x-old"])

@@ -12,6 +12,7 @@ import torch
 from srbench.backbones.checkpoint import Checkpoint, Passport, laid_over
 from srbench.catalog import plugins
 from srbench.catalog.specs import ConceptSpec
+from srbench.engine.prepare import options_of
 from srbench.errors import CellError, UsageError
 from srbench.methods import finetune, rece, uce
 from srbench.methods.base import BackboneInfo, Edit, quiet
@@ -63,31 +64,45 @@ def test_search_undoes_an_edit_that_can_be_undone() -> None:
 
 
 def test_official_recipe() -> None:
-    """facts 4.5: nudity's, on UCE with coefficients of 0.1."""
+    """scripts/nudity.sh with train.py's defaults, on UCE with erase 1 and preserve 1."""
     chosen, declared = rece.Options(**plugins.preset("rece")[1]), rece.METHOD["base"]
-    assert (chosen.lam, chosen.epochs, chosen.erase_scale, chosen.preserve_scale, chosen.guide) == (0.1, 3, 0.1, 0.1, " ")
-    assert declared == {"preset": "uce-old", "options": {"erase_scale": 0.1, "preserve_scale": 0.1}}
+    assert (chosen.lam, chosen.epochs, chosen.edit_lam, chosen.erase_scale, chosen.preserve_scale) == (0.1, 3, 0.1, 1.0, 0.1)
+    assert (chosen.tokens, chosen.guide, chosen.retain_empty, chosen.preserve) == ("all", " ", True, "none")
+    assert declared == {"preset": "uce-old", "options": {}}
+    under = uce.Options(**plugins.preset("uce-old")[1])
+    assert (under.erase_scale, uce.Plan({}, [""]).preserve_scale(under.preserve_scale)) == (1.0, 1.0)
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
-def test_rounds_are_the_papers(on_toy: BackboneInfo, box: ConceptSpec, epochs: int) -> None:
-    """The chain UCE, (c', edit) x epochs, written out a second time matrix by matrix."""
-    toy, lam, s = on_toy.pipeline, 0.1, 0.1
+@pytest.mark.parametrize("kind", ["object", "style"])
+def test_objects_and_styles_have_the_official_scripts_defaults_on_stable_diffusion(kind: str) -> None:
+    """train_object.py and train_artists.py: regular_scale 1e-3, one epoch; other concepts train.py's."""
+    chosen, _ = options_of("rece", (), "sd", kind)
+    assert (chosen.lam, chosen.epochs, chosen.edit_lam) == (1e-3, 1, 0.1)
+    content, _ = options_of("rece", (), "sd", "content")
+    assert (content.lam, content.epochs) == (0.1, 3)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_rounds_are_the_official_ones(on_toy: BackboneInfo, box: ConceptSpec, epochs: int) -> None:
+    """The chain UCE, (c', edit) x epochs, written out a second time: every row of every text, matrix by matrix, float64."""
+    toy = on_toy.pipeline
     own = {name: value.double().numpy() for name, value in toy.unet.state_dict().items()}
     now = {name: value.double().numpy() for name, value in base_edit(on_toy, box).tensors["unet"].items()}
-    chosen = rece.Options(epochs=epochs)
-    found = uce.directions(toy, uce.plan(box, "tiny", chosen), chosen.tokens)
-    c, g, p = found.erased.numpy().T, found.guides.numpy().T, found.kept.numpy().T  # (D, n)
-    eye = np.eye(len(c))
+    with torch.no_grad():
+        rows = {text: toy.encode_prompt(text, "cpu", 1, False)[0][0].double().numpy() for text in ("a box", "a crate", " ")}
+    guide = kept = rows[" "]  # (T, D): the empty prompt, as a guide and as what is kept
+    eye = np.eye(guide.shape[1])
     for _ in range(epochs):
+        inverse = np.linalg.inv(0.1 * eye + sum(w.T @ w for w in now.values()))
         cross = sum(now[name].T @ own[name] for name in now)
-        again = np.linalg.inv(lam * eye + sum(w.T @ w for w in now.values())) @ cross @ c
-        norm = s * again @ again.T + s * p @ p.T + 0.5 * eye
-        now = {name: (s * (w @ g) @ again.T + s * (w @ p) @ p.T + 0.5 * w) @ np.linalg.inv(norm) for name, w in now.items()}
+        found = [(inverse @ cross @ rows[text].T).T for text in ("a box", "a crate")]  # (T, D) each
+        right = 0.1 * eye + sum(c.T @ c for c in found) + 0.1 * kept.T @ kept
+        left = {name: 0.1 * w + sum((guide @ w.T).T @ c for c in found) + 0.1 * w @ kept.T @ kept for name, w in now.items()}
+        now = {name: value @ np.linalg.inv(right) for name, value in left.items()}
     tensors = erase(on_toy, box, epochs=epochs).tensors["unet"]
     assert tensors.keys() == now.keys()
     for name, value in tensors.items():
-        assert np.abs(value.numpy() - now[name]).max() < 1e-5
+        assert np.abs(value.numpy() - now[name]).max() < 1e-5 * np.abs(now[name]).max()
 
 
 def test_result_stands_alone(on_toy: BackboneInfo, box: ConceptSpec) -> None:

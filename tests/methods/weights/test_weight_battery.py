@@ -19,7 +19,8 @@ from srbench.testing.weights import CHECKS, WeightCase
 
 QUICK = {
     "iterations": 3, "steps": 3, "images": 4, "batch": 2, "epochs": 2, "contexts": "{}", "warmup": 0, "judged": False,
-    "attack_steps": 2, "retain_batch": 2, "inversion_iterations": 2, "first_steps": 2,
+    "attack_steps": 2, "retain_batch": 2, "rounds": 2, "search_iterations": 2, "sentence": "a",
+    "inversion_iterations": 2, "first_steps": 2,
 }  # fmt: skip
 """Taken where a method has such an option."""
 PRESETS = [
@@ -44,6 +45,7 @@ def test_the_projects_presets_are_here() -> None:
     assert set(PRESETS) >= {
         "esd-x", "esd-u", "esd-x-strict", "esd-x-old", "esd-u-old", "uce", "uce-old", "rece", "ablation", "conceptprune",
         "spm-fused", "duo", "duo-all", "mace", "mace-upstream", "advunlearn", "fmn", "fmn-ti", "doco",
+        "speed", "salun", "salun-nudity", "race", "race-u", "stereo",
     }
 
 

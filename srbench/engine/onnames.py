@@ -1,0 +1,82 @@
+"""Names of checkpoints with what was done to them: `esd-x#1` is made with seed 1, `esd-x~32` is taught again for 32 steps.
+
+`esd-x#0..2` stands for three of them; `esd-x~32:other` is taught other things than the concept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from srbench.analysis.lineage import FORM
+from srbench.backbones.places import path_of
+from srbench.catalog import load, plugins
+from srbench.errors import UsageError
+from srbench.files import kind_of_path
+
+MOST_SEEDS = 100
+MOST_STEPS = 100_000
+_RANGE = re.compile(r"(?P<before>.+?)#(?P<first>\d+)\.\.(?P<last>\d+)(?P<after>(?:~.*)?)")
+
+
+@dataclass(frozen=True)
+class OnName:
+    """A checkpoint's name, taken apart."""
+
+    base: str
+    """`none`, a weight preset, a baseline or a path."""
+    seed: int | None = None
+    """Of the training that made it; None: the preset's."""
+    steps: int = 0
+    """Of teaching it again."""
+    other: bool = False
+    """Whether it is taught other things than the concept."""
+
+    @property
+    def before(self) -> str:
+        """The name of what is taught again."""
+        return self.base if self.seed is None else f"{self.base}#{self.seed}"
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The seed as a `--set`; nothing without one."""
+        return () if self.seed is None else (f"{self.base}.seed={self.seed}",)
+
+
+def taken_apart(name: str) -> OnName:
+    """A name of `--on`. A file or folder of just that name is a path, whatever it looks like.
+
+    Raises `UsageError` for more steps than anybody would take.
+    """
+    match = FORM.fullmatch(name)
+    known = name == "none" or name in plugins.presets() or name in load.baselines()
+    if match is None or known or kind_of_path(path_of(name)) != "nothing":
+        return OnName(name)
+    steps = int(match["steps"] or 0)
+    if steps > MOST_STEPS:
+        raise UsageError(f"--on {name}: {steps} steps of teaching it again", f"Give at most {MOST_STEPS}.")
+    return OnName(match["base"], None if match["seed"] is None else int(match["seed"]), steps, match["other"] is not None)
+
+
+def expanded(names: Sequence[str]) -> tuple[str, ...]:
+    """The names with every range of seeds written out, each once. Raises `UsageError` for a range that is none."""
+    return tuple(dict.fromkeys(each for name in names for each in _of_range(name)))
+
+
+def _of_range(name: str) -> list[str]:
+    match = _RANGE.fullmatch(name)
+    if match is None or kind_of_path(path_of(name)) != "nothing":
+        return [name]
+    first, last = int(match["first"]), int(match["last"])
+    if not first <= last < first + MOST_SEEDS:
+        raise UsageError(f"--on {name}: no range of seeds", f"Write the smaller one first, and at most {MOST_SEEDS}: esd-x#0..2")
+    return [f"{match['before']}#{seed}{match['after']}" for seed in range(first, last + 1)]
+
+
+def with_seeds(settings: Sequence[str], names: Sequence[str]) -> None:
+    """Raises `UsageError` where a seed is given by a name and by a setting."""
+    for name in names:
+        own = taken_apart(name)
+        if own.seed is not None and any(setting.partition("=")[0] == f"{own.base}.seed" for setting in settings):
+            raise UsageError(f"--on {name} and --set both give {own.base}.seed", "Leave one of the two out.")
