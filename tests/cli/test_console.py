@@ -186,7 +186,7 @@ def test_what_is_said_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_error_that_nobody_foresaw_is_one_line_and_exit_2(
     monkeypatch: pytest.MonkeyPatch, error: BaseException, expected: str
 ) -> None:
-    def fails(kind: str | None, as_json: bool) -> int:
+    def fails(kind: str | None, as_json: bool, paper: bool) -> int:
         raise error
 
     monkeypatch.setattr(listing, "show", fails)

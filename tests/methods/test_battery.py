@@ -28,20 +28,27 @@ QUICK = {
     "iterations": 3, "steps": 3, "batch": 2, "rank": 2, "lr": 0.05, "warmup": 0, "vectors": 2, "attack_steps": 2, "images": 4,
 }  # fmt: skip
 """Options of methods that learn what they act with."""
+NEAR = {"gloce": {"threshold": 0.01}}
+"""Options with which a gate opens on the tiny pipeline, where a concept's states are hardly further out than others."""
 LEARNING = ("spm", "receler", "gloce")
 every_preset = pytest.mark.parametrize("preset", PRESETS)
 
 
 @pytest.fixture(scope="session")
-def redirector(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random SafeRedir network whose detector is undecided, on disk."""
+def redirectors(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    """Random SafeRedir networks whose detector is undecided, on disk: with a direction a token, and with one for all."""
+    return {per_token: redirector(tmp_path_factory.mktemp("redirector"), per_token) for per_token in (True, False)}
+
+
+def redirector(folder: Path, per_token: bool) -> Path:
+    """A random SafeRedir network, stored in the folder."""
     sizes = Sizes(
         prompt_width=WIDTH, tokens=TOKENS, latent_channels=4, latent_widths=(4, 8), latent_feature=6,
         timestep_width=8, timestep_feature=4, token_hidden=16, rank=4, classifier_hidden=8, alpha_hidden=8, mask_hidden=8,
-        heads=2, token_delta=True,
+        heads=2, token_delta=per_token,
     )
     torch.manual_seed(1)
-    module, folder = SafeRedir(sizes), tmp_path_factory.mktemp("redirector")
+    module = SafeRedir(sizes)
     module.classifier[3].bias.data.copy_(torch.tensor([0.0, 0.1]))
     save_file(module.state_dict(), folder / WEIGHTS)
     card = {"backbone_sha256": "sha", "concepts": ["box"], "sizes": sizes.model_dump(mode="json")}
@@ -50,15 +57,16 @@ def redirector(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def case(bench: Bench, redirector: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], MethodCase]:
+def case(bench: Bench, redirectors: dict[bool, Path], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], MethodCase]:
     """Makes a preset ready on the tiny pipeline; what it would load from a file is made here."""
     vector = bench.embeddings(["a box"])[:, 5]  # (1, D), at the end of the text
     monkeypatch.setattr("srbench.methods.inversion.load", lambda *_: Inversion(vector, "f" * 64))
 
     def make(preset: str) -> MethodCase:
         cls, meta = checks.plugin_of("methods", preset)
-        files = {"redirector": str(redirector)} if "redirector" in cls.Options.model_fields else {}
-        own = QUICK if meta["name"] in LEARNING else {}
+        trained = redirectors[preset != "saferedir-released"]
+        files = {"redirector": str(trained)} if "redirector" in cls.Options.model_fields else {}
+        own = QUICK | NEAR.get(preset, {}) if meta["name"] in LEARNING else {}
         quick = {name: value for name, value in own.items() if name in cls.Options.model_fields.keys() - meta["presets"][preset]}
         return MethodCase(cls, meta, preset, files | quick, bench, meta["presets"][preset])
 
