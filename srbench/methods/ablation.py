@@ -15,7 +15,7 @@ from torch import Tensor
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import UsageError
 from srbench.methods import base, finetune
-from srbench.methods.phrases import in_contexts, listed_contexts
+from srbench.methods.phrases import listed_contexts, pairs_in_contexts
 
 METHOD = {
     "name": "ablation",
@@ -88,14 +88,6 @@ class Anchors:
         return self.latents[image], self.anchors[which], torch.stack(phrases)
 
 
-def _in_contexts(pairs: Mapping[str, str], contexts: str | None) -> dict[str, str]:
-    """Every phrase with its anchor, both in each context."""
-    return {
-        phrase: anchor for name, safe in pairs.items()
-        for phrase, anchor in zip(in_contexts(name, contexts), in_contexts(safe, contexts), strict=True)
-    }  # fmt: skip
-
-
 def _grouped(pairs: Mapping[str, str]) -> dict[str, list[str]]:
     """Anchor -> the phrases that it replaces."""
     return {anchor: [phrase for phrase, its in pairs.items() if its == anchor] for anchor in dict.fromkeys(pairs.values())}
@@ -146,7 +138,7 @@ class Ablation:
         or changes nothing.
         """
         anchor_of = finetune.anchored(concept, backbone.family)
-        pairs = _in_contexts(anchor_of, options.contexts)
+        pairs = dict(pairs_in_contexts(anchor_of, options.contexts))
         finetune.screened(concept, [*pairs, *pairs.values()])
         nets = finetune.copies(backbone.pipeline, options.parameters, "ablation")
         rng = torch.Generator().manual_seed(options.seed)

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from srbench.backbones.pipelines import Conditioning
 from srbench.catalog.specs import ConceptSpec
-from srbench.errors import UsageError
 from srbench.methods import base, denoising, esd, finetune, learning, texts
-from srbench.methods.phrases import listed_texts, neighbours, split_texts
+from srbench.methods.phrases import listed_texts
 
 METHOD = {
     "name": "advunlearn",
@@ -76,15 +75,6 @@ class Options(base.Options):
     start_guidance: float = 3.0
     prompts: Literal["names", "all"] = "all"
     seed: int = 0
-
-
-def retain_texts(concept: ConceptSpec, family: str, options: Options) -> list[str]:
-    """What is kept. Raises `UsageError` where nothing is left of it."""
-    listed = [*neighbours(concept, family), *split_texts(options.retain_texts or texts.COMMON)]
-    kept = texts.without_concept(concept, family, listed)
-    if not kept:
-        raise UsageError(f"advunlearn has no prompt to keep for '{concept.name}'", "Give some: --set advunlearn.retain_texts=...")
-    return kept
 
 
 class Session:
@@ -165,7 +155,7 @@ class AdvUnlearn:
         pipeline = backbone.pipeline
         finetune.unet_of(pipeline, "advunlearn")
         phrases = finetune.texts_of(concept, backbone.family, options.prompts)
-        kept = retain_texts(concept, backbone.family, options)
+        kept = texts.kept_texts(concept, backbone.family, options.retain_texts, "advunlearn")
         finetune.screened(concept, [*phrases, *kept])
         session = Session(pipeline, options)
         concepts, stays = denoising.encoded(pipeline, phrases).embeds, denoising.encoded(pipeline, kept).embeds  # (N, T, D) each

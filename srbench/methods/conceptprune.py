@@ -18,7 +18,7 @@ from srbench.backbones.pipelines import Conditioning
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import UsageError
 from srbench.methods import base, denoising, finetune
-from srbench.methods.phrases import in_contexts, listed_contexts
+from srbench.methods.phrases import listed_contexts, pairs_in_contexts
 
 METHOD = {
     "name": "conceptprune",
@@ -144,8 +144,7 @@ def pruned(unet: nn.Module, target: Mapping[str, Tensor], base_norms: Mapping[st
 def _pairs(concept: ConceptSpec, family: str, contexts: str | None) -> tuple[list[str], list[str], list[str]]:
     """The concept's phrases, and target and base prompts, aligned."""
     anchor_of = finetune.anchored(concept, family)
-    target = [text for phrase in anchor_of for text in in_contexts(phrase, contexts)]
-    other = [text for anchor in anchor_of.values() for text in in_contexts(anchor, contexts)]
+    target, other = map(list, zip(*pairs_in_contexts(anchor_of, contexts), strict=True))
     finetune.screened(concept, [*target, *other])
     return list(anchor_of), target, other
 

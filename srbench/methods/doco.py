@@ -21,7 +21,7 @@ from srbench.backbones.pipelines import Conditioning
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import UsageError
 from srbench.methods import ablation, base, denoising, finetune, learning
-from srbench.methods.phrases import in_contexts, listed_contexts
+from srbench.methods.phrases import listed_contexts, pairs_in_contexts
 
 METHOD = {
     "name": "doco",
@@ -139,10 +139,7 @@ class DoCo:
                 f"doco: {options.iterations} iterations of which {options.warmup} train the discriminator alone", "Lower warmup."
             )
         anchor_of = finetune.anchored(concept, backbone.family)
-        pairs = {
-            phrase: anchor for name, safe in anchor_of.items()
-            for phrase, anchor in zip(in_contexts(name, options.contexts), in_contexts(safe, options.contexts), strict=True)
-        }  # fmt: skip
+        pairs = dict(pairs_in_contexts(anchor_of, options.contexts))
         finetune.screened(concept, [*pairs, *pairs.values()])
         nets = finetune.copies(pipeline, "kv", "doco")
         draws = denoising.Denoising(pipeline, options.steps, options.guidance)

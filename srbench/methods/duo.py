@@ -17,7 +17,7 @@ from torch import Tensor
 from srbench.catalog.specs import ConceptSpec
 from srbench.methods import adapters, base, denoising, finetune, learning, pictures
 from srbench.methods.adapters import Adapters
-from srbench.methods.phrases import in_contexts, listed_contexts
+from srbench.methods.phrases import in_contexts, listed_contexts, pairs_in_contexts
 
 METHOD = {
     "name": "duo",
@@ -139,8 +139,7 @@ def pairs_of(backbone: base.BackboneInfo, concept: ConceptSpec, options: Options
     no pair.
     """
     pipeline, anchor_of = backbone.pipeline, finetune.anchored(concept, backbone.family)
-    unsafe = [text for phrase in anchor_of for text in in_contexts(phrase, options.contexts)]
-    safe = [text for anchor in anchor_of.values() for text in in_contexts(anchor, options.contexts)]
+    unsafe, safe = map(list, zip(*pairs_in_contexts(anchor_of, options.contexts), strict=True))
     away = [phrase for phrase in anchor_of for _ in in_contexts(phrase, options.contexts)]  # the phrase alone: the scene stays
     finetune.screened(concept, [*unsafe, *safe])
     judge = pictures.judge_of(backbone, concept, options.judged, "duo")

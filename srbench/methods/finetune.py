@@ -37,14 +37,15 @@ def texts_of(concept: ConceptSpec, family: str, which: Literal["names", "all"]) 
     return list(words_of(concept, family).names) if which == "names" else phrases(concept, family)
 
 
-def anchored(concept: ConceptSpec, family: str) -> dict[str, str]:
-    """Every phrase of the concept -> its anchor; a name without one of its own takes that of the longest word that it holds.
+def anchored(concept: ConceptSpec, family: str, which: Literal["names", "all"] = "all") -> dict[str, str]:
+    """Phrases of the concept -> their anchors; a name without one of its own takes that of the longest word that it holds.
 
     Raises `UsageError` where a phrase has none.
     """
     anchor_of = anchors(concept, family)
     by_word = {word: anchor_of[with_article(word, concept)] for word in words_of(concept, family).words}
-    return {phrase: anchor_of.get(phrase) or _anchor_within(phrase, by_word, concept.name) for phrase in phrases(concept, family)}
+    chosen = texts_of(concept, family, which)
+    return {phrase: anchor_of.get(phrase) or _anchor_within(phrase, by_word, concept.name) for phrase in chosen}
 
 
 def _anchor_within(phrase: str, by_word: Mapping[str, str], concept: str) -> str:

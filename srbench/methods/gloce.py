@@ -31,8 +31,8 @@ from torch import Tensor, nn
 from srbench.backbones.pipelines import Conditioning
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import CellError, UsageError
-from srbench.methods import base, denoising, finetune, guidance, learning, texts
-from srbench.methods.phrases import in_contexts, listed_contexts, listed_texts, neighbours, split_texts
+from srbench.methods import base, denoising, finetune, guidance, learning, pictures, texts
+from srbench.methods.phrases import listed_contexts, listed_texts, neighbours, pairs_in_contexts, split_texts
 
 METHOD = {
     "name": "gloce",
@@ -181,14 +181,12 @@ class Texts:
 
 def texts_of(concept: ConceptSpec, family: str, options: Options) -> Texts:
     """The prompts to draw, screened. Raises `UsageError` for a concept without anchors."""
-    anchor_of = finetune.anchored(concept, family)
-    phrases = [phrase for phrase in finetune.texts_of(concept, family, options.prompts) if phrase in anchor_of]
-    said = [text for phrase in phrases for text in in_contexts(phrase, options.contexts)]
-    safe = [text for phrase in phrases for text in in_contexts(anchor_of[phrase], options.contexts)]
+    anchor_of = finetune.anchored(concept, family, options.prompts)
+    said, safe = map(list, zip(*pairs_in_contexts(anchor_of, options.contexts), strict=True))
     listed = split_texts(options.neutral) or neighbours(concept, family)
     neutral = ["", *texts.without_concept(concept, family, listed)]
     finetune.screened(concept, [*said, *safe, *neutral])
-    return Texts(phrases, said, safe, neutral)
+    return Texts(list(anchor_of), said, safe, neutral)
 
 
 Take = Callable[[str, Tensor], None]
@@ -208,7 +206,7 @@ class Statistics:
     def look(self, prompts: Sequence[str], take: Take, phase: str) -> None:
         """Draw pictures of some prompts and hand over the outputs in the window's steps; the same noise for each kind."""
         options, now = self.options, [0]
-        picked = [prompts[i] for i in _spread(options.images, len(prompts))]
+        picked = [prompts[i] for i in pictures.spread(options.images, len(prompts)).tolist()]
         for start in range(0, len(picked), BATCH):
             part = denoising.encoded(self.pipeline, picked[start : start + BATCH])
             self._walk(part, take, now, options.seed + start)
@@ -247,11 +245,6 @@ class Statistics:
 
         self.look(prompts, take, phase)
         return found
-
-
-def _spread(images: int, prompts: int) -> list[int]:
-    """Which prompt each picture is of: each in turn, or where there are fewer pictures a share of the prompts, evenly."""
-    return [i * prompts // images if images < prompts else i % prompts for i in range(images)]
 
 
 def slope_of(threshold: float) -> float:

@@ -6,6 +6,8 @@ first ones. Cards list them under `phrases`, and under `left_out` those that did
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from srbench.catalog import load
 from srbench.catalog.specs import ConceptSpec, ConceptWords
 from srbench.catalog.table_files import lines_of
@@ -79,6 +81,14 @@ def listed_contexts(texts: str | None) -> str | None:
 def in_contexts(phrase: str, contexts: str | None) -> list[str]:
     """The phrase in each context of a list, or alone."""
     return [text.replace("{}", phrase) for text in split_texts(contexts)] or [phrase]
+
+
+def pairs_in_contexts(anchor_of: Mapping[str, str], contexts: str | None) -> list[tuple[str, str]]:
+    """Each phrase and its anchor, both in each context of a list, or alone."""
+    return [
+        pair for phrase, anchor in anchor_of.items()
+        for pair in zip(in_contexts(phrase, contexts), in_contexts(anchor, contexts), strict=True)
+    ]  # fmt: skip
 
 
 def neighbours(concept: ConceptSpec, family: str) -> list[str]:

@@ -11,7 +11,7 @@ The pseudo concept of a phrase is its anchor; the paper's classes take the next 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor
 from srbench.backbones.pipelines import Conditioning
 from srbench.catalog.specs import ConceptSpec
 from srbench.methods import base, denoising, finetune, learning, pictures
-from srbench.methods.phrases import in_contexts, listed_contexts
+from srbench.methods.phrases import listed_contexts, pairs_in_contexts
 
 METHOD = {
     "name": "salun",
@@ -134,14 +134,6 @@ class Session:
         return salient(total, self.options.keep)
 
 
-def _sentences(anchor_of: Mapping[str, str], contexts: str | None) -> list[tuple[str, str]]:
-    """Every phrase and its anchor in each context."""
-    return [
-        pair for phrase, anchor in anchor_of.items()
-        for pair in zip(in_contexts(phrase, contexts), in_contexts(anchor, contexts), strict=True)
-    ]  # fmt: skip
-
-
 @base.method(METHOD)
 class SalUn:
     """Trains a part of a copy of the U-Net."""
@@ -158,7 +150,7 @@ class SalUn:
         pipeline = backbone.pipeline
         nets = finetune.copies(pipeline, "all", "salun")
         anchor_of = finetune.anchored(concept, backbone.family)
-        sentences = _sentences(anchor_of, options.contexts)
+        sentences = pairs_in_contexts(anchor_of, options.contexts)
         finetune.screened(concept, [text for pair in sentences for text in pair])
         forget, said = pictures.of_sentences(backbone, concept, sentences, options, "salun", tell)
         anchors = [(safe,) for safe in dict.fromkeys(safe for _, safe in sentences)]

@@ -16,7 +16,6 @@ That the cut of P is on the mean of the kept states' outer products, and the noi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -25,9 +24,8 @@ from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
 from srbench.catalog.specs import ConceptSpec
-from srbench.errors import UsageError
 from srbench.methods import base, finetune, texts, uce
-from srbench.methods.phrases import listed_texts, neighbours, split_texts
+from srbench.methods.phrases import listed_texts
 
 METHOD = {
     "name": "speed",
@@ -158,21 +156,6 @@ def invariant(pipeline: Any, centres: int, seed: int) -> Tensor:
     return torch.cat(columns).T
 
 
-def kept_texts(concept: ConceptSpec, family: str, options: Options) -> list[str]:
-    """What is kept. Raises `UsageError` where nothing is left of it."""
-    listed = [*neighbours(concept, family), *split_texts(options.retain_texts or texts.COMMON)]
-    kept = texts.without_concept(concept, family, listed)
-    if not kept:
-        raise UsageError(f"speed has no text to keep for '{concept.name}'", "Give some: --set speed.retain_texts=...")
-    return kept
-
-
-def _phrases(concept: ConceptSpec, family: str, which: Literal["names", "all"]) -> dict[str, str]:
-    """The phrases that are erased, with their anchors."""
-    chosen: Sequence[str] = finetune.texts_of(concept, family, which)
-    return {phrase: anchor for phrase, anchor in finetune.anchored(concept, family).items() if phrase in chosen}
-
-
 @base.method(METHOD)
 class Speed:
     """Solves for new values, matrix by matrix."""
@@ -189,7 +172,8 @@ class Speed:
         pipeline = backbone.pipeline
         every = finetune.keys_and_values(finetune.unet_of(pipeline, "speed"))
         weights = {name: weight for name, weight in every.items() if name.endswith(".to_v.weight")}
-        anchor_of, kept = _phrases(concept, backbone.family, options.prompts), kept_texts(concept, backbone.family, options)
+        anchor_of = finetune.anchored(concept, backbone.family, options.prompts)
+        kept = texts.kept_texts(concept, backbone.family, options.retain_texts, "speed")
         finetune.screened(concept, [*anchor_of, *anchor_of.values(), *kept])
         target, anchor = moments(pipeline, anchor_of, options.tokens)
         states = torch.cat([_subject(pipeline, text, "last") for text in kept])  # (n, D)

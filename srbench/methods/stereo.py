@@ -29,7 +29,7 @@ from srbench.catalog.screen import sensitive_concept
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import UsageError
 from srbench.methods import base, denoising, esd, finetune, learning, pictures, texts
-from srbench.methods.phrases import in_contexts, listed_contexts
+from srbench.methods.phrases import listed_contexts, pairs_in_contexts
 
 METHOD = {
     "name": "stereo",
@@ -114,15 +114,11 @@ class Prompts:
 
 def prompts_of(pipeline: Any, concept: ConceptSpec, family: str, options: Options) -> Prompts:
     """What is erased, screened. Raises `UsageError` for a concept without anchors."""
-    anchor_of = finetune.anchored(concept, family)
-    phrases = [phrase for phrase in finetune.texts_of(concept, family, options.prompts) if phrase in anchor_of]
-    pairs = [
-        pair for phrase in phrases
-        for pair in zip(in_contexts(phrase, options.contexts), in_contexts(anchor_of[phrase], options.contexts), strict=True)
-    ]  # fmt: skip
+    anchor_of = finetune.anchored(concept, family, options.prompts)
+    pairs = pairs_in_contexts(anchor_of, options.contexts)
     finetune.screened(concept, [options.sentence, *(text for pair in pairs for text in pair)])
     concepts, anchors = (finetune.encode(pipeline, list(column)) for column in zip(*pairs, strict=True))
-    return Prompts(phrases, pairs, concepts, anchors)
+    return Prompts(list(anchor_of), pairs, concepts, anchors)
 
 
 class Session:

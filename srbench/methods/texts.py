@@ -13,7 +13,7 @@ from torch import Tensor
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import UsageError
 from srbench.methods.base import hooks
-from srbench.methods.phrases import words_of
+from srbench.methods.phrases import neighbours, split_texts, words_of
 
 ARTICLES = ("a ", "an ", "the ")
 COMMON = (
@@ -37,6 +37,17 @@ def without_concept(concept: ConceptSpec, family: str, texts: Iterable[str]) -> 
     words = words_of(concept, family)
     names = (*words.names, *words.words)
     return list(dict.fromkeys(text for text in texts if not any(f" {name} " in f" {text} " for name in names)))
+
+
+def kept_texts(concept: ConceptSpec, family: str, listed: str | None, method: str) -> list[str]:
+    """The concept's neighbours and listed texts, or everyday ones, without those that hold the concept.
+
+    Raises `UsageError` where nothing is left.
+    """
+    kept = without_concept(concept, family, [*neighbours(concept, family), *split_texts(listed or COMMON)])
+    if not kept:
+        raise UsageError(f"{method} has no text to keep for '{concept.name}'", f"Give some: --set {method}.retain_texts=...")
+    return kept
 
 
 # --- tokens ----------------------------------------------------------------------------------------------------------------

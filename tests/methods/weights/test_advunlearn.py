@@ -122,14 +122,14 @@ def test_learning_lowers_the_erasing_loss(on_toy: BackboneInfo, box: ConceptSpec
 
 
 def test_kept_prompts_hold_no_phrase_of_the_concept(box: ConceptSpec) -> None:
-    kept = advunlearn.retain_texts(box, "tiny", options(retain_texts="a crate; a box on a bag; bag"))
+    kept = texts.kept_texts(box, "tiny", "a crate; a box on a bag; bag", "advunlearn")
     assert kept == ["a jar", "a tin", "bag"]
 
 
 def test_nothing_to_keep_is_refused(box: ConceptSpec) -> None:
     words = box.families["tiny"].model_copy(update={"neighbours": ()})
-    with pytest.raises(UsageError, match="no prompt to keep"):
-        advunlearn.retain_texts(box.model_copy(update={"families": {"tiny": words}}), "tiny", options(retain_texts="a box"))
+    with pytest.raises(UsageError, match="advunlearn has no text to keep"):
+        texts.kept_texts(box.model_copy(update={"families": {"tiny": words}}), "tiny", "a box", "advunlearn")
 
 
 def test_two_text_encoders_are_refused(box: ConceptSpec) -> None:
