@@ -21,21 +21,36 @@ HALF = 50.0
 """Percent of the rows on which the concept is back."""
 
 
-class Lineage(NamedTuple):
+@dataclass(frozen=True)
+class OnName:
     """A checkpoint's name, taken apart."""
 
     base: str
-    seed: int | None
-    steps: int
-    other: bool
+    """`none`, a weight preset, a baseline or a path."""
+    seed: int | None = None
+    """Of the training that made it; None: the preset's."""
+    steps: int = 0
+    """Of teaching it again."""
+    other: bool = False
+    """Whether it is taught other things than the concept."""
+
+    @property
+    def before(self) -> str:
+        """The name of what is taught again."""
+        return self.base if self.seed is None else f"{self.base}#{self.seed}"
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The seed as a `--set`; nothing without one."""
+        return () if self.seed is None else (f"{self.base}.seed={self.seed}",)
 
 
-def lineage(on: str) -> Lineage:
-    """Of a result cell's checkpoint."""
+def lineage(on: str) -> OnName:
+    """The name of a result cell's checkpoint, taken apart."""
     match = FORM.fullmatch(on)
     assert match is not None  # every text is a base at least
     seed = None if match["seed"] is None else int(match["seed"])
-    return Lineage(match["base"], seed, int(match["steps"] or 0), match["other"] is not None)
+    return OnName(match["base"], seed, int(match["steps"] or 0), match["other"] is not None)
 
 
 # --- taught again ----------------------------------------------------------------------------------------------------------
@@ -98,14 +113,14 @@ def curves(cells: Sequence[ResultCell]) -> list[Curve]:
     Cells without a rate are left out, and so are curves of a single point.
     """
     groups: dict[tuple[object, ...], dict[int, Point]] = defaultdict(dict)
-    firsts: dict[tuple[object, ...], tuple[ResultCell, Lineage]] = {}
+    firsts: dict[tuple[object, ...], tuple[ResultCell, OnName]] = {}
     plain: dict[tuple[object, ...], Point] = {}
     for cell in cells:
         rate = cell.metrics.get("fsr")
         if rate is None or rate.value is None:
             continue
         own = lineage(cell.on)
-        key = (place_of(cell), cell.method, _seeded(own), _without_lessons(cell.variant))
+        key = (place_of(cell), cell.method, own.before, _without_lessons(cell.variant))
         point = Point(own.steps, turned(rate), _there(cell.metrics.get("retain_accuracy")))
         if own.steps:
             groups[*key, own.other][own.steps] = point
@@ -119,10 +134,6 @@ def curves(cells: Sequence[ResultCell]) -> list[Curve]:
     ]
 
 
-def _seeded(own: Lineage) -> str:
-    return own.base if own.seed is None else f"{own.base}#{own.seed}"
-
-
 def _without_lessons(variant: str) -> str:
     """A variant less how the checkpoint was taught, which the plain one does not have."""
     return ",".join(part for part in variant.split(",") if part and not part.startswith("relearn."))
@@ -132,14 +143,14 @@ def _there(metric: Metric | None) -> Metric | None:
     return metric if metric is not None and metric.value is not None else None
 
 
-def _order(cell: ResultCell, own: Lineage) -> tuple[object, ...]:
+def _order(cell: ResultCell, own: OnName) -> tuple[object, ...]:
     return backbone_text(cell), cell.concept, cell.suite, own.other, own.base != "none", own.base, own.seed or 0, cell.method
 
 
-def _curve(cell: ResultCell, own: Lineage, points: dict[int, Point]) -> Curve:
+def _curve(cell: ResultCell, own: OnName, points: dict[int, Point]) -> Curve:
     lesson = "other things" if own.other else "the concept"
     ordered = tuple(points[steps] for steps in sorted(points))
-    return Curve(backbone_text(cell), cell.concept, cell.suite, cell.method, _seeded(own), cell.variant, lesson, ordered)
+    return Curve(backbone_text(cell), cell.concept, cell.suite, cell.method, own.before, cell.variant, lesson, ordered)
 
 
 # --- seeds -----------------------------------------------------------------------------------------------------------------

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
 from torch import Tensor
 
+from srbench.analysis.lineage import OnName
 from srbench.backbones import checkpoint as checkpoints
-from srbench.backbones.checkpoint import CARD, Checkpoint, examine, files_sha, is_home_made, laid_over, open_home_made, read_card
+from srbench.backbones.checkpoint import CARD, Checkpoint, is_home_made, laid_over, open_home_made, read_card
 from srbench.backbones.loader import Backbone
 from srbench.backbones.places import is_path, path_of
 from srbench.catalog import code, load, plugins
@@ -24,18 +23,17 @@ from srbench.catalog.joint import joint
 from srbench.catalog.settings import overrides
 from srbench.catalog.specs import ConceptSpec
 from srbench.engine.judge import ConceptJudge
-from srbench.engine.onnames import OnName, taken_apart
+from srbench.engine.onnames import taken_apart
 from srbench.engine.prepare import check_fit, concept_sha, is_weight, options_of, options_text, weight_presets
+from srbench.engine.stored import write
 from srbench.engine.untouched import kept_as_it_was
 from srbench.errors import ForeignError, Unmade, UsageError
 from srbench.faults import at, contained, module_of, plain
-from srbench.files import file_sha, kind_of_path, write_atomic
+from srbench.files import kind_of_path, write_atomic
 from srbench.hashing import digest
 from srbench.methods.base import Edit, Judge, Look, Tell, blind, info_of, quiet, shown_to
 from srbench.outputs import OutputFolder, check_folder, foreign_in, own_card, written_folder
 from srbench.results.keys import KEY_VERSION
-from srbench.results.provenance import machine
-from srbench.version import __version__
 
 IDENTITY = ("key_version", "backbone_sha256", "method", "version", "options", "concept_sha256", "base")
 """Fields of a card whose digest is its `key`."""
@@ -172,29 +170,10 @@ def _whole(job: Job, edit: Any) -> Edit:
 
 
 def _write(job: Job, backbone: Backbone, edit: Edit, seconds: float, folder: Path) -> dict[str, Any]:
-    files = {}
-    for component, tensors in edit.tensors.items():
-        path = folder / f"{component}.safetensors"
-        with contained(f"{job.preset}: its tensors of {component} cannot be stored", let=lambda e: isinstance(e, OSError)):
-            data = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
-        write_atomic(path, data)
-        files[path.name] = file_sha(path)
-    sha = files_sha(files)
-    try:
-        passport = examine(
-            backbone.pipeline, edit.tensors, where=job.preset, sha256=sha, kind="srbench", form="safetensors", partial=True
-        )
-    except UsageError as error:  # the method's fault, not the user's
-        raise ForeignError(error.message, "The method made weights that do not fit.") from error
-    card = {
-        "srbench": __version__, "preset": job.preset, "concept": job.concept, "backbone": backbone.spec.name,
-        **({"concepts": list(job.concepts)} if job.concepts else {}),
-        **job.identity(backbone.sha256), "key": digest(job.identity(backbone.sha256)), "seconds": round(seconds, 1),
-        "source": code.source_of("methods", job.method),
-        "machine": machine(), "files": files, "passport": asdict(passport), "measured": edit.card,
-    }
-    write_atomic(folder / CARD, (json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
-    return card
+    return write(
+        folder, backbone, edit, job.identity(backbone.sha256), seconds, title=job.preset, concept=job.concept,
+        concepts=job.concepts, source=code.source_of("methods", job.method),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from srbench.analysis.lineage import FORM
+from srbench.analysis.lineage import FORM, OnName, lineage
 from srbench.backbones.places import path_of
 from srbench.catalog import load, plugins
 from srbench.errors import UsageError
@@ -20,43 +19,18 @@ MOST_STEPS = 100_000
 _RANGE = re.compile(r"(?P<before>.+?)#(?P<first>\d+)\.\.(?P<last>\d+)(?P<after>(?:~.*)?)")
 
 
-@dataclass(frozen=True)
-class OnName:
-    """A checkpoint's name, taken apart."""
-
-    base: str
-    """`none`, a weight preset, a baseline or a path."""
-    seed: int | None = None
-    """Of the training that made it; None: the preset's."""
-    steps: int = 0
-    """Of teaching it again."""
-    other: bool = False
-    """Whether it is taught other things than the concept."""
-
-    @property
-    def before(self) -> str:
-        """The name of what is taught again."""
-        return self.base if self.seed is None else f"{self.base}#{self.seed}"
-
-    @property
-    def settings(self) -> tuple[str, ...]:
-        """The seed as a `--set`; nothing without one."""
-        return () if self.seed is None else (f"{self.base}.seed={self.seed}",)
-
-
 def taken_apart(name: str) -> OnName:
     """A name of `--on`. A file or folder of just that name is a path, whatever it looks like.
 
     Raises `UsageError` for more steps than anybody would take.
     """
-    match = FORM.fullmatch(name)
     known = name == "none" or name in plugins.presets() or name in load.baselines()
-    if match is None or known or kind_of_path(path_of(name)) != "nothing":
+    if known or not FORM.fullmatch(name) or kind_of_path(path_of(name)) != "nothing":
         return OnName(name)
-    steps = int(match["steps"] or 0)
-    if steps > MOST_STEPS:
-        raise UsageError(f"--on {name}: {steps} steps of teaching it again", f"Give at most {MOST_STEPS}.")
-    return OnName(match["base"], None if match["seed"] is None else int(match["seed"]), steps, match["other"] is not None)
+    own = lineage(name)
+    if own.steps > MOST_STEPS:
+        raise UsageError(f"--on {name}: {own.steps} steps of teaching it again", f"Give at most {MOST_STEPS}.")
+    return own
 
 
 def expanded(names: Sequence[str]) -> tuple[str, ...]:

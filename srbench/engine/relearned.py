@@ -9,37 +9,32 @@ way to W~32.
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import AfterValidator, Field
-from safetensors.torch import save
 from torch import Tensor
 
-from srbench.backbones.checkpoint import CARD, Checkpoint, examine, files_sha, is_home_made, laid_over, open_home_made, read_card
+from srbench.analysis.lineage import OnName
+from srbench.backbones.checkpoint import Checkpoint, is_home_made, laid_over, open_home_made, read_card
 from srbench.backbones.loader import Backbone
 from srbench.backbones.pipelines import Conditioning
 from srbench.catalog import screen
 from srbench.catalog.settings import overrides, parsed
 from srbench.catalog.specs import ConceptSpec
 from srbench.engine.judge import ConceptJudge
-from srbench.engine.onnames import OnName
 from srbench.engine.prepare import concept_sha
+from srbench.engine.stored import write
 from srbench.errors import MissingError, Unmade, UsageError
-from srbench.files import file_sha, write_atomic
 from srbench.hashing import digest
 from srbench.methods import adapters, base, denoising, finetune, inversion, learning, pictures, texts
 from srbench.methods.phrases import in_contexts, listed_contexts, listed_texts, neighbours, split_texts
 from srbench.outputs import OutputFolder, written_folder
 from srbench.results.keys import KEY_VERSION
-from srbench.results.provenance import machine
-from srbench.version import __version__
 
 NAME = "relearn"
 """What `--set` calls it."""
@@ -214,29 +209,7 @@ def relearned(
         with laid_over(backbone.pipeline, under):
             new = taught(backbone.pipeline, latents, captions, settings, name.steps, tell)
         tensors = joined(under.tensors if under else {}, new)
-        _write(backbone, concept, tensors, about, title, place, output, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        with written_folder(place, output, True) as fresh:
+            write(fresh, backbone, base.Edit(tensors, {}), about, seconds, title=title, concept=concept.name)
     return open_home_made(place, title, backbone.sha256, concept.name, backbone.pipeline)
-
-
-def _write(
-    backbone: Backbone, concept: ConceptSpec, tensors: Mapping[str, Mapping[str, Tensor]], about: dict[str, Any], title: str,
-    place: Path, output: OutputFolder, seconds: float,
-) -> None:
-    """The checkpoint's folder; its card comes last."""
-    with written_folder(place, output, True) as fresh:
-        files = {}
-        for component, own in tensors.items():
-            path = fresh / f"{component}.safetensors"
-            write_atomic(path, save({name: value.detach().cpu().contiguous() for name, value in own.items()}))
-            files[path.name] = file_sha(path)
-        sha = files_sha(files)
-        passport = examine(
-            backbone.pipeline, {component: dict(own) for component, own in tensors.items()}, where=title, sha256=sha,
-            kind="srbench", form="safetensors", partial=True,
-        )  # fmt: skip
-        card = {
-            "srbench": __version__, "preset": title, "concept": concept.name, "backbone": backbone.spec.name, **about,
-            "key": digest(about), "seconds": round(seconds, 1), "source": "", "machine": machine(), "files": files,
-            "passport": asdict(passport), "measured": {},
-        }  # fmt: skip
-        write_atomic(fresh / CARD, (json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())

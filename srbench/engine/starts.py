@@ -12,7 +12,6 @@ are run (SLD's warm-up, SAFREE's last step, SafeRedir's countdown).
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import re
@@ -25,6 +24,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from srbench.backbones.schedulers import InFront
 from srbench.errors import CellError, UsageError
 from srbench.hashing import canonical
 from srbench.methods import denoising, inversion
@@ -200,32 +200,26 @@ def inverted(draws: denoising.Denoising, clean: Tensor) -> Tensor:
 # --- how it is begun -------------------------------------------------------------------------------------------------------
 
 
-class BegunScheduler:
+class BegunScheduler(InFront):
     """A scheduler that begins at a later step, and in each step puts back what lies around a hole."""
 
     init_noise_sigma = 1.0
     """The latents that are given are those of the step, whatever the scheduler would make of noise."""
 
     def __init__(self, own: Any, begun: Sequence[Begun], generators: Sequence[torch.Generator]) -> None:
-        self._own, self._begun, self._generators = own, begun, generators
+        super().__init__(own)
+        self._begun, self._generators = begun, generators
         self._first = begun[0].first
 
-        @functools.wraps(own.step)  # the pipeline looks at its parameters
-        def step(model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
-            result = own.step(model_output, timestep, sample, *args, **kwargs)
-            if begun[0].picture is None:
-                return result
-            if isinstance(result, tuple):
-                return (self._around(result[0], timestep), *result[1:])
-            result.prev_sample = self._around(result.prev_sample, timestep)
+    def stepped(self, model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """As the scheduler's; around a hole the picture is put back."""
+        result = super().stepped(model_output, timestep, sample, *args, **kwargs)
+        if self._begun[0].picture is None:
             return result
-
-        self.step = step
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "_own":  # a copy that is not filled yet
-            raise AttributeError(name)
-        return getattr(self._own, name)
+        if isinstance(result, tuple):
+            return (self._around(result[0], timestep), *result[1:])
+        result.prev_sample = self._around(result.prev_sample, timestep)
+        return result
 
     @property
     def timesteps(self) -> Tensor:

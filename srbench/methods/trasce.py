@@ -15,7 +15,6 @@ quarter of those at 4 x 64 x 64. A step costs a prediction with gradients of two
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from pydantic import Field
 from torch import Tensor
 
 from srbench.backbones.pipelines import Conditioning
+from srbench.backbones.schedulers import InFront
 from srbench.catalog.specs import ConceptSpec
 from srbench.errors import CellError
 from srbench.methods import base, guidance
@@ -76,22 +76,16 @@ def potential(wanted: Tensor, concept: Tensor, eta: float, sigma: float) -> Tens
     return -eta * torch.exp(-norms / sigma)
 
 
-class MovedScheduler:
-    """A scheduler whose step begins from latents that were moved; everything else is the scheduler's own."""
+class MovedScheduler(InFront):
+    """A scheduler whose step begins from latents that were moved."""
 
     def __init__(self, own: Any, applied: Moved) -> None:
-        self._own, self._applied = own, applied
+        super().__init__(own)
+        self._applied = applied
 
-        @functools.wraps(own.step)  # the pipeline looks at its parameters
-        def moved(model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
-            return own.step(model_output, timestep, self._applied.moved(sample), *args, **kwargs)
-
-        self.step = moved
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "_own":  # a copy that is not filled yet
-            raise AttributeError(name)
-        return getattr(self._own, name)
+    def stepped(self, model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """As the scheduler's, from the moved latents."""
+        return super().stepped(model_output, timestep, self._applied.moved(sample), *args, **kwargs)
 
     def scale_model_input(self, sample: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """As the scheduler's; remembers how much it changed the latents."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srbench.analysis.lineage import Lineage, curves, lineage, spreads
+from srbench.analysis.lineage import OnName, curves, lineage, spreads
 from srbench.analysis.records import Metric
 from srbench.analysis.results import ResultCell
 from srbench.tables.lineage import curve_tables, spread_tables
@@ -29,7 +29,7 @@ def of(on: str, fsr: float | None, kept: float = 90.0, **more: Any) -> ResultCel
     ("mine@1a2b3c4d~8", ("mine@1a2b3c4d", None, 8, False)), ("odd~name", ("odd~name", None, 0, False)),
 ])  # fmt: skip
 def test_a_checkpoints_name_is_taken_apart(on: str, parts: tuple[Any, ...]) -> None:
-    assert lineage(on) == Lineage(*parts)
+    assert lineage(on) == OnName(*parts)
 
 
 def test_a_curve_begins_before_any_step_and_turns_the_rate() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from srbench.analysis.lineage import OnName
 from srbench.backbones.checkpoint import Checkpoint, read_card
 from srbench.engine.checkpoints import check_on
-from srbench.engine.onnames import OnName, expanded, taken_apart
+from srbench.engine.onnames import expanded, taken_apart
 from srbench.engine.plan import plan
 from srbench.engine.relearned import settings_of, taught
 from srbench.errors import MissingError, UsageError
