@@ -29,16 +29,17 @@ SCORER = {
 
 @scorer(SCORER)
 class FdPocket(PocketClip):
-    """Unit vectors of images, (N, 128)."""
+    """Unit vectors of images, (N, D), D the width of pocket's CLIP."""
 
     def identity(self) -> dict[str, Any]:
         changes = {"scorer": SCORER["name"], "version": SCORER["version"], "distance_library": LIBRARY}
         return super().identity() | changes
 
     def features(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """(N, 128) float32, one image a pass. Raises `CellError` for other than 64 x 64 uint8 RGB."""
+        """(N, D) float32, one image a pass. Raises `CellError` for other than 64 x 64 uint8 RGB."""
         with one_thread():
-            return np.stack([self.image_feature(image).numpy() for image in images]) if images else np.zeros((0, 128), np.float32)
+            vectors = [self.image_feature(image).numpy() for image in images]
+        return np.stack(vectors) if vectors else np.zeros((0, self.width), np.float32)
 
     @staticmethod
     def reduce(images: np.ndarray, references: np.ndarray) -> dict[str, float]:

@@ -72,16 +72,21 @@ class PocketClip:
             "channel_order": "RGB",
         }
 
+    @property
+    def width(self) -> int:
+        """D, of the vectors."""
+        return len(self.text_feature(""))
+
     @torch.inference_mode()
     def text_feature(self, text: str) -> Tensor:
-        """Unit vector of a text, (128,); encoded once."""
+        """Unit vector of a text, (D,); encoded once."""
         if text not in self._texts:
             self._texts[text] = self._model.encode_text(self._tokenizer([text]), normalize=True)[0]
         return self._texts[text]
 
     @torch.inference_mode()
     def image_feature(self, image: np.ndarray) -> Tensor:
-        """Unit vector of an image, (128,). Raises `CellError` for other than 64 x 64 uint8 RGB."""
+        """Unit vector of an image, (D,). Raises `CellError` for other than 64 x 64 uint8 RGB."""
         return self._model.encode_image(to_tensor(check_pocket(image, self.meta["name"])), normalize=True)[0]
 
     def _similarity(self, feature: Tensor, text: str | None) -> float | None:
