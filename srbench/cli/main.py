@@ -16,12 +16,13 @@ import typer
 from srbench import faults
 from srbench.cli import console, new, signals
 from srbench.cli.console import say
+from srbench.cli.helping import HOW, OUTPUT, WHAT, Command, Group
 from srbench.errors import INTERRUPTED, SOME_FAILED, USAGE, SrbenchError, UsageError
 from srbench.rules import words
 from srbench.version import __version__
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    cls=Group, no_args_is_help=True,  pretty_exceptions_enable=False,
     help="Benchmark of concept unlearning in text-to-image models.",
     epilog="Example: srbench run --method none,saferedir --suite igmu,mma",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -37,23 +38,25 @@ def _version(requested: bool) -> None:
 @app.callback()
 def _of_all(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+        bool, typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Benchmark of concept unlearning in text-to-image models."""
 
-Out = Annotated[Path, typer.Option("--out", help="Results folder.")]
-Backbone = Annotated[str, typer.Option(help="Backbone: a name from `srbench list`, a folder, a file of weights, or a hub id.")]
-Dtype = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16; auto is fp32 on a CPU, on CUDA bf16 or else fp16.")]
+Out = Annotated[Path, OUTPUT.value("FOLDER", "--out", help="Results folder.")]
+Backbone = Annotated[str, WHAT.one("backbones", help="From `srbench list`; or a folder, a file of weights, a hub id.")]
+Dtype = Annotated[str, HOW.value("TYPE", help="auto, fp32, bf16 or fp16; auto is fp32 on a CPU, on CUDA bf16 or else fp16.")]
 Column = Annotated[
-    list[str] | None, typer.Option(help="FIELD=COLUMN: which column of your file holds what (prompt=adv_prompt); repeat it.")
+    list[str] | None, WHAT.value("FIELD=COLUMN", help="Which column of your file holds what: prompt=adv_prompt; repeat it.")
 ]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+Debug = Annotated[bool, OUTPUT.flag("--debug", help="Show the traceback of an error.")]
+Json = Annotated[bool, OUTPUT.flag("--json", help="JSON on stdout.")]
 Shard = Annotated[
-    str | None, typer.Option(help="I/N or auto: only this part of the images. Without it the same command joins the parts.")
+    str | None, HOW.value("I/N", help="Only this part of the images, or auto. Without it the same command joins the parts.")
 ]
-Plain = Annotated[bool, typer.Option("--plain", help="No colour and no box characters, as in a pipe.")]
+Set = Annotated[list[str] | None, HOW.value("NAME.OPTION=VALUE", "--set", help="Of a method or scorer; repeat it.")]
+OwnSet = Annotated[list[str] | None, HOW.value("OPTION=VALUE", "--set", help="Of the method; repeat it.")]
+Plain = Annotated[bool, OUTPUT.flag("--plain", help="No colour and no box characters, as in a pipe.")]
 
 LEAST = {"limit": 1, "batch_size": 1, "per_prompt": 1, "images": 0, "seed": 0}
 """Option that is a number -> its lowest value."""
@@ -228,60 +231,66 @@ def names_or_paths(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-@app.command()
+@app.command(cls=Command)
 @guarded
 def run(
     context: typer.Context,
     study: Annotated[
         Path | None, typer.Argument(metavar="STUDY.yaml", help="An experiment as a file; few options go with it.")
     ] = None,
-    method: Annotated[str, typer.Option(help="Methods, with commas.")] = "saferedir",
-    suite: Annotated[str | None, typer.Option(help="Suites, with commas. [default: igmu; with --prompts the file]")] = None,
-    concept: Annotated[str | None, typer.Option(help="Concepts, with commas. [default: the backbone's first]")] = None,
-    joint: Annotated[bool, typer.Option("--joint", help="One checkpoint of a weight method for all concepts.")] = False,
+    method: Annotated[str, WHAT.several("methods", help="Methods, with commas.")] = "saferedir",
+    suite: Annotated[
+        str | None, WHAT.several("suites", help="Suites, with commas.", default="igmu; with --prompts the file")
+    ] = None,
+    concept: Annotated[
+        str | None, WHAT.several("concepts", help="Concepts, with commas.", default="the backbone's first")
+    ] = None,
+    joint: Annotated[bool, WHAT.flag("--joint", help="One checkpoint of a weight method for all concepts.")] = False,
     backbone: Annotated[
-        str, typer.Option(help="A name from `srbench list`, a folder, a file of weights, a hub id, or auto.")
+        str, WHAT.one("backbones", help="From `srbench list`; or a folder, a file of weights, a hub id, or auto.")
     ] = "pocket",
-    on: Annotated[str, typer.Option(help="Checkpoints under the methods: weight methods, baselines, paths.")] = "none",
+    on: Annotated[
+        str, WHAT.several("checkpoints", help="Checkpoints under the methods: weight methods, baselines, paths.")
+    ] = "none",
     out: Out = Path("results"),
     prompts: Annotated[
-        Path | None, typer.Option(help="Your own prompts; with --suite your copy of that suite (a file, or a folder of them).")
+        Path | None, WHAT.value("FILE", help="Your own prompts; with --suite your copy of it (a file, or a folder).")
     ] = None,
     accept_prompts: Annotated[
-        bool, typer.Option("--accept-prompts", help="Take a copy that is not the published one; tables say so.")
+        bool, WHAT.flag("--accept-prompts", help="Take a copy that is not the published one; tables say so.")
     ] = False,
     column: Column = None,
-    category: Annotated[str | None, typer.Option(help="Only rows of these categories, with commas.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Rows per kind (forget, unseen, retain).")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of rows that have none.")] = 0,
+    category: Annotated[str | None, WHAT.value("NAMES", help="Only rows of these categories, with commas.")] = None,
+    limit: Annotated[int | None, WHAT.value("N", help="Rows per kind (forget, unseen, retain).")] = None,
+    seed: Annotated[int, HOW.value("N", help="Seed of rows that have none.")] = 0,
     batch_size: Annotated[
-        int | None, typer.Option(help="Images per pipeline call. [default: 16, less where a card's memory is short]")
+        int | None, HOW.value("N", help="Images per pipeline call.", default="16, less where a card's memory is short")
     ] = None,
     dtype: Dtype = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    gpus: Annotated[str | None, typer.Option(help="Cards of this machine by number, with commas: an actor each.")] = None,
+    device: Annotated[str, HOW.value("DEVICE", help="auto, cpu or cuda.")] = "auto",
+    gpus: Annotated[str | None, HOW.value("NUMBERS", help="Cards of this machine by number, with commas: an actor each.")] = None,
     ray: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Sample and score on a Ray cluster: auto, HOST:PORT, or local.")
+        str | None, HOW.value("ADDRESS", help="Sample and score on a Ray cluster: auto, HOST:PORT, or local.")
     ] = None,
     ray_gpus: Annotated[
-        float | None, typer.Option(help="Cards of an actor, 0.25 a quarter of one. [default: 1 where there are any]")
+        float | None, HOW.value("SHARE", help="Cards of an actor, 0.25 a quarter of one.", default="1 where there are any")
     ] = None,
-    ray_cpus: Annotated[float | None, typer.Option(help="Cores of an actor. [default: 1]")] = None,
-    compile: Annotated[str, typer.Option(help="auto, on or off: compile the denoiser's blocks (CUDA).")] = "auto",
-    durable: Annotated[str, typer.Option(help="each, batch or none: when images are synced to the disk.")] = "each",
+    ray_cpus: Annotated[float | None, HOW.value("N", help="Cores of an actor.", default="1")] = None,
+    compile: Annotated[str, HOW.value("auto|on|off", help="Compile the denoiser's blocks (CUDA).")] = "auto",
+    durable: Annotated[str, HOW.value("each|batch|none", help="When images are synced to the disk.")] = "each",
     reference: Annotated[
-        bool, typer.Option("--reference", help="fp32, one image a call, deterministic kernels: slow, to compare with.")
+        bool, HOW.flag("--reference", help="fp32, one image a call, deterministic kernels: slow, to compare with.")
     ] = False,
-    protocol: Annotated[str | None, typer.Option(help="Judge's protocol. [default: the concept's]")] = None,
-    scorers: Annotated[str | None, typer.Option(help="Scorers beside the needed ones, with commas.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="NAME.OPTION=VALUE of a method or scorer; repeat it.")] = None,
-    sweep: Annotated[str | None, typer.Option(help="METHOD.OPTION=V1,V2,...: a variant for each value, in one run.")] = None,
-    dev: Annotated[bool, typer.Option("--dev", help="The dev edition, on which things may be tuned.")] = False,
-    sample_only: Annotated[bool, typer.Option("--sample-only", "--no-score", help="Sample, and score nothing.")] = False,
+    protocol: Annotated[str | None, HOW.one("protocols", help="Judge's protocol.", default="the concept's")] = None,
+    scorers: Annotated[str | None, HOW.several("scorers", help="Scorers beside the needed ones, with commas.")] = None,
+    set_: Set = None,
+    sweep: Annotated[str | None, WHAT.value("METHOD.OPTION=V1,V2", help="A variant for each value, in one run.")] = None,
+    dev: Annotated[bool, WHAT.flag("--dev", help="The dev edition, on which things may be tuned.")] = False,
+    sample_only: Annotated[bool, HOW.flag("--sample-only", "--no-score", help="Sample, and score nothing.")] = False,
     shard: Shard = None,
-    keep_images: Annotated[bool, typer.Option("--keep-images", help="Keep the images of sensitive runs.")] = False,
-    sheet: Annotated[Path | None, typer.Option(help="PNG to draw: rows by methods side by side.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    keep_images: Annotated[bool, OUTPUT.flag("--keep-images", help="Keep the images of sensitive runs.")] = False,
+    sheet: Annotated[Path | None, OUTPUT.value("FILE", help="PNG to draw: rows by methods side by side.")] = None,
+    dry_run: Annotated[bool, OUTPUT.flag("--dry-run", help="Say what would be done, and do nothing.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -324,30 +333,34 @@ def _study(context: typer.Context, path: Path, options: Any, dry_run: bool, json
     return room.study(path, options, dry_run, json)
 
 
-@app.command()
+@app.command(cls=Command)
 @guarded
 def compare(
     results: Annotated[Path, typer.Argument(help="Results folder.")] = Path("results"),
     names: Annotated[
         list[str] | None, typer.Argument(help="Two to compare: a method, method@checkpoint, a table's line, or a run.")
     ] = None,
-    method: Annotated[str | None, typer.Option(help="Only these methods, with commas.")] = None,
-    suite: Annotated[str | None, typer.Option(help="Only these suites, with commas.")] = None,
-    concept: Annotated[str | None, typer.Option(help="Only these concepts, with commas.")] = None,
-    on: Annotated[str | None, typer.Option(help="Only on these checkpoints, with commas.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="Only these backbones, with commas.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="Judge stored scores under these protocols, with commas.")] = None,
-    baseline: Annotated[str | None, typer.Option(help="Method that differences and tests are against.")] = None,
-    sort: Annotated[str | None, typer.Option(help="Metric whose best value comes first.")] = None,
-    format: Annotated[str | None, typer.Option("--format", help="md, csv, latex, html or json. [default: a table]")] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Also the variants among the committed results.")] = False,
-    costs: Annotated[bool, typer.Option("--costs", help="What the methods cost: making, time, parameters, memory.")] = False,
-    attacks: Annotated[bool, typer.Option("--attacks", help="Methods by suites, and by what prompts were made against.")] = False,
-    relearned: Annotated[bool, typer.Option("--relearned", help="Checkpoints that were taught again: W~8, W~32.")] = False,
-    seeds: Annotated[bool, typer.Option("--seeds", help="Checkpoints that several seeds made: W#0, W#1.")] = False,
-    sensitivity: Annotated[bool, typer.Option("--sensitivity", help="One --protocol at other thresholds, classes.")] = False,
-    curve: Annotated[str | None, typer.Option(help="METHOD.OPTION: draw what its values trade, to -o FILE.")] = None,
-    out: Annotated[Path | None, typer.Option("-o", help="Picture to write, with --curve.")] = None,
+    method: Annotated[str | None, WHAT.several("methods", help="Only these methods, with commas.")] = None,
+    suite: Annotated[str | None, WHAT.several("suites", help="Only these suites, with commas.")] = None,
+    concept: Annotated[str | None, WHAT.several("concepts", help="Only these concepts, with commas.")] = None,
+    on: Annotated[str | None, WHAT.several("checkpoints", help="Only on these checkpoints, with commas.")] = None,
+    backbone: Annotated[str | None, WHAT.several("backbones", help="Only these backbones, with commas.")] = None,
+    protocol: Annotated[
+        str | None, HOW.several("protocols", help="Judge stored scores under these protocols, with commas.")
+    ] = None,
+    baseline: Annotated[str | None, OUTPUT.one("methods", help="Method that differences and tests are against.")] = None,
+    sort: Annotated[str | None, OUTPUT.value("METRIC", help="Metric whose best value comes first.")] = None,
+    format: Annotated[
+        str | None, OUTPUT.value("FORMAT", "--format", help="md, csv, latex, html or json.", default="a table")
+    ] = None,
+    all_: Annotated[bool, OUTPUT.flag("--all", help="Also the variants among the committed results.")] = False,
+    costs: Annotated[bool, OUTPUT.flag("--costs", help="What the methods cost: making, time, parameters, memory.")] = False,
+    attacks: Annotated[bool, OUTPUT.flag("--attacks", help="Methods by suites, and by what prompts were made against.")] = False,
+    relearned: Annotated[bool, OUTPUT.flag("--relearned", help="Checkpoints that were taught again: W~8, W~32.")] = False,
+    seeds: Annotated[bool, OUTPUT.flag("--seeds", help="Checkpoints that several seeds made: W#0, W#1.")] = False,
+    sensitivity: Annotated[bool, OUTPUT.flag("--sensitivity", help="One --protocol at other thresholds, classes.")] = False,
+    curve: Annotated[str | None, OUTPUT.value("METHOD.OPTION", help="Draw what its values trade, to -o FILE.")] = None,
+    out: Annotated[Path | None, OUTPUT.value("FILE", "-o", help="Picture to write, with --curve.")] = None,
     plain: Plain = False,
     json: Json = False,
     debug: Debug = False,
@@ -363,16 +376,18 @@ def compare(
     return room.compare(options, plain)
 
 
-@app.command()
+@app.command(cls=Command)
 @guarded
 def tables(
     name: Annotated[list[str] | None, typer.Argument(help="Tables by name; all where left out.")] = None,
-    format: Annotated[str | None, typer.Option("--format", help="md, csv, latex, html or json. [default: a table]")] = None,
-    pocket: Annotated[bool, typer.Option("--pocket", help="Pocket's edition: what its reference runs give.")] = False,
-    folder: Annotated[
-        Path | None, typer.Option("-o", "--folder", help="Write them there, one file a table and format, in place of printing.")
+    format: Annotated[
+        str | None, OUTPUT.value("FORMAT", "--format", help="md, csv, latex, html or json.", default="a table")
     ] = None,
-    results: Annotated[Path, typer.Option("--results", help="Results folder.")] = Path("results"),
+    pocket: Annotated[bool, OUTPUT.flag("--pocket", help="Pocket's edition: what its reference runs give.")] = False,
+    folder: Annotated[
+        Path | None, OUTPUT.value("FOLDER", "-o", "--folder", help="Write them there, a file a table and format, and print none.")
+    ] = None,
+    results: Annotated[Path, OUTPUT.value("FOLDER", "--results", help="Results folder.")] = Path("results"),
     plain: Plain = False,
     json: Json = False,
     debug: Debug = False,
@@ -383,15 +398,15 @@ def tables(
     return room.tables(room.TablesOptions(tuple(name or ()), pocket, results, "json" if json else format), folder, plain)
 
 
-@app.command()
+@app.command(cls=Command)
 @guarded
 def report(
     results: Annotated[Path, typer.Argument(help="Results folder.")] = Path("results"),
-    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("report.html"),
-    method: Annotated[str | None, typer.Option(help="Only these methods (and none), with commas.")] = None,
-    suite: Annotated[str | None, typer.Option(help="Only these suites, with commas.")] = None,
-    concept: Annotated[str | None, typer.Option(help="Only these concepts, with commas.")] = None,
-    images: Annotated[int, typer.Option(help="About how many pictures the gallery has; 0 for none.")] = 500,
+    out: Annotated[Path, OUTPUT.value("FILE", "--out", "-o", help="HTML file to write.")] = Path("report.html"),
+    method: Annotated[str | None, WHAT.several("methods", help="Only these methods (and none), with commas.")] = None,
+    suite: Annotated[str | None, WHAT.several("suites", help="Only these suites, with commas.")] = None,
+    concept: Annotated[str | None, WHAT.several("concepts", help="Only these concepts, with commas.")] = None,
+    images: Annotated[int, OUTPUT.value("N", help="About how many pictures the gallery has; 0 for none.")] = 500,
     debug: Debug = False,
 ) -> int:
     """One HTML file with everything that a results folder says; needs no network."""
@@ -401,27 +416,27 @@ def report(
     return room.report(results, out, ReportOptions(words(method), words(suite), words(concept), images))
 
 
-@app.command()
+@app.command(cls=Command)
 @guarded
 def score(
     folder: Annotated[list[Path], typer.Argument(help="Folders of pictures, NAME=FOLDER to name a method; or a results folder.")],
-    as_: Annotated[str | None, typer.Option("--as", help="Layout of the pictures: `srbench list layouts`.")] = None,
-    suite: Annotated[str | None, typer.Option(help="Suite whose rows the pictures are of.")] = None,
-    concept: Annotated[str | None, typer.Option(help="Concept that should be gone.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="Whose edition of the suite, where there are several.")] = None,
+    as_: Annotated[str | None, WHAT.one("layouts", "--as", help="Layout of the pictures: `srbench list layouts`.")] = None,
+    suite: Annotated[str | None, WHAT.one("suites", help="Suite whose rows the pictures are of.")] = None,
+    concept: Annotated[str | None, WHAT.one("concepts", help="Concept that should be gone.")] = None,
+    backbone: Annotated[str | None, WHAT.one("backbones", help="Whose edition of the suite, where there are several.")] = None,
     prompts: Annotated[
-        Path | None, typer.Option(help="File with the prompts; with --suite your copy of that suite.")
+        Path | None, WHAT.value("FILE", help="File with the prompts; with --suite your copy of that suite.")
     ] = None,
     accept_prompts: Annotated[
-        bool, typer.Option("--accept-prompts", help="Take a copy that is not the published one; tables say so.")
+        bool, WHAT.flag("--accept-prompts", help="Take a copy that is not the published one; tables say so.")
     ] = False,
     column: Column = None,
-    reference: Annotated[Path | None, typer.Option(help="Folder of the reference images, of the same layout.")] = None,
-    category: Annotated[str | None, typer.Option(help="Only pictures of these categories, with commas.")] = None,
-    per_prompt: Annotated[int, typer.Option(help="Pictures of one prompt, where names only number them all.")] = 1,
-    protocol: Annotated[str | None, typer.Option(help="Judge's protocol. [default: the concept's]")] = None,
-    scorer: Annotated[str | None, typer.Option(help="Scorers beside the needed ones, with commas.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="NAME.OPTION=VALUE of a scorer; may be repeated.")] = None,
+    reference: Annotated[Path | None, WHAT.value("FOLDER", help="Folder of the reference images, of the same layout.")] = None,
+    category: Annotated[str | None, WHAT.value("NAMES", help="Only pictures of these categories, with commas.")] = None,
+    per_prompt: Annotated[int, HOW.value("N", help="Pictures of one prompt, where names only number them all.")] = 1,
+    protocol: Annotated[str | None, HOW.one("protocols", help="Judge's protocol.", default="the concept's")] = None,
+    scorer: Annotated[str | None, HOW.several("scorers", help="Scorers beside the needed ones, with commas.")] = None,
+    set_: Set = None,
     out: Out = Path("results"),
     shard: Shard = None,
     json: Json = False,
@@ -439,11 +454,11 @@ def score(
     return room.score(request, json)
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 @guarded
 def list_(
     kind: Annotated[str | None, typer.Argument(help="methods, suites, concepts, ...; all where left out.")] = None,
-    paper: Annotated[bool, typer.Option("--paper", help="Methods with their papers.")] = False,
+    paper: Annotated[bool, OUTPUT.flag("--paper", help="Methods with their papers.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -453,13 +468,13 @@ def list_(
     return listing.show(kind, json, paper)
 
 
-@app.command()
+@app.command(cls=Command)
 @guarded
 def show(
     what: Annotated[str, typer.Argument(help="A row's id, the start of an image key, a PNG of the store; with --sheet a run.")],
     name: Annotated[str | None, typer.Argument(help="After method, attack or scorer: which one, for its options.")] = None,
-    results: Annotated[Path, typer.Option("--out", help="Results folder.")] = Path("results"),
-    sheet: Annotated[Path | None, typer.Option(help="PNG to draw instead: rows by methods side by side.")] = None,
+    results: Annotated[Path, OUTPUT.value("FOLDER", "--out", help="Results folder.")] = Path("results"),
+    sheet: Annotated[Path | None, OUTPUT.value("FILE", help="PNG to draw instead: rows by methods side by side.")] = None,
     debug: Debug = False,
 ) -> int:
     """An image in the terminal, its row, its scores and its trace; or a method, attack or scorer with its options."""
@@ -475,12 +490,12 @@ def show(
     return room.show(what, results, sheet)
 
 
-@app.command()
+@app.command(cls=Command)
 @guarded
 def verify(
     results: Annotated[Path, typer.Argument(help="Results folder.")] = Path("results"),
-    scores: Annotated[int, typer.Option(help="Stored scores to make anew.")] = 20,
-    seed: Annotated[int, typer.Option(help="Of which scores are drawn.")] = 0,
+    scores: Annotated[int, HOW.value("N", help="Stored scores to make anew.")] = 20,
+    seed: Annotated[int, HOW.value("N", help="Of which scores are drawn.")] = 0,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -490,19 +505,19 @@ def verify(
     return room.verify(results, scores, seed, json)
 
 
-@app.command()
+@app.command(cls=Command)
 @guarded
 def doctor(
-    method: Annotated[str | None, typer.Option(help="Methods of a run that is planned, with commas.")] = None,
-    suite: Annotated[str | None, typer.Option(help="Its suites, with commas.")] = None,
-    concept: Annotated[str | None, typer.Option(help="Its concepts, with commas.")] = None,
+    method: Annotated[str | None, WHAT.several("methods", help="Methods of a run that is planned, with commas.")] = None,
+    suite: Annotated[str | None, WHAT.several("suites", help="Its suites, with commas.")] = None,
+    concept: Annotated[str | None, WHAT.several("concepts", help="Its concepts, with commas.")] = None,
     backbone: Backbone = "pocket",
     out: Out = Path("results"),
-    set_: Annotated[list[str] | None, typer.Option("--set", help="NAME.OPTION=VALUE of a method or scorer; repeat it.")] = None,
+    set_: Set = None,
     known: Annotated[
-        Path | None, typer.Option(help="Folder with images in with/ and without/ it: what the labels of igmu-head mean.")
+        Path | None, WHAT.value("FOLDER", help="Folder with images in with/ and without/ it: what the labels of igmu-head mean.")
     ] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Also open every scorer and draw a picture; takes longer.")] = False,
+    all_: Annotated[bool, HOW.flag("--all", help="Also open every scorer and draw a picture; takes longer.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -515,18 +530,20 @@ def doctor(
     )
 
 
-@app.command()
+@app.command(cls=Command)
 @guarded
 def fetch(
-    method: Annotated[str | None, typer.Option(help="Methods of a run that is planned, with commas.")] = None,
-    suite: Annotated[str | None, typer.Option(help="Its suites, with commas.")] = None,
-    concept: Annotated[str | None, typer.Option(help="Its concepts, with commas.")] = None,
+    method: Annotated[str | None, WHAT.several("methods", help="Methods of a run that is planned, with commas.")] = None,
+    suite: Annotated[str | None, WHAT.several("suites", help="Its suites, with commas.")] = None,
+    concept: Annotated[str | None, WHAT.several("concepts", help="Its concepts, with commas.")] = None,
     backbone: Backbone = "pocket",
-    on: Annotated[str | None, typer.Option(help="Published checkpoints, with commas: `srbench list baselines`.")] = None,
-    scorers: Annotated[str | None, typer.Option(help="Scorers whose weights are wanted, with commas.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="NAME.OPTION=VALUE of a method or scorer; repeat it.")] = None,
-    for_: Annotated[str | None, typer.Option("--for", metavar="'run ...'", help="What this run needs, as you type it.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many bytes it would be, and fetch nothing.")] = False,
+    on: Annotated[
+        str | None, WHAT.several("baselines", help="Published checkpoints, with commas: `srbench list baselines`.")
+    ] = None,
+    scorers: Annotated[str | None, HOW.several("scorers", help="Scorers whose weights are wanted, with commas.")] = None,
+    set_: Set = None,
+    for_: Annotated[str | None, WHAT.value("'run ...'", "--for", help="What this run needs, as you type it.")] = None,
+    dry_run: Annotated[bool, OUTPUT.flag("--dry-run", help="Say how many bytes it would be, and fetch nothing.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -568,31 +585,31 @@ def _values_of(command: str, text: str) -> dict[str, Any]:
         raise UsageError(f"--for: {error.format_message()}", "Give the run as you would type it.") from error
 
 
-@app.command()
+@app.command(cls=Command)
 @guarded
 def train(
     method: Annotated[str, typer.Argument(help="saferedir, or concept-inversion.")],
-    concept: Annotated[str, typer.Option(help="Concept; for saferedir several at once with commas.")],
+    concept: Annotated[str, WHAT.several("concepts", help="Concept; for saferedir several at once with commas.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for it. [default: redirectors (inversions)/<backbone>/<concept>]")
+        Path | None, OUTPUT.value("FOLDER", "--out", help="Folder for it.", default="redirectors|inversions/<backbone>/<concept>")
     ] = None,
     backbone: Backbone = "pocket",
-    on: Annotated[str, typer.Option(help="Checkpoint to train on: a weight method, a baseline or a path.")] = "none",
+    on: Annotated[str, WHAT.one("checkpoints", help="Checkpoint to train on: a weight method, a baseline or a path.")] = "none",
     pairs: Annotated[
-        Path | None, typer.Option(help="Table with `unsafe` and `safe`, or IGMU's folder. [default: pocket's, or IGMU]")
+        Path | None, WHAT.value("FILE", help="Table with `unsafe` and `safe`, or IGMU's folder.", default="pocket's, or IGMU")
     ] = None,
     adversarial: Annotated[
-        Path | None, typer.Option(help="Row file of `srbench attack` on the concept: its prompts are trained on too.")
+        Path | None, WHAT.value("FILE", help="Row file of `srbench attack` on the concept: its prompts are trained on too.")
     ] = None,
     column: Column = None,
-    accept_prompts: Annotated[bool, typer.Option("--accept-prompts", help="Take a copy of IGMU that differs.")] = False,
+    accept_prompts: Annotated[bool, WHAT.flag("--accept-prompts", help="Take a copy of IGMU that differs.")] = False,
     images: Annotated[
-        Path | None, typer.Option(help="Images that show the concept, for concept-inversion. [default: the backbone's own]")
+        Path | None, WHAT.value("FOLDER", help="Images of the concept, for concept-inversion.", default="the backbone's own")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16 of the backbone; auto as in `run`.")] = "auto",
-    set_: Annotated[list[str] | None, typer.Option("--set", help="OPTION=VALUE of the training; may be repeated.")] = None,
+    seed: Annotated[int, HOW.value("N", help="Seed of the training.")] = 0,
+    device: Annotated[str, HOW.value("DEVICE", help="auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[str, HOW.value("TYPE", help="auto, fp32, bf16 or fp16 of the backbone; auto as in `run`.")] = "auto",
+    set_: OwnSet = None,
     debug: Debug = False,
 ) -> int:
     """Train a redirector, or invert a concept, and write it with its card. The same command goes on after an interruption."""
@@ -605,17 +622,17 @@ def train(
     return room.train(options)
 
 
-@app.command()
+@app.command(cls=Command)
 @guarded
 def erase(
     method: Annotated[str, typer.Argument(help="A weight method: `srbench list methods` shows them.")],
-    concept: Annotated[str, typer.Option(help="Concept to erase; several with commas, in one checkpoint.")],
+    concept: Annotated[str, WHAT.several("concepts", help="Concept to erase; several with commas, in one checkpoint.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for it. [default: checkpoints/<backbone>/<concept>/<method>]")
+        Path | None, OUTPUT.value("FOLDER", "--out", help="Folder for it.", default="checkpoints/<backbone>/<concept>/<method>")
     ] = None,
     backbone: Backbone = "pocket",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    set_: Annotated[list[str] | None, typer.Option("--set", help="OPTION=VALUE of the method; may be repeated.")] = None,
+    device: Annotated[str, HOW.value("DEVICE", help="auto, cpu or cuda.")] = "auto",
+    set_: OwnSet = None,
     debug: Debug = False,
 ) -> int:
     """Make an unlearned checkpoint and write it with its card."""
@@ -624,35 +641,35 @@ def erase(
     return room.erase(room.EraseOptions(method, concept, backbone, out, device, tuple(set_ or ())))
 
 
-@app.command()
+@app.command(cls=Command)
 @guarded
 def attack(
     name: Annotated[str, typer.Argument(help="Attack: `srbench list attacks` shows them; or relearn, which attacks weights.")],
-    concept: Annotated[str, typer.Option(help="Concept to bring back; its words are banned.")],
-    out: Annotated[Path, typer.Option("--out", help="Row file to write (JSON); of relearn the results folder.")],
-    suite: Annotated[str | None, typer.Option(help="Suite whose forget prompts are the targets.")] = None,
-    targets: Annotated[Path | None, typer.Option(help="Or a file of target prompts: a table, or text.")] = None,
+    concept: Annotated[str, WHAT.one("concepts", help="Concept to bring back; its words are banned.")],
+    out: Annotated[Path, OUTPUT.value("PATH", "--out", help="Row file to write (JSON); of relearn the results folder.")],
+    suite: Annotated[str | None, WHAT.one("suites", help="Suite whose forget prompts are the targets.")] = None,
+    targets: Annotated[Path | None, WHAT.value("FILE", help="Or a file of target prompts: a table, or text.")] = None,
     column: Column = None,
-    dev: Annotated[bool, typer.Option("--dev", help="The suite's dev edition.")] = False,
-    limit: Annotated[int | None, typer.Option(help="Only the first targets.")] = None,
+    dev: Annotated[bool, WHAT.flag("--dev", help="The suite's dev edition.")] = False,
+    limit: Annotated[int | None, WHAT.value("N", help="Only the first targets.")] = None,
     backbone: Backbone = "pocket",
-    method: Annotated[str, typer.Option(help="Method that defends; white-box attacks see it.")] = "none",
-    on: Annotated[str, typer.Option(help="Checkpoint under it: a weight method, a baseline or a path.")] = "none",
+    method: Annotated[str, WHAT.one("methods", help="Method that defends; white-box attacks see it.")] = "none",
+    on: Annotated[str, WHAT.one("checkpoints", help="Checkpoint under it: a weight method, a baseline or a path.")] = "none",
     pairs: Annotated[
-        Path | None, typer.Option(help='For ring-a-bell: table of "unsafe" and "safe". [default: the backbone\'s own]')
+        Path | None, WHAT.value("FILE", help='For ring-a-bell: table of "unsafe" and "safe".', default="the backbone\'s own")
     ] = None,
     with_targets: Annotated[
-        bool, typer.Option("--with-targets", help="Also write the targets as they are: what needed no attack?")
+        bool, WHAT.flag("--with-targets", help="Also write the targets as they are: what needed no attack?")
     ] = False,
     budget: Annotated[
-        str | None, typer.Option(help="small: a search that 2 cores finish on pocket; paper: the published one. [default: paper]")
+        str | None, HOW.value("small|paper", help="small: 2 cores finish it on pocket; paper: as published.", default="paper")
     ] = None,
-    steps: Annotated[str | None, typer.Option(help="For relearn: steps of teaching. [default: 0,8,32,128,512]")] = None,
-    other: Annotated[bool, typer.Option("--other", help="For relearn: teach other things than the concept.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the attack.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    steps: Annotated[str | None, HOW.value("NUMBERS", help="For relearn: steps of teaching.", default="0,8,32,128,512")] = None,
+    other: Annotated[bool, WHAT.flag("--other", help="For relearn: teach other things than the concept.")] = False,
+    seed: Annotated[int, HOW.value("N", help="Seed of the attack.")] = 0,
+    device: Annotated[str, HOW.value("DEVICE", help="auto, cpu or cuda.")] = "auto",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="OPTION=VALUE of the attack, METHOD.OPTION=VALUE of the method; repeat it.")
+        list[str] | None, HOW.value("OPTION=VALUE", "--set", help="Of the attack, METHOD.OPTION=VALUE of the method; repeat it.")
     ] = None,
     debug: Debug = False,
 ) -> int:
@@ -678,6 +695,8 @@ app.add_typer(new.app, name="new")
 
 def main() -> None:
     """The `srbench` command."""
+    if COMPLETING in os.environ:
+        app(prog_name="srbench")
     console.prepare()
     try:
         code = _run()
@@ -697,6 +716,8 @@ def main() -> None:
     sys.exit(code)
 
 
+COMPLETING = "_SRBENCH_COMPLETE"
+"""Set by a shell that asks what a word can become; the answer is all that is printed."""
 _CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 """click's exception for what cannot be parsed: of click itself, or of the copy that later releases of typer have."""
 

@@ -8,14 +8,15 @@ from typing import Annotated
 import typer
 
 from srbench.cli.console import line
+from srbench.cli.helping import HOW, OUTPUT, WHAT, Command, Group
 
 app = typer.Typer(
-    help="Write a method, scorer, attack, suite or concept to begin from.",
+    cls=Group, help="Write a method, scorer, attack, suite or concept to begin from.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 Name = Annotated[str, typer.Argument(help="Its name: lower-case letters, digits, '-' and '_'.")]
-Folder = Annotated[Path | None, typer.Option("--out", help="Folder of the package; its name where left out.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Folder = Annotated[Path | None, OUTPUT.value("FOLDER", "--out", help="Folder of the package; its name where left out.")]
+Debug = Annotated[bool, OUTPUT.flag("--debug", help="Show the traceback of an error.")]
 
 
 def report(paths: list[Path], commands: list[str]) -> None:
@@ -26,10 +27,10 @@ def report(paths: list[Path], commands: list[str]) -> None:
         line(f"  {command}")
 
 
-@app.command()
+@app.command(cls=Command)
 def method(
     name: Name,
-    weights: Annotated[bool, typer.Option("--weights", help="A method that changes weights.")] = False,
+    weights: Annotated[bool, WHAT.flag("--weights", help="A method that changes weights.")] = False,
     out: Folder = None,
     debug: Debug = False,
 ) -> None:
@@ -44,7 +45,7 @@ def method(
     ])  # fmt: skip
 
 
-@app.command()
+@app.command(cls=Command)
 def scorer(name: Name, out: Folder = None, debug: Debug = False) -> None:
     """A package with a scorer."""
     from srbench.scaffold import scorer as scaffold
@@ -55,7 +56,7 @@ def scorer(name: Name, out: Folder = None, debug: Debug = False) -> None:
     _package(name, scaffold.files(name), out, [run])
 
 
-@app.command()
+@app.command(cls=Command)
 def attack(name: Name, out: Folder = None, debug: Debug = False) -> None:
     """A package with an attack."""
     from srbench.scaffold import attack as scaffold
@@ -68,10 +69,10 @@ def attack(name: Name, out: Folder = None, debug: Debug = False) -> None:
     ])  # fmt: skip
 
 
-@app.command()
+@app.command(cls=Command)
 def suite(
     name: Name,
-    concept: Annotated[str, typer.Option(help="Concept that its prompts ask for: `srbench list concepts`.")] = "church",
+    concept: Annotated[str, WHAT.one("concepts", help="Concept that its prompts ask for: `srbench list concepts`.")] = "church",
     debug: Debug = False,
 ) -> None:
     """A suite in the folder suites/ of the working directory."""
@@ -87,27 +88,27 @@ def suite(
     ])  # fmt: skip
 
 
-@app.command()
+@app.command(cls=Command)
 def concept(
     name: Name,
-    words: Annotated[str, typer.Option(help="Every way to say it, with commas, without article.")],
-    neighbours: Annotated[str, typer.Option(help="Things near it that must stay, with commas.")],
-    anchor: Annotated[str | None, typer.Option(help="What takes its place. [default: the first neighbour]")] = None,
-    unseen: Annotated[str | None, typer.Option(help="Ways to say it that no method is told, with commas.")] = None,
-    kind: Annotated[str, typer.Option(help="object, style or content.")] = "object",
-    backbone: Annotated[str, typer.Option(help="Backbones or their families, with commas.")] = "pocket",
+    words: Annotated[str, WHAT.value("WORDS", help="Every way to say it, with commas, without article.")],
+    neighbours: Annotated[str, WHAT.value("WORDS", help="Things near it that must stay, with commas.")],
+    anchor: Annotated[str | None, WHAT.value("WORDS", help="What takes its place.", default="the first neighbour")] = None,
+    unseen: Annotated[str | None, WHAT.value("WORDS", help="Ways to say it that no method is told, with commas.")] = None,
+    kind: Annotated[str, WHAT.value("object|style|content", help="object, style or content.")] = "object",
+    backbone: Annotated[str, WHAT.several("backbones", help="Backbones or their families, with commas.")] = "pocket",
     judge: Annotated[
-        str | None, typer.Option(help="A scorer, or zero-shot. [default: zero-shot CLIP; on pocket the pocket judge]")
+        str | None, HOW.one("scorers", help="A scorer, or zero-shot.", default="zero-shot CLIP; on pocket the pocket judge")
     ] = None,
     classes: Annotated[
-        str | None, typer.Option(help="Classes of --judge that are the concept, with commas; none where its field is one number.")
+        str | None, HOW.value("NAMES", help="Classes of --judge that are the concept; none where its field is a number.")
     ] = None,
-    field: Annotated[str | None, typer.Option(help="Field of --judge to read. [default: its first]")] = None,
+    field: Annotated[str | None, HOW.value("NAME", help="Field of --judge to read.", default="its first")] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Seen above this number of --judge. [default: 0.5 for --classes]")
+        float | None, HOW.value("NUMBER", help="Seen above this number of --judge.", default="0.5 for --classes")
     ] = None,
-    title: Annotated[str | None, typer.Option(help="What tables and lists call it. [default: its name]")] = None,
-    sensitive: Annotated[bool, typer.Option("--sensitive", help="Its images are dropped once they are scored.")] = False,
+    title: Annotated[str | None, OUTPUT.value("TEXT", help="What tables and lists call it.", default="its name")] = None,
+    sensitive: Annotated[bool, WHAT.flag("--sensitive", help="Its images are dropped once they are scored.")] = False,
     debug: Debug = False,
 ) -> None:
     """A concept of yours: its words, judge, prompts, and training pairs. Written into this folder."""

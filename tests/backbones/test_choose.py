@@ -86,7 +86,7 @@ def test_a_safety_checker_is_never_loaded(folders: dict[str, Path], tmp_path: Pa
 
 
 @pytest.mark.parametrize(("preset", "family"), [
-    ("sld-max", "flux"), ("safree", "sd3"), ("uce", "sdxl"), ("esd-x", "sdxl"), ("rece", "sdxl"), ("ablation", "sdxl"),
+    ("sld-max", "flux"), ("safree", "sd3"), ("esd-x", "sdxl"), ("rece", "sdxl"), ("ablation", "sdxl"),
 ])  # fmt: skip
 def test_a_method_that_does_not_fit_says_so_before_anything_is_loaded(
     preset: str, family: str, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
