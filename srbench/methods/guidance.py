@@ -175,8 +175,9 @@ def check_text(text: str) -> str:
 def fitting(pipeline: Any, texts: Sequence[str]) -> tuple[list[str], list[str]]:
     """As many texts, from the first, as the encoder reads in one text with commas between them; and those left out."""
     tokenizer, limit = pipeline.tokenizer, pipeline.tokenizer.model_max_length
-    lengths = (len(tokenizer(", ".join(texts[:count])).input_ids) for count in range(1, len(texts) + 1))
-    count = max(1, sum(length <= limit for length in lengths))
+    joined = [", ".join(texts[:count]) for count in range(1, len(texts) + 1)]
+    read = tokenizer(joined, truncation=True, max_length=limit + 1).input_ids  # uncut, the library warns of longer ones
+    count = max(1, sum(len(ids) <= limit for ids in read))
     return list(texts[:count]), list(texts[count:])
 
 

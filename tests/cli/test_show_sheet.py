@@ -24,7 +24,7 @@ def test_a_sweep_is_one_run_and_its_sheet_shows_every_value(tmp_path: Path) -> N
     assert [cell["variant"] for cell in cells] == ["part=dev,limit=1", "alpha_scale=0.5,part=dev,limit=1", "part=dev,limit=1"]
     run = json.loads((out / "runs" / cells[0]["run"] / "run.json").read_text())
     assert "saferedir.alpha_scale=0.5,2" in json.dumps(run["request"]), "what was swept is on record"
-    assert f"{sheet}: 3 rows, 10 pictures" in err, "three rows under three lines, and a reference"
+    assert f"{sheet}: 2 rows, 7 pictures" in err, "two rows under three lines, and a reference"
     code, _, err = call("show", cells[0]["run"], "--out", str(out), "--sheet", str(tmp_path / "again.png"))
     assert code == 0
     with Image.open(sheet) as one, Image.open(tmp_path / "again.png") as other:

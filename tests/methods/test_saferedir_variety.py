@@ -101,7 +101,8 @@ def test_no_reserved_synonym_and_no_phrase_of_the_harmless_suite(name: str, vari
 def test_no_row_of_a_suite(varied: PairSet) -> None:
     own = varied.prompts()
     for suite in load.suites().values():
-        for edition in (each for each in suite.editions if each.family == "pocket" and not suite.name.endswith("-v1")):
+        editions = (each for each in suite.editions if each.family == "pocket" and each.file)
+        for edition in () if suite.name.endswith("-v1") else editions:
             rows = load.rows(suite, edition).rows
             assert not own & {text for row in rows for text in (row.prompt, row.target)}, suite.name
 
@@ -112,7 +113,8 @@ def test_half_of_the_rare_words_are_never_read(varied: PairSet) -> None:
     mine = set(re.findall("[a-z]+", " ".join(text for pair in varied.train for text in (pair.unsafe, pair.safe))))
     told = {word for concept in CONCEPTS for phrase in phrases(load.concepts()[concept], "pocket") for word in phrase.split()}
     world = {word for item in OBJECTS.values() for word in " ".join((*item.nouns, item.description)).split()}
-    assert not mine & (unread - told - world)
+    own = {word for text in (*variety.NUMBERS, *variety.BESIDE) for word in text.split()}
+    assert not mine & (unread - told - world - own)
 
 
 @pytest.mark.parametrize("split", list(SPLITS))

@@ -11,11 +11,13 @@ import torch
 
 from srbench.attacks import search
 from srbench.attacks.base import Adversarial
-from srbench.backbones.loader import Backbone, open_backbone
+from srbench.backbones.loader import ENCODER_SHA, Backbone, open_backbone
 from srbench.catalog import load, plugins
-from srbench.catalog.specs import RowFile
+from srbench.catalog.specs import RowFile, SuiteSpec
+from srbench.files import file_sha
 from srbench.pocket_build.study import attacked
 from srbench.pocket_build.study.attacked import STACKED, Victim, request_of
+from srbench.scorers.base import package_folder
 from srbench.studies.steps import Outcome
 
 
@@ -111,10 +113,16 @@ def test_every_search_has_its_file(concept: str) -> None:
     assert {path.stem for path in (attacked.FOLDER / concept).glob("*.json")} == attacked.victims(concept).keys()
 
 
+def targets_of(file: RowFile) -> SuiteSpec:
+    """igmu as it was for the edition of pocket that the file was made against."""
+    shipped = file_sha(package_folder("pocket/model/text_encoder") / "model.safetensors")
+    return load.suites()["igmu" if file.meta[ENCODER_SHA] == shipped else "igmu-v1"]
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_committed_file_attacks_igmus_first_rows_and_spells_no_word_of_the_concept(path: Path) -> None:
     file = RowFile.model_validate_json(path.read_bytes())
-    suite, concept = load.suites()["igmu"], path.parent.name
+    suite, concept = targets_of(file), path.parent.name
     rows = [r for r in load.rows(suite, load.edition(suite, "pocket", concept)).rows if r.kind == "forget"][:32]
     found, plain = file.rows[:32], file.rows[32:]
     assert [row.target for row in found] == [row.prompt for row in rows]

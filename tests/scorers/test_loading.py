@@ -80,7 +80,7 @@ def test_a_judges_card_with_odd_entries_is_one_line(tmp_path: Path, key: str, va
 def test_a_clip_whose_positions_would_be_stretched_is_refused(tmp_path: Path) -> None:
     place = copied(tmp_path / "clip", package_folder("pocket/clip"))
     edited(place / "open_clip_config.json", lambda config: config["model_cfg"]["text_cfg"].update({"context_length": 154}))
-    assert "tensor of (154, 128) is missing" in refusal(PocketClip, place).message
+    assert "tensor of (154, 96) is missing" in refusal(PocketClip, place).message
 
 
 def test_a_clip_of_absurd_size_makes_no_room(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_a_text_is_encoded_once(clip: PocketClip, monkeypatch: pytest.MonkeyPatc
         raise AssertionError("encoded twice")
 
     monkeypatch.setattr(clip._model, "encode_text", never)
-    assert clip.text_feature("an owl in the snow").shape == (128,)
+    assert clip.text_feature("an owl in the snow").shape == (clip.width,)
 
 
 def test_other_sizes_are_refused(clip: PocketClip) -> None:
