@@ -1,6 +1,6 @@
 # srbench: `make` lists what can be made. PYTHON chooses the interpreter that .venv is made with, JOBS the processes that test.
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-slow fuzz campaign lint pocket pocket-results paper-tables bench clean
+.PHONY: help setup quickstart test test-slow fuzz campaign lint docs pocket pocket-results paper-tables bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,9 +27,8 @@ $(STAMP): pyproject.toml
 	    $(BIN)/python -m ensurepip && $(BIN)/python -m pip install $(PACKAGE); fi
 	@touch $@
 
-quickstart: $(STAMP) ## the main job: SafeRedir against IGMU and MMA on the bundled model, then the table
-	$(BIN)/srbench run --method none,saferedir --suite igmu,mma --concept hazard >/dev/null
-	$(BIN)/srbench compare results/ --concept hazard --suite igmu,mma --on none --method none,saferedir,saferedir-upstream
+quickstart: $(STAMP) ## the main job: SafeRedir on the bundled model: plain prompts, adversarial ones, harmless ones near the concept
+	$(BIN)/srbench run --method none,saferedir --suite igmu,mma,benign-near --concept hazard
 
 # Two processes with a thread each: on two cores that is twice as fast as one process with two. A file's tests stay together, and
 # files come in the order of tests/conftest.py, the longest first; by itself xdist would leave those with few tests to the end.
@@ -49,6 +48,9 @@ campaign: $(STAMP) ## kills, full and read-only disks, several processes, hostil
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(STAMP) ## the site, into site/ (no network)
+	$(BIN)/python -m mkdocs build --strict $(ARGS)
 
 # The build stops by itself with exit code 75 after 40 minutes of work and goes on where it stopped.
 pocket: $(STAMP) ## rebuild the bundled model and all that depends on it, from nothing (hours; resumes)
