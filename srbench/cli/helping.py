@@ -85,8 +85,8 @@ class Command(TyperCommand):
         for param in params:
             if isinstance(param, TyperOption) and param.rich_help_panel is None:
                 param.rich_help_panel = OUTPUT.title
-        order = [panel.title for panel in PANELS]
-        return sorted(params, key=lambda param: order.index(param.rich_help_panel) if isinstance(param, TyperOption) else -1)
+        order = {panel.title: place for place, panel in enumerate(PANELS)}
+        return sorted(params, key=lambda param: order.get(getattr(param, "rich_help_panel", ""), -1))
 
 
 class Group(TyperGroup):
