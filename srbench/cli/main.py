@@ -290,6 +290,7 @@ def run(
     shard: Shard = None,
     keep_images: Annotated[bool, OUTPUT.flag("--keep-images", help="Keep the images of sensitive runs.")] = False,
     sheet: Annotated[Path | None, OUTPUT.value("FILE", help="PNG to draw: rows by methods side by side.")] = None,
+    fetch: Annotated[bool, HOW.flag("--fetch", help="First download what is missing, as `srbench fetch` does.")] = False,
     dry_run: Annotated[bool, OUTPUT.flag("--dry-run", help="Say what would be done, and do nothing.")] = False,
     json: Json = False,
     debug: Debug = False,
@@ -315,14 +316,23 @@ def run(
         from srbench.outputs import SHEET, check_file
 
         check_file(sheet, SHEET)
-    if dry_run:
-        return room.dry_run(options, json)
+    lacking = _fetched(options, dry_run) if fetch else 0
+    if dry_run or lacking:
+        return lacking or room.dry_run(options, json)
     code = room.run(options, json)
     if sheet is not None:
         from srbench.cli.show import sheet_of_newest
 
         sheet_of_newest(out, sheet)
     return code
+
+
+def _fetched(run: Any, dry_run: bool) -> int:
+    """Fetch what a run lacks; the exit code."""
+    from srbench.cli import fetch as room
+
+    wanted = room.FetchOptions(run.backbone, run.methods, run.suites, run.concepts, run.on, run.scorers, run.settings)
+    return room.fetch(wanted, dry_run, as_json=False)
 
 
 def _study(context: typer.Context, path: Path, options: Any, dry_run: bool, json: bool) -> int:

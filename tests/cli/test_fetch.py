@@ -111,3 +111,25 @@ def test_a_round_of_downloads_is_looked_at_again(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(fetching, "fetch", lambda each, tell: fetched.append(each.path.name) or each.path)
     done = call()
     assert (done.exit_code, fetched) == (0, ["a", "b"])
+
+
+def test_a_run_fetches_first_and_does_not_begin_where_something_is_still_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[FetchOptions, bool]] = []
+
+    def fetched(options: FetchOptions, dry_run: bool, as_json: bool) -> int:
+        asked.append((options, dry_run))
+        return 3
+
+    monkeypatch.setattr("srbench.cli.fetch.fetch", fetched)
+    monkeypatch.setattr("srbench.cli.run.run", lambda *_: pytest.fail("it began"))
+    words = ("--method", "none,sld-max", "--suite", "i2p", "--concept", "nudity", "--on", "rece-nudity", "--scorers", "clip-l14")
+    done = CliRunner().invoke(app, ["run", *SD, *words, "--fetch"])
+    assert done.exit_code == 3
+    expected = FetchOptions("sd14", ("none", "sld-max"), ("i2p",), ("nudity",), on=("rece-nudity",), scorers=("clip-l14",))
+    assert asked == [(expected, False)]
+
+
+def test_a_run_goes_on_once_all_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("srbench.cli.run.run", lambda options, as_json: 0)
+    done = CliRunner().invoke(app, ["run", "--suite", "igmu", "--concept", "church", "--fetch"])
+    assert (done.exit_code, done.stderr.strip()) == (0, "nothing is missing")
