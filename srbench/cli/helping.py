@@ -13,7 +13,7 @@ COMMANDS = {
     "Measure": ("run", "score", "attack"),
     "Read what was measured": ("compare", "report", "show", "tables"),
     "Make": ("train", "erase", "new"),
-    "Find out, fetch and check": ("list", "doctor", "fetch", "verify"),
+    "Find out, fetch, check and join": ("list", "doctor", "fetch", "verify", "merge"),
 }
 """Group -> its commands, in the order of the help."""
 

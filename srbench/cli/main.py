@@ -517,6 +517,20 @@ def verify(
 
 @app.command(cls=Command)
 @guarded
+def merge(
+    folders: Annotated[list[Path], typer.Argument(help="Results folders.")],
+    out: Annotated[Path, OUTPUT.value("FOLDER", "--out", help="Results folder that they are joined in, new or not.")],
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Join results folders, such as those of two people: content keys decide, and what differs is named."""
+    from srbench.cli import merge as room
+
+    return room.merge(folders, out, json)
+
+
+@app.command(cls=Command)
+@guarded
 def doctor(
     method: Annotated[str | None, WHAT.several("methods", help="Methods of a run that is planned, with commas.")] = None,
     suite: Annotated[str | None, WHAT.several("suites", help="Its suites, with commas.")] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -20,7 +21,7 @@ from srbench.engine.stale import stale
 from srbench.errors import UsageError
 from srbench.methods.base import Tell
 from srbench.outputs import check_results
-from srbench.progress import Reporter
+from srbench.progress import Reporter, span
 from srbench.results.provenance import OfStudy
 from srbench.results.run_files import RunResult
 from srbench.results.sensitive import left_line, tend
@@ -34,6 +35,28 @@ Telling = Callable[[str], AbstractContextManager[Tell]]
 """Name of a step that takes a while -> context manager that gives its progress callback."""
 
 
+class Watch:
+    """How long the phases of a run take."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+        self.laps: list[tuple[str, float]] = []
+
+    def lap(self, phase: str) -> None:
+        """The phase ends now."""
+        now = time.monotonic()
+        self.laps.append((phase, now - self.last))
+        self.last = now
+
+    def line(self, done: RunResult) -> str:
+        """What a run made, and the phases that took a second or more."""
+        phases = ", ".join(f"{span(seconds)} {phase}" for phase, seconds in self.laps if seconds >= 1)
+        megabytes = done.sampled_bytes / 1e6
+        size = f"{megabytes:.0f}" if megabytes >= 10 else f"{megabytes:.2g}"
+        made = f"{done.sampled} images made ({size} MB), {done.failed} failed"
+        return f"{made}; {phases}" if phases else made
+
+
 def run(
     options: RunOptions, say: Say, reporter: Callable[[], Reporter], telling: Telling, opener: Opener = open_backbone,
     study: OfStudy | None = None,
@@ -45,18 +68,21 @@ def run(
     Raises `SrbenchError` before anything is sampled where the request is wrong or something is missing.
     """
     check_results(options.out)
+    watch = Watch()
     try:
         request, backbone, how = resolve(options, say, opener)
-        return carried_out(options, request, backbone, how, say, reporter, telling, study)
+        watch.lap("to open the backbone")
+        return carried_out(options, request, backbone, how, say, reporter, telling, study, watch)
     finally:
         cluster.leave()
 
 
 def carried_out(
     options: RunOptions, request: RunRequest, backbone: Backbone, how: Runtime, say: Say, reporter: Callable[[], Reporter],
-    telling: Telling, study: OfStudy | None = None,
+    telling: Telling, study: OfStudy | None = None, watch: Watch | None = None,
 ) -> RunResult:
     """As `run`, for a resolved request."""
+    watch = watch or Watch()
     store = Store(request.out / "store", say, durable=how.durable)
     if request.shard is None:  # only the process that joins the parts deletes pictures and rewrites ledgers
         tend(store, say)
@@ -65,7 +91,10 @@ def carried_out(
         refuse_unmade(cells, request.shard)
         _refuse_sheet(options, cells, say)
         _header(options, request, how, cells, say)
+        watch.lap("to make ready")
         done = execute(request, backbone, cells, store, reporter(), how, study, crew)
+        watch.lap("to sample and score")
+    say(watch.line(done))
     if done.run:
         say(f"run {done.run}: {request.out}/runs/{done.run}/run.json")
     return done

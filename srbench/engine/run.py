@@ -101,6 +101,12 @@ class Carried:
     secret: bool
     """Whether images of sensitive rows were planned."""
 
+    def sampled(self) -> tuple[int, int]:
+        """How many images were made now, and their bytes."""
+        records = [self.scoring.store.images.get(planned.key) for planned in self.todo.missing]
+        sizes = [int(record.get("bytes", 0)) for record in records if record is not None]
+        return len(sizes), sum(sizes)
+
 
 def _carried(
     request: RunRequest, backbone: Backbone, cells: list[Cell], store: Store, reporter: Reporter, how: Runtime,
@@ -165,7 +171,8 @@ def execute(
     write_run(request.out, done.run, header, entries)
     if done.secret:
         end(store.root, done.run, [store.images[key] for key in swept.waiting])
-    return RunResult(done.run, result_cells, _exit_code(cells, outcome, result_cells) or (SOME_FAILED if swept.stuck else OK))
+    exit_code = _exit_code(cells, outcome, result_cells) or (SOME_FAILED if swept.stuck else OK)
+    return RunResult(done.run, result_cells, exit_code, *done.sampled(), len(outcome.failed))
 
 
 def _part(request: RunRequest, cells: Sequence[Cell], done: Carried) -> RunResult:
@@ -175,4 +182,5 @@ def _part(request: RunRequest, cells: Sequence[Cell], done: Carried) -> RunResul
         end(done.scoring.store.root, done.run, waiting)
     for line in parts.lines(request, done.todo, done.failed, done.scoring, waiting):
         done.reporter.line(line)
-    return RunResult("", [], _ended(cells, bool(done.failed or done.scoring.errors or done.scoring.broken)))
+    exit_code = _ended(cells, bool(done.failed or done.scoring.errors or done.scoring.broken))
+    return RunResult("", [], exit_code, *done.sampled(), len(done.failed))

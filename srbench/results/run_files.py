@@ -279,6 +279,11 @@ class RunResult:
     run: str
     cells: list[ResultCell]
     exit_code: int
+    sampled: int = 0
+    """Images that were made now."""
+    sampled_bytes: int = 0
+    failed: int = 0
+    """Images that could not be made."""
 
 
 def now() -> str:

@@ -1,0 +1,46 @@
+"""`srbench merge`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from srbench.cli import console
+from srbench.cli.console import say
+from srbench.cli.progress import telling
+from srbench.errors import OK, SOME_FAILED
+from srbench.outputs import check_results
+from srbench.results.merging import Merged
+from srbench.results.merging import merge as joined
+
+MANY = 20
+"""Conflicts that are named; the rest are counted. `--json` names all."""
+
+
+def merge(folders: Sequence[Path], into: Path, as_json: bool) -> int:
+    """Join results folders into one, and say what was added and what differs; 1 where pictures are damaged."""
+    check_results(into)
+    with telling("merging") as tell:
+        done = joined(folders, into, say, tell)
+    if as_json:
+        console.write_json(asdict(done))
+    else:
+        _print(done, into)
+    return SOME_FAILED if done.damaged else OK
+
+
+def _print(done: Merged, into: Path) -> None:
+    added = {
+        "images": done.images, "scores": done.scores, "vectors": done.vectors, "runs": done.runs, "checkpoints": done.checkpoints,
+        "things that studies made": done.made_by_studies,
+    }  # fmt: skip
+    new = ", ".join(f"{count} {what}" for what, count in added.items() if count) or "nothing new"
+    console.line(f"{into}: {new}; {done.there} images were there already")
+    if done.secret:
+        say(f"{done.secret} pictures of sensitive rows stay where they are: they are no part of what is joined")
+    for what, lines in (("differs", done.conflicts), ("damaged", done.damaged)):
+        for line in lines[:MANY]:
+            say(f"{what}: {line}")
+        if len(lines) > MANY:
+            say(f"{what}: {len(lines) - MANY} more; --json names them")
