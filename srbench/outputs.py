@@ -263,6 +263,7 @@ def write_into(folder: Path, contents: Mapping[str, bytes], command: str, option
         folder.mkdir(parents=True, exist_ok=True)
         _write_marker(folder, command, {**before, **{name: [*before.get(name, []), *sha] for name, sha in shas.items()}})
         for name, data in contents.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             write_atomic(folder / name, data)
         _write_marker(folder, command, {**before, **shas})
 

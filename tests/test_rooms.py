@@ -14,14 +14,14 @@ ORDER = (
     "version", "downloads", "errors", "files", "faults", "rules", "hashing", "progress", "shards", "stopping", "fetching",
     "outputs",
     "catalog", "pocket", "backbones", "methods", "scorers", "analysis", "results", "tables", "scoring", "engine", "attacks",
-    "testing", "studies", "report", "scaffold", "cli", "api", "pocket_build", "__main__", "__init__",
+    "testing", "studies", "report", "exports", "scaffold", "cli", "api", "pocket_build", "__main__", "__init__",
 )  # fmt: skip
 """Files of the ground floor and rooms, lowest first."""
 TORCH = ("torch", "diffusers", "transformers", "open_clip")
 LIGHT = (
     "version", "downloads", "errors", "files", "faults", "rules", "hashing", "shards", "stopping", "fetching", "outputs",
     "catalog", "analysis", "tables",
-    "results", "report", "scaffold", "cli",
+    "results", "report", "exports", "scaffold", "cli",
 )  # fmt: skip
 """Rooms that a table, a list or a help text needs: no import of theirs at the top of a file brings torch."""
 

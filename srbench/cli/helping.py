@@ -11,7 +11,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 
 COMMANDS = {
     "Measure": ("run", "score", "attack"),
-    "Read what was measured": ("compare", "report", "show", "tables"),
+    "Read what was measured": ("compare", "report", "show", "tables", "export"),
     "Make": ("train", "erase", "new"),
     "Find out, fetch, check and join": ("list", "doctor", "fetch", "verify", "merge"),
 }

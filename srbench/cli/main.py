@@ -517,6 +517,21 @@ def verify(
 
 @app.command(cls=Command)
 @guarded
+def export(
+    as_: Annotated[str, OUTPUT.value("FORM", "--as", help="hub, bibtex-table, wandb or mlflow.")],
+    out: Annotated[Path, OUTPUT.value("FOLDER", "--out", "-o", help="Where its files go.")],
+    run: Annotated[str | None, typer.Argument(help="A run's name; the newest where left out.")] = None,
+    results: Annotated[Path, WHAT.value("FOLDER", "--results", help="Results folder.")] = Path("results"),
+    debug: Debug = False,
+) -> int:
+    """A run as cards and pictures for the hub, a table for a paper, or a run of wandb or MLflow."""
+    from srbench.cli import export as room
+
+    return room.export(run, as_, results, out)
+
+
+@app.command(cls=Command)
+@guarded
 def merge(
     folders: Annotated[list[Path], typer.Argument(help="Results folders.")],
     out: Annotated[Path, OUTPUT.value("FOLDER", "--out", help="Results folder that they are joined in, new or not.")],

@@ -112,9 +112,9 @@ def test_weights_are_edited_in_fp32_whatever_the_run_samples_in(world: Any, made
 
 
 def test_an_interrupted_erase_leaves_nothing_that_loads(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from srbench.engine import checkpoints
+    from srbench.engine import stored
 
-    monkeypatch.setattr(checkpoints, "examine", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(stored, "examine", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         plan(world.request(methods=("shift",)), world.backbone())
     assert folders(world) == []

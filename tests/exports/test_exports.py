@@ -1,0 +1,166 @@
+"""`srbench export`: every number and every harmless picture of a run arrives in the other tool's form, and no other picture."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from huggingface_hub import DatasetCard, ModelCard
+from typer.testing import CliRunner
+
+from srbench.cli.main import app
+from srbench.errors import UsageError
+from srbench.exports import bibtex, hub, trackers
+from srbench.exports.read import Run, by_method, numbers, run_of
+from srbench.results.store import Store
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder with one small run."""
+    out = tmp_path_factory.mktemp("export") / "results"
+    words = ("--method", "none,negative-prompt", "--on", "none,uce", "--suite", "igmu", "--concept", "church")
+    done = CliRunner().invoke(app, ["run", *words, "--dev", "--limit", "1", "--out", str(out)])
+    assert done.exit_code == 0, done.stderr
+    return out
+
+
+@pytest.fixture
+def run(folder: Path) -> Run:
+    return run_of(folder, None, lambda line: None)
+
+
+def export(*words: str) -> Any:
+    return CliRunner().invoke(app, ["export", *words])
+
+
+def test_a_card_holds_every_number_of_its_method(run: Run) -> None:
+    made, _ = hub.files(run)
+    cards = [ModelCard(text.decode()) for name, text in made.items() if name.startswith("cards/")]
+    assert len(cards) == len(run.cells) == 4
+    given = {(card.data.model_name, each.metric_type): each.metric_value for card in cards for each in card.data.eval_results}
+    assert given == {
+        (name, metric): value for name, cells in by_method(run).items() for cell in cells for metric, _, value in numbers(cell)
+    }
+    assert all("church" in each.dataset_name for card in cards for each in card.data.eval_results)
+
+
+def test_pictures_lie_as_an_imagefolder(run: Run) -> None:
+    made, left_out = hub.files(run)
+    assert left_out == []
+    configs = DatasetCard(made["dataset/README.md"].decode()).data.to_dict()["configs"]
+    store, count = Store.peek(run.folder / "store"), 0
+    for config in configs:
+        lines = made[f"dataset/{config['data_dir']}/metadata.jsonl"].decode().splitlines()
+        for line in map(json.loads, lines):
+            count += 1
+            assert made[f"dataset/{config['data_dir']}/{line['file_name']}"] == store.image_path(line["key"]).read_bytes()
+    assert count == sum(len(entry["rows"]) for entry in run.entries)
+
+
+@pytest.mark.parametrize("mark", ["sensitive", "gated"])
+def test_a_picture_that_is_not_harmless_stays(folder: Path, mark: str, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    store = Store(copy / "store")
+    own = run_of(copy, None, lambda line: None)
+    key = own.entries[0]["rows"][0]["image"]
+    data = store.image_path(key).read_bytes()
+    store.restate([{**store.images[key], mark: True, **({"awaits": [], "kept": True} if mark == "sensitive" else {})}])
+    made, left_out = hub.files(own)
+    assert data not in made.values()
+    assert left_out == ["1 pictures of sensitive or gated rows are left out"]
+
+
+def test_a_row_whose_text_is_gated_is_left_out(run: Run) -> None:
+    del run.entries[0]["rows"][0]["row"]
+    made, left_out = hub.files(run)
+    assert len(left_out) == 1
+    assert "None" not in made["dataset/README.md"].decode()
+
+
+def test_a_table_cites_what_it_names(run: Run) -> None:
+    made, left_out = bibtex.files(run)
+    table, references = made["table.tex"].decode(), made["references.bib"].decode()
+    assert r"uce (part=dev,limit=1)~\cite{arxiv2308.14761}" in table
+    assert "eprint = {2308.14761}" in references
+    assert left_out == ["no paper is known of: negative-prompt (part=dev,limit=1)"]
+    assert table.count(r"\\") == 1 + len(run.cells)
+
+
+def test_files_are_written_and_nothing_of_the_user_s_is_replaced(folder: Path, tmp_path: Path) -> None:
+    words = ("--as", "bibtex-table", "--results", str(folder), "-o", str(tmp_path))
+    assert export(*words).exit_code == 0
+    assert export(*words).exit_code == 0
+    (tmp_path / "table.tex").write_text("mine")
+    done = export(*words)
+    assert (done.exit_code, (tmp_path / "table.tex").read_text()) == (2, "mine")
+
+
+def test_wandb_gets_settings_and_figures(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    @contextmanager
+    def init(**given: Any) -> Any:
+        seen.update(given, summary={})
+        yield SimpleNamespace(summary=seen["summary"])
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    assert trackers.to_wandb(run, tmp_path / "w").startswith("wandb sync")
+    assert (seen["mode"], seen["name"]) == ("offline", run.name)
+    assert seen["config"]["backbone_sha"] == run.header["backbone_sha"]
+    assert len(seen["summary"]) == len(trackers.figures(run)) == sum(len(list(numbers(cell))) for cell in run.cells)
+
+
+def test_mlflow_gets_settings_and_figures(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    @contextmanager
+    def start_run(run_name: str) -> Any:
+        yield seen.setdefault("name", run_name)
+
+    double = SimpleNamespace(
+        set_tracking_uri=lambda uri: seen.setdefault("uri", uri), set_experiment=lambda name: None, start_run=start_run,
+        log_params=lambda params: seen.setdefault("params", params), log_metrics=lambda found: seen.setdefault("metrics", found),
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "mlflow", double)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    trackers.to_mlflow(run, tmp_path / "m")
+    assert seen["uri"].startswith("sqlite:///")
+    assert sorted(seen["metrics"].values()) == sorted(trackers.figures(run).values())
+    assert not [name for name in seen["metrics"] if re.search(r"[^\w./ -]", name)]
+
+
+@pytest.mark.parametrize("form", ["wandb", "mlflow"])
+def test_a_tool_that_is_not_installed_is_one_line(
+    folder: Path, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, form, None)
+    done = export("--as", form, "--results", str(folder), "-o", str(tmp_path / "x"))
+    assert (done.exit_code, done.stderr.splitlines()) == (
+        3, [f"error: {form} is not installed", f"hint: pip install 'srbench[{form}]'"],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "code", "said"), [
+    (("--as", "excel"), 2, "--as excel: expected hub"), (("--as", "hub", "no-such-run"), 2, "there is no run 'no-such-run'"),
+])  # fmt: skip
+def test_what_there_is_not(folder: Path, tmp_path: Path, words: tuple[str, ...], code: int, said: str) -> None:
+    done = export(*words, "--results", str(folder), "-o", str(tmp_path / "x"))
+    assert done.exit_code == code
+    assert said in done.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert export("--as", "hub", "--results", str(tmp_path / "empty"), "-o", str(tmp_path / "x")).exit_code == 3
+    with pytest.raises(UsageError):
+        run_of(tmp_path / "nothing", None, lambda line: None)
