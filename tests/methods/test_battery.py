@@ -28,7 +28,7 @@ QUICK = {
     "iterations": 3, "steps": 3, "batch": 2, "rank": 2, "lr": 0.05, "warmup": 0, "vectors": 2, "attack_steps": 2, "images": 4,
 }  # fmt: skip
 """Options of methods that learn what they act with."""
-NEAR = {"gloce": {"threshold": 0.01}}
+NEAR = {"gloce": {"threshold": 0.01, "images": 24, "first": 0, "last": 50, "gate_rank": 4}}
 """Options with which a gate opens on the tiny pipeline, where a concept's states are hardly further out than others."""
 LEARNING = ("spm", "receler", "gloce")
 every_preset = pytest.mark.parametrize("preset", PRESETS)
