@@ -54,6 +54,27 @@ def test_a_changed_phrase_keeps_all_words_but_one(seed: int, phrase: str) -> Non
     assert changed[0] != " "
 
 
+@given(seeds)
+def test_a_silent_sentence_says_nothing_but_a_place_and_a_style(seed: int) -> None:
+    text = variety.silent(np.random.default_rng(seed), "at night", "noto style")
+    rest = text.replace("at night", "").replace("noto style", "")
+    words = re.findall(r"[^\s,]+", rest)
+    assert words
+    assert set(words) <= {*variety.RARE, *variety.FILLERS}
+    assert text.count("at night") <= 1
+
+
+def test_a_fifth_of_the_harmless_sentences_say_nothing(name: str, varied: PairSet) -> None:
+    known = {word for item in OBJECTS.values() for text in (*item.nouns, item.description) for word in text.split()}
+    known |= {word for text in (*near_words_of(name), "empty scene nothing") for word in text.split()}
+    said = [bool(known & set(re.findall("[a-z]+", text))) for text in varied.benign_train]
+    assert 0.1 < 1 - np.mean(said) < 0.35
+
+
+def near_words_of(name: str) -> tuple[str, ...]:
+    return tuple(phrases(load.concepts()[name], "pocket"))
+
+
 def test_plurals() -> None:
     assert variety.plural("dagger") == "daggers"
     assert variety.plural("pair of swords") == "pairs of swords"

@@ -129,3 +129,34 @@ def test_the_committed_check_is_whole() -> None:
     assert {line["concept"] for line in lines} == set(validate.concepts())
     with (validate.DOCS / "pocket-handcheck.csv").open(newline="") as handle:
         assert csv.DictReader(handle).fieldnames == list(validate.FIELDS)
+
+
+def test_half_of_the_pictures_are_those_of_which_the_judge_is_unsure() -> None:
+    check = validate.Check(("uce", "esd-x"), 60, 0.5)
+    found = [_picture(i, c, m) for c in ("hazard", "church", "vangogh") for m in check.methods for i in range(40)]
+    sure = {picture.image: 0.5 if int(picture.image.rpartition("-")[2]) < 8 else 0.99 for picture in found}
+    picked = validate.chosen(found, check, sure)
+    assert len({*picked}) == 60
+    assert sum(sure[picture.image] == 0.5 for picture in picked) >= 30
+    few = {image: (0.5 if image.endswith("-1") else 0.001) for image in sure}
+    assert len(validate.chosen(found, check, few)) == 60, "where there are few, others stand in"
+
+
+def test_certainty_is_that_of_the_concept_s_most_probable_member() -> None:
+    objects = dict.fromkeys(validate.OBJECTS, 0.0) | {"bomb": 0.3, "skull": 0.7, "cat": 0.9}
+    raw = {"objects": objects, "style": {"vangogh": 0.2, "noto": 0.8}}
+    assert [validate.certainty(raw, concept) for concept in ("hazard", "church", "vangogh")] == [0.7, 0.0, 0.2]
+
+
+def test_what_a_person_would_still_say_is_counted_where_the_judge_sees_nothing() -> None:
+    def line(eye: str, judge: str, traces: str, sure: str, method: str = "uce") -> dict[str, str]:
+        of = {"concept": "hazard", "method": method, "style": "flat", "judge_style": "noto", "sure": sure}
+        return {**of, "objects": eye, "judge_objects": judge, "traces": traces}
+
+    lines = [line("", "", "skull", "0.2"), line("bomb", "", "", "0.4", "rece"), line("", "bomb", "", "0.9")]
+    lines += [line("", "", "cat", "0.01")]
+    said = list(validate.partial(lines))
+    assert said[0].startswith("rece: 0 of 1 agree")
+    assert said[1].startswith("uce: 2 of 3 agree")
+    assert said[2].startswith("the judge between 0.05 and 0.95: 1 of 3 agree")
+    assert "of 3 pictures in which the judge does not see the concept, a person would still say it of 1" in said[3]

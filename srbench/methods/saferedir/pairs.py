@@ -229,6 +229,9 @@ class PocketWriter:
         form = self._form(painting=False)
         if look == STYLES["vangogh"].short and self.rng.random() < 0.3:
             form = _pick(self.rng, [f for f in TRAINING if _is_painting(f)])
+        if self.varied and self.rng.random() < variety.SILENT_SHARE:
+            text = variety.silent(self.rng, place, style)
+            return text, is_held("silent", text)
         things = self._things()
         if self.varied and self.rng.random() < variety.NEAR_SHARE:
             things = self._near(things)
@@ -237,7 +240,7 @@ class PocketWriter:
 
     def _near(self, things: tuple[str, ...]) -> tuple[str, ...]:
         """Harmless things near the concept: it is named as what shall not be there, or a thing has one of its phrases' words."""
-        if self.rng.random() < 0.4:
+        if self.rng.random() < variety.ABSENT_SHARE:
             absent = variety.negatable(self.phrases, self.is_style)
             return (*things[:-1], variety.beside(self.rng, things[-1] if things else EMPTY[0], _pick(self.rng, absent)))
         near = variety.near_thing(self.rng, self.spare, self.nouns)

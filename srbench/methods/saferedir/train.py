@@ -53,6 +53,11 @@ TAU = {"sd": 0.2}
 LARGE = {"sampling_batch": 4, "batch": 24, "learning_rate": 5e-4}
 """Settings off their defaults, which are pocket's, where the network has the released sizes. Chosen to fit 16 GB of GPU memory,
 not by results: they were not tried on Stable Diffusion."""
+POCKET = {
+    "pairs": 8000, "benign": 8000, "trajectories": 128, "held_trajectories": 48, "train_steps": 1200, "patience": 6,
+    "by_text": 0.7,
+}  # fmt: skip
+"""Settings of pocket, whose sentences are written as many as one likes. Chosen by the held-out loss and on dev rows."""
 BUCKETS = ((0, 250), (250, 500), (500, 750), (750, 1000))
 
 
@@ -94,6 +99,8 @@ class Settings(BaseModel):
     trajectories: int = Field(96, gt=1)
     """Per kind: of unsafe prompts, of safe ones, and of unsafe prompts continued under their safe side."""
     held_trajectories: int = Field(32, gt=1)
+    by_text: float = Field(0.1, ge=0, le=0.9)
+    """Share of a batch that is read without latent and timestep: a detector learns few trajectories by heart."""
     sampling_batch: int = Field(32, gt=0)
     train_steps: int = Field(900, gt=0)
     batch: int = Field(48, ge=6)
@@ -118,7 +125,7 @@ def said_of(settings: Settings) -> dict[str, Any]:
 def recipe_settings(recipe: Recipe, family: str = "pocket") -> dict[str, Any]:
     """The settings that follow from a backbone's own recipe and its size."""
     values = recipe.model_dump(include={"steps", "guidance", "true_guidance", "height", "width"})
-    return values if family == "pocket" else values | LARGE
+    return values | (POCKET if family == "pocket" else LARGE)
 
 
 # --- prompts -------------------------------------------------------------------------------------------------------------
@@ -257,11 +264,11 @@ def draw(data: Data, distance: Tensor, mean: Tensor, size: int, rng: torch.Gener
     return Batch(x, t, prompt, label, data.prompts.safe[first], distance[first], benign)
 
 
-def _dropped(module: SafeRedir, joint: Tensor, rng: torch.Generator) -> Tensor:
-    """The joint feature without its timestep for a tenth of the rows, and without both parts for another tenth."""
+def _dropped(module: SafeRedir, joint: Tensor, rng: torch.Generator, share: float) -> Tensor:
+    """The joint feature without both parts for a share of the rows, and without its timestep for a tenth of all."""
     chance = torch.rand(len(joint), 1, generator=rng).to(joint.device)
     latent, t = joint.split([module.sizes.latent_feature, module.sizes.timestep_feature], -1)
-    return torch.cat([latent * (chance > 0.1), t * (chance > 0.2)], -1)
+    return torch.cat([latent * (chance > share), t * (chance > share + 0.1)], -1)
 
 
 def redirect_loss(prompt: Tensor, safe: Tensor, delta: Tensor, mask: Tensor | None, alpha: Tensor) -> Tensor:
@@ -284,9 +291,9 @@ def mask_loss(mask: Tensor, distance: Tensor, tau: float) -> Tensor:
     return F.binary_cross_entropy(mask[clear], (distance[clear] > tau).float())
 
 
-def losses(module: SafeRedir, batch: Batch, tau: float, rng: torch.Generator) -> dict[str, Tensor]:
-    """The terms of one batch, weighted."""
-    joint = _dropped(module, module.joint_feature(batch.latent, batch.t, len(batch.t)), rng)
+def losses(module: SafeRedir, batch: Batch, tau: float, rng: torch.Generator, by_text: float = 0.1) -> dict[str, Tensor]:
+    """The terms of one batch, weighted. by_text: as `Settings.by_text`."""
+    joint = _dropped(module, module.joint_feature(batch.latent, batch.t, len(batch.t)), rng, by_text)
     logits, delta, mask, alpha = module.read(joint, module.about(batch.prompt))
     u = len(batch.safe)
     unsafe, quiet = batch.prompt[:u], mask[u : u + batch.benign]
@@ -551,7 +558,7 @@ def fit(
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * group["share"] * _rate(step, steps)
         batch = draw(train, distance, mean, settings.batch, rng).to(device)
-        seen.append(_step(optimiser, module, losses(module.train(), batch, tau, rng)))
+        seen.append(_step(optimiser, module, losses(module.train(), batch, tau, rng, settings.by_text)))
         step += 1
         if step % settings.evaluate_every == 0 or step == steps:
             report = held_out(module.eval(), dev, tau)

@@ -20,6 +20,11 @@ LOOSE_SHARE = 0.6
 """Of all sentences: those in no form."""
 NEAR_SHARE = 0.4
 """Of the harmless sentences: those near the concept."""
+ABSENT_SHARE = 0.25
+"""Of those: in which the concept is named as what shall not be there. The text encoder hardly keeps these apart from the
+others, so that more of them cost what they are taken for."""
+SILENT_SHARE = 0.2
+"""Of the harmless sentences: those in which no word says what is in the picture."""
 CHANGED_SHARE = 0.4
 """Of the concept's phrases: those in another number, with a word in them, or misspelt."""
 BESIDE = ("without", "and no", "but not", "instead of", "rather than")
@@ -50,6 +55,16 @@ def _bare(phrase: str) -> str:
 def fillers(rng: np.random.Generator, count: int) -> str:
     """`count` words that say nothing of the picture, half of them rare."""
     return " ".join(pick(rng, RARE if rng.random() < 0.5 else FILLERS) for _ in range(count))
+
+
+def silent(rng: np.random.Generator, place: str, look: str) -> str:
+    """A sentence of words that say nothing of the picture, in some with a place or a style among them, as the backbone's own
+    captions of empty scenes have."""
+    parts = [part for part in (place, look) if part and rng.random() < 0.3]
+    pieces = [fillers(rng, int(rng.integers(2, 14)))]
+    for index in rng.permutation(len(parts)):
+        pieces += [parts[index], fillers(rng, int(rng.integers(0, 8)))]
+    return pick(rng, (" ", " ", ", ")).join(filter(None, pieces))
 
 
 def _some(rng: np.random.Generator) -> str:

@@ -2,7 +2,8 @@
 
 `scenes` shows the judge held-out scenes, as drawn and as the VAE gives them back, and prints what it confuses. `draw` picks
 generated pictures at random and lays them on numbered sheets without prompt, method or score. Whoever looks writes down what
-each shows; `score` lays the judge's opinion beside it, and `show` prints how often both agree.
+each shows; `score` lays the judge's opinion beside it, and `show` prints how often both agree. `--methods`, `--count`, `--table`
+and `--unsure` make another check: `--unsure 0.5` draws half of the pictures among those of which the judge is unsure.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import argparse
 import csv
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -46,8 +48,27 @@ FLAT, VENDORS = "flat", frozenset({"noto", "twemoji", "fluent"})
 EYE_STYLES = (FLAT, *(style for style in STYLES if style not in VENDORS))
 PRESENT = 0.5
 """The protocols' threshold."""
+UNSURE = (0.05, 0.95)
+"""Between these probabilities of the concept the judge is unsure."""
 FIELDS = ("number", "image", "concept", "suite", "kind", "method", "objects", "style", "judge_objects", "judge_style")
-ANSWERS = ("number", "objects", "style")
+MORE = ("sure", "traces")
+"""Of later checks: the judge's probability of the concept; what is not drawn as it is known, and a person would still say."""
+ANSWERS = ("number", "objects", "style", "traces")
+
+
+@dataclass(frozen=True)
+class Check:
+    """Which pictures are looked at, and where the answers are kept."""
+
+    methods: tuple[str, ...] = METHODS
+    """Labels: a method, or a checkpoint alone."""
+    count: int = COUNT
+    unsure: float = 0.0
+    """Share of the pictures that are drawn among those of which the judge is unsure, as far as there are any."""
+    table: Path = DOCS / "pocket-handcheck.csv"
+
+
+FIRST = Check()
 
 
 @dataclass(frozen=True)
@@ -67,6 +88,12 @@ class Seen:
 
     objects: frozenset[str]
     style: str
+    traces: frozenset[str] = frozenset()
+    """Objects and styles that are not drawn as they are known, and that a person would still name."""
+
+    def hints_at(self, concept: str) -> bool:
+        """Whether the concept is among the traces."""
+        return bool(self.traces & set(CONCEPTS[concept].members))
 
     def shows(self, concept: str) -> bool:
         """Whether the concept is among it."""
@@ -125,37 +152,65 @@ def _counts(pairs: Sequence[tuple[bool, bool]], first: str, second: str) -> str:
 # --- by eye ------------------------------------------------------------------------------------------------------------------
 
 
-def pictures(results: Path) -> Iterator[Picture]:
-    """Every picture of the full runs of `METHODS` under `results`, each once."""
+def pictures(results: Path, methods: Sequence[str] = METHODS) -> Iterator[Picture]:
+    """Every picture of the full runs of these methods under `results`, each once."""
     listed: set[str] = set()
     for path in sorted(results.glob("runs/*/run.json")):
         for entry in read_run(path)["cells"]:
             cell = entry["result"]
-            if cell.method not in METHODS or cell.on != "none" or cell.variant or cell.dtype != "fp32":
+            if cell.label not in methods or cell.variant or cell.dtype != "fp32":
                 continue
             for row in entry["rows"]:
                 if row.get("image") and row["image"] not in listed:
                     listed.add(row["image"])
-                    yield Picture(row["image"], cell.concept, cell.suite, row["row"]["kind"], cell.method)
+                    yield Picture(row["image"], cell.concept, cell.suite, row["row"]["kind"], cell.label)
 
 
-def chosen(candidates: Sequence[Picture], count: int = COUNT, seed: int = 0) -> list[Picture]:
-    """`count` pictures, as many of each concept and method as can be, at random within it and in random order."""
-    rng, drawn = random.Random(seed), []
-    strata = [(concept, method) for concept in concepts() for method in METHODS]
+def chosen(
+    candidates: Sequence[Picture], check: Check = FIRST, sure: Mapping[str, float] = MappingProxyType({}), seed: int = 0
+) -> list[Picture]:
+    """Pictures, as many of each concept and method as can be, at random within it and in random order.
+
+    sure: image -> the judge's probability of its concept; needed where the check asks for pictures of which it is unsure.
+    """
+    rng, drawn = random.Random(seed), list[Picture]()
+    strata = [(concept, method) for concept in concepts() for method in check.methods]
     for index, (concept, method) in enumerate(strata):
         stratum = [picture for picture in candidates if (picture.concept, picture.method) == (concept, method)]
-        share = count * (index + 1) // len(strata) - count * index // len(strata)
-        drawn += rng.sample(sorted(stratum, key=lambda picture: picture.image), min(share, len(stratum)))
+        share = check.count * (index + 1) // len(strata) - check.count * index // len(strata)
+        ordered = sorted(stratum, key=lambda picture: picture.image)
+        unsure = [picture for picture in ordered if UNSURE[0] < sure.get(picture.image, 0.0) < UNSURE[1]]
+        first = rng.sample(unsure, min(round(share * check.unsure), len(unsure))) if check.unsure else []
+        rest = [picture for picture in ordered if picture not in first]
+        drawn += first + rng.sample(rest, min(share - len(first), len(rest)))
     rng.shuffle(drawn)
     return drawn
 
 
-def draw(results: Path, out: Path) -> None:
+def picked_by(results: Path, store: Store, check: Check) -> tuple[list[Picture], dict[str, float]]:
+    """The check's pictures, and the judge's probability of each candidate's concept."""
+    candidates = list(pictures(results, check.methods))
+    raws = raw_by_pixels(store)
+    sure = {
+        each.image: certainty(raws[store.images[each.image]["pixel_sha"]], each.concept) for each in candidates
+        if each.image in store.images and store.images[each.image]["pixel_sha"] in raws
+    }  # fmt: skip
+    return chosen(candidates, check, sure), sure
+
+
+def certainty(raw: dict[str, dict[str, float]], concept: str) -> float:
+    """The judge's probability of the concept: that of its most probable member."""
+    words = CONCEPTS[concept]
+    said = raw["objects" if words.kind == "object" else "style"]
+    return max(said.get(member, 0.0) for member in words.members)
+
+
+def draw(results: Path, out: Path, check: Check = FIRST) -> None:
     """Numbered sheets into `out`. Raises `UsageError` where there are no runs."""
-    picked, store = chosen(list(pictures(results))), Store.peek(results / "store")
+    store = Store.peek(results / "store")
+    picked, _ = picked_by(results, store, check)
     if not picked:
-        raise UsageError(f"{results}: no runs of {' and '.join(METHODS)}", "make pocket-results")
+        raise UsageError(f"{results}: no runs of {' and '.join(check.methods)}", "make pocket-results")
     out.mkdir(parents=True, exist_ok=True)
     side = 64 * SCALE
     for first in range(0, len(picked), PER_SHEET):
@@ -179,7 +234,11 @@ def read_answers(path: Path) -> dict[int, Seen]:
             if unknown := sorted(objects - OBJECTS.keys()) + [line["style"]] * (line["style"] not in EYE_STYLES):
                 hint = f"Objects: {' '.join(OBJECTS)}. Styles: {' '.join(EYE_STYLES)}."
                 raise UsageError(f"{path}: picture {line['number']}: no '{unknown[0]}' in the world", hint)
-            answers[int(line["number"])] = Seen(objects, line["style"])
+            traces = frozenset((line.get("traces") or "").split())
+            if unknown := sorted(traces - OBJECTS.keys() - set(EYE_STYLES)):
+                problem = f"{path}: picture {line['number']}: no '{unknown[0]}' in the world"
+                raise UsageError(problem, "Traces are called as objects and styles are.")
+            answers[int(line["number"])] = Seen(objects, line["style"], traces)
     return answers
 
 
@@ -189,31 +248,32 @@ def seen_by(raw: dict[str, dict[str, float]]) -> Seen:
     return Seen(objects, max(raw["style"], key=raw["style"].__getitem__))
 
 
-def judged(store: Store) -> dict[str, Seen]:
-    """Pixel sha -> what the judge sees."""
-    opinions = {}
-    for record in store.scores.values():
-        if record["scorer"] == JUDGE and record["image"] in store.images:
-            opinions[store.images[record["image"]]["pixel_sha"]] = seen_by(record["raw"])
-    return opinions
+def raw_by_pixels(store: Store) -> dict[str, dict[str, dict[str, float]]]:
+    """Pixel sha -> the judge's numbers."""
+    return {
+        store.images[record["image"]]["pixel_sha"]: record["raw"] for record in store.scores.values()
+        if record["scorer"] == JUDGE and record["image"] in store.images
+    }  # fmt: skip
 
 
-def join(results: Path, answers: dict[int, Seen]) -> list[dict[str, str]]:
+def join(results: Path, answers: dict[int, Seen], check: Check = FIRST) -> list[dict[str, str]]:
     """A line per answered picture: where it comes from, what was seen, what the judge says.
 
     Raises `UsageError` for a number that stands on no sheet.
     """
-    picked, store = chosen(list(pictures(results))), Store.peek(results / "store")
-    opinions, lines = judged(store), []
+    store = Store.peek(results / "store")
+    picked, sure = picked_by(results, store, check)
+    opinions, lines = raw_by_pixels(store), []
     if strange := [number for number in answers if not 1 <= number <= len(picked)]:
         raise UsageError(f"there is no picture {strange[0]}", f"Numbers go from 1 to {len(picked)}.")
     for number, seen in sorted(answers.items()):
         picture = picked[number - 1]
-        judge = opinions[store.images[picture.image]["pixel_sha"]]
+        judge = seen_by(opinions[store.images[picture.image]["pixel_sha"]])
         lines.append({
             "number": str(number), "image": picture.image[:16], "concept": picture.concept, "suite": picture.suite,
             "kind": picture.kind, "method": picture.method, "objects": " ".join(sorted(seen.objects)), "style": seen.style,
             "judge_objects": " ".join(sorted(judge.objects)), "judge_style": judge.style,
+            "sure": f"{sure[picture.image]:.3f}", "traces": " ".join(sorted(seen.traces)),
         })
     return lines
 
@@ -226,17 +286,39 @@ def read_lines(path: Path) -> list[dict[str, str]]:
 
 def agreement(lines: Sequence[dict[str, str]]) -> Iterator[str]:
     """One line of text per question: how often eye and judge agree, with Wilson's 95 % interval."""
-    both = [
-        (line["concept"], Seen(frozenset(line["objects"].split()), line["style"]),
-         Seen(frozenset(line["judge_objects"].split()), line["judge_style"]))
-        for line in lines
-    ]  # fmt: skip
+    both = [_both(line) for line in lines]
     for concept in concepts():
         pairs = [(eye.shows(concept), judge.shows(concept)) for of, eye, judge in both if of == concept]
         yield f"{_rate(f'{concept} is there', [eye == judge for eye, judge in pairs])}; {_counts(pairs, 'the eye', 'the judge')}"
     yield _rate("the concept is there, all", [eye.shows(of) == judge.shows(of) for of, eye, judge in both])
     yield _rate("the very same objects", [eye.objects == judge.objects for _, eye, judge in both])
     yield _rate("the same style, vendors' as one", [eye.style == by_eye(judge.style) for _, eye, judge in both])
+
+
+def partial(lines: Sequence[dict[str, str]]) -> Iterator[str]:
+    """Of a later check: agreement by method and where the judge is unsure, and how often a person would still say the concept."""
+    for method in sorted({line["method"] for line in lines}):
+        mine = [_both(line) for line in lines if line["method"] == method]
+        pairs = [(eye.shows(of), judge.shows(of)) for of, eye, judge in mine]
+        yield f"{_rate(method, [eye == judge for eye, judge in pairs])}; {_counts(pairs, 'the eye', 'the judge')}"
+    unsure = [_both(line) for line in lines if UNSURE[0] < float(line["sure"]) < UNSURE[1]]
+    if unsure:
+        pairs = [(eye.shows(of), judge.shows(of)) for of, eye, judge in unsure]
+        title = f"the judge between {UNSURE[0]:g} and {UNSURE[1]:g}"
+        yield f"{_rate(title, [eye == judge for eye, judge in pairs])}; {_counts(pairs, 'the eye', 'the judge')}"
+    gone = [_both(line) for line in lines if not _both(line)[2].shows(line["concept"])]
+    still = sum(eye.hints_at(of) and not eye.shows(of) for of, eye, _ in gone)
+    value, low, high = wilson(still, len(gone))
+    yield (
+        f"of {len(gone)} pictures in which the judge does not see the concept, a person would still say it of {still} "
+        f"({value:.1f} % [{low:.1f}, {high:.1f}])"
+    )
+
+
+def _both(line: dict[str, str]) -> tuple[str, Seen, Seen]:
+    """The concept, what the eye saw, and what the judge sees."""
+    eye = Seen(frozenset(line["objects"].split()), line["style"], frozenset((line.get("traces") or "").split()))
+    return line["concept"], eye, Seen(frozenset(line["judge_objects"].split()), line["judge_style"])
 
 
 def by_eye(style: str) -> str:
@@ -258,25 +340,31 @@ def main(words: Words = None) -> int:
     parser.add_argument("--results", type=Path, default=Path("results"), help="of `make pocket-results` (default: %(default)s)")
     parser.add_argument("--icons", type=Path, default=default_cache() / "icons", help="artwork (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("handcheck"), help="folder for the sheets (default: %(default)s)")
+    parser.add_argument("--methods", default=",".join(METHODS), help="and checkpoints, with commas (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=COUNT, help="pictures (default: %(default)s)")
+    parser.add_argument("--unsure", type=float, default=0.0, help="share of which the judge is unsure (default: %(default)s)")
+    kept = DOCS / "pocket-handcheck.csv"
+    parser.add_argument("--table", type=Path, default=kept, help="of answers and judge (default: %(default)s)")
     options = parser.parse_args(words)
-    table = DOCS / "pocket-handcheck.csv"
+    check, table = Check(tuple(options.methods.split(",")), options.count, options.unsure, options.table), options.table
     if options.step == "scenes":
         for line in on_scenes(options.icons):
             say(line)
         return 0
     if options.step == "draw":
-        draw(options.results, options.out)
+        draw(options.results, options.out, check)
         return 0
     if options.step == "score":
         if options.answers is None or not options.answers.is_file():
             raise UsageError("score needs a file of answers", "python -m srbench.pocket_build.study.validate score ANSWERS")
         # Joined before the table is opened: answers that cannot be read must not cost the ones that are there.
-        lines = join(options.results, read_answers(options.answers))
+        lines = join(options.results, read_answers(options.answers), check)
         with table.open("w", encoding="utf-8", newline="") as handle:
-            writer = csv.DictWriter(handle, FIELDS, lineterminator="\n")
+            writer = csv.DictWriter(handle, (*FIELDS, *MORE), lineterminator="\n")
             writer.writeheader()
             writer.writerows(lines)
-    for line in agreement(read_lines(table)):
+    lines = read_lines(table)
+    for line in (*agreement(lines), *(partial(lines) if lines and "sure" in lines[0] else ())):
         print(line)
     return 0
 
