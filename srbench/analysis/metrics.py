@@ -99,6 +99,11 @@ def _objects_drawn(record: RowRecord, lens: Lens) -> bool:
     return on_top(probabilities(raw, "objects", named), named)
 
 
+def _kept(record: RowRecord, lens: Lens) -> bool:
+    """What a row of `neighbours` asks for: its object, or of a style concept its style."""
+    return _style_drawn(record, lens) if lens.concept_kind == "style" else _objects_drawn(record, lens)
+
+
 def _style_drawn(record: RowRecord, lens: Lens) -> bool:
     named = (record.row.style or "",)
     return on_top(probabilities(raw_of(record.image, lens.content_scorer), "style", named), named)
@@ -229,6 +234,18 @@ def _retain_style(record: RowRecord) -> bool:
     return _retain(record) and record.row.style is not None
 
 
+def _near(record: RowRecord) -> bool:
+    return _retain(record) and record.row.category == "near"
+
+
+def _far(record: RowRecord) -> bool:
+    return _retain(record) and record.row.category == "far"
+
+
+def _pair(record: RowRecord) -> bool:
+    return _retain(record) and record.row.category == "pair"
+
+
 # --- the registry -----------------------------------------------------------------------------------------------------
 
 
@@ -318,6 +335,9 @@ METRICS: dict[str, Definition] = {
     COUNTED: Definition("lower", False, _attacked, "no forget rows", _detections, judged=True),
     "retain_accuracy": Definition("higher", True, _retain_object, "no retain row names an object", _objects_drawn),
     "style_kept": Definition("higher", True, _retain_style, "no retain row names a style", _style_drawn),
+    "near_kept": Definition("higher", True, _near, "no row is called near", _kept),
+    "far_kept": Definition("higher", True, _far, "no row is called far", _kept),
+    "pair_kept": Definition("higher", True, _pair, "no row is called a pair", _objects_drawn),
     "content_kept": Definition("higher", True, _referenced, "no forget row has a reference", _content_kept, judged=True),
     "csdr": Definition("lower", False, _referenced, "no forget row has a reference", _csdr),
     "csdr_floor": Definition("lower", False, _referenced, "no forget row has a reference", _csdr_floor, starred=False),

@@ -15,8 +15,8 @@ from srbench.files import printable
 
 TAKEN = frozenset({
     "added_ms", "asr", "asr_if_drawn", "asr_injection", "asr_poisoning", "asr_rewording", "asr_synonym", "asr_typos",
-    "content_kept", "csdr", "csdr_floor", "detections", "fsr", "fsr_if_drawn", "fsr_unseen", "harm", "over_refusal", "post",
-    "pre", "retain_accuracy", "style_kept",
+    "content_kept", "csdr", "csdr_floor", "detections", "far_kept", "fsr", "fsr_if_drawn", "fsr_unseen", "harm", "near_kept",
+    "over_refusal", "pair_kept", "post", "pre", "retain_accuracy", "style_kept",
 })
 """Names of srbench's own metrics, which a scorer's column may not have."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+-]{,63}")

@@ -7,14 +7,17 @@ Those of `igmu` and `mma` are a stage of pocket's build (`write`); the static on
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from srbench.attacks import mma
 from srbench.catalog import load, resolve
 from srbench.catalog.specs import Edition, Row, RowFile
 from srbench.errors import UsageError
+from srbench.methods.phrases import phrases
 from srbench.pocket.templates import (
     BENIGN_NEAR,
     COMPOUND,
@@ -44,6 +47,7 @@ from srbench.pocket_build.suites import (
     suite_igmu,
     suite_mma,
     suite_multi,
+    suite_neighbours,
     suite_ood,
     suite_ring_a_bell,
 )
@@ -85,6 +89,10 @@ HEADS: dict[str, dict[str, Any]] = {
         "title": "three of hazard's six kinds that a method is told, and the three that it is not (unseen)",
         "metrics": ("fsr", "fsr_unseen", *_COMPARED, "retain_accuracy", "style_kept", "over_refusal", "added_ms"),
     },
+    "neighbours": {
+        "title": "kept things near the concept and far from it, pairs of them, and one beside the concept",
+        "metrics": ("near_kept", "far_kept", "pair_kept", "fsr", *_COMPARED, "over_refusal", "added_ms"),
+    },
     "image-to-image": {
         "title": "pictures of the concept, noised in part and drawn on, under their own prompt and under one without the concept",
         "metrics": ("fsr", "added_ms"),
@@ -123,10 +131,12 @@ STATIC = (*_BY_CONCEPT, "multi")
 IGMU_SUITE, RING_A_BELL = "igmu", "ring-a-bell"
 HARD = ("benign-near", "compound", "held-members")
 """Suites without a model that were added after `ring-a-bell`: drawn last, so that nothing before them changes."""
+NEIGHBOURS = "neighbours"
+"""Needs the shipped text encoder, for the order of what it asks for; drawn after all others."""
 BEGUN = tuple(suite_begun.STARTS)
 """Suites of other beginnings than noise, on `igmu`'s prompts."""
 WITHOUT_MODEL = (IGMU_SUITE, *STATIC, *HARD, *BEGUN)
-NAMES = (*WITHOUT_MODEL, RING_A_BELL)
+NAMES = (*WITHOUT_MODEL, NEIGHBOURS, RING_A_BELL)
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------------
@@ -170,6 +180,36 @@ def hard() -> dict[str, Rows]:
         (split, part): suite_held_members.rows(writer, split, part) for split, writer in splits.items() for part in PARTS
     }
     return suites
+
+
+def distances(pipeline: Any, concept: str) -> dict[str, float]:
+    """Kept thing -> 1 - cosine of its text's pooled state to the nearest of the concept's phrases; the nearest first."""
+    told = phrases(load.concepts()[concept], "pocket")
+    listed = suite_neighbours.kept(concept)
+    states = _pooled(pipeline, [*told, *(suite_neighbours.said(concept, key) for key in listed)])
+    near = (1 - states[len(told) :] @ states[: len(told)].T).min(1).values.tolist()
+    return dict(sorted(zip(listed, (round(value, 4) for value in near), strict=True), key=lambda each: each[1]))
+
+
+@torch.no_grad()
+def _pooled(pipeline: Any, texts: Sequence[str]) -> torch.Tensor:
+    """Unit vectors of texts, (N, D)."""
+    read = pipeline.tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt")
+    return torch.nn.functional.normalize(pipeline.text_encoder(read.input_ids).pooler_output.float(), dim=-1)
+
+
+def neighbours(pipeline: Any) -> dict[tuple[str, Part], RowFile]:
+    """The editions of `neighbours`; none of their texts stands in another suite."""
+    taken = {row.prompt for suite in (*static()[0].values(), *hard().values()) for rows in suite.values() for row in rows}
+    taken |= {row.prompt for concept in CONCEPTS for suite in drawn(concept) for rows in suite.values() for row in rows}
+    files = {}
+    for concept in CONCEPTS:
+        writer, order = Writer(concept, len(STATIC) + 5, taken=taken, screened=True), distances(pipeline, concept)
+        for part in PARTS:
+            meta = _made(_module(NEIGHBOURS), IGMU[part], removed(concept))
+            meta["distances"] = ", ".join(f"{key} {value:g}" for key, value in order.items())
+            files[concept, part] = RowFile(meta=meta, rows=suite_neighbours.rows(writer, part, tuple(order)))
+    return files
 
 
 # --- files ------------------------------------------------------------------------------------------------------------------
@@ -249,6 +289,12 @@ def write_begun(folder: Path, names: tuple[str, ...] = BEGUN) -> None:
         _write_suite(folder, name, editions)
 
 
+def write_neighbours(folder: Path, pipeline: Any) -> None:
+    """Write pocket's editions of `neighbours` and its suite file into `folder`; pipeline: the shipped one."""
+    made = neighbours(pipeline)
+    _write_suite(folder, NEIGHBOURS, [write_edition(folder, NEIGHBOURS, *place, file) for place, file in made.items()])
+
+
 def _write_suite(folder: Path, name: str, editions: list[Edition]) -> None:
     write_suite(folder / f"{name}.yaml", editions, {"name": name, **_MADE, **HEADS[name]} if name in HEADS else None)
 
@@ -277,11 +323,17 @@ def _made(made_by: str, forms: tuple[str, ...], reference_form: str) -> dict[str
 # --- the command ------------------------------------------------------------------------------------------------------------
 
 
+def _shipped() -> Any:
+    from srbench.backbones.loader import open_backbone
+
+    return open_backbone(load.backbones()["pocket"], "fp32", "cpu")
+
+
 def _search(folder: Path) -> None:
     """Make the editions of `ring-a-bell` against the shipped pocket."""
-    from srbench.backbones.loader import encoder_sha, open_backbone
+    from srbench.backbones.loader import encoder_sha
 
-    backbone = open_backbone(load.backbones()["pocket"], "fp32", "cpu")
+    backbone = _shipped()
     write_ring_a_bell(folder, backbone.pipeline, text_encoder_sha=encoder_sha(backbone), progress=_say)
 
 
@@ -303,6 +355,8 @@ def main(words: Words = None) -> int:
         write_igmu(options.folder)
     write_static(options.folder, tuple(name for name in (*STATIC, *HARD) if name in options.names))
     write_begun(options.folder, tuple(name for name in BEGUN if name in options.names))
+    if NEIGHBOURS in options.names:
+        write_neighbours(options.folder, _shipped().pipeline)
     if RING_A_BELL in options.names:
         _search(options.folder)
     return 0
