@@ -70,7 +70,7 @@ def test_a_shell_completes_commands_options_and_the_last_of_several_names() -> N
     assert completed("comp") == ["compare"]
     assert completed("run", "--sui") == ["--suite"]
     assert completed("run", "--method", "none,safer") == [
-        "none,saferedir", "none,saferedir-released", "none,saferedir-upstream",
+        "none,saferedir", "none,saferedir-released", "none,saferedir-text", "none,saferedir-upstream",
     ]  # fmt: skip
     assert "none,none" not in completed("run", "--method", "none,no")
 

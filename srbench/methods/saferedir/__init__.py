@@ -1,7 +1,8 @@
 """SafeRedir (2601.08623): at each denoiser call a detector reads prompt embedding, latent and timestep, and redirects
 the embedding where it finds the concept. `saferedir` follows the paper's rules, `saferedir-upstream` the released code's; both
 with a direction for each token, which is ours. `saferedir-released` has the released rules and the released network, which
-gives all tokens of a prompt one direction.
+gives all tokens of a prompt one direction. `saferedir-text` is `saferedir` with a detector that reads the text alone and acts
+only where it is surer; both chosen on pocket's dev rows.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ METHOD = {
     "families": ["*"],
     "presets": {
         "saferedir": {},
+        "saferedir-text": {"detector": "text", "threshold": 0.7},
         "saferedir-upstream": {"mode": "upstream", "cooldown": 2, "use_mask": False},
         "saferedir-released": {"mode": "upstream", "cooldown": 2, "use_mask": False, "directions": "shared"},
     },
