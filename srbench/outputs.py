@@ -254,6 +254,8 @@ def write_into(folder: Path, contents: Mapping[str, bytes], command: str, option
     if present not in ("folder", "nothing"):
         raise UsageError(f"{folder}: a {present} is in the way of the folder", f"Choose another {option}.")
     before = (read_marker(folder, command) or {}) if present == "folder" else {}
+    for name in contents:
+        _check_parents(folder, name, option)
     for name, data in contents.items():
         _check_replaced(folder / name, before.get(name, []), data, command, option)
     if present == "folder" and not before and os.path.lexists(folder / MARKER):
@@ -266,6 +268,14 @@ def write_into(folder: Path, contents: Mapping[str, bytes], command: str, option
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             write_atomic(folder / name, data)
         _write_marker(folder, command, {**before, **shas})
+
+
+def _check_parents(folder: Path, name: str, option: str) -> None:
+    """Raises `UsageError` where something else than a folder stands between the folder and one of its files."""
+    for parent in [*(folder / name).parents][: len(Path(name).parts) - 1]:
+        if parent.is_symlink() or (present := kind_of_path(parent)) not in ("folder", "nothing"):
+            what = "link" if parent.is_symlink() else present
+            raise UsageError(f"{parent}: a {what} is in the way of the folder", f"Move it away, or choose another {option}.")
 
 
 def _check_replaced(path: Path, shas: list[str], data: bytes, command: str, option: str) -> None:

@@ -27,6 +27,12 @@ def pace(done: int, seconds: float) -> str:
     return f"{rate:.1f} images/s" if rate >= 1 else f"{1 / rate:.1f} s an image"
 
 
+def counted(count: int, thing: str) -> str:
+    """`1 image`, `2 images`; of `folder of studies` the first word gets the s."""
+    first, of, rest = thing.partition(" ")
+    return f"{count} {first}{'' if count == 1 else 's'}{of}{rest}"
+
+
 def span(seconds: float) -> str:
     """A length of time for people: `45 s`, `12 min`, `3 h 20 min`, `2 days 4 h`."""
     if seconds < 90:

@@ -20,8 +20,8 @@ from srbench.cli import about, helping
 from srbench.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
-OUTSIDE = re.compile(r"\]\(\.\./([^)#\s]+)([^)\s]*)\)")
-"""A link from a page to a file of the repository that is no page."""
+OUTSIDE = re.compile(r"\[([^\]]*)\]\(\.\./([^)#\s]+)[^)\s]*\)")
+"""A link from a page of docs/ to a file of the repository that is no page."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -33,7 +33,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Files outside of docs/ are named where a page links to them: the site has no repository to link into."""
-    return OUTSIDE.sub(lambda match: f"] (`{match[1]}`)", markdown)
+    if page.file.src_uri.startswith("reference/"):
+        return markdown
+    return OUTSIDE.sub(lambda match: match[1] if match[1] in match[2] else f"{match[1]} (`{match[2]}`)", markdown)
 
 
 # --- pages -----------------------------------------------------------------------------------------------------------------
@@ -58,7 +60,9 @@ def _command(name: str, command: Any) -> Iterator[str]:
     context = command.make_context(name, [], resilient_parsing=True)
     params = command.get_params(context)
     arguments = [param for param in params if isinstance(param, TyperArgument)]
-    usage = " ".join([f"srbench {name}", *(f"[{param.name}]" for param in arguments), "[OPTIONS]"])
+    named = ((param.name or "").upper() for param in arguments)
+    shown = [name if param.required else f"[{name}]" for param, name in zip(arguments, named, strict=True)]
+    usage = " ".join([f"srbench {name}", *shown, "[OPTIONS]"])
     yield from (f"### {name}", "", inspect.cleandoc(command.help or ""), "", f"    {usage}", "")
     for param in arguments:
         yield f"- `{param.name}`: {param.help}"
@@ -73,10 +77,11 @@ def _command(name: str, command: Any) -> Iterator[str]:
 
 def _option(param: Any) -> str:
     default = param.show_default if isinstance(param.show_default, str) else param.default
-    shown = f" Default: `{default}`." if default not in (None, False, "", ()) and not callable(default) else ""
+    nothing = default is None or default is False or default in ("", ()) or callable(default)
+    shown = "" if nothing else f" Default: `{default}`."
     help_text = (param.help or "").replace("|", "\\|")
-    value = (param.metavar or "").replace("|", "\\|")
-    return f"| `{', '.join(param.opts)}` | {f'`{value}`' if value else ''} | {help_text}{shown} |"
+    value = " or ".join(f"`{part}`" for part in (param.metavar or "").split("|") if part)
+    return f"| `{', '.join(param.opts)}` | {value} | {help_text}{shown} |"
 
 
 def python() -> Iterator[str]:

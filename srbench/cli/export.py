@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from srbench.cli import console
@@ -21,12 +20,14 @@ def export(name: str | None, form: str, results: Path, out: Path) -> int:
     """Write a run in another tool's form. Raises `UsageError` for a form that there is not."""
     if form not in FORMS:
         raise UsageError(f"--as {form}: expected {', '.join(FORMS)}", did_you_mean(form, FORMS))
+    if any(out.resolve().is_relative_to(results.resolve() / part) for part in ("store", "runs", "studies")):
+        raise UsageError(f"-o {out}: lies in the results folder's own folders", "Choose another -o.")
     run = run_of(results, name, say)
     if form in TRACKERS:
         console.line(f"run {run.name}; next: {TRACKERS[form](run, out)}")
         return OK
     files, left_out = FILES[form](run)
-    write_into(out, files, f"srbench export {run.name} --as {form} -o {shlex.quote(str(out))}", "-o")
+    write_into(out, files, f"srbench export --as {form}", "-o")
     console.line(f"run {run.name}: {len(files)} files in {out}")
     for line in left_out:
         say(line)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from srbench import fetching
 from srbench.cli import console
 from srbench.cli.console import say
@@ -10,8 +12,11 @@ from srbench.engine.fetch import ROUNDS, FetchOptions, missing
 from srbench.errors import MISSING, OK
 
 
-def fetch(options: FetchOptions, dry_run: bool, as_json: bool) -> int:
-    """Fetch what is missing, round after round; exit 3 where something is still missing."""
+def fetch(options: FetchOptions, dry_run: bool, as_json: bool, line: Callable[[str], None] = console.line) -> int:
+    """Fetch what is missing, round after round; exit 3 where something is still missing.
+
+    line: where the list of what would be fetched goes.
+    """
     done: list[str] = []
     for _ in range(ROUNDS):
         lacking = missing(options)
@@ -31,9 +36,9 @@ def fetch(options: FetchOptions, dry_run: bool, as_json: bool) -> int:
             "to_fetch": [{"name": each.download.name, "bytes": each.size, "command": each.download.command()} for each in sizes],
         })  # fmt: skip
     elif dry_run:
-        _told(sizes)
-    for line in lacking.by_hand:
-        say(f"not here, and nothing fetches it: {line}")
+        _told(sizes, line)
+    for by_hand in lacking.by_hand:
+        say(f"not here, and nothing fetches it: {by_hand}")
     if not (done or sizes or lacking.by_hand):
         say("nothing is missing")
     return MISSING if lacking.by_hand else OK
@@ -44,10 +49,10 @@ def _size(sized: fetching.Sized) -> str:
     return files + ("size unknown" if sized.size is None else fetching.in_bytes(sized.size))
 
 
-def _told(sizes: list[fetching.Sized]) -> None:
+def _told(sizes: list[fetching.Sized], line: Callable[[str], None]) -> None:
     for each in sizes:
-        console.line(f"{_size(each):>22}  {each.download.name}")
+        line(f"{_size(each):>22}  {each.download.name}")
     known = sum(each.size or 0 for each in sizes)
     unknown = sum(each.size is None for each in sizes)
     if sizes:
-        console.line(f"{fetching.in_bytes(known)} in all{f', and {unknown} of unknown size' if unknown else ''}")
+        line(f"{fetching.in_bytes(known)} in all{f', and {unknown} of unknown size' if unknown else ''}")

@@ -316,9 +316,10 @@ def run(
         from srbench.outputs import SHEET, check_file
 
         check_file(sheet, SHEET)
-    lacking = _fetched(options, dry_run) if fetch else 0
-    if dry_run or lacking:
-        return lacking or room.dry_run(options, json)
+    if fetch:
+        _fetch(options, dry_run)
+    if dry_run:
+        return room.dry_run(options, json)
     code = room.run(options, json)
     if sheet is not None:
         from srbench.cli.show import sheet_of_newest
@@ -327,12 +328,15 @@ def run(
     return code
 
 
-def _fetched(run: Any, dry_run: bool) -> int:
-    """Fetch what a run lacks; the exit code."""
+def _fetch(run: Any, dry_run: bool) -> None:
+    """Fetch what a run lacks. What nothing fetches is said, and the run says what it costs."""
     from srbench.cli import fetch as room
 
-    wanted = room.FetchOptions(run.backbone, run.methods, run.suites, run.concepts, run.on, run.scorers, run.settings)
-    return room.fetch(wanted, dry_run, as_json=False)
+    wanted = room.FetchOptions(
+        run.backbone, run.methods, run.suites, run.concepts, run.on, run.scorers, run.settings, run.protocol, run.prompts,
+        run.dev,
+    )
+    room.fetch(wanted, dry_run, as_json=False, line=say)
 
 
 def _study(context: typer.Context, path: Path, options: Any, dry_run: bool, json: bool) -> int:
@@ -597,10 +601,12 @@ def fetch(
         if options != room.FetchOptions():
             raise UsageError("--for says all that the run is", "Leave --method, --suite and the others out, or --for.")
         given = _values_of("run", for_)
+        if given["study"] is not None:
+            raise UsageError("--for takes a run, not a study", "Fetch for each of its runs.")
         suites = words(given["suite"]) or (() if given["prompts"] else ("igmu",))
         options = room.FetchOptions(
             given["backbone"], words(given["method"]), suites, words(given["concept"]), names_or_paths(given["on"]),
-            words(given["scorers"]), tuple(given["set_"] or ()),
+            words(given["scorers"]), tuple(given["set_"] or ()), given["protocol"], given["prompts"], given["dev"],
         )
     return room.fetch(options, dry_run, json)
 
@@ -735,7 +741,7 @@ app.add_typer(new.app, name="new")
 def main() -> None:
     """The `srbench` command."""
     if COMPLETING in os.environ:
-        app(prog_name="srbench")
+        _complete()
     console.prepare()
     try:
         code = _run()
@@ -755,10 +761,20 @@ def main() -> None:
     sys.exit(code)
 
 
+NAME = "srbench"
+"""Of the program, however it was started."""
 COMPLETING = "_SRBENCH_COMPLETE"
 """Set by a shell that asks what a word can become; the answer is all that is printed."""
 _CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 """click's exception for what cannot be parsed: of click itself, or of the copy that later releases of typer have."""
+
+
+def _complete() -> None:
+    """Answer a shell; whatever fails, it is told nothing."""
+    try:
+        app(prog_name=NAME)
+    except Exception:  # noqa: BLE001 - a shell shows what is printed beside the user's line
+        sys.exit(1)
 
 
 def _run() -> int:
@@ -767,7 +783,9 @@ def _run() -> int:
         if not argument or (argument.startswith("--") and argument.endswith("=") and not argument.startswith("--set=")):
             raise UsageError(f"{argument.removesuffix('=') or 'an argument'} is empty", "Give a value, or leave it out.")
     try:
-        return int(app(standalone_mode=False) or 0)
+        return int(app(prog_name=NAME, standalone_mode=False) or 0)
+    except SystemExit as ended:  # of `--show-completion`; what commands do is caught by `guarded`
+        return int(ended.code or 0)
     except typer.Abort as error:
         raise KeyboardInterrupt from error
     except _CLICK_ERROR as error:

@@ -11,6 +11,7 @@ from srbench.cli.console import say
 from srbench.cli.progress import telling
 from srbench.errors import OK, SOME_FAILED
 from srbench.outputs import check_results
+from srbench.progress import counted
 from srbench.results.merging import Merged
 from srbench.results.merging import merge as joined
 
@@ -32,14 +33,14 @@ def merge(folders: Sequence[Path], into: Path, as_json: bool) -> int:
 
 def _print(done: Merged, into: Path) -> None:
     added = {
-        "images": done.images, "scores": done.scores, "vectors": done.vectors, "runs": done.runs, "checkpoints": done.checkpoints,
-        "things that studies made": done.made_by_studies,
+        "image": done.images, "score": done.scores, "vector": done.vectors, "run": done.runs, "checkpoint": done.checkpoints,
+        "folder of studies": done.made_by_studies,
     }  # fmt: skip
-    new = ", ".join(f"{count} {what}" for what, count in added.items() if count) or "nothing new"
-    console.line(f"{into}: {new}; {done.there} images were there already")
+    new = ", ".join(counted(count, what) for what, count in added.items() if count) or "nothing new"
+    console.line(f"{into}: {new}; {counted(done.there, 'image')} there already")
     if done.secret:
-        say(f"{done.secret} pictures of sensitive rows stay where they are: they are no part of what is joined")
-    for what, lines in (("differs", done.conflicts), ("damaged", done.damaged)):
+        say(f"{done.secret} pictures of sensitive rows stay where they are; their scores are joined")
+    for what, lines in (("differs", done.conflicts), ("damaged", done.damaged), ("left", done.left)):
         for line in lines[:MANY]:
             say(f"{what}: {line}")
         if len(lines) > MANY:

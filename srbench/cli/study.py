@@ -26,7 +26,8 @@ def refuse_others(path: Path, typed: Sequence[str]) -> None:
     """Raises `UsageError` for options of a single run. typed: names of the parameters on the command line."""
     others = [f"--{name.rstrip('_').replace('_', '-')}" for name in typed if name not in TOGETHER]
     if others:
-        raise UsageError(f"{path} says what is run: {', '.join(others)} cannot be given with it", "Write it into the study.")
+        hint = "Fetch for each of its runs: srbench fetch --for 'run ...'" if "--fetch" in others else "Write it into the study."
+        raise UsageError(f"{path} says what is run: {', '.join(others)} cannot be given with it", hint)
 
 
 def study(path: Path, options: StudyOptions, dry: bool, as_json: bool) -> int:

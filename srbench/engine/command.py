@@ -21,7 +21,7 @@ from srbench.engine.stale import stale
 from srbench.errors import UsageError
 from srbench.methods.base import Tell
 from srbench.outputs import check_results
-from srbench.progress import Reporter, span
+from srbench.progress import Reporter, counted, span
 from srbench.results.provenance import OfStudy
 from srbench.results.run_files import RunResult
 from srbench.results.sensitive import left_line, tend
@@ -53,7 +53,9 @@ class Watch:
         phases = ", ".join(f"{span(seconds)} {phase}" for phase, seconds in self.laps if seconds >= 1)
         megabytes = done.sampled_bytes / 1e6
         size = f"{megabytes:.0f}" if megabytes >= 10 else f"{megabytes:.2g}"
-        made = f"{done.sampled} images made ({size} MB), {done.failed} failed"
+        made = f"{counted(done.sampled, 'image')} made ({size} MB), {done.failed} failed"
+        made += f", {counted(done.unscored, 'score')} missing" if done.unscored else ""
+        made += f", {counted(done.blocked, 'cell')} blocked" if done.blocked else ""
         return f"{made}; {phases}" if phases else made
 
 

@@ -242,7 +242,7 @@ def lacking_judges(planned: RunOptions, spec: BackboneSpec) -> Iterator[MissingE
     for concept in load.concepts_of(spec, planned.concepts or spec.concepts[:1]):
         for suite in planned.suites:
             edition = load.edition(load.suites()[suite], spec.family, concept.name)
-            judge = load.protocol(edition.protocol or concept.families[spec.family].protocol)
+            judge = load.protocol(planned.protocol or edition.protocol or concept.families[spec.family].protocol)
             for part in load.parts(judge):
                 try:
                     opened(part.scorer, with_settings(planned.settings, [judge]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from srbench.backbones import places
 from srbench.backbones.choose import chosen
@@ -16,8 +17,10 @@ from srbench.catalog import load, plugins
 from srbench.downloads import Download
 from srbench.engine import auto
 from srbench.engine.doctor import lacking_judges, opened
+from srbench.engine.onnames import expanded, taken_apart
 from srbench.engine.request import RunOptions
 from srbench.errors import MissingError, SrbenchError, UsageError, did_you_mean
+from srbench.files import kind_of_path
 
 ROUNDS = 4
 """A run's parts are looked for in at most so many rounds."""
@@ -32,14 +35,17 @@ class FetchOptions:
     suites: tuple[str, ...] = ()
     concepts: tuple[str, ...] = ()
     on: tuple[str, ...] = ()
-    """Checkpoints of `baselines`; `none` and what a run makes itself are skipped."""
+    """Checkpoints of `baselines`; `none`, paths and what a run makes itself are skipped."""
     scorers: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    protocol: str | None = None
+    prompts: Path | None = None
+    dev: bool = False
 
     @property
     def run(self) -> bool:
         """Whether a run's prompts and judges are asked for."""
-        return bool(self.methods or self.suites or self.concepts)
+        return bool(self.methods or self.suites or self.concepts or self.protocol or self.prompts)
 
 
 @dataclass(frozen=True)
@@ -60,18 +66,19 @@ def missing(options: FetchOptions) -> Missing:
 
 
 def _errors(options: FetchOptions) -> Iterator[SrbenchError]:
-    spec = chosen(options.backbone)
+    spec = chosen(auto.WANTED if options.backbone == auto.AUTO else options.backbone)
     yield from _raised(locate, spec)
     known = load.baselines()
-    for name in options.on:
-        if name not in {"none", *known, *plugins.presets()}:
-            raise UsageError(f"unknown checkpoint '{name}'", did_you_mean(name, known))
+    for name in dict.fromkeys(taken_apart(each).base for each in expanded(options.on)):
         if name in known:
             yield from _raised(places.locate, known[name])
+        elif name not in {"none", *plugins.presets()} and kind_of_path(places.path_of(name)) == "nothing":
+            raise UsageError(f"unknown checkpoint '{name}'", did_you_mean(name, known))
     if options.run:
         planned = RunOptions(
-            methods=options.methods or ("none",), suites=options.suites or ("igmu",), concepts=options.concepts,
-            settings=options.settings,
+            methods=options.methods or ("none",), suites=options.suites or (() if options.prompts else ("igmu",)),
+            concepts=options.concepts, settings=options.settings, protocol=options.protocol, prompts=options.prompts,
+            dev=options.dev,
         )
         yield from auto.lacking(planned, spec)
         yield from lacking_judges(planned, spec)

@@ -101,11 +101,12 @@ class Carried:
     secret: bool
     """Whether images of sensitive rows were planned."""
 
-    def sampled(self) -> tuple[int, int]:
-        """How many images were made now, and their bytes."""
+    def made(self, cells: Sequence[Cell]) -> tuple[int, int, int, int, int]:
+        """How many images were made now, their bytes, how many failed, how many scores did, and how many cells are blocked."""
         records = [self.scoring.store.images.get(planned.key) for planned in self.todo.missing]
         sizes = [int(record.get("bytes", 0)) for record in records if record is not None]
-        return len(sizes), sum(sizes)
+        blocked = sum(cell.blocked is not None for cell in cells)
+        return len(sizes), sum(sizes), len(self.failed), len(self.scoring.errors), blocked
 
 
 def _carried(
@@ -172,7 +173,7 @@ def execute(
     if done.secret:
         end(store.root, done.run, [store.images[key] for key in swept.waiting])
     exit_code = _exit_code(cells, outcome, result_cells) or (SOME_FAILED if swept.stuck else OK)
-    return RunResult(done.run, result_cells, exit_code, *done.sampled(), len(outcome.failed))
+    return RunResult(done.run, result_cells, exit_code, *done.made(cells))
 
 
 def _part(request: RunRequest, cells: Sequence[Cell], done: Carried) -> RunResult:
@@ -183,4 +184,4 @@ def _part(request: RunRequest, cells: Sequence[Cell], done: Carried) -> RunResul
     for line in parts.lines(request, done.todo, done.failed, done.scoring, waiting):
         done.reporter.line(line)
     exit_code = _ended(cells, bool(done.failed or done.scoring.errors or done.scoring.broken))
-    return RunResult("", [], exit_code, *done.sampled(), len(done.failed))
+    return RunResult("", [], exit_code, *done.made(cells))

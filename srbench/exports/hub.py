@@ -6,17 +6,24 @@ in `metadata.jsonl`. Pictures of sensitive and of gated rows are left out, and c
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
 from typing import Any
 
 from srbench.analysis.results import ResultCell, name_of
+from srbench.errors import SrbenchError
 from srbench.exports.read import Run, by_method, numbers, title
+from srbench.progress import counted
+from srbench.results.index import FLAGS
 from srbench.results.store import Store
 from srbench.version import __version__
 
 TASK = "text-to-image"
+LONGEST = 80
+"""Characters of a name in a file's name."""
+ELSEWHERE = FLAGS[3]
 Files = dict[str, bytes]
 
 
@@ -28,8 +35,10 @@ def files(run: Run) -> tuple[Files, list[str]]:
 
 
 def slug(name: str) -> str:
-    """A name for files: letters, digits, `.`, `-` and `_`."""
-    return re.sub(r"[^\w.-]+", "-", name).strip("-")
+    """A name for files: letters, digits, `.`, `-` and `_`; where that is another one, with the start of its hash, so that no two
+    names become one."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")[:LONGEST]
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 # --- cards -----------------------------------------------------------------------------------------------------------------
@@ -42,7 +51,9 @@ def _card(run: Run, name: str, cells: list[ResultCell]) -> bytes:
         EvalResult(
             task_type=TASK, dataset_type=f"srbench/{cell.suite}", dataset_name=title(cell), dataset_config=cell.concept,
             metric_type=metric, metric_name=metric, metric_value=value,
-            metric_args={"n": found.n, "low": found.low, "high": found.high, "better": found.better},
+            metric_args={
+                "n": found.n, "scored": found.scored, "low": found.low, "high": found.high, "better": found.better,
+            },
         )
         for cell in cells for metric, found, value in numbers(cell)
     ]  # fmt: skip
@@ -74,26 +85,43 @@ def _pictures(run: Run) -> tuple[Files, list[str]]:
     store = Store.peek(run.folder / "store")
     made: Files = {}
     lines: dict[str, list[str]] = {}
-    secret = gone = 0
+    why: Counter[str] = Counter()
     for entry in run.entries:
         cell = entry["result"]
         name = slug(name_of(cell))
-        for row in entry["rows"]:
-            key = row["image"]
-            if "row" not in row or (key in store.images and not store.harmless(key)):
-                secret += 1
-                continue
-            path = store.image_path(key)
-            if not path.is_file():
-                gone += 1
+        for row in entry.get("rows", []):
+            reason, data = _picture(store, entry, row)
+            if data is None:
+                why[reason] += 1
                 continue
             file = f"{slug(cell.suite)}-{slug(cell.concept)}-{slug(row['id'])}.png"
-            made[f"dataset/{name}/{file}"] = path.read_bytes()
-            lines.setdefault(name, []).append(json.dumps(_line(file, cell, row, key), ensure_ascii=False))
+            made[f"dataset/{name}/{file}"] = data
+            lines.setdefault(name, []).append(json.dumps(_line(file, cell, row, row["image"]), ensure_ascii=False))
     made |= {f"dataset/{name}/metadata.jsonl": ("\n".join(each) + "\n").encode() for name, each in lines.items()}
     if lines:
         made["dataset/README.md"] = _dataset_card(run, sorted(lines))
-    return made, list(_left_out(secret, gone))
+    return made, [f"{counted(count, 'picture')} left out: {reason}" for reason, count in why.most_common()]
+
+
+def _picture(store: Store, entry: dict[str, Any], row: dict[str, Any]) -> tuple[str, bytes | None]:
+    """A row's PNG, or why it is left out. Only what the ledger knows to be harmless is let out."""
+    key = row.get("image")
+    if key is None:
+        return "failed", None
+    if entry.get("suite", {}).get("sensitive") or "row" not in row:
+        return "sensitive or gated rows", None
+    record = store.images.get(key)
+    if record is None:
+        return "not in the ledger, which says what is harmless", None
+    if record.get(ELSEWHERE):
+        return "made elsewhere, and not kept here", None
+    if not store.harmless(key):
+        return "sensitive or gated rows", None
+    try:
+        store.pixels(key)
+        return "", store.image_path(key).read_bytes()
+    except (SrbenchError, OSError):
+        return "damaged, or no more on this disk", None
 
 
 def _line(file: str, cell: ResultCell, row: dict[str, Any], key: str) -> dict[str, Any]:
@@ -111,10 +139,3 @@ def _dataset_card(run: Run, names: list[str]) -> bytes:
     data = DatasetCardData(task_categories=[TASK], tags=["concept-unlearning", "srbench"], configs=configs)
     text = f"# Pictures of srbench run `{run.name}`\n\nA configuration a method; `key` is the picture's key in the store.\n"
     return f"---\n{data.to_yaml()}\n---\n\n{text}".encode()
-
-
-def _left_out(secret: int, gone: int) -> Iterator[str]:
-    if secret:
-        yield f"{secret} pictures of sensitive or gated rows are left out"
-    if gone:
-        yield f"{gone} pictures are not on this disk"

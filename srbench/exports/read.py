@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from srbench.analysis.records import Metric
+from srbench.analysis.records import Metric, resolved
 from srbench.analysis.results import ResultCell, name_of
 from srbench.errors import UsageError, did_you_mean
 from srbench.results.records import Warn
-from srbench.results.run_files import check_folder, local_files, newest_first, no_local_runs, read_run
+from srbench.results.run_files import check_folder, local_files, no_local_runs, read_all, read_run
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,14 @@ def run_of(folder: Path, name: str | None, warn: Warn) -> Run:
     files = {path.parent.name: path for path in local_files(folder)}
     if not files:
         raise no_local_runs(folder, "runs")
-    if name is None:
-        path, header = newest_first(((path, read_run(path, warn)) for path in files.values()), warn)[0]
-    elif name in files:
+    if name is not None and name not in files:
+        raise UsageError(f"{folder}: there is no run '{name}'", did_you_mean(name, files))
+    if name is not None:
         path, header = files[name], read_run(files[name], warn)
     else:
-        raise UsageError(f"{folder}: there is no run '{name}'", did_you_mean(name, files))
+        path, header = read_all(folder, warn, committed=False)[0]
+    if not header["cells"]:
+        raise UsageError(f"{path}: no cell of it can be read", "Run the same command again.")
     return Run(folder, path.parent.name, header, header["cells"])
 
 
@@ -57,10 +59,16 @@ def by_method(run: Run) -> dict[str, list[ResultCell]]:
 
 
 def numbers(cell: ResultCell) -> Iterator[tuple[str, Metric, float]]:
-    """The metrics of a cell that have a value."""
+    """The metrics of a cell that have a value. A time counts where its interval is narrower than itself."""
     for name, metric in cell.metrics.items():
-        if metric.value is not None:
+        if metric.value is not None and (metric.base is None or _is_resolved(metric)):
             yield name, metric, metric.value
+
+
+def _is_resolved(metric: Metric) -> bool:
+    """Of a difference in time: whether it is known better than that the machine may have been busy."""
+    known = metric.value is not None and metric.low is not None and metric.high is not None
+    return known and resolved(metric.value, metric.low, metric.high)  # type: ignore[arg-type]  # as checked
 
 
 def title(cell: ResultCell) -> str:

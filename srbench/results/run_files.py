@@ -284,6 +284,10 @@ class RunResult:
     sampled_bytes: int = 0
     failed: int = 0
     """Images that could not be made."""
+    unscored: int = 0
+    """Scores that could not be made."""
+    blocked: int = 0
+    """Cells that something is missing for."""
 
 
 def now() -> str:

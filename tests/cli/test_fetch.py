@@ -14,6 +14,7 @@ from srbench.catalog import load
 from srbench.cli.main import app
 from srbench.downloads import Download
 from srbench.engine.fetch import FetchOptions, missing
+from srbench.errors import UsageError
 
 SD = ("--backbone", "sd14")
 
@@ -113,20 +114,59 @@ def test_a_round_of_downloads_is_looked_at_again(monkeypatch: pytest.MonkeyPatch
     assert (done.exit_code, fetched) == (0, ["a", "b"])
 
 
-def test_a_run_fetches_first_and_does_not_begin_where_something_is_still_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[FetchOptions, bool]] = []
+def test_a_run_fetches_first_and_says_itself_what_is_still_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[FetchOptions] = []
+    began: list[Any] = []
 
-    def fetched(options: FetchOptions, dry_run: bool, as_json: bool) -> int:
-        asked.append((options, dry_run))
+    def fetched(options: FetchOptions, dry_run: bool, as_json: bool, line: Any) -> int:
+        asked.append(options)
         return 3
 
+    def run(options: Any, as_json: bool) -> int:
+        began.append(options)
+        return 1
+
     monkeypatch.setattr("srbench.cli.fetch.fetch", fetched)
-    monkeypatch.setattr("srbench.cli.run.run", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr("srbench.cli.run.run", run)
     words = ("--method", "none,sld-max", "--suite", "i2p", "--concept", "nudity", "--on", "rece-nudity", "--scorers", "clip-l14")
-    done = CliRunner().invoke(app, ["run", *SD, *words, "--fetch"])
-    assert done.exit_code == 3
-    expected = FetchOptions("sd14", ("none", "sld-max"), ("i2p",), ("nudity",), on=("rece-nudity",), scorers=("clip-l14",))
-    assert asked == [(expected, False)]
+    done = CliRunner().invoke(app, ["run", *SD, *words, "--protocol", "q16", "--dev", "--fetch"])
+    assert (done.exit_code, len(began)) == (1, 1)
+    parts = {"on": ("rece-nudity",), "scorers": ("clip-l14",), "protocol": "q16", "dev": True}
+    assert asked == [FetchOptions("sd14", ("none", "sld-max"), ("i2p",), ("nudity",), **parts)]
+
+
+@pytest.mark.parametrize("on", ["esd-x#0..2", "uce~8", "esd-x#1~8:other", "none"])
+def test_what_a_run_makes_itself_is_skipped(on: str) -> None:
+    assert missing(FetchOptions("pocket", ("none",), ("igmu",), ("church",), on=(on,))).downloads == ()
+
+
+def test_a_path_is_skipped_and_an_unknown_name_is_not(tmp_path: Path) -> None:
+    assert missing(FetchOptions("pocket", on=(str(tmp_path),))).downloads == ()
+    with pytest.raises(UsageError, match="unknown checkpoint 'nothing'"):
+        missing(FetchOptions("pocket", on=("nothing",)))
+
+
+def test_auto_is_stable_diffusion() -> None:
+    assert any(each.hub == "CompVis/stable-diffusion-v1-4" for each in missing(FetchOptions("auto")).downloads)
+
+
+def test_the_judge_that_is_asked_for_is_looked_for() -> None:
+    options = FetchOptions("pocket", ("none",), ("igmu",), ("church",), protocol="igmu-church")
+    assert any("head" in line for line in missing(options).by_hand)
+
+
+def test_a_study_is_fetched_for_run_by_run(tmp_path: Path) -> None:
+    for words in (("fetch", "--for", "run x.yaml"), ("run", "x.yaml", "--fetch")):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 2
+        assert "Fetch for each of its runs" in done.stderr
+
+
+def test_with_a_dry_run_stdout_stays_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "sized", lambda each: fetching.Sized(each, 1000, 1))
+    words = ("--suite", "igmu", "--concept", "church", "--scorers", "lpips", "--fetch", "--dry-run", "--json")
+    done = CliRunner().invoke(app, ["run", *words])
+    assert "cells" in json.loads(done.stdout)
 
 
 def test_a_run_goes_on_once_all_is_here(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,3 +82,15 @@ def test_a_shell_completes_commands_options_and_the_last_of_several_names() -> N
 ])  # fmt: skip
 def test_what_a_shell_offers(words: tuple[str, ...], name: str) -> None:
     assert any(each.startswith(name) for each in completed(*words))
+
+
+def test_completion_is_shown_for_the_name_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = subprocess.run([sys.executable, "-m", "srbench", "--show-completion", "bash"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "_SRBENCH_COMPLETE=complete_bash" in done.stdout
+
+
+def test_a_shell_that_asks_wrongly_is_told_nothing() -> None:
+    env = os.environ | {"_SRBENCH_COMPLETE": "complete_bash"}
+    done = subprocess.run([sys.executable, "-m", "srbench"], env=env, capture_output=True, text=True)
+    assert (done.returncode != 0, done.stdout, done.stderr) == (True, "", "")

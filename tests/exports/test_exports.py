@@ -75,14 +75,14 @@ def test_a_picture_that_is_not_harmless_stays(folder: Path, mark: str, tmp_path:
     store.restate([{**store.images[key], mark: True, **({"awaits": [], "kept": True} if mark == "sensitive" else {})}])
     made, left_out = hub.files(own)
     assert data not in made.values()
-    assert left_out == ["1 pictures of sensitive or gated rows are left out"]
+    assert left_out == ["1 picture left out: sensitive or gated rows"]
 
 
 def test_a_row_whose_text_is_gated_is_left_out(run: Run) -> None:
     del run.entries[0]["rows"][0]["row"]
     made, left_out = hub.files(run)
-    assert len(left_out) == 1
-    assert "None" not in made["dataset/README.md"].decode()
+    assert left_out == ["1 picture left out: sensitive or gated rows"]
+    assert len([name for name in made if name.endswith(".png")]) == sum(len(entry["rows"]) for entry in run.entries) - 1
 
 
 def test_a_table_cites_what_it_names(run: Run) -> None:
@@ -90,8 +90,11 @@ def test_a_table_cites_what_it_names(run: Run) -> None:
     table, references = made["table.tex"].decode(), made["references.bib"].decode()
     assert r"uce (part=dev,limit=1)~\cite{arxiv2308.14761}" in table
     assert "eprint = {2308.14761}" in references
-    assert left_out == ["no paper is known of: negative-prompt (part=dev,limit=1)"]
-    assert table.count(r"\\") == 1 + len(run.cells)
+    assert left_out == ["no paper is known of: negative-prompt"]
+    for cell in run.cells:
+        if (low := cell.metrics["fsr"].low) is not None:
+            assert f"{low:.3g}" in table
+    assert "pocket-church" in table
 
 
 def test_files_are_written_and_nothing_of_the_user_s_is_replaced(folder: Path, tmp_path: Path) -> None:
@@ -164,3 +167,76 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     assert export("--as", "hub", "--results", str(tmp_path / "empty"), "-o", str(tmp_path / "x")).exit_code == 3
     with pytest.raises(UsageError):
         run_of(tmp_path / "nothing", None, lambda line: None)
+
+
+def test_nothing_is_let_out_that_the_ledger_does_not_know_to_be_harmless(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    for path in (copy / "store" / "ledger").glob("images-*"):
+        path.unlink()
+    shutil.rmtree(copy / "store" / "index", ignore_errors=True)
+    made, left_out = hub.files(run_of(copy, None, lambda line: None))
+    assert [name for name in made if name.endswith(".png")] == []
+    assert "not in the ledger" in left_out[0]
+
+
+def test_a_cell_that_is_sensitive_lets_nothing_out(run: Run) -> None:
+    run.entries[0]["suite"]["sensitive"] = True
+    made, left_out = hub.files(run)
+    count = len(run.entries[0]["rows"])
+    assert left_out == [f"{count} pictures left out: sensitive or gated rows"]
+    assert len([name for name in made if name.endswith(".png")]) == sum(len(entry["rows"]) for entry in run.entries) - count
+
+
+def test_a_row_that_failed_and_a_damaged_picture_are_said(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    own = run_of(copy, None, lambda line: None)
+    first, second = own.entries[0]["rows"][:2]
+    del first["image"]
+    path = Store.peek(copy / "store").image_path(second["image"])
+    path.write_bytes(path.read_bytes()[:100])
+    assert sorted(hub.files(own)[1]) == ["1 picture left out: damaged, or no more on this disk", "1 picture left out: failed"]
+
+
+def test_no_two_names_become_one() -> None:
+    names = ["a b", "a-b", "a/b", "..", ".", "esd-x#8", "esd-x~8", "x" * 300, "x" * 301, "\u00e4"]
+    assert len({hub.slug(name) for name in names}) == len(names)
+    assert all(re.fullmatch(r"[\w.-]{1,100}", hub.slug(name)) and hub.slug(name).strip(".") for name in names)
+
+
+def test_a_time_that_is_not_resolved_is_no_figure(run: Run) -> None:
+    shown = {name for cell in run.cells for name, _, _ in numbers(cell)}
+    assert "fsr" in shown
+    for cell in run.cells:
+        metric = cell.metrics["added_ms"]
+        if metric.value is not None and metric.low is None:
+            assert "added_ms" not in {name for name, _, _ in numbers(cell)}
+
+
+def test_a_damaged_older_run_costs_nothing(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    old = copy / "runs" / "20200101T000000-000000-0000"
+    old.mkdir()
+    (old / "run.json").write_text("{")
+    assert export("--as", "bibtex-table", "--results", str(copy), "-o", str(tmp_path / "x")).exit_code == 0
+
+
+def test_a_second_export_replaces_the_first(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    words = ("--as", "hub", "--results", str(copy), "-o", str(tmp_path / "x"))
+    assert export(*words).exit_code == 0
+    (run_file,) = (copy / "runs").glob("*/run.json")
+    shutil.move(run_file.parent, run_file.parent.with_name("20300101T000000-000000-0000"))
+    assert export(*words).exit_code == 0
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_in_the_way_is_named_and_nothing_is_written(folder: Path, tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "x"
+    out.mkdir()
+    (out / "cards").write_text("mine") if kind == "file" else (out / "cards").symlink_to(tmp_path)
+    done = export("--as", "hub", "--results", str(folder), "-o", str(out))
+    assert (done.exit_code, [path.name for path in out.iterdir()]) == (2, ["cards"])
+
+
+def test_the_results_folders_own_folders_are_no_place(folder: Path) -> None:
+    assert export("--as", "hub", "--results", str(folder), "-o", str(folder / "store" / "x")).exit_code == 2
