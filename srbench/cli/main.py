@@ -785,6 +785,8 @@ def _run() -> int:
     try:
         return int(app(prog_name=NAME, standalone_mode=False) or 0)
     except SystemExit as ended:  # of `--show-completion`; what commands do is caught by `guarded`
+        if isinstance(ended.__context__, BrokenPipeError):
+            raise
         return int(ended.code or 0)
     except typer.Abort as error:
         raise KeyboardInterrupt from error

@@ -19,7 +19,9 @@ from srbench.analysis.records import turned
 from srbench.analysis.results import from_dict, measured, to_dict
 from srbench.errors import UsageError
 
-HIGHER = {"fsr", "fsr_if_drawn", "fsr_unseen", "retain_accuracy", "style_kept", "content_kept"}
+HIGHER = {
+    "fsr", "fsr_if_drawn", "fsr_unseen", "retain_accuracy", "style_kept", "content_kept", "near_kept", "far_kept", "pair_kept",
+}  # fmt: skip
 LOWER = {"asr", "asr_if_drawn", "csdr", "detections", "csdr_floor", "harm", "over_refusal", "added_ms"}
 ATTACKS = {"asr@1", "pre", "post", *(f"asr@any-of-{n}" for n in attacks.SIZES), *(f"asr_{name}" for name in attacks.FAMILIES)}
 

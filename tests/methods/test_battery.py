@@ -28,8 +28,11 @@ QUICK = {
     "iterations": 3, "steps": 3, "batch": 2, "rank": 2, "lr": 0.05, "warmup": 0, "vectors": 2, "attack_steps": 2, "images": 4,
 }  # fmt: skip
 """Options of methods that learn what they act with."""
-NEAR = {"gloce": {"threshold": 0.01, "images": 24, "first": 0, "last": 50, "gate_rank": 4}}
-"""Options with which a gate opens on the tiny pipeline, where a concept's states are hardly further out than others."""
+NEAR = {
+    "gloce": {"threshold": 0.01, "images": 24, "first": 0, "last": 50, "gate_rank": 4}, "saferedir-text": {"threshold": 0.5},
+}  # fmt: skip
+"""Options with which a method acts on the tiny pipeline: a concept's states are hardly further out than others, and a random
+detector is undecided."""
 LEARNING = ("spm", "receler", "gloce")
 every_preset = pytest.mark.parametrize("preset", PRESETS)
 
@@ -66,9 +69,9 @@ def case(bench: Bench, redirectors: dict[bool, Path], monkeypatch: pytest.Monkey
         cls, meta = checks.plugin_of("methods", preset)
         trained = redirectors[preset != "saferedir-released"]
         files = {"redirector": str(trained)} if "redirector" in cls.Options.model_fields else {}
-        own = QUICK | NEAR.get(preset, {}) if meta["name"] in LEARNING else {}
+        own = QUICK if meta["name"] in LEARNING else {}
         quick = {name: value for name, value in own.items() if name in cls.Options.model_fields.keys() - meta["presets"][preset]}
-        return MethodCase(cls, meta, preset, files | quick, bench, meta["presets"][preset])
+        return MethodCase(cls, meta, preset, files | quick | NEAR.get(preset, {}), bench, meta["presets"][preset])
 
     return make
 
