@@ -68,8 +68,8 @@ def test_every_row_is_new() -> None:
     texts = [row.prompt for concept in CONCEPTS for part in PARTS for row in committed(concept, part).rows]
     assert len(texts) == len(set(texts))
     for suite in load.suites().values():
-        for edition in (each for each in suite.editions if each.family == "pocket" and each.file and suite is not SUITE):
-            if not suite.name.endswith("-v1"):
+        for edition in (each for each in suite.editions if each.family == "pocket" and each.file):
+            if suite.name != "neighbours" and not suite.name.endswith("-v1"):
                 assert not {row.prompt for row in load.rows(suite, edition).rows} & {*texts}, suite.name
 
 

@@ -12,7 +12,7 @@ from srbench.catalog.specs import Row
 from srbench.pocket.templates import IGMU
 from srbench.pocket.world import CONCEPTS, OBJECTS, STYLES, article
 from srbench.pocket_build.suites.suite_files import Part, stem
-from srbench.pocket_build.suites.suite_writer import SAFE, Sentence, Thing, Writer
+from srbench.pocket_build.suites.suite_writer import SAFE, Sentence, Writer
 
 THIRDS = ("near", "middle", "far")
 COUNTS: dict[Part, int] = {"test": 45, "dev": 15}
@@ -75,4 +75,4 @@ def _drawn(writer: Writer, kind: str, index: int, of_third: dict[str, tuple[str,
     key = keys[index % len(keys)]
     if writer.is_style:
         return writer.sentence(writer.safe(1), key)
-    return writer.sentence((Thing(article(writer.pick(OBJECTS[key].nouns)), key),), style)
+    return writer.sentence((writer.one(key),), style)

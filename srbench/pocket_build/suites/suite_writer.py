@@ -111,6 +111,10 @@ class Writer:
         keys = [pool[int(i)] for i in self.rng.choice(len(pool), count, replace=False)]
         return tuple(Thing(article(self.pick(self._nouns(key))), key) for key in keys)
 
+    def one(self, key: str) -> Thing:
+        """A safe object by one of its nouns."""
+        return Thing(article(self.pick(self._nouns(key))), key)
+
     def _nouns(self, key: str) -> tuple[str, ...]:
         return tuple(noun for noun in OBJECTS[key].nouns if not (self.screened and screen.names_minor(noun)))
 
