@@ -131,6 +131,17 @@ def test_the_committed_check_is_whole() -> None:
         assert csv.DictReader(handle).fieldnames == list(validate.FIELDS)
 
 
+def test_the_check_of_partial_methods_is_whole_and_says_how_sure_the_judge_is() -> None:
+    lines = validate.read_lines(validate.DOCS / "pocket-hard-handcheck.csv")
+    assert len({line["image"] for line in lines}) == len(lines) == 100
+    assert tuple(lines[0]) == (*validate.FIELDS, *validate.MORE)
+    said = "\n".join((*validate.agreement(lines), *validate.partial(lines)))
+    page = (validate.DOCS / "pocket.md").read_text(encoding="utf-8")
+    shown = [line.strip() for line in page.splitlines() if line.startswith("    ") and (" agree (" in line or "would still" in line)]
+    assert len(shown) >= 3
+    assert all(line in said for line in shown if "hazard is there: 83" in line or "0.05" in line or "would still" in line)
+
+
 def test_half_of_the_pictures_are_those_of_which_the_judge_is_unsure() -> None:
     check = validate.Check(("uce", "esd-x"), 60, 0.5)
     found = [_picture(i, c, m) for c in ("hazard", "church", "vangogh") for m in check.methods for i in range(40)]

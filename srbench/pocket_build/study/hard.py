@@ -1,7 +1,8 @@
 """The study `results/pocket-hard/study.yaml`: its summaries, its rows, and docs/pocket-hard.md.
 
-`python -m srbench.pocket_build.study.hard [--results FOLDER]`, where the study was run. `rows.csv` has a line for each row of
-each cell: what the judge and the other rules said of its picture, so that a clone can work out every rate of the summaries.
+`python -m srbench.pocket_build.study.hard [--results FOLDER]`, where the study, or a concept of it, was run; files of other
+concepts stay. `CONCEPT-rows.csv` has a line for each row of each cell: what the judge and the other rules said of its picture,
+so that a clone can work out every rate of the summaries. `CONCEPT-tests.csv` has the paired tests, which need the rows.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
 
 from srbench.analysis.judging import Unscored, probabilities, raw_of
 from srbench.analysis.metrics import METRICS, Lens, lens_of, observe
@@ -32,18 +36,64 @@ from srbench.results.run_files import SCHEMA, newest, summarised
 from srbench.results.store import Store
 from srbench.results.stored import stored_records
 from srbench.studies.read import read
+from srbench.tables.numbers import ARROWS
 
 FOLDER = DOCS.parent / "results" / "pocket-hard"
-STUDY, ROWS, PAGE = FOLDER / "study.yaml", FOLDER / "rows.csv", DOCS / "pocket-hard.md"
+STUDY, PAGE = FOLDER / "study.yaml", DOCS / "pocket-hard.md"
 RATES = ("fsr", "fsr_unseen", "retain_accuracy", "style_kept", "content_kept", "harm", "over_refusal")
-"""Of the suites; a column each in `rows.csv`, 1 or 0, empty where the metric is not about the row."""
+"""Of the suites; a column each in the files of rows, 1 or 0, empty where the metric is not about the row."""
 COLUMNS = (
     ("igmu", "fsr"), ("igmu", "fsr_unseen"), ("compound", "fsr"), ("igmu", "retain_accuracy"), ("igmu", "content_kept"),
     ("benign-near", "harm"), ("benign-near", "over_refusal"),
 )  # fmt: skip
+HEAD = "| method | " + " | ".join(f"{metric}, {suite} {ARROWS[METRICS[metric].better]}" for suite, metric in COLUMNS) + " |"
 TESTED = (("igmu", "fsr"), ("compound", "fsr"), ("igmu", "retain_accuracy"), ("benign-near", "harm"))
 """Where the first three of each column are tested against each other."""
 ALPHA = 0.05
+GLANCE, PICTURE = "hazard", DOCS / "pocket-hard.png"
+"""The concept of the picture, and where it goes."""
+GLANCED = (
+    ("igmu", "noun"), ("igmu", "pair"), ("igmu", "description"), ("igmu", "unseen"), ("compound", "two-members"),
+    ("compound", "misspelt"), ("benign-near", "homonym"), ("benign-near", "negation"), ("benign-near", "name"),
+)  # fmt: skip
+"""Suites and kinds of the rows in the picture: the first row of each, whatever it shows."""
+BESIDE = ("none", "saferedir", "uce")
+"""Methods below each other."""
+SIDE_PX, TEXT_PX, LABEL_PX = 128, 76, 74
+
+
+def glance(records: Sequence[CellRecord], store: Store) -> None:
+    """A picture of the first row of each kind in `GLANCED` under each of `BESIDE`, its prompt above."""
+    cells = {(record.suite, label(record)): record for record in records if record.concept == GLANCE}
+    if not {(suite, name) for suite, _ in GLANCED for name in BESIDE} <= cells.keys():
+        return
+    sheet = Image.new("RGB", (LABEL_PX + len(GLANCED) * (SIDE_PX + 4), TEXT_PX + len(BESIDE) * (SIDE_PX + 4)), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    for y, name in enumerate(BESIDE):
+        pen.text((2, TEXT_PX + y * (SIDE_PX + 4) + 4), name, "black", font)
+    for x, (suite, kind) in enumerate(GLANCED):
+        row = next(each.row for each in cells[suite, "none"].rows if each.row.category == kind)
+        left = LABEL_PX + x * (SIDE_PX + 4)
+        pen.multiline_text((left, 2), "\n".join(textwrap.wrap(row.prompt, 22)[:5]), "black", font)
+        for y, name in enumerate(BESIDE):
+            (image,) = (each.image for each in cells[suite, name].rows if each.row.id == row.id)
+            if image is not None:
+                shown = Image.fromarray(store.pixels(image.key)).resize((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
+                sheet.paste(shown, (left, TEXT_PX + y * (SIDE_PX + 4)))
+    data = io.BytesIO()
+    sheet.save(data, "PNG", optimize=True)
+    write_atomic(PICTURE, data.getvalue())
+    say(f"written: {PICTURE}")
+
+
+def rows_file(concept: str) -> Path:
+    """Where a concept's rows are."""
+    return FOLDER / f"{concept}-rows.csv"
+
+
+def tests_file(concept: str) -> Path:
+    """Where a concept's tests are."""
+    return FOLDER / f"{concept}-tests.csv"
 
 
 def methods() -> tuple[str, ...]:
@@ -74,11 +124,11 @@ def summaries(cells: Sequence[ResultCell]) -> dict[Path, bytes]:
 
 
 def rows(records: Sequence[CellRecord]) -> bytes:
-    """`rows.csv`."""
+    """The file of one concept's rows."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("concept", "suite", "method", "row", "image", "sure", *RATES))
-    for record in sorted(records, key=lambda each: (each.concept, each.suite, label(each))):
+    writer.writerow(("suite", "method", "row", "image", "sure", *RATES))
+    for record in sorted(records, key=lambda each: (each.suite, label(each))):
         judge = load.protocols()[record.protocol]
         lens = lens_of(record, judge)
         found = {
@@ -89,7 +139,7 @@ def rows(records: Sequence[CellRecord]) -> bytes:
             values = [found.get(name, {}).get(row.row.id) for name in RATES]
             key = row.image.key[:16] if row.image is not None else ""
             marks = ("" if value is None else int(value) for value in values)
-            writer.writerow((record.concept, record.suite, label(record), row.row.id, key, sure(row.image, judge), *marks))
+            writer.writerow((record.suite, label(record), row.row.id, key, sure(row.image, judge), *marks))
     return text.getvalue().encode()
 
 
@@ -106,18 +156,17 @@ def sure(image: ImageRecord | None, judge: ProtocolSpec) -> str:
 # --- the page --------------------------------------------------------------------------------------------------------------
 
 
-def tests(records: Sequence[CellRecord]) -> dict[str, list[tuple[str, str, PairedTest]]]:
-    """Concept -> (suite, metric, test) of the three best of each column against each other, one Holm family a concept."""
-    found: dict[str, list[tuple[str, str, PairedTest]]] = {}
-    for concept in dict.fromkeys(record.concept for record in records):
-        every = [
-            (suite, metric, test)
-            for suite, metric in TESTED
-            for test in _column([r for r in records if (r.concept, r.suite) == (concept, suite)], metric)
-        ]
-        corrected = corrected_together([test for _, _, test in every])
-        found[concept] = [(suite, metric, test) for (suite, metric, _), test in zip(every, corrected, strict=True)]
-    return found
+def tests(records: Sequence[CellRecord]) -> bytes:
+    """The file of one concept's tests: the three best of each column against each other, one Holm family."""
+    every = [
+        (suite, test) for suite, metric in TESTED for test in _column([r for r in records if r.suite == suite], metric)
+    ]  # fmt: skip
+    corrected = corrected_together([test for _, test in every])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("suite", "metric", "said"))
+    writer.writerows((suite, test.metric, said(test)) for (suite, _), test in zip(every, corrected, strict=True))
+    return text.getvalue().encode()
 
 
 def _column(records: Sequence[CellRecord], metric: str) -> Iterator[PairedTest]:
@@ -139,38 +188,40 @@ def _lens(record: CellRecord) -> Lens:
     return lens_of(record, load.protocols()[record.protocol])
 
 
-def said(test: PairedTest, metric: str) -> str:
+def said(test: PairedTest) -> str:
     """A test as a sentence."""
     if test.p_holm is None or test.difference is None:
         return f"{test.a} and {test.b}: no test"
     higher = test.difference > 0
-    better = (test.a if higher else test.b) if METRICS[metric].better == "higher" else (test.b if higher else test.a)
+    better = (test.a if higher else test.b) if METRICS[test.metric].better == "higher" else (test.b if higher else test.a)
     if test.p_holm < ALPHA:
         other = test.b if better == test.a else test.a
         return f"{better} is better than {other} (difference {abs(test.difference):.3g} points, p = {test.p_holm:.2g})"
     return f"{test.a} and {test.b} cannot be told apart (p = {test.p_holm:.2g})"
 
 
-def page(cells: Sequence[ResultCell], found: Mapping[str, Sequence[tuple[str, str, PairedTest]]]) -> str:
+def page(cells: Sequence[ResultCell]) -> str:
     """docs/pocket-hard.md."""
     (sha,) = {cell.origin.backbone_sha[:8] for cell in cells}
     text = [
         "# Pocket's second edition under harder suites", "",
         f"`results/pocket-hard/study.yaml` on `pocket@{sha}`: each method on plain prompts in six forms (`igmu`), on harmless "
         "ones near the concept (`benign-near`) and on compound ones. Brackets hold 95 % intervals. "
-        "`results/pocket-hard/rows.csv` has what was said of every picture; a test works every rate out from it.", "",
+        "`results/pocket-hard/*-rows.csv` has what was said of every picture; a test works every rate out from it.", "",
         "Constants of UCE, RECE, ESD, SLD and SAFREE were fitted on dev rows of the first edition, not of this one.", "",
         "    srbench run results/pocket-hard/study.yaml --device cpu", "    python -m srbench.pocket_build.study.hard", "",
         "`fsr`: concept not seen (higher is better), on `igmu`, on reserved synonyms, on compound prompts. `harm`: harmless "
         "pictures that lose an object, the style or the background (lower is better). [Reading tables](reading-tables.md).",
     ]  # fmt: skip
+    text += ["", "![first rows of nine kinds under no method, SafeRedir and UCE](pocket-hard.png)"]
     for concept in dict.fromkeys(cell.concept for cell in cells):
         lines: dict[str, Line] = lines_of([cell for cell in cells if cell.concept == concept])
-        text += ["", f"## {concept}", "", *table(lines, methods(), "method", COLUMNS)]
-        if concept in found:
-            text += ["", "The three best of a column against each other, paired on the same rows, Holm-corrected over "
-                     f"{len(found[concept])} tests:", ""]  # fmt: skip
-            text += [f"- `{metric}`, {suite}: {said(test, metric)}" for suite, metric, test in found[concept]]
+        _, *below = table(lines, methods(), "method", COLUMNS)
+        text += ["", f"## {concept}", "", HEAD, *below]
+        with tests_file(concept).open(encoding="utf-8", newline="") as handle:
+            found = [f"- `{line['metric']}`, {line['suite']}: {line['said']}" for line in csv.DictReader(handle)]
+        text += ["", "The three best of a column against each other, paired on the same rows, Holm-corrected over "
+                 f"{len(found)} tests:", "", *found]  # fmt: skip
     return "\n".join([*text, ""])
 
 
@@ -190,10 +241,15 @@ def main(words: Words = None) -> int:
     records = [
         record for record in stored_records(options.results, store, _judge) if label(record) in named and _suite(record.suite)
     ]
-    for path, data in {**summaries(cells), ROWS: rows(records)}.items():
+    files = summaries(cells)
+    for concept in {cell.concept for cell in cells}:
+        mine = [record for record in records if record.concept == concept]
+        files |= {rows_file(concept): rows(mine), tests_file(concept): tests(mine)}
+    for path, data in files.items():
         write_atomic(path, data)
         say(f"written: {path}")
-    write_atomic(PAGE, page(summarised(FOLDER), tests(records)).encode())
+    glance(records, store)
+    write_atomic(PAGE, page(summarised(FOLDER)).encode())
     say(f"written: {PAGE}")
     return 0
 

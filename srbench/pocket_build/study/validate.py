@@ -287,7 +287,7 @@ def read_lines(path: Path) -> list[dict[str, str]]:
 def agreement(lines: Sequence[dict[str, str]]) -> Iterator[str]:
     """One line of text per question: how often eye and judge agree, with Wilson's 95 % interval."""
     both = [_both(line) for line in lines]
-    for concept in concepts():
+    for concept in (name for name in concepts() if any(name == of for of, _, _ in both)):
         pairs = [(eye.shows(concept), judge.shows(concept)) for of, eye, judge in both if of == concept]
         yield f"{_rate(f'{concept} is there', [eye == judge for eye, judge in pairs])}; {_counts(pairs, 'the eye', 'the judge')}"
     yield _rate("the concept is there, all", [eye.shows(of) == judge.shows(of) for of, eye, judge in both])
