@@ -213,6 +213,10 @@ def page(cells: Sequence[ResultCell]) -> str:
         "`fsr`: concept not seen (higher is better), on `igmu`, on reserved synonyms, on compound prompts. `harm`: harmless "
         "pictures that lose an object, the style or the background (lower is better). [Reading tables](reading-tables.md).",
     ]  # fmt: skip
+    (job, *more) = read(STUDY).steps[0].jobs
+    planned = dict.fromkeys(concept for each in (job, *more) for concept in each.concepts)
+    if missing := [concept for concept in planned if concept not in {cell.concept for cell in cells}]:
+        text += ["", f"Not run yet: {', '.join(missing)}."]
     text += ["", "![first rows of nine kinds under no method, SafeRedir and UCE](pocket-hard.png)"]
     for concept in dict.fromkeys(cell.concept for cell in cells):
         lines: dict[str, Line] = lines_of([cell for cell in cells if cell.concept == concept])
