@@ -50,7 +50,8 @@ class Watch:
 
     def line(self, done: RunResult) -> str:
         """What a run made, and the phases that took a second or more."""
-        phases = ", ".join(f"{span(seconds)} {phase}" for phase, seconds in self.laps if seconds >= 1)
+        taken = ((phase, f"{seconds:.0f} s" if seconds < 600 else span(seconds)) for phase, seconds in self.laps if seconds >= 1)
+        phases = ", ".join(f"{text} {phase}" for phase, text in taken)
         megabytes = done.sampled_bytes / 1e6
         size = f"{megabytes:.0f}" if megabytes >= 10 else f"{megabytes:.2g}"
         made = f"{counted(done.sampled, 'image')} made ({size} MB), {done.failed} failed"
