@@ -47,7 +47,7 @@ def main() -> None:
         ratios.append(plain / last)
         worst = max(worst, int(np.abs(a.astype(int) - b.astype(int)).max()))
     print(f"{given.threads} threads, batch {len(PROMPTS)}: channels_last is {statistics.median(ratios):.2f} times as fast")
-    print(f"(median of {given.pairs} pairs, {min(ratios):.2f} to {max(ratios):.2f}); pictures differ by {worst} levels at most")
+    print(f"(median of {given.pairs} pairs, {min(ratios):.2f} to {max(ratios):.2f}); pictures differ by at most {worst} of 255")
 
 
 if __name__ == "__main__":
