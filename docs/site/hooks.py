@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,7 @@ def methods() -> Iterator[str]:
         yield from (f"## {name}", "", f"{plugin.meta['title']}.", "")
         if plugin.meta.get("paper"):
             yield from (f"Paper: [{plugin.meta['paper']}](https://arxiv.org/abs/{plugin.meta['paper']}).", "")
-        text = inspect.cleandoc(inspect.getmodule(cls).__doc__ or "")  # type: ignore[union-attr]  # a class has a module
+        text = inspect.cleandoc(sys.modules[cls.__module__].__doc__ or "")
         yield from ("```text", text, "```", "")
         for preset, changes in plugin.meta["presets"].items():
             said = ", ".join(f"`{key}={value}`" for key, value in changes.items()) or "the defaults"

@@ -28,23 +28,22 @@ class Panel:
         """An option without a value."""
         return Option(*names, help=help, rich_help_panel=self.title)
 
-    def value(self, metavar: str, *names: str, help: str, default: str | bool = True) -> Any:
-        """An option with a value. metavar: what that is, in capitals, or the choices."""
-        return Option(*names, metavar=metavar, help=help, show_default=default, rich_help_panel=self.title)
+    def value(
+        self, metavar: str, *names: str, help: str, default: str | bool = True,
+        completed: Callable[[str], list[str]] | None = None,
+    ) -> Any:
+        """An option with a value. metavar: what that is, in capitals, or the choices. completed: what a shell offers."""
+        return Option(
+            *names, metavar=metavar, help=help, show_default=default, rich_help_panel=self.title, autocompletion=completed
+        )
 
     def one(self, kind: str, *names: str, help: str, default: str | bool = True) -> Any:
         """An option whose value is a name of a kind of `srbench list`, which a shell completes, or a path."""
-        return self._named("NAME", kind, names, help, default)
+        return self.value("NAME", *names, help=help, default=default, completed=_completing(kind))
 
     def several(self, kind: str, *names: str, help: str, default: str | bool = True) -> Any:
         """As `one`, with commas between names."""
-        return self._named("NAMES", kind, names, help, default)
-
-    def _named(self, metavar: str, kind: str, names: tuple[str, ...], help: str, default: str | bool) -> Any:
-        complete = _completing(kind)
-        return Option(
-            *names, metavar=metavar, help=help, show_default=default, rich_help_panel=self.title, autocompletion=complete
-        )
+        return self.value("NAMES", *names, help=help, default=default, completed=_completing(kind))
 
 
 WHAT, HOW, OUTPUT = PANELS = (Panel("What"), Panel("How"), Panel("Output"))

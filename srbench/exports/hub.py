@@ -16,14 +16,13 @@ from srbench.analysis.results import ResultCell, name_of
 from srbench.errors import SrbenchError
 from srbench.exports.read import Run, by_method, numbers, title
 from srbench.progress import counted
-from srbench.results.index import FLAGS
+from srbench.results.marks import ELSEWHERE
 from srbench.results.store import Store
 from srbench.version import __version__
 
 TASK = "text-to-image"
 LONGEST = 80
 """Characters of a name in a file's name."""
-ELSEWHERE = FLAGS[3]
 Files = dict[str, bytes]
 
 

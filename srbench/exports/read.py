@@ -67,8 +67,9 @@ def numbers(cell: ResultCell) -> Iterator[tuple[str, Metric, float]]:
 
 def _is_resolved(metric: Metric) -> bool:
     """Of a difference in time: whether it is known better than that the machine may have been busy."""
-    known = metric.value is not None and metric.low is not None and metric.high is not None
-    return known and resolved(metric.value, metric.low, metric.high)  # type: ignore[arg-type]  # as checked
+    if metric.value is None or metric.low is None or metric.high is None:
+        return False
+    return resolved(metric.value, metric.low, metric.high)
 
 
 def title(cell: ResultCell) -> str:

@@ -16,6 +16,8 @@ FIELDS, FIELDS_SHA = "fields", "fields_sha256"
 
 
 SENSITIVE, DROPPED, KEPT, AWAITS, TRIED = "sensitive", "dropped", "kept", "awaits", "tried"
+ELSEWHERE = "elsewhere"
+"""Of a picture that others made: it is read where it lies, and has no file in the store."""
 
 
 def merged(before: Record | None, record: Record) -> Record:

@@ -20,15 +20,13 @@ from typing import Any, TypeVar
 
 from srbench.errors import SrbenchError, UsageError
 from srbench.files import file_sha, fsync_folder, kind_of_path, read_json, temporary_for, write_atomic
-from srbench.results.index import FLAGS
-from srbench.results.marks import AWAITS, DROPPED, GATED, KEPT, MARKED, SENSITIVE
+from srbench.results.marks import AWAITS, DROPPED, ELSEWHERE, GATED, KEPT, MARKED, SENSITIVE
 from srbench.results.records import Record, Warn
 from srbench.results.run_files import LOCAL, check_folder, committed_files, read_run
 from srbench.results.store import Store, picture, vector
 from srbench.rules import Misfit
 
 BATCH = 256
-ELSEWHERE = FLAGS[3]
 CARD = "card.json"
 PLACE = ("order", "after")
 """Of a run among those of its own folder; among others, runs are ordered by their dates."""

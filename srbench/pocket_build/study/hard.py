@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import json
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from srbench.analysis.judging import Unscored, probabilities, raw_of
 from srbench.analysis.metrics import METRICS, Lens, lens_of, observe
 from srbench.analysis.records import CellRecord, ImageRecord, label
-from srbench.analysis.results import ResultCell, to_dict
+from srbench.analysis.results import ResultCell
 from srbench.analysis.significance import PairedTest, corrected_together, paired
 from srbench.catalog import load
 from srbench.catalog.specs import ProtocolSpec
@@ -30,9 +29,9 @@ from srbench.files import write_atomic
 from srbench.pocket_build.__main__ import DOCS, say
 from srbench.pocket_build.command import Words, guarded
 from srbench.pocket_build.study.grids import lines_of
+from srbench.pocket_build.study.reference import summary
 from srbench.pocket_build.study.tables import Line, table
-from srbench.results.provenance import provenance
-from srbench.results.run_files import SCHEMA, newest, summarised
+from srbench.results.run_files import newest, summarised
 from srbench.results.store import Store
 from srbench.results.stored import stored_records
 from srbench.studies.read import read
@@ -111,15 +110,10 @@ def _judge(cell: ResultCell) -> ProtocolSpec | None:
 
 def summaries(cells: Sequence[ResultCell]) -> dict[Path, bytes]:
     """A summary a concept, as tables read it."""
-    origin = {key: value for key, value in provenance().items() if key not in ("command", "argv")}
     files = {}
     for concept in sorted({cell.concept for cell in cells}):
         mine = sorted((cell for cell in cells if cell.concept == concept), key=lambda cell: (cell.suite, cell.method, cell.on))
-        data = {
-            "schema": SCHEMA, "run": f"pocket-hard-{concept}", "provenance": origin, "safety_checker": "off",
-            "cells": [{"result": to_dict(cell)} for cell in mine],
-        }
-        files[FOLDER / f"{concept}.json"] = (json.dumps(data, indent=1, allow_nan=False) + "\n").encode()
+        files[FOLDER / f"{concept}.json"] = summary(f"pocket-hard-{concept}", mine)
     return files
 
 

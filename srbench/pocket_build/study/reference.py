@@ -203,16 +203,21 @@ def summaries(results: Path, target: Path, whole: bool, alone: Path | None = Non
     for concept in concepts():
         mine = (scored(cell) for cell in cells if cell.concept == concept)
         ordered = sorted(mine, key=lambda c: (c.suite, c.variant != "", c.method, c.variant))
-        origin = {key: value for key, value in provenance().items() if key not in ("command", "argv")}
-        data = {
-            "schema": SCHEMA, "run": f"pocket-{concept}", "provenance": origin, "safety_checker": "off",
-            "cells": [{"result": to_dict(cell)} for cell in ordered],
-        }
         path = target / f"{concept}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
+        write_atomic(path, summary(f"pocket-{concept}", ordered))
         written.append(path)
     return written
+
+
+def summary(run: str, cells: Sequence[ResultCell]) -> bytes:
+    """A file of results that travel: cells without their rows."""
+    origin = {key: value for key, value in provenance().items() if key not in ("command", "argv")}
+    data = {
+        "schema": SCHEMA, "run": run, "provenance": origin, "safety_checker": "off",
+        "cells": [{"result": to_dict(cell)} for cell in cells],
+    }
+    return (json.dumps(data, indent=1, allow_nan=False) + "\n").encode()
 
 
 def _place(cell: ResultCell) -> tuple[str, ...]:
