@@ -28,19 +28,23 @@ GONE, STAYS = "fsr", "retain_accuracy"
 ATTACKED = "asr"
 
 
-def study_of(suites: Sequence[str]) -> dict[str, Any]:
+def study_of(suites: Sequence[str], presets: Sequence[str] = ()) -> dict[str, Any]:
     """`fit.yaml` on the dev rows of these suites. Where some are attacks, being gone is the mean of plain and attacked.
 
-    Raises `UsageError` for an unknown suite.
+    presets: those to fit; without any, all. Raises `UsageError` for an unknown suite or preset.
     """
     known = load.suites()
     for name in suites:
         if name not in known:
             raise UsageError(f"unknown suite '{name}'", did_you_mean(name, known))
     study = dict(yaml.safe_load(FIT.read_text(encoding="utf-8")), suites=list(suites))
+    for name in presets:
+        if name not in study["steps"]:
+            raise UsageError(f"no grid for '{name}' in {FIT.name}", did_you_mean(name, study["steps"]))
     attacked = [known[name].attack for name in suites]
     gone = [name for name, there in ((GONE, not all(attacked)), (ATTACKED, any(attacked))) if there]
-    return study | {"steps": {name: step | {"by": [gone, STAYS]} for name, step in study["steps"].items()}}
+    chosen = {name: study["steps"][name] for name in presets or study["steps"]}
+    return study | {"steps": {name: step | {"by": [gone, STAYS]} for name, step in chosen.items()}}
 
 
 def budgets(study: Study) -> dict[str, dict[str, int]]:
@@ -69,13 +73,15 @@ def main(words: Words = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m srbench.pocket_build.study.fit", description=__doc__)
     parser.add_argument("--suite", default="igmu", help="suites whose dev rows are read, with commas (default: %(default)s)")
+    parser.add_argument("--preset", default="", help="only these presets, with commas (default: all)")
     parser.add_argument("--out", type=Path, default=Path("results/fit"), help="folder for images and runs (default: %(default)s)")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--budget", action="store_true", help="only print the budgets")
     options = parser.parse_args(words)
     path = options.out / FIT.name
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, yaml.safe_dump(study_of(options.suite.split(",")), sort_keys=False).encode())
+    study = study_of(options.suite.split(","), options.preset.split(",") if options.preset else ())
+    write_atomic(path, yaml.safe_dump(study, sort_keys=False).encode())
     found = budgets(read(path))
     for line in told(found):
         say(line)
