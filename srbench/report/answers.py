@@ -136,10 +136,10 @@ def _cost(walls: Sequence[Wall]) -> Iterable[str]:
     suites = Counter(metric for _, metric in wanted)
     for name in _leaders(walls):
         texts = [_kept(wall, name, metric, suites[metric] > 1) for wall, metric in wanted]
-        spent, stays = _spent(cost_of[name]), [each for each in texts if each]
-        if spent:
+        taken, stays = spent(cost_of[name]), [each for each in texts if each]
+        if taken:
             where = f" ({cost_of[name].source} results)" if several else ""
-            yield f"{name} takes{where}: {', '.join(spent)}."
+            yield f"{name} takes{where}: {', '.join(taken)}."
         if stays:
             yield f"Of the rest stays under {name} (under the untouched backbone): {', '.join(stays)}."
 
@@ -154,7 +154,8 @@ def _kept(wall: Wall, name: str, metric: str, several: bool) -> str:
     return f"{metric}{where} {shown(cell.metrics[metric]).value} %{beside}"
 
 
-def _spent(cost: Cost) -> list[str]:
+def spent(cost: Cost) -> list[str]:
+    """Time and parameters that a method takes, each as a few words."""
     parts, added = [], added_of(cost)
     if added is not None and added.value == NOT_RESOLVED:
         parts.append(f"additional time an image {NOT_RESOLVED}, {added.interval}")

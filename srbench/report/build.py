@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +26,11 @@ from srbench.files import calm
 from srbench.hashing import digest
 from srbench.report import words
 from srbench.report.answers import KEPT, TESTS, Answer, Wall, answers, failure_of
+from srbench.report.brief import brief
 from srbench.report.gallery import GalleryRow, Picture, decided
 from srbench.report.gather import Gathered, Section, Subject, Sweep, sweeps
-from srbench.report.plots import Line, Plot, Series, bars, lines, tradeoff
+from srbench.report.glance import Glance, glance, main_wall
+from srbench.report.plots import Bars, Line, Plot, Series, bars, lines, tradeoff
 from srbench.report.sources import Source
 from srbench.report.traces import probabilities
 from srbench.tables.boards import coverage, star_note
@@ -50,9 +55,13 @@ class Painter:
         return f"plot{self.count}"
 
     def tradeoffs(self, subject: Subject) -> list[Plot]:
-        """Forgetting against each metric of preservation; an attack suite against what is kept on a suite without attacks."""
-        gentle = [wall for wall in subject.walls if not wall.attack]
-        return [plot for wall in subject.walls if wall.headline for plot in self._tradeoffs(wall, gentle)]
+        """Forgetting against what stays: every metric of the main suite's, then one of each other suite.
+
+        An attack suite stands against what is kept on a suite without attacks.
+        """
+        main, gentle = main_wall(subject.walls), [wall for wall in subject.walls if not wall.attack]
+        ordered = sorted((wall for wall in subject.walls if wall.headline), key=lambda wall: wall is not main)
+        return [plot for wall in ordered for plot in islice(self._tradeoffs(wall, gentle), None if wall is main else 1)]
 
     def _tradeoffs(self, wall: Wall, gentle: Sequence[Wall]) -> Iterator[Plot]:
         """gentle: walls without attacks; an attack wall is plotted against the one that shares the most methods with it."""
@@ -77,15 +86,15 @@ class Painter:
                 points.append((self.series[name_of(cell)], turned(across) if wall.attack else across, up))
         return points
 
-    def bars(self, wall: Wall) -> list[Plot]:
-        """One plot per metric."""
-        plots = []
+    def bars(self, wall: Wall) -> list[Bars]:
+        """One chart per metric."""
+        charts = []
         for metric in (name for name in BARS if name in wall.board.metrics):
             values = [(self.series[name_of(cell)], cell.metrics[metric]) for cell in wall.cells if metric in cell.metrics]
             if any(each.value is not None for _, each in values):
                 title = f"{wall.suite}: {words.short(metric)} {ARROWS[values[0][1].better]}"
-                plots.append(bars(self.name(), title, values, words.is_rate(metric)))
-        return plots
+                charts.append(bars(title, metric, values, words.is_rate(metric)))
+        return charts
 
     def sweep(self, sweep: Sweep, suite: str) -> Plot:
         """A judge's rates by threshold."""
@@ -119,10 +128,14 @@ class SubjectView:
     answers: list[Answer]
     failure: tuple[GalleryRow, Picture] | None
     tradeoffs: list[Plot]
+    glance: Glance
+    brief: list[str]
     columns: list[tuple[Wall, str]]
     """Of the overview table."""
     methods: list[str]
     costs: dict[str, Cost]
+    told: bool
+    """Whether another subject has the same concept, so that the backbone has to be named."""
 
     def metric(self, wall: Wall, method: str, name: str) -> Metric | None:
         """A number of the overview table."""
@@ -134,7 +147,7 @@ class SectionView:
     """A section with its plots."""
 
     section: Section
-    bars: list[Plot]
+    bars: list[Bars]
     sweeps: list[tuple[Sweep, Plot]]
     steps: Plot | None
     lines: list[Line]
@@ -143,10 +156,12 @@ class SectionView:
 def page(content: Gathered) -> str:
     """The whole file."""
     painter = Painter(content.series)
-    subjects = [_subject(subject, painter) for subject in content.subjects]
+    concepts = Counter(subject.concept for subject in content.subjects)
+    subjects = [_subject(subject, painter, concepts[subject.concept] > 1) for subject in content.subjects]
     views = [_section(section, painter) for section in content.sections]
-    script, style = _asset("page.js"), _asset("page.css")
+    script, style = _asset("page.js") + _asset("rows.js"), _asset("page.css")
     cells = [cell for section in content.sections for cell in section.wall.cells]
+    row_ids = {(row.place, row.id, row.seed): f"row-{number}" for number, row in enumerate(content.rows)}
     html = _environment().get_template("template.html.jinja").render(
         version=__version__, subjects=subjects, views=views, series=content.series, sources=content.sources,
         costs=costs(cells),
@@ -154,11 +169,21 @@ def page(content: Gathered) -> str:
         metrics=list(dict.fromkeys(name for view in views for name in view.section.board.metrics)),
         variants=sum(bool(source.cell.variant) for source in content.sources), rows=content.rows,
         heat=[row for subject in content.subjects for row in _heat(subject)],
-        row_ids={(row.place, row.id, row.seed): f"row-{number}" for number, row in enumerate(content.rows)},
+        row_ids=row_ids, verdicts=_verdicts(content.sections, row_ids),
         gallery_methods=list(dict.fromkeys(picture.method for row in content.rows for picture in row.pictures)),
         script=Markup(script), script_sha=_sha(script), style=Markup(style),
     )  # fmt: skip
     return html.lstrip()
+
+
+def _verdicts(sections: Sequence[Section], row_ids: Mapping[tuple[Any, ...], str]) -> Markup:
+    """What was said of every row, as JSON by a section's number: it is read by the page's script and never run."""
+    data = {
+        str(section.number): section.verdicts.data({(row.id, row.seed): row_ids[row.place, row.id, row.seed] for row in section.rows})
+        for section in sections if section.verdicts
+    }  # fmt: skip
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c"))
 
 
 def _heat(subject: Subject) -> list[GalleryRow]:
@@ -167,15 +192,16 @@ def _heat(subject: Subject) -> list[GalleryRow]:
     return [row for row in rows if any(picture.tokens for picture in row.pictures)][:1]
 
 
-def _subject(subject: Subject, painter: Painter) -> SubjectView:
+def _subject(subject: Subject, painter: Painter, told: bool) -> SubjectView:
     rows = [row for section in subject.sections for row in section.rows]
     failure = failure_of(rows, subject.walls)
     cells = [cell for wall in subject.walls for cell in wall.cells]
     columns = [(wall, name) for wall in subject.walls for name in (wall.headline, *KEPT) if name in wall.board.metrics]
-    spec = load.backbones().get(subject.name)
+    spec, cost_of = load.backbones().get(subject.name), by_method(costs(cells))
+    overview = glance([(section.number, section.wall) for section in subject.sections])
     return SubjectView(
-        subject, spec.title if spec else "", answers(subject.walls, failure), failure, painter.tradeoffs(subject), columns,
-        list(dict.fromkeys(map(name_of, cells))), by_method(costs(cells)),
+        subject, spec.title if spec else "", answers(subject.walls, failure), failure, painter.tradeoffs(subject), overview,
+        brief(overview, subject.walls, cost_of), columns, list(dict.fromkeys(map(name_of, cells))), cost_of, told,
     )
 
 
@@ -228,9 +254,14 @@ def _environment() -> jinja2.Environment:
     environment.globals |= {
         "ARROWS": ARROWS, "TESTS": TESTS, "added_of": added_of, "coverage": coverage, "decided": decided,
         "meaning": words.meaning, "name_of": name_of, "named": named, "ground_text": ground_text, "p_text": p_text,
-        "shown_as": shown_as, "star_note": star_note, "sparkline": sparkline,
+        "shown_as": shown_as, "broken": broken, "star_note": star_note, "sparkline": sparkline,
     }  # fmt: skip
     return environment
+
+
+def broken(name: str) -> str:
+    """A name that may take another line after each of its words."""
+    return name.replace("_", "_\u200b")
 
 
 def sparkline(values: Sequence[float], width: int = 120, height: int = 28) -> str:

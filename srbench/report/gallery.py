@@ -136,6 +136,11 @@ class Hung:
         """The method, with checkpoint and variant."""
         return name_of(self.source.cell)
 
+    @property
+    def gated_ids(self) -> set[str]:
+        """Rows whose texts its run file does not hold."""
+        return {each["id"] for each in self.source.entry["rows"] if "row" not in each}
+
 
 # --- which rows ---------------------------------------------------------------------------------------------------------------
 
@@ -172,8 +177,7 @@ def _judged(cells: Sequence[Hung]) -> list[GalleryRow]:
     """All rows with verdicts, without images. Rows of two cells are the same where id, prompt and seed agree."""
     rows: dict[tuple[Any, ...], tuple[RowRecord, bool, list[Picture]]] = {}
     for cell in cells:
-        gated = {each["id"] for each in cell.source.entry["rows"] if "row" not in each}
-        lost = _lost(cell)
+        gated, lost = cell.gated_ids, _lost(cell)
         for record in cell.record.rows:
             key = (record.row.id, record.row.prompt, record.row.seed)
             entry = rows.setdefault(key, (record, record.row.id in gated, []))
@@ -183,11 +187,16 @@ def _judged(cells: Sequence[Hung]) -> list[GalleryRow]:
 
 def _row(cell: Hung, record: RowRecord, gated: bool, pictures: Sequence[Picture]) -> GalleryRow:
     row = record.row
-    prompt = f"sha256 {digest(row.prompt)[:16]}" if gated else row.prompt
+    reference = "" if gated else row.reference or ""
     return GalleryRow(
-        place_of(cell.source.cell), row.id, row.kind, row.category, prompt, "" if gated else row.reference or "", row.seed, gated,
+        place_of(cell.source.cell), row.id, row.kind, row.category, shown_prompt(row, gated), reference, row.seed, gated,
         tuple(pictures),
     )
+
+
+def shown_prompt(row: Row, gated: bool) -> str:
+    """The prompt, or for a gated suite the start of its sha256."""
+    return f"sha256 {digest(row.prompt)[:16]}" if gated else row.prompt
 
 
 # --- what the judge says ------------------------------------------------------------------------------------------------------
@@ -215,20 +224,25 @@ def _verdict(cell: Hung, record: RowRecord, lost: tuple[str, ...]) -> Picture:
 
 
 def _score(image: ImageRecord | None, judge: ProtocolSpec) -> str:
-    """The concept's class with the highest score, with its number; empty without a score."""
-    texts = []
+    """The concept's class with the highest score, with its number, of each detector; empty without a score."""
+    return ", ".join(f"{name} {value:.2f}" for name, value in scores_of(image, judge))
+
+
+def scores_of(image: ImageRecord | None, judge: ProtocolSpec) -> list[tuple[str, float]]:
+    """The concept's class with the highest score, of each of the judge's detectors that has one."""
+    found: list[tuple[str, float]] = []
     for part in load.parts(judge):
         try:
             raw = raw_of(image, part.scorer)
             if part.field == "boxes":
                 boxes = [box for box in raw["boxes"] if box["class"] in part.classes]
-                scores = {str(box["class"]): number(box["score"], "score") for box in boxes}
+                scores = [(str(box["class"]), number(box["score"], "score")) for box in boxes]
             else:
-                scores = {name: number(raw[part.field][name], name) for name in part.classes if name in raw[part.field]}
+                scores = [(name, number(raw[part.field][name], name)) for name in part.classes if name in raw[part.field]]
         except (Unscored, KeyError, TypeError):
             continue
-        texts += [f"{name} {value:.2f}" for name, value in sorted(scores.items(), key=lambda item: -item[1])[:1]]
-    return ", ".join(texts)
+        found += sorted(scores, key=lambda each: -each[1])[:1]
+    return found
 
 
 # --- pictures and traces ------------------------------------------------------------------------------------------------------

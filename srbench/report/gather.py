@@ -18,12 +18,13 @@ from srbench.analysis.significance import PairedTest, corrected_together, paired
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import ProtocolSpec
 from srbench.errors import SrbenchError
-from srbench.report import examples
+from srbench.report import examples, verdicts
 from srbench.report.answers import TESTED, Wall
 from srbench.report.embed import Album
 from srbench.report.gallery import NAMED, GalleryRow, Hung, hung, place_of, rows_of
 from srbench.report.plots import Series
 from srbench.report.sources import Source, only, sources, usual
+from srbench.report.verdicts import Verdicts
 from srbench.results.run_files import Identity, check_folder, identity, no_results
 from srbench.results.store import Store
 from srbench.results.stored import stored_cells
@@ -70,6 +71,9 @@ class Section:
     wall: Wall
     hung: tuple[Hung, ...]
     rows: tuple[GalleryRow, ...]
+    """Those with pictures on the page."""
+    verdicts: Verdicts | None = None
+    """What was said of every row, where rows are at hand."""
 
     @property
     def board(self) -> Board:
@@ -126,12 +130,13 @@ def gathered(folder: Path, options: ReportOptions, warn: Warn) -> Gathered:
     walls = _walls(folder, store, shown, warn)
     committed = examples.read(folder, shown, warn)
     shares = sum(bool(hung_cells) for _, hung_cells in walls)
-    album = Album(store)
+    album, files = Album(store), verdicts.files_of(folder, warn)
     sections = []
     for number, (wall, hung_cells) in enumerate(walls):
         rows = rows_of(hung_cells, options.images // shares, album) if hung_cells else []
         rows = rows or (_of_wall(wall, committed) if options.images else [])
-        sections.append(Section(number, wall, hung_cells, tuple(rows)))
+        said = verdicts.joined(verdicts.of_hung(hung_cells, wall.board.metrics), verdicts.committed(files, wall))
+        sections.append(Section(number, wall, hung_cells, tuple(rows), said))
     return Gathered(shown, _subjects(sections), _series([cell for wall, _ in walls for cell in wall.cells]))
 
 
@@ -206,11 +211,17 @@ def _tests(cells: Sequence[Hung]) -> Iterator[PairedTest]:
 
 
 def _subjects(sections: Sequence[Section]) -> list[Subject]:
+    """Sections by backbone and concept; those of the backbone with the newest run come first."""
     subjects: dict[tuple[str, str, str], list[Section]] = {}
     for section in sections:
         cell = section.wall.cells[0]
         subjects.setdefault((cell.backbone, ground_text(cell), cell.concept), []).append(section)
-    return [Subject(*names, tuple(of_subject)) for names, of_subject in subjects.items()]
+    newest: dict[str, str] = {}
+    for (_, ground, _), of_subject in subjects.items():
+        runs = [cell.run for section in of_subject for cell in section.wall.cells]
+        newest[ground] = max([newest.get(ground, ""), *runs])
+    ordered = sorted(subjects.items(), key=lambda each: newest[each[0][1]], reverse=True)
+    return [Subject(*names, tuple(of_subject)) for names, of_subject in ordered]
 
 
 def _series(cells: Sequence[ResultCell]) -> dict[str, Series]:

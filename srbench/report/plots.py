@@ -21,8 +21,8 @@ COLOURS, MARKERS = 9, "osD^vPX*p"
 """Colours of the page (`--s0` is the untouched backbone's) and matplotlib's markers; together they distinguish 81 methods."""
 INK, MUTED, RULE = "#010101", "#020202", "#030303"
 """Placeholders for the page's `--ink`, `--muted` and `--rule`."""
-WIDTH, BAR, LEGEND, LETTER = 4.7, 0.27, 0.185, 0.072
-"""Inches of a plot, of a bar, of a line in a legend and of a letter beside a bar; the page scales plots to their column."""
+WIDTH, LEGEND = 4.7, 0.185
+"""Inches of a plot and of a line in a legend; the page scales plots to their column."""
 TOP, RIGHT, BOTTOM, LEFT = 0.1, 0.1, 0.45, 0.55
 """Inches around the axes, with room for ticks and labels: a layout engine draws every plot twice to find them."""
 STYLE: dict[str, Any] = {
@@ -89,29 +89,47 @@ def tradeoff(name: str, title: str, points: Sequence[tuple[Series, Metric, Metri
     return _plot(name, title, f"Scatter plot of {y} against {x}. {summary}.", 3.6, paint, below=legend)
 
 
-def bars(name: str, title: str, values: Sequence[tuple[Series, Metric]], rate: bool) -> Plot:
-    """One bar per method with its interval. rate: percent, from 0 to 100."""
+@dataclass(frozen=True)
+class Bar:
+    """One method's bar; places are percent of the chart's width."""
 
-    def paint(figure: Figure, axes: Axes) -> None:
-        measured = [(place, series, metric) for place, (series, metric) in enumerate(values) if metric.value is not None]
-        places = [place for place, _, _ in measured]
-        lengths = [metric.value or 0.0 for _, _, metric in measured]
-        axes.barh(places, lengths, height=0.62, color=[series.colour for _, series, _ in measured], alpha=0.85)
-        spreads = [_spread(metric) or [[math.nan], [math.nan]] for _, _, metric in measured]  # nothing is drawn there
-        around = [[spread[side][0] for spread in spreads] for side in (0, 1)]
-        axes.errorbar(lengths, places, xerr=around, color=INK, linewidth=1.1, capsize=2.5, linestyle="none")
-        for place in set(range(len(values))) - set(places):
-            axes.text(0, place, " n/a", va="center", color=MUTED)
-        axes.set_yticks(range(len(values)), [_cut(series.name) for series, _ in values])
-        axes.tick_params(axis="y", length=0)
-        axes.grid(visible=False, axis="y")
-        axes.set_ylim(len(values) - 0.5, -0.5)
-        if rate:
-            axes.set_xlim(0, 104)
+    series: Series
+    metric: Metric
+    start: float
+    width: float
+    whisker: tuple[float, float] | None
+    """Both ends of the interval; None without one."""
 
-    summary = "; ".join(f"{series.name}: {_text(metric)}" for series, metric in values)
-    left = 0.1 + LETTER * max((len(_cut(series.name)) for series, _ in values), default=0)
-    return _plot(name, title, f"Bar chart. {summary}.", 0.5 + BAR * len(values), paint, left=left)
+
+@dataclass(frozen=True)
+class Bars:
+    """A bar chart of one metric, drawn by the page itself; a metric without a value has no bar."""
+
+    title: str
+    name: str
+    """Of the metric."""
+    bars: tuple[Bar, ...]
+
+
+def bars(title: str, name: str, values: Sequence[tuple[Series, Metric]], rate: bool) -> Bars:
+    """One bar per method with its interval. rate: percent, from 0 to 100; else from 0 or the least value to the greatest."""
+    ends = [end for _, metric in values for end in (metric.value, metric.low, metric.high) if end is not None and math.isfinite(end)]
+    least, most = (0.0, 100.0) if rate else (min([0.0, *ends]), max([0.0, *ends]))
+    span = most - least or 1.0
+
+    def place(value: float) -> float:
+        return round(100 * (min(most, max(least, value)) - least) / span, 2)
+
+    return Bars(title, name, tuple(_bar(series, metric, place) for series, metric in values))
+
+
+def _bar(series: Series, metric: Metric, place: Callable[[float], float]) -> Bar:
+    if metric.value is None or not math.isfinite(metric.value):
+        return Bar(series, metric, 0.0, 0.0, None)
+    zero, end = place(0.0), place(metric.value)
+    whole = metric.low is not None and metric.high is not None and math.isfinite(metric.low) and math.isfinite(metric.high)
+    whisker = (place(metric.low), place(metric.high)) if whole and metric.low is not None and metric.high is not None else None
+    return Bar(series, metric, min(zero, end), abs(end - zero), whisker)
 
 
 def lines(name: str, title: str, drawn: Sequence[Line], x: str, y: str, top: float) -> Plot:
@@ -160,10 +178,9 @@ def _label(name: str) -> str:
 
 
 def _plot(
-    name: str, title: str, description: str, height: float, paint: Callable[[Figure, Axes], None], left: float = LEFT,
-    below: float = 0.0,
-) -> Plot:  # fmt: skip
-    """name: unique on the page. height: inches without `below`, the inches for a legend. left: inches left of the axes."""
+    name: str, title: str, description: str, height: float, paint: Callable[[Figure, Axes], None], below: float
+) -> Plot:
+    """name: unique on the page. height: inches without `below`, the inches for a legend."""
     import matplotlib  # half a second
     from matplotlib.figure import Figure
 
@@ -172,8 +189,8 @@ def _plot(
     settings: Any = {**STYLE, "svg.hashsalt": name}
     with matplotlib.rc_context(settings):
         figure = Figure(figsize=(WIDTH, whole))
-        bottom = below + (BOTTOM if below else BOTTOM / 2)  # a plot without a legend has no label under its axis either
-        box = (left / WIDTH, bottom / whole, 1 - (left + RIGHT) / WIDTH, 1 - (bottom + TOP) / whole)
+        bottom = below + BOTTOM
+        box = (LEFT / WIDTH, bottom / whole, 1 - (LEFT + RIGHT) / WIDTH, 1 - (bottom + TOP) / whole)
         paint(figure, figure.add_axes(box))
         figure.savefig(text, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return Plot(_inline(text.getvalue(), name, title, description), title)
