@@ -115,6 +115,11 @@ def name_of(cell: ResultCell) -> str:
     return f"{cell.label} ({more})" if more else cell.label
 
 
+def method_names(cell: ResultCell | CellRecord) -> set[str]:
+    """The names that a cell's method goes by: that of a checkpoint that stands alone, too, as tables show it."""
+    return {cell.method, *([cell.on] if cell.method == "none" else [])}
+
+
 def order_of(cell: ResultCell | CellRecord) -> tuple[bool, str, str, str]:
     """A key to sort the lines of every table by: the untouched backbone, then by name, a checkpoint alone among the methods."""
     return label(cell) != "none", label(cell), cell.variant, cell.mark

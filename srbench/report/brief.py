@@ -1,4 +1,4 @@
-"""What a subject's numbers say, in at most three sentences: which method does best, what it costs, whether the difference is real."""
+"""A subject's numbers in at most three sentences: which method does best, what it costs, whether the difference is real."""
 
 from __future__ import annotations
 

@@ -178,10 +178,11 @@ def page(content: Gathered) -> str:
 
 def _verdicts(sections: Sequence[Section], row_ids: Mapping[tuple[Any, ...], str]) -> Markup:
     """What was said of every row, as JSON by a section's number: it is read by the page's script and never run."""
-    data = {
-        str(section.number): section.verdicts.data({(row.id, row.seed): row_ids[row.place, row.id, row.seed] for row in section.rows})
-        for section in sections if section.verdicts
-    }  # fmt: skip
+    data = {}
+    for section in sections:
+        if section.verdicts is not None:
+            articles = {(row.id, row.seed): row_ids[row.place, row.id, row.seed] for row in section.rows}
+            data[str(section.number)] = section.verdicts.data(articles)
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c"))
 

@@ -91,8 +91,8 @@ class Glance:
     @property
     def balanced(self) -> list[Entry]:
         """Methods with a value in every column, the best balance first; without the untouched model."""
-        whole = [entry for group in self.groups if group.title != GROUPS[0] for entry in group.entries if entry.balance is not None]
-        return sorted(whole, key=lambda entry: -(entry.balance or 0.0))
+        methods = [entry for group in self.groups if group.title != GROUPS[0] for entry in group.entries]
+        return sorted((entry for entry in methods if entry.balance is not None), key=_order)
 
 
 def main_wall(walls: Sequence[Wall]) -> Wall | None:

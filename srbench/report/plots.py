@@ -113,7 +113,8 @@ class Bars:
 
 def bars(title: str, name: str, values: Sequence[tuple[Series, Metric]], rate: bool) -> Bars:
     """One bar per method with its interval. rate: percent, from 0 to 100; else from 0 or the least value to the greatest."""
-    ends = [end for _, metric in values for end in (metric.value, metric.low, metric.high) if end is not None and math.isfinite(end)]
+    every = [end for _, metric in values for end in (metric.value, metric.low, metric.high)]
+    ends = [end for end in every if end is not None and math.isfinite(end)]
     least, most = (0.0, 100.0) if rate else (min([0.0, *ends]), max([0.0, *ends]))
     span = most - least or 1.0
 

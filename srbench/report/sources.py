@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from srbench.analysis.results import ResultCell
+from srbench.analysis.results import ResultCell, method_names
 from srbench.analysis.robustness import from_attack
 from srbench.catalog import load, screen
 from srbench.catalog.specs import Row
@@ -72,7 +72,7 @@ def only(sources: list[Source], methods: Sequence[str], suites: Sequence[str], c
     """The cells of these methods, suites and concepts, and the untouched backbone. Raises `UsageError` for an unknown name."""
     sides = (("method", methods), ("suite", suites), ("concept", concepts))
     for what, names in sides:
-        known = {getattr(source.cell, what) for source in sources}
+        known = {name for source in sources for name in _names(source.cell, what)}
         for name in names:
             if name not in known:
                 raise UsageError(f"no result has {what} '{name}'", did_you_mean(name, known))
@@ -80,4 +80,8 @@ def only(sources: list[Source], methods: Sequence[str], suites: Sequence[str], c
 
 
 def _fits(cell: ResultCell, what: str, names: Sequence[str]) -> bool:
-    return not names or getattr(cell, what) in names or (what == "method" and cell.label == "none")
+    return not names or not _names(cell, what).isdisjoint(names) or (what == "method" and cell.label == "none")
+
+
+def _names(cell: ResultCell, what: str) -> set[str]:
+    return method_names(cell) if what == "method" else {getattr(cell, what)}

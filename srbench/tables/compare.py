@@ -14,7 +14,7 @@ from srbench.analysis.lineage import curves as curves_of_lessons
 from srbench.analysis.lineage import spreads
 from srbench.analysis.origin import backbone_text, told_by
 from srbench.analysis.records import CellRecord
-from srbench.analysis.results import ResultCell, name_of
+from srbench.analysis.results import ResultCell, method_names, name_of
 from srbench.analysis.robustness import from_attack, matrices
 from srbench.analysis.sensitivity import curves
 from srbench.catalog import load
@@ -82,7 +82,9 @@ class CompareOptions:
 
 
 def _names(cell: ResultCell | CellRecord, field: str) -> set[str]:
-    """The names that a field of a cell goes by: a backbone also with the start of its hash."""
+    """The names that a field of a cell goes by: a backbone also with the start of its hash, a method as tables show it."""
+    if field == "method":
+        return method_names(cell)
     return {getattr(cell, field), *([backbone_text(cell)] if field == "backbone" else [])}
 
 

@@ -13,6 +13,7 @@ from srbench.catalog import load
 from srbench.report.build import encoded
 from tests.report.conftest import HOSTILE, Made, rows
 
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
@@ -89,6 +90,74 @@ def test_opens_and_filters(browser: Any, written: Path, options: dict[str, Any])
     opened.quiet()
 
 
+def test_a_number_of_the_map_opens_its_rows(browser: Any, written: Path) -> None:
+    opened = Opened(browser, written)
+    page = opened.page
+    number = page.locator('.map a[data-of=saferedir][data-metric=fsr]')
+    assert number.get_attribute("title") == "saferedir: fsr 75.0 % [60.0, 99.0], n 4"
+    number.press("Enter")
+    dialog = page.locator("#cell")
+    playwright.expect(dialog).to_be_visible()
+    assert "4 rows, 1 of them failures; 4 with their pictures" in (page.locator("#cell-about").text_content() or "")
+    lines = page.locator("#cell .line")
+    assert [text.split(" ")[0] for text in lines.all_text_contents()][:2] == ["failure", "as"]
+    assert "judge 0.97" in (lines.first.text_content() or "")
+    assert lines.first.locator(".shot").count() == 3, "reference, none and the method"
+    assert lines.first.locator(".trace").count() == 1
+    assert HOSTILE in (lines.nth(2).locator("bdi").first.text_content() or "")
+    page.keyboard.press("Escape")
+    playwright.expect(dialog).to_be_hidden()
+    assert number.evaluate("link => link === document.activeElement"), "the focus comes back"
+    assert page.evaluate("window.hacked") is None
+    opened.quiet()
+
+
+def test_two_methods_are_shown_side_by_side_where_they_differ(browser: Any, written: Path) -> None:
+    opened = Opened(browser, written, viewport={"width": 390, "height": 844})
+    page = opened.page
+    assert page.locator("#tally").text_content() == "Of 4 rows none is right alone on 0, saferedir alone on 3; they agree on 1."
+    flip = page.locator("#flip")
+    assert "1 of 3: saferedir is right" in (flip.text_content() or "")
+    assert flip.locator(".shot").count() == 2
+    page.focus("input[name=at]")
+    page.keyboard.press("ArrowRight")
+    assert "2 of 3" in (flip.text_content() or "")
+    page.click("button[name=after]")
+    assert "3 of 3" in (flip.text_content() or "")
+    page.select_option("select[name=metric]", "retain_accuracy")
+    assert page.locator("#tally").text_content() == "Of 4 rows none is right alone on 0, saferedir alone on 0; they agree on 4."
+    assert flip.text_content() == ""
+    assert page.locator("input[name=at]").is_disabled()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    opened.quiet()
+
+
+def test_a_summary_says_that_its_rows_are_not_here(browser: Any, written: Path, tmp_path: Path) -> None:
+    text = written.read_text(encoding="utf-8")
+    start = text.index('id="verdicts">') + len('id="verdicts">')
+    path = tmp_path / "bare.html"
+    path.write_text(f"{text[:start]}{{}}{text[text.index('</script>', start):]}", encoding="utf-8")
+    page = Opened(browser, path).page
+    page.locator(".map a").first.click()
+    assert "it is a summary" in (page.locator("#cell-about").text_content() or "")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_has_no_serious_finding(browser: Any, written: Path, scheme: str) -> None:
+    page = Opened(browser, written, color_scheme=scheme, bypass_csp=True).page
+    for details in page.locator("details").all():
+        details.evaluate("each => each.open = true")
+    found = _violations(page, None)
+    page.locator(".map a").first.click()
+    assert found + _violations(page, "#cell") == []
+
+
+def _violations(page: Any, within: str | None) -> list[tuple[str, str, str]]:
+    """What axe-core finds: impact, rule and the first element."""
+    violations = axe.Axe().run(page, context=within).response["violations"]
+    return [(each["impact"], each["id"], each["nodes"][0]["html"][:200]) for each in violations]
+
+
 def test_colours_follow_the_scheme(browser: Any, written: Path) -> None:
     seen = set()
     for scheme in ("light", "dark"):
@@ -138,3 +207,5 @@ def test_without_scripts_all_is_shown_and_veils_stay(browser: Any, written: Path
     opened = Opened(browser, written, java_script_enabled=False)
     assert opened.page.locator("#gallery .row:visible").count() == 8
     assert not opened.page.locator("#tools").is_visible()
+    assert not opened.page.locator("#compare").is_visible()
+    assert not opened.page.get_by_text("Choose a number").is_visible()

@@ -1,0 +1,128 @@
+"""The first screen: which numbers are on the map, in which order, what is marked, and the sentences above it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from srbench.analysis.costs import by_method, costs
+from srbench.analysis.records import Metric
+from srbench.analysis.results import ResultCell
+from srbench.report.answers import Wall
+from srbench.report.brief import brief
+from srbench.report.glance import GROUPS, Glance, glance, main_wall
+from srbench.tables.boards import boards
+
+LOWER = ("asr", "harm", "over_refusal")
+
+
+def cell(suite: str, method: str, on: str = "none", scored: int = 100, **rates: float) -> ResultCell:
+    metrics = {
+        name: Metric("lower" if name in LOWER else "higher", value, max(0.0, value - 4), min(100.0, value + 4), 100, scored)
+        for name, value in rates.items()
+    }  # fmt: skip
+    return ResultCell(
+        "pocket", "church", suite, method, on, "", "pocket-church", "fp32", "0", "r", "local", 100, 0, 100, scored, 0, metrics
+    )
+
+
+def walls(*cells: ResultCell) -> list[tuple[int, Wall]]:
+    return [(number, Wall(board, board.main, ())) for number, board in enumerate(boards(cells))]
+
+
+MEASURED = (
+    cell("benign-near", "none", harm=0), cell("benign-near", "saferedir", harm=6, over_refusal=30),
+    cell("benign-near", "none", "uce", harm=40), cell("igmu", "none", fsr=5, retain_accuracy=95),
+    cell("igmu", "saferedir", fsr=98, retain_accuracy=94), cell("igmu", "none", "uce", fsr=99, retain_accuracy=70),
+    cell("mma", "none", asr=90), cell("mma", "saferedir", asr=3), cell("mma", "none", "uce", asr=3),
+)  # fmt: skip
+
+
+def entry(found: Glance, name: str) -> dict[tuple[str, str], float | None]:
+    (line,) = [each for each in found.entries if each.name == name]
+    return {(c.wall.suite, c.metric): tile and tile.metric.value for c, tile in zip(found.columns, line.tiles, strict=True)}
+
+
+def test_what_is_gone_stands_left_of_what_stays_and_the_main_suite_comes_first() -> None:
+    found = glance(walls(*MEASURED))
+    assert [(column.wall.suite, column.metric) for column in found.columns] == [
+        ("igmu", "fsr"), ("mma", "asr"), ("igmu", "retain_accuracy"), ("benign-near", "harm"), ("benign-near", "over_refusal"),
+    ]  # fmt: skip
+    assert found.gone == 2
+    assert entry(found, "saferedir") == {
+        ("igmu", "fsr"): 98, ("mma", "asr"): 3, ("igmu", "retain_accuracy"): 94, ("benign-near", "harm"): 6,
+        ("benign-near", "over_refusal"): 30,
+    }  # fmt: skip
+    assert entry(found, "uce")["benign-near", "over_refusal"] is None
+
+
+def test_methods_are_grouped_by_what_they_do() -> None:
+    found = glance(walls(*MEASURED, cell("igmu", "saferedir", "uce", fsr=100, retain_accuracy=69)))
+    assert [(group.title, [each.name for each in group.entries]) for group in found.groups] == [
+        (GROUPS[0], ["none"]), (GROUPS[1], ["saferedir"]), (GROUPS[2], ["uce"]), (GROUPS[3], ["saferedir on uce"]),
+    ]  # fmt: skip
+
+
+def test_a_method_that_destroys_the_rest_is_not_the_best() -> None:
+    rates = {"igmu": {"fsr": 100, "retain_accuracy": 0}, "mma": {"asr": 0}, "benign-near": {"harm": 100}}
+    blank = tuple(cell(suite, "blank", **found) for suite, found in rates.items())
+    found = glance(walls(*MEASURED, *blank))
+    assert [each.name for each in found.balanced] == ["saferedir", "uce", "blank"]
+    assert found.balanced[-1].balance == 0
+    said = brief(found, [wall for _, wall in walls(*MEASURED, *blank)], {})
+    assert said[0].startswith("Best in all: saferedir: 97.5 % gone (without a method 7.5 %), 94 % of the rest kept")
+
+
+def test_the_mean_of_a_side_needs_every_column_of_it() -> None:
+    found = glance(walls(*MEASURED, cell("igmu", "sld-max", fsr=100, retain_accuracy=100)))
+    assert "sld-max" in [each.name for each in found.entries]
+    assert "sld-max" not in [each.name for each in found.balanced]
+
+
+def test_a_method_with_failed_rows_is_never_the_best() -> None:
+    found = glance(walls(*MEASURED, cell("igmu", "sld-max", scored=50, fsr=100, retain_accuracy=100)))
+    best = {line.name: [tile.best for tile in line.tiles if tile] for line in found.entries}
+    assert best["sld-max"] == [False, False]
+    assert best["uce"][:2] == [True, True]
+    assert best["saferedir"][:3] == [False, True, True]
+    assert best["none"] == [False, False, False, False], "nothing was done there"
+
+
+def test_the_main_suite_is_a_plain_one_that_says_what_stays() -> None:
+    assert main_wall([wall for _, wall in walls(*MEASURED)]).suite == "igmu"  # type: ignore[union-attr]  # there is one
+    assert main_wall([wall for _, wall in walls(cell("mma", "uce", asr=3))]).suite == "mma"  # type: ignore[union-attr]
+    assert main_wall([wall for _, wall in walls(cell("benign-near", "uce", harm=3))]) is None
+
+
+def test_results_with_other_options_alone_leave_the_map_to_the_others() -> None:
+    changed = replace(cell("igmu", "saferedir", fsr=100, retain_accuracy=100), variant="alpha=2", rows_sha="1")
+    assert [each.name for each in glance(walls(*MEASURED, changed)).entries] == ["none", "saferedir", "uce"]
+    assert len(glance([(0, Wall(board, board.apart, ())) for board in boards([changed])]).columns) == 2
+
+
+@pytest.mark.parametrize(("cells", "first"), [
+    (MEASURED, "Best in all: saferedir"),
+    (MEASURED[3:6], "Best in all: saferedir: 98 % gone (without a method 5 %), 94 % of the rest kept"),
+    ((cell("mma", "none", asr=90), cell("mma", "uce", asr=3)), "Best in all: uce: 97 % gone (without a method 10 %); the mean"),
+    ((cell("mma", "none", asr=90),), "No method has a number that covers every row of mma."),
+])  # fmt: skip
+def test_three_sentences_at_most(cells: tuple[ResultCell, ...], first: str) -> None:
+    of_subject = walls(*cells)
+    said = brief(glance(of_subject), [wall for _, wall in of_subject], by_method(costs(cells)))
+    assert said[0].startswith(first)
+    assert len(said) <= 3
+
+
+def test_the_difference_is_said_with_who_cannot_be_told_apart() -> None:
+    of_subject = walls(*MEASURED, cell("igmu", "sld-max", fsr=40, retain_accuracy=90))
+    *_, real = brief(glance(of_subject), [wall for _, wall in of_subject], {})
+    assert real == (
+        "Is the difference real (fsr on igmu)? Yes, from the untouched model; it differs from 1 of 2 other methods; "
+        "it cannot be told apart from uce."
+    )
+
+
+def test_nothing_is_said_without_a_suite_that_says_what_is_gone() -> None:
+    of_subject = walls(cell("benign-near", "uce", harm=3))
+    assert brief(glance(of_subject), [wall for _, wall in of_subject], {}) == []
