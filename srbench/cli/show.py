@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,17 @@ from srbench.errors import SrbenchError
 from srbench.files import kind_of_path
 from srbench.outputs import SHEET, check_file
 from srbench.report.sheet import Strip, of_rows, of_run, write
-from srbench.results.lookup import StoredImage, looked_up, scores_of, waits, why_not_there
+from srbench.results import row_files
+from srbench.results.lookup import LEAST, StoredImage, looked_up, scores_of, waits, why_not_there
 from srbench.results.records import redirects
-from srbench.results.run_files import LOCAL, read_all
+from srbench.results.row_files import RowLine, named
+from srbench.results.run_files import LOCAL, read_all, summarised
 from srbench.results.sensitive import left_line
 from srbench.results.store import Store
 from srbench.rules import finite
 from srbench.tables.terminal import Calmed
 
+SAID = {True: "yes", False: "no", None: ""}
 MAX_SIDE = 64
 """Characters across at most."""
 WAITS = "a picture of a sensitive row that waits to be scored and dropped: it is not shown"
@@ -136,13 +140,50 @@ def show(what: str, folder: Path, sheet: Path | None = None) -> int:
         say(left)
     if sheet is not None and "/" not in what and kind_of_path(folder / "runs" / what / LOCAL) != "nothing":
         return write_sheet(folder, what, store, sheet)
-    images = looked_up(what, folder, say)
+    beside = named(folder, what, LEAST, say) if sheet is None and kind_of_path(folder) == "folder" else []
+    try:
+        images = looked_up(what, folder, say)
+    except SrbenchError:
+        if not beside:
+            raise
+        images = []
+    for path, lines in beside:
+        _print_committed(path, lines)
     if sheet is not None:
         ids = list(dict.fromkeys(image.row_id for image in images))
         return _written(of_rows(folder, ids, store, say), sheet)
     for image in images:
         _print_image(image, store)
     return 0
+
+
+def _print_committed(path: Path, lines: Sequence[RowLine]) -> None:
+    """What a committed file of rows says of a row under each method."""
+    rates = [name for name in lines[0].marks if any(line.marks[name] is not None for line in lines)]
+    about = Table.grid(padding=(0, 2))
+    about.add_row("row", lines[0].row)
+    if prompt := _committed_prompt(path, lines[0]):
+        about.add_row("prompt", prompt)
+    about.add_row("from", f"{path.parent.name}/{path.name}, committed: its pictures are not here")
+    _print(about)
+    table = Table()
+    for column in ("method", "judge", *rates, "image"):
+        table.add_column(column, justify="left" if column in ("method", "image") else "right")
+    for line in lines:
+        said = [SAID[line.marks[name]] for name in rates]
+        table.add_row(line.method, "" if line.sure is None else f"{line.sure:.2f}", *said, line.image)
+    _print(table)
+    console.write("\n")
+
+
+def _committed_prompt(path: Path, line: RowLine) -> str:
+    """The prompt of a committed row; empty where it is not shown, or not known here."""
+    from srbench.report.verdicts import texts_of
+
+    concept = path.name.removesuffix(row_files.ENDING)
+    cells = [cell for cell in summarised(path.parent) if (cell.concept, cell.suite) == (concept, line.suite)]
+    rows = texts_of(cells[0]) if cells else None
+    return next((row.prompt for row in rows or () if row.id == line.row), "")
 
 
 def _print_image(image: StoredImage, store: Store) -> None:

@@ -150,7 +150,7 @@ def committed(files: Files, wall: Wall) -> Verdicts | None:
     """
     cells = [cell for cell in wall.cells if cell.source == "committed"]
     found = {name_of(cell): of_cell for cell in cells if (of_cell := _lines_of(files, cell))}
-    texts = _texts(cells[0]) if found else None
+    texts = texts_of(cells[0]) if found else None
     if texts is None:
         return None
     lines = tuple(_line(row, gated=False) for row in texts)
@@ -177,7 +177,7 @@ def _mark_of(line: RowLine | None, metric: str) -> str:
     return ASIDE if line is None or line.marks.get(metric) is None else _mark(line.marks[metric])
 
 
-def _texts(cell: ResultCell) -> tuple[Row, ...] | None:
+def texts_of(cell: ResultCell) -> tuple[Row, ...] | None:
     """The prompts of a committed cell, from its suite; None where they are gated, sensitive or others than the cell's."""
     suite, concept = load.suites().get(cell.suite), load.concepts().get(cell.concept)
     backbone = load.backbones().get(cell.backbone)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from srbench.errors import UsageError
 
 PLACE = ("suite", "method", "row", "image", "sure")
 """The first columns; the others are rates."""
+ENDING = "-rows.csv"
+KEY = 16
+"""Digits of an image's key in a file of rows."""
 MARKS = {"": None, "0": False, "1": True}
 NEAR = 1e-6
 """How far a rate worked out from its rows may be from the summary's, in percentage points: both are written with more digits."""
@@ -31,7 +34,7 @@ class RowLine:
     """With its checkpoint, as `ResultCell.label`."""
     row: str
     image: str
-    """The first 16 digits of the image's key; empty where there is no image."""
+    """The first `KEY` digits of the image's key; empty where there is no image."""
     sure: float | None
     """The judge's probability of the concept."""
     marks: Mapping[str, bool | None]
@@ -40,7 +43,7 @@ class RowLine:
 
 def paths(folder: Path, concept: str) -> list[Path]:
     """The files of a concept's rows in a results folder."""
-    return sorted(folder.glob(f"*/{concept}-rows.csv"))
+    return sorted(folder.glob(f"*/{concept}{ENDING}"))
 
 
 def read(path: Path) -> list[RowLine]:
@@ -74,6 +77,24 @@ def _probability(text: str) -> float | None:
     if not 0.0 <= float(text) <= 1.0:
         raise ValueError(text)
     return float(text)
+
+
+def named(folder: Path, what: str, least: int, warn: Callable[[str], None]) -> list[tuple[Path, list[RowLine]]]:
+    """The lines of every file of rows whose row is `what`, or whose image's key begins so (`least` characters or more).
+
+    A damaged file is named by `warn` and left out.
+    """
+    found = []
+    for path in sorted(folder.glob(f"*/*{ENDING}")):
+        try:
+            lines = read(path)
+        except UsageError as error:
+            warn(error.line)
+            continue
+        key = what[:KEY] if len(what) >= least else ""
+        mine = [line for line in lines if line.row == what or (key and line.image.startswith(key))]
+        found += [(path, mine)] if mine else []
+    return found
 
 
 def of_cell(lines: Sequence[RowLine], cell: ResultCell) -> list[RowLine]:

@@ -61,3 +61,19 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="cannot be read"):
         row_files.read(path)
+
+
+def test_rows_are_found_by_id_and_by_key(tmp_path: Path) -> None:
+    path = written(tmp_path, HEAD + LINES)
+    said: list[str] = []
+
+    def found(what: str) -> list[str]:
+        return [line.method for _, lines in row_files.named(tmp_path, what, 3, said.append) for line in lines]
+
+    assert found("f1") == ["uce", "esd-x"]
+    assert found("00fc") == ["esd-x"]
+    assert found("00") == [], "too short for a key"
+    assert found("00fc" + "0" * 60) == []
+    path.write_text("damaged")
+    assert found("f1") == []
+    assert "church-rows.csv: no file of rows" in said[0]
