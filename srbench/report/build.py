@@ -145,9 +145,9 @@ def page(content: Gathered) -> str:
     painter = Painter(content.series)
     subjects = [_subject(subject, painter) for subject in content.subjects]
     views = [_section(section, painter) for section in content.sections]
-    script, style = _asset("page.js"), _asset("page.css")
+    script, style = asset("page.js"), asset("page.css")
     cells = [cell for section in content.sections for cell in section.wall.cells]
-    html = _environment().get_template("template.html.jinja").render(
+    html = environment().get_template("template.html.jinja").render(
         version=__version__, subjects=subjects, views=views, series=content.series, sources=content.sources,
         costs=costs(cells),
         runs=_runs(content.sources), judges=_judges(content.sources), scorers=_scorers(content.sources),
@@ -211,7 +211,8 @@ def _scorers(of_cells: Sequence[Source]) -> list[dict[str, Any]]:
 # --- rendering ----------------------------------------------------------------------------------------------------------------
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a file beside this one."""
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
@@ -220,7 +221,8 @@ def _sha(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Of the pages' templates: everything that is put into one is escaped."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
