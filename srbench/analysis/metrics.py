@@ -402,6 +402,10 @@ def _observation(rule: Definition, record: RowRecord, lens: Lens) -> Observation
         return Observation(record.row, None, rule.together(record), unscored.message)
 
 
+HEADLINES = ("fsr", "asr")
+"""Rates of forgetting; a suite has one of them."""
+KEPT = ("content_kept", "retain_accuracy", "style_kept")
+"""Rates of what stays, which the scorer that describes a backbone's pictures decides."""
 REFERENCE_METRICS = {"content_kept", "csdr", "harm"}
 
 

@@ -415,19 +415,32 @@ def tables(
 @app.command(cls=Command)
 @guarded
 def report(
-    results: Annotated[Path, typer.Argument(help="Results folder.")] = Path("results"),
-    out: Annotated[Path, OUTPUT.value("FILE", "--out", "-o", help="HTML file to write.")] = Path("report.html"),
+    results: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Results folder; with --leaderboard one of each contributor.", show_default="results"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        OUTPUT.value("FILE", "--out", "-o", help="HTML file to write.", default="report.html, or leaderboard.html"),
+    ] = None,
     method: Annotated[str | None, WHAT.several("methods", help="Only these methods (and none), with commas.")] = None,
     suite: Annotated[str | None, WHAT.several("suites", help="Only these suites, with commas.")] = None,
     concept: Annotated[str | None, WHAT.several("concepts", help="Only these concepts, with commas.")] = None,
-    images: Annotated[int, OUTPUT.value("N", help="About how many pictures the gallery has; 0 for none.")] = 500,
+    leaderboard: Annotated[
+        bool, WHAT.flag("--leaderboard", help="A page of several people's results, judged again where their pictures are there.")
+    ] = False,
+    no_verify: Annotated[bool, HOW.flag("--no-verify", help="For a leaderboard: judge nothing again.")] = False,
+    images: Annotated[
+        int | None, OUTPUT.value("N", help="About how many pictures the gallery has; 0 for none.", default="500")
+    ] = None,
     debug: Debug = False,
 ) -> int:
     """One HTML file with everything that a results folder says; needs no network."""
     from srbench.cli import report as room
-    from srbench.report.gather import ReportOptions
 
-    return room.report(results, out, ReportOptions(words(method), words(suite), words(concept), images))
+    folders = tuple(results or ())
+    chosen = (words(method), words(suite), words(concept))
+    return room.written(room.PageOptions(folders, out, *chosen, images, leaderboard, not no_verify))
 
 
 @app.command(cls=Command)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from srbench.analysis.costs import Cost, by_method, costs
+from srbench.analysis.metrics import HEADLINES, KEPT
 from srbench.analysis.records import Metric
 from srbench.analysis.results import ResultCell, name_of
 from srbench.analysis.significance import PairedTest
@@ -18,8 +19,6 @@ from srbench.tables.numbers import NOT_RESOLVED, p_text, shown
 
 LEVEL = 0.05
 """Significance level of a test, after Holm's correction."""
-HEADLINES = ("fsr", "asr")
-KEPT = ("content_kept", "retain_accuracy", "style_kept")
 TESTED = ("fsr", "asr", "content_kept", "retain_accuracy")
 TESTS = {"mcnemar": "exact McNemar test", "permutation": "permutation test over prompts"}
 

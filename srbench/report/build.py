@@ -16,6 +16,7 @@ import jinja2
 from markupsafe import Markup
 
 from srbench.analysis.costs import Cost, by_method, costs
+from srbench.analysis.metrics import KEPT
 from srbench.analysis.origin import ground_text
 from srbench.analysis.records import Metric, turned
 from srbench.analysis.results import name_of
@@ -25,7 +26,7 @@ from srbench.catalog.specs import ProtocolSpec
 from srbench.files import calm
 from srbench.hashing import digest
 from srbench.report import words
-from srbench.report.answers import KEPT, TESTS, Answer, Wall, answers, failure_of
+from srbench.report.answers import TESTS, Answer, Wall, answers, failure_of
 from srbench.report.brief import brief
 from srbench.report.gallery import GalleryRow, Picture, decided
 from srbench.report.gather import Gathered, Section, Subject, Sweep, sweeps
@@ -159,10 +160,10 @@ def page(content: Gathered) -> str:
     concepts = Counter(subject.concept for subject in content.subjects)
     subjects = [_subject(subject, painter, concepts[subject.concept] > 1) for subject in content.subjects]
     views = [_section(section, painter) for section in content.sections]
-    script, style = _asset("page.js") + _asset("rows.js"), _asset("page.css")
+    script, style = asset("page.js") + asset("rows.js"), asset("page.css")
     cells = [cell for section in content.sections for cell in section.wall.cells]
     row_ids = {(row.place, row.id, row.seed): f"row-{number}" for number, row in enumerate(content.rows)}
-    html = _environment().get_template("template.html.jinja").render(
+    html = environment().get_template("template.html.jinja").render(
         version=__version__, subjects=subjects, views=views, series=content.series, sources=content.sources,
         costs=costs(cells),
         runs=_runs(content.sources), judges=_judges(content.sources), scorers=_scorers(content.sources),
@@ -238,7 +239,8 @@ def _scorers(of_cells: Sequence[Source]) -> list[dict[str, Any]]:
 # --- rendering ----------------------------------------------------------------------------------------------------------------
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a file beside this one."""
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
@@ -247,7 +249,8 @@ def _sha(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Of the pages' templates: everything that is put into one is escaped."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from srbench.analysis.metrics import KEPT
 from srbench.analysis.records import Metric
 from srbench.analysis.results import ResultCell, name_of
-from srbench.report.answers import KEPT, Wall
+from srbench.report.answers import Wall
 
 GONE = ("fsr", "fsr_unseen", "asr")
 STAYS = ("harm", "over_refusal", "near_kept", "far_kept", "pair_kept")
