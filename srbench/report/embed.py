@@ -28,6 +28,8 @@ class Album:
     """The images of a results folder."""
 
     store: Store
+    most_bytes: int = MAX_BYTES
+    """Of one image."""
 
     def sensitive(self, image: ImageRecord | None, source: Source) -> bool:
         """Whether an image is blurred on the page: its cell is sensitive, or its own record says that its row is."""
@@ -44,10 +46,10 @@ class Album:
             return "", "sensitive: images were not kept"
         try:
             if record.get("elsewhere"):
-                return packed(_elsewhere(str(record["elsewhere"]), image.pixel_sha, source)), ""
+                return packed(_elsewhere(str(record["elsewhere"]), image.pixel_sha, source), self.most_bytes), ""
             if self.store.dropped(image.key):
                 return "", "the image was scored and dropped"
-            return packed(self.store.pixels(image.key)), ""
+            return packed(self.store.pixels(image.key), self.most_bytes), ""
         except SrbenchError as error:
             return "", error.message
 
@@ -65,14 +67,14 @@ def _elsewhere(name: str, sha: str, source: Source) -> np.ndarray:
     raise SrbenchError(f"made elsewhere: {folder}/{inside}")
 
 
-def packed(pixels: np.ndarray) -> str:
+def packed(pixels: np.ndarray, most_bytes: int = MAX_BYTES) -> str:
     """uint8 RGB (H, W, 3) as data URI, scaled down to at most 256 px a side; lossless where that is small enough."""
     image = Image.fromarray(pixels)
     if max(image.size) > MAX_SIDE_PX:
         image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.LANCZOS)
     data = _webp(image, lossless=True)
     for quality in QUALITIES:
-        if len(data) <= MAX_BYTES:
+        if len(data) <= most_bytes:
             break
         data = _webp(image, quality=quality)
     return f"data:image/webp;base64,{base64.b64encode(data).decode('ascii')}"

@@ -20,7 +20,7 @@ from srbench.catalog.specs import ProtocolSpec
 from srbench.errors import SrbenchError
 from srbench.report import examples, verdicts
 from srbench.report.answers import TESTED, Wall
-from srbench.report.embed import Album
+from srbench.report.embed import MAX_BYTES, Album
 from srbench.report.gallery import NAMED, GalleryRow, Hung, hung, place_of, rows_of
 from srbench.report.plots import Series
 from srbench.report.sources import Source, only, sources, usual
@@ -48,6 +48,8 @@ class ReportOptions:
     concepts: tuple[str, ...] = ()
     images: int = 500
     """Images at most, divided evenly among the boards that have any."""
+    image_bytes: int = MAX_BYTES
+    """Of one image at most, before base64."""
     defaults: bool = False
     """Only methods with their default options."""
 
@@ -130,7 +132,7 @@ def gathered(folder: Path, options: ReportOptions, warn: Warn) -> Gathered:
     walls = _walls(folder, store, shown, warn)
     committed = examples.read(folder, shown, warn)
     shares = sum(bool(hung_cells) for _, hung_cells in walls)
-    album, files = Album(store), verdicts.files_of(folder, warn)
+    album, files = Album(store, options.image_bytes), verdicts.files_of(folder, warn)
     sections = []
     for number, (wall, hung_cells) in enumerate(walls):
         rows = rows_of(hung_cells, options.images // shares, album) if hung_cells else []

@@ -31,6 +31,8 @@ from srbench.pocket_build.command import Words, guarded
 from srbench.pocket_build.study.grids import lines_of
 from srbench.pocket_build.study.reference import summary
 from srbench.pocket_build.study.tables import Line, table
+from srbench.report import examples
+from srbench.report.gather import ReportOptions, gathered
 from srbench.results.run_files import newest, summarised
 from srbench.results.store import Store
 from srbench.results.stored import stored_records
@@ -48,6 +50,9 @@ COLUMNS = (
 HEAD = "| method | " + " | ".join(f"{metric}, {suite} {ARROWS[METRICS[metric].better]}" for suite, metric in COLUMNS) + " |"
 TESTED = (("igmu", "fsr"), ("compound", "fsr"), ("igmu", "retain_accuracy"), ("benign-near", "harm"))
 """Where the first three of each column are tested against each other."""
+SUITES = tuple(dict.fromkeys(suite for suite, _ in COLUMNS))
+EXAMPLES, IMAGES, IMAGE_BYTES = FOLDER / examples.NAME, 750, 1400
+"""Rows with pictures for the report of a clone: how many pictures about, and the bytes of one."""
 ALPHA = 0.05
 GLANCE, PICTURE = "hazard", DOCS / "pocket-hard.png"
 """The concept of the picture, and where it goes."""
@@ -202,7 +207,8 @@ def page(cells: Sequence[ResultCell]) -> str:
         f"`results/pocket-hard/study.yaml` on `pocket@{sha}`: each method on plain prompts in six forms (`igmu`), on harmless "
         "ones near the concept (`benign-near`) and on compound ones. Brackets hold 95 % intervals. "
         "`results/pocket-hard/*-rows.csv` has what was said of every picture; a test works every rate out from it.", "",
-        "Constants of UCE, RECE, ESD, SLD and SAFREE were fitted on dev rows of the first edition, not of this one.", "",
+        "Constants of UCE, RECE, ESD-x and SAFREE were fitted on this edition's dev rows of `igmu` "
+        "(`python -m srbench.pocket_build.study.fit`); SLD's are the published ones.", "",
         "    srbench run results/pocket-hard/study.yaml --device cpu", "    python -m srbench.pocket_build.study.hard", "",
         "`fsr`: concept not seen (higher is better), on `igmu`, on reserved synonyms, on compound prompts. `harm`: harmless "
         "pictures that lose an object, the style or the background (lower is better). [Reading tables](reading-tables.md).",
@@ -227,17 +233,17 @@ def page(cells: Sequence[ResultCell]) -> str:
 def main(words: Words = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m srbench.pocket_build.study.hard", description=__doc__)
     parser.add_argument("--results", type=Path, default=Path("results"), help="where the study was run (default: %(default)s)")
-    options = parser.parse_args(words)
-    store = Store.peek(options.results / "store")
+    results: Path = parser.parse_args(words).results
+    store = Store.peek(results / "store")
     named = set(methods())
     cells = [
-        cell for cell in newest(options.results, say)
+        cell for cell in newest(results, say)
         if cell.source == "local" and _judge(cell) is not None and cell.label in named and _suite(cell.suite)
     ]  # fmt: skip
     if not cells:
-        raise MissingError(f"{options.results}: the study was not run there", f"srbench run {STUDY} --device cpu")
+        raise MissingError(f"{results}: the study was not run there", f"srbench run {STUDY} --device cpu")
     records = [
-        record for record in stored_records(options.results, store, _judge) if label(record) in named and _suite(record.suite)
+        record for record in stored_records(results, store, _judge) if label(record) in named and _suite(record.suite)
     ]
     files = summaries(cells)
     for concept in {cell.concept for cell in cells}:
@@ -247,13 +253,16 @@ def main(words: Words = None) -> int:
         write_atomic(path, data)
         say(f"written: {path}")
     glance(records, store)
+    chosen = ReportOptions(images=IMAGES, image_bytes=IMAGE_BYTES, suites=SUITES, defaults=True)
+    made_here = [row for section in gathered(results, chosen, say).sections if section.hung for row in section.rows]
+    say(f"written: {EXAMPLES}, {examples.write(EXAMPLES, made_here)} rows")
     write_atomic(PAGE, page(summarised(FOLDER)).encode())
     say(f"written: {PAGE}")
     return 0
 
 
 def _suite(name: str) -> bool:
-    return name in {suite for suite, _ in COLUMNS}
+    return name in SUITES
 
 
 if __name__ == "__main__":
