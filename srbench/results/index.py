@@ -255,6 +255,9 @@ class Lines(MutableMapping[str, Record]):
 
     def stream(self) -> Iterator[Record]:
         """Every record, in the order of the ledgers: each file is read once from one end to the other, and nothing is kept."""
+        if any(not (self.folder / each.name).is_file() for table in self._tables for each in table.files):
+            with self._lock:  # another process has folded ledgers
+                self._find(self.index)
         several = self._several()
         held: dict[str, Record] = {}
         files = (scanned for table in self._tables for scanned in table.files)

@@ -17,7 +17,7 @@ import stat
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,7 @@ from srbench.files import (
     written_whole,
 )
 from srbench.hashing import canonical
-from srbench.results import leftovers, records
+from srbench.results import folding, leftovers, records
 from srbench.results.index import Lines
 from srbench.results.keys import KEY_VERSION
 from srbench.results.marks import DROPPED, GATED, SENSITIVE, merged
@@ -121,17 +121,30 @@ class Ledger:
         if not text:
             return
         try:
-            with self.path.open("ab" if self._exists else "xb") as handle:
-                handle.write(text.encode())
-                handle.flush()
-                if self.sync:
-                    os.fsync(handle.fileno())
-            if not self._exists and self.sync:
-                fsync_folder(self.folder)
+            kept = self._write(text.encode())
         except OSError:
             self.path, self._exists = self._new(), False  # the next line must not follow a torn one
             raise
         self._exists = True
+        if not kept:
+            self.path, self._exists = self._new(), False
+            self._write(text.encode())
+            self._exists = True
+
+    def _write(self, data: bytes) -> bool:
+        """Append; returns whether the file that was written to is still the ledger: another process may have folded it."""
+        with self.path.open("ab" if self._exists else "xb") as handle:
+            handle.write(data)
+            handle.flush()
+            if self.sync:
+                os.fsync(handle.fileno())
+            written = os.fstat(handle.fileno())
+        if not self._exists and self.sync:
+            fsync_folder(self.folder)
+        try:
+            return os.path.samestat(written, self.path.stat())
+        except FileNotFoundError:
+            return False
 
 
 def _last(before: Record | None, record: Record) -> Record:
@@ -157,6 +170,7 @@ class Store:
         self._score_ledger = Ledger(root / "ledger", "scores", durable != NONE)
         if tidy:
             self._sweep()
+            self._fold()
         self.refresh()
 
     def _begin(self, root: Path, warn: Warn, writes: bool, indexed: bool = True, tidy: bool = True) -> None:
@@ -232,6 +246,13 @@ class Store:
                 f"{count} temporary files of processes that have ended were"
             )  # fmt: skip
             self.warn(f"{what} removed")
+
+    def _fold(self) -> None:
+        """Fold ledgers of ended processes, where there are many; a folder that does not let it stays as it is."""
+        with suppress(OSError):
+            count = sum(folding.fold(self.root / "ledger", kind) for kind in records.KINDS)
+            if count:
+                self.warn(f"{count} small ledgers of processes that have ended were folded")
 
     def refresh(self) -> None:
         """Read the ledgers again, with what other processes have written since."""
