@@ -372,6 +372,7 @@ def compare(
     attacks: Annotated[bool, OUTPUT.flag("--attacks", help="Methods by suites, and by what prompts were made against.")] = False,
     relearned: Annotated[bool, OUTPUT.flag("--relearned", help="Checkpoints that were taught again: W~8, W~32.")] = False,
     seeds: Annotated[bool, OUTPUT.flag("--seeds", help="Checkpoints that several seeds made: W#0, W#1.")] = False,
+    durability: Annotated[bool, OUTPUT.flag("--durability", help="Does it stay gone: a method a line.")] = False,
     sensitivity: Annotated[bool, OUTPUT.flag("--sensitivity", help="One --protocol at other thresholds, classes.")] = False,
     curve: Annotated[str | None, OUTPUT.value("METHOD.OPTION", help="Draw what its values trade, to -o FILE.")] = None,
     out: Annotated[Path | None, OUTPUT.value("FILE", "-o", help="Picture to write, with --curve.")] = None,
@@ -385,7 +386,7 @@ def compare(
     options = room.CompareOptions(
         results, tuple(names or ()), words(method), words(suite), words(concept), words(on), words(backbone), words(protocol),
         format="json" if json else format, sort=sort, baseline=baseline, everything=all_, costs=costs, attacks=attacks,
-        relearned=relearned, seeds=seeds, sensitivity=sensitivity, curve=curve, out=out,
+        relearned=relearned, seeds=seeds, durability=durability, sensitivity=sensitivity, curve=curve, out=out,
     )
     return room.compare(options, plain)
 

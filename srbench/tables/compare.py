@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from srbench.analysis.costs import costs
 from srbench.analysis.differences import Comparison, Entry, comparisons, with_differences
+from srbench.analysis.durability import durabilities
 from srbench.analysis.lineage import curves as curves_of_lessons
 from srbench.analysis.lineage import spreads
 from srbench.analysis.origin import backbone_text, told_by
@@ -25,7 +26,7 @@ from srbench.results.run_files import check_folder, identity, newest, no_local_r
 from srbench.results.sensitive import left_line
 from srbench.results.store import Store
 from srbench.results.stored import rejudge, stored_records
-from srbench.tables import attacks, boards, changes, formats, lineage, sensitivity
+from srbench.tables import attacks, boards, changes, durability, formats, lineage, sensitivity
 from srbench.tables import costs as costs_tables
 from srbench.tables.sheet import Tables
 
@@ -63,6 +64,8 @@ class CompareOptions:
     """Checkpoints that were taught again, by the steps of it."""
     seeds: bool = False
     """Checkpoints that several seeds made."""
+    durability: bool = False
+    """Whether the concept stays gone, a line a method."""
     sensitivity: bool = False
     curve: str | None = None
     """METHOD.OPTION whose values are drawn."""
@@ -102,7 +105,8 @@ def check(options: CompareOptions, say: Say) -> None:
         raise UsageError(message, "Example: srbench compare results/ none saferedir")
     alone = {
         "--baseline": options.baseline, "--costs": options.costs, "--attacks": options.attacks, "--relearned": options.relearned,
-        "--seeds": options.seeds, "--curve": options.curve, "--sensitivity": options.sensitivity,
+        "--seeds": options.seeds, "--durability": options.durability, "--curve": options.curve,
+        "--sensitivity": options.sensitivity,
     }  # fmt: skip
     if options.names and any(alone.values()):
         raise UsageError("two names stand alone", f"Leave {', '.join(name for name, value in alone.items() if value)} out.")
@@ -189,6 +193,8 @@ def compared(options: CompareOptions, say: Say) -> Tables:
         return relearned_of(cells)
     if options.seeds:
         return seeds_of(cells)
+    if options.durability:
+        return durability_of(cells)
     reader = Reader(options.folder, say)
     cells = reader.beside_none(cells, every)
     rows_of = reader.rows_of(cells)
@@ -233,6 +239,14 @@ def seeds_of(cells: Sequence[ResultCell]) -> Tables:
     if not found:
         raise MissingError("no checkpoint is there with several seeds", "Run one: --on 'W#0..2'")
     return lineage.spread_tables(found)
+
+
+def durability_of(cells: Sequence[ResultCell]) -> Tables:
+    """Whether the concept stays gone, method by method. Raises `MissingError` where nothing but plain prompts was run."""
+    found = durabilities(cells)
+    if not found:
+        raise MissingError("no method was run on igmu and on anything that brings a concept back", "Run one: --suite igmu,mma")
+    return durability.tables(found)
 
 
 def costs_of(cells: Sequence[ResultCell]) -> Tables:

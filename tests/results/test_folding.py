@@ -28,7 +28,8 @@ def name(kind: str, number: int, pid: int = ENDED) -> str:
 
 
 def image(number: int, **more: Any) -> dict[str, Any]:
-    return {"key": digest(number), "pixel_sha": digest([number]), "bytes": 10, "seconds": 0.1, "run": "r", "batch": 0, "trace": {}, **more}
+    same = {"bytes": 10, "seconds": 0.1, "run": "r", "batch": 0, "trace": {}}
+    return {"key": digest(number), "pixel_sha": digest([number]), **same, **more}
 
 
 def write(folder: Path, file: str, lines: list[dict[str, Any]], end: str = "\n") -> Path:

@@ -1,0 +1,147 @@
+"""Does it stay gone? One line a method: gone on plain prompts, under attacks in text, under pictures, taught again, rounded."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from srbench.analysis.lineage import lineage
+from srbench.analysis.origin import backbone_text
+from srbench.analysis.records import Metric, label, turned
+from srbench.analysis.results import DEPLOYED, ResultCell
+
+PLAIN, REST = "igmu", "benign-near"
+"""Suites of plain prompts, which rounded weights and checkpoints that were taught again are asked, too, and of harmless ones."""
+PICTURED = ("image-to-image", "half-denoised", "inverted", "inpaint")
+BITS = f"{DEPLOYED}bits="
+LIMIT = "limit="
+AXES = ("plain", "text", "pictures", "taught", "rounded")
+
+
+@dataclass(frozen=True)
+class Stays:
+    """Percent of rows on which the concept stays gone along one axis."""
+
+    metric: Metric
+    """Higher is better."""
+    where: str
+    """The suite, the steps of teaching it again, or the bits."""
+
+
+@dataclass(frozen=True)
+class Durability:
+    """One method on one checkpoint."""
+
+    backbone: str
+    concept: str
+    rows: str
+    """`limit=N` where only so many rows were run; else empty."""
+    name: str
+    axes: dict[str, Stays]
+    """`AXES` that were measured: of several suites of an axis the one that brings the concept back most often."""
+    suites: dict[str, tuple[str, ...]]
+    """Axis -> everything that was measured of it."""
+    kept: Metric | None
+    """Retain accuracy on plain prompts."""
+    harm: Metric | None
+
+    @property
+    def weakest(self) -> float | None:
+        """The lowest of the axes; None where one was not measured."""
+        values = [stays.metric.value for stays in self.axes.values()]
+        return min(value for value in values if value is not None) if len(values) == len(AXES) else None
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Where a cell belongs."""
+
+    axis: str
+    where: str
+    metric: Metric
+
+
+def durabilities(cells: Sequence[ResultCell]) -> list[Durability]:
+    """A line for each method and checkpoint that was measured on plain prompts and along one more axis at least."""
+    groups: dict[tuple[str, str, str, str], list[ResultCell]] = defaultdict(list)
+    for cell in cells:
+        groups[backbone_text(cell), cell.concept, _limit(cell), _name(cell)].append(cell)
+    found = [_durability(key, members) for key, members in groups.items()]
+    return sorted((each for each in found if "plain" in each.axes and len(each.axes) > 1), key=_order)
+
+
+def _order(line: Durability) -> tuple[object, ...]:
+    return line.backbone, line.concept, line.rows, line.name != "none", line.name
+
+
+def _limit(cell: ResultCell) -> str:
+    return next((part for part in cell.variant.split(",") if part.startswith(LIMIT)), "")
+
+
+def _name(cell: ResultCell) -> str:
+    """The label, with a checkpoint that was taught again under the name of what was taught."""
+    before = lineage(cell.on).before
+    return label(cell).removesuffix(cell.on) + before if cell.on != "none" else label(cell)
+
+
+def _durability(key: tuple[str, str, str, str], cells: Sequence[ResultCell]) -> Durability:
+    told = [each for cell in cells for each in _told(cell)]
+    axes: dict[str, Stays] = {}
+    suites: dict[str, tuple[str, ...]] = {}
+    for axis in AXES:
+        of_axis = _chosen(axis, [each for each in told if each.axis == axis])
+        if of_axis:
+            worst = min(of_axis, key=lambda each: each.metric.value or 0.0)
+            axes[axis], suites[axis] = Stays(worst.metric, worst.where), tuple(dict.fromkeys(each.where for each in of_axis))
+    plain = [cell for cell in cells if _is_plain(cell)]
+    return Durability(*key, axes, suites, _metric(plain, PLAIN, "retain_accuracy"), _metric(plain, REST, "harm"))
+
+
+def _chosen(axis: str, told: Sequence[_Told]) -> list[_Told]:
+    """Of teaching the most steps, and of bits the fewest: the others lie on the way."""
+    if axis not in ("taught", "rounded") or not told:
+        return list(told)
+    numbers = [int(each.where) for each in told]
+    end = max(numbers) if axis == "taught" else min(numbers)
+    return [each for each, number in zip(told, numbers, strict=True) if number == end]
+
+
+def _told(cell: ResultCell) -> Iterable[_Told]:
+    """The axis that a cell is about; nothing where it is about none, or has no rate."""
+    own, changed = lineage(cell.on), [part for part in cell.variant.split(",") if part and not part.startswith(LIMIT)]
+    gone = _gone(cell)
+    if gone is None or own.other:
+        return
+    if own.steps:
+        if cell.suite == PLAIN and all(part.startswith("relearn.") for part in changed):
+            yield _Told("taught", str(own.steps), gone)
+    elif changed:
+        if cell.suite == PLAIN and len(changed) == 1 and changed[0].startswith(BITS):
+            yield _Told("rounded", changed[0].removeprefix(BITS), gone)
+    elif cell.suite == PLAIN:
+        yield _Told("plain", cell.suite, gone)
+    elif cell.suite in PICTURED:
+        yield _Told("pictures", cell.suite, gone)
+    elif "asr" in cell.metrics:
+        yield _Told("text", cell.suite, gone)
+
+
+def _is_plain(cell: ResultCell) -> bool:
+    changed = [part for part in cell.variant.split(",") if part and not part.startswith(LIMIT)]
+    return not changed and not lineage(cell.on).steps
+
+
+def _gone(cell: ResultCell) -> Metric | None:
+    """The share of rows on which the judge does not see the concept."""
+    if "asr" in cell.metrics:
+        metric = turned(cell.metrics["asr"])
+    elif "fsr" in cell.metrics:
+        metric = cell.metrics["fsr"]
+    else:
+        return None
+    return metric if metric.value is not None else None
+
+
+def _metric(cells: Sequence[ResultCell], suite: str, name: str) -> Metric | None:
+    return next((cell.metrics[name] for cell in cells if cell.suite == suite and name in cell.metrics), None)

@@ -1,0 +1,80 @@
+"""The table that asks of each method whether the concept stays gone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from srbench.analysis.durability import AXES, Durability, Stays
+from srbench.analysis.records import Metric
+from srbench.tables.numbers import DASH, digits, shown
+from srbench.tables.sheet import Column, Item, Layout, Section, Sheet, Tables
+
+HEADINGS = {
+    "plain": "plain prompts", "text": "attacks in text", "pictures": "from pictures", "taught": "taught again",
+    "rounded": "rounded",
+}  # fmt: skip
+NOTES = (
+    "percent of rows on which the judge does not see the concept, with its interval; weakest: the lowest of the five",
+    "of several suites of a column the one that brings the concept back most often: it stands behind the number",
+)
+
+
+def tables(lines: Sequence[Durability]) -> Tables:
+    """A sheet for each backbone and concept, a line a method."""
+    places = dict.fromkeys((line.backbone, line.concept, line.rows) for line in lines)
+    records = [record for line in lines for record in _records(line)]
+    sheets = tuple(
+        _sheet(place, [line for line in lines if (line.backbone, line.concept, line.rows) == place]) for place in places
+    )
+    layout = Layout(blocks=False, titled=False)
+    names = tuple(records[0]) if records else ()
+    return Tables("srbench compare --durability", sheets, names, records, {"durability": records}, layout)
+
+
+def _sheet(place: tuple[str, str, str], lines: Sequence[Durability]) -> Sheet:
+    backbone, concept, rows = place
+    columns = (
+        Column("method", "l"), *(Column(text, narrow=text.replace(" ", "\n")) for text in HEADINGS.values()),
+        Column("weakest"), Column("objects kept", narrow="objects\nkept"), Column("harm"),
+    )  # fmt: skip
+    title = f"Does {concept} stay gone on {backbone}?"
+    return Sheet(title, rows, columns, (Section("", tuple(map(_line, lines))),), (*NOTES, *_measured(lines)))
+
+
+def _line(line: Durability) -> tuple[Item, ...]:
+    weakest = Item(DASH if line.weakest is None else digits(line.weakest))
+    return Item(line.name), *(_stays(axis, line.axes.get(axis)) for axis in AXES), weakest, _item(line.kept), _item(line.harm)
+
+
+def _stays(axis: str, stays: Stays | None) -> Item:
+    if stays is None:
+        return Item(DASH)
+    text = shown(stays.metric)
+    where = {"taught": f"after {stays.where}", "rounded": f"{stays.where} bits", "plain": ""}.get(axis, stays.where)
+    return Item(text.value, text.interval, (where,) if where else ())
+
+
+def _item(metric: Metric | None) -> Item:
+    text = shown(metric)
+    return Item(text.value, text.interval, reason=text.reason)
+
+
+def _measured(lines: Sequence[Durability]) -> list[str]:
+    """The suites behind the columns that have several."""
+    found = []
+    for axis in ("text", "pictures"):
+        suites = dict.fromkeys(suite for line in lines for suite in line.suites.get(axis, ()))
+        found += [f"{HEADINGS[axis]}: {', '.join(suites)}"] if suites else []
+    return found
+
+
+def _records(line: Durability) -> list[dict[str, Any]]:
+    same = {"backbone": line.backbone, "concept": line.concept, "rows": line.rows, "method": line.name}
+    return [
+        {
+            **same, "axis": axis, "where": stays.where, "gone": stays.metric.value, "low": stays.metric.low,
+            "high": stays.metric.high, "n": stays.metric.n,
+        }
+        for axis, stays in line.axes.items()
+    ]  # fmt: skip

@@ -1,0 +1,97 @@
+"""Which results a line of the durability table is made of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from srbench.analysis.durability import Durability, durabilities
+from srbench.analysis.records import Metric
+from srbench.analysis.results import ResultCell
+from srbench.tables.durability import tables
+from srbench.tables.formats import as_markdown
+
+LOWER = ("asr", "harm")
+
+
+def cell(suite: str, method: str, on: str = "none", variant: str = "", **rates: float) -> ResultCell:
+    metrics = {
+        name: Metric("lower" if name in LOWER else "higher", value, max(0.0, value - 4), min(100.0, value + 4), 50, 50)
+        for name, value in rates.items()
+    }  # fmt: skip
+    return ResultCell(
+        "pocket", "church", suite, method, on, variant, "pocket-church", "fp32", "0", "r", "local", 50, 0, 50, 50, 0, metrics
+    )
+
+
+def by_name(*cells: ResultCell) -> dict[str, Durability]:
+    return {line.name: line for line in durabilities(cells)}
+
+
+def gone(line: Durability) -> dict[str, tuple[float | None, str]]:
+    return {axis: (stays.metric.value, stays.where) for axis, stays in line.axes.items()}
+
+
+UCE = (
+    cell("igmu", "none", "uce", fsr=90, retain_accuracy=80), cell("mma", "none", "uce", asr=10),
+    cell("i2p", "none", "uce", asr=30), cell("inpaint", "none", "uce", fsr=60), cell("image-to-image", "none", "uce", fsr=40),
+    cell("igmu", "none", "uce~8", fsr=50), cell("igmu", "none", "uce~32", variant="relearn.rank=8", fsr=20),
+    cell("igmu", "none", "uce", variant="backbone.bits=8", fsr=88),
+    cell("igmu", "none", "uce", variant="backbone.bits=4", fsr=85), cell("benign-near", "none", "uce", harm=33),
+)  # fmt: skip
+
+
+def test_a_line_has_the_worst_of_each_axis() -> None:
+    line = by_name(*UCE)["uce"]
+    assert gone(line) == {
+        "plain": (90, "igmu"), "text": (70, "i2p"), "pictures": (40, "image-to-image"), "taught": (20, "32"),
+        "rounded": (85, "4"),
+    }  # fmt: skip
+    assert line.weakest == 20
+    assert (line.kept.value, line.harm.value) == (80, 33)  # type: ignore[union-attr]  # they were measured
+    assert line.suites["text"] == ("mma", "i2p")
+
+
+def test_the_interval_of_an_attacks_failures_is_turned() -> None:
+    metric = by_name(*UCE)["uce"].axes["text"].metric
+    assert (metric.low, metric.value, metric.high, metric.better) == (66, 70, 74, "higher")
+
+
+def test_without_every_axis_nothing_is_called_the_weakest() -> None:
+    assert by_name(*UCE[:3])["uce"].weakest is None
+
+
+def test_plain_prompts_alone_are_no_line() -> None:
+    assert by_name(cell("igmu", "none", "uce", fsr=90)) == {}
+    assert by_name(cell("mma", "none", "uce", asr=10)) == {}
+
+
+def test_other_options_and_other_lessons_are_no_axis() -> None:
+    plain = cell("igmu", "saferedir", fsr=99), cell("mma", "saferedir", asr=5)
+    others = (
+        cell("igmu", "saferedir", variant="alpha_scale=2", fsr=1), cell("igmu", "saferedir", "uce~32:other", fsr=2),
+        cell("igmu", "saferedir", variant="backbone.bits=4,backbone.steps=8", fsr=3), cell("mma", "saferedir", "uce~32", asr=99),
+        cell("ood", "saferedir", fsr=4),
+    )  # fmt: skip
+    assert gone(by_name(*plain, *others)["saferedir"]) == {"plain": (99, "igmu"), "text": (95, "mma")}
+
+
+def test_a_method_on_a_checkpoint_that_was_taught_again_stands_with_it() -> None:
+    found = by_name(
+        cell("igmu", "safree", "uce", fsr=95), cell("igmu", "safree", "uce~32", fsr=40), cell("igmu", "none", "uce~32", fsr=20),
+    )
+    assert set(found) == {"safree on uce"}
+    assert gone(found["safree on uce"])["taught"] == (40, "32")
+
+
+def test_a_run_of_few_rows_stands_by_itself() -> None:
+    few = [replace(each, variant=",".join(filter(None, (each.variant, "limit=10")))) for each in UCE]
+    lines = durabilities([*UCE, *few])
+    assert [(line.name, line.rows, line.weakest) for line in lines] == [("uce", "", 20), ("uce", "limit=10", 20)]
+
+
+def test_the_table_says_where_it_comes_back() -> None:
+    text = as_markdown(tables(durabilities(UCE)))
+    assert "Does church stay gone on pocket" in text
+    assert "after 32" in text
+    assert "image-to-image" in text
+    assert "attacks in text: mma, i2p" in text
