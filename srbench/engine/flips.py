@@ -31,8 +31,10 @@ class Wish:
 
     images: dict[str, Planned] = field(default_factory=dict)
     """By key: of a method's cell and of `none` beside it."""
+    flipped: int = 0
+    """Rows of cells with another verdict than that of `none`."""
     rows: int = 0
-    """Rows of cells that they show."""
+    """How many of them are shown."""
     lines: list[str] = field(default_factory=list)
     """Why cells have none."""
 
@@ -49,7 +51,7 @@ def traced(sampling: Sampling, cells: Sequence[Cell], outcome: Outcome, reporter
     todo = [planned for key, planned in wish.images.items() if strips.get(store, key) is None]
     there = len(wish.images) - len(todo)
     made = f"{counted(len(todo), 'picture')} to sample again, {counted(there, 'strip')} in the store"
-    reporter.line(f"{OPTION}: {counted(wish.rows, 'row')} with another verdict than none's; {made}")
+    reporter.line(f"{OPTION}: {counted(wish.flipped, 'row')} with another verdict than none's, {wish.rows} of them shown; {made}")
     return not todo or _filmed(sampling, todo, len(cells), store, reporter)
 
 
@@ -72,6 +74,7 @@ def wished(sampling: Sampling, cells: Sequence[Cell], outcome: Outcome) -> Wish:
         theirs = {row.row.id: row.image for row in none.rows}
         rows = [row for row in flipped(records.of(cell), records.of(none), cell.protocol) if row in ours and row in theirs]
         chosen = spread(rows, sampling.how.trace_steps)
+        wish.flipped += len(rows)
         wish.rows += len(chosen)
         pairs = (planned for row in chosen for planned in (ours[row], theirs[row]))
         wish.images.update({planned.key: planned for planned in pairs if _may(store, planned.key)})

@@ -157,7 +157,8 @@ class Hung:
 def rows_of(cells: Sequence[Hung], images: int, album: Album) -> list[GalleryRow]:
     """About `images` images of comparable cells as rows in the suite's order: failures first, then flips, then the rest.
 
-    Before all of them come rows whose steps a run kept. Failures take at most half of the rows, so that successes are shown too; each group is spread evenly over the suite.
+    Before all of them come rows whose steps a run kept. Failures take at most half of the other rows, so that successes are shown
+    too; each group is spread evenly over the suite.
     """
     judged = _judged(cells)
     if images < 1:
