@@ -89,7 +89,7 @@ def _call(
         return fields | shared
 
     count = len(batch)
-    films = film.strips(backbone.pipeline, count) if film is not None else []
+    films: Sequence[tuple[Strip, np.ndarray] | None] = film.strips(backbone.pipeline, count) if film is not None else ()
     made = zip(batch, pixels[:count], traces[:count], films or [None] * count, strict=True)
     return [Made(planned, image, record(planned.spec, trace), strip) for planned, image, trace, strip in made]
 
