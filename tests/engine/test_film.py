@@ -12,6 +12,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteS
 from srbench.catalog import plugins
 from srbench.engine.film import Film, FilmedScheduler, chosen, small
 from srbench.engine.sample import PromptCache, sample
+from srbench.engine.starts import Starts, key_of
 from srbench.methods.base import Active
 from srbench.results.keys import ImageSpec
 from srbench.results.strips import MOST_FRAMES, SIDE_PX
@@ -26,23 +27,26 @@ def none() -> Active:
     return Active(cls, None, cls.Options())
 
 
-def specs(side: int, steps: int, true: float = 1.0) -> list[ImageSpec]:
+def specs(side: int, steps: int, true: float = 1.0, start: str = "") -> list[ImageSpec]:
     return [
         ImageSpec(
             backbone_sha="", checkpoint_sha="", method="none", method_version=1, options="", artifact_sha="", concept_sha="",
             prompt=text, negative_prompt="", seed=seed, steps=steps, guidance=3.0, eta=0.0, guidance_rescale=0.0, clip_skip=None,
             scheduler="", width=side, height=side, dtype="fp32", true_guidance=true,
+            start=key_of(start, text, seed, None) if start else "",
         )
         for seed, text in enumerate(TEXTS)
     ]
 
 
-def filmed(pipeline: Any, side: int, steps: int = 3, true: float = 1.0) -> tuple[np.ndarray, list[Any]]:
+def filmed(pipeline: Any, side: int, steps: int = 3, true: float = 1.0, start: str = "") -> tuple[np.ndarray, list[Any]]:
     """Pixels with a film, after a comparison with those without one, and the strips."""
-    asked, prompts, film = specs(side, steps, true), PromptCache(pipeline), Film()
-    own = pipeline.scheduler
-    plain, _, _ = sample(pipeline, prompts, none(), asked)
-    pixels, _, _ = sample(pipeline, prompts, none(), asked, (), film)
+    asked, prompts, film = specs(side, steps, true, start), PromptCache(pipeline), Film()
+    own, starts = pipeline.scheduler, Starts(pipeline)
+    starts.make(asked)
+    begun = starts.of(asked) if start else []
+    plain, _, _ = sample(pipeline, prompts, none(), asked, begun)
+    pixels, _, _ = sample(pipeline, prompts, none(), asked, begun, film)
     assert np.array_equal(plain, pixels), "a film changed the picture"
     assert pipeline.scheduler is own
     return pixels, film.strips(pipeline, len(asked))
@@ -109,6 +113,15 @@ def test_many_steps_say_which_ones_are_shown() -> None:
     assert strip.steps == 30
     assert (len(strip.frames), strip.frames[0], strip.frames[-1]) == (MOST_FRAMES, 1, 30)
     assert np.abs(last(shown, MOST_FRAMES) - pixels[1]).max() <= 1
+
+
+@pytest.mark.parametrize(("start", "run"), [("half:3", 2), ("inpaint", 5)])
+def test_other_beginnings_have_the_steps_that_are_run(start: str, run: int) -> None:
+    """Around a hole the picture is put back after each step: the last frame shows it, too."""
+    pixels, strips = filmed(tiny_pipeline(spread=20.0), 8, steps=5, start=start)
+    for picture, (strip, shown) in zip(pixels, strips, strict=True):
+        assert strip.steps == run
+        assert np.abs(last(shown, run) - picture).max() <= 1
 
 
 def test_a_frame_is_small_and_keeps_its_shape() -> None:
