@@ -58,7 +58,7 @@ Set = Annotated[list[str] | None, HOW.value("NAME.OPTION=VALUE", "--set", help="
 OwnSet = Annotated[list[str] | None, HOW.value("OPTION=VALUE", "--set", help="Of the method; repeat it.")]
 Plain = Annotated[bool, OUTPUT.flag("--plain", help="No colour and no box characters, as in a pipe.")]
 
-LEAST = {"limit": 1, "batch_size": 1, "per_prompt": 1, "images": 0, "seed": 0}
+LEAST = {"limit": 1, "batch_size": 1, "per_prompt": 1, "images": 0, "seed": 0, "trace_steps": 1}
 """Option that is a number -> its lowest value."""
 MOST, MOST_SEED = 2**63 - 1, 2**64 - 1
 COUNTED_SEED = {"train": 2**63 - 1, "attack": (2**63 - 1) // 1_000_003 - 1}
