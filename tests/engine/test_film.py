@@ -13,7 +13,7 @@ from srbench.catalog import plugins
 from srbench.engine.film import Film, FilmedScheduler, chosen, small
 from srbench.engine.sample import PromptCache, sample
 from srbench.engine.starts import Starts, key_of
-from srbench.methods.base import Active
+from srbench.methods.base import Active, Artifact
 from srbench.results.keys import ImageSpec
 from srbench.results.strips import MOST_FRAMES, SIDE_PX
 from srbench.testing import families
@@ -127,3 +127,20 @@ def test_other_beginnings_have_the_steps_that_are_run(start: str, run: int) -> N
 def test_a_frame_is_small_and_keeps_its_shape() -> None:
     assert small(np.zeros((512, 256, 3), np.uint8)).shape == (SIDE_PX, SIDE_PX // 2, 3)
     assert small(np.zeros((8, 8, 3), np.uint8)).shape == (8, 8, 3)
+
+
+def test_a_method_with_a_scheduler_of_its_own_is_filmed_as_it_steps() -> None:
+    """TraSCE moves the latents before each step: what the pipeline decodes is what comes after that."""
+    cls = plugins.load("methods", "trasce")
+    pipeline = tiny_pipeline(spread=20.0)
+    prompts, asked, film = PromptCache(pipeline), specs(8, 3), Film()
+    payload = {"concept": prompts.encode(["a box"], None).embeds}
+    active = Active(cls, Artifact(payload, ""), cls.Options(move=50.0))
+    plain, _, _ = sample(pipeline, prompts, none(), asked)
+    moved, _, _ = sample(pipeline, prompts, active, asked)
+    pixels, _, _ = sample(pipeline, prompts, active, asked, (), film)
+    assert np.array_equal(moved, pixels)
+    assert not np.array_equal(moved, plain)
+    for picture, (strip, shown) in zip(pixels, film.strips(pipeline, 2), strict=True):
+        assert strip.steps == 3
+        assert np.abs(last(shown, 3) - picture).max() <= 1
