@@ -185,6 +185,7 @@ def test_a_gated_cell_has_none(judged: Any) -> None:
     judged.suite = judged.suite.model_copy(update={"gated": True})
     run(judged)
     assert not drawn(judged.store())
+    assert "--trace-steps: no previews of toys/box: sensitive or gated" in judged.lines
 
 
 def test_a_picture_that_is_marked_later_loses_its_strip(judged: Any) -> None:
