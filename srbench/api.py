@@ -339,7 +339,8 @@ def run(
     Names are one text with commas or a list. set: `{"saferedir.cooldown": 2}`, or the command line's texts.
     more: `backbone`, `dev`, `limit`, `seed`, `batch_size`, `dtype`, `device`, `gpus`, `ray`, `ray_gpus`, `ray_cpus`, `compile`,
     `durable`, `reference`, `protocol`, `score` (false for `--sample-only`), `keep_images`, `accept_prompts`, `sweep`, `shard`,
-    as in `srbench run --help`. A shard (`shard="1/4"`) writes no run and has no cells: the same call without `shard` joins them.
+    `trace_steps`, as in `srbench run --help`. A shard (`shard="1/4"`) writes no run and has no cells: the same call without
+    `shard` joins them.
     Raises `SrbenchError` where the request is wrong or something is missing; cells that fail are in the result, with the reason.
     """
     from srbench.engine import command

@@ -58,7 +58,7 @@ Set = Annotated[list[str] | None, HOW.value("NAME.OPTION=VALUE", "--set", help="
 OwnSet = Annotated[list[str] | None, HOW.value("OPTION=VALUE", "--set", help="Of the method; repeat it.")]
 Plain = Annotated[bool, OUTPUT.flag("--plain", help="No colour and no box characters, as in a pipe.")]
 
-LEAST = {"limit": 1, "batch_size": 1, "per_prompt": 1, "images": 0, "seed": 0}
+LEAST = {"limit": 1, "batch_size": 1, "per_prompt": 1, "images": 0, "seed": 0, "trace_steps": 1}
 """Option that is a number -> its lowest value."""
 MOST, MOST_SEED = 2**63 - 1, 2**64 - 1
 COUNTED_SEED = {"train": 2**63 - 1, "attack": (2**63 - 1) // 1_000_003 - 1}
@@ -287,6 +287,9 @@ def run(
     sweep: Annotated[str | None, WHAT.value("METHOD.OPTION=V1,V2", help="A variant for each value, in one run.")] = None,
     dev: Annotated[bool, WHAT.flag("--dev", help="The dev edition, on which things may be tuned.")] = False,
     sample_only: Annotated[bool, HOW.flag("--sample-only", "--no-score", help="Sample, and score nothing.")] = False,
+    trace_steps: Annotated[
+        int | None, HOW.value("N", help="Keep the steps of N rows a cell whose verdict flipped, for the report.", default="none")
+    ] = None,
     shard: Shard = None,
     keep_images: Annotated[bool, OUTPUT.flag("--keep-images", help="Keep the images of sensitive runs.")] = False,
     sheet: Annotated[Path | None, OUTPUT.value("FILE", help="PNG to draw: rows by methods side by side.")] = None,
@@ -311,6 +314,7 @@ def run(
         keep_images=keep_images, prompts=prompts, accept_prompts=accept_prompts, categories=words(category),
         reference=reference, compile=compile, gpus=gpus, sweep=sweep, columns=tuple(column or ()), sheet=sheet is not None,
         shard=shard, ray=ray, ray_gpus=ray_gpus, ray_cpus=ray_cpus, durable=durable,
+        trace_steps=trace_steps,
     )
     if sheet is not None:
         from srbench.outputs import SHEET, check_file

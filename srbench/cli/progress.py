@@ -26,6 +26,7 @@ class Plain:
 
     def begin(self, cells: int, images: int) -> None:
         self.total, self.cells, self.began = images, cells, time.monotonic()
+        self.done, self.printed_at = 0, 0.0  # a run may sample twice
 
     def images(self, count: int) -> None:
         self.done += count
@@ -65,6 +66,8 @@ class Bars:
         )
 
     def begin(self, cells: int, images: int) -> None:
+        for task in self.progress.task_ids:  # of an earlier sampling of the same run
+            self.progress.remove_task(task)
         self.cell_task = self.progress.add_task("cells", total=cells, rate="", unit="")
         self.image_task = self.progress.add_task("images", total=images, rate="", unit="images")
         self.progress.start()

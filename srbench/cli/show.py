@@ -178,7 +178,7 @@ def _print_committed(path: Path, lines: Sequence[RowLine]) -> None:
 
 def _committed_prompt(path: Path, line: RowLine) -> str:
     """The prompt of a committed row; empty where it is not shown, or not known here."""
-    from srbench.report.verdicts import texts_of
+    from srbench.report.rows import texts_of
 
     concept = path.name.removesuffix(row_files.ENDING)
     cells = [cell for cell in summarised(path.parent) if (cell.concept, cell.suite) == (concept, line.suite)]

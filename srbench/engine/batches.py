@@ -15,6 +15,7 @@ import torch
 from srbench.backbones.checkpoint import Checkpoint, laid_over
 from srbench.backbones.deployed import bits_of, drawing, with_bits
 from srbench.backbones.loader import Backbone
+from srbench.engine.film import Film
 from srbench.engine.memory import peak
 from srbench.engine.request import Planned
 from srbench.engine.sample import PromptCache, UnfitError, refused_size, sample
@@ -24,6 +25,7 @@ from srbench.errors import CellError, ForeignError, SrbenchError
 from srbench.faults import contained, module_of
 from srbench.hashing import digest
 from srbench.results.keys import ImageSpec
+from srbench.results.strips import Strip
 
 PER_IMAGE = ("prompt", "negative_prompt", "seed")
 """Fields in which images of one batch may differ."""
@@ -40,6 +42,8 @@ class Made:
     planned: Planned
     pixels: np.ndarray
     record: dict[str, Any]
+    film: tuple[Strip, np.ndarray] | None = None
+    """Its steps, where they were asked for: what the strip shows, and its pixels, uint8 RGB (h, frames * w, 3)."""
 
 
 def groups(images: Sequence[Planned]) -> list[list[Planned]]:
@@ -66,14 +70,16 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 
 def _call(
-    backbone: Backbone, prompts: PromptCache, batch: list[Planned], size: int, when: dict[str, Any], starts: Starts | None
+    backbone: Backbone, prompts: PromptCache, batch: list[Planned], size: int, when: dict[str, Any], starts: Starts | None,
+    filming: bool,
 ) -> list[Made]:
-    """One padded pipeline call; the padding repeats the last image and is discarded."""
+    """One padded pipeline call; the padding repeats the last image and is discarded. filming: whether to keep the steps."""
     specs = [p.spec for p in batch]
     padded = specs + [specs[-1]] * (size - len(specs))
     begun = starts.of(padded) if starts is not None and specs[0].start else ()
+    film = Film() if filming else None
     with peak(backbone.pipeline.device) as memory:
-        pixels, traces, seconds = sample(backbone.pipeline, prompts, batch[0].method.active, padded, begun)
+        pixels, traces, seconds = sample(backbone.pipeline, prompts, batch[0].method.active, padded, begun, film)
     shared = {"seconds": round(seconds / size, 6), "batch_size": size, "recipe": recipe_of(specs[0]), **when}
     shared |= {} if memory.megabytes is None else {"peak_mb": round(memory.megabytes)}
 
@@ -83,7 +89,9 @@ def _call(
         return fields | shared
 
     count = len(batch)
-    return [Made(p, image, record(p.spec, t)) for p, image, t in zip(batch, pixels[:count], traces[:count], strict=True)]
+    films: Sequence[tuple[Strip, np.ndarray] | None] = film.strips(backbone.pipeline, count) if film is not None else ()
+    made = zip(batch, pixels[:count], traces[:count], films or [None] * count, strict=True)
+    return [Made(planned, image, record(planned.spec, trace), strip) for planned, image, trace, strip in made]
 
 
 @dataclass
@@ -96,6 +104,8 @@ class Pace:
     """Batches made."""
     marks: Mapping[str, Any] = field(default_factory=dict)
     """Fields that are recorded with every image of the run."""
+    filming: bool = False
+    """Whether the steps of images are kept."""
 
 
 @dataclass(eq=False)
@@ -138,15 +148,16 @@ Failed = Callable[[Sequence[Planned], SrbenchError], None]
 
 def generate(
     backbone: Backbone, images: Sequence[Planned], batch_size: int, run: str, failed: Failed, warn: Callable[[str], None],
-    first: int = 0, marks: Mapping[str, Any] | None = None,
+    first: int = 0, marks: Mapping[str, Any] | None = None, filming: bool = False,
 ) -> Iterator[list[Made]]:
     """Sample `images` batch by batch: one checkpoint after the other, and on each the recipes in turn.
 
     Recipes advance at the same rate, so that their batches are timed under equal load. `run`, the batch number (from `first`)
     and `marks` are recorded with each image. An image that cannot be sampled goes to `failed` with the reason, whatever was
-    raised, and the others continue: a failing batch is halved until its bad rows are alone.
+    raised, and the others continue: a failing batch is halved until its bad rows are alone. filming: whether to keep what the
+    images look like at their steps.
     """
-    pace = Pace(batch_size, first, marks or {})
+    pace = Pace(batch_size, first, marks or {}, filming)
     starts = _Lazy(backbone)
     for checkpoint, group in by_checkpoint(images):
         left = group
@@ -301,7 +312,7 @@ class Turns:
         try:
             with contained(method.preset, module_of(method.active.method), self._passes):
                 when = {"run": self.run, "batch": self.pace.number, **self.pace.marks}
-                sampled = _call(self.backbone, self.prompts, batch, self.pace.size, when, self.starts)
+                sampled = _call(self.backbone, self.prompts, batch, self.pace.size, when, self.starts, self.pace.filming)
         except SrbenchError as error:
             left = self._left_by(method.preset)
             error.message += f"; {left.message.partition(': ')[2]}" if left else ""

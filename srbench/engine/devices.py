@@ -40,6 +40,8 @@ class Runtime:
     """Cards of an actor of a cluster."""
     ray_cpus: float = 0.0
     """And cores."""
+    trace_steps: int = 0
+    """Rows of a cell whose steps are kept as strips, at most, where their verdict is another one than that of `none`."""
 
     def compiles(self, device: str, images: int) -> bool:
         """Whether the denoiser is compiled for this number of images."""

@@ -53,6 +53,26 @@ def check_spread(
     cluster.check_shares(*shares)
 
 
+def check_traced(options: RunOptions, actors: bool) -> None:
+    """Raises `UsageError` for a `--trace-steps` that has no verdicts of a whole run to follow. actors: whether they sample."""
+    if options.trace_steps is None:
+        return
+    check_count(options.trace_steps, "--trace-steps")
+    if not options.score:
+        raise UsageError("--trace-steps follows the judge's verdicts, and --sample-only makes none", "Leave one of the two out.")
+    if options.shard is not None:
+        joined = "Give it to the run without --shard, which joins the parts."
+        raise UsageError("--trace-steps compares a whole run, and a shard is a part of one", joined)
+    if actors:
+        alone = "Run it so first, then the same command without --ray and --gpus, with --trace-steps: it samples nothing else."
+        raise UsageError("--trace-steps samples in this process, and --ray and several --gpus leave that to actors", alone)
+    if "none" not in options.methods or "none" not in options.on:
+        raise UsageError("--trace-steps compares with the untouched backbone, which is not part of the run", _WITH_NONE)
+
+
+_WITH_NONE = "Add none to --method, and where --on is given to that, too."
+
+
 def _runtime(options: RunOptions, devices: tuple[str, ...], device: str, taken: cluster.Resources | None) -> Runtime:
     if options.compile not in COMPILE:
         raise UsageError(f"unknown --compile '{options.compile}'", did_you_mean(options.compile, COMPILE))
@@ -62,7 +82,8 @@ def _runtime(options: RunOptions, devices: tuple[str, ...], device: str, taken: 
         raise UsageError("--compile on: only CUDA devices compile here", "Leave it out.")
     where = options.ray or (cluster.LOCAL if len(devices) > 1 else "")
     fit, gpus, cpus = options.batch_size is None, taken.gpus if taken else 0.0, taken.cpus if taken else 0.0
-    return Runtime(devices, options.compile, options.reference, fit, options.durable, where, gpus, cpus)
+    steps = options.trace_steps or 0
+    return Runtime(devices, options.compile, options.reference, fit, options.durable, where, gpus, cpus, steps)
 
 
 def _on_cluster(options: RunOptions, address: str) -> tuple[cluster.Resources, str]:
@@ -116,6 +137,7 @@ def resolve(options: RunOptions, say: Say, opener: Opener = open_backbone) -> tu
     devices = devices_of(options.gpus) if options.gpus is not None else ()
     taken: cluster.Resources | None = None
     spread = len(devices) > 1 or options.ray is not None
+    check_traced(options, spread)
     if spread:
         cluster.check_installed("--gpus with several devices" if options.ray is None else "--ray")
         _refuse_of_session(options.methods)

@@ -67,6 +67,8 @@ class RunOptions:
     """`FIELD=COLUMN` each."""
     shard: str | None = None
     """`I/N` or `auto`: only this part of the images; no run is written."""
+    trace_steps: int | None = None
+    """Strips of steps for at most so many rows a cell whose verdict flipped; None for none."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from srbench.backbones.loader import Backbone
 from srbench.engine import parts
 from srbench.engine.crew import Crew
 from srbench.engine.devices import PLAIN, Runtime
+from srbench.engine.flips import traced
 from srbench.engine.marks import hush_of, marks_of
 from srbench.engine.record import Outcome, entry_of, results
 from srbench.engine.request import Cell, RunRequest
@@ -172,7 +173,8 @@ def execute(
     write_run(request.out, done.run, header, entries)
     if done.secret:
         end(store.root, done.run, [store.images[key] for key in swept.waiting])
-    exit_code = _exit_code(cells, outcome, result_cells) or (SOME_FAILED if swept.stuck else OK)
+    whole = not how.trace_steps or traced(Sampling(request, backbone, done.run, how), cells, outcome, done.reporter)
+    exit_code = _exit_code(cells, outcome, result_cells) or (SOME_FAILED if swept.stuck or not whole else OK)
     return RunResult(done.run, result_cells, exit_code, *done.made(cells))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from srbench.backbones.pipelines import Conditioning, kind_of
 from srbench.catalog.contracts import GUIDE
+from srbench.engine.film import Film, filmed, texts_watched
 from srbench.engine.memory import largest_px
 from srbench.engine.starts import Begun, beginning
 from srbench.errors import CellError
@@ -108,11 +109,12 @@ def refused_size(pipeline: Any, width: int, height: int, dtype: str) -> CellErro
 
 
 def sample(
-    pipeline: Any, prompts: PromptCache, active: Active, batch: Sequence[ImageSpec], begun: Sequence[Begun] = ()
+    pipeline: Any, prompts: PromptCache, active: Active, batch: Sequence[ImageSpec], begun: Sequence[Begun] = (),
+    film: Film | None = None,
 ) -> tuple[np.ndarray, list[dict[str, Any]], float]:
     """Pixels uint8 (B, H, W, 3), a trace per image, and the seconds of the call without encoding of prompts.
 
-    All of `batch` share one recipe. begun: where each begins, if not in noise.
+    All of `batch` share one recipe. begun: where each begins, if not in noise. film: gets the steps; no pixel depends on it.
 
     Raises `CellError` where the method or the pipeline breaks its contract, `UnfitError` where the method's hook ran less often
     than the denoiser; and whatever foreign code raises.
@@ -137,15 +139,17 @@ def sample(
         torch.inference_mode(),
         counted(denoiser(pipeline)) as count,
         beginning(pipeline, begun, generators) if begun else nullcontext(),
+        filmed(pipeline, film, call) if film is not None else nullcontext(),
         _applied(recipe.method, pipeline, active, call) as applied,
     ):
         _check_applied(recipe.method, active, applied)
         ours, theirs = _conditioned(recipe.method, applied, positive, negative)
-        out = pipeline(
-            **kind.arguments(ours, theirs), latents=latents, num_inference_steps=recipe.steps,
-            guidance_scale=recipe.guidance, height=recipe.height, width=recipe.width, output_type="np",
-            generator=generators, **_extras(pipeline, recipe),
-        ).images  # (B, H, W, 3) in [0, 1]
+        with texts_watched(pipeline, film, ours.embeds, call) if film is not None else nullcontext():
+            out = pipeline(
+                **kind.arguments(ours, theirs), latents=latents, num_inference_steps=recipe.steps,
+                guidance_scale=recipe.guidance, height=recipe.height, width=recipe.width, output_type="np",
+                generator=generators, **_extras(pipeline, recipe),
+            ).images  # (B, H, W, 3) in [0, 1]
         traces = _traces(f"{recipe.method}: its trace{at(type(applied).trace)}", applied.trace(), len(batch))
         if applied.hooked and applied.calls < count[0]:
             raise UnfitError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from srbench.analysis.records import ImageRecord
 from srbench.errors import SrbenchError
 from srbench.report.sources import Source
+from srbench.results import strips
 from srbench.results.marks import KEPT, SENSITIVE
 from srbench.results.store import Store, pixel_sha
 from srbench.scoring.pictures import read
@@ -54,6 +56,19 @@ class Album:
             return "", error.message
 
 
+    @cached_property
+    def filmed(self) -> frozenset[str]:
+        """Keys of the images that have a strip of their steps."""
+        return frozenset(key for key, _ in strips.lying(self.store))
+
+    def strip(self, image: ImageRecord | None, source: Source) -> tuple[strips.Strip, str] | None:
+        """An image's steps: what they show, and a data URI. None where there are none; a sensitive image never has any."""
+        if image is None or image.key not in self.filmed or self.sensitive(image, source):
+            return None
+        found = strips.get(self.store, image.key)
+        return None if found is None else (found.strip, _uri(found.data))
+
+
 def _elsewhere(name: str, sha: str, source: Source) -> np.ndarray:
     """An external image from the path where it was scored. Raises `SrbenchError` where it is missing or has changed."""
     folder, _, inside = name.partition("/")
@@ -77,6 +92,10 @@ def packed(pixels: np.ndarray, most_bytes: int = MAX_BYTES) -> str:
         if len(data) <= most_bytes:
             break
         data = _webp(image, quality=quality)
+    return _uri(data)
+
+
+def _uri(data: bytes) -> str:
     return f"data:image/webp;base64,{base64.b64encode(data).decode('ascii')}"
 
 

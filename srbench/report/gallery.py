@@ -8,9 +8,9 @@ from functools import cache
 from typing import Any
 
 from srbench.analysis.judging import Unscored, number, raw_of, seen_in
-from srbench.analysis.metrics import definition, lens_of, observe
 from srbench.analysis.records import CellRecord, ImageRecord, RowRecord
 from srbench.analysis.results import ResultCell, name_of
+from srbench.analysis.verdicts import lost_in, spread
 from srbench.catalog import load
 from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.errors import SrbenchError, UsageError
@@ -19,12 +19,11 @@ from srbench.report.embed import Album
 from srbench.report.sources import Source
 from srbench.results.records import redirects
 from srbench.results.run_files import Identity, identity
+from srbench.results.strips import Strip
 from srbench.tables.numbers import digits
 
 REFERENCE = "reference"
 """In place of a method: the untouched backbone on the row's reference prompt."""
-KEPT = {"retain_accuracy": "the object", "style_kept": "the style", "content_kept": "background, companions or style"}
-"""Metric -> what is lost where its value is False."""
 
 
 NAMED = 5
@@ -64,11 +63,26 @@ class Picture:
     tokens: tuple[Token, ...] = ()
     other: tuple[tuple[str, str], ...] = ()
     """(name, value) of another method's trace."""
+    strip: Strip | None = None
+    """Its steps, where a run kept them."""
+    film: str = ""
+    """The strip as data URI."""
 
     @property
     def traced(self) -> bool:
-        """Whether the method has a trace."""
-        return bool(self.unsafe or self.tokens or self.other)
+        """Whether there is a trace of the method, or of its steps."""
+        return bool(self.unsafe or self.tokens or self.other or self.strip)
+
+    @property
+    def acted(self) -> tuple[int, ...]:
+        """The steps, from 1, at which SafeRedir redirected; empty where the strip does not agree with its trace."""
+        steps = self.strip.acted if self.strip is not None else ()
+        return steps if len(steps) == self.redirected else ()
+
+    def unsafe_at(self, step: int) -> float | None:
+        """SafeRedir's unsafe probability at a step, from 1; None where its trace is not one of these steps."""
+        fits = self.strip is not None and len(self.unsafe) == self.strip.steps and 1 <= step <= len(self.unsafe)
+        return self.unsafe[step - 1] if fits else None
 
     @property
     def plain(self) -> bool:
@@ -148,36 +162,39 @@ class Hung:
 def rows_of(cells: Sequence[Hung], images: int, album: Album) -> list[GalleryRow]:
     """About `images` images of comparable cells as rows in the suite's order: failures first, then flips, then the rest.
 
-    Failures take at most half of the rows, so that successes are shown too; each group is spread evenly over the suite.
+    Before all of them come rows whose steps a run kept. Failures take at most half of the other rows, so that successes are shown
+    too; each group is spread evenly over the suite.
     """
     judged = _judged(cells)
     if images < 1:
         return []
     room = max(1, images // (len(cells) + 1))
+    filmed = _filmed(cells, album)
+    chosen = spread([row for row in judged if row.id in filmed], room)
+    room -= len(chosen)
+    judged, every = [row for row in judged if row.id not in filmed], judged
     failed = [row for row in judged if row.failed]
     flipped = [row for row in judged if row.flipped and not row.failed]
     rest = [row for row in judged if not row.failed and not row.flipped]
-    chosen = spread(failed, room - room // 2 if flipped or rest else room)
-    chosen += spread(flipped, (room - len(chosen) + 1) // 2 if rest else room - len(chosen))
-    chosen += spread(rest, room - len(chosen))
-    ids = {row.id for row in chosen}
-    return [_hang(row, cells, album) for row in judged if row.id in ids]
+    more = spread(failed, room - room // 2 if flipped or rest else room)
+    more += spread(flipped, (room - len(more) + 1) // 2 if rest else room - len(more))
+    more += spread(rest, room - len(more))
+    ids = {row.id for row in (*chosen, *more)}
+    return [_hang(row, cells, album) for row in every if row.id in ids]
 
 
-def spread(items: Sequence[Any], most: int) -> list[Any]:
-    """At most `most` of the items, evenly spread over their order."""
-    if most <= 0:
-        return []
-    if len(items) <= most:
-        return list(items)
-    return [items[(2 * i + 1) * len(items) // (2 * most)] for i in range(most)]
+def _filmed(cells: Sequence[Hung], album: Album) -> set[str]:
+    """Ids of rows of which a picture has a strip."""
+    keys = album.filmed
+    rows = (record for cell in cells for record in cell.record.rows) if keys else ()
+    return {record.row.id for record in rows if record.image is not None and record.image.key in keys}
 
 
 def _judged(cells: Sequence[Hung]) -> list[GalleryRow]:
     """All rows with verdicts, without images. Rows of two cells are the same where id, prompt and seed agree."""
     rows: dict[tuple[Any, ...], tuple[RowRecord, bool, list[Picture]]] = {}
     for cell in cells:
-        gated, lost = cell.gated_ids, _lost(cell)
+        gated, lost = cell.gated_ids, lost_in(cell.record, cell.judge)
         for record in cell.record.rows:
             key = (record.row.id, record.row.prompt, record.row.seed)
             entry = rows.setdefault(key, (record, record.row.id in gated, []))
@@ -200,17 +217,6 @@ def shown_prompt(row: Row, gated: bool) -> str:
 
 
 # --- what the judge says ------------------------------------------------------------------------------------------------------
-
-
-def _lost(cell: Hung) -> dict[str, tuple[str, ...]]:
-    """Row's id -> what is not preserved there."""
-    lens, lost = lens_of(cell.record, cell.judge), dict[str, tuple[str, ...]]()
-    for metric, what in KEPT.items():
-        if metric in cell.record.metrics:
-            for observation in observe(definition(metric), cell.record, lens):
-                if observation.value is not None and not observation.value:
-                    lost[observation.row.id] = (*lost.get(observation.row.id, ()), what)
-    return lost
 
 
 def _verdict(cell: Hung, record: RowRecord, lost: tuple[str, ...]) -> Picture:
@@ -256,6 +262,8 @@ def _hang(row: GalleryRow, cells: Sequence[Hung], album: Album) -> GalleryRow:
         cell, record = at[picture.method]
         data, why = album.data(record.image, cell.source)
         traced = replace(picture, data=data, why=why, sensitive=album.sensitive(record.image, cell.source))
+        if data and not row.gated:
+            traced = _with_strip(traced, record, cell, album)
         pictures.append(_traced(traced, record, cell, row.gated))
     beside = next(((cell, record) for cell, record in at.values() if record.reference is not None), None)
     if beside is not None:
@@ -265,6 +273,11 @@ def _hang(row: GalleryRow, cells: Sequence[Hung], album: Album) -> GalleryRow:
         veiled = album.sensitive(record.reference, cell.source)
         pictures.insert(0, Picture(REFERENCE, cell.source.cell.run, data, why, said=text, sensitive=veiled))
     return replace(row, pictures=tuple(pictures))
+
+
+def _with_strip(picture: Picture, record: RowRecord, cell: Hung, album: Album) -> Picture:
+    found = album.strip(record.image, cell.source)
+    return picture if found is None else replace(picture, strip=found[0], film=found[1])
 
 
 def _same(row: Row, other: GalleryRow) -> bool:

@@ -18,13 +18,13 @@ from srbench.analysis.significance import PairedTest, corrected_together, paired
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import ProtocolSpec
 from srbench.errors import SrbenchError
-from srbench.report import examples, verdicts
+from srbench.report import examples
 from srbench.report.answers import TESTED, Wall
 from srbench.report.embed import MAX_BYTES, Album
 from srbench.report.gallery import NAMED, GalleryRow, Hung, hung, place_of, rows_of
 from srbench.report.plots import Series
+from srbench.report.rows import Verdicts, committed_verdicts, files_of, joined, local_verdicts
 from srbench.report.sources import Source, only, sources, usual
-from srbench.report.verdicts import Verdicts
 from srbench.results.run_files import Identity, check_folder, identity, no_results
 from srbench.results.store import Store
 from srbench.results.stored import stored_cells
@@ -132,12 +132,12 @@ def gathered(folder: Path, options: ReportOptions, warn: Warn) -> Gathered:
     walls = _walls(folder, store, shown, warn)
     committed = examples.read(folder, shown, warn)
     shares = sum(bool(hung_cells) for _, hung_cells in walls)
-    album, files = Album(store, options.image_bytes), verdicts.files_of(folder, warn)
+    album, files = Album(store, options.image_bytes), files_of(folder, warn)
     sections = []
     for number, (wall, hung_cells) in enumerate(walls):
         rows = rows_of(hung_cells, options.images // shares, album) if hung_cells else []
         rows = rows or (_of_wall(wall, committed) if options.images else [])
-        said = verdicts.joined(verdicts.of_hung(hung_cells, wall.board.metrics), verdicts.committed(files, wall))
+        said = joined(local_verdicts(hung_cells, wall.board.metrics), committed_verdicts(files, wall))
         sections.append(Section(number, wall, hung_cells, tuple(rows), said))
     return Gathered(shown, _subjects(sections), _series([cell for wall, _ in walls for cell in wall.cells]))
 

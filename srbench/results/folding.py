@@ -16,7 +16,7 @@ from pathlib import Path
 
 from srbench.files import fsync_folder, written_whole
 from srbench.results import records
-from srbench.results.gated import at_work
+from srbench.results.leftovers import at_work
 from srbench.rules import Misfit
 
 FEWEST = 64

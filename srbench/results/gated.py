@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from srbench.errors import SrbenchError
-from srbench.files import is_running, write_atomic, written_whole
+from srbench.files import write_atomic, written_whole
 from srbench.hashing import canonical
 
 if TYPE_CHECKING:
     from srbench.results.store import Store
 
 from srbench.catalog.specs import Row
-from srbench.results.leftovers import OLD_SECONDS
+from srbench.results.leftovers import at_work
 from srbench.results.marks import FIELDS, FIELDS_SHA, GATED, MARKED, TEXT, TEXT_SHA
 
 Record = dict[str, Any]
@@ -223,24 +223,6 @@ def _replace(path: Path, lines: bytes, before: int, change: Callable[[Record], R
             new.write(_changed(late, change)[0])
             new.flush()
             os.fsync(new.fileno())
-
-
-_OWNER = re.compile(
-    r"[a-z]+-(?P<began>[0-9a-f]+)-(?:(?P<host>[0-9a-z_-]+)-(?P<pid>\d+)-[0-9a-f]{8}|(?P<old>\d+)(?:-[0-9a-f]{8})?)\.jsonl"
-)
-"""A ledger's name; those of older versions have no host."""
-
-
-def at_work(path: Path) -> bool:
-    """Whether a ledger belongs to another running process: of another machine, if it was written within a day."""
-    owner = _OWNER.fullmatch(path.name)
-    if owner is None:
-        return False
-    pid = int(owner["pid"] or owner["old"])
-    running = is_running(owner["host"] or "", pid, int(owner["began"], 16) / 1e9)
-    if running is None:
-        return time.time() - path.stat().st_mtime < OLD_SECONDS
-    return running and pid != os.getpid()
 
 
 def texts_of(rows: Iterable[Row]) -> Iterator[str | None]:

@@ -1,8 +1,9 @@
-"""Temporary files that killed processes left behind; they are removed at the next start."""
+"""Temporary files that killed processes left behind, which are removed at the next start, and whether a ledger is in use."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -61,3 +62,21 @@ def _remove(path: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+_OWNER = re.compile(
+    r"[a-z]+-(?P<began>[0-9a-f]+)-(?:(?P<host>[0-9a-z_-]+)-(?P<pid>\d+)-[0-9a-f]{8}|(?P<old>\d+)(?:-[0-9a-f]{8})?)\.jsonl"
+)
+"""A ledger's name; those of older versions have no host."""
+
+
+def at_work(path: Path) -> bool:
+    """Whether a ledger belongs to another running process: of another machine, if it was written within a day."""
+    owner = _OWNER.fullmatch(path.name)
+    if owner is None:
+        return False
+    pid = int(owner["pid"] or owner["old"])
+    running = is_running(owner["host"] or "", pid, int(owner["began"], 16) / 1e9)
+    if running is None:
+        return time.time() - path.stat().st_mtime < OLD_SECONDS
+    return running and pid != os.getpid()

@@ -1,5 +1,7 @@
 """Join results folders: content keys decide what is the same, and what two folders hold differently is named.
 
+Strips of steps come along where the joined folder has the pixels that they were made of.
+
 Nothing in a folder that is read is changed. What is added is checked first, and written as a run writes it, pictures before their
 ledger lines: a merge that was killed goes on when it is repeated.
 """
@@ -20,6 +22,7 @@ from typing import Any, TypeVar
 
 from srbench.errors import SrbenchError, UsageError
 from srbench.files import file_sha, fsync_folder, kind_of_path, read_json, temporary_for, write_atomic
+from srbench.results import strips
 from srbench.results.marks import AWAITS, DROPPED, ELSEWHERE, GATED, KEPT, MARKED, SENSITIVE
 from srbench.results.records import Record, Warn
 from srbench.results.run_files import LOCAL, check_folder, committed_files, read_run
@@ -68,6 +71,7 @@ def merge(sources: Sequence[Path], into: Path, warn: Warn, tell: Tell) -> Merged
         target = Store(into / "store", warn)
         for source, store in zip(sources, stores, strict=True):
             _images(store, target, source, done, tell)
+            _strips(store, target)
             _vectors(store.root, target.root, done)
             _runs(source, into, done)
             done.checkpoints += _folders(source / "store" / "checkpoints", target.root / "checkpoints", done)
@@ -192,6 +196,16 @@ def _compared(own: Record, other: Record | None, target: Store, source: Path, do
         return False
     done.conflicts.append(f"image {own['key'][:12]} has other pixels in {source}; those that were there first stay")
     return True
+
+
+def _strips(store: Store, target: Store) -> None:
+    """Strips of pictures that the target has with the same pixels, and that may have one in both folders."""
+    for key, _ in strips.lying(store):
+        found = strips.get(store, key)
+        own = target.images.get(key)
+        same = own is not None and own["pixel_sha"] == store.images[key]["pixel_sha"] if found is not None else False
+        if found is not None and same and own is not None and strips.harmless(own) and strips.get(target, key) is None:
+            target.put_strip(key, found.data)
 
 
 def _vectors(source: Path, target: Path, done: Merged) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from srbench.errors import UsageError
 from srbench.files import is_running, printable, read_json, write_atomic, writer_of
+from srbench.results import strips
 from srbench.results.gated import clean, fields_sha, without_text
 from srbench.results.marks import GATED, MARKED, TEXT
 
@@ -197,7 +198,7 @@ def sweep(store: Store, failed: Collection[Await] = ()) -> Swept:
         else:
             swept.waiting.append(key)
     swept.stuck = store.drop(ready)
-    swept.dropped = len(ready) - len(swept.stuck)
+    swept.dropped = sum(str(store.image_path(key)) not in swept.stuck for key in ready)
     _clear(store, swept)
     return swept
 
@@ -208,15 +209,26 @@ def _is_ready(record: Record, scores: StoredScores, failed: frozenset[Await]) ->
 
 
 def _clear(store: Store, swept: Swept) -> None:
-    """Delete damaged images unless they are known to be harmless, and half-written ones of processes that have ended."""
+    """Delete damaged images unless they are known to be harmless, and half-written ones of processes that have ended.
+
+    Strips of pictures that were marked as sensitive after they were made go, too.
+    """
     for path in _debris(store.root, store.harmless):
-        try:
-            path.unlink()
-            swept.debris += 1
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            swept.stuck[str(path)] = error.strerror or type(error).__name__
+        swept.debris += _deleted(path, swept)
+    for path in strips.stray(store):
+        _deleted(path, swept)
+
+
+def _deleted(path: Path, swept: Swept) -> bool:
+    """Delete a file; False where it was gone already, or cannot be deleted, which is noted."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        swept.stuck[str(path)] = error.strerror or type(error).__name__
+        return False
+    return True
 
 
 def _debris(root: Path, harmless: Callable[[str], bool]) -> Iterator[Path]:

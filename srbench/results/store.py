@@ -265,6 +265,10 @@ class Store:
         """Where the PNG of `key` is, or would be."""
         return self.root / "images" / key[:2] / f"{key}.png"
 
+    def strip_path(self, key: str) -> Path:
+        """Where the steps of the image of `key` are shown, or would be."""
+        return self.root / "steps" / key[:2] / f"{key}.webp"
+
     def harmless(self, key: str) -> bool:
         """Whether an image is in the ledger, and no line marks it as sensitive, dropped or of a gated row."""
         lines = [*self.images.history(key), self.images.get(key, {})]
@@ -438,6 +442,14 @@ class Store:
         """The stored vector (D,); None where there is none, or its file is not one vector of finite numbers."""
         return vector(self.feature_path(identity, pixels))
 
+    def put_strip(self, key: str, data: bytes) -> None:
+        """Keep what an image looked like at its steps, a WebP. Raises `SrbenchError` where the disk is full or not writable."""
+        path = self.strip_path(key)
+        with self._disk():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, data)
+            fsync_folder(path.parent)
+
     def restate(self, records: Iterable[Record]) -> None:
         """Append new lines about stored images. Raises `SrbenchError` where the disk is full or not writable."""
         new = list(records)
@@ -446,15 +458,16 @@ class Store:
         self.images.update({record["key"]: record for record in new})
 
     def drop(self, keys: Iterable[str]) -> dict[str, str]:
-        """Delete images but keep their records, pixel hashes and scores. Returns path -> why it could not be deleted.
+        """Delete images and their strips, but keep their records, pixel hashes and scores.
 
-        The ledger line comes first: if the process is killed before the file is deleted, the next start deletes it.
+        Returns path -> why it could not be deleted. The ledger line comes first: if the process is killed before the files are
+        deleted, the next start deletes them.
         Raises `SrbenchError` where the ledger cannot be written; then nothing is deleted.
         """
         stored = [key for key in keys if key in self.images]
         self.restate([{**self.images[key], DROPPED: True} for key in stored if not self.images[key].get(DROPPED)])
         stuck, emptied = {}, set()
-        for path in map(self.image_path, stored):
+        for path in (each for key in stored for each in (self.strip_path(key), self.image_path(key))):
             try:
                 path.unlink(missing_ok=True)
                 emptied.add(path.parent)

@@ -26,7 +26,9 @@ WORDS = {
 """Field of an options class -> the word for it in a study: the command line's."""
 PLURALS = {"methods": "method", "suites": "suite", "concepts": "concept", "categories": "category", "columns": "column"}
 """What may be written in place of a word."""
-OF_STUDY = frozenset({"out", "device", "gpus", "ray", "ray_gpus", "ray_cpus", "reference", "shard", "sheet", "checkpoints"})
+OF_STUDY = frozenset({
+    "out", "device", "gpus", "ray", "ray_gpus", "ray_cpus", "reference", "shard", "sheet", "checkpoints", "trace_steps",
+})  # fmt: skip
 """Fields that are the study's, from the command line, or that a study has no use for."""
 REDIRECTOR = "redirector"
 """A word for `saferedir.redirector` in `set`."""

@@ -45,7 +45,7 @@ FOLDER, RECORD = "studies", "job.json"
 """In a results folder, `studies/STEP/KEY/` holds a job's output and `job.json`; KEY is the start of its inputs' hash."""
 NO_INPUT = frozenset({
     "out", "device", "gpus", "ray", "ray_gpus", "ray_cpus", "compile", "durable", "checkpoints", "batch_size", "reference",
-    "sheet", "shard",
+    "sheet", "shard", "trace_steps",
 })  # fmt: skip
 """Fields that decide where and how fast something is made, and not what."""
 

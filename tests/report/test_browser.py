@@ -11,7 +11,9 @@ import pytest
 
 from srbench.catalog import load
 from srbench.report.build import encoded
+from srbench.results.strips import Strip
 from tests.report.conftest import HOSTILE, Made, rows
+from tests.report.test_film_strip import put
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -209,3 +211,28 @@ def test_without_scripts_all_is_shown_and_veils_stay(browser: Any, written: Path
     assert not opened.page.locator("#tools").is_visible()
     assert not opened.page.locator("#compare").is_visible()
     assert not opened.page.get_by_text("Choose a number").is_visible()
+
+
+@pytest.mark.parametrize("width", [360, 1400])
+def test_a_film_scrolls_in_itself_and_numbers_stand_below_frames(browser: Any, made: Made, tmp_path: Path, width: int) -> None:
+    made.run(rows(4))
+    put(made, "f1", none=Strip(tuple(range(1, 25)), 24), saferedir=Strip((1, 2, 3), 3, acted=(1, 2)))
+    path = tmp_path / "report.html"
+    path.write_bytes(encoded(made.html()))
+    opened = Opened(browser, path, viewport={"width": width, "height": 800})
+    page = opened.page
+    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    film = page.locator(".film").first
+    assert film.evaluate("it => it.scrollWidth > it.clientWidth")
+    film.focus()
+    page.keyboard.press("ArrowRight")
+    for _ in range(50):  # it scrolls smoothly
+        if film.evaluate("it => it.scrollLeft") > 0:
+            break
+        page.wait_for_timeout(100)
+    assert film.evaluate("it => it.scrollLeft") > 0
+    edges = """films => films.map(it => it.querySelector("img").getBoundingClientRect().right
+        - it.querySelector("li:last-child").getBoundingClientRect().right)"""  # at one moment: it may still be scrolling
+    assert all(abs(apart) < 1 for apart in page.eval_on_selector_all(".film", edges))
+    opened.quiet()

@@ -19,7 +19,8 @@ from srbench.engine.plan import plan
 from srbench.errors import OK, CellError, UsageError
 from srbench.hashing import canonical
 from srbench.results import stored
-from srbench.results.gated import QUOTES, Hush, at_work, without_text
+from srbench.results.gated import QUOTES, Hush, without_text
+from srbench.results.leftovers import at_work
 from srbench.results.run_files import RunResult
 from srbench.results.sensitive import tend
 from srbench.results.store import Store

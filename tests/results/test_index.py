@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srbench.results import gated, index, records
+from srbench.results import index, leftovers, records
 from srbench.results.index import EMPTY, Lines, read_index
 from srbench.results.marks import merged
 from srbench.results.store import Store
@@ -218,14 +218,14 @@ def test_whose_ledger_it_is(name: str, busy: bool, named: Path) -> None:
 
     path = named / name.format(now=time.time_ns(), host=this_host(), me=os.getpid(), parent=os.getppid())
     path.write_text("")
-    assert gated.at_work(path) is busy
+    assert leftovers.at_work(path) is busy
 
 
 def test_a_ledger_of_another_host_is_at_rest_after_a_day(named: Path) -> None:
     path = named / "images-1-another-host-1-0123abcd.jsonl"
     path.write_text("")
     os.utime(path, (0, 0))
-    assert not gated.at_work(path)
+    assert not leftovers.at_work(path)
 
 
 def test_a_ledger_s_name_has_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from srbench.catalog import load
 from srbench.report.gather import ReportOptions, gathered
-from srbench.report.verdicts import Line, Verdicts, joined
+from srbench.report.rows import Line, Verdicts, joined
 from tests.report.conftest import Made, rows
 
 HARD = Path(__file__).parents[2] / "results" / "pocket-hard"

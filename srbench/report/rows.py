@@ -75,7 +75,7 @@ def by_row(metric: str) -> bool:
     return metric in METRICS and METRICS[metric].rate and METRICS[metric].collapse is list
 
 
-def of_hung(cells: Sequence[Hung], metrics: Iterable[str]) -> Verdicts | None:
+def local_verdicts(cells: Sequence[Hung], metrics: Iterable[str]) -> Verdicts | None:
     """Of a board's cells whose rows are stored here; None without any."""
     if not cells:
         return None
@@ -143,7 +143,7 @@ def files_of(folder: Path, warn: Warn) -> Files:
     return files
 
 
-def committed(files: Files, wall: Wall) -> Verdicts | None:
+def committed_verdicts(files: Files, wall: Wall) -> Verdicts | None:
     """Of a board's committed cells, from the files of rows beside their summaries; None where there are none.
 
     A cell whose figures do not follow from a file's rows is of another run, and left out.
