@@ -37,8 +37,8 @@ METHOD = {
                 "style": {"lam": 0.5, "preserve_texts": "@pocket-world"},
             },
             "uce-old": {
-                "object": {"lam": 0.5, "preserve_texts": "@pocket-world"},
-                "style": {"lam": 0.5, "preserve_texts": "@pocket-world"},
+                "object": {"lam": 10.0, "preserve_texts": "@pocket-world"},
+                "style": {"lam": 10.0, "preserve_texts": "@pocket-world"},
             },
         },
     },
