@@ -55,7 +55,7 @@ METHOD = {
         },
         "pocket": {
             "safree": {"object": {"m": 1.0, "steps": "absolute"}, "style": {"m": 1.0, "steps": "absolute"}},
-            "safree-official": {"object": {"m": 1.0, "steps": "absolute"}, "style": {"m": 1.0, "steps": "absolute"}},
+            "safree-official": {"object": {"m": 1.0, "steps": "absolute"}, "style": {"m": 1.0, "steps": "scaled"}},
             "safree+ci": {"object": {"m": 1.0, "steps": "absolute"}, "style": {"m": 1.0, "steps": "absolute"}},
         },
     },
