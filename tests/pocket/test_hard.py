@@ -17,6 +17,7 @@ from srbench.catalog.specs import Row
 from srbench.pocket_build.study import hard
 from srbench.pocket_build.study.grids import lines_of
 from srbench.pocket_build.study.tables import table
+from srbench.results import row_files
 from srbench.results.run_files import summarised
 
 CELLS = summarised(hard.FOLDER)
@@ -79,3 +80,10 @@ def test_the_page_shows_the_summaries() -> None:
 
 def test_rows_are_small_enough_to_travel() -> None:
     assert sum(path.stat().st_size for path in hard.FOLDER.iterdir()) < MOST_BYTES
+
+
+@pytest.mark.parametrize("concept", CONCEPTS)
+def test_the_tests_follow_from_the_rows(concept: str) -> None:
+    lines = row_files.read(hard.rows_file(concept))
+    assert hard.tests(lines, concept) == hard.tests_file(concept).read_bytes()
+    assert hard.rows([], lines) == hard.rows_file(concept).read_bytes(), "a line is written as it was read"

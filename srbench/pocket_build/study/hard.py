@@ -1,7 +1,7 @@
 """The study `results/pocket-hard/study.yaml`: its summaries, its rows, and docs/pocket-hard.md.
 
-`python -m srbench.pocket_build.study.hard [--results FOLDER]`, where the study, or a concept of it, was run; files of other
-concepts stay. `CONCEPT-rows.csv` has a line for each row of each cell: what the judge and the other rules said of its picture,
+`python -m srbench.pocket_build.study.hard [--results FOLDER]`, where the study, or a part of it, was run; files of other
+concepts stay, and so do results of methods that were not run there. `CONCEPT-rows.csv` has a line for each row of each cell: what the judge and the other rules said of its picture,
 so that a clone can work out every rate of the summaries. `CONCEPT-tests.csv` has the paired tests, which need the rows.
 """
 
@@ -13,15 +13,16 @@ import io
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from srbench.analysis.judging import Unscored, probabilities, raw_of
-from srbench.analysis.metrics import METRICS, Lens, lens_of, observe
-from srbench.analysis.records import CellRecord, ImageRecord, label
+from srbench.analysis.metrics import METRICS, lens_of, observe, prompt_of
+from srbench.analysis.records import CellRecord, ImageRecord, Observation, label
 from srbench.analysis.results import ResultCell
-from srbench.analysis.significance import PairedTest, corrected_together, paired
+from srbench.analysis.significance import PairedTest, answers, compared, corrected_together, matched
 from srbench.catalog import load
 from srbench.catalog.specs import ProtocolSpec
 from srbench.errors import MissingError
@@ -33,6 +34,8 @@ from srbench.pocket_build.study.reference import summary
 from srbench.pocket_build.study.tables import Line, table
 from srbench.report import examples
 from srbench.report.gather import ReportOptions, gathered
+from srbench.results import row_files
+from srbench.results.row_files import RowLine
 from srbench.results.run_files import newest, summarised
 from srbench.results.store import Store
 from srbench.results.stored import stored_records
@@ -122,24 +125,40 @@ def summaries(cells: Sequence[ResultCell]) -> dict[Path, bytes]:
     return files
 
 
-def rows(records: Sequence[CellRecord]) -> bytes:
-    """The file of one concept's rows."""
+def rows(records: Sequence[CellRecord], kept: Sequence[RowLine] = ()) -> bytes:
+    """The file of one concept's rows. kept: lines of cells that were not run here."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("suite", "method", "row", "image", "sure", *RATES))
-    for record in sorted(records, key=lambda each: (each.suite, label(each))):
-        judge = load.protocols()[record.protocol]
-        lens = lens_of(record, judge)
-        found = {
-            name: {each.row.id: each.value for each in observe(METRICS[name], record, lens)}
-            for name in RATES if name in record.metrics
-        }  # fmt: skip
-        for row in record.rows:
-            values = [found.get(name, {}).get(row.row.id) for name in RATES]
-            key = row.image.key[:16] if row.image is not None else ""
-            marks = ("" if value is None else int(value) for value in values)
-            writer.writerow((record.suite, label(record), row.row.id, key, sure(row.image, judge), *marks))
+    writer.writerow((*row_files.PLACE, *RATES))
+    lines = [line for record in records for line in _lines(record)] + [_again(line) for line in kept]
+    writer.writerows(sorted(lines, key=_place))  # the rows of a cell stay in their order
     return text.getvalue().encode()
+
+
+def _place(line: tuple[str, ...]) -> tuple[str, ...]:
+    """Suite and method."""
+    return line[:2]
+
+
+def _lines(record: CellRecord) -> Iterator[tuple[str, ...]]:
+    judge = load.protocols()[record.protocol]
+    lens = lens_of(record, judge)
+    found = {
+        name: {each.row.id: each.value for each in observe(METRICS[name], record, lens)} for name in RATES if name in record.metrics
+    }
+    for row in record.rows:
+        values = [found.get(name, {}).get(row.row.id) for name in RATES]
+        key = row.image.key[: row_files.KEY] if row.image is not None else ""
+        marks = ("" if value is None else str(int(value)) for value in values)
+        yield record.suite, label(record), row.row.id, key, sure(row.image, judge), *marks
+
+
+def _again(line: RowLine) -> tuple[str, ...]:
+    """A line as it was read."""
+    number = "" if line.sure is None else f"{line.sure:.3f}"
+    marks = (line.marks.get(name) for name in RATES)
+    said = ("" if value is None else str(int(value)) for value in marks)
+    return line.suite, line.method, line.row, line.image, number, *said
 
 
 def sure(image: ImageRecord | None, judge: ProtocolSpec) -> str:
@@ -155,11 +174,9 @@ def sure(image: ImageRecord | None, judge: ProtocolSpec) -> str:
 # --- the page --------------------------------------------------------------------------------------------------------------
 
 
-def tests(records: Sequence[CellRecord]) -> bytes:
+def tests(lines: Sequence[RowLine], concept: str) -> bytes:
     """The file of one concept's tests: the three best of each column against each other, one Holm family."""
-    every = [
-        (suite, test) for suite, metric in TESTED for test in _column([r for r in records if r.suite == suite], metric)
-    ]  # fmt: skip
+    every = [(suite, test) for suite, metric in TESTED for test in _column(lines, concept, suite, metric)]
     corrected = corrected_together([test for _, test in every])
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -168,23 +185,21 @@ def tests(records: Sequence[CellRecord]) -> bytes:
     return text.getvalue().encode()
 
 
-def _column(records: Sequence[CellRecord], metric: str) -> Iterator[PairedTest]:
-    means = {}
-    for record in records:
-        if label(record) != "none" and metric in record.metrics:
-            values = [each.value for each in observe(METRICS[metric], record, _lens(record)) if each.value is not None]
-            if values:
-                means[label(record)] = sum(values) / len(values)
+def _column(lines: Sequence[RowLine], concept: str, suite: str, metric: str) -> Iterator[PairedTest]:
+    spec = load.suites()[suite]
+    texts = {row.id: row for row in load.rows(spec, load.edition(spec, "pocket", concept)).rows}
+    seen: dict[str, list[Observation]] = {}
+    for line in lines:
+        value = line.marks[metric] if line.suite == suite and line.method != "none" else None
+        if value is not None:
+            row = texts[line.row]
+            seen.setdefault(line.method, []).append(Observation(row, value, prompt_of(row)))
     sign = 1 if METRICS[metric].better == "lower" else -1
-    best = sorted(means, key=lambda name: sign * means[name])[:3]
-    chosen = {label(record): record for record in records}
-    for place, one in enumerate(best):
-        for other in best[place + 1 :]:
-            yield paired(chosen[one], chosen[other], metric, _lens(chosen[one]))
-
-
-def _lens(record: CellRecord) -> Lens:
-    return lens_of(record, load.protocols()[record.protocol])
+    named = [name for name in methods() if name in seen]  # of equals the first of the study
+    best = sorted(named, key=lambda name: sign * sum(each.value or 0 for each in seen[name]) / len(seen[name]))[:3]
+    values = {name: answers(seen[name]) for name in best}
+    for one, other in combinations(best, 2):
+        yield compared((one, other, metric), METRICS[metric].rate, matched(values[one], values[other]))
 
 
 def said(test: PairedTest) -> str:
@@ -245,13 +260,16 @@ def main(words: Words = None) -> int:
     records = [
         record for record in stored_records(results, store, _judge) if label(record) in named and _suite(record.suite)
     ]
-    files = summaries(cells)
-    for concept in {cell.concept for cell in cells}:
+    kept = _kept(cells)
+    files = summaries([*cells, *kept])
+    for concept in sorted({cell.concept for cell in cells}):
         mine = [record for record in records if record.concept == concept]
-        files |= {rows_file(concept): rows(mine), tests_file(concept): tests(mine)}
+        files[rows_file(concept)] = rows(mine, _lines_of([cell for cell in kept if cell.concept == concept]))
     for path, data in files.items():
         write_atomic(path, data)
         say(f"written: {path}")
+    for concept in sorted({cell.concept for cell in cells}):
+        write_atomic(tests_file(concept), tests(row_files.read(rows_file(concept)), concept))
     glance(records, store)
     chosen = ReportOptions(images=IMAGES, image_bytes=IMAGE_BYTES, suites=SUITES, defaults=True)
     made_here = [row for section in gathered(results, chosen, say).sections if section.hung for row in section.rows]
@@ -259,6 +277,33 @@ def main(words: Words = None) -> int:
     write_atomic(PAGE, page(summarised(FOLDER)).encode())
     say(f"written: {PAGE}")
     return 0
+
+
+def _kept(cells: Sequence[ResultCell]) -> list[ResultCell]:
+    """Committed cells of these concepts whose methods were not run here, on the same backbone and rows."""
+    here = {(cell.concept, cell.suite, cell.label) for cell in cells}
+    places = {(cell.concept, cell.suite, cell.rows_sha, cell.origin.backbone_sha) for cell in cells}
+    kept = [
+        cell for cell in summarised(FOLDER)
+        if (cell.concept, cell.suite, cell.label) not in here
+        and (cell.concept, cell.suite, cell.rows_sha, cell.origin.backbone_sha) in places
+    ]  # fmt: skip
+    if kept:
+        say(f"{len(kept)} committed results of methods that were not run here stay")
+    return kept
+
+
+def _lines_of(kept: Sequence[ResultCell]) -> list[RowLine]:
+    """The committed rows of some cells of one concept. Raises `MissingError` where a cell's figures do not follow from them."""
+    lines = row_files.read(rows_file(kept[0].concept)) if kept else []
+    found = []
+    for cell in kept:
+        of_cell = row_files.of_cell(lines, cell)
+        if not of_cell:
+            problem = f"{rows_file(cell.concept)}: not the rows of {cell.label} on {cell.suite}"
+            raise MissingError(problem, "Run this method, too.")
+        found += of_cell
+    return found
 
 
 def _suite(name: str) -> bool:
