@@ -130,7 +130,8 @@ def rows(records: Sequence[CellRecord], kept: Sequence[RowLine] = ()) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow((*row_files.PLACE, *RATES))
-    lines = [line for record in records for line in _lines(record)] + [_again(line) for line in kept]
+    lines: list[tuple[str, ...]] = [line for record in records for line in _lines(record)]
+    lines += [_again(line) for line in kept]
     writer.writerows(sorted(lines, key=_place))  # the rows of a cell stay in their order
     return text.getvalue().encode()
 
@@ -144,8 +145,9 @@ def _lines(record: CellRecord) -> Iterator[tuple[str, ...]]:
     judge = load.protocols()[record.protocol]
     lens = lens_of(record, judge)
     found = {
-        name: {each.row.id: each.value for each in observe(METRICS[name], record, lens)} for name in RATES if name in record.metrics
-    }
+        name: {each.row.id: each.value for each in observe(METRICS[name], record, lens)}
+        for name in RATES if name in record.metrics
+    }  # fmt: skip
     for row in record.rows:
         values = [found.get(name, {}).get(row.row.id) for name in RATES]
         key = row.image.key[: row_files.KEY] if row.image is not None else ""
