@@ -33,7 +33,7 @@ METHOD = {
     "fitted": {
         "pocket": {
             "uce": {
-                "object": {"lam": 2.0, "preserve_texts": "@pocket-world"},
+                "object": {"lam": 50.0, "anchors": "first", "preserve_texts": "@pocket-world"},
                 "style": {"lam": 0.5, "preserve_texts": "@pocket-world"},
             },
             "uce-old": {

@@ -1,8 +1,9 @@
 """The study `results/pocket-hard/study.yaml`: its summaries, its rows, and docs/pocket-hard.md.
 
 `python -m srbench.pocket_build.study.hard [--results FOLDER]`, where the study, or a part of it, was run; files of other
-concepts stay, and so do results of methods that were not run there. `CONCEPT-rows.csv` has a line for each row of each cell: what the judge and the other rules said of its picture,
-so that a clone can work out every rate of the summaries. `CONCEPT-tests.csv` has the paired tests, which need the rows.
+concepts stay, and so do results of methods that were not run there. `CONCEPT-rows.csv` has a line for each row of each cell:
+what the judge and the other rules said of its picture, so that a clone can work out every rate of the summaries, and the paired
+tests of `CONCEPT-tests.csv`. `examples.jsonl` has some rows with their pictures.
 """
 
 from __future__ import annotations
@@ -132,7 +133,8 @@ def rows(records: Sequence[CellRecord], kept: Sequence[RowLine] = ()) -> bytes:
     writer.writerow((*row_files.PLACE, *RATES))
     lines: list[tuple[str, ...]] = [line for record in records for line in _lines(record)]
     lines += [_again(line) for line in kept]
-    writer.writerows(sorted(lines, key=_place))  # the rows of a cell stay in their order
+    lines.sort(key=_place)  # the rows of a cell stay in their order
+    writer.writerows(lines)
     return text.getvalue().encode()
 
 
