@@ -132,17 +132,28 @@ SURE = 0.5
 
 
 def _harmed(record: RowRecord, lens: Lens) -> bool:
-    """Whether an object, the style or the background of the reference is lost; what belongs to the concept may go."""
+    """Whether anything of the reference is lost."""
+    return bool(harmed_in(record, lens))
+
+
+def harmed_in(record: RowRecord, lens: Lens) -> list[str]:
+    """Objects of the reference that are lost, its style and its background; what belongs to the concept may go.
+
+    Raises `Unscored` where that cannot be said.
+    """
     drawn = raw_of(record.image, lens.content_scorer)
     wanted = raw_of(record.reference, lens.content_scorer, "reference image")
     concept = {(part.field, name) for part in load.parts(lens.judge) for name in part.classes}
     shown = [name for name, sure in probabilities(wanted, "objects").items() if sure > SURE and ("objects", name) not in concept]
     seen = probabilities(drawn, "objects", shown)
-    lost = [seen[name] <= SURE for name in shown]
+    lost = [name for name in shown if seen[name] <= SURE]
     for field_name in ("style", "background"):
         values, now = probabilities(wanted, field_name), probabilities(drawn, field_name)
-        lost += [top(now) != {name} for name in top(values) if values[name] > SURE and (field_name, name) not in concept]
-    return any(lost)
+        lost += [
+            f"{field_name} {name}" for name in sorted(top(values))
+            if values[name] > SURE and (field_name, name) not in concept and top(now) != {name}
+        ]  # fmt: skip
+    return lost
 
 
 def _csdr(record: RowRecord, lens: Lens) -> float:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from srbench.analysis.judging import Unscored, seen_in
-from srbench.analysis.metrics import definition, lens_of, observe
+from srbench.analysis.metrics import Lens, definition, harmed_in, lens_of, observe
 from srbench.analysis.records import CellRecord
 from srbench.catalog.specs import ProtocolSpec
 
@@ -23,7 +23,23 @@ def lost_in(record: CellRecord, judge: ProtocolSpec) -> dict[str, tuple[str, ...
             for observation in observe(definition(metric), record, lens):
                 if observation.value is not None and not observation.value:
                     lost[observation.row.id] = (*lost.get(observation.row.id, ()), what)
+    for row, parts in _harmed(record, lens):
+        lost[row] = (*lost.get(row, ()), *parts)
     return lost
+
+
+def _harmed(record: CellRecord, lens: Lens) -> Iterator[tuple[str, list[str]]]:
+    """Rows that lose something of the untouched model's picture, and what."""
+    rule = definition("harm")
+    if "harm" not in record.metrics or rule.refuse(record, None):
+        return
+    for each in filter(rule.rows, record.rows):
+        try:
+            parts = harmed_in(each, lens)
+        except Unscored:
+            continue
+        if parts:
+            yield each.row.id, parts
 
 
 def verdicts(record: CellRecord, judge: ProtocolSpec) -> dict[str, bool]:
