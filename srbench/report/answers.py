@@ -228,10 +228,15 @@ def _against(wall: Wall, a: ResultCell, b: ResultCell) -> str:
 # --- one failure --------------------------------------------------------------------------------------------------------------
 
 
-def failure_of(rows: Sequence[GalleryRow], walls: Sequence[Wall]) -> tuple[GalleryRow, Picture] | None:
-    """A row with the image of a failure: of a best method, else of another method, else of the untouched backbone."""
+def failure_of(rows: Sequence[GalleryRow], walls: Sequence[Wall], best: str = "") -> tuple[GalleryRow, Picture] | None:
+    """A row with the image of a failure: of the best method, else of one that leads, of another, of the untouched backbone.
+
+    best: the method that the page calls the best.
+    """
     leaders = _leaders(walls)
     ways = (
+        lambda picture: picture.method == best and picture.seen is True,
+        lambda picture: picture.method == best and picture.failed,
         lambda picture: picture.method in leaders and picture.seen is True,
         lambda picture: picture.failed and picture.seen is True,
         lambda picture: picture.method in leaders and picture.failed,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from srbench.analysis.costs import Cost
 from srbench.analysis.results import ResultCell, name_of
 from srbench.report.answers import Wall, differs, listed, said, spent
-from srbench.report.glance import Column, Entry, Glance, main_wall
+from srbench.report.glance import UNEVEN, Column, Entry, Glance, Tile, main_wall
 from srbench.tables.numbers import shown
 
 
@@ -28,10 +28,20 @@ def brief(glance: Glance, walls: Sequence[Wall], cost_of: Mapping[str, Cost]) ->
 def _best(glance: Glance, ties: Sequence[Entry]) -> str:
     entry = ties[0]
     untouched = next((each.gone for each in glance.entries if each.name == "none" and each.gone is not None), None)
-    beside = f" (without a method {shown_number(untouched)} %)" if untouched is not None else ""
-    stays = f", {shown_number(entry.stays)} % of the rest kept" if entry.stays is not None else ""
-    means = "means over the columns of each side" if entry.stays is not None else "the mean over the columns"
-    return f"Best in all: {listed([each.name for each in ties])}: {shown_number(entry.gone)} % gone{beside}{stays}; {means}."
+    beside = f" (without a method {shown_number(untouched)} % gone)" if untouched is not None else ""
+    left_out = [name for name in UNEVEN if any(column.metric == name for column in glance.columns)]
+    means = "the mean of the columns below" if entry.stays is None else "means of the columns below" + (
+        f" without {' and '.join(left_out)}, which not every method has" if left_out else ""
+    )
+    after = next((each for each in glance.balanced if each.balance != entry.balance), None)
+    behind = f" Next: {after.name}, {_both(after)}." if after is not None else ""
+    return f"Best in all: {listed([each.name for each in ties])}, {_both(entry)}{beside}; {means}.{behind}"
+
+
+def _both(entry: Entry) -> str:
+    """The two means of a method."""
+    stays = f" and {shown_number(entry.stays)} % of the rest kept" if entry.stays is not None else ""
+    return f"{shown_number(entry.gone)} % gone{stays}"
 
 
 def shown_number(value: float | None) -> str:
@@ -40,9 +50,35 @@ def shown_number(value: float | None) -> str:
 
 
 def _cost(glance: Glance, name: str, cost: Cost | None) -> str:
-    parts = [_numbers(glance, name, gone=False), ", ".join(spent(cost)) if cost is not None else ""]
-    found = "; ".join(filter(None, parts))
+    found = "; ".join(filter(None, [*_losses(glance, name), ", ".join(spent(cost)) if cost is not None else ""]))
     return f"What it costs: {found}." if found else "What it costs was not measured."
+
+
+def _losses(glance: Glance, name: str) -> list[str]:
+    """What a method takes from the rest, and what stays within the untouched model's interval."""
+    entry = next(each for each in glance.entries if each.name == name)
+    none = next((each for each in glance.entries if each.name == "none"), None)
+    lost, same = [], []
+    for place, (column, tile) in enumerate(zip(glance.columns, entry.tiles, strict=True)):
+        if column.gone or tile is None or tile.good is None:
+            continue
+        other = none.tiles[place] if none is not None else None
+        if other is not None and _within(tile, other):
+            same.append(column.metric)
+        else:
+            lost.append(_number(column, said(tile.metric), none, place))
+    return [", ".join(lost), f"{listed(same)} as without a method" if same else ""]
+
+
+def _within(tile: Tile, other: Tile) -> bool:
+    """Whether a value is no worse than the untouched model's interval."""
+    if other.good is None or tile.metric.value is None:
+        return False
+    low, high = other.metric.low, other.metric.high
+    worst = low if other.metric.better == "higher" else high
+    if worst is None:
+        return tile.good is not None and tile.good >= other.good
+    return tile.metric.value >= worst if other.metric.better == "higher" else tile.metric.value <= worst
 
 
 def _numbers(glance: Glance, name: str, gone: bool) -> str:

@@ -75,7 +75,7 @@ class Painter:
             points = self._points(wall, beside, metric)
             if points:
                 of = "" if beside is wall else f" of {beside.suite}"
-                yield tradeoff(self.name(), f"{wall.suite} against {metric}{of}", points, across, words.short(metric))
+                yield tradeoff(self.name(), f"gone on {wall.suite}, against {metric}{of}", points, across, words.short(metric))
 
     def _points(self, wall: Wall, beside: Wall, metric: str) -> list[tuple[Series, Metric, Metric]]:
         points = []
@@ -172,7 +172,7 @@ def page(content: Gathered) -> str:
         heat=[row for subject in content.subjects for row in _heat(subject)],
         row_ids=row_ids, verdicts=_verdicts(content.sections, row_ids),
         gallery_methods=list(dict.fromkeys(picture.method for row in content.rows for picture in row.pictures)),
-        script=Markup(script), script_sha=_sha(script), style=Markup(style),
+        pair=_pair(subjects), script=Markup(script), script_sha=_sha(script), style=Markup(style),
     )  # fmt: skip
     return html.lstrip()
 
@@ -188,6 +188,17 @@ def _verdicts(sections: Sequence[Section], row_ids: Mapping[tuple[Any, ...], str
     return Markup(text.replace("<", "\\u003c"))
 
 
+def _pair(subjects: Sequence[SubjectView]) -> dict[str, str]:
+    """What the comparison of two methods begins with: the first concept's main suite, and its two best methods."""
+    for view in subjects:
+        main, names = main_wall(view.subject.walls), [entry.name for entry in view.glance.balanced[:2]]
+        for section in view.subject.sections:
+            if section.wall is main and section.verdicts is not None and len(names) == 2:
+                board = str(section.number)
+                return {"board": board, "metric": main.headline, "one": names[0], "two": names[1]}
+    return {}
+
+
 def _heat(subject: Subject) -> list[GalleryRow]:
     """At most one row whose tokens are shown in the summary; empty where no method's trace has tokens."""
     rows = [row for section in subject.sections for row in section.rows if row.kind == "forget"]
@@ -196,11 +207,12 @@ def _heat(subject: Subject) -> list[GalleryRow]:
 
 def _subject(subject: Subject, painter: Painter, told: bool) -> SubjectView:
     rows = [row for section in subject.sections for row in section.rows]
-    failure = failure_of(rows, subject.walls)
+    overview = glance([(section.number, section.wall) for section in subject.sections])
+    best = overview.balanced[0].name if overview.balanced else ""
+    failure = failure_of(rows, subject.walls, best)
     cells = [cell for wall in subject.walls for cell in wall.cells]
     columns = [(wall, name) for wall in subject.walls for name in (wall.headline, *KEPT) if name in wall.board.metrics]
     spec, cost_of = load.backbones().get(subject.name), by_method(costs(cells))
-    overview = glance([(section.number, section.wall) for section in subject.sections])
     return SubjectView(
         subject, spec.title if spec else "", answers(subject.walls, failure), failure, painter.tradeoffs(subject), overview,
         brief(overview, subject.walls, cost_of), columns, list(dict.fromkeys(map(name_of, cells))), cost_of, told,

@@ -26,6 +26,8 @@ REFERENCE = "reference"
 """In place of a method: the untouched backbone on the row's reference prompt."""
 
 
+SHOWN = 0.005
+"""A judge's number from which the class is named: below, the picture shows nothing of it."""
 NAMED = 5
 """Names at the start of a place, before hashes."""
 
@@ -231,7 +233,7 @@ def _verdict(cell: Hung, record: RowRecord, lost: tuple[str, ...]) -> Picture:
 
 def _score(image: ImageRecord | None, judge: ProtocolSpec) -> str:
     """The concept's class with the highest score, with its number, of each detector; empty without a score."""
-    return ", ".join(f"{name} {value:.2f}" for name, value in scores_of(image, judge))
+    return ", ".join(f"{name} {value:.2f}" if value >= SHOWN else "nothing of it" for name, value in scores_of(image, judge))
 
 
 def scores_of(image: ImageRecord | None, judge: ProtocolSpec) -> list[tuple[str, float]]:

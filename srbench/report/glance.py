@@ -17,6 +17,8 @@ STAYS = ("harm", "over_refusal", "near_kept", "far_kept", "pair_kept")
 method acted for nothing stands beside the harm that it did, where a suite says so."""
 UNEVEN = ("over_refusal",)
 """Left out of a side's mean: methods that make no decision do not have it."""
+MIDDLE = 75.0
+"""Goodness without colour: a concept that is still seen on a third of the rows is not gone."""
 GROUPS = ("nothing done", "acts while sampling", "changed weights", "changed weights, and acts while sampling")
 
 
@@ -43,7 +45,19 @@ class Tile:
     best: bool
     """Whether no other method has a better value."""
     starred: bool
-    """Whether a test tells it from the next best."""
+    """Whether a test tells it, and what is level with it, from the others."""
+
+    @property
+    def shade(self) -> float:
+        """How strongly it is coloured, 0 to 100: good from `MIDDLE` up, bad from there down."""
+        if self.good is None:
+            return 0.0
+        return 100 * (self.good - MIDDLE) / (100 - MIDDLE) if self.fine else 100 * (MIDDLE - self.good) / MIDDLE
+
+    @property
+    def fine(self) -> bool:
+        """Whether it is coloured as good."""
+        return self.good is not None and self.good >= MIDDLE
 
 
 @dataclass(frozen=True)
@@ -173,7 +187,7 @@ def _tile(cell: ResultCell | None, column: Column, best: float | None) -> Tile |
         return None
     good = good_of(metric)
     leads = good is not None and good == best and bool(_kind(cell)) and metric.scored == metric.n
-    return Tile(column, metric, good, leads, column.wall.board.starred(cell, column.metric))
+    return Tile(column, metric, good, leads, bool(_kind(cell)) and column.wall.board.starred(cell, column.metric))
 
 
 def _mean(tiles: Sequence[Tile | None], columns: Sequence[Column], gone: bool) -> float | None:

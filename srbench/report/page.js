@@ -18,7 +18,7 @@
     for (const row of rows) row.hidden = !fits(row, board, which, words);
     for (const group of all("#gallery .group")) group.hidden = !group.querySelector(".row:not([hidden])");
     const shown = rows.filter((row) => !row.hidden).length;
-    document.getElementById("count").textContent = `${shown} of ${rows.length} rows`;
+    document.getElementById("count").textContent = shown ? `${shown} of ${rows.length} rows` : `No row fits: 0 of ${rows.length} rows`;
   }
 
   if (tools) {

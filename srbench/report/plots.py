@@ -21,12 +21,12 @@ COLOURS, MARKERS = 9, "osD^vPX*p"
 """Colours of the page (`--s0` is the untouched backbone's) and matplotlib's markers; together they distinguish 81 methods."""
 INK, MUTED, RULE = "#010101", "#020202", "#030303"
 """Placeholders for the page's `--ink`, `--muted` and `--rule`."""
-WIDTH, LEGEND = 4.7, 0.185
+WIDTH, LEGEND = 4.7, 0.22
 """Inches of a plot and of a line in a legend; the page scales plots to their column."""
-TOP, RIGHT, BOTTOM, LEFT = 0.1, 0.1, 0.45, 0.55
+TOP, RIGHT, BOTTOM, LEFT = 0.1, 0.1, 0.5, 0.65
 """Inches around the axes, with room for ticks and labels: a layout engine draws every plot twice to find them."""
 STYLE: dict[str, Any] = {
-    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
+    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11, "axes.spines.top": False, "axes.spines.right": False,
     "axes.edgecolor": MUTED, "axes.labelcolor": INK, "text.color": INK, "xtick.color": MUTED, "ytick.color": MUTED,
     "xtick.labelcolor": INK, "ytick.labelcolor": INK, "grid.color": RULE, "grid.linewidth": 0.8, "axes.grid": True,
     "axes.axisbelow": True, "text.parse_math": False, "axes.unicode_minus": True, "legend.frameon": False,
@@ -80,9 +80,10 @@ def tradeoff(name: str, title: str, points: Sequence[tuple[Series, Metric, Metri
             place = [across.value or 0.0], [up.value or 0.0]
             shared: dict[str, Any] = {"color": series.colour, "linestyle": "none", "alpha": 0.9}
             axes.errorbar(*place, xerr=_spread(across), yerr=_spread(up), linewidth=1.4, capsize=2.5, **shared)
-            axes.plot(*place, marker=series.marker, markersize=8, label=_label(series.name), **shared)
+            hollow: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 1.8}  # one that lies below another is seen
+            axes.plot(*place, marker=series.marker, markersize=9, label=_label(series.name), **shared, **hollow)
         axes.set(xlim=(-4, 104), ylim=(-4, 104), xlabel=f"{x}, %  →  better", ylabel=f"{y}, %  →  better")
-        figure.legend(loc="lower center", ncols=2, fontsize=8.5, handletextpad=0.4)
+        figure.legend(loc="lower center", ncols=2, fontsize=10.5, handletextpad=0.4)
 
     summary = "; ".join(f"{s.name}: {_text(across)} across, {_text(up)} up" for s, across, up in points)
     legend = LEGEND * (_halved(points) + 0.5)
@@ -144,7 +145,7 @@ def lines(name: str, title: str, drawn: Sequence[Line], x: str, y: str, top: flo
                 marker=line.series.marker if len(line.x) < 20 else "", markersize=4.5,
             )  # fmt: skip
         axes.set(ylim=(-0.03 * top, 1.04 * top), xlabel=x, ylabel=y)
-        figure.legend(loc="lower center", ncols=2, fontsize=8.5, handletextpad=0.5)
+        figure.legend(loc="lower center", ncols=2, fontsize=10.5, handletextpad=0.5)
 
     summary = "; ".join(f"{line.label}: from {line.y[0]:.3g} to {line.y[-1]:.3g}" for line in drawn if line.y)
     return _plot(name, title, f"Line chart of {y} by {x}. {summary}.", 2.8, paint, below=LEGEND * (_halved(drawn) + 0.5))

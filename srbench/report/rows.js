@@ -73,12 +73,13 @@
       const failed = chosen.filter((each) => rank(each) === 0).length;
       const shown = chosen.filter(([, index]) => board.rows[index][3]).length;
       document.getElementById("cell-about").textContent =
-        `${chosen.length} rows, ${failed} of them failures; ${shown} with their pictures on this page. Those come first, failures before the others.`;
+        `${chosen.length} rows, ${failed} of them against the method; ${shown} with pictures on this page, which come first.`;
       waiting = chosen.map(([mark, index]) => () => {
-        const text = mark === "?" ? "could not be judged" : good(better, mark) ? "as it should be" : "failure";
+        const [holds, not] = board.words[metric];
+        const text = mark === "?" ? "could not be judged" : mark === "1" ? holds : not;
         const told = /^(fsr|asr)/.test(metric) && typeof sure[index] === "number";
         const number = told ? ` (judge ${sure[index].toFixed(2)})` : "";
-        return line(board, index, ["reference", "none", of], tag(text + number, text !== "as it should be"));
+        return line(board, index, ["reference", "none", of], tag(text + number, !rank([mark, index])));
       });
     }
     showMore();
@@ -119,22 +120,30 @@
     const fresh = !fields.two.value;
     fill(fields.one, names);
     fill(fields.two, names);
-    if ((fresh || fields.one.value === fields.two.value) && names.length > 1) {
-      const one = names.indexOf(fields.one.value);
-      fields.two.value = names[one + 1] || names[0];
+    if (fresh && names.includes(pair.dataset.one) && names.includes(pair.dataset.two)) {
+      fields.one.value = pair.dataset.one;
+      fields.two.value = pair.dataset.two;
     }
-    chosen();
+    chosen(fields.one);
   }
 
-  function chosen() {
+  // Two of one name say nothing: the one that was not just chosen goes on to the next.
+  function chosen(by) {
+    const names = [...fields.one.options].map((option) => option.value), other = by === fields.two ? fields.one : fields.two;
+    if (fields.one.value === fields.two.value && names.length > 1) {
+      other.value = names[(names.indexOf(other.value) + 1) % names.length];
+    }
     const board = said[fields.board.value], marks = board.marks[fields.metric.value];
     const better = board.better[fields.metric.value], one = marks[fields.one.value], two = marks[fields.two.value];
     const both = [...one].map((mark, index) => index).filter((index) => "01".includes(one[index]) && "01".includes(two[index]));
     flips = both.filter((index) => one[index] !== two[index]);
     flips.sort((a, b) => (board.rows[a][3] ? 0 : 1) - (board.rows[b][3] ? 0 : 1) || a - b);
     const wins = flips.filter((index) => good(better, one[index])).length;
-    document.getElementById("tally").textContent = `Of ${both.length} rows ${fields.one.value} is right alone on ${wins}, ` +
-      `${fields.two.value} alone on ${flips.length - wins}; they agree on ${both.length - flips.length}.`;
+    const well = both.filter((index) => one[index] === two[index] && good(better, one[index])).length;
+    const seen = flips.filter((index) => board.rows[index][3]).length;
+    document.getElementById("tally").textContent = `Of ${both.length} rows ${fields.one.value} is better on ${wins}, ` +
+      `${fields.two.value} on ${flips.length - wins}; both do well on ${well} and badly on ${both.length - flips.length - well}. ` +
+      `${flips.length} rows to look at, ${seen} of them with pictures.`;
     fields.at.max = Math.max(1, flips.length);
     fields.at.value = 1;
     show();
@@ -146,9 +155,11 @@
     place.replaceChildren();
     if (index === undefined) return;
     const methods = [fields.one.value, fields.two.value], better = board.better[fields.metric.value];
-    const right = methods.find((name) => good(better, board.marks[fields.metric.value][name][index]));
-    const made = line(board, index, methods, tag(`${fields.at.value} of ${flips.length}: ${right} is right`));
-    if (!board.rows[index][3]) made.append(element("p", "Its pictures are not on this page (--images says how many are).", "small muted"));
+    const marks = board.marks[fields.metric.value], [holds, not] = board.words[fields.metric.value];
+    const winner = methods.find((name) => good(better, marks[name][index]));
+    const told = methods.map((name) => `${name}: ${marks[name][index] === "1" ? holds : not}`).join(", ");
+    const made = line(board, index, methods, tag(`${fields.at.value} of ${flips.length}; ${told}; ${winner} is better`));
+    if (!board.rows[index][3]) made.append(element("p", "No picture of this row is on this page.", "small muted"));
     place.append(made);
   }
 
@@ -161,13 +172,18 @@
     document.getElementById("compare").hidden = false;
     fields.board.addEventListener("change", ofBoard);
     fields.metric.addEventListener("change", ofMetric);
-    fields.one.addEventListener("change", chosen);
-    fields.two.addEventListener("change", chosen);
+    fields.one.addEventListener("change", () => chosen(fields.one));
+    fields.two.addEventListener("change", () => chosen(fields.two));
     fields.at.addEventListener("input", show);
     fields.before.addEventListener("click", () => step(-1));
     fields.after.addEventListener("click", () => step(1));
     pair.addEventListener("submit", (event) => event.preventDefault());
+    if (pair.dataset.board) fields.board.value = pair.dataset.board;
     ofBoard();
+    if ([...fields.metric.options].some((option) => option.value === pair.dataset.metric)) {
+      fields.metric.value = pair.dataset.metric;
+      ofMetric();
+    }
   } else {
     for (const link of document.querySelectorAll('a[href="#compare"]')) link.parentElement.remove();
   }

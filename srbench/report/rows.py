@@ -14,6 +14,7 @@ from srbench.analysis.results import ResultCell, name_of
 from srbench.catalog import load, screen
 from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.errors import SrbenchError, UsageError
+from srbench.report import words
 from srbench.report.answers import Wall
 from srbench.report.gallery import Hung, scores_of, shown_prompt
 from srbench.results import row_files
@@ -56,6 +57,7 @@ class Verdicts:
                 for each in self.lines
             ],
             "marks": self.marks,
+            "words": {name: words.of_row(name) for name in self.marks},
             "better": {name: METRICS[name].better for name in self.marks},
             "sure": sure,
         }  # fmt: skip

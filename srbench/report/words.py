@@ -41,6 +41,19 @@ SHORT = {
 }
 
 
+OF_ROWS = {
+    "fsr": ("gone", "seen"), "fsr_unseen": ("gone", "seen"), "asr": ("seen", "gone"), "harm": ("harmed", "unharmed"),
+    "over_refusal": ("acted", "left alone"),
+}  # fmt: skip
+"""Rate -> what is said of a row of which it holds, and of one of which it does not; of the others `KEPT_OR_LOST`."""
+KEPT_OR_LOST = ("kept", "lost")
+
+
+def of_row(metric: str) -> tuple[str, str]:
+    """What is said of a row of which a rate holds, and of one of which it does not."""
+    return OF_ROWS.get(metric, KEPT_OR_LOST)
+
+
 def is_rate(metric: str) -> bool:
     """Whether a metric is a share in percent."""
     return metric in METRICS and METRICS[metric].rate

@@ -96,13 +96,13 @@ def test_a_number_of_the_map_opens_its_rows(browser: Any, written: Path) -> None
     opened = Opened(browser, written)
     page = opened.page
     number = page.locator('.map a[data-of=saferedir][data-metric=fsr]')
-    assert number.get_attribute("title") == "saferedir: fsr 75.0 % [60.0, 99.0], n 4"
+    assert number.get_attribute("title") == "saferedir on hazard × igmu: fsr 75.0 % [60.0, 99.0], n 4"
     number.press("Enter")
     dialog = page.locator("#cell")
     playwright.expect(dialog).to_be_visible()
-    assert "4 rows, 1 of them failures; 4 with their pictures" in (page.locator("#cell-about").text_content() or "")
+    assert "4 rows, 1 of them against the method; 4 with pictures" in (page.locator("#cell-about").text_content() or "")
     lines = page.locator("#cell .line")
-    assert [text.split(" ")[0] for text in lines.all_text_contents()][:2] == ["failure", "as"]
+    assert [text.split(" ")[0] for text in lines.all_text_contents()][:2] == ["seen", "gone"]
     assert "judge 0.97" in (lines.first.text_content() or "")
     assert lines.first.locator(".shot").count() == 3, "reference, none and the method"
     assert lines.first.locator(".trace").count() == 1
@@ -117,9 +117,13 @@ def test_a_number_of_the_map_opens_its_rows(browser: Any, written: Path) -> None
 def test_two_methods_are_shown_side_by_side_where_they_differ(browser: Any, written: Path) -> None:
     opened = Opened(browser, written, viewport={"width": 390, "height": 844})
     page = opened.page
-    assert page.locator("#tally").text_content() == "Of 4 rows none is right alone on 0, saferedir alone on 3; they agree on 1."
+    tally = page.locator("#tally")
+    assert tally.text_content() == (
+        "Of 4 rows none is better on 0, saferedir on 3; both do well on 0 and badly on 1. "
+        "3 rows to look at, 3 of them with pictures."
+    )
     flip = page.locator("#flip")
-    assert "1 of 3: saferedir is right" in (flip.text_content() or "")
+    assert "1 of 3; none: seen, saferedir: gone; saferedir is better" in (flip.text_content() or "")
     assert flip.locator(".shot").count() == 2
     page.focus("input[name=at]")
     page.keyboard.press("ArrowRight")
@@ -127,9 +131,11 @@ def test_two_methods_are_shown_side_by_side_where_they_differ(browser: Any, writ
     page.click("button[name=after]")
     assert "3 of 3" in (flip.text_content() or "")
     page.select_option("select[name=metric]", "retain_accuracy")
-    assert page.locator("#tally").text_content() == "Of 4 rows none is right alone on 0, saferedir alone on 0; they agree on 4."
+    assert "both do well on 4 and badly on 0" in (tally.text_content() or "")
     assert flip.text_content() == ""
     assert page.locator("input[name=at]").is_disabled()
+    page.select_option("select[name=one]", "saferedir")
+    assert page.locator("select[name=two]").input_value() == "none", "never the same on both sides"
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     opened.quiet()
 

@@ -71,7 +71,10 @@ def test_a_method_that_destroys_the_rest_is_not_the_best() -> None:
     assert [each.name for each in found.balanced] == ["saferedir", "uce", "blank"]
     assert found.balanced[-1].balance == 0
     said = brief(found, [wall for _, wall in walls(*MEASURED, *blank)], {})
-    assert said[0].startswith("Best in all: saferedir: 97.5 % gone (without a method 7.5 %), 94 % of the rest kept")
+    assert said[0] == (
+        "Best in all: saferedir, 97.5 % gone and 94 % of the rest kept (without a method 7.5 % gone); means of the columns below "
+        "without over_refusal, which not every method has. Next: uce, 98 % gone and 65 % of the rest kept."
+    )
 
 
 def test_the_mean_of_a_side_needs_every_column_of_it() -> None:
@@ -103,8 +106,11 @@ def test_results_with_other_options_alone_leave_the_map_to_the_others() -> None:
 
 @pytest.mark.parametrize(("cells", "first"), [
     (MEASURED, "Best in all: saferedir"),
-    (MEASURED[3:6], "Best in all: saferedir: 98 % gone (without a method 5 %), 94 % of the rest kept"),
-    ((cell("mma", "none", asr=90), cell("mma", "uce", asr=3)), "Best in all: uce: 97 % gone (without a method 10 %); the mean"),
+    (MEASURED[3:6], "Best in all: saferedir, 98 % gone and 94 % of the rest kept (without a method 5 % gone)"),
+    (
+        (cell("mma", "none", asr=90), cell("mma", "uce", asr=3)),
+        "Best in all: uce, 97 % gone (without a method 10 % gone); the mean of the columns below.",
+    ),
     ((cell("mma", "none", asr=90),), "No method has a number that covers every row of mma."),
 ])  # fmt: skip
 def test_three_sentences_at_most(cells: tuple[ResultCell, ...], first: str) -> None:
@@ -126,3 +132,20 @@ def test_the_difference_is_said_with_who_cannot_be_told_apart() -> None:
 def test_nothing_is_said_without_a_suite_that_says_what_is_gone() -> None:
     of_subject = walls(cell("benign-near", "uce", harm=3))
     assert brief(glance(of_subject), [wall for _, wall in of_subject], {}) == []
+
+
+def test_what_stays_as_it_was_is_said_without_numbers() -> None:
+    of_subject = walls(*MEASURED)
+    _, cost, _ = brief(glance(of_subject), [wall for _, wall in of_subject], {})
+    assert cost == (
+        "What it costs: harm 6.00 % [2.00, 10.0], untouched 0, over_refusal 30.0 % [26.0, 34.0]; "
+        "retain_accuracy as without a method."
+    )
+
+
+@pytest.mark.parametrize(("good", "fine", "shade"), [(100, True, 100), (75, True, 0), (74, False, 4 / 3), (0, False, 100)])
+def test_colours_turn_where_a_quarter_fails(good: float, fine: bool, shade: float) -> None:
+    found = glance(walls(cell("igmu", "uce", fsr=good, retain_accuracy=50)))
+    tile = found.entries[0].tiles[0]
+    assert tile is not None
+    assert (tile.fine, tile.shade) == (fine, pytest.approx(shade))
