@@ -27,7 +27,7 @@ METHOD = {
         "sd": {"rece": {"object": {"lam": 1e-3, "epochs": 1}, "style": {"lam": 1e-3, "epochs": 1}}},
         "pocket": {
             "rece": {
-                "object": {"lam": 1e-3, "epochs": 1, "edit_lam": 0.5, "preserve_texts": "@pocket-world"},
+                "object": {"lam": 0.1, "epochs": 1, "edit_lam": 0.5, "preserve_texts": "@pocket-world"},
                 "style": {"lam": 0.1, "epochs": 1, "edit_lam": 10.0, "preserve_texts": "@pocket-world"},
             },
         },
