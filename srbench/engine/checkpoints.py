@@ -23,7 +23,7 @@ from srbench.catalog.joint import joint
 from srbench.catalog.settings import overrides
 from srbench.catalog.specs import ConceptSpec
 from srbench.engine.judge import ConceptJudge
-from srbench.engine.onnames import taken_apart
+from srbench.engine.onnames import RELEARN, taken_apart
 from srbench.engine.prepare import check_fit, concept_sha, is_weight, options_of, options_text, weight_presets
 from srbench.engine.stored import write
 from srbench.engine.untouched import kept_as_it_was
@@ -37,8 +37,6 @@ from srbench.results.keys import KEY_VERSION
 
 IDENTITY = ("key_version", "backbone_sha256", "method", "version", "options", "concept_sha256", "base")
 """Fields of a card whose digest is its `key`."""
-NAME = "relearn"
-"""What `--set` calls how a checkpoint is taught again."""
 JUDGE = "judge"
 """A further field, of a checkpoint that depends on the concept's judge."""
 
@@ -287,10 +285,10 @@ class Checkpoints:
         settings = settings_of(tuple(self.settings), concept, self.backbone.spec.family)
         plain = self.backbone if self.backbone.dtype == "fp32" else replace(self.backbone, dtype="fp32")
         checkpoint = relearned(plain, concept, under.checkpoint, own, settings, self.folder, CHECKPOINT, self.tell, self.make)
-        chosen = overrides(self.settings, (NAME,))
+        chosen = overrides(self.settings, (RELEARN,))
         if "folder" in chosen:  # paths differ between machines
             chosen["folder"] = f"{Path(chosen['folder']).name}@{checkpoint.sha256[:8]}"
-        changed = [f"{NAME}.{option}={value}" for option, value in sorted(chosen.items())]
+        changed = [f"{RELEARN}.{option}={value}" for option, value in sorted(chosen.items())]
         lesson = name.removeprefix(own.before)
         return OnConcept(f"{under.name}{lesson}", checkpoint, ",".join(filter(None, (under.variant, *changed))))
 

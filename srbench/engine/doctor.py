@@ -11,10 +11,10 @@ from pathlib import Path
 from srbench.backbones.choose import chosen
 from srbench.catalog import load, plugins, sources
 from srbench.catalog.judges import with_settings
-from srbench.catalog.settings import check as check_settings
 from srbench.catalog.settings import overrides, parsed
 from srbench.catalog.specs import BackboneSpec, BaselineSpec, Edition, SuiteSpec
 from srbench.engine import auto, machine
+from srbench.engine.onnames import check_settings_of_run
 from srbench.engine.request import RunOptions
 from srbench.errors import MissingError, SrbenchError
 from srbench.faults import contained
@@ -352,8 +352,7 @@ def examined(options: DoctorOptions) -> Iterator[Finding]:
 
     Raises `UsageError` for an unknown name or option before anything is checked.
     """
-    named = {*plugins.plugins("scorers"), *(name for name in options.methods if name in plugins.presets())}
-    check_settings(options.settings, named)
+    check_settings_of_run(options.settings, options.methods, ())
     checks = _checks(options, chosen(options.backbone))
     for name, check in {**checks.needed, **checks.beside}.items():
         ok, detail = _verdict(check)

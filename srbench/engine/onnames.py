@@ -9,13 +9,17 @@ import re
 from collections.abc import Sequence
 
 from srbench.analysis.lineage import FORM, OnName, lineage
+from srbench.backbones.deployed import NAME as BACKBONE
 from srbench.backbones.places import path_of
 from srbench.catalog import load, plugins
+from srbench.engine.prepare import check_settings
 from srbench.errors import UsageError
 from srbench.files import kind_of_path
 
 MOST_SEEDS = 100
 MOST_STEPS = 100_000
+RELEARN = "relearn"
+"""What `--set` calls how a checkpoint is taught again."""
 _RANGE = re.compile(r"(?P<before>.+?)#(?P<first>\d+)\.\.(?P<last>\d+)(?P<after>(?:~.*)?)")
 
 
@@ -31,6 +35,15 @@ def taken_apart(name: str) -> OnName:
     if own.steps > MOST_STEPS:
         raise UsageError(f"--on {name}: {own.steps} steps of teaching it again", f"Give at most {MOST_STEPS}.")
     return own
+
+
+def check_settings_of_run(settings: Sequence[str], methods: Sequence[str], on: Sequence[str]) -> list[str]:
+    """Refuse a `--set` for what is not part of a run of these methods on these checkpoints. Returns the presets among them."""
+    under = [taken_apart(name) for name in on]
+    presets = [name for name in (*methods, *(own.base for own in under)) if name in plugins.presets()]
+    lessons = [RELEARN] if any(own.steps for own in under) else []
+    check_settings(settings, presets, (*plugins.plugins("scorers"), BACKBONE, *lessons))
+    return presets
 
 
 def expanded(names: Sequence[str]) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ from typing import Any
 
 from srbench.analysis.metrics import FLOOR_METRICS, REFERENCE_METRICS, RETAIN_METRICS
 from srbench.backbones import lengths
-from srbench.backbones.deployed import NAME as DEPLOYED
 from srbench.backbones.deployed import Changes, changes_of, scheduler_of
 from srbench.backbones.loader import ENCODER_SHA, Backbone, encoder_sha
 from srbench.catalog import load, plugins, screen, sources
@@ -20,10 +19,9 @@ from srbench.catalog.joint import joint
 from srbench.catalog.judges import check_judges, with_settings
 from srbench.catalog.screen import refuse_minors
 from srbench.catalog.specs import ConceptSpec, Edition, ProtocolSpec, Recipe, Row, SuiteSpec
-from srbench.engine.checkpoints import NAME as RELEARN
 from srbench.engine.checkpoints import UNTOUCHED, Checkpoints, OnConcept, check_on
-from srbench.engine.onnames import taken_apart, with_seeds
-from srbench.engine.prepare import MethodOnConcept, check_options, check_settings, is_weight, prepare_method
+from srbench.engine.onnames import check_settings_of_run, with_seeds
+from srbench.engine.prepare import MethodOnConcept, check_options, is_weight, prepare_method
 from srbench.engine.request import Cell, Planned, PlannedRow, RunRequest
 from srbench.engine.starts import key_of, start_of
 from srbench.engine.sweep import check_values, is_of, parsed
@@ -349,10 +347,7 @@ def plan(request: RunRequest, backbone: Backbone, tell: Tell = quiet, make: bool
     if request.sweep is not None:
         return plan_sweep(replace(request, sweep=None), request.sweep, backbone, tell, make)
     pairs = grid(request.methods, request.on)
-    under = [taken_apart(name) for name in request.on]
-    presets = [name for name in (*request.methods, *(own.base for own in under)) if name in plugins.presets()]
-    more = [DEPLOYED, *([RELEARN] if any(own.steps for own in under) else [])]
-    check_settings(request.settings, presets, (*plugins.plugins("scorers"), *more))
+    presets = check_settings_of_run(request.settings, request.methods, request.on)
     with_seeds(request.settings, request.on)
     drawn = drawn_as(backbone, request)
     suites = _suites(request)

@@ -12,6 +12,7 @@ from srbench.catalog import load, plugins
 from srbench.catalog.settings import check_count, check_seed, options
 from srbench.catalog.specs import BackboneSpec
 from srbench.engine.checkpoints import check_on
+from srbench.engine.onnames import check_settings_of_run
 from srbench.engine.plan import grid
 from srbench.engine.prepare import check_options, check_settings, is_weight, weight_presets
 from srbench.engine.training import REDIRECTOR, TRAINED
@@ -137,7 +138,7 @@ def _run(job: Job, spec: BackboneSpec | None) -> Iterator[Test]:
         yield "on", partial(check_on, name)
     yield "methods", lambda: grid(methods, on)
     presets, texts = [name for name in (*methods, *on) if name in plugins.presets()], _texts(values.get("settings", ()))
-    yield "settings", lambda: check_settings(texts, presets, plugins.plugins("scorers"))
+    yield "settings", lambda: check_settings_of_run(texts, methods, on)
     yield "settings", lambda: _try_options(job, spec, tuple(presets), texts)
     yield from _suites(job, spec, values.get("suites", ()), "suites")
 

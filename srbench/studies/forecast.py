@@ -12,9 +12,8 @@ from srbench.attacks.targets import AttackRequest, targets_of
 from srbench.backbones.choose import chosen
 from srbench.backbones.deployed import NAME as DEPLOYED
 from srbench.catalog import load, plugins
-from srbench.engine.checkpoints import NAME as RELEARN
 from srbench.engine.command import SAMPLED
-from srbench.engine.onnames import taken_apart
+from srbench.engine.onnames import RELEARN, taken_apart
 from srbench.engine.options import Say, resolve
 from srbench.engine.plan import plan
 from srbench.engine.request import Cell, RunOptions

@@ -174,3 +174,10 @@ def test_on_and_off_are_words(desk: Desk) -> None:
 def test_anchors_serve_to_say_a_list_once(desk: Desk) -> None:
     study = desk.study("steps: {a: {run: &m [none, push], suite: toys}, b: {run: *m, suite: toys, limit: 1}}")
     assert [step.jobs[0].values["methods"] for step in study.steps] == [("none", "push")] * 2
+
+
+def test_a_run_takes_the_settings_that_the_command_takes(desk: Desk) -> None:
+    study = desk.study("steps: {a: {run: push, on: [none, shift~2], suite: toys, set: {backbone.bits: 4, relearn.rank: 2}}}")
+    assert dict(study.steps[0].jobs[0].values["settings"]) == {"backbone.bits": "4", "relearn.rank": "2"}
+    with pytest.raises(UsageError, match="'relearn' is not part of this run"):
+        desk.study("steps: {a: {run: push, suite: toys, set: {relearn.rank: 2}}}")
