@@ -28,7 +28,7 @@ METHOD = {
         "pocket": {
             "rece": {
                 "object": {"lam": 0.1, "epochs": 1, "edit_lam": 0.5, "preserve_texts": "@pocket-world"},
-                "style": {"lam": 0.1, "epochs": 1, "edit_lam": 10.0, "preserve_texts": "@pocket-world"},
+                "style": {"lam": 0.1, "epochs": 1, "edit_lam": 0.1, "preserve_texts": "@pocket-world"},
             },
         },
     },
