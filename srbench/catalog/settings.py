@@ -9,7 +9,7 @@ from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from srbench.catalog.plugins import presets
+from srbench.catalog import plugins
 from srbench.catalog.wording import explained
 from srbench.errors import UsageError, did_you_mean
 from srbench.files import printable
@@ -115,5 +115,6 @@ def check(settings: Iterable[str], known: Collection[str]) -> None:
     for setting in settings:
         name = split(setting)[0]
         if name not in known:
-            hint = f"'{name}' is a method: give it to --method or --on, too." if name in presets() else did_you_mean(name, known)
+            is_method = name in plugins.presets()
+            hint = f"'{name}' is a method: give it to --method or --on, too." if is_method else did_you_mean(name, known)
             raise UsageError(f"--set {shown(setting)}: '{shown(name)}' is not part of this run", hint)
