@@ -115,6 +115,11 @@ def name_of(cell: ResultCell) -> str:
     return f"{cell.label} ({more})" if more else cell.label
 
 
+def untouched(name: str) -> bool:
+    """Whether a name, as of `name_of`, is that of the untouched backbone, with whatever options."""
+    return name == "none" or name.startswith("none (")
+
+
 def method_names(cell: ResultCell | CellRecord) -> set[str]:
     """The names that a cell's method goes by: that of a checkpoint that stands alone, too, as tables show it."""
     return {cell.method, *([cell.on] if cell.method == "none" else [])}

@@ -56,8 +56,9 @@ class Wall:
 
     @property
     def baseline(self) -> ResultCell | None:
-        """The untouched backbone."""
-        return next((cell for cell in self.cells if cell.label == "none" and not cell.variant), None)
+        """The untouched backbone: as it is, or where it was run with other options alone, with those."""
+        plain = sorted((cell for cell in self.cells if cell.label == "none"), key=lambda cell: bool(cell.variant))
+        return plain[0] if plain and (len(plain) == 1 or not plain[0].variant) else None
 
     @property
     def best(self) -> list[ResultCell]:

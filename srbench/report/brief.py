@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from srbench.analysis.costs import Cost
-from srbench.analysis.results import ResultCell, name_of
+from srbench.analysis.results import ResultCell, name_of, untouched
 from srbench.report.answers import Wall, differs, listed, said, spent
 from srbench.report.glance import UNEVEN, Column, Entry, Glance, Tile, main_wall
 from srbench.tables.numbers import shown
@@ -27,8 +27,8 @@ def brief(glance: Glance, walls: Sequence[Wall], cost_of: Mapping[str, Cost]) ->
 
 def _best(glance: Glance, ties: Sequence[Entry]) -> str:
     entry = ties[0]
-    untouched = next((each.gone for each in glance.entries if each.name == "none" and each.gone is not None), None)
-    beside = f" (without a method {shown_number(untouched)} % gone)" if untouched is not None else ""
+    none = _none(glance)
+    beside = f" (without a method {shown_number(none.gone)} % gone)" if none is not None and none.gone is not None else ""
     left_out = [name for name in UNEVEN if any(column.metric == name for column in glance.columns)]
     means = "the mean of the columns below" if entry.stays is None else "means of the columns below" + (
         f" without {' and '.join(left_out)}, which not every method has" if left_out else ""
@@ -44,6 +44,12 @@ def _both(entry: Entry) -> str:
     return f"{shown_number(entry.gone)} % gone{stays}"
 
 
+def _none(glance: Glance) -> Entry | None:
+    """The untouched model's line; None where there are several, with other options each."""
+    found = [each for each in glance.entries if untouched(each.name)]
+    return next((each for each in found if each.name == "none"), found[0] if len(found) == 1 else None)
+
+
 def shown_number(value: float | None) -> str:
     """A mean with as many digits as its size needs."""
     return "n/a" if value is None else f"{value:.3g}"
@@ -57,7 +63,7 @@ def _cost(glance: Glance, name: str, cost: Cost | None) -> str:
 def _losses(glance: Glance, name: str) -> list[str]:
     """What a method takes from the rest, and what stays within the untouched model's interval."""
     entry = next(each for each in glance.entries if each.name == name)
-    none = next((each for each in glance.entries if each.name == "none"), None)
+    none = _none(glance)
     lost, same = [], []
     for place, (column, tile) in enumerate(zip(glance.columns, entry.tiles, strict=True)):
         if column.gone or tile is None or tile.good is None:
@@ -84,7 +90,7 @@ def _within(tile: Tile, other: Tile) -> bool:
 def _numbers(glance: Glance, name: str, gone: bool) -> str:
     """A method's numbers of one side, each beside the untouched model's."""
     entry = next(each for each in glance.entries if each.name == name)
-    none = next((each for each in glance.entries if each.name == "none"), None)
+    none = _none(glance)
     texts = []
     for place, column in enumerate(glance.columns):
         tile = entry.tiles[place]

@@ -9,7 +9,7 @@ from typing import Any
 
 from srbench.analysis.judging import Unscored, number, raw_of, seen_in
 from srbench.analysis.records import CellRecord, ImageRecord, RowRecord
-from srbench.analysis.results import ResultCell, name_of
+from srbench.analysis.results import ResultCell, name_of, untouched
 from srbench.analysis.verdicts import lost_in, spread
 from srbench.catalog import load
 from srbench.catalog.specs import ProtocolSpec, Row
@@ -89,7 +89,7 @@ class Picture:
     @property
     def plain(self) -> bool:
         """Whether it is made without a method."""
-        return self.method in ("none", REFERENCE)
+        return self.method == REFERENCE or untouched(self.method)
 
     @property
     def failed(self) -> bool:

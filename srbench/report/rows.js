@@ -14,10 +14,14 @@
   // Whether a mark is good news: "1" says that the rate holds of the row.
   const good = (better, mark) => (mark === "1") === (better === "higher");
 
+  // The untouched model, with whatever options it was run with.
+  const untouched = (name) => name === "none" || name.startsWith("none (");
+
   function shots(article, methods) {
     const wall = element("div", "", "wall");
     for (const shot of article ? article.querySelectorAll(".shot") : []) {
-      if (methods.includes(shot.dataset.method)) wall.append(shot.cloneNode(true));
+      const name = shot.dataset.method;
+      if (methods.includes(name) || (methods.includes("none") && untouched(name))) wall.append(shot.cloneNode(true));
     }
     return wall;
   }

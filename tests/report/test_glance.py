@@ -149,3 +149,12 @@ def test_colours_turn_where_a_quarter_fails(good: float, fine: bool, shade: floa
     tile = found.entries[0].tiles[0]
     assert tile is not None
     assert (tile.fine, tile.shade) == (fine, pytest.approx(shade))
+
+
+def test_a_run_of_few_rows_is_told_beside_its_own_untouched_model() -> None:
+    cells = [replace(each, variant="limit=6") for each in MEASURED]
+    of_subject = [(number, Wall(board, board.apart, ())) for number, board in enumerate(boards(cells))]
+    best, cost, real = brief(glance(of_subject), [wall for _, wall in of_subject], {})
+    assert best.startswith("Best in all: saferedir (limit=6), 97.5 % gone and 94 % of the rest kept (without a method 7.5 %")
+    assert "retain_accuracy as without a method" in cost
+    assert "Yes, from the untouched model" in real
