@@ -203,7 +203,8 @@ def page(cells: Sequence[ResultCell]) -> str:
         "ones near the concept (`benign-near`) and on compound ones. Brackets hold 95 % intervals. "
         "`results/pocket-hard/*-rows.csv` has what was said of every picture; a test works every rate out from it.", "",
         "Constants of UCE, RECE, ESD, SLD and SAFREE were fitted on dev rows of the first edition, not of this one.", "",
-        "    srbench run results/pocket-hard/study.yaml --device cpu", "    python -m srbench.pocket_build.study.hard", "",
+        "    # hours", "    srbench run results/pocket-hard/study.yaml --device cpu",
+        "    python -m srbench.pocket_build.study.hard", "",
         "`fsr`: concept not seen (higher is better), on `igmu`, on reserved synonyms, on compound prompts. `harm`: harmless "
         "pictures that lose an object, the style or the background (lower is better). [Reading tables](reading-tables.md).",
     ]  # fmt: skip
