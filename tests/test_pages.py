@@ -68,6 +68,13 @@ def test_what_ci_is_said_to_run_stands_there() -> None:
     assert [command for command in BY_CI if f"- run: {command}\n" not in workflow] == []
 
 
+def test_limits_stand_behind_a_commands_own_words() -> None:
+    found = [command.words[1:] for command in all_commands() if command.words[0] == "srbench"]
+    assert [words for words in found if smaller(words)[: len(words)] != words] == []
+    assert smaller(["run", "--on", "none,esd-x#0..2"])[3:] == ["--limit", "1", "--set", "esd-x.iterations=2"]
+    assert smaller(["run", "--prompts", "two.csv"]) == ["run", "--prompts", "two.csv"]
+
+
 @pytest.mark.parametrize(
     ("comment", "mark"),
     [("hours", "hours"), ("your files: a table", "your files"), ("needs a network, once", "needs a network"), ("hourly", ""),
@@ -110,9 +117,9 @@ def chosen(words: Sequence[str], option: str) -> list[str]:
 
 
 def smaller(words: Sequence[str]) -> list[str]:
-    """The words of a srbench command, with limits where it has none."""
+    """The words of a srbench command, with limits where it has none: a study and a file of prompts are small as they are."""
     name, more = words[0], list[str]()
-    if name == "run" and not words[1].endswith(".yaml") and not {"--limit", "--dry-run"} & set(words):
+    if name == "run" and not words[1].endswith(".yaml") and not {"--limit", "--prompts", "--dry-run"} & set(words):
         more += ["--limit", "1"]
     if name == "attack" and "--limit" not in words:
         more += ["--limit", "1"]
