@@ -221,6 +221,8 @@ BEFORE: dict[str, tuple[Callable[[Scratch], None], ...]] = {
 NAMED = re.compile(r"^```\w+\n# (?P<name>[\w./-]+\.\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 TABLE = re.compile(r"`(?P<name>[\w-]+\.csv)`[^`]*(?:`\w+`[^`]*)*```csv\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 """A table holds no comment: the sentence before it names it."""
+PRESETS = re.compile(r"`(?P<presets>\"presets\": \{[^`]*\})`\s+in METHOD")
+"""What a sentence adds to the METHOD of the file before it."""
 KINDS = {"METHOD": "methods", "SCORER": "scorers", "ATTACK": "attacks"}
 
 
@@ -228,7 +230,12 @@ def files_of(page: Path) -> list[tuple[int, str, str]]:
     """The files that a page shows: the line that each ends at, its name, its text."""
     text = page.read_text(encoding="utf-8")
     found = [each for pattern in (NAMED, TABLE) for each in pattern.finditer(text)]
-    return [(text.count("\n", 0, each.end()) + 1, each["name"], each["text"]) for each in found]
+    files = [(text.count("\n", 0, each.end()) + 1, each["name"], each["text"]) for each in found]
+    for added in PRESETS.finditer(text):
+        line = text.count("\n", 0, added.end()) + 1
+        _, name, before = max(each for each in files if each[0] < line)
+        files.append((line, name, before.replace("METHOD = {", f"METHOD = {{{added['presets']}, ", 1)))
+    return sorted(files)
 
 
 class Scratch:
