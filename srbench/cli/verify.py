@@ -47,7 +47,8 @@ def _print(report: Report) -> None:
             console.line(f"fault: {len(line.faults) - MANY} more of {line.what}; --json names them")
     for note in report.notes:
         say(note)
-    console.line("everything that was checked is as it was written" if not report.faults else counted(len(report.faults), "fault"))
+    sound = "everything that was checked is as it was written"
+    console.line(counted(len(report.faults), "fault") if report.faults else sound)
 
 
 def _unsaid(line: Line) -> str:
