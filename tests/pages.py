@@ -15,7 +15,7 @@ MARKS = ("needs a GPU", "needs a network", "your files", "hours", "a cluster")
 """What a comment begins with that says why no test runs a command. More may follow, behind a comma, a colon or a semicolon."""
 ALIKE = re.compile(r"(needs?|takes?|wants|your|hours?|minutes?|days?|a cluster|a gpu|a network|not run)\b", re.IGNORECASE)
 """How a comment begins that is a mark, or is taken for one by who reads it."""
-PROGRAMS = ("srbench", ".venv/bin/srbench", "make", "python", "pip")
+PROGRAMS = ("srbench", ".venv/bin/srbench", "make", "python", "pip", "uv", "pytest", "git", "curl", "hf", "sbatch")
 COMMAND = re.compile(rf"(?:{'|'.join(map(re.escape, PROGRAMS))})(?: |$)")
 COMMENT = re.compile(r"(?:^|\s)#\s+(?P<text>.*)$")
 FENCE = re.compile(r"^ {0,3}```")
