@@ -1,6 +1,6 @@
 # srbench: `make` lists what can be made. PYTHON chooses the interpreter that .venv is made with, JOBS the processes that test.
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-slow fuzz campaign lint docs pocket pocket-results paper-tables bench clean
+.PHONY: help setup quickstart test test-slow test-docs fuzz campaign lint docs pocket pocket-results paper-tables bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -37,6 +37,9 @@ test: $(STAMP) ## the tests (offline, a few minutes); ARGS goes to pytest
 
 test-slow: $(STAMP) ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-docs: $(STAMP) ## every command of README.md and docs/ that is not marked as needing more than this machine has
+	$(BIN)/python -m pytest -m slow tests/test_pages.py $(ARGS)
 
 FUZZ_SECONDS ?= 600
 fuzz: $(STAMP) ## damaged files of every kind that is read, for FUZZ_SECONDS (600)

@@ -252,7 +252,7 @@ def _versions(cells: Sequence[Shown]) -> list[str]:
     """For options and rows that have one name and several contents, as after a study's step was changed: the run of each."""
     found: dict[tuple[str, ...], dict[str, str]] = {}
     for cell in cells:
-        place = (cell.backbone, cell.concept, cell.method, cell.on)
+        place = (cell.backbone, cell.origin.backbone_sha, cell.concept, cell.method, cell.on)
         named = [((f"{cell.method}, {name}", *place), f"@{sha}") for name, sha in _HASHED.findall(cell.variant)]
         line = (f"{cell.suite}, rows", *place, _HASHED.sub(r"\1", cell.variant))
         for what, sha in [*named, (line, cell.rows_sha[:SHOWN])]:

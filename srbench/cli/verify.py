@@ -9,6 +9,7 @@ from srbench.cli.console import say
 from srbench.cli.output import show, width_of
 from srbench.cli.progress import telling
 from srbench.errors import OK, SOME_FAILED, UsageError
+from srbench.progress import counted
 from srbench.scoring.verify import Line, Report
 from srbench.scoring.verify import verify as check
 
@@ -46,7 +47,8 @@ def _print(report: Report) -> None:
             console.line(f"fault: {len(line.faults) - MANY} more of {line.what}; --json names them")
     for note in report.notes:
         say(note)
-    console.line("everything that was checked is as it was written" if not report.faults else f"{len(report.faults)} faults")
+    sound = "everything that was checked is as it was written"
+    console.line(counted(len(report.faults), "fault") if report.faults else sound)
 
 
 def _unsaid(line: Line) -> str:

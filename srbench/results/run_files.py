@@ -18,6 +18,7 @@ from srbench.analysis.origin import Identity, identity
 from srbench.analysis.results import ResultCell, from_dict
 from srbench.errors import MissingError, SrbenchError, UsageError
 from srbench.files import kind_of_path, printable, write_atomic
+from srbench.outputs import MARKER
 from srbench.results import records
 from srbench.results.origins import Stored, newest_of, with_origin
 from srbench.results.records import LeftOut, Warn
@@ -130,9 +131,12 @@ def local_files(folder: Path) -> list[Path]:
 
 
 def committed_files(folder: Path) -> list[Path]:
-    """Committed summaries: `*.json` in folders beside `runs/` and `store/`, without hidden ones."""
+    """Committed summaries: `*.json` in folders beside `runs/` and `store/`, without hidden ones.
+
+    A folder with a marker holds what `srbench tables`, `train` or `erase` wrote, and no summary.
+    """
     beside = [place for place in records.entries(folder) if place.name not in ("runs", "store")]
-    folders = [place for place in beside if kind_of_path(place) == "folder"]
+    folders = [place for place in beside if kind_of_path(place) == "folder" and kind_of_path(place / MARKER) == "nothing"]
     return [path for place in folders for path in records.entries(place) if path.suffix == ".json"]
 
 

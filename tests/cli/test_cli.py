@@ -174,6 +174,15 @@ def test_compare_without_results(tmp_path: Path) -> None:
     assert "Did you mean" in refused(2, "compare", str(tmp_path), "--format", "jsn")
 
 
+def test_tables_in_a_results_folder_are_taken_for_no_results(tmp_path: Path) -> None:
+    """As `make paper-tables` writes them."""
+    folder = tmp_path / "results"
+    assert call("tables", "saferedir-robustness", "-o", f"{folder}/tables")[0] == 0
+    assert list((folder / "tables").glob("*.json"))
+    code, _, err = call("tables", "saferedir-robustness", "--results", str(folder))
+    assert (code, "damaged" in err) == (0, False)
+
+
 def test_a_damaged_run_file_is_named_and_the_rest_is_shown(results: Path) -> None:
     bad = results / "runs" / "99990101T000000-0" / "run.json"
     bad.parent.mkdir()

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,7 +21,6 @@ from srbench.scaffold import concept as scaffold
 from srbench.scaffold.judge import JudgeRequest
 from tests.spec_files import forget, reading
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "your-own-concept.md"
 WORDS = ("--words", "sailboat,sailing boat", "--neighbours", "car,tent,umbrella")
 RUN = {"concept": "sailboat", "suite": "sailboat", "limit": 1, "batch_size": 1, "progress": False}
 Command = Callable[..., tuple[int, str]]
@@ -305,22 +301,3 @@ def test_from_words_to_a_comparison(folder: Path) -> None:
     assert code == 0
     assert "sailboat × sailboat on pocket" in told
     assert "judge sailboat-seen" in told
-
-
-def commands_of(page: str) -> list[str]:
-    """The commands of the page's example, each with what it is given, in order."""
-    example = page.split("## On Stable Diffusion")[0]
-    return [line.strip().removeprefix("$ ") for line in example.splitlines() if line.startswith("    $ srbench ")]
-
-
-@pytest.mark.slow
-def test_the_page_runs_as_it_stands(tmp_path: Path) -> None:
-    commands = commands_of(PAGE.read_text(encoding="utf-8"))
-    assert [line.split()[1] for line in commands[:2]] == ["new", "run"]
-    assert {line.split()[1] for line in commands} >= {"new", "run", "train", "attack", "compare"}
-    for line in commands:
-        done = subprocess.run(
-            [sys.executable, "-m", "srbench", *shlex.split(line)[1:]], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{line}\n{done.stderr}"
-    assert (tmp_path / "sailboat.png").is_file()

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from srbench.analysis.origin import Origin, told_by
 from srbench.analysis.records import Metric
 from srbench.analysis.results import ResultCell, from_dict, result, title_of, to_dict
 from srbench.errors import UsageError
@@ -417,3 +418,11 @@ def test_a_rate_beside_none_says_of_how_many_rows_it_is() -> None:
     assert boards([alone])[0].metrics == ("fsr",)
     assert "fsr_if_drawn: n/a (no run of 'none' on these rows)." in " ".join(text([alone]).split())
     assert boards([none])[0].metrics == ("fsr",)
+
+
+def test_rows_of_two_models_are_not_called_two_versions() -> None:
+    """As of the committed results of both editions of pocket, which stand in one table of costs."""
+    editions = [cell(rows_sha=sha * 16, run=f"r{sha}", origin=Origin(backbone_sha=sha * 16)) for sha in ("a", "b")]
+    assert told_by(editions) == []
+    same = [cell(rows_sha=sha * 16, run=f"r{sha}") for sha in ("a", "b")]
+    assert told_by(same) == ["igmu, rows: 2 versions. aaaaaaaa is of run ra; bbbbbbbb is of run rb."]

@@ -228,7 +228,8 @@ def page(cells: Sequence[ResultCell]) -> str:
         "`results/pocket-hard/*-rows.csv` has what was said of every picture; a test works every rate out from it.", "",
         "Constants of UCE, RECE and SAFREE were fitted on this edition's dev rows of `igmu` ([pocket.md](pocket.md)), ESD-x's on "
         "the first edition's; SLD's are the published ones.", "",
-        "    srbench run results/pocket-hard/study.yaml --device cpu", "    python -m srbench.pocket_build.study.hard", "",
+        "    # hours", "    srbench run results/pocket-hard/study.yaml --device cpu",
+        "    python -m srbench.pocket_build.study.hard", "",
         "`fsr`: concept not seen (higher is better), on `igmu`, on reserved synonyms, on compound prompts. `harm`: harmless "
         "pictures that lose an object, the style or the background (lower is better). [Reading tables](reading-tables.md).",
     ]  # fmt: skip
