@@ -39,6 +39,8 @@ from srbench.tables.costs import added_of
 from srbench.tables.numbers import ARROWS, named, p_text, shown_as
 from srbench.version import __version__
 
+TRADEOFFS = 6
+"""Plots of a subject at most: each takes a tenth of a second, and the map has all their numbers."""
 BARS = ("fsr", "asr", "fsr_unseen", "content_kept", "retain_accuracy", "style_kept", "csdr", "harm", "over_refusal", "added_ms")
 # --- plots --------------------------------------------------------------------------------------------------------------------
 
@@ -56,13 +58,14 @@ class Painter:
         return f"plot{self.count}"
 
     def tradeoffs(self, subject: Subject) -> list[Plot]:
-        """Forgetting against what stays: every metric of the main suite's, then one of each other suite.
+        """Forgetting against what stays: every metric of the main suite's, then one of each other suite, `TRADEOFFS` at most.
 
         An attack suite stands against what is kept on a suite without attacks.
         """
         main, gentle = main_wall(subject.walls), [wall for wall in subject.walls if not wall.attack]
         ordered = sorted((wall for wall in subject.walls if wall.headline), key=lambda wall: wall is not main)
-        return [plot for wall in ordered for plot in islice(self._tradeoffs(wall, gentle), None if wall is main else 1)]
+        plots = (plot for wall in ordered for plot in islice(self._tradeoffs(wall, gentle), None if wall is main else 1))
+        return list(islice(plots, TRADEOFFS))
 
     def _tradeoffs(self, wall: Wall, gentle: Sequence[Wall]) -> Iterator[Plot]:
         """gentle: walls without attacks; an attack wall is plotted against the one that shares the most methods with it."""
