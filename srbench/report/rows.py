@@ -125,21 +125,24 @@ def _highest(image: ImageRecord | None, judge: ProtocolSpec) -> float | None:
 
 # --- of committed summaries -----------------------------------------------------------------------------------------------
 
-Files = Callable[[str], Sequence[Sequence[RowLine]]]
-"""A concept -> the files of its rows."""
+Files = Callable[[str], Sequence[Mapping[tuple[str, str], Sequence[RowLine]]]]
+"""A concept -> the files of its rows, each by suite and method."""
 
 
 def files_of(folder: Path, warn: Warn) -> Files:
     """Reads a results folder's files of rows, each once; `warn` names those that are damaged."""
 
     @cache
-    def files(concept: str) -> list[list[RowLine]]:
+    def files(concept: str) -> list[dict[tuple[str, str], list[RowLine]]]:
         found = []
         for path in row_files.paths(folder, concept):
+            lines: dict[tuple[str, str], list[RowLine]] = {}
             try:
-                found.append(row_files.read(path))
+                for line in row_files.read(path):
+                    lines.setdefault((line.suite, line.method), []).append(line)
             except UsageError as error:
                 warn(error.line)
+            found.append(lines)
         return found
 
     return files
@@ -167,7 +170,8 @@ def committed_verdicts(files: Files, wall: Wall) -> Verdicts | None:
 
 
 def _lines_of(files: Files, cell: ResultCell) -> list[RowLine]:
-    return next(filter(None, (row_files.of_cell(lines, cell) for lines in files(cell.concept))), [])
+    place = cell.suite, cell.label
+    return next(filter(None, (row_files.of_cell(lines.get(place, []), cell) for lines in files(cell.concept))), [])
 
 
 def _marked(lines: Sequence[RowLine]) -> set[str]:

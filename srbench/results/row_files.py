@@ -99,8 +99,9 @@ def named(folder: Path, what: str, least: int, warn: Callable[[str], None]) -> l
 
 def of_cell(lines: Sequence[RowLine], cell: ResultCell) -> list[RowLine]:
     """The lines of a cell; empty where the cell's figures do not follow from them: they are then of another run."""
-    mine = [line for line in lines if (line.suite, line.method) == (cell.suite, cell.label)]
-    return mine if len(mine) == cell.n_run and all(_follows(mine, name, cell) for name in cell.metrics) else []
+    place = cell.suite, cell.label
+    mine = [line for line in lines if (line.suite, line.method) == place]
+    return mine if mine and len(mine) == cell.n_run and all(_follows(mine, name, cell) for name in cell.metrics) else []
 
 
 def _follows(lines: Sequence[RowLine], name: str, cell: ResultCell) -> bool:

@@ -42,6 +42,7 @@ def test_the_lines_of_a_cell_are_those_that_its_figures_follow_from(tmp_path: Pa
     higher = {**CELL.metrics, "fsr": Metric("higher", 100.0, 9.0, 100.0, 2, 2)}
     assert row_files.of_cell(lines, replace(CELL, metrics=higher)) == []
     assert row_files.of_cell(lines, replace(CELL, n_run=4)) == []
+    assert row_files.of_cell([], replace(CELL, n_run=0)) == []
     assert row_files.of_cell(lines, replace(CELL, on="mace")) == []
     unmeasured = {**CELL.metrics, "fsr": Metric("higher", None, None, None, 2, 0, reason="no score")}
     assert row_files.of_cell(lines, replace(CELL, metrics=unmeasured)) == []
