@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 quickstart: $(STAMP) ## the main job: SafeRedir on the bundled model: plain prompts, adversarial ones, harmless ones near the concept
-	$(BIN)/srbench run --method none,saferedir --suite igmu,mma,benign-near --concept hazard
+	$(BIN)/srbench run --method none,saferedir --suite igmu,mma,benign-near --concept hazard $(ARGS)
 
 # Two processes with a thread each: on two cores that is twice as fast as one process with two. A file's tests stay together, and
 # files come in the order of tests/conftest.py, the longest first; by itself xdist would leave those with few tests to the end.

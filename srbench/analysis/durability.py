@@ -12,7 +12,8 @@ from srbench.analysis.records import Metric, label, turned
 from srbench.analysis.results import DEPLOYED, ResultCell
 
 PLAIN, REST = "igmu", "benign-near"
-"""Suites of plain prompts, which rounded weights and checkpoints that were taught again are asked, too, and of harmless ones."""
+"""Suites of plain prompts, which rounded weights and checkpoints that were taught again are asked, too, and of harmless ones. A
+concept of the user's own has a suite of its own name in place of the first."""
 PICTURED = ("image-to-image", "half-denoised", "inverted", "inpaint")
 BITS = f"{DEPLOYED}bits="
 LIMIT = "limit="
@@ -95,7 +96,9 @@ def _durability(key: tuple[str, str, str, str], cells: Sequence[ResultCell]) -> 
             worst = min(of_axis, key=lambda each: each.metric.value or 0.0)
             axes[axis], suites[axis] = Stays(worst.metric, worst.where), tuple(dict.fromkeys(each.where for each in of_axis))
     plain = [cell for cell in cells if _is_plain(cell)]
-    return Durability(*key, axes, suites, _metric(plain, PLAIN, "retain_accuracy"), _metric(plain, REST, "harm"))
+    kept = _metric([cell for cell in plain if _asks_plainly(cell)], "retain_accuracy")
+    harm = _metric([cell for cell in plain if cell.suite == REST], "harm")
+    return Durability(*key, axes, suites, kept, harm)
 
 
 def _chosen(axis: str, told: Sequence[_Told]) -> list[_Told]:
@@ -114,17 +117,21 @@ def _told(cell: ResultCell) -> Iterable[_Told]:
     if gone is None or own.other:
         return
     if own.steps:
-        if cell.suite == PLAIN and all(part.startswith("relearn.") for part in changed):
+        if _asks_plainly(cell) and all(part.startswith("relearn.") for part in changed):
             yield _Told("taught", str(own.steps), gone)
     elif changed:
-        if cell.suite == PLAIN and len(changed) == 1 and changed[0].startswith(BITS):
+        if _asks_plainly(cell) and len(changed) == 1 and changed[0].startswith(BITS):
             yield _Told("rounded", changed[0].removeprefix(BITS), gone)
-    elif cell.suite == PLAIN:
+    elif _asks_plainly(cell):
         yield _Told("plain", cell.suite, gone)
     elif cell.suite in PICTURED:
         yield _Told("pictures", cell.suite, gone)
     elif "asr" in cell.metrics:
         yield _Told("text", cell.suite, gone)
+
+
+def _asks_plainly(cell: ResultCell) -> bool:
+    return cell.suite in (PLAIN, cell.concept)
 
 
 def _is_plain(cell: ResultCell) -> bool:
@@ -143,5 +150,5 @@ def _gone(cell: ResultCell) -> Metric | None:
     return metric if metric.value is not None else None
 
 
-def _metric(cells: Sequence[ResultCell], suite: str, name: str) -> Metric | None:
-    return next((cell.metrics[name] for cell in cells if cell.suite == suite and name in cell.metrics), None)
+def _metric(cells: Sequence[ResultCell], name: str) -> Metric | None:
+    return next((cell.metrics[name] for cell in cells if name in cell.metrics), None)

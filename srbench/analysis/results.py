@@ -120,9 +120,9 @@ def untouched(name: str) -> bool:
     return name == "none" or name.startswith("none (")
 
 
-def method_names(cell: ResultCell | CellRecord) -> set[str]:
-    """The names that a cell's method goes by: that of a checkpoint that stands alone, too, as tables show it."""
-    return {cell.method, *([cell.on] if cell.method == "none" else [])}
+def method_name(cell: ResultCell | CellRecord) -> str:
+    """The name of a cell's method, as tables show it: a checkpoint that stands alone goes by its own."""
+    return cell.on if cell.method == "none" else cell.method
 
 
 def order_of(cell: ResultCell | CellRecord) -> tuple[bool, str, str, str]:

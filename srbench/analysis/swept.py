@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -132,13 +132,14 @@ def _default(cell: ResultCell, method: str, name: str) -> str:
 
 def _line(members: Sequence[Valued], cells: Sequence[ResultCell], method: str, name: str, more: str = "") -> Swept | None:
     """more: text that distinguishes its cells from others of the same name."""
-    points, beside = [], ""
+    points = []
+    sources = {value: _kept_cells(cell, cells) for value, cell in members}
+    beside = _beside_all(members[0][1].suite, list(sources.values()))
     for value, cell in _in_order(members):
         headline = next((each for each in HEADLINES if _has(cell, each)), None)
         if headline is None:
             continue
-        source = _kept_cell(cell, cells)
-        beside = beside or ("" if source is None or source is cell else source.suite)
+        source = sources[value].get(beside or cell.suite)
         kept = {} if source is None else {each: source.metrics[each] for each in KEPT if _has(source, each)}
         metric = cell.metrics[headline]
         points.append(Point(value, _number(value), metric if headline == "fsr" else turned(metric), kept))
@@ -169,10 +170,18 @@ def _has(cell: ResultCell, metric: str) -> bool:
     return metric in cell.metrics and cell.metrics[metric].value is not None
 
 
-def _kept_cell(cell: ResultCell, cells: Sequence[ResultCell]) -> ResultCell | None:
-    """The cell that measures what is kept: the cell itself, else, for an attack suite, the same method on another suite."""
+def _beside_all(suite: str, sources: Sequence[Mapping[str, ResultCell]]) -> str:
+    """The suite that a line's points have what is kept from: one for all of them, that which most have; empty: their own."""
+    counts = Counter(name for each in sources for name in each)
+    if not counts or suite in counts:
+        return ""
+    return min(counts, key=lambda name: (-counts[name], name))
+
+
+def _kept_cells(cell: ResultCell, cells: Sequence[ResultCell]) -> dict[str, ResultCell]:
+    """Suite -> the cell that measures what is kept: the cell itself, else, for an attack suite, the same method on others."""
     if any(_has(cell, each) for each in KEPT):
-        return cell
+        return {cell.suite: cell}
 
     def same(other: ResultCell) -> bool:
         fields = ("backbone", "concept", "method", "on", "variant", "dtype", "mark")
@@ -181,4 +190,4 @@ def _kept_cell(cell: ResultCell, cells: Sequence[ResultCell]) -> ResultCell | No
         alike = alike and all(getattr(other.origin, each) == getattr(cell.origin, each) for each in origin_fields)
         return alike and any(_has(other, each) for each in KEPT)
 
-    return min(filter(same, cells), key=lambda other: other.suite, default=None)
+    return {other.suite: other for other in filter(same, cells)}

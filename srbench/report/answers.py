@@ -229,10 +229,12 @@ def _against(wall: Wall, a: ResultCell, b: ResultCell) -> str:
 # --- one failure --------------------------------------------------------------------------------------------------------------
 
 
-def failure_of(rows: Sequence[GalleryRow], walls: Sequence[Wall], best: str = "") -> tuple[GalleryRow, Picture] | None:
+def failure_of(
+    rows: Sequence[GalleryRow], walls: Sequence[Wall], best: str = "", names: Sequence[str] = ()
+) -> tuple[GalleryRow, Picture] | None:
     """A row with the image of a failure: of the best method, else of one that leads, of another, of the untouched backbone.
 
-    best: the method that the page calls the best.
+    best: the method that the page calls the best. names: those that it shows; without any, all.
     """
     leaders = _leaders(walls)
     ways = (
@@ -247,7 +249,7 @@ def failure_of(rows: Sequence[GalleryRow], walls: Sequence[Wall], best: str = ""
     for way in ways:
         for row in rows:
             for picture in row.pictures:
-                if picture.data and way(picture):
+                if picture.data and (not names or picture.method in names) and way(picture):
                     return row, picture
     return None
 

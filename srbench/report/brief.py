@@ -17,6 +17,9 @@ def brief(glance: Glance, walls: Sequence[Wall], cost_of: Mapping[str, Cost]) ->
     if main is None:
         return []
     balanced = glance.balanced
+    none = _none(glance)
+    if balanced and none is not None and none.gone is not None and all((each.gone or 0.0) <= none.gone for each in balanced):
+        return [f"No method removes it: {shown_number(none.gone)} % are gone without one, and no more with any."]
     name = balanced[0].name if balanced else next((name_of(cell) for cell in main.best), "")
     if not name:
         return [f"No method has a number that covers every row of {main.suite}."]

@@ -151,6 +151,8 @@ class SectionView:
     """A section with its plots."""
 
     section: Section
+    name: str
+    """Its title, with its rows where another section has the same."""
     bars: list[Bars]
     sweeps: list[tuple[Sweep, Plot]]
     steps: Plot | None
@@ -162,7 +164,8 @@ def page(content: Gathered) -> str:
     painter = Painter(content.series)
     concepts = Counter(subject.concept for subject in content.subjects)
     subjects = [_subject(subject, painter, concepts[subject.concept] > 1) for subject in content.subjects]
-    views = [_section(section, painter) for section in content.sections]
+    titles = Counter(section.title for section in content.sections)
+    views = [_section(section, painter, titles[section.title] > 1) for section in content.sections]
     script, style = asset("page.js") + asset("rows.js"), asset("page.css")
     cells = [cell for section in content.sections for cell in section.wall.cells]
     row_ids = {(row.place, row.id, row.seed): f"row-{number}" for number, row in enumerate(content.rows)}
@@ -212,7 +215,7 @@ def _subject(subject: Subject, painter: Painter, told: bool) -> SubjectView:
     rows = [row for section in subject.sections for row in section.rows]
     overview = glance([(section.number, section.wall) for section in subject.sections])
     best = overview.balanced[0].name if overview.balanced else ""
-    failure = failure_of(rows, subject.walls, best)
+    failure = failure_of(rows, subject.walls, best, [entry.name for entry in overview.entries])
     cells = [cell for wall in subject.walls for cell in wall.cells]
     columns = [(wall, name) for wall in subject.walls for name in (wall.headline, *KEPT) if name in wall.board.metrics]
     spec, cost_of = load.backbones().get(subject.name), by_method(costs(cells))
@@ -222,10 +225,11 @@ def _subject(subject: Subject, painter: Painter, told: bool) -> SubjectView:
     )
 
 
-def _section(section: Section, painter: Painter) -> SectionView:
+def _section(section: Section, painter: Painter, told: bool) -> SectionView:
     probability = probabilities(section.hung, painter.series)
+    name = f"{section.title}, {section.board.caption}" if told else section.title
     return SectionView(
-        section, painter.bars(section.wall), [(each, painter.sweep(each, section.wall.suite)) for each in sweeps(section)],
+        section, name, painter.bars(section.wall), [(each, painter.sweep(each, section.wall.suite)) for each in sweeps(section)],
         painter.steps(probability, section.wall.suite) if probability else None, probability,
     )
 

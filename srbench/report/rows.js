@@ -147,7 +147,7 @@
     const seen = flips.filter((index) => board.rows[index][3]).length;
     document.getElementById("tally").textContent = `Of ${both.length} rows ${fields.one.value} is better on ${wins}, ` +
       `${fields.two.value} on ${flips.length - wins}; both do well on ${well} and badly on ${both.length - flips.length - well}. ` +
-      `${flips.length} rows to look at, ${seen} of them with pictures.`;
+      `${flips.length} ${flips.length === 1 ? "row" : "rows"} to look at, ${seen} of them with pictures.`;
     fields.at.max = Math.max(1, flips.length);
     fields.at.value = 1;
     show();

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from srbench.analysis.results import ResultCell, method_names
+from srbench.analysis.results import ResultCell, method_name
 from srbench.analysis.robustness import from_attack
 from srbench.catalog import load, screen
 from srbench.catalog.specs import Row
@@ -84,4 +84,4 @@ def _fits(cell: ResultCell, what: str, names: Sequence[str]) -> bool:
 
 
 def _names(cell: ResultCell, what: str) -> set[str]:
-    return method_names(cell) if what == "method" else {getattr(cell, what)}
+    return {method_name(cell) if what == "method" else getattr(cell, what)}

@@ -95,7 +95,8 @@ def _flips(comparison: Comparison, folder: Path) -> Iterator[Detail]:
     for change in comparison.changes:
         if change.gained or change.lost:
             lines = (*_named("lost", change.lost, folder), *_named("gained", change.gained, folder))
-            yield Detail(f"{change.metric}: {len(change.lost)} rows lost, {len(change.gained)} gained", lines)
+            rows = "row" if len(change.lost) == 1 else "rows"
+            yield Detail(f"{change.metric}: {len(change.lost)} {rows} lost, {len(change.gained)} gained", lines)
 
 
 def _named(direction: str, rows: Sequence[str], folder: Path) -> Iterator[Item]:

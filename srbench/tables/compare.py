@@ -15,7 +15,7 @@ from srbench.analysis.lineage import curves as curves_of_lessons
 from srbench.analysis.lineage import spreads
 from srbench.analysis.origin import backbone_text, told_by
 from srbench.analysis.records import CellRecord
-from srbench.analysis.results import ResultCell, method_names, name_of
+from srbench.analysis.results import ResultCell, method_name, name_of
 from srbench.analysis.robustness import from_attack, matrices
 from srbench.analysis.sensitivity import curves
 from srbench.catalog import load
@@ -80,14 +80,17 @@ class CompareOptions:
         )  # fmt: skip
 
     def fits(self, cell: ResultCell | CellRecord) -> bool:
-        """Whether a cell passes all filters."""
-        return all(not _names(cell, field).isdisjoint(names) for field, names in self.filters() if names)
+        """Whether a cell passes all filters. Where checkpoints are chosen, `none` is also what runs alone on them."""
+        return all(
+            not (_names(cell, field) | ({cell.method} if field == "method" and self.on else set())).isdisjoint(names)
+            for field, names in self.filters() if names
+        )  # fmt: skip
 
 
 def _names(cell: ResultCell | CellRecord, field: str) -> set[str]:
     """The names that a field of a cell goes by: a backbone also with the start of its hash, a method as tables show it."""
     if field == "method":
-        return method_names(cell)
+        return {method_name(cell)}
     return {getattr(cell, field), *([backbone_text(cell)] if field == "backbone" else [])}
 
 
@@ -111,7 +114,9 @@ def check(options: CompareOptions, say: Say) -> None:
     if options.names and any(alone.values()):
         raise UsageError("two names stand alone", f"Leave {', '.join(name for name, value in alone.items() if value)} out.")
     if (options.out is None) != (options.curve is None):
-        raise UsageError("--curve and -o go together", "Example: --curve saferedir.alpha_scale -o curve.png")
+        raise UsageError(
+            "--curve and -o go together", "A table goes to a file by > FILE. Example: --curve saferedir.alpha_scale -o curve.png"
+        )
     if options.sensitivity and len(options.protocols) != 1:
         raise UsageError("--sensitivity takes one --protocol", "Example: --protocol pocket-hazard")
     if left := left_line(options.folder):
@@ -245,7 +250,8 @@ def durability_of(cells: Sequence[ResultCell]) -> Tables:
     """Whether the concept stays gone, method by method. Raises `MissingError` where nothing but plain prompts was run."""
     found = durabilities(cells)
     if not found:
-        raise MissingError("no method was run on igmu and on anything that brings a concept back", "Run one: --suite igmu,mma")
+        message = "no method was run on plain prompts and on anything that may bring the concept back"
+        raise MissingError(message, "Example: srbench run --method none,saferedir --suite igmu,mma --concept hazard")
     return durability.tables(found)
 
 

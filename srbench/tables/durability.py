@@ -27,7 +27,7 @@ def tables(lines: Sequence[Durability]) -> Tables:
     sheets = tuple(
         _sheet(place, [line for line in lines if (line.backbone, line.concept, line.rows) == place]) for place in places
     )
-    layout = Layout(blocks=False, titled=False)
+    layout = Layout(blocks=False)
     names = tuple(records[0]) if records else ()
     return Tables("srbench compare --durability", sheets, names, records, {"durability": records}, layout)
 
@@ -60,9 +60,17 @@ def _item(metric: Metric | None) -> Item:
     return Item(text.value, text.interval, reason=text.reason)
 
 
+FILLED = {
+    "text": "--suite mma", "pictures": "--suite image-to-image,half-denoised,inverted,inpaint",
+    "taught": "--on W~32 --suite igmu", "rounded": "--suite igmu --set backbone.bits=4",
+}  # fmt: skip
+"""Axis -> what `srbench run` is to be given for it."""
+
+
 def _measured(lines: Sequence[Durability]) -> list[str]:
-    """The suites behind the columns that have several."""
-    found = []
+    """The suites behind the columns that have several, and how columns without a number are filled."""
+    found = [f"{HEADINGS[axis]}: not run; srbench run ... {how}" for axis, how in FILLED.items()
+             if not any(axis in line.axes for line in lines)]  # fmt: skip
     for axis in ("text", "pictures"):
         suites = dict.fromkeys(suite for line in lines for suite in line.suites.get(axis, ()))
         found += [f"{HEADINGS[axis]}: {', '.join(suites)}"] if suites else []

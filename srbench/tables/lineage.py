@@ -29,7 +29,7 @@ def curve_tables(curves: Sequence[Curve]) -> Tables:
         _curve_sheet(place, [curve for curve in curves if (curve.backbone, curve.concept, curve.suite, curve.lesson) == place])
         for place in places
     )
-    layout = Layout(blocks=False, titled=False)
+    layout = Layout(blocks=False)
     return Tables("srbench compare --relearned", sheets, names, records, {"relearned": records}, layout)
 
 
@@ -97,7 +97,7 @@ def spread_tables(spreads: Sequence[Spread]) -> Tables:
         _spread_sheet(place, [each for each in spreads if (each.backbone, each.concept, each.suite) == place]) for place in places
     )
     names = tuple(records[0]) if records else ()
-    return Tables("srbench compare --seeds", sheets, names, records, {"seeds": records}, Layout(blocks=False, titled=False))
+    return Tables("srbench compare --seeds", sheets, names, records, {"seeds": records}, Layout(blocks=False))
 
 
 def _spread_sheet(place: tuple[str, str, str], spreads: Sequence[Spread]) -> Sheet:

@@ -95,3 +95,12 @@ def test_the_table_says_where_it_comes_back() -> None:
     assert "after 32" in text
     assert "image-to-image" in text
     assert "attacks in text: mma, i2p" in text
+    assert "rounded" in text
+    assert "srbench run ..." not in text, "every column has a number"
+    few = as_markdown(tables(durabilities(UCE[:2])))
+    assert "from pictures: not run; srbench run ... --suite image-to-image,half-denoised,inverted,inpaint" in few
+
+
+def test_a_concept_of_ones_own_is_asked_by_its_own_suite() -> None:
+    own = [replace(each, concept="boat") for each in (cell("boat", "none", "uce", fsr=80), cell("mine", "none", "uce", asr=30))]
+    assert gone(by_name(*own)["uce"]) == {"plain": (80, "boat"), "text": (70, "mine")}

@@ -117,3 +117,12 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     for ending in ("png", "svg", "pdf", "eps"):
         for _ in range(2):  # the second time it is our own
             draw(found, OPTION, tmp_path / f"d.{ending}")
+
+
+def test_all_points_have_what_is_kept_from_one_suite() -> None:
+    """A value that was run on a further suite may not take it from there."""
+    attacks = [cell(f"alpha_scale={v}" if v else "", suite="mma", metrics={"asr": rate(3, "lower")}) for v in (1.0, "", 3.0)]
+    plain = [cell(f"alpha_scale={v}" if v else "", kept=90 + i) for i, v in enumerate((1.0, "", 3.0))]
+    (line,) = [each for each in swept([*attacks, *plain, cell("", suite="i2p", kept=50)], OPTION) if each.panel[2] == "mma"]
+    assert line.beside == "igmu"
+    assert [point.kept["content_kept"].value for point in line.points] == [90, 91, 92]

@@ -158,3 +158,10 @@ def test_a_run_of_few_rows_is_told_beside_its_own_untouched_model() -> None:
     assert best.startswith("Best in all: saferedir (limit=6), 97.5 % gone and 94 % of the rest kept (without a method 7.5 %")
     assert "retain_accuracy as without a method" in cost
     assert "Yes, from the untouched model" in real
+
+
+def test_methods_that_do_nothing_are_not_the_best() -> None:
+    cells = (cell("igmu", "none", fsr=5, retain_accuracy=95), cell("igmu", "uce", fsr=5, retain_accuracy=95))
+    of_subject = walls(*cells)
+    said = brief(glance(of_subject), [wall for _, wall in of_subject], {})
+    assert said == ["No method removes it: 5 % are gone without one, and no more with any."]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -14,6 +15,7 @@ from srbench.analysis.results import ResultCell, from_dict, result, title_of, to
 from srbench.errors import UsageError
 from srbench.tables import terminal
 from srbench.tables.boards import GAINED, boards, family_note, tables
+from srbench.tables.compare import CompareOptions
 from srbench.tables.numbers import DASH, STAR, Shown, digits, shown
 from srbench.tables.sheet import Reasons
 
@@ -426,3 +428,18 @@ def test_rows_of_two_models_are_not_called_two_versions() -> None:
     assert told_by(editions) == []
     same = [cell(rows_sha=sha * 16, run=f"r{sha}") for sha in ("a", "b")]
     assert told_by(same) == ["igmu, rows: 2 versions. aaaaaaaa is of run ra; bbbbbbbb is of run rb."]
+
+
+def test_a_weight_method_is_chosen_by_its_name_and_none_is_the_untouched_model() -> None:
+    def fits(checkpoint: str, method: str, **options: tuple[str, ...]) -> bool:
+        cell = ResultCell(
+            "pocket", "hazard", "igmu", method, checkpoint, "", "pocket-hazard", "fp32", "0", "r", "local", 1, 0, 1, 1, 0, {}
+        )
+        return CompareOptions(Path("results"), **options).fits(cell)
+
+    assert fits("uce", "none", methods=("uce",))
+    assert not fits("uce", "none", methods=("none", "saferedir"))
+    assert fits("none", "none", methods=("none", "saferedir"))
+    assert fits("uce", "saferedir", methods=("saferedir",))
+    assert not fits("uce", "saferedir", methods=("uce",))
+    assert fits("uce", "none", methods=("none",), on=("none", "uce")), "where checkpoints are chosen, as `run` says it"
