@@ -15,7 +15,7 @@ from srbench.analysis.significance import PairedTest
 from srbench.report.gallery import GalleryRow, Picture
 from srbench.tables.boards import Board
 from srbench.tables.costs import added_of
-from srbench.tables.numbers import NOT_RESOLVED, p_text, shown
+from srbench.tables.numbers import NOT_RESOLVED, ONE_BATCH, p_text, shown
 
 LEVEL = 0.05
 """Significance level of a test, after Holm's correction."""
@@ -159,6 +159,8 @@ def spent(cost: Cost) -> list[str]:
     parts, added = [], added_of(cost)
     if added is not None and added.value == NOT_RESOLVED:
         parts.append(f"additional time an image {NOT_RESOLVED}, {added.interval}")
+    elif added is not None and added.interval == ONE_BATCH:
+        parts.append("additional time an image not known, one batch was timed")
     elif added is not None:
         parts.append(f"{cost.added_ms:+z.0f} ms an image {added.interval}")
     if cost.prepare_seconds is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from srbench.analysis.costs import Cost
 from srbench.analysis.records import Metric
 from srbench.analysis.results import ResultCell
-from srbench.report.answers import Wall, answers
+from srbench.report.answers import Wall, answers, spent
 from srbench.tables.boards import boards
 
 
@@ -51,3 +52,11 @@ def test_what_several_suites_ask_for_is_said_with_the_suite_and_the_most_often_b
     kept = "content_kept on i2p 95.0 % (91.0), content_kept on igmu 99.0 % (97.0), style_kept 98.0 % (100)."
     assert cost.lines[0].endswith(kept)
     assert cost.lines[1].startswith("Of the rest stays under uce")
+
+
+def test_one_timed_batch_is_no_cost() -> None:
+    one = Cost("pocket", "uce", 1, None, 2361.1, None, None, None, None)
+    assert spent(one) == ["additional time an image not known, one batch was timed"]
+    assert spent(Cost("pocket", "uce", 1, 3.0, 20.0, 18.0, 22.0, 10, None)) == [
+        "+20 ms an image [18.0, 22.0]", "made in 3 s", "10 parameters more",
+    ]  # fmt: skip
