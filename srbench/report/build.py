@@ -39,7 +39,7 @@ from srbench.tables.costs import added_of
 from srbench.tables.numbers import ARROWS, named, p_text, shown_as
 from srbench.version import __version__
 
-TRADEOFFS = 6
+TRADEOFFS = 4
 """Plots of a subject at most: each takes a tenth of a second, and the map has all their numbers."""
 BARS = ("fsr", "asr", "fsr_unseen", "content_kept", "retain_accuracy", "style_kept", "csdr", "harm", "over_refusal", "added_ms")
 # --- plots --------------------------------------------------------------------------------------------------------------------

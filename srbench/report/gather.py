@@ -15,6 +15,7 @@ from srbench.analysis.records import CellRecord
 from srbench.analysis.results import ResultCell, name_of
 from srbench.analysis.sensitivity import Curve, curves
 from srbench.analysis.significance import PairedTest, corrected_together, paired
+from srbench.analysis.verdicts import spread
 from srbench.catalog import load, plugins
 from srbench.catalog.specs import ProtocolSpec
 from srbench.errors import SrbenchError
@@ -132,11 +133,12 @@ def gathered(folder: Path, options: ReportOptions, warn: Warn) -> Gathered:
     walls = _walls(folder, store, shown, warn)
     committed = examples.read(folder, shown, warn)
     shares = sum(bool(hung_cells) for _, hung_cells in walls)
+    stored = len({row.place for row in committed})
     album, files = Album(store, options.image_bytes), files_of(folder, warn)
     sections = []
     for number, (wall, hung_cells) in enumerate(walls):
         rows = rows_of(hung_cells, options.images // shares, album) if hung_cells else []
-        rows = rows or (_of_wall(wall, committed) if options.images else [])
+        rows = rows or (_some(_of_wall(wall, committed), options.images // max(1, stored)) if options.images else [])
         said = joined(local_verdicts(hung_cells, wall.board.metrics), committed_verdicts(files, wall))
         sections.append(Section(number, wall, hung_cells, tuple(rows), said))
     return Gathered(shown, _subjects(sections), _series([cell for wall, _ in walls for cell in wall.cells]))
@@ -154,6 +156,12 @@ def _walls(folder: Path, store: Store, shown: Sequence[Source], warn: Warn) -> l
         starred = with_stars(board, lambda cell: records.get(identity(cell)))
         walls.append((Wall(starred, cells, tuple(_tests(hung_cells))), hung_cells))
     return walls
+
+
+def _some(rows: Sequence[GalleryRow], images: int) -> list[GalleryRow]:
+    """Rows with about so many images, spread evenly; one at least."""
+    each = max((row.embedded for row in rows), default=1)
+    return spread(rows, max(1, images // max(1, each)))
 
 
 def _of_wall(wall: Wall, committed: Sequence[GalleryRow]) -> list[GalleryRow]:
