@@ -112,7 +112,7 @@ def _chosen(axis: str, told: Sequence[_Told]) -> list[_Told]:
 
 def _told(cell: ResultCell) -> Iterable[_Told]:
     """The axis that a cell is about; nothing where it is about none, or has no rate."""
-    own, changed = lineage(cell.on), [part for part in cell.variant.split(",") if part and not part.startswith(LIMIT)]
+    own, changed = lineage(cell.on), _changes(cell)
     gone = _gone(cell)
     if gone is None or own.other:
         return
@@ -130,13 +130,17 @@ def _told(cell: ResultCell) -> Iterable[_Told]:
         yield _Told("text", cell.suite, gone)
 
 
+def _changes(cell: ResultCell) -> list[str]:
+    """The parts of its variant, less how many rows were run."""
+    return [part for part in cell.variant.split(",") if part and not part.startswith(LIMIT)]
+
+
 def _asks_plainly(cell: ResultCell) -> bool:
     return cell.suite in (PLAIN, cell.concept)
 
 
 def _is_plain(cell: ResultCell) -> bool:
-    changed = [part for part in cell.variant.split(",") if part and not part.startswith(LIMIT)]
-    return not changed and not lineage(cell.on).steps
+    return not _changes(cell) and not lineage(cell.on).steps
 
 
 def _gone(cell: ResultCell) -> Metric | None:

@@ -201,10 +201,11 @@ def differs(wall: Wall, a: ResultCell, b: ResultCell) -> bool | None:
     test = test_of(wall, a, b)
     if test is not None and test.p_holm is not None:
         return test.p_holm < LEVEL
-    return _apart(a.metrics.get(wall.headline), b.metrics.get(wall.headline))
+    return apart(a.metrics.get(wall.headline), b.metrics.get(wall.headline))
 
 
-def _apart(a: Metric | None, b: Metric | None) -> bool | None:
+def apart(a: Metric | None, b: Metric | None) -> bool | None:
+    """Whether two intervals do not meet; None where one is missing."""
     if a is None or b is None or a.low is None or a.high is None or b.low is None or b.high is None:
         return None
     return a.low > b.high or b.low > a.high
@@ -221,9 +222,9 @@ def _against(wall: Wall, a: ResultCell, b: ResultCell) -> str:
             f"{verdict}. {names}: {sign * test.difference:+z.1f} points{interval} on the same {test.n} rows "
             f"({TESTS.get(test.test, test.test)}, {p_text(test.p_holm)}, Holm-corrected)."
         )
-    apart = _apart(a.metrics.get(wall.headline), b.metrics.get(wall.headline))
-    verdict = {True: "yes", False: "not shown", None: "not known"}[apart]
-    intervals = {True: "their intervals do not meet", False: "their intervals meet", None: "an interval is missing"}[apart]
+    differ = apart(a.metrics.get(wall.headline), b.metrics.get(wall.headline))
+    verdict = {True: "yes", False: "not shown", None: "not known"}[differ]
+    intervals = {True: "their intervals do not meet", False: "their intervals meet", None: "an interval is missing"}[differ]
     both = f"{said(a.metrics.get(wall.headline))} and {said(b.metrics.get(wall.headline))}"
     return f"{verdict}. {names}: {both}, {intervals}."
 

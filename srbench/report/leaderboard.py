@@ -22,7 +22,7 @@ from srbench.catalog import load
 from srbench.errors import MissingError, SrbenchError, UsageError
 from srbench.files import printable
 from srbench.hashing import digest
-from srbench.report.answers import LEVEL
+from srbench.report.answers import LEVEL, apart
 from srbench.report.build import asset, environment
 from srbench.report.sources import Source, only, sources
 from srbench.report.words import meaning, rule
@@ -386,10 +386,10 @@ def _beside(best: Metric, metric: Metric, p: float | None) -> str:
         return "the same value"
     if p is not None:
         return f"worse ({p_text(p)})" if p < LEVEL else f"not told from the best ({p_text(p)})"
-    if None in (best.low, best.high, metric.low, metric.high):
+    differ = apart(best, metric)
+    if differ is None:
         return "no interval: cannot be told"
-    apart = best.low > metric.high or best.high < metric.low  # type: ignore[operator]  # no None
-    return "worse (intervals apart)" if apart else "not told from the best (intervals overlap)"
+    return "worse (intervals apart)" if differ else "not told from the best (intervals overlap)"
 
 
 def _others(entry: Entry, entries: Sequence[Entry]) -> tuple[str, ...]:

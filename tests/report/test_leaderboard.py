@@ -245,7 +245,12 @@ def test_options_of_a_run_file_never_open_a_scorer(ana: Path, monkeypatch: pytes
     changed(ana, lambda data: data["scorers"]["pocket-judge"].update(options={"weights": "/tmp/weights.pt"}))
     asked: list[Any] = []
     opened = claims._opened
-    monkeypatch.setattr(claims, "_opened", lambda *given: asked.append(given[:2]) or opened(*given))  # type: ignore[func-returns-value]
+
+    def noted(*given: Any) -> Any:
+        asked.append(given[:2])
+        return opened(*given)
+
+    monkeypatch.setattr(claims, "_opened", noted)
     assert checked(ana).state == UNVERIFIED
     assert asked == [("pocket-judge", ())]
 
