@@ -134,7 +134,11 @@ def _line(file: str, cell: ResultCell, row: dict[str, Any], key: str) -> dict[st
 def _dataset_card(run: Run, names: list[str]) -> bytes:
     from huggingface_hub import DatasetCardData
 
-    configs = [{"config_name": name, "data_dir": name} for name in names]
+    # One split, named: left to itself, `datasets` takes splits from words such as "dev" and "test" in the names of rows.
+    configs = [{"config_name": name, "data_files": [{"split": "train", "path": f"{name}/**"}]} for name in names]
     data = DatasetCardData(task_categories=[TASK], tags=["concept-unlearning", "srbench"], configs=configs)
-    text = f"# Pictures of srbench run `{run.name}`\n\nA configuration a method; `key` is the picture's key in the store.\n"
+    text = (
+        f"# Pictures of srbench run `{run.name}`\n\nA configuration a method, all its pictures in the one split `train`; "
+        "`key` is the picture's key in the store.\n"
+    )
     return f"---\n{data.to_yaml()}\n---\n\n{text}".encode()

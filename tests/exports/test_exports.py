@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from huggingface_hub import DatasetCard, ModelCard
 from typer.testing import CliRunner
@@ -58,11 +59,31 @@ def test_pictures_lie_as_an_imagefolder(run: Run) -> None:
     configs = DatasetCard(made["dataset/README.md"].decode()).data.to_dict()["configs"]
     store, count = Store.peek(run.folder / "store"), 0
     for config in configs:
-        lines = made[f"dataset/{config['data_dir']}/metadata.jsonl"].decode().splitlines()
-        for line in map(json.loads, lines):
+        name = config["config_name"]
+        for line in map(json.loads, made[f"dataset/{name}/metadata.jsonl"].decode().splitlines()):
             count += 1
-            assert made[f"dataset/{config['data_dir']}/{line['file_name']}"] == store.image_path(line["key"]).read_bytes()
+            assert made[f"dataset/{name}/{line['file_name']}"] == store.image_path(line["key"]).read_bytes()
     assert count == sum(len(entry["rows"]) for entry in run.entries)
+
+
+def test_what_is_exported_is_what_datasets_loads(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import datasets
+
+    for name, content in hub.files(run)[0].items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    folder, cache = tmp_path / "dataset", str(tmp_path / "cache")
+    store, keys = Store.peek(run.folder / "store"), list[str]()
+    for name in datasets.get_dataset_config_names(str(folder)):
+        loaded = datasets.load_dataset(str(folder), name, split="train", cache_dir=cache)
+        lines = [json.loads(line) for line in (folder / name / "metadata.jsonl").read_text().splitlines()]
+        assert [{**row, "image": None} for row in loaded] == [
+            {key: value for key, value in line.items() if key != "file_name"} | {"image": None} for line in lines
+        ]
+        assert all(np.array_equal(np.asarray(row["image"]), store.pixels(row["key"])) for row in loaded)
+        keys += loaded["key"]
+    assert sorted(keys) == sorted(row["image"] for entry in run.entries for row in entry["rows"])
 
 
 @pytest.mark.parametrize("mark", ["sensitive", "gated"])
