@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -79,15 +81,40 @@ def test_a_newcomer_reads_readme_in_one_sitting() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
-def test_the_site_builds_without_a_warning_and_asks_no_network_for_anything(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built without a warning."""
     pytest.importorskip("material", reason="mkdocs-material is not installed")
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    folder = tmp_path_factory.mktemp("site")
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     done = subprocess.run(build, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    pages = [path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.html")]
+    return folder
+
+
+def test_the_site_builds_without_a_warning_and_asks_no_network_for_anything(site: Path) -> None:
+    pages = [path.read_text(encoding="utf-8") for path in site.rglob("*.html")]
     assert len(pages) >= 40
     assert not [found for page in pages for found in re.findall(r'(?:src|srcset)="https?://[^"]+', page)]
     assert not [found for page in pages for found in re.findall(r'<link[^>]+stylesheet[^>]+https?://[^>]+', page)]
-    methods = (tmp_path / "reference" / "methods" / "index.html").read_text(encoding="utf-8")
+    methods = (site / "reference" / "methods" / "index.html").read_text(encoding="utf-8")
     assert "2601.08623" in methods
     assert "alpha_scale" in methods
+
+
+def test_the_site_is_read_without_its_colours_and_by_the_keyboard(site: Path) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("no chromium is installed")
+    found = set()
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for scheme, page in product(("light", "dark"), ("index.html", "extending/index.html", "store/index.html")):
+            tab = browser.new_context(color_scheme=scheme, bypass_csp=True).new_page()
+            tab.goto((site / page).as_uri())
+            violations = axe.Axe().run(tab).response["violations"]
+            found |= {(scheme, page, each["impact"], each["id"], each["nodes"][0]["html"][:200]) for each in violations}
+        browser.close()
+    assert found == set()
