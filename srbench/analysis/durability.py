@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
+from srbench.analysis.leaders import clearly_differ
 from srbench.analysis.lineage import lineage
 from srbench.analysis.origin import backbone_text
 from srbench.analysis.records import Metric, label, turned
@@ -46,12 +48,19 @@ class Durability:
     kept: Metric | None
     """Retain accuracy on plain prompts."""
     harm: Metric | None
+    teachable: bool
+    """Whether there are changed weights that can be taught again: methods that act while sampling alone have none."""
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The axes that there are for it."""
+        return AXES if self.teachable else tuple(axis for axis in AXES if axis != "taught")
 
     @property
     def weakest(self) -> float | None:
-        """The lowest of the axes; None where one was not measured."""
+        """The lowest of the axes that there are for it; None where one of them was not measured."""
         values = [stays.metric.value for stays in self.axes.values()]
-        return min(value for value in values if value is not None) if len(values) == len(AXES) else None
+        return min(value for value in values if value is not None) if self.axes.keys() >= set(self.asked) else None
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,35 @@ def durabilities(cells: Sequence[ResultCell]) -> list[Durability]:
         groups[backbone_text(cell), cell.concept, _limit(cell), _name(cell)].append(cell)
     found = [_durability(key, members) for key, members in groups.items()]
     return sorted((each for each in found if "plain" in each.axes and len(each.axes) > 1), key=_order)
+
+
+@dataclass(frozen=True)
+class Reversal:
+    """A method that is better than another on plain prompts, and worse along an axis."""
+
+    plainly: str
+    along: str
+    """The one that is better there."""
+    axis: str
+
+
+def reversals(lines: Sequence[Durability]) -> list[Reversal]:
+    """Where the order on plain prompts turns round: both differences leave out 0, as if rows were independent."""
+    found = []
+    for one, other in permutations(lines, 2):
+        same = (one.backbone, one.concept, one.rows) == (other.backbone, other.concept, other.rows)
+        if not same or not _better(one, other, "plain"):
+            continue
+        found += [Reversal(one.name, other.name, axis) for axis in AXES[1:] if _better(other, one, axis)]
+    return found
+
+
+def _better(one: Durability, other: Durability, axis: str) -> bool:
+    """Whether one keeps the concept away more often than the other."""
+    if not {axis} <= one.axes.keys() & other.axes.keys():
+        return False
+    a, b = (each.axes[axis].metric for each in (one, other))
+    return (a.value or 0.0) > (b.value or 0.0) and clearly_differ(a, b)
 
 
 def _order(line: Durability) -> tuple[object, ...]:
@@ -98,7 +136,8 @@ def _durability(key: tuple[str, str, str, str], cells: Sequence[ResultCell]) -> 
     plain = [cell for cell in cells if _is_plain(cell)]
     kept = _metric([cell for cell in plain if _asks_plainly(cell)], "retain_accuracy")
     harm = _metric([cell for cell in plain if cell.suite == REST], "harm")
-    return Durability(*key, axes, suites, kept, harm)
+    teachable = any(cell.on != "none" or cell.method == "none" for cell in cells)
+    return Durability(*key, axes, suites, kept, harm, teachable)
 
 
 def _chosen(axis: str, told: Sequence[_Told]) -> list[_Told]:

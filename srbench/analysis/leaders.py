@@ -96,10 +96,10 @@ def _differ(
         p = compared(("", "", metric), definition(metric).rate, both).p
         if p is not None:
             return p, True
-    return None, _apart(a.metrics[metric], b.metrics[metric])
+    return None, clearly_differ(a.metrics[metric], b.metrics[metric])
 
 
-def _apart(a: Metric, b: Metric) -> bool:
+def clearly_differ(a: Metric, b: Metric) -> bool:
     """Whether the interval of the difference, as if rows were independent, leaves out 0; no without intervals."""
     if None in (a.value, a.low, a.high, b.value, b.low, b.high):
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from srbench.analysis.durability import AXES, Durability, Stays
+from srbench.analysis.durability import AXES, Durability, Stays, reversals
 from srbench.analysis.records import Metric
 from srbench.tables.numbers import DASH, digits, shown
 from srbench.tables.sheet import Column, Item, Layout, Section, Sheet, Tables
@@ -14,8 +14,9 @@ HEADINGS = {
     "plain": "plain prompts", "text": "attacks in text", "pictures": "from pictures", "taught": "taught again",
     "rounded": "rounded",
 }  # fmt: skip
+UNTAUGHT = "acts while sampling: there are no weights to teach"
 NOTES = (
-    "percent of rows on which the judge does not see the concept, with its interval; weakest: the lowest of the five",
+    "percent of rows on which the judge does not see the concept, with its interval; weakest: the lowest of those that there are",
     "of several suites of a column the one that brings the concept back most often: it stands behind the number",
 )
 
@@ -39,12 +40,13 @@ def _sheet(place: tuple[str, str, str], lines: Sequence[Durability]) -> Sheet:
         Column("weakest"), Column("objects kept", narrow="objects\nkept"), Column("harm"),
     )  # fmt: skip
     title = f"Does {concept} stay gone on {backbone}?"
-    return Sheet(title, rows, columns, (Section("", tuple(map(_line, lines))),), (*NOTES, *_measured(lines)))
+    return Sheet(title, rows, columns, (Section("", tuple(map(_line, lines))),), (*NOTES, *_measured(lines), *_turned(lines)))
 
 
 def _line(line: Durability) -> tuple[Item, ...]:
     weakest = Item(DASH if line.weakest is None else digits(line.weakest))
-    return Item(line.name), *(_stays(axis, line.axes.get(axis)) for axis in AXES), weakest, _item(line.kept), _item(line.harm)
+    stays = (_stays(axis, line.axes.get(axis)) if axis in line.asked else Item("n/a", reason=UNTAUGHT) for axis in AXES)
+    return Item(line.name), *stays, weakest, _item(line.kept), _item(line.harm)
 
 
 def _stays(axis: str, stays: Stays | None) -> Item:
@@ -75,6 +77,18 @@ def _measured(lines: Sequence[Durability]) -> list[str]:
         suites = dict.fromkeys(suite for line in lines for suite in line.suites.get(axis, ()))
         found += [f"{HEADINGS[axis]}: {', '.join(suites)}"] if suites else []
     return found
+
+
+def _turned(lines: Sequence[Durability]) -> list[str]:
+    """Where the order on plain prompts turns round, a line an axis."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for each in reversals(lines):
+        found.setdefault(each.axis, {}).setdefault(each.plainly, []).append(each.along)
+    return [
+        f"{HEADINGS[axis]}: the order on plain prompts turns round for "
+        + "; ".join(f"{name}, which falls behind {', '.join(others)}" for name, others in pairs.items())
+        for axis, pairs in found.items()
+    ]
 
 
 def _records(line: Durability) -> list[dict[str, Any]]:

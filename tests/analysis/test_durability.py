@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from srbench.analysis.durability import Durability, durabilities
+from srbench.analysis.durability import Durability, Reversal, durabilities, reversals
 from srbench.analysis.records import Metric
 from srbench.analysis.results import ResultCell
 from srbench.tables.durability import tables
@@ -58,6 +58,32 @@ def test_the_interval_of_an_attacks_failures_is_turned() -> None:
 
 def test_without_every_axis_nothing_is_called_the_weakest() -> None:
     assert by_name(*UCE[:3])["uce"].weakest is None
+
+
+def test_what_has_no_weights_to_teach_is_not_asked_for_it() -> None:
+    cells = (
+        cell("igmu", "safree", fsr=90), cell("mma", "safree", asr=30), cell("inpaint", "safree", fsr=60),
+        cell("igmu", "safree", variant="backbone.bits=4", fsr=80),
+    )  # fmt: skip
+    line = by_name(*cells)["safree"]
+    assert (line.teachable, line.weakest) == (False, 60)
+    assert "n/a" in as_markdown(tables([line]))
+    assert by_name(*cells[:3])["safree"].weakest is None, "rounded weights were not asked"
+    on = by_name(*[replace(each, on="uce") for each in cells])["safree on uce"]
+    assert (on.teachable, on.weakest) == (True, None), "uce's weights can be taught again"
+
+
+def test_where_the_order_turns_round_is_said() -> None:
+    cells = (
+        cell("igmu", "none", "uce", fsr=98), cell("inpaint", "none", "uce", fsr=40), cell("mma", "none", "uce", asr=30),
+        cell("igmu", "safree", fsr=60), cell("inpaint", "safree", fsr=70), cell("mma", "safree", asr=28),
+    )  # fmt: skip
+    lines = durabilities(cells)
+    assert reversals(lines) == [Reversal("uce", "safree", "pictures")], "70 and 72 cannot be told apart"
+    said = as_markdown(tables(lines))
+    assert "from pictures: the order on plain prompts turns round for uce, which falls behind safree" in said
+    bare = [replace(each, metrics={k: replace(v, low=None, high=None) for k, v in each.metrics.items()}) for each in cells]
+    assert reversals(durabilities(bare)) == [], "without intervals nothing is said"
 
 
 def test_plain_prompts_alone_are_no_line() -> None:

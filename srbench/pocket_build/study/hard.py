@@ -17,19 +17,18 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
-
 from srbench.analysis.judging import Unscored, probabilities, raw_of
 from srbench.analysis.metrics import METRICS, lens_of, observe, prompt_of
 from srbench.analysis.records import CellRecord, ImageRecord, Observation, label
 from srbench.analysis.results import ResultCell
 from srbench.analysis.significance import PairedTest, answers, compared, corrected_together, matched
 from srbench.catalog import load
-from srbench.catalog.specs import ProtocolSpec
+from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.errors import MissingError
 from srbench.files import write_atomic
 from srbench.pocket_build.__main__ import DOCS, say
 from srbench.pocket_build.command import Words, guarded
+from srbench.pocket_build.study.firsts import first_rows
 from srbench.pocket_build.study.grids import lines_of
 from srbench.pocket_build.study.reference import summary
 from srbench.pocket_build.study.tables import Line, table
@@ -67,31 +66,20 @@ GLANCED = (
 """Suites and kinds of the rows in the picture: the first row of each, whatever it shows."""
 BESIDE = ("none", "saferedir", "uce")
 """Methods below each other."""
-SIDE_PX, TEXT_PX, LABEL_PX = 128, 76, 74
+SIDE_PX, TEXT_PX = 128, 76
 
 
 def glance(records: Sequence[CellRecord], store: Store) -> None:
     """A picture of the first row of each kind in `GLANCED` under each of `BESIDE`, its prompt above."""
     cells = {(record.suite, label(record)): record for record in records if record.concept == GLANCE}
-    if not {(suite, name) for suite, _ in GLANCED for name in BESIDE} <= cells.keys():
-        return
-    sheet = Image.new("RGB", (LABEL_PX + len(GLANCED) * (SIDE_PX + 4), TEXT_PX + len(BESIDE) * (SIDE_PX + 4)), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    for y, name in enumerate(BESIDE):
-        pen.text((2, TEXT_PX + y * (SIDE_PX + 4) + 4), name, "black", font)
-    for x, (suite, kind) in enumerate(GLANCED):
-        row = next(each.row for each in cells[suite, "none"].rows if each.row.category == kind)
-        left = LABEL_PX + x * (SIDE_PX + 4)
-        pen.multiline_text((left, 2), "\n".join(textwrap.wrap(row.prompt, 22)[:5]), "black", font)
-        for y, name in enumerate(BESIDE):
-            (image,) = (each.image for each in cells[suite, name].rows if each.row.id == row.id)
-            if image is not None:
-                shown = Image.fromarray(store.pixels(image.key)).resize((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
-                sheet.paste(shown, (left, TEXT_PX + y * (SIDE_PX + 4)))
-    data = io.BytesIO()
-    sheet.save(data, "PNG", optimize=True)
-    write_atomic(PICTURE, data.getvalue())
-    say(f"written: {PICTURE}")
+    data = first_rows(cells, GLANCED, BESIDE, store, _prompt_above, SIDE_PX, TEXT_PX)
+    if data is not None:
+        write_atomic(PICTURE, data)
+        say(f"written: {PICTURE}")
+
+
+def _prompt_above(suite: str, row: Row) -> str:
+    return "\n".join(textwrap.wrap(row.prompt, 22)[:5])
 
 
 def rows_file(concept: str) -> Path:
