@@ -22,7 +22,7 @@ def first_rows(
 ) -> bytes | None:
     """The first row of each kind, whatever it shows, under each of some methods, as a PNG; None where a cell is missing.
 
-    cells: suite and label -> rows. heading: a suite and a row -> the text above it. top: of the headings, px. side: of a picture, px.
+    cells: suite and label -> rows. heading: a suite and a row -> the text above it. top, side: of headings and a picture, px.
     """  # fmt: skip
     if not {(suite, name) for suite, _ in kinds for name in beside} <= cells.keys():
         return None
