@@ -34,7 +34,7 @@ WRITTEN_FROM = 1000
 """New lines from which an index is written."""
 SHARE = 0.05
 """And their share of those that it has: so that writing costs little for each line, however many there are."""
-KEPT = 50_000
+KEPT = 20_000
 """Records that are kept in memory once they were read."""
 Merge = Callable[[Record | None, Record], Record]
 """What two lines of one key come to, the later one second."""
@@ -258,8 +258,8 @@ class Lines(MutableMapping[str, Record]):
         image. Only their lines are read."""
         name, start = ABOUT[self.kind], _start(sha)
         places = [
-            (table.files[place["file"]].name, int(place["start"]), _hex(table.keys[number]))
-            for table in self._tables for number in np.flatnonzero(table.places["about"] == start) for place in [table.places[number]]
+            (table.files[table.places[number]["file"]].name, int(table.places[number]["start"]), _hex(table.keys[number]))
+            for table in self._tables for number in np.flatnonzero(table.places["about"] == start)
         ]  # fmt: skip
         keys = dict.fromkeys([key for _, _, key in sorted(places)] + [k for k, each in self._new.items() if each[name] == sha])
         return [record for key in keys if (record := self.get(key)) is not None and record[name] == sha]
