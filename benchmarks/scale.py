@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from srbench.engine.spread import CHUNK_BATCHES, Answer, Chunk, Facts, Spread, Task
+from srbench.results.index import KEY_BYTES, PLACE
 from srbench.results.store import Store
 
 ASKED = ("--method", "none,saferedir", "--suite", "igmu", "--concept", "church", "--sample-only")
 ACTORS, IMAGES, BATCH = 1000, 10_000_000, 16
 """Of the estimate."""
-LEDGER_BYTES = 45
-"""Of the index for one line: 32 of its key, 13 of its place."""
+LEDGER_BYTES = KEY_BYTES + PLACE.itemsize
+"""Of the index for one line: its key and its place."""
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,8 @@ class ImageRecord:
     key: str
     pixel_sha: str
     timing: Timing
-    trace: dict[str, Any]
-    scores: dict[str, dict[str, Any]]
+    trace: Mapping[str, Any]
+    scores: Mapping[str, dict[str, Any]]
     errors: dict[str, str] = field(default_factory=dict)
     """Scorer -> why it failed on this image, or `WEIGHTS`."""
 

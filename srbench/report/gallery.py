@@ -287,7 +287,7 @@ def _same(row: Row, other: GalleryRow) -> bool:
 
 
 def _traced(picture: Picture, record: RowRecord, cell: Hung, gated: bool) -> Picture:
-    trace: Mapping[str, Any] = record.image.trace if record.image else {}
+    trace = dict(record.image.trace) if record.image else {}
     if not redirects(trace):
         other = tuple((name.replace("_", " "), _plain(value)) for name, value in trace.items() if not isinstance(value, list))
         return replace(picture, other=other)

@@ -32,7 +32,7 @@ def probabilities(cells: Sequence[Hung], series: dict[str, Series]) -> list[Line
 
 def _steps(record: CellRecord, kind: str) -> np.ndarray | None:
     """(rows, steps); None where no image has such a trace. Rows with a number of steps other than the first's are left out."""
-    traces = [row.image.trace for row in record.rows if row.image is not None and row.row.kind == kind]
+    traces = [dict(row.image.trace) for row in record.rows if row.image is not None and row.row.kind == kind]
     unsafe = [trace["unsafe"] for trace in traces if redirects(trace) and trace["unsafe"]]
     if not unsafe:
         return None

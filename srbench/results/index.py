@@ -23,16 +23,18 @@ from srbench.results import records
 from srbench.results.records import LeftOut, Record, Warn
 from srbench.rules import Misfit
 
-MAGIC = b"srbench index 1\n"
-PLACE = np.dtype([("file", "<u4"), ("start", "<u8"), ("size", "<u4"), ("flags", "u1")])
-"""Of a line: its file's number, its first byte, its bytes, and which of `FLAGS` it has set."""
+MAGIC = b"srbench index 2\n"
+PLACE = np.dtype([("file", "<u4"), ("start", "<u8"), ("size", "<u4"), ("flags", "u1"), ("about", "<u8")])
+"""Of a line: its file's number, its first byte, its bytes, which of `FLAGS` it has set, and the start of what it is about."""
+ABOUT = {"images": "pixel_sha", "scores": "image"}
+"""Kind of ledger -> the hash by which its lines are found beside their keys (`Lines.about`)."""
 FLAGS = ("dropped", "sensitive", "gated", "elsewhere")
 KEY_BYTES = 32
 WRITTEN_FROM = 1000
 """New lines from which an index is written."""
 SHARE = 0.05
 """And their share of those that it has: so that writing costs little for each line, however many there are."""
-KEPT = 50_000
+KEPT = 20_000
 """Records that are kept in memory once they were read."""
 Merge = Callable[[Record | None, Record], Record]
 """What two lines of one key come to, the later one second."""
@@ -118,19 +120,27 @@ def write_index(path: Path, table: Table) -> None:
 
 def scan(paths: list[Path], kind: str, key_field: str) -> Table:
     """Read, check and place every line of some ledger files."""
-    files, keys, places = list[Scanned](), list[bytes](), list[tuple[int, int, int, int]]()
+    files, keys, places = list[Scanned](), list[bytes](), list[tuple[int, int, int, int, int]]()
     for number, path in enumerate(paths):
         (length, mtime_ns), left_out = _state(path), LeftOut("line")
         for start, size, record in records.placed(path, kind, left_out):
             if start + size <= length:  # what another process appends meanwhile is read at the next start
                 keys.append(bytes.fromhex(record[key_field]))
-                places.append((number, start, size, _bits(record)))
+                places.append((number, start, size, _bits(record), _start(record[ABOUT[kind]])))
         files.append(Scanned(path.name, length, mtime_ns, left_out.count, left_out.first))
     return _sorted(tuple(files), np.array(keys, dtype=f"S{KEY_BYTES}"), np.array(places, dtype=PLACE))
 
 
 def _bits(record: Record) -> int:
     return sum(1 << number for number, name in enumerate(FLAGS) if record.get(name))
+
+
+def _start(sha: str) -> int:
+    """The first 8 bytes of a hash; 0 where it is no hash."""
+    try:
+        return int(sha[:16], 16)
+    except ValueError:
+        return 0
 
 
 def _kept(table: Table, names: set[str]) -> Table:
@@ -242,6 +252,17 @@ class Lines(MutableMapping[str, Record]):
         }  # fmt: skip
         found |= {key for key, record in self._new.items() if any(map(record.get, names))}
         return found - self._gone
+
+    def about(self, sha: str) -> list[Record]:
+        """The records whose hash of `ABOUT` is this one, in the order of the ledgers: images with these pixels, scores of an
+        image. Only their lines are read."""
+        name, start = ABOUT[self.kind], _start(sha)
+        places = [
+            (table.files[table.places[number]["file"]].name, int(table.places[number]["start"]), _hex(table.keys[number]))
+            for table in self._tables for number in np.flatnonzero(table.places["about"] == start)
+        ]  # fmt: skip
+        keys = dict.fromkeys([key for _, _, key in sorted(places)] + [k for k, each in self._new.items() if each[name] == sha])
+        return [record for key in keys if (record := self.get(key)) is not None and record[name] == sha]
 
     def newest_ns(self) -> int:
         """When a ledger was last written to, before the ledgers were opened; 0 where there is none."""

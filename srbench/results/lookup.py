@@ -127,6 +127,5 @@ def why_not_there(store: Store, key: str) -> str:
 
 def scores_of(store: Store, key: str) -> list[tuple[str, dict[str, Any]]]:
     """(scorer, raw numbers) of an image. Images with equal pixels share scores, which are stored under the first of them."""
-    sha = store.images[key]["pixel_sha"] if key in store.images else ""
-    same = {other for other, image in store.images.items() if image["pixel_sha"] == sha}
-    return [(record["scorer"], record["raw"]) for record in store.scores.values() if record["image"] in same]
+    same = store.images.about(store.images[key]["pixel_sha"]) if key in store.images else []
+    return [(record["scorer"], record["raw"]) for image in same for record in store.scores.about(image["key"])]

@@ -24,7 +24,7 @@ from srbench.errors import SrbenchError, UsageError, did_you_mean
 from srbench.files import kind_of_path, printable
 from srbench.results.run_files import Identity, identity, read_run
 from srbench.results.store import Store
-from srbench.results.stored import Raws, Stored, identities, raws_of, reread, stored_cells
+from srbench.results.stored import Stored, identities, reread, stored_cells
 
 ELSEWHERE = "elsewhere"
 """Backbone name of external images."""
@@ -50,11 +50,6 @@ class Reader:
     def store(self) -> Store:
         """For reading only."""
         return Store.peek(self.folder / "store", self.warn)
-
-    @cached_property
-    def raws(self) -> Raws:
-        """Every stored score."""
-        return raws_of(self.store)
 
     def entries(self, cells: Sequence[ResultCell]) -> list[Entry]:
         """Cells with their rows; without them for committed cells and where rows cannot be read."""
@@ -104,7 +99,7 @@ class Reader:
         if "/" in name or "\0" in name or kind_of_path(path) == "nothing":
             return None
         data = read_run(path, self.warn)
-        stored = Stored(self.store, identities(data), self.raws, data.get("scorers", {}))
+        stored = Stored(self.store, identities(data), data.get("scorers", {}))
         cells = told_apart([replace(entry["result"], source="local") for entry in data["cells"]])
         return [self._entry(cell, entry, stored) for cell, entry in zip(cells, data["cells"], strict=True)]
 

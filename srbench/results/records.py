@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ KINDS: dict[str, tuple[dict[str, Rule], dict[str, Rule]]] = {
 }  # fmt: skip
 
 
-def redirects(trace: Mapping[str, Any]) -> bool:
+def redirects(trace: dict[str, Any]) -> bool:
     """Whether a trace has the form of SafeRedir's."""
     try:
         check(trace, OF_TRACE, MORE_OF_TRACE)

@@ -268,7 +268,7 @@ def _record(claim: Claim, judge: ProtocolSpec, shelf: Shelf, raws: Raws) -> Cell
     suite = {name: claim.entry["suite"][name] for name in ("attack", "metrics", "family") if name in claim.entry.get("suite", {})}
     entry = {"rows": claim.entry["rows"], **({"suite": suite} if suite else {})}
     scorers = {name: each for name, each in claim.header.get("scorers", {}).items() if isinstance(each.get("options", {}), dict)}
-    stored = Stored(shelf.store, identities({"scorers": scorers}), raws, scorers)
+    stored = Stored(shelf.store, identities({"scorers": scorers}), scorers, raws)
     cell = replace(claim.cell, method="none", origin=replace(claim.cell.origin, images_sha=images_sha(entry["rows"])))
     return replace(reread(cell, entry, judge, stored), method=claim.cell.method)
 

@@ -23,7 +23,7 @@ from srbench.results import leftovers, records
 from srbench.results.records import LeftOut, Record
 from srbench.results.run_files import LOCAL, check_folder, committed_files, local_files, read_run
 from srbench.results.store import Store, picture, vector
-from srbench.results.stored import Stored, identities, raws_of, reread
+from srbench.results.stored import Stored, identities, reread
 from srbench.rules import Misfit, finite
 
 if TYPE_CHECKING:
@@ -248,9 +248,9 @@ def _title(cell: ResultCell) -> str:
 
 def _metrics(store: Store, runs: list[tuple[str, Record]]) -> Line:
     """Check every cell's metrics by computing them anew from stored scores."""
-    line, raws = Line("metrics"), raws_of(store)
+    line = Line("metrics")
     for run, data in runs:
-        _of_run(run, data, Stored(store, identities(data), raws, data.get("scorers", {})), line)
+        _of_run(run, data, Stored(store, identities(data), data.get("scorers", {})), line)
     return line
 
 

@@ -26,7 +26,7 @@ from srbench.report.leaderboard import Asked, Entry, Leaderboard, leaderboard, n
 from srbench.report.sources import Source
 from srbench.results.origins import images_sha
 from srbench.results.store import Store
-from srbench.results.stored import Stored, raws_of, reread
+from srbench.results.stored import Stored, reread
 from srbench.scoring import claims
 from srbench.scoring.claims import DIFFERS, UNCHECKED, UNVERIFIED, VERIFIED, Checked
 from srbench.scoring.scoring import Scoring
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scoring.open(["pocket-judge"])
     cells = [_cell(store, scoring, method, number) for number, method in enumerate(("none", "uce"))]
     judge, scorers = load.protocol("pocket-hazard"), scoring.identities
-    stored = Stored(store, {"pocket-judge": digest(scorers["pocket-judge"])}, raws_of(store), scorers)
+    stored = Stored(store, {"pocket-judge": digest(scorers["pocket-judge"])}, scorers)
     records = [(reread(from_dict(cell["result"]), cell, judge, stored), judge) for cell in cells]
     for cell, figures in zip(cells, measured(records), strict=True):
         cell["result"] = to_dict(figures)

@@ -81,6 +81,9 @@ def test_it_says_what_reading_every_line_says(
         for flag in ("dropped", "sensitive"):
             assert found.flagged(flag) == {key for key, line in whole.items() if line.get(flag)}
         assert {line["key"] for line in found.sample(100)} == whole.keys()
+        for sha in (*SHAS, "c" * 64, "no hash"):
+            about = {line["key"]: line for line in found.about(sha)}
+            assert about == {key: line for key, line in whole.items() if line["pixel_sha"] == sha}
 
 
 @pytest.fixture
@@ -176,6 +179,7 @@ def test_what_was_written_and_forgotten_stands_before_the_ledgers(root: Path) ->
     assert {key: line["seconds"] for key, line in lines.items()} == {KEYS[0]: 9.0, KEYS[2]: 0.1, KEYS[5]: 0.1}
     assert dict(lines) == dict(lines.items())
     assert lines.flagged("sensitive") == {KEYS[5]}
+    assert [line["key"] for line in lines.about(SHAS[0])] == [KEYS[0], KEYS[2], KEYS[5]]
     with pytest.raises(KeyError):
         lines[KEYS[1]]
     with pytest.raises(KeyError):
