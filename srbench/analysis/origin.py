@@ -250,15 +250,19 @@ _HASHED = re.compile(r"([^,]+)@([0-9a-f]{8})(?=,|$)")
 
 def _versions(cells: Sequence[Shown]) -> list[str]:
     """For options and rows that have one name and several contents, as after a study's step was changed: the run of each."""
-    found: dict[tuple[str, ...], dict[str, str]] = {}
+    found: dict[tuple[str, ...], dict[str, set[str]]] = {}
     for cell in cells:
         place = (cell.backbone, cell.origin.backbone_sha, cell.concept, cell.method, cell.on)
         named = [((f"{cell.method}, {name}", *place), f"@{sha}") for name, sha in _HASHED.findall(cell.variant)]
         line = (f"{cell.suite}, rows", *place, _HASHED.sub(r"\1", cell.variant))
         for what, sha in [*named, (line, cell.rows_sha[:SHOWN])]:
-            runs = found.setdefault(what, {})
-            runs[sha] = max(runs.get(sha, ""), cell.run)
+            found.setdefault(what, {}).setdefault(sha, set()).add(cell.run)
     return list(dict.fromkeys(
-        f"{what}: {len(runs)} versions. {'; '.join(f'{sha} is of run {run}' for sha, run in runs.items())}."
+        f"{what}: {len(runs)} versions. {'; '.join(f'{sha} is of {_named(names)}' for sha, names in runs.items())}."
         for (what, *_), runs in found.items() if len(runs) > 1
     ))  # fmt: skip
+
+
+def _named(runs: set[str]) -> str:
+    more = f" and {len(runs) - 1} before it" if len(runs) > 1 else ""
+    return f"run {max(runs)}{more}"

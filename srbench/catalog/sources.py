@@ -96,17 +96,23 @@ def own(path: Path, columns: prompts.Columns | None = None) -> SuiteSpec:
         hint = f"--suite {path.stem} if it is your copy of that suite; else give the file another name."
         raise UsageError(f"--prompts {path.name}: '{path.stem}' is a suite's name", hint)
     rows = prompts.read(path, chosen=columns).rows
+    attack, metrics = asked_of(rows)
+    edition = Edition(family=ANY, concept=ANY, files=(SourceFile(file=str(path)),), rows=len(rows), hidden=attack)
+    return SuiteSpec(
+        name=path.stem, title="the user's own prompts", source=str(path), licence="the user's own", attack=attack,
+        metrics=metrics, editions=(edition,),
+    )  # fmt: skip
+
+
+def asked_of(rows: Sequence[Row]) -> tuple[bool, tuple[str, ...]]:
+    """Whether rows of a user's own file are attacks, and the metrics that they are for."""
     attack = any(row.target for row in rows)
     kinds = {row.kind for row in rows}
     forgetting = ("asr" if attack else "fsr",) if "forget" in kinds else ()
     around = ("pre", "post") if attack and any(row.target == row.prompt for row in rows) else ()
     compared = ("csdr",) if any(row.reference for row in rows) else ()
     refusals = ("over_refusal",) if "retain" in kinds else ()
-    edition = Edition(family=ANY, concept=ANY, files=(SourceFile(file=str(path)),), rows=len(rows), hidden=attack)
-    return SuiteSpec(
-        name=path.stem, title="the user's own prompts", source=str(path), licence="the user's own", attack=attack,
-        metrics=(*forgetting, *around, *compared, *refusals, "added_ms"), editions=(edition,),
-    )  # fmt: skip
+    return attack, (*forgetting, *around, *compared, *refusals, "added_ms")
 
 
 def at_hand(suite: SuiteSpec, which: Edition) -> bool:

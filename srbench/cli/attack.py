@@ -43,7 +43,7 @@ def _report(options: AttackOptions, meta: dict[str, Any], result: Any) -> None:
     first, last = ([each.history[i] for each in result.found if each.history] for i in (0, -1))
     mean = sum(each.similarity for each in result.found) / len(result.found)
     if first:  # an attack need not keep a history
-        say(f"objective, {meta['better']} is better: {sum(first) / len(first):.5g} -> {sum(last) / len(last):.5g}")
+        say(f"objective, {meta['better']} is better: {_digits(sum(first) / len(first))} -> {_digits(sum(last) / len(last))}")
     if meta["output"] == "embedding":
         say(f"{len(result.found)} embeddings: {options.out.with_suffix('.safetensors')}; what they are: {options.out}")
         return
@@ -55,3 +55,8 @@ def _report(options: AttackOptions, meta: dict[str, Any], result: Any) -> None:
         run += ["--method", ",".join(methods), *(["--on", options.on] if options.on != "none" else [])]
         run += [word for setting in victim_settings for word in ("--set", setting)]
     say(f"run them: {shlex.join(run)}")
+
+
+def _digits(value: float) -> str:
+    """Five digits, without an exponent for large numbers."""
+    return f"{value:.5g}" if abs(value) < 1e5 else f"{value:.0f}"

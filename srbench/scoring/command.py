@@ -45,7 +45,8 @@ def _pictures(request: ScoreRequest, say: Say, reporter: Callable[[], Reporter])
 
 def _runs(request: ScoreRequest, say: Say, reporter: Callable[[], Reporter]) -> RunResult:
     if request.columns or request.prompts:
-        raise UsageError("runs hold their own rows: --prompts and --column go with pictures made elsewhere", "Add --as LAYOUT.")
+        what = "runs hold their own rows: --prompts and --column go with pictures made elsewhere"
+        raise UsageError(what, f"Add --as LAYOUT. {did_you_mean('', load.layouts())}")
     _, folder = request.folders[0]
     if len(request.folders) > 1 or not (folder / "runs").is_dir():
         hint = f"Add --as LAYOUT. {did_you_mean('', load.layouts())}"

@@ -134,6 +134,7 @@ def task_of(request: ScoreRequest, method_folders: Sequence[Folder]) -> Task:
     beside = None if suited or request.prompts else _prompts_beside(load.layouts()[request.layout or ""], method_folders)
     read = read or _own_rows(request, request.prompts or beside)
     rows = read.rows
+    attack, asked = (suite.attack, suite.metrics) if suite else sources.asked_of(rows) if rows else (True, ("asr",))
     described = _scorers(family) if suite else ("", "")
     for name in request.scorers:
         plugins.known("scorers", name)
@@ -141,7 +142,7 @@ def task_of(request: ScoreRequest, method_folders: Sequence[Folder]) -> Task:
     return Task(
         suite=suite.name if suite else (request.prompts.stem if request.prompts else "pictures"),
         concept=concept.name if concept else "any", concept_kind=concept.kind if concept else "content",
-        attack=suite.attack if suite else True, judge=judge, rows=rows, metrics=_metrics(suite, request, scorers),
+        attack=attack, judge=judge, rows=rows, metrics=_metrics(asked, request, scorers),
         scorers=scorers, described_by=described, sensitive=_sensitive(concept, suite, read), gated=bool(suite and suite.gated),
         notes=read.notes, read=_read_where(family, request, read) if suited else {}, variant=",".join(read.variant),
         told=read.told, others=read.others, beside=beside,
@@ -170,7 +171,8 @@ def _family(suite: SuiteSpec | None, concept: ConceptSpec | None, backbone: str 
         families = families if ANY in having else having
     if len(families) > 1:
         hint = f"Add --backbone, of the family {' or '.join(sorted(families))}."
-        raise UsageError("more than one backbone family has this", hint)
+        named = f"suite '{suite.name}'" if suite else f"concept '{concept.name}'" if concept else "it"
+        raise UsageError(f"{named} is there for several families of backbones", hint)
     return next(iter(families), None)
 
 
@@ -210,10 +212,10 @@ def _scorers(family: str | None) -> tuple[str, str]:
     return next((spec.scorers for spec in load.backbones().values() if spec.family == family), ("", ""))
 
 
-def _metrics(suite: SuiteSpec | None, request: ScoreRequest, scorers: Sequence[str]) -> tuple[str, ...]:
-    """The metrics of external images: the suite's, then the scorers'; those that compare need --reference."""
+def _metrics(asked: Sequence[str], request: ScoreRequest, scorers: Sequence[str]) -> tuple[str, ...]:
+    """The metrics of external images: those asked for, then the scorers'; those that compare need --reference."""
     left_out = {*UNTIMED, *(() if request.reference else REFERENCE_METRICS)}
-    of_suite = [name for name in (suite.metrics if suite else ("asr",)) if name not in left_out]
+    of_suite = [name for name in asked if name not in left_out]
     of_scorers = [name for scorer in scorers if request.reference or kind_named(scorer) == IMAGE for name in metrics_of(scorer)]
     return tuple(dict.fromkeys((*of_suite, *of_scorers)))
 

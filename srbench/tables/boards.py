@@ -246,10 +246,12 @@ def _beside_none(cells: Sequence[ResultCell]) -> list[str]:
     for plain, name in IF_DRAWN.items():
         found = of_cells(cells, name)
         valued = [cell for cell in cells if name in cell.metrics and cell.metrics[name].value is not None]
-        sizes = {(cell.metrics[name].n, cell.metrics[plain].n) for cell in valued if plain in cell.metrics}
+        sizes = {(cell.metrics[name].scored, cell.metrics[plain].n) for cell in valued if plain in cell.metrics}
         rows = " or ".join(f"{n} of {whole}" for n, whole in sorted(sizes))
+        unsaid = max((cell.metrics[name].n - cell.metrics[name].scored for cell in valued), default=0)
+        more = f", and {unsaid} could not be judged" if unsaid else ""
         reasons = dict.fromkeys(metric.reason for metric in found if metric.value is None and metric.reason == NO_NONE)
-        lines += [f"{name}: {plain} on the {rows} rows on which `none` shows the concept."] if sizes else []
+        lines += [f"{name}: {plain} on the {rows} rows on which `none` shows the concept{more}."] if sizes else []
         lines += [f"{name}: n/a ({reason})." for reason in reasons] if not sizes else []
     return lines
 

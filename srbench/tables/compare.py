@@ -20,6 +20,7 @@ from srbench.analysis.robustness import from_attack, matrices
 from srbench.analysis.sensitivity import curves
 from srbench.catalog import load
 from srbench.errors import MissingError, UsageError
+from srbench.files import kind_of_path
 from srbench.results.lookup import check_names
 from srbench.results.pairing import Reader, against, pairs, side
 from srbench.results.run_files import check_folder, identity, newest, no_local_runs, no_results
@@ -34,6 +35,7 @@ Say = Callable[[str], None]
 OF_SEEDS = ("fsr", "asr", "fsr_unseen", "retain_accuracy", "style_kept", "content_kept", "csdr")
 """Metrics whose spread over seeds is shown."""
 Cell = TypeVar("Cell", ResultCell, CellRecord)
+TWO = "Example: srbench compare results/ none saferedir"
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,9 @@ def check(options: CompareOptions, say: Say) -> None:
     first = shlex.quote(str(options.folder))
     check_folder(options.folder, f" Two methods come behind it: srbench compare results/ {first} ..." if options.names else "")
     if len(options.names) not in (0, 2):
-        message = f"{len(options.names)} names: expected two, or none"
-        raise UsageError(message, "Example: srbench compare results/ none saferedir")
+        folders = any(kind_of_path(Path(name)) == "folder" for name in options.names)
+        hint = "srbench merge A B --out BOTH puts results folders into one." if folders else TWO
+        raise UsageError(f"expected two names behind the results folder, or none; got {', '.join(options.names)}", hint)
     alone = {
         "--baseline": options.baseline, "--costs": options.costs, "--attacks": options.attacks, "--relearned": options.relearned,
         "--seeds": options.seeds, "--durability": options.durability, "--curve": options.curve,

@@ -162,7 +162,7 @@ def test_every_table_is_there_in_every_format(made: Made, words: tuple[str, ...]
 
 @pytest.mark.parametrize(("words", "code", "message"), [
     (("--sensitivity",), 2, "takes one --protocol"),
-    (("none",), 2, "1 names: expected two"),
+    (("none",), 2, "expected two names behind the results folder, or none"),
     (("none", "saferedr"), 2, "Did you mean 'saferedir'?"),
     (("none", "none"), 2, "no concept and suite have results of"),
     (("none", "saferedir", "--baseline", "none"), 2, "two names stand alone"),

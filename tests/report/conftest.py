@@ -14,6 +14,7 @@ from srbench.catalog.specs import Row
 from srbench.hashing import digest
 from srbench.report.build import page
 from srbench.report.gather import ReportOptions, gathered
+from srbench.results.keys import score_key
 from srbench.results.store import Store
 from srbench.scorers.base import fields_of
 
@@ -96,11 +97,11 @@ class Made:
         trace = TRACE if method == "saferedir" else {}
         record = {"seconds": 0.1, "run": "r", "batch": 0, "trace": trace, "prompt": row["prompt"]}
         (stored,) = store.put_images([(key, _picture(seed, size), record)])
+        fields = fields_of("pocket-judge", Row.model_validate(row))
         score = {
-            "score_key": digest([key, "score"]), "scorer": "pocket-judge", "identity": digest(SCORER), "image": key,
-            "fields": fields_of("pocket-judge", Row.model_validate(row)), "raw": _raw(hazard),
+            "score_key": score_key(stored["pixel_sha"], SCORER, {"fields": fields}), "scorer": "pocket-judge",
+            "identity": digest(SCORER), "image": key, "fields": fields, "raw": _raw(hazard),
         }
-        assert stored["pixel_sha"]
         store.put_scores([score])
         return key
 

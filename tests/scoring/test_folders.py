@@ -286,7 +286,7 @@ def test_rows_of_another_family_need_the_backbone(world: World, tmp_path: Path) 
     editions = (*world.suite.editions, world.suite.editions[0].model_copy(update={"family": "other"}))
     world.suite = world.suite.model_copy(update={"editions": editions})
     paint(tmp_path / "m" / "f0.png", 0)
-    with pytest.raises(UsageError, match="more than one backbone family"):
+    with pytest.raises(UsageError, match="several families of backbones"):
         score(world, tmp_path / "m", suite="toys")
     assert score(world, tmp_path / "m", suite="toys", backbone="toy").cells[0].n_run == len(world.rows.rows)
 
