@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +136,11 @@ def test_the_same_command_again_asks_nobody(tiny: Path) -> None:
 
 def test_an_actor_that_cannot_load_the_backbone(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver says another hash than the actors find: as on nodes with another revision."""
-    from srbench.engine import crew
+    from srbench.engine import team
 
-    monkeypatch.setattr(crew, "refuse_strangers", lambda *given: None)
-    real = crew.Given
-    monkeypatch.setattr(crew, "Given", lambda spec, request, how, sha, *more: real(spec, request, how, "0" * 64, *more))
+    monkeypatch.setattr(team, "refuse_strangers", lambda *given: None)
+    real = team.Given
+    monkeypatch.setattr(team, "Given", lambda *given: replace(real(*given), sha256="0" * 64))
     done = CliRunner().invoke(app, [*words(tiny, tmp_path), "--ray", "auto"])
     assert done.exit_code == 3
     last = done.stderr.splitlines()[-2:]
