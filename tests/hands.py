@@ -65,3 +65,21 @@ class Here:
 
     def end(self, handle: Worker[Any]) -> None:
         self._queue = deque(each for each in self._queue if each[1] is not handle)
+
+
+def search_here(monkeypatch: Any, ends: Ends = lambda actor, call, keys: None, interrupt_after: int = 10**9) -> list[Here]:
+    """Lets the actors of searches be in this process, one after the other, without Ray; returns their hands, as they come."""
+    from srbench.attacks import command, searcher
+    from srbench.attacks.party import Party
+    from srbench.engine import cluster
+
+    made: list[Here] = []
+
+    def start(given: Callable[[int], Given[Any]], seats: Any) -> Here:
+        made.append(Here(given, ends, interrupt_after=interrupt_after))
+        return made[-1]
+
+    monkeypatch.setattr(cluster, "check_installed", lambda option: None)
+    monkeypatch.setattr(command, "Party", lambda *given: Party(*given, start))
+    monkeypatch.setattr(searcher, "AGAIN_SECONDS", ())
+    return made

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from srbench.attacks.base import Progress
-from srbench.attacks.search import Failed, Kept, Prepared, Result, Scalar, entry_of, prepared, say_how_long
+from srbench.attacks.search import Kept, Lost, Prepared, Result, Scalar, entry_of, prepared, say_how_long
 from srbench.attacks.searcher import Searcher
 from srbench.attacks.targets import AttackRequest
 from srbench.catalog.specs import ConceptSpec
 from srbench.engine.spread import Answer, Chunk, Facts, Task
 from srbench.engine.team import Team
-from srbench.errors import CellError, Unmade, UsageError
+from srbench.errors import CellError, MissingError, Unmade, UsageError
 from srbench.files import parse_json
 from srbench.methods.base import Tell
 
@@ -75,9 +75,13 @@ class Party(Team[AttackRequest]):
                 settle(key, [entry_of(parse_json(line, facts.host)) for line in lines])
 
         def fail(key: str, why: str) -> None:
-            settle(key, [Failed(row.prompt, why) for row in kept.rows[int(key) : int(key) + size]])
+            settle(key, [Lost(row.prompt, why) for row in kept.rows[int(key) : int(key) + size]])
 
-        self.spread.carry_out(Task(chunks, taken, list, fail, given=(kept.part.source, dict(meta))))
+        try:
+            self.spread.carry_out(Task(chunks, taken, list, fail, given=(kept.part.source, dict(meta))))
+        except MissingError:  # all have died: what the last ones were at need not have killed them
+            kept.forget_lost()
+            raise
 
     def _timed(self, groups: int) -> Callable[[float], None]:
         """Given the seconds of each group: says after the first one how long all take."""

@@ -69,6 +69,10 @@ class Failed:
     why: str
 
 
+class Lost(Failed):
+    """One of a group at which actors died, which says nothing of the attack."""
+
+
 Result = Adversarial | Failed
 
 
@@ -187,12 +191,18 @@ class Kept:
         self.done.append(result)
         self.part.add(result)
         last = self.done[max(self.resumed, len(self.done) - GIVE_UP) :]
-        whys = {each.why for each in last if isinstance(each, Failed)}
-        if len(last) == GIVE_UP and len(whys) == 1 and all(isinstance(each, Failed) for each in last):
+        whys = {each.why if type(each) is Failed else "" for each in last}
+        if len(last) == GIVE_UP and len(whys) == 1 and type(result) is Failed:
             for row in self.rows[len(self.done) :]:
                 self.done.append(Failed(row.prompt, *whys))
                 self.part.add(self.done[-1])
             raise EnoughError
+
+    def forget_lost(self) -> None:
+        """Search the last groups again at which actors died, where the same command goes on."""
+        while self.done and isinstance(self.done[-1], Lost):
+            del self.done[-1]
+        self.part.begin(self.done)
 
 
 class EnoughError(Exception):
