@@ -6,6 +6,7 @@ import pickle
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from srbench.engine.spread import DiedError
@@ -21,7 +22,7 @@ class Here:
 
     given: Callable[[int], Given[Any]]
     ends: Ends = lambda actor, call, keys: None
-    actors: list[Worker[Any]] = field(default_factory=list)
+    actors: list[Any] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
     """Bytes of each request and answer."""
     interrupt_after: int = 10**9
@@ -80,6 +81,6 @@ def search_here(monkeypatch: Any, ends: Ends = lambda actor, call, keys: None, i
         return made[-1]
 
     monkeypatch.setattr(cluster, "check_installed", lambda option: None)
-    monkeypatch.setattr(command, "Party", lambda *given: Party(*given, start))
+    monkeypatch.setattr(command, "Party", partial(Party, start=start))
     monkeypatch.setattr(searcher, "AGAIN_SECONDS", ())
     return made

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from srbench.attacks import search, targets
+from srbench.attacks.base import Attack
 from srbench.attacks.party import Party
 from srbench.backbones import choose
 from srbench.backbones.loader import Opener, open_backbone
@@ -85,17 +86,7 @@ def _attack(arguments: AttackOptions, say: Say, telling: Telling, opener: Opener
     # Cards are the actors'.
     device = "cpu" if spread else devices[0] if devices else device_of(arguments.device)
     search.check_out(arguments.name, arguments.out)
-    attack_settings = [setting for setting in arguments.settings if "." not in setting.partition("=")[0]]
-    attack_settings += _budget(arguments.name, arguments.budget, attack_settings)
-    fixed = {"seed": arguments.seed} | ({"device": device} if "device" in cls.Settings.model_fields else {})
-    request = targets.AttackRequest(
-        name=arguments.name, concept=concept.name, suite=arguments.suite, targets=arguments.targets, method=arguments.method,
-        on=arguments.on, pairs=arguments.pairs, limit=arguments.limit, out=arguments.out,
-        settings=options(cls.Settings, attack_settings, **fixed),
-        method_settings=tuple(setting for setting in arguments.settings if setting not in attack_settings),
-        part="dev" if arguments.dev else "test", plain=arguments.with_targets, checkpoints=arguments.checkpoints,
-        columns=tuple(prompts.chosen_columns(arguments.columns, (*prompts.COLUMNS, *prompts.PAIR)).items()),
-    )  # fmt: skip
+    request = _request(arguments, cls, concept.name, device)
     rows, source, excluded = targets.targets_of(request, spec, concept, say)
     say(f"{source}: {len(rows)} targets to attack, {excluded} excluded")
     pairs = targets.pairs_of(request, spec, concept, say)
@@ -111,6 +102,21 @@ def _attack(arguments: AttackOptions, say: Say, telling: Telling, opener: Opener
 
         actors = partial(party.search, progress=progress) if party else None
         return search.search(request, setup, rows, source, progress, say, actors)
+
+
+def _request(arguments: AttackOptions, cls: type[Attack], concept: str, device: str) -> targets.AttackRequest:
+    """The options, parsed."""
+    attack_settings = [setting for setting in arguments.settings if "." not in setting.partition("=")[0]]
+    attack_settings += _budget(arguments.name, arguments.budget, attack_settings)
+    fixed = {"seed": arguments.seed} | ({"device": device} if "device" in cls.Settings.model_fields else {})
+    return targets.AttackRequest(
+        name=arguments.name, concept=concept, suite=arguments.suite, targets=arguments.targets, method=arguments.method,
+        on=arguments.on, pairs=arguments.pairs, limit=arguments.limit, out=arguments.out,
+        settings=options(cls.Settings, attack_settings, **fixed),
+        method_settings=tuple(setting for setting in arguments.settings if setting not in attack_settings),
+        part="dev" if arguments.dev else "test", plain=arguments.with_targets, checkpoints=arguments.checkpoints,
+        columns=tuple(prompts.chosen_columns(arguments.columns, (*prompts.COLUMNS, *prompts.PAIR)).items()),
+    )  # fmt: skip
 
 
 def _plug_ins(arguments: AttackOptions) -> list[tuple[str, str]]:

@@ -71,7 +71,7 @@ class Party(Team[AttackRequest]):
             if answer.refused:
                 raise UsageError(answer.refused, answer.hint)
             for key, lines in answer.found.items():
-                timed(answer.seconds)
+                timed(answer.sampling_seconds)
                 settle(key, [entry_of(parse_json(line, facts.host)) for line in lines])
 
         def fail(key: str, why: str) -> None:

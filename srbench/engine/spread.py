@@ -53,7 +53,7 @@ class Answer:
     seconds: float = 0.0
     """Of the whole chunk."""
     sampling_seconds: float = 0.0
-    """Of these, in the pipeline."""
+    """Of these, in the pipeline; of a search without the opening of its victim."""
     said: tuple[str, ...] = ()
     unscored: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
     """(scorer, image key, reference key) -> why the score could not be made."""

@@ -187,7 +187,12 @@ def test_only_names_numbers_and_what_was_found_are_sent(hunt: Hunt) -> None:
 def test_a_checkpoint_that_is_not_there_is_made_by_an_actor(hunt: Hunt, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
     real = hunt.world.shift.erase
-    monkeypatch.setattr(hunt.world.shift, "erase", staticmethod(lambda info, *more: made.append(info) or real(info, *more)))
+
+    def erase(info: Any, *more: Any) -> Any:
+        made.append(info)
+        return real(info, *more)
+
+    monkeypatch.setattr(hunt.world.shift, "erase", staticmethod(erase))
     hunt.spread("spread", on="shift")
     (hands,) = hunt.hands
     assert len(made) == 1

@@ -24,7 +24,7 @@ from srbench.engine.devices import Runtime
 from srbench.engine.run import execute
 from srbench.engine.sampler import Sampler
 from srbench.engine.spread import Facts
-from srbench.engine.worker import Given, Worker
+from srbench.engine.worker import Given
 from srbench.errors import MISSING, OK, SOME_FAILED, CellError, MissingError, SrbenchError
 from srbench.hashing import canonical
 from srbench.results.run_files import RunResult
@@ -56,7 +56,7 @@ class Cluster:
             crew.end()
 
     @property
-    def actors(self) -> list[Worker[Any]]:
+    def actors(self) -> list[Any]:
         return [actor for hands in self.hands for actor in hands.actors]
 
 
