@@ -461,7 +461,8 @@ def attack(
     name: str | Mapping[str, Any], concept: str = "", *, suite: str | None = None, targets: str | Path | None = None,
     method: str = "none", on: str = "none", backbone: str = "pocket", pairs: str | Path | None = None, dev: bool = False,
     limit: int | None = None, seed: int = 0, device: str = "auto", set: Mapping[str, object] | Sequence[str] = (),
-    with_targets: bool = False, column: Sequence[str] = (), out: str | Path = "attack.json", progress: bool = True,
+    with_targets: bool = False, column: Sequence[str] = (), out: str | Path = "attack.json", gpus: str | None = None,
+    ray: str | None = None, ray_gpus: float | None = None, ray_cpus: float | None = None, progress: bool = True,
 ) -> Any:
     """`srbench attack`: search prompts against a method, write them to `out`, and return the rows as a frame.
 
@@ -477,7 +478,8 @@ def attack(
     asked = command.AttackOptions(
         name=name, backbone=backbone, concept=concept, suite=suite, targets=_path(targets) if targets else None, dev=dev,
         limit=limit, method=method, on=on, pairs=_path(pairs) if pairs else None, out=_path(out), seed=seed, device=device,
-        settings=_settings(set), with_targets=with_targets, columns=texts(column),
+        settings=_settings(set), with_targets=with_targets, columns=texts(column), gpus=gpus, ray=ray, ray_gpus=ray_gpus,
+        ray_cpus=ray_cpus,
     )
     shown = _reporter(progress)
     found = command.attack(asked, shown.line, shown.telling)

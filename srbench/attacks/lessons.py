@@ -52,6 +52,7 @@ def planned(options: AttackOptions, steps: str, other: bool) -> RunOptions:
         backbone=options.backbone, methods=tuple(options.method.split(",")), on=tuple(dict.fromkeys(on)),
         suites=tuple((options.suite or SUITE).split(",")), concepts=tuple(options.concept.split(",")), dev=options.dev,
         limit=options.limit, seed=options.seed, device=options.device, settings=tuple(settings), out=Path(options.out),
+        gpus=options.gpus, ray=options.ray, ray_gpus=options.ray_gpus, ray_cpus=options.ray_cpus,
     )
 
 

@@ -12,7 +12,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from srbench.backbones.loader import ENCODER_SHA, Backbone, encoder_sha
 from srbench.catalog import code, load, plugins
 from srbench.catalog.settings import check
 from srbench.catalog.specs import ConceptSpec, Row, RowFile
-from srbench.engine.checkpoints import UNTOUCHED, Checkpoints, OnConcept, check_on
+from srbench.engine.checkpoints import Checkpoints, OnConcept, check_on
 from srbench.engine.prepare import MethodOnConcept, is_weight, prepare_method
 from srbench.errors import CellError, ForeignError, SrbenchError, UsageError
 from srbench.faults import at, contained
@@ -69,6 +69,10 @@ class Failed:
     why: str
 
 
+class Lost(Failed):
+    """One of a group at which actors died, which says nothing of the attack."""
+
+
 Result = Adversarial | Failed
 
 
@@ -92,9 +96,12 @@ class Prepared:
 
 
 def prepared(
-    request: AttackRequest, backbone: Backbone, concept: ConceptSpec, pairs: tuple[tuple[str, str], ...], tell: Tell = quiet
+    request: AttackRequest, backbone: Backbone, concept: ConceptSpec, pairs: tuple[tuple[str, str], ...], tell: Tell = quiet,
+    make: bool = True,
 ) -> Prepared:
     """Method and checkpoint, made where they are not there. Weight methods given as the method count as the checkpoint.
+
+    make: whether they may be made now; else `Unmade` is raised.
 
     Raises `UsageError` for unknown names, and for a black-box attack on a method that it would never see.
     """
@@ -103,8 +110,8 @@ def prepared(
     presets = [name for name in (method, on) if name in plugins.presets()]
     check(request.method_settings, {*presets, *(plugins.preset(name)[0] for name in presets)})
     folder = request.checkpoints
-    under = Checkpoints(backbone, request.method_settings, folder, tell).get(on, concept) if on != "none" else UNTOUCHED
-    ready = prepare_method(method, backbone, concept, request.method_settings, under.checkpoint, folder, tell)
+    under = Checkpoints(backbone, request.method_settings, folder, tell, make).get(on, concept)
+    ready = prepare_method(method, backbone, concept, request.method_settings, under.checkpoint, folder, tell, make)
     return Prepared(backbone, concept, ready, under, pairs)
 
 
@@ -169,33 +176,64 @@ def identity(request: AttackRequest, setup: Prepared, rows: Sequence[Row], sourc
     return meta | chosen
 
 
+@dataclass
+class Kept:
+    """The results so far, in the order of their targets. Each is in `FILE.part` before the next one comes."""
+
+    rows: Sequence[Row]
+    part: Part
+    done: list[Result]
+    resumed: int
+    """How many of them `FILE.part` had already."""
+
+    def add(self, result: Result) -> None:
+        """One more. Raises `EnoughError` where the attack fails for one reason on target after target: all others have failed."""
+        self.done.append(result)
+        self.part.add(result)
+        last = self.done[max(self.resumed, len(self.done) - GIVE_UP) :]
+        whys = {each.why if type(each) is Failed else "" for each in last}
+        if len(last) == GIVE_UP and len(whys) == 1 and type(result) is Failed:
+            for row in self.rows[len(self.done) :]:
+                self.done.append(Failed(row.prompt, *whys))
+                self.part.add(self.done[-1])
+            raise EnoughError
+
+    def forget_lost(self) -> None:
+        """Search the last groups again at which actors died, where the same command goes on."""
+        while self.done and isinstance(self.done[-1], Lost):
+            del self.done[-1]
+        self.part.begin(self.done)
+
+
+class EnoughError(Exception):
+    """Nothing more has to be searched."""
+
+
+Spread = Callable[[Mapping[str, Scalar], Kept], None]
+"""Has the rest of a search done by others. Given what decides its results, as `identity` says it."""
+
+
 def search(
     request: AttackRequest, setup: Prepared, rows: Sequence[Row], source: str, progress: Progress | None = None,
-    say: Callable[[str], None] | None = None,
+    say: Callable[[str], None] | None = None, spread: Spread | None = None,
 ) -> Attacked:
     """Attack every row, those of `FILE.part` left out, and write the file. A target on which the attack fails is left out of it.
 
-    say: gets a line on how long the search will take, before it begins.
+    say: gets a line on how long the search will take, before it begins. spread: who searches; None for this process.
 
     Raises `UsageError` where `FILE.part` belongs to another search, the file cannot be written, or the attack failed on all.
     """
     meta = identity(request, setup, rows, source)
     part = Part(part_of(request.out), digest(meta), code.source_of("attacks", request.name))
     done = part.read(len(rows))
-    resumed = len(done)
-    if resumed < len(rows):
+    kept = Kept(rows, part, done, len(done))
+    if len(done) < len(rows):
         part.begin(done)
-        with victim_of(setup) as victim:
-            if say:
-                _say_how_long(say, forecast(request, victim, rows, resumed))
-            try:
-                for result in _searched(request, victim, rows, resumed, progress):
-                    done.append(result)
-                    part.add(result)
-            except UsageError:
-                if len(done) >= len(rows):  # one result too many: which belongs to which target cannot be known
-                    part.remove()
-                raise
+        with suppress(EnoughError):
+            if spread is None:
+                _alone(request, setup, kept, progress, say)
+            else:
+                spread(meta, kept)
     results = {number: entry for number, entry in enumerate(done) if isinstance(entry, Adversarial)}
     failed = tuple(entry.why for entry in done if isinstance(entry, Failed))
     if not results:
@@ -204,11 +242,23 @@ def search(
     meta |= {"failed": len(failed)} if failed else {}
     write(request, meta, [rows[number] for number in results], list(results.values()))
     part.remove()
-    return Attacked(tuple(results.values()), resumed, failed)
+    return Attacked(tuple(results.values()), kept.resumed, failed)
 
 
-class _EnoughError(Exception):
-    """Two reports of progress were seen."""
+def _alone(
+    request: AttackRequest, setup: Prepared, kept: Kept, progress: Progress | None, say: Callable[[str], None] | None
+) -> None:
+    """Search in this process."""
+    with victim_of(setup) as victim:
+        if say:
+            say_how_long(say, forecast(request, victim, kept.rows, kept.resumed))
+        try:
+            for result in searched(request, victim, kept.rows, kept.resumed, progress):
+                kept.add(result)
+        except UsageError:
+            if len(kept.done) >= len(kept.rows):  # one result too many: which belongs to which target cannot be known
+                kept.part.remove()
+            raise
 
 
 def forecast(request: AttackRequest, victim: Victim, rows: Sequence[Row], first: int) -> float | None:
@@ -223,12 +273,12 @@ def forecast(request: AttackRequest, victim: Victim, rows: Sequence[Row], first:
     def look(done: int, total: int) -> None:
         seen.append((time.monotonic(), done, total))
         if len(seen) == 2:
-            raise _EnoughError
+            raise EnoughError
 
     began = time.monotonic()
     try:
         next(iter(attack(victim, rows[start:], request.settings, look, start)), None)
-    except _EnoughError:
+    except EnoughError:
         pass
     except Exception:  # noqa: BLE001 - whatever a plug-in raises; the search meets it again and reports it
         return None
@@ -240,13 +290,14 @@ def forecast(request: AttackRequest, victim: Victim, rows: Sequence[Row], first:
     return each * total + around * -(-(len(rows) - start) // size)
 
 
-def _say_how_long(say: Callable[[str], None], seconds: float | None) -> None:
+def say_how_long(say: Callable[[str], None], seconds: float | None, where: str = "on this machine") -> None:
+    """Unless it is done at once, or cannot be told."""
     if seconds is not None and seconds > TOLD_FROM_S:
-        say(f"the search takes about {span(seconds)} on this machine; it goes on where it is interrupted")
+        say(f"the search takes about {span(seconds)} {where}; it goes on where it is interrupted")
 
 
-def _searched(
-    request: AttackRequest, victim: Victim, rows: Sequence[Row], first: int, progress: Progress | None
+def searched(
+    request: AttackRequest, victim: Victim, rows: Sequence[Row], first: int, progress: Progress | None = None
 ) -> Iterator[Result]:
     """A result for each row from number `first` on. Where the attack fails, its group is left out, and the next one is searched.
 
@@ -254,7 +305,6 @@ def _searched(
     """
     size = request.settings.parallel
     attack = plugins.load("attacks", request.name).attack
-    why, in_a_row = "", 0
     while first < len(rows):
         start = first // size * size  # a group is searched whole
         try:
@@ -265,7 +315,7 @@ def _searched(
                             problem = f"{request.name}: it found more than {len(rows) - start} results for as many targets"
                             raise UsageError(f"{problem}{at(attack)}", "Yield one result for each target, in order.")
                         yield _checked(result, rows[number], at(attack))
-                        first, in_a_row = number + 1, 0
+                        first = number + 1
             if first < len(rows):
                 problem = f"{request.name}: it found something for {first} of {len(rows)} targets{at(attack)}"
                 raise ForeignError(problem, "Yield one result for each target.")
@@ -274,8 +324,6 @@ def _searched(
                 raise  # it does not go with this method, concept or setting, whatever the target
             reason = error.message.removeprefix(f"{request.name}: ")
             end = min((first // size + 1) * size, len(rows))
-            in_a_row = in_a_row + end - first if reason == why else end - first
-            end, why = len(rows) if in_a_row >= GIVE_UP else end, reason
             yield from (Failed(row.prompt, reason) for row in rows[first:end])
             first = end
 
@@ -311,7 +359,7 @@ class Part:
                     check_form(value, {"search": TEXT}, {"source": TEXT})
                     head = value
                 else:
-                    results.append(_entry(value))
+                    results.append(entry_of(value))
             except (ValueError, TypeError, RuntimeError, OverflowError) as error:  # Misfit is one; torch raises the others
                 raise UsageError(f"{self.path}: damaged (line {number}: {error})", again) from error
         if (lines and head.get("search") != self.search) or len(results) > count:
@@ -322,14 +370,14 @@ class Part:
 
     def begin(self, done: Sequence[Result]) -> None:
         """Write head and finished lines anew, without a torn one."""
-        lines = [canonical({"search": self.search, "source": self.source}), *map(_line, done)]
+        lines = [canonical({"search": self.search, "source": self.source}), *map(line_of, done)]
         write_file(self.path, "".join(f"{line}\n" for line in lines).encode(), PART)
 
     def add(self, result: Result) -> None:
         """Append one result. Raises `UsageError` where the disk is full; earlier results stay."""
         try:
             with self.path.open("ab") as file:
-                file.write(f"{_line(result)}\n".encode())
+                file.write(f"{line_of(result)}\n".encode())
         except OSError as error:
             hint = "Mend that, then run the same command again: it goes on."
             raise UsageError(f"{self.path}: cannot be written ({error.strerror})", hint) from error
@@ -339,7 +387,8 @@ class Part:
         self.path.unlink(missing_ok=True)
 
 
-def _line(result: Result) -> str:
+def line_of(result: Result) -> str:
+    """A result as a line of `FILE.part`."""
     if isinstance(result, Failed):
         return canonical({"target": result.target, "failed": result.why})
     vectors = None if result.embedding is None else result.embedding.tolist()
@@ -355,8 +404,8 @@ OF_ENTRY = {
 }
 
 
-def _entry(entry: Mapping[str, Any]) -> Result:
-    """The result of a line. Raises `Misfit` or `ValueError` where `_line` did not write it."""
+def entry_of(entry: Mapping[str, Any]) -> Result:
+    """The result of a line. Raises `Misfit` or `ValueError` where `line_of` did not write it."""
     if "failed" in entry:
         check_form(entry, {"target": TEXT, "failed": TEXT}, {})
         return Failed(entry["target"], entry["failed"])

@@ -51,6 +51,12 @@ Column = Annotated[
 ]
 Debug = Annotated[bool, OUTPUT.flag("--debug", help="Show the traceback of an error.")]
 Json = Annotated[bool, OUTPUT.flag("--json", help="JSON on stdout.")]
+Gpus = Annotated[str | None, HOW.value("NUMBERS", help="Cards of this machine by number, with commas: an actor each.")]
+Ray = Annotated[str | None, HOW.value("ADDRESS", help="Work on a Ray cluster: auto, HOST:PORT, or local.")]
+RayGpus = Annotated[
+    float | None, HOW.value("SHARE", help="Cards of an actor, 0.25 a quarter of one.", default="1 where there are any")
+]
+RayCpus = Annotated[float | None, HOW.value("N", help="Cores of an actor.", default="1")]
 Shard = Annotated[
     str | None, HOW.value("I/N", help="Only this part of the images, or auto. Without it the same command joins the parts.")
 ]
@@ -268,14 +274,10 @@ def run(
     ] = None,
     dtype: Dtype = "auto",
     device: Annotated[str, HOW.value("DEVICE", help="auto, cpu or cuda.")] = "auto",
-    gpus: Annotated[str | None, HOW.value("NUMBERS", help="Cards of this machine by number, with commas: an actor each.")] = None,
-    ray: Annotated[
-        str | None, HOW.value("ADDRESS", help="Sample and score on a Ray cluster: auto, HOST:PORT, or local.")
-    ] = None,
-    ray_gpus: Annotated[
-        float | None, HOW.value("SHARE", help="Cards of an actor, 0.25 a quarter of one.", default="1 where there are any")
-    ] = None,
-    ray_cpus: Annotated[float | None, HOW.value("N", help="Cores of an actor.", default="1")] = None,
+    gpus: Gpus = None,
+    ray: Ray = None,
+    ray_gpus: RayGpus = None,
+    ray_cpus: RayCpus = None,
     compile: Annotated[str, HOW.value("auto|on|off", help="Compile the denoiser's blocks (CUDA).")] = "auto",
     durable: Annotated[str, HOW.value("each|batch|none", help="When images are synced to the disk.")] = "each",
     reference: Annotated[
@@ -731,6 +733,10 @@ def attack(
     other: Annotated[bool, WHAT.flag("--other", help="For relearn: teach other things than the concept.")] = False,
     seed: Annotated[int, HOW.value("N", help="Seed of the attack.")] = 0,
     device: Annotated[str, HOW.value("DEVICE", help="auto, cpu or cuda.")] = "auto",
+    gpus: Gpus = None,
+    ray: Ray = None,
+    ray_gpus: RayGpus = None,
+    ray_cpus: RayCpus = None,
     set_: Annotated[
         list[str] | None, HOW.value("OPTION=VALUE", "--set", help="Of the attack, METHOD.OPTION=VALUE of the method; repeat it.")
     ] = None,
@@ -741,7 +747,7 @@ def attack(
 
     options = room.AttackOptions(
         name, concept, backbone, suite, targets, dev, limit, method, on, pairs, out, seed, device, tuple(set_ or ()),
-        with_targets, tuple(column or ()), budget=budget,
+        with_targets, tuple(column or ()), budget=budget, gpus=gpus, ray=ray, ray_gpus=ray_gpus, ray_cpus=ray_cpus,
     )
     if name == room.lessons.NAME:
         return room.relearn(options, steps or room.lessons.STEPS, other)

@@ -1,4 +1,4 @@
-"""What Ray starts on a node: a process that becomes a `Sampler` once its environment is set. Imports nothing that is slow."""
+"""What Ray starts on a node: a process that becomes a `Worker` once its environment is set. Imports nothing that is slow."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ LEAVES_AFTER_SECONDS = 1.0
 
 
 class Actor:
-    """An actor: its functions are those of `engine.sampler.Sampler`.
+    """An actor: it does what its `engine.worker.Worker` can do.
 
     It is made of names and settings alone, which are given as bytes: they are read after the environment is set, since libraries
     look at that when they are imported.
     """
 
     def __init__(self, environment: Mapping[str, str], folder: str, given: bytes) -> None:
-        self.sampler: Any = None
+        self.worker: Any = None
         self.problem = ""
         os.environ.update(environment)
         try:
@@ -28,27 +28,18 @@ class Actor:
         except OSError as error:
             self.problem = f"{folder} is not there ({error.strerror}): the folder of the command has to be a shared one"
             return
-        from srbench.engine.sampler import Sampler
-
-        self.sampler = Sampler(pickle.loads(given))
+        made_of = pickle.loads(given)
+        self.worker = made_of.worker(made_of)
 
     def ready(self) -> Any:
         """`Facts`: what this actor is, and why it cannot work if it cannot."""
-        from srbench.engine.sampler import here
+        from srbench.engine.worker import here
 
-        return here(self.problem) if self.sampler is None else self.sampler.facts
+        return here(self.problem) if self.worker is None else self.worker.facts
 
-    def make(self, run: str, compiled: bool, keys: tuple[str, ...]) -> Any:
-        """Sample images and score them."""
-        return self._left(self.sampler.make(run, compiled, keys))
-
-    def score(self, keys: tuple[str, ...]) -> Any:
-        """Make the scores of stored images that are missing."""
-        return self._left(self.sampler.score(keys))
-
-    def prepare(self, keys: tuple[str, ...]) -> Any:
-        """Make checkpoints, and what methods make once."""
-        return self._left(self.sampler.prepare(keys))
+    def do(self, call: str, *given: Any) -> Any:
+        """`Answer` of one of the worker's functions."""
+        return self._left(getattr(self.worker, call)(*given))
 
     def _left(self, answer: Any) -> Any:
         """The answer; where its process cannot be used any more, the process leaves: Ray would send it the next chunk."""
@@ -70,7 +61,7 @@ def look(environment: Mapping[str, str], folder: str, given: bytes) -> dict[str,
     except OSError as error:
         return {"host": host, "problem": f"{folder} is not there ({error.strerror})", "hint": "Start in a shared folder."}
     from srbench.backbones.loader import open_backbone
-    from srbench.engine.sampler import versions
+    from srbench.engine.worker import SHARE, versions
     from srbench.errors import SrbenchError
     from srbench.files import temporary_for
 
@@ -82,6 +73,6 @@ def look(environment: Mapping[str, str], folder: str, given: bytes) -> dict[str,
         return {**told, "probe": probe.name, "sha256": open_backbone(spec, "fp32", "cpu").sha256}
     except OSError as error:
         why = f"cannot write to {out / 'store'} ({error.strerror})"
-        return {**told, "problem": why, "hint": "Choose an --out that every node has."}
+        return {**told, "problem": why, "hint": SHARE}
     except SrbenchError as error:
         return {**told, "problem": error.message, "hint": error.hint}

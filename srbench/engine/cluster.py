@@ -25,8 +25,8 @@ from typing import Any
 from srbench.catalog.specs import BackboneSpec
 from srbench.engine.actor import Actor, look
 from srbench.engine.devices import Runtime, cards_here, is_cuda
-from srbench.engine.sampler import DIFFERS, Given, versions
-from srbench.engine.spread import DiedError
+from srbench.engine.spread import READY, DiedError
+from srbench.engine.worker import DIFFERS, SHARE, Given, versions
 from srbench.errors import MissingError, SrbenchError, UsageError
 from srbench.files import printable
 
@@ -75,7 +75,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Seats:
-    """The places for a run's actors."""
+    """The places for a command's actors."""
 
     each: tuple[Place, ...]
     nodes: tuple[Node, ...] = ()
@@ -216,7 +216,7 @@ def _first(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class Resources:
-    """What actors of a run take, and where."""
+    """What actors take, and where."""
 
     device: str
     gpus: float
@@ -289,7 +289,7 @@ def places_of(found: Sequence[Node], taken: Resources) -> Seats:
 
 @contextmanager
 def connected(how: Runtime) -> Iterator[Seats]:
-    """The places for a run's actors. The Ray of `--gpus` is started when it is first needed, and ends with the block."""
+    """The places for actors. The Ray of `--gpus` is started when it is first needed, and ends with the block."""
     try:
         if how.devices:
             yield _places_here(how.devices)
@@ -328,7 +328,7 @@ class Look:
 def strangers(
     looks: Iterable[Look], own: Mapping[str, str], name: str, sha256: str, unseen: Iterable[str], out: Path
 ) -> SrbenchError | None:
-    """Why a cluster's nodes cannot work on one run; None where they can.
+    """Why a cluster's nodes cannot work together; None where they can.
 
     own: versions here. unseen: probes that nobody sees here.
     """
@@ -338,7 +338,7 @@ def strangers(
             return MissingError(f"{each.host}: {each.problem}", each.hint)
     apart = sorted({each.host for each in looks if each.probe in unseen})
     if apart:
-        return MissingError(f"{out} is not a shared folder: nodes {', '.join(apart)}", "Choose an --out that every node has.")
+        return MissingError(f"{out} is not a shared folder: nodes {', '.join(apart)}", SHARE)
     for each in looks:
         for what, version in own.items():
             if each.versions.get(what) != version:
@@ -356,6 +356,7 @@ def refuse_strangers(how: Runtime, seats: Seats, spec: BackboneSpec, sha256: str
     """
     if how.ray == LOCAL:
         return
+    (out / "store").mkdir(parents=True, exist_ok=True)
     ray = sys.modules["ray"]
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -407,7 +408,7 @@ def _environment() -> dict[str, str]:
 class RayHands:
     """`Hands` of a cluster."""
 
-    def __init__(self, given: Callable[[int], Given], seats: Seats) -> None:
+    def __init__(self, given: Callable[[int], Given[Any]], seats: Seats) -> None:
         self.given, self.seats, self.ray = given, seats, sys.modules["ray"]
         self.kind = self.ray.remote(Actor)
 
@@ -417,7 +418,7 @@ class RayHands:
         return kind.remote(_environment(), os.getcwd(), pickle.dumps(self.given(seat)))
 
     def ask(self, handle: Any, call: str, *given: Any) -> Any:
-        return getattr(handle, call).remote(*given)
+        return handle.ready.remote() if call == READY else handle.do.remote(call, *given)
 
     def first(self, refs: Sequence[Any]) -> Sequence[Any]:
         ready: list[Any] = []
@@ -437,7 +438,7 @@ class RayHands:
             self.ray.kill(handle, no_restart=True)
 
 
-def hands_of(given: Callable[[int], Given], seats: Seats) -> RayHands:
+def hands_of(given: Callable[[int], Given[Any]], seats: Seats) -> RayHands:
     """Actors on the cluster that this process is connected to; for cards of this machine a Ray is started now."""
     if not seats.nodes:
         start_here(len(seats.each), seats.cards)

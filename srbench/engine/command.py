@@ -9,7 +9,7 @@ from typing import Any
 
 from srbench.backbones.loader import Backbone, Opener, open_backbone
 from srbench.engine import cluster
-from srbench.engine.crew import Crew, crew_of, tell_unmade
+from srbench.engine.crew import Crew, tell_unmade
 from srbench.engine.devices import Runtime
 from srbench.engine.options import Say, resolve
 from srbench.engine.parts import refuse_unmade
@@ -18,6 +18,7 @@ from srbench.engine.request import Cell, RunOptions, RunRequest
 from srbench.engine.run import execute
 from srbench.engine.sampling import work
 from srbench.engine.stale import stale
+from srbench.engine.team import team_of
 from srbench.errors import UsageError
 from srbench.methods.base import Tell
 from srbench.outputs import check_results
@@ -89,7 +90,7 @@ def carried_out(
     store = Store(request.out / "store", say, durable=how.durable)
     if request.shard is None:  # only the process that joins the parts deletes pictures and rewrites ledgers
         tend(store, say)
-    with crew_of(request, backbone, how, say) as crew:
+    with team_of(Crew, request, backbone, how, say) as crew:
         cells = _planned(request, backbone, crew, say, telling)
         refuse_unmade(cells, request.shard)
         _refuse_sheet(options, cells, say)

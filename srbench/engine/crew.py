@@ -1,23 +1,21 @@
-"""A run's actors: what is not made yet, images and scores are handed to them. `--ray`, and `--gpus` with several cards."""
+"""A run's actors: what is not made yet, images and scores are handed to them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from srbench.backbones.loader import Backbone
 from srbench.engine.batches import by_checkpoint, groups
-from srbench.engine.cluster import Seats, connected, hands_of, refuse_strangers
-from srbench.engine.devices import Runtime
 from srbench.engine.ready import ToMake, unmade
 from srbench.engine.request import Cell, RunRequest
-from srbench.engine.sampler import Given, same_versions
+from srbench.engine.sampler import Sampler
 from srbench.engine.sampling import LARGEST_BATCH, CellsDone, Work
-from srbench.engine.spread import Answer, Chunk, Facts, Hands, Spread, Task, chunks_of
-from srbench.errors import CellError, SrbenchError, Unmade
+from srbench.engine.spread import Answer, Chunk, Facts, Task, chunks_of
+from srbench.engine.team import Team
+from srbench.errors import CellError, Unmade
 from srbench.files import printable
 from srbench.progress import Reporter
 from srbench.results.store import Store
@@ -29,62 +27,19 @@ SCORED_AT_ONCE = 64
 """Images of a chunk that is only scored."""
 
 
-class Start(Protocol):
-    """Starts what actors run on; given to tests, too."""
+class Crew(Team[RunRequest]):
+    """The actors of a run."""
 
-    def __call__(self, given: Callable[[int], Given], seats: Seats) -> Hands: ...
-
-
-@dataclass
-class Crew:
-    """The actors of one run. They are started when there is something to do for them."""
-
-    request: RunRequest
-    backbone: Backbone
-    how: Runtime
-    seats: Seats
-    say: Callable[[str], None]
-    start: Start = hands_of
-    worked: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
-    """(host, card) -> what was done there, for the run's record."""
-    _spread: Spread | None = None
-    _number: int = 0
+    worker = Sampler
+    what = "run"
+    mixed = "low bits of pixels may differ; --dtype fp32 differs least"
 
     @property
-    def spread(self) -> Spread:
-        """The places for actors; what they run on is started with the first call."""
-        if self._spread is None:
-            hands = self.start(self._given, self.seats)
-            self._spread = Spread.of(hands, len(self.seats.each), lambda line: self.say(line), same_versions)
-        return self._spread
+    def results(self) -> Path:
+        return self.request.out
 
-    def end(self) -> None:
-        """End all actors."""
-        if self._spread is not None:
-            self._spread.end()
-
-    def _given(self, seat: int) -> Given:
-        place = self.seats.each[seat]
-        self._number += 1
-        request = replace(self.request, device=place.device)
-        how = replace(self.how, devices=())
-        return Given(
-            self.backbone.spec, request, how, self.backbone.sha256, place.threads, self._number, min(1.0, place.gpus or 1.0)
-        )
-
-    def _took(self, facts: Facts, answer: Answer) -> None:
-        """Note what an actor has done, and say its lines; the first card of another kind is said, too."""
-        if (facts.host, facts.card) not in self.worked:
-            others = {card for _, card in self.worked} - {facts.card}
-            self.worked[facts.host, facts.card] = {"images": 0, "seconds": 0.0, "sampling_seconds": 0.0}
-            if others:
-                cards = ", ".join(sorted({*others, facts.card}))
-                self.say(f"mixed cards in one run ({cards}): low bits of pixels may differ; --dtype fp32 differs least")
-        noted = self.worked[facts.host, facts.card]
-        noted["seconds"] = round(noted["seconds"] + answer.seconds, 3)
-        noted["sampling_seconds"] = round(noted["sampling_seconds"] + answer.sampling_seconds, 3)
-        for line in answer.said:
-            self.say(f"{facts.host}: {line}")
+    def on(self, device: str) -> RunRequest:
+        return replace(self.request, device=device)
 
     # --- before the plan ---
 
@@ -213,21 +168,3 @@ def tell_unmade(cells: Sequence[Cell], lacking: Mapping[ToMake, str]) -> None:
             if cell.concept.name in to_make.concept.split(",") and {to_make.method or to_make.on} & {cell.method, cell.on}:
                 cell.blocked = CellError(f"{to_make.title}: {printable(why)}")
                 break
-
-
-@contextmanager
-def crew_of(request: RunRequest, backbone: Backbone, how: Runtime, say: Callable[[str], None]) -> Iterator[Crew | None]:
-    """The actors of a run; None where it has one device. They and what they run on end with the block."""
-    if not how.ray:
-        yield None
-        return
-    with connected(how) as seats:
-        refuse_strangers(how, seats, backbone.spec, backbone.sha256, request.out)
-        crew = Crew(request, backbone, how, seats, say)
-        if seats.line:
-            say(seats.line)
-        try:
-            yield crew
-        finally:
-            with suppress(SrbenchError):
-                crew.end()

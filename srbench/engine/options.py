@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from srbench.backbones.choose import chosen
 from srbench.backbones.loader import Backbone, Opener, open_backbone
@@ -80,32 +81,72 @@ def _runtime(options: RunOptions, devices: tuple[str, ...], device: str, taken: 
         raise UsageError(f"unknown --durable '{options.durable}'", did_you_mean(options.durable, DURABLE))
     if options.compile == "on" and not is_cuda(device):
         raise UsageError("--compile on: only CUDA devices compile here", "Leave it out.")
-    where = options.ray or (cluster.LOCAL if len(devices) > 1 else "")
-    fit, gpus, cpus = options.batch_size is None, taken.gpus if taken else 0.0, taken.cpus if taken else 0.0
-    steps = options.trace_steps or 0
-    return Runtime(devices, options.compile, options.reference, fit, options.durable, where, gpus, cpus, steps)
+    return replace(
+        runtime_of(options, devices, taken), compile=options.compile, reference=options.reference,
+        fit_batch=options.batch_size is None, durable=options.durable, trace_steps=options.trace_steps or 0,
+    )
 
 
-def _on_cluster(options: RunOptions, address: str) -> tuple[cluster.Resources, str]:
-    """What actors of a run take, and its dtype; the cluster is reached for it. Raises `MissingError` where nobody answers."""
+class Placing(Protocol):
+    """Options that say what work is done on: those of a run, and of a search."""
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def gpus(self) -> str | None: ...
+
+    @property
+    def ray(self) -> str | None: ...
+
+    @property
+    def ray_gpus(self) -> float | None: ...
+
+    @property
+    def ray_cpus(self) -> float | None: ...
+
+
+def by_actors(options: Placing, devices: Sequence[str], plug_ins: Iterable[tuple[str, str]]) -> bool:
+    """Whether actors do the work. devices: of `--gpus`. plug_ins: kind and name of those that they would import.
+
+    Raises `MissingError` where Ray is needed and not installed, `UsageError` where an actor could not import a plug-in.
+    """
+    if len(devices) <= 1 and options.ray is None:
+        return False
+    cluster.check_installed("--gpus with several devices" if options.ray is None else "--ray")
+    _refuse_of_session(plug_ins)
+    return True
+
+
+def reached(options: Placing, address: str) -> cluster.Resources:
+    """What actors take; the cluster is reached for it. Raises `MissingError` where nobody answers."""
     if options.device not in DEVICES:
         device_of(options.device)  # which says what is wrong
     if address == cluster.LOCAL:
         cluster.start_here(os.cpu_count() or 1, cards_here() if options.device != "cpu" else ())
     else:
         cluster.reach(address)
-    taken = cluster.resources_of(cluster.nodes(), options.ray_gpus, options.ray_cpus, options.device)
-    if options.dtype == "auto" and is_cuda(taken.device):
-        return taken, "bf16" if taken.bf16 else "fp16"
-    return taken, dtype_of(options.dtype, "cpu") if taken.device == "cpu" else options.dtype
+    return cluster.resources_of(cluster.nodes(), options.ray_gpus, options.ray_cpus, options.device)
 
 
-def _refuse_of_session(methods: Iterable[str]) -> None:
-    """Refuse methods that were registered in this process alone: actors import what they use."""
-    for preset in methods:
-        name, _ = plugins.preset(preset)
-        if plugins.plugins("methods")[name].module == plugins.SESSION:
-            problem = f"gpus: '{preset}' was registered in this process, and its workers cannot import it"
+def runtime_of(options: Placing, devices: tuple[str, ...], taken: cluster.Resources | None) -> Runtime:
+    """What work is done on. taken: by an actor of the cluster."""
+    where = options.ray or (cluster.LOCAL if len(devices) > 1 else "")
+    return Runtime(devices, ray=where, ray_gpus=taken.gpus if taken else 0.0, ray_cpus=taken.cpus if taken else 0.0)
+
+
+def _dtype_on(taken: cluster.Resources, dtype: str) -> str:
+    """The dtype of actors of a cluster."""
+    if dtype == "auto" and is_cuda(taken.device):
+        return "bf16" if taken.bf16 else "fp16"
+    return dtype_of(dtype, "cpu") if taken.device == "cpu" else dtype
+
+
+def _refuse_of_session(plug_ins: Iterable[tuple[str, str]]) -> None:
+    """Refuse plug-ins that were registered in this process alone: actors import what they use."""
+    for kind, name in plug_ins:
+        if plugins.plugins(kind)[name].module == plugins.SESSION:
+            problem = f"gpus: '{name}' was registered in this process, and its workers cannot import it"
             raise UsageError(problem, "Put it into a package (docs/extending.md), or leave gpus out.")
 
 
@@ -136,17 +177,14 @@ def resolve(options: RunOptions, say: Say, opener: Opener = open_backbone) -> tu
         raise UsageError("--sheet shows a whole run, and a shard writes none", "Leave it out; `srbench show --sheet` draws one.")
     devices = devices_of(options.gpus) if options.gpus is not None else ()
     taken: cluster.Resources | None = None
-    spread = len(devices) > 1 or options.ray is not None
-    check_traced(options, spread)
-    if spread:
-        cluster.check_installed("--gpus with several devices" if options.ray is None else "--ray")
-        _refuse_of_session(options.methods)
+    check_traced(options, len(devices) > 1 or options.ray is not None)
+    spread = by_actors(options, devices, (("methods", plugins.preset(preset)[0]) for preset in options.methods))
     spec = _named(options, say)
     if options.ray is not None:
         if options.dtype not in DTYPES:
             dtype_of(options.dtype, "cpu")  # which says what is wrong
-        taken, dtype = _on_cluster(options, options.ray)
-        device = taken.device
+        taken = reached(options, options.ray)
+        device, dtype = taken.device, _dtype_on(taken, options.dtype)
     else:
         device = devices[0] if devices else device_of(options.device)
         dtype = dtype_of(options.dtype, device)

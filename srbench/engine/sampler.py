@@ -1,119 +1,37 @@
-"""An actor's work: opens the backbone from its spec, plans the same run, samples and scores the images that it is asked for."""
+"""An actor's work for a run: it plans the same run, samples and scores the images that it is asked for."""
 
 from __future__ import annotations
 
-import platform
-import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-import torch
-
-from srbench.backbones.loader import open_backbone
-from srbench.catalog.specs import BackboneSpec
-from srbench.engine.devices import Runtime, has_bf16, is_cuda
 from srbench.engine.marks import marks_of
 from srbench.engine.plan import plan
 from srbench.engine.ready import make_ready
 from srbench.engine.request import Planned, RunRequest
 from srbench.engine.sampling import Background, Sampling, Work, needs, opened, sample_all
-from srbench.engine.spread import Answer, Facts
-from srbench.errors import MissingError, SrbenchError
-from srbench.faults import contained
-from srbench.progress import Quiet
-from srbench.results.provenance import machine
+from srbench.engine.spread import Answer
+from srbench.engine.worker import AGAIN_SECONDS, DIFFERS, Given, Worker
+from srbench.errors import MissingError
 from srbench.results.store import Store
 from srbench.scoring.scoring import Scoring, Wanted
-from srbench.version import __version__
 
 APART = 1_000_000
 """Between the batch numbers of two actors: what methods cost is told by batches of one actor alone."""
-AGAIN_SECONDS = (2.0, 10.0, 30.0)
-"""Pauses before the run is planned anew where it lacks something: another machine's file may be seen a minute late."""
-DIFFERS = "Install the same on every node."
 
 
-def versions() -> dict[str, str]:
-    """What has to be the same on every node."""
-    return {"srbench": __version__, "torch": str(torch.__version__), "python": ".".join(platform.python_version_tuple()[:2])}
+class Sampler(Worker[RunRequest]):
+    """An actor of a run."""
 
+    doing = "working for a run"
 
-def here(problem: str = "", hint: str = "", device: str = "cpu") -> Facts:
-    """This process, for the driver. problem: why it cannot work."""
-    facts = machine()
-    card = facts.get("gpu", "") if is_cuda(device) else facts["processor"]
-    return Facts(socket.gethostname(), str(card), versions(), problem, hint)
-
-
-@dataclass(frozen=True)
-class Given:
-    """What an actor is made of: names and settings, no weights."""
-
-    spec: BackboneSpec
-    request: RunRequest
-    how: Runtime
-    sha256: str
-    """Of the backbone, as the driver has it."""
-    threads: int
-    """Of a CPU actor; 0 leaves them."""
-    number: int
-    """Of the actor: none before it had the same."""
-    share: float = 1.0
-    """Of its card."""
-
-
-class Heard(Quiet):
-    """Keeps lines, for the answer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def line(self, text: str) -> None:
-        self.lines.append(text)
-
-    def taken(self) -> tuple[str, ...]:
-        """The lines since the last call, each once."""
-        lines, self.lines = tuple(dict.fromkeys(self.lines)), []
-        return lines
-
-
-class Sampler:
-    """One actor. Nothing that it is asked for raises: why something could not be done is in the answer."""
-
-    def __init__(self, given: Given) -> None:
-        self.given, self.request, self.heard = given, given.request, Heard()
-        self.broken = ""
+    def __init__(self, given: Given[RunRequest]) -> None:
         self.batches = given.number * APART
         self.size: int | None = None
         """Images of a batch, as the first chunk found that they fit."""
-        try:
-            with contained("opening the backbone"):
-                self._open()
-            self.facts = here("", "", self.request.device)
-        except SrbenchError as error:
-            self.facts = here(error.message, error.hint)
-
-    def _open(self) -> None:
-        given, device = self.given, self.request.device
-        if is_cuda(device):
-            if not torch.cuda.is_available():
-                raise MissingError("torch sees no CUDA device here", "Install a CUDA build of torch on every node with a card.")
-            if self.request.dtype == "bf16" and not has_bf16():
-                raise MissingError("this card has no bf16", "Use --dtype fp16, or fp32.")
-            if given.share < 1:
-                torch.cuda.set_per_process_memory_fraction(given.share)
-        elif given.threads:
-            torch.set_num_threads(given.threads)
-        self.backbone = open_backbone(given.spec, self.request.dtype, device)
-        if self.backbone.sha256 != given.sha256:
-            what = f"other weights of '{given.spec.name}' ({self.backbone.sha256[:12]}, not {given.sha256[:12]})"
-            raise MissingError(what, "Fetch the same revision on every node.")
-        self.backbone.pipeline  # noqa: B018 - read now, so that an actor which cannot is known before it has work
+        super().__init__(given)
 
     # --- the plan ---
 
@@ -182,71 +100,19 @@ class Sampler:
 
     def prepare(self, keys: tuple[str, ...]) -> Answer:
         """Make checkpoints, and what methods make once for a concept."""
-        if self.broken:
-            return Answer(broken=self.broken)
-        began, failed, done = time.monotonic(), dict[str, str](), list[str]()
-        for key in keys:
-            with self._answering() as why:
-                make_ready(key, self.request, self.backbone)
-            if why:
-                failed[key] = why["unfit"]
-            elif not self.broken:
-                done.append(key)
-        return self._answer({}, began, done=tuple(done), failed=failed)
+        return self._each(keys, lambda key: make_ready(key, self.request, self.backbone))
 
     @cached_property
     def _marks(self) -> dict[str, Any]:
         return {"host": self.facts.host, "card": self.facts.card}
-
-    @contextmanager
-    def _answering(self) -> Iterator[dict[str, str]]:
-        """Whatever the block raises, as fields of the answer."""
-        why: dict[str, str] = {}
-        try:
-            with contained("working for a run"):
-                yield why
-        except SrbenchError as error:
-            why |= {"unfit": error.message, "hint": error.hint}
-        self.broken = broken_context(self.request.device)
-        if self.broken:
-            why.clear()
 
     def _answer(self, why: dict[str, str], began: float, **more: Any) -> Answer:
         scoring: Scoring | None = self.__dict__.get("scoring")
         unscored = {_name(wanted): reason for wanted, reason in scoring.errors.items()} if scoring is not None else {}
         if scoring is not None:
             scoring.errors = {}
-        said = self.heard.taken()
-        more |= {"failed": {}} if self.broken else {}  # what failed in a broken process may work in another one
-        return Answer(
-            seconds=round(time.monotonic() - began, 3), said=said, unscored=unscored, broken=self.broken,
-            unfit=why.get("unfit", ""), hint=why.get("hint", ""), **more,
-        )
+        return super()._answer(why, began, unscored=unscored, **more)
 
 
 def _name(wanted: Wanted) -> tuple[str, str, str]:
     return wanted.scorer, wanted.image_key, wanted.reference_key
-
-
-def broken_context(device: str) -> str:
-    """Why a process can do nothing more on its card: after some errors every later call of CUDA fails. Empty where it can."""
-    if not is_cuda(device):
-        return ""
-    try:
-        torch.cuda.synchronize()
-        torch.zeros(1, device=device).item()
-    except torch.OutOfMemoryError:
-        return ""  # of other processes on the card
-    except RuntimeError as error:
-        return f"its CUDA context is broken: {str(error).strip().splitlines()[0]}"
-    return ""
-
-
-def same_versions(facts: Facts, own: dict[str, str] | None = None) -> tuple[str, str]:
-    """Why an actor may not work beside this process, with a hint; empty where it may."""
-    for name, version in (own or versions()).items():
-        theirs = facts.versions.get(name, "none")
-        if theirs != version:
-            return f"{name} {theirs} on {facts.host}, {version} here", DIFFERS
-    return "", ""
-

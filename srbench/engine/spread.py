@@ -13,6 +13,8 @@ from typing import Any, Protocol
 from srbench.engine.request import Planned
 from srbench.errors import MissingError
 
+READY = "ready"
+"""What an actor is asked first: its answer is `Facts`."""
 IN_FLIGHT = 2
 """Chunks that an actor may have: one at work and one waiting, so that it is never idle and the end is balanced."""
 CHUNK_BATCHES = 6
@@ -43,7 +45,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Answer:
-    """What comes back of a chunk: keys, seconds and failures. No picture and no weight."""
+    """What comes back of a chunk: keys, seconds and failures, and what searches found. No picture and no weight."""
 
     done: tuple[str, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
@@ -51,10 +53,14 @@ class Answer:
     seconds: float = 0.0
     """Of the whole chunk."""
     sampling_seconds: float = 0.0
-    """Of these, in the pipeline."""
+    """Of these, in the pipeline; of a search without the opening of its victim."""
     said: tuple[str, ...] = ()
     unscored: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
     """(scorer, image key, reference key) -> why the score could not be made."""
+    found: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Key of a group of targets -> what a search found for each of them, as a line of its file."""
+    refused: str = ""
+    """Why this would not work anywhere: the request is wrong."""
     broken: str = ""
     """Why nothing more may be done in this process; it is leaving."""
     unfit: str = ""
@@ -172,7 +178,7 @@ class Spread:
         idle = sum(seat.facts is not None and not seat.flying for seat in self.seats)
         for seat in [seat for seat in self.seats if seat.handle is None and not seat.closed][: max(0, waiting - starting - idle)]:
             seat.handle = self.hands.start(seat.number)
-            seat.flying[self.hands.ask(seat.handle, "ready")] = None
+            seat.flying[self.hands.ask(seat.handle, READY)] = None
 
     def _hand_out(self, task: Task, waiting: deque[Chunk]) -> None:
         """Give each ready actor a chunk, and a second one where nobody else is waiting for it."""

@@ -63,7 +63,7 @@ class StudyOptions:
     sample_only: bool = False
     """With a shard: its images are not scored."""
     ray: str | None = None
-    """The cluster whose actors sample and score the runs; trainings and searches are this process's."""
+    """The cluster whose actors sample and score the runs, and search; trainings are this process's."""
     ray_gpus: float | None = None
     ray_cpus: float | None = None
 
@@ -106,8 +106,14 @@ class Bench:
         return shard_of(self.options.shard)
 
     @property
+    def spread(self) -> dict[str, Any]:
+        """Options of runs and searches that say what they are done on."""
+        names = ("device", "gpus", "ray", "ray_gpus", "ray_cpus")
+        return {name: getattr(self.options, name) for name in names}
+
+    @property
     def device(self) -> str:
-        """What is trained and searched on: one card, where a run takes every card of `--gpus`."""
+        """What is trained on: one card, where a run takes every card of `--gpus`."""
         if self.options.gpus is None:
             return self.options.device
         return "cuda" if any(map(is_cuda, devices_of(self.options.gpus))) else "cpu"
@@ -346,7 +352,7 @@ def _erase(bench: Bench, job: Job, key: str) -> Outcome:
 
 
 def _attack(bench: Bench, job: Job, key: str) -> Outcome:
-    request = options(bench, job, out=output(bench, job, key), device=bench.device, checkpoints=bench.checkpoints)
+    request = options(bench, job, out=output(bench, job, key), checkpoints=bench.checkpoints, **bench.spread)
     result = attacking.attack(request, bench.say, bench.telling, bench.open)
     if result.failed:
         bench.say(f"{len(result.failed)} targets are left out; the first: {result.failed[0]}")
@@ -356,8 +362,7 @@ def _attack(bench: Bench, job: Job, key: str) -> Outcome:
 def run_options(bench: Bench, job: Job, **more: Any) -> RunOptions:
     """Options of a run with what holds for the whole study."""
     whole = bench.options
-    fixed = {"out": whole.out, "reference": whole.reference, "device": whole.device, "gpus": whole.gpus}
-    fixed |= {"ray": whole.ray, "ray_gpus": whole.ray_gpus, "ray_cpus": whole.ray_cpus}
+    fixed = {"out": whole.out, "reference": whole.reference, **bench.spread}
     fixed |= {"shard": whole.shard} | ({"score": False} if whole.sample_only else {})
     request: RunOptions = options(bench, job, **fixed, **more)
     return request

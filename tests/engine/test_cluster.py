@@ -18,8 +18,8 @@ from srbench.cli.main import app
 from srbench.engine import actor, cluster
 from srbench.engine.cluster import Look, Node, Resources, places_of, resources_of, strangers
 from srbench.engine.devices import Runtime
-from srbench.engine.sampler import same_versions, versions
 from srbench.engine.spread import Facts
+from srbench.engine.worker import same_versions, versions
 from srbench.errors import MISSING, USAGE, MissingError, UsageError
 
 HAS_RAY = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")

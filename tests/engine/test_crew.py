@@ -6,9 +6,7 @@ The actors are those that Ray starts, in this process: `tests/engine/test_ray.py
 from __future__ import annotations
 
 import json
-import pickle
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,71 +16,20 @@ import pytest
 
 from srbench.engine import crew as crews
 from srbench.engine import sampler as samplers
+from srbench.engine import worker as workers
 from srbench.engine.cluster import Place, Seats
 from srbench.engine.command import _planned
 from srbench.engine.crew import Crew
 from srbench.engine.devices import Runtime
 from srbench.engine.run import execute
-from srbench.engine.sampler import Given, Sampler
-from srbench.engine.spread import DiedError, Facts
+from srbench.engine.sampler import Sampler
+from srbench.engine.spread import Facts
+from srbench.engine.worker import Given
 from srbench.errors import MISSING, OK, SOME_FAILED, CellError, MissingError, SrbenchError
 from srbench.hashing import canonical
 from srbench.results.run_files import RunResult
 from srbench.results.store import Store
-
-Ends = Callable[[int, str, tuple[str, ...]], int | None]
-"""Actor's number from 1, function, keys -> after how many keys it is killed; None where it is not."""
-
-
-@dataclass
-class Here:
-    """`Hands` whose actors are in this process, and do what is asked of them one after the other."""
-
-    given: Callable[[int], Given]
-    ends: Ends = lambda actor, call, keys: None
-    actors: list[Sampler] = field(default_factory=list)
-    sent: list[int] = field(default_factory=list)
-    """Bytes of each request and answer."""
-    interrupt_after: int = 10**9
-    """Answers after which the driver is interrupted."""
-    _queue: deque[tuple[int, Sampler, str, tuple[Any, ...]]] = field(default_factory=deque)
-    _refs: int = 0
-
-    def start(self, seat: int) -> Sampler:
-        given = pickle.dumps(self.given(seat))
-        self.sent.append(len(given))
-        self.actors.append(Sampler(pickle.loads(given)))
-        return self.actors[-1]
-
-    def ask(self, handle: Sampler, call: str, *given: Any) -> int:
-        self._refs += 1
-        self.sent.append(len(pickle.dumps(given)))
-        self._queue.append((self._refs, handle, call, given))
-        return self._refs
-
-    def first(self, refs: Sequence[int]) -> list[int]:
-        self.interrupt_after -= 1
-        if self.interrupt_after < 0:
-            raise KeyboardInterrupt
-        return [next(ref for ref, *_ in self._queue if ref in refs)]
-
-    def answer(self, ref: int) -> Any:
-        (found,) = (each for each in self._queue if each[0] == ref)
-        self._queue.remove(found)
-        _, actor, call, given = found
-        if call == "ready":
-            return actor.facts
-        *more, keys = given
-        killed_after = self.ends(self.actors.index(actor) + 1, call, keys)
-        if killed_after is not None:
-            getattr(actor, call)(*more, keys[:killed_after])
-            raise DiedError("killed")
-        answer = getattr(actor, call)(*more, keys)
-        self.sent.append(len(pickle.dumps(answer)))
-        return answer
-
-    def end(self, handle: Sampler) -> None:
-        self._queue = deque(each for each in self._queue if each[1] is not handle)
+from tests.hands import Ends, Here
 
 
 @dataclass
@@ -96,7 +43,7 @@ class Cluster:
         request = self.world.request(**changes)
         backbone, how = self.world.backbone(), Runtime(ray="auto")
 
-        def start(given: Callable[[int], Given], seats: Seats) -> Here:
+        def start(given: Callable[[int], Given[Any]], seats: Seats) -> Here:
             self.hands.append(Here(given, ends, interrupt_after=interrupt_after))
             return self.hands[-1]
 
@@ -109,13 +56,13 @@ class Cluster:
             crew.end()
 
     @property
-    def actors(self) -> list[Sampler]:
+    def actors(self) -> list[Any]:
         return [actor for hands in self.hands for actor in hands.actors]
 
 
 @pytest.fixture
 def cluster(world: Any, monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    monkeypatch.setattr(samplers, "open_backbone", lambda spec, dtype, device: world.backbone(dtype))
+    monkeypatch.setattr(workers, "open_backbone", lambda spec, dtype, device: world.backbone(dtype))
     monkeypatch.setattr(samplers, "AGAIN_SECONDS", ())
     monkeypatch.setattr(crews, "SEEN_WITHIN_SECONDS", 0.0)
     return Cluster(world)
@@ -335,7 +282,7 @@ def test_a_broken_context_fails_no_image(cluster: Cluster, tmp_path: Path, monke
 
     cluster.world.methods["push"] = Breaks
     monkeypatch.setattr(
-        samplers, "broken_context", lambda device: "its CUDA context is broken" if 2 <= Breaks.calls <= 5 else ""
+        workers, "broken_context", lambda device: "its CUDA context is broken" if 2 <= Breaks.calls <= 5 else ""
     )
     done = cluster.run(batch_size=2)
     assert any("its CUDA context is broken" in line for line in cluster.world.lines)
@@ -353,7 +300,10 @@ def test_an_actor_with_a_broken_context_does_nothing_more(cluster: Cluster) -> N
 
 def facts(cluster: Cluster, **changes: Any) -> Facts:
     world = cluster.world
-    values = {"spec": world.spec, "request": world.request(), "how": Runtime(ray="auto"), "sha256": world.backbone().sha256}
+    values = {
+        "spec": world.spec, "request": world.request(), "how": Runtime(ray="auto"), "sha256": world.backbone().sha256,
+        "worker": Sampler, "device": "cpu", "dtype": "fp32",
+    }  # fmt: skip
     return Sampler(Given(**{**values, "threads": 0, "number": 1, **changes})).facts
 
 
@@ -365,7 +315,7 @@ def test_an_actor_that_cannot_load_the_backbone_says_why(cluster: Cluster, monke
     def missing(*given: Any) -> Any:
         raise MissingError("backbone 'toy' is not on this machine", "Fetch it: hf download nobody/nothing")
 
-    monkeypatch.setattr(samplers, "open_backbone", missing)
+    monkeypatch.setattr(workers, "open_backbone", missing)
     told = facts(cluster)
     assert (told.problem, told.hint) == ("backbone 'toy' is not on this machine", "Fetch it: hf download nobody/nothing")
     with pytest.raises(MissingError, match="no actor is left: backbone 'toy' is not on this machine"):
@@ -399,8 +349,8 @@ def test_images_that_never_come_to_the_results_folder_have_failed(
 
 def test_mixed_cards_are_said_once_and_recorded(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     cards = iter(["A100", "H100", "H100", "H100"])
-    real = samplers.here
-    monkeypatch.setattr(samplers, "here", lambda *given: Facts("node", next(cards), real().versions))
+    real = workers.here
+    monkeypatch.setattr(workers, "here", lambda *given: Facts("node", next(cards), real().versions))
     cluster.run(batch_size=2)
     told = [line for line in cluster.world.lines if line.startswith("mixed cards")]
     assert len(told) == 1

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +136,11 @@ def test_the_same_command_again_asks_nobody(tiny: Path) -> None:
 
 def test_an_actor_that_cannot_load_the_backbone(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver says another hash than the actors find: as on nodes with another revision."""
-    from srbench.engine import crew
+    from srbench.engine import team
 
-    monkeypatch.setattr(crew, "refuse_strangers", lambda *given: None)
-    real = crew.Given
-    monkeypatch.setattr(crew, "Given", lambda spec, request, how, sha, *more: real(spec, request, how, "0" * 64, *more))
+    monkeypatch.setattr(team, "refuse_strangers", lambda *given: None)
+    real = team.Given
+    monkeypatch.setattr(team, "Given", lambda *given: replace(real(*given), sha256="0" * 64))
     done = CliRunner().invoke(app, [*words(tiny, tmp_path), "--ray", "auto"])
     assert done.exit_code == 3
     last = done.stderr.splitlines()[-2:]
@@ -202,3 +203,60 @@ def test_a_sensitive_run_of_two_actors_is_not_sampled_again(tmp_path: Path) -> N
     assert "6 images of sensitive cells were scored and dropped" in said[0], said[0]
     assert "0 images to sample, 6 in the store" in said[1], said[1]
     assert not list(tmp_path.rglob("*.png"))
+
+
+@pytest.mark.slow
+def test_a_search_of_two_actors_whose_driver_is_killed_ends_at_the_bytes_of_one_process(tmp_path: Path) -> None:
+    """The driver alone writes `FILE.part`: it goes on from there, now on a cluster, with an actor killed."""
+    small = ("--set", "tokens=4", "--set", "steps=2", "--set", "topk=8", "--set", "batch=4", "--set", "parallel=2")
+    command = ["attack", "mma", "--concept", "church", "--suite", "igmu", "--dev", "--limit", "12", *small, "--out"]
+    alone = CliRunner().invoke(app, [*command, str(tmp_path / "alone.json")])
+    assert alone.exit_code == 0, alone.stderr
+    part, spread = tmp_path / "spread.json.part", [*command, str(tmp_path / "spread.json")]
+    run = [sys.executable, "-m", "srbench", *spread, "--gpus", "cpu,cpu"]
+    process = subprocess.Popen(run, env=ONE_THREAD, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    when(lambda: len(known(part)) > 2, process.kill).join()
+    _, err = process.communicate(timeout=WITHIN_SECONDS)
+    assert process.returncode == -signal.SIGKILL, err
+    before = known(part)
+    assert 2 < len(before) < 13
+    killer = when(lambda: bool(searching()) and len(known(part)) > len(before), lambda: os.kill(searching()[0], signal.SIGKILL))
+    done = CliRunner().invoke(app, [*spread, "--ray", "auto"])
+    killer.join()
+    assert done.exit_code == 0, done.stderr
+    assert "ray: room for 2 actors on 1 nodes, 1 cores each" in done.stderr
+    assert "has died (" in done.stderr, done.stderr
+    assert f"{len(before) - 1} of them were there already" in done.stderr
+    assert (tmp_path / "spread.json").read_bytes() == (tmp_path / "alone.json").read_bytes()
+    assert not part.exists()
+
+
+def known(part: Path) -> list[str]:
+    """The lines of a `FILE.part`, which goes when the search has ended."""
+    try:
+        return part.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def searching() -> list[int]:
+    """Processes of actors of this test's Ray: its workers are children of what this process has started."""
+    parents = {int(path.name): _parent(path) for path in Path("/proc").iterdir() if path.name.isdigit()}
+    ours = {os.getpid()}
+    for _ in range(4):
+        ours |= {pid for pid, parent in parents.items() if parent in ours}
+    return [pid for pid in sorted(ours) if b"ray::Actor" in _command_line(pid)]
+
+
+def _parent(process: Path) -> int:
+    try:
+        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

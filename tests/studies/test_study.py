@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from srbench.analysis.results import ResultCell
+from srbench.engine import worker
 from srbench.errors import OK, SOME_FAILED, UsageError
 from srbench.results.run_files import read_run
 from srbench.studies import steps
+from tests.hands import search_here
 from tests.studies.conftest import Desk
 
 FIVE_LINES = """
@@ -334,3 +337,23 @@ def test_shards_that_cannot_be_are_refused_before_the_first_step(options: dict[s
     with pytest.raises(UsageError, match=problem):
         desk.run(SHARED, **options)
     assert desk.names == []
+
+
+def test_the_attack_steps_of_a_study_are_done_by_actors(desk: Desk, world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "open_backbone", lambda spec, dtype, device: world.backbone(dtype))
+    threads, found = torch.get_num_threads(), "steps: {found: {attack: whisper, suite: toys}}"
+    whole = desk.out
+    try:
+        desk.out = whole.with_name("alone")
+        assert not desk.run(found).failures
+        desk.out = whole
+        hands = search_here(monkeypatch)
+        assert not desk.run(found, gpus="cpu,cpu").failures
+    finally:
+        torch.set_num_threads(threads)
+    assert len(hands) == 1
+    assert hands[0].actors
+    one, two = ((out / "studies").rglob("whisper-none.json") for out in (whole.with_name("alone"), whole))
+    assert next(one).read_bytes() == next(two).read_bytes()
+    desk.run(found)
+    assert not desk.done, "who searches is no input of a step"
