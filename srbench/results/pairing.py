@@ -80,13 +80,14 @@ class Reader:
 
         return rows_of
 
-    def beside_none(self, cells: Sequence[ResultCell], every: Sequence[ResultCell]) -> list[ResultCell]:
+    def beside_none(self, cells: Sequence[ResultCell], every: Callable[[], Sequence[ResultCell]]) -> list[ResultCell]:
         """The cells; those that were run without `none` get their rates beside a run of it on the same rows in this folder.
 
-        every: all cells of the folder, among which it is looked for.
+        every: gives all cells of the folder, among which it is looked for; not asked where no cell lacks one.
         """
-        plain = {beside_of(cell) for cell in every if is_plain(cell) and cell.source == "local"}
-        lacking = [cell for cell in cells if cell.source == "local" and beside_of(cell) in plain and _lacks_none(cell)]
+        lacking = [cell for cell in cells if cell.source == "local" and _lacks_none(cell)]
+        plain = {beside_of(cell) for cell in every() if is_plain(cell) and cell.source == "local"} if lacking else set()
+        lacking = [cell for cell in lacking if beside_of(cell) in plain]
         more = {
             id(entry.cell): if_drawn(entry.record, judge)
             for entry in self.entries(lacking) if entry.record is not None and (judge := _judge(entry.cell)) is not None

@@ -204,7 +204,7 @@ def compared(options: CompareOptions, say: Say) -> Tables:
     if options.durability:
         return durability_of(cells)
     reader = Reader(options.folder, say)
-    cells = reader.beside_none(cells, every)
+    cells = reader.beside_none(cells, lambda: every)
     rows_of = reader.rows_of(cells)
     if options.baseline is not None:
         entries = reader.entries(cells)
@@ -215,7 +215,7 @@ def compared(options: CompareOptions, say: Say) -> Tables:
 def results_of(folder: Path, cells: Sequence[ResultCell], say: Say, sort: str | None = None) -> Tables:
     """The tables of some of a folder's results, with paired tests behind their stars where rows are stored there."""
     reader = Reader(folder, say)
-    cells = reader.beside_none(cells, newest(folder, lambda line: None))
+    cells = reader.beside_none(cells, lambda: newest(folder, lambda line: None))
     return boards.tables(cells, sort=sort, rows_of=reader.rows_of(cells))
 
 

@@ -227,7 +227,7 @@ def test_gated_rows_show_no_text(made: Made, monkeypatch: pytest.MonkeyPatch) ->
     known = {row["id"]: row for row in given}
     real = stored.rows_of
 
-    def joined(cell: Any, entry: Any) -> Any:
+    def joined(cell: Any, entry: Any, known_rows: Any = None) -> Any:
         return real(cell, {"rows": [{**e, "row": known[e["id"]]} for e in entry["rows"]]})
 
     monkeypatch.setattr(stored, "rows_of", joined)
