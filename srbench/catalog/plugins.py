@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import importlib.metadata
 import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from srbench.catalog.contracts import GUIDE, check
+from srbench.catalog.resolve import entry_points
 from srbench.errors import ForeignError, UsageError, did_you_mean
 from srbench.faults import contained, module_of, place_of
 from srbench.files import printable, read_bytes
@@ -78,7 +78,7 @@ def literal(path: Path, variable: str) -> Any:
     more than one.
     """
     found = []
-    for node in _statements(path):
+    for node in _statements(path, variable):
         if isinstance(node, ast.Assign):
             targets, value = node.targets, node.value
         elif isinstance(node, ast.AnnAssign) and node.value is not None:
@@ -93,8 +93,10 @@ def literal(path: Path, variable: str) -> Any:
     return _written_out(found[0], f"{variable} in {path}") if found else None
 
 
-def _statements(path: Path) -> list[ast.stmt]:
+def _statements(path: Path, variable: str) -> list[ast.stmt]:
     data = read_bytes(path, "Reinstall or remove the plug-in.", LARGEST_FILE)
+    if variable.encode() not in data:  # most files of a room are no plug-ins: parsing them would be the most of `srbench list`
+        return []
     try:
         return ast.parse(data, path.name).body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -128,7 +130,7 @@ def _own_files(kind: str) -> dict[str, Path]:
 
 def _foreign_entries(kind: str) -> list[tuple[str, str]]:
     """(entry point, module) of every installed plug-in, without duplicates."""
-    entries = importlib.metadata.entry_points(group=f"srbench.{kind}")
+    entries = entry_points(f"srbench.{kind}")
     # Not `entry.module`, which raises where the value is not well-formed: one such package would end every command.
     return sorted({(entry.name, entry.value.split(":")[0].split("[")[0].strip()) for entry in entries})
 

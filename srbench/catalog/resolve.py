@@ -5,6 +5,8 @@ from __future__ import annotations
 import filecmp
 import importlib.metadata
 import importlib.util
+import sys
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from srbench.errors import UsageError, did_you_mean
@@ -48,10 +50,27 @@ def spec_files(kind: str) -> list[Path]:
     return paths
 
 
+def entry_points(group: str) -> importlib.metadata.EntryPoints:
+    """Installed entry points of a group. Every package's metadata is read once, and again where a folder of the path changed."""
+    return _entry_points(tuple((place, _changed_ns(place)) for place in sys.path)).select(group=group)
+
+
+@cache
+def _entry_points(path: tuple[tuple[str, int], ...]) -> importlib.metadata.EntryPoints:
+    return importlib.metadata.entry_points()
+
+
+def _changed_ns(place: str) -> int:
+    try:
+        return Path(place).stat().st_mtime_ns
+    except (OSError, ValueError):
+        return 0
+
+
 def _packaged(kind: str) -> list[Path]:
     """The folder `kind` of every package named by an entry point of `GROUP`; the package is not imported."""
     folders = []
-    for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda each: (each.name, each.value)):
+    for entry in sorted(entry_points(GROUP), key=lambda each: (each.name, each.value)):
         name = entry.value.split(":")[0].strip()
         try:
             spec = importlib.util.find_spec(name.partition(".")[0])

@@ -192,7 +192,9 @@ def show(kind: str | None, as_json: bool, paper: bool = False) -> int:
         return 0
     width = min(max(shutil.get_terminal_size((WIDEST, 1)).columns, NARROWEST), WIDEST)
     for number, name in enumerate(kinds):
-        console.line(f"\n{name}" if number else name)
+        if number:
+            console.line("")
+        console.line(name)
         lines = lines_of(name, paper)
         for text in wrapped(lines, width):
             console.line(text)
