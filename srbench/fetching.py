@@ -7,8 +7,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +33,8 @@ WAIT_S = 1.0
 """Before the second try; each further one waits twice as long."""
 TIMEOUT_S = 30.0
 """Without a byte."""
+REACHED_WITHIN_S = 10.0
+"""Of the hub's machine, before it is asked for anything."""
 BLOCK = 1 << 20
 RANGE_NOT_THERE = 416
 SPARE_BYTES = 200 << 20
@@ -183,8 +187,11 @@ class Entry:
 def _listed(download: Download) -> list[Entry]:
     """The repository's files that are asked for. Raises `MissingError` where it has none of them."""
     from huggingface_hub import HfApi
+    from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
     from huggingface_hub.utils import filter_repo_objects
 
+    if not HF_HUB_OFFLINE:  # else the library refuses by itself
+        _check_reach(_endpoint() or ENDPOINT)
     tree = HfApi(endpoint=_endpoint()).list_repo_tree(
         download.hub, recursive=True, revision=download.revision, repo_type=download.kind
     )
@@ -207,6 +214,15 @@ def _is_here(download: Download, name: str) -> bool:
     if download.folder:
         return (download.folder / name).is_file()
     return isinstance(try_to_load_from_cache(download.hub, name, revision=download.revision, repo_type=download.kind), str)
+
+
+def _check_reach(address: str) -> None:
+    """Raise `OSError` where the hub cannot be reached at all: its library would ask for half a minute, and say so each time."""
+    parts = urllib.parse.urlsplit(address)
+    if parts.hostname is None or urllib.request.getproxies().keys() & {parts.scheme, "all"}:
+        return  # a proxy reaches it
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    socket.create_connection((parts.hostname, port), REACHED_WITHIN_S).close()
 
 
 def _endpoint() -> str | None:

@@ -356,10 +356,13 @@ def test_a_large_file_with_another_hash_than_the_hub_states_is_removed(hub: Serv
     assert fetching.fetch(wanted, quiet).read_bytes() == FILES["unet/weights.bin"]
 
 
-def test_without_a_network_the_hub_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_network_the_hub_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     with pytest.raises(MissingError, match="no connection") as caught:
         fetching.sized(Download(hub="somebody/model", revision=COMMIT))
     assert "hf download somebody/model" in caught.value.hint
+    assert caplog.records == [], "the library asks again and again, and says each time"

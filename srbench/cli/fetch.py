@@ -20,7 +20,10 @@ def fetch(options: FetchOptions, dry_run: bool, as_json: bool, line: Callable[[s
     done: list[str] = []
     for _ in range(ROUNDS):
         lacking = missing(options)
-        sizes = [fetching.sized(each) for each in lacking.downloads if each.name not in done]
+        wanted = [each for each in lacking.downloads if each.name not in done]
+        if len(wanted) > 1:
+            say(f"{len(wanted)} to fetch: {', '.join(each.name for each in wanted)}")
+        sizes = list(map(fetching.sized, wanted))
         if dry_run or not sizes:
             break
         fetching.check_space(sizes)
