@@ -53,7 +53,8 @@ lint: $(STAMP) ## ruff and mypy
 	$(BIN)/mypy
 
 docs: $(STAMP) ## the site, into site/ (no network)
-	$(BIN)/python -m mkdocs build --strict $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
+	@echo "site/index.html is the first page; its search needs a server: python3 -m http.server -d site"
 
 # The build stops by itself with exit code 75 after 40 minutes of work and goes on where it stopped.
 pocket: $(STAMP) ## rebuild the bundled model and all that depends on it, from nothing (hours; resumes)

@@ -97,7 +97,7 @@ def test_the_site_builds_without_a_warning_and_asks_no_network_for_anything(site
     assert len(pages) >= 40
     assert not [found for page in pages for found in re.findall(r'(?:src|srcset)="https?://[^"]+', page)]
     assert not [found for page in pages for found in re.findall(r'<link[^>]+stylesheet[^>]+https?://[^>]+', page)]
-    methods = (site / "reference" / "methods" / "index.html").read_text(encoding="utf-8")
+    methods = (site / "reference" / "methods.html").read_text(encoding="utf-8")
     assert "2601.08623" in methods
     assert "alpha_scale" in methods
 
@@ -111,7 +111,7 @@ def test_the_site_is_read_without_its_colours_and_by_the_keyboard(site: Path) ->
     found = set()
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        for scheme, page in product(("light", "dark"), ("index.html", "extending/index.html", "store/index.html")):
+        for scheme, page in product(("light", "dark"), ("index.html", "extending.html", "store.html")):
             tab = browser.new_context(color_scheme=scheme, bypass_csp=True).new_page()
             tab.goto((site / page).as_uri())
             violations = axe.Axe().run(tab).response["violations"]

@@ -108,7 +108,7 @@ def _members(cls: type) -> Iterator[str]:
 
 def methods() -> Iterator[str]:
     """Every method: what its file says of it, with the equations, its presets and its options."""
-    yield from ("# Methods", "", "Presets, options and what each does; `srbench show method NAME` prints the same.", "")
+    yield from ("# Methods", "", "Presets, options and what each does; `srbench show method NAME` prints them with what a method costs.", "")
     for name, plugin in sorted(plugins.plugins("methods").items()):
         cls = plugins.load("methods", name)
         yield from (f"## {name}", "", f"{plugin.meta['title']}.", "")

@@ -43,7 +43,7 @@ def _print_end(options: DoctorOptions, findings: Sequence[Finding], counted: Map
     """How many other things are not here, and the one command that fetches what the run lacks."""
     if counted:
         kinds = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in counted.items())
-        console.line(f"-    not on this machine: {kinds} that nothing here needs; srbench doctor --all names them")
+        console.line(f"-    not on this machine, of all there is: {kinds}; srbench doctor --all names them")
     if options.run and any(each.needed and not each.ok and each.name.startswith("run ") for each in findings):
         named = {"backbone": options.backbone, "method": ",".join(options.methods), "suite": ",".join(options.suites),
                  "concept": ",".join(options.concepts)}  # fmt: skip
