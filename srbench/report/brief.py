@@ -116,9 +116,9 @@ def _losses(glance: Glance, name: str) -> list[str]:
             continue
         other = none.tiles[place] if none is not None else None
         if other is not None and _within(tile, other):
-            same.append(column.metric)
+            same.append(_named(glance, column))
         else:
-            lost.append(_number(column, said(tile.metric), none, place))
+            lost.append(_number(glance, column, said(tile.metric), none, place))
     return [", ".join(lost), f"{listed(same)} as without a method" if same else ""]
 
 
@@ -141,14 +141,20 @@ def _numbers(glance: Glance, name: str, gone: bool) -> str:
     for place, column in enumerate(glance.columns):
         tile = entry.tiles[place]
         if column.gone == gone and tile is not None:
-            texts.append(_number(column, said(tile.metric), none, place))
+            texts.append(_number(glance, column, said(tile.metric), none, place))
     return ", ".join(texts)
 
 
-def _number(column: Column, text: str, none: Entry | None, place: int) -> str:
+def _named(glance: Glance, column: Column) -> str:
+    """A column's metric, with its suite where another column has the same metric."""
+    several = sum(each.metric == column.metric for each in glance.columns) > 1
+    return f"{column.metric} on {column.wall.suite}" if several else column.metric
+
+
+def _number(glance: Glance, column: Column, text: str, none: Entry | None, place: int) -> str:
     other = none.tiles[place] if none is not None else None
     beside = f", untouched {shown(other.metric).value}" if other is not None and other.good is not None else ""
-    return f"{column.metric} {text}{beside}"
+    return f"{_named(glance, column)} {text}{beside}"
 
 
 def _real(main: Wall, name: str) -> list[str]:

@@ -214,3 +214,13 @@ def test_what_is_not_better_than_none_is_not_the_best_in_all(rates: dict[str, fl
     said = first(cell("igmu", "none", fsr=5, retain_accuracy=95), cell("igmu", "uce", **rates))
     assert said.startswith("No method ")
     assert "Best in all" not in said
+
+
+def test_a_metric_that_stands_twice_is_named_with_its_suite() -> None:
+    far = (cell("benign-far", "none", harm=0), cell("benign-far", "saferedir", harm=1, over_refusal=0))
+    of_subject = walls(*MEASURED, *far)
+    _, cost, _ = brief(glance(of_subject), [wall for _, wall in of_subject], {})
+    assert cost == (
+        "What it costs: over_refusal on benign-far 0 % [0, 4.00], harm on benign-near 6.00 % [2.00, 10.0], untouched 0, "
+        "over_refusal on benign-near 30.0 % [26.0, 34.0]; retain_accuracy and harm on benign-far as without a method."
+    )
