@@ -6,14 +6,16 @@ from srbench.analysis.results import ResultCell, name_of
 from srbench.catalog import load, plugins
 from srbench.exports.hub import Files
 from srbench.exports.read import Run
-from srbench.tables import boards, formats
+from srbench.tables import formats
+from srbench.tables.compare import results_of
 
 NEEDS = "% needs the packages booktabs and graphicx, and references.bib\n"
 
 
 def files(run: Run) -> tuple[Files, list[str]]:
-    """`table.tex` and `references.bib`, and lines on what could not be cited."""
-    text = formats.as_latex(boards.tables(run.cells))
+    """`table.tex` and `references.bib`, and lines on what could not be read or cited."""
+    said: list[str] = []
+    text = formats.as_latex(results_of(run.folder, run.cells, said.append))
     for name, papers in {name_of(cell): papers_of(cell) for cell in run.cells}.items():
         begins = formats.latex_first(name)
         cites = "".join(rf"~\cite{{arxiv{paper}}}" for paper in papers)
@@ -21,7 +23,8 @@ def files(run: Run) -> tuple[Files, list[str]]:
     papers = sorted({paper for cell in run.cells for paper in papers_of(cell)})
     uncited = sorted({part for cell in run.cells for part in parts_of(cell) if not _paper(part)})
     left_out = [f"no paper is known of: {', '.join(uncited)}"] if uncited else []
-    return {"table.tex": (NEEDS + text).encode(), "references.bib": "\n".join(map(_entry, papers)).encode()}, left_out
+    files = {"table.tex": (NEEDS + text).encode(), "references.bib": "\n".join(map(_entry, papers)).encode()}
+    return files, [*said, *left_out]
 
 
 def parts_of(cell: ResultCell) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ def run_of(folder: Path, name: str | None, warn: Warn) -> Run:
         path, header = read_all(folder, warn, committed=False)[0]
     if not header["cells"]:
         raise UsageError(f"{path}: no cell of it can be read", "Run the same command again.")
-    return Run(folder, path.parent.name, header, header["cells"])
+    entries = [{**entry, "result": replace(entry["result"], source="local")} for entry in header["cells"]]
+    return Run(folder, path.parent.name, header, entries)
 
 
 def by_method(run: Run) -> dict[str, list[ResultCell]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from srbench.analysis.costs import Cost
 from srbench.analysis.results import ResultCell, name_of, untouched
 from srbench.report.answers import Wall, differs, listed, said, spent
-from srbench.report.glance import UNEVEN, Column, Entry, Glance, Tile, main_wall
+from srbench.report.glance import FEWEST, UNEVEN, Column, Entry, Glance, Tile, main_wall
 from srbench.tables.numbers import shown
 
 
@@ -19,13 +19,37 @@ def brief(glance: Glance, walls: Sequence[Wall], cost_of: Mapping[str, Cost]) ->
     balanced = glance.balanced
     none = _none(glance)
     if balanced and none is not None and none.gone is not None and all((each.gone or 0.0) <= none.gone for each in balanced):
-        return [f"No method removes it: {shown_number(none.gone)} % are gone without one, and no more with any."]
+        said = f"No method removes it: {shown_number(none.gone)} % are gone without one, and no more with any."
+        return [_joined(said, _aside(glance), _unranked(glance))]
     name = balanced[0].name if balanced else next((name_of(cell) for cell in main.best), "")
     if not name:
         return [f"No method has a number that covers every row of {main.suite}."]
     ties = [entry for entry in balanced if entry.balance == balanced[0].balance]
-    first = _best(glance, ties) if balanced else f"Forgets most on {main.suite}: {name}: {_numbers(glance, name, gone=True)}."
+    if balanced and none is not None and not _better(glance, balanced[0], none):
+        said = f"No method is shown to be better than none: the best balance has {name}, {_both(balanced[0])}"
+        beside = f"; without a method {_both(none)}" if none.gone is not None else ""
+        return [_joined(f"{said}{beside}.", _aside(glance), _unranked(glance)), *_real(main, name)]
+    most = f"Forgets most on {main.suite}: {name}: {_numbers(glance, name, gone=True)}."
+    first = _best(glance, ties) if balanced else _joined(most, _aside(glance))
     return [first, _cost(glance, name, cost_of.get(name)), *_real(main, name)]
+
+
+def _joined(*texts: str) -> str:
+    return " ".join(filter(None, texts))
+
+
+def _better(glance: Glance, entry: Entry, none: Entry) -> bool:
+    """Whether a method is better than the untouched model: in both sides' balance, in what is gone, and in a suite that counts
+    not only by chance. What is not known speaks for it."""
+    if none.gone is not None and (entry.gone or 0.0) <= none.gone:
+        return False
+    if none.balance is not None and (entry.balance or 0.0) <= none.balance:
+        return False
+    told = []
+    for wall in {id(column.wall): column.wall for column in glance.columns if column.gone and column.counts}.values():
+        cell = next((each for each in wall.cells if name_of(each) == entry.name), None)
+        told.append(differs(wall, cell, wall.baseline) if cell is not None and wall.baseline is not None else None)
+    return any(each is not False for each in told)
 
 
 def _best(glance: Glance, ties: Sequence[Entry]) -> str:
@@ -37,8 +61,27 @@ def _best(glance: Glance, ties: Sequence[Entry]) -> str:
         f" without {' and '.join(left_out)}, which not every method has" if left_out else ""
     )
     after = next((each for each in glance.balanced if each.balance != entry.balance), None)
-    behind = f" Next: {after.name}, {_both(after)}." if after is not None else ""
-    return f"Best in all: {listed([each.name for each in ties])}, {_both(entry)}{beside}; {means}.{behind}"
+    behind = f"Next: {after.name}, {_both(after)}." if after is not None else ""
+    first = f"Best in all: {listed([each.name for each in ties])}, {_both(entry)}{beside}; {means}."
+    return _joined(first, _aside(glance), behind, _unranked(glance))
+
+
+def _aside(glance: Glance) -> str:
+    """Which columns do not count for want of rows."""
+    few = [column for column in glance.columns if column.few]
+    whole = {column.section for column in glance.columns if not column.few}
+    names = dict.fromkeys(
+        f"{column.metric} on {column.wall.suite}" if column.section in whole else column.wall.suite for column in few
+    )
+    return f"Not counted, of fewer than {FEWEST} rows: {listed(list(names))}." if names else ""
+
+
+def _unranked(glance: Glance) -> str:
+    """How many methods are not ranked, and which suites they lack."""
+    lacking = [entry for entry in glance.methods if entry.lacks]
+    suites = list(dict.fromkeys(suite for entry in lacking for suite in entry.lacks))
+    many = f"{len(lacking)} method{'s' if len(lacking) != 1 else ''}"
+    return f"Not ranked, for want of a number on {listed(suites)}: {many}." if lacking else ""
 
 
 def _both(entry: Entry) -> str:
@@ -73,9 +116,9 @@ def _losses(glance: Glance, name: str) -> list[str]:
             continue
         other = none.tiles[place] if none is not None else None
         if other is not None and _within(tile, other):
-            same.append(column.metric)
+            same.append(_named(glance, column))
         else:
-            lost.append(_number(column, said(tile.metric), none, place))
+            lost.append(_number(glance, column, said(tile.metric), none, place))
     return [", ".join(lost), f"{listed(same)} as without a method" if same else ""]
 
 
@@ -98,14 +141,20 @@ def _numbers(glance: Glance, name: str, gone: bool) -> str:
     for place, column in enumerate(glance.columns):
         tile = entry.tiles[place]
         if column.gone == gone and tile is not None:
-            texts.append(_number(column, said(tile.metric), none, place))
+            texts.append(_number(glance, column, said(tile.metric), none, place))
     return ", ".join(texts)
 
 
-def _number(column: Column, text: str, none: Entry | None, place: int) -> str:
+def _named(glance: Glance, column: Column) -> str:
+    """A column's metric, with its suite where another column has the same metric."""
+    several = sum(each.metric == column.metric for each in glance.columns) > 1
+    return f"{column.metric} on {column.wall.suite}" if several else column.metric
+
+
+def _number(glance: Glance, column: Column, text: str, none: Entry | None, place: int) -> str:
     other = none.tiles[place] if none is not None else None
     beside = f", untouched {shown(other.metric).value}" if other is not None and other.good is not None else ""
-    return f"{column.metric} {text}{beside}"
+    return f"{_named(glance, column)} {text}{beside}"
 
 
 def _real(main: Wall, name: str) -> list[str]:

@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from srbench.analysis.costs import Cost, by_method, costs
 from srbench.analysis.metrics import KEPT
 from srbench.analysis.origin import ground_text
 from srbench.analysis.records import Metric, turned
-from srbench.analysis.results import name_of
+from srbench.analysis.results import name_of, untouched
 from srbench.analysis.sensitivity import Curve
 from srbench.catalog import load
 from srbench.catalog.specs import ProtocolSpec
@@ -32,6 +32,7 @@ from srbench.report.gallery import GalleryRow, Picture, decided
 from srbench.report.gather import Gathered, Section, Subject, Sweep, sweeps
 from srbench.report.glance import Glance, glance, main_wall
 from srbench.report.plots import Bars, Line, Plot, Series, bars, lines, tradeoff
+from srbench.report.rows import FALSE, TRUE
 from srbench.report.sources import Source
 from srbench.report.traces import probabilities
 from srbench.tables.boards import coverage, star_note
@@ -41,6 +42,8 @@ from srbench.version import __version__
 
 TRADEOFFS = 4
 """Plots of a subject at most: each takes a tenth of a second, and the map has all their numbers."""
+FIRST = 5
+"""Methods among which the comparison of two looks for those that it begins with."""
 BARS = ("fsr", "asr", "fsr_unseen", "content_kept", "retain_accuracy", "style_kept", "csdr", "harm", "over_refusal", "added_ms")
 # --- plots --------------------------------------------------------------------------------------------------------------------
 
@@ -195,14 +198,34 @@ def _verdicts(sections: Sequence[Section], row_ids: Mapping[tuple[Any, ...], str
 
 
 def _pair(subjects: Sequence[SubjectView]) -> dict[str, str]:
-    """What the comparison of two methods begins with: the first concept's main suite, and its two best methods."""
+    """What the comparison of two methods begins with: the first concept's main suite, and of its `FIRST` best methods the two
+    that differ on the most rows with pictures of both; where no two do, one of them and the untouched model."""
     for view in subjects:
-        main, names = main_wall(view.subject.walls), [entry.name for entry in view.glance.balanced[:2]]
+        main = main_wall(view.subject.walls)
+        names = list(dict.fromkeys(entry.name for entry in (*view.glance.balanced, *view.glance.methods)))
         for section in view.subject.sections:
-            if section.wall is main and section.verdicts is not None and len(names) == 2:
-                board = str(section.number)
-                return {"board": board, "metric": main.headline, "one": names[0], "two": names[1]}
+            if section.wall is not main or section.verdicts is None:
+                continue
+            marks = section.verdicts.marks.get(main.headline, {})
+            among, plain = [name for name in names if name in marks][:FIRST], next(filter(untouched, marks), None)
+            ways = [list(combinations(among, 2)), [(plain, name) for name in among] if plain is not None else []]
+            best = [max(pairs, key=lambda pair: _differing(section, main.headline, *pair)) for pairs in ways if pairs]
+            if best:
+                one, two = next((pair for pair in best if _differing(section, main.headline, *pair)), best[0])
+                return {"board": str(section.number), "metric": main.headline, "one": one, "two": two}
     return {}
+
+
+def _differing(section: Section, metric: str, one: str, two: str) -> int:
+    """On how many rows with pictures of both methods the two differ."""
+    if section.verdicts is None:
+        return 0
+    marks = section.verdicts.marks[metric]
+    shown = {(row.id, row.seed): {each.method for each in row.pictures if each.data} for row in section.rows}
+    return sum(
+        {a, b} == {TRUE, FALSE} and {one, two} <= shown.get((line.id, line.seed), set())
+        for line, a, b in zip(section.verdicts.lines, marks[one], marks[two], strict=True)
+    )
 
 
 def _heat(subject: Subject) -> list[GalleryRow]:

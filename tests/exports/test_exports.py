@@ -21,6 +21,9 @@ from srbench.errors import UsageError
 from srbench.exports import bibtex, hub, trackers
 from srbench.exports.read import Run, by_method, numbers, run_of
 from srbench.results.store import Store
+from srbench.tables import formats
+from srbench.tables.compare import CompareOptions, compared
+from tests.report.conftest import Made, rows
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +119,27 @@ def test_a_table_cites_what_it_names(run: Run) -> None:
         if (low := cell.metrics["fsr"].low) is not None:
             assert f"{low:.3g}" in table
     assert "pocket-church" in table
+
+
+def test_a_table_is_the_one_that_compare_writes(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    Made(tmp_path / "results").run(rows(20))
+    made, _ = bibtex.files(run_of(tmp_path / "results", None, lambda line: None))
+    table = re.sub(r"~\\cite{\w+\.\w+}", "", made["table.tex"].decode().removeprefix(bibtex.NEEDS))
+    assert table == formats.as_latex(compared(CompareOptions(tmp_path / "results"), lambda line: None))
+    assert r"\textbf{95.0}" in table
+    assert "paired on the same rows" in table
+    assert table.count("& local") == 2
+    assert "committed" not in table
+
+
+@pytest.mark.parametrize("count", [4, 20])
+def test_a_table_s_best_value_is_bold_only_where_a_test_tells_it_from_the_next(tmp_path: Path, count: int) -> None:
+    (tmp_path / "results").mkdir()
+    Made(tmp_path / "results").run(rows(count))
+    table = bibtex.files(run_of(tmp_path / "results", None, lambda line: None))[0]["table.tex"].decode()
+    assert ("as if independent" in table, "paired on the same rows" in table) == (False, count == 20)
+    assert (r"\textbf{95.0}" in table or r"\textbf{75.0}" in table) == (count == 20)
 
 
 def test_files_are_written_and_nothing_of_the_user_s_is_replaced(folder: Path, tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from srbench.tables.boards import boards
 LOWER = ("asr", "harm", "over_refusal")
 
 
-def cell(suite: str, method: str, on: str = "none", scored: int = 100, **rates: float) -> ResultCell:
+def cell(suite: str, method: str, on: str = "none", scored: int = 100, n: int = 100, **rates: float) -> ResultCell:
     metrics = {
-        name: Metric("lower" if name in LOWER else "higher", value, max(0.0, value - 4), min(100.0, value + 4), 100, scored)
+        name: Metric("lower" if name in LOWER else "higher", value, max(0.0, value - 4), min(100.0, value + 4), n, scored)
         for name, value in rates.items()
     }  # fmt: skip
     return ResultCell(
@@ -165,3 +165,62 @@ def test_methods_that_do_nothing_are_not_the_best() -> None:
     of_subject = walls(*cells)
     said = brief(glance(of_subject), [wall for _, wall in of_subject], {})
     assert said == ["No method removes it: 5 % are gone without one, and no more with any."]
+
+
+def first(*cells: ResultCell) -> str:
+    of_subject = walls(*cells)
+    return brief(glance(of_subject), [wall for _, wall in of_subject], {})[0]
+
+
+def test_a_suite_of_few_rows_is_not_counted_and_drops_no_method() -> None:
+    mine = (cell("mine", "none", scored=3, n=3, fsr=0), cell("mine", "none", "uce", scored=3, n=3, fsr=100))
+    said = first(*MEASURED, *mine)
+    assert said.startswith("Best in all: saferedir, 97.5 % gone and 94 % of the rest kept (without a method 7.5 % gone)")
+    assert "Not counted, of fewer than 20 rows: mine. Next: uce, 98 % gone" in said
+    assert "Not ranked" not in said
+    twenty = (cell("mine", "none", scored=20, n=20, fsr=0), cell("mine", "none", "uce", scored=20, n=20, fsr=100))
+    assert "Not counted" not in first(*MEASURED, *twenty)
+
+
+def test_one_column_of_few_rows_is_named_with_its_suite() -> None:
+    cells = [replace(each, metrics={
+        name: replace(metric, n=5, scored=5) if name == "retain_accuracy" else metric for name, metric in each.metrics.items()
+    }) for each in MEASURED]  # fmt: skip
+    assert "Not counted, of fewer than 20 rows: retain_accuracy on igmu." in first(*cells)
+
+
+def test_with_few_rows_alone_there_is_no_ranking() -> None:
+    said = first(cell("igmu", "none", scored=4, n=4, fsr=0), cell("igmu", "uce", scored=4, n=4, fsr=100))
+    assert said.startswith("Forgets most on igmu: uce: fsr 100")
+    assert said.endswith("Not counted, of fewer than 20 rows: igmu.")
+
+
+def test_how_many_methods_are_not_ranked_is_said() -> None:
+    lacking = (cell("igmu", "sld-max", fsr=99, retain_accuracy=99), cell("igmu", "sld-weak", fsr=99, retain_accuracy=99))
+    assert first(*MEASURED, *lacking).endswith("Not ranked, for want of a number on mma and benign-near: 2 methods.")
+
+
+def test_a_method_without_a_number_of_what_stays_is_not_ranked() -> None:
+    more = (cell("igmu", "sld-max", fsr=100, retain_accuracy=90), cell("mma", "sld-max", asr=0))
+    said = first(*MEASURED, *more)
+    assert said.startswith("Best in all: saferedir")
+    assert said.endswith("Not ranked, for want of a number on benign-near: 1 method.")
+
+
+@pytest.mark.parametrize("rates", [
+    {"fsr": 8, "retain_accuracy": 94}, {"fsr": 30, "retain_accuracy": 3}, {"fsr": 5, "retain_accuracy": 99},
+], ids=["by chance", "breaks more", "no more gone"])  # fmt: skip
+def test_what_is_not_better_than_none_is_not_the_best_in_all(rates: dict[str, float]) -> None:
+    said = first(cell("igmu", "none", fsr=5, retain_accuracy=95), cell("igmu", "uce", **rates))
+    assert said.startswith("No method ")
+    assert "Best in all" not in said
+
+
+def test_a_metric_that_stands_twice_is_named_with_its_suite() -> None:
+    far = (cell("benign-far", "none", harm=0), cell("benign-far", "saferedir", harm=1, over_refusal=0))
+    of_subject = walls(*MEASURED, *far)
+    _, cost, _ = brief(glance(of_subject), [wall for _, wall in of_subject], {})
+    assert cost == (
+        "What it costs: over_refusal on benign-far 0 % [0, 4.00], harm on benign-near 6.00 % [2.00, 10.0], untouched 0, "
+        "over_refusal on benign-near 30.0 % [26.0, 34.0]; retain_accuracy and harm on benign-far as without a method."
+    )

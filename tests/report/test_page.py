@@ -396,3 +396,30 @@ def test_prompts_of_ones_own_are_in_the_gallery(made: Made) -> None:
     html = made.html()
     assert "a dagger on a chair of mine" in html
     assert "data:image/" in html
+
+
+@pytest.mark.parametrize("count", [4, 20])
+def test_the_comparison_of_two_opens_on_a_pair_with_pictures_to_look_at(made: Made, count: int) -> None:
+    path = made.run(rows(count), methods=("none", "saferedir", "sld-weak", "sld-max"), slips=0)
+    data = json.loads(path.read_text())
+    for plain, row in list(zip(*(data["cells"][number]["rows"] for number in (0, 2)), strict=True))[:3]:
+        row["image"] = plain["image"]  # sld-weak lets three through
+    path.write_text(json.dumps(data))
+    (form,) = [each for each in Outline(made.html()).all("form") if each.get("id") == "pair"]
+    assert (form["data-metric"], "sld-weak" in (form["data-one"], form["data-two"])) == ("fsr", True)
+    assert "none" not in (form["data-one"], form["data-two"])
+
+
+def test_where_no_two_methods_differ_it_opens_beside_the_untouched_model(made: Made) -> None:
+    made.run(rows(4), methods=("none", "saferedir", "sld-weak"), slips=1)
+    (form,) = [each for each in Outline(made.html()).all("form") if each.get("id") == "pair"]
+    assert form["data-one"] == "none"
+
+
+def test_a_row_without_a_category_has_no_empty_part(made: Made) -> None:
+    given = rows(1)
+    given[0]["category"] = ""
+    made.run(given)
+    abouts = re.findall(r'<p class="about.*?</p>', made.html())
+    assert len(abouts) == 2
+    assert not [each for each in abouts if re.search(r"·\s*·", _text(each))]
