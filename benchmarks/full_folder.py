@@ -3,8 +3,8 @@
     python benchmarks/full_folder.py FOLDER --images 200000     # makes the folder where it is not there (minutes), then measures
 
 A small real run is made once. The full folder holds it many times over, as runs of other variants of its methods would be: other
-names, other pictures (two pixels differ), ledger lines and scores of their own. Every command is a process of its own; runs of new
-images are made in both folders in turn, from prompts that none had.
+names, other pictures (two pixels differ), ledger lines and scores of their own. Every command is a process of its own; runs of
+new images are made in both folders in turn, from prompts that none had.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def cost(*words: str) -> Cost:
 
 
 def filled(seed: Path, out: Path, images: int) -> int:
-    """Copy the run of `seed` into `out`, then again under other names until it holds `images` images. Returns how many it holds."""
+    """Copy the run of `seed` into `out`, again and again under other names until it holds `images` images. Returns how many."""
     small = Store.peek(seed / "store")
     run = json.loads(next((seed / "runs").glob("*/run.json")).read_text(encoding="utf-8"))
     pictures = {key: (small.pixels(key), record) for key, record in small.images.items()}

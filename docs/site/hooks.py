@@ -107,17 +107,19 @@ def _members(cls: type) -> Iterator[str]:
 
 
 def methods() -> Iterator[str]:
-    """Every method: what its file says of it, with the equations, its presets and its options."""
-    yield from ("# Methods", "", "Presets, options and what each does; `srbench show method NAME` prints them with what a method costs.", "")
+    """Every method: its equation, what its file says of it, its presets and its options."""
+    yield from ("# Methods", "", "Equation, presets, options and what each does; `srbench show method NAME` prints the same.", "")
     for name, plugin in sorted(plugins.plugins("methods").items()):
         cls = plugins.load("methods", name)
         yield from (f"## {name}", "", f"{plugin.meta['title']}.", "")
         if plugin.meta.get("paper"):
             yield from (f"Paper: [{plugin.meta['paper']}](https://arxiv.org/abs/{plugin.meta['paper']}).", "")
+        if plugin.meta.get("equation"):
+            yield from ("```text", *plugin.meta["equation"], "```", "")
         text = inspect.cleandoc(sys.modules[cls.__module__].__doc__ or "")
         yield from ("```text", text, "```", "")
         for preset, changes in plugin.meta["presets"].items():
-            said = ", ".join(f"`{key}={value}`" for key, value in changes.items()) or "the defaults"
+            said = ", ".join(f"`{each}`" for each in about.settings(changes)) or "the defaults"
             yield f"- `{preset}`: {said}"
         yield ""
         options = list(about.options(cls.Options, {}))

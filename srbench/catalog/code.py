@@ -28,8 +28,9 @@ UNKNOWN = ""
 def source_of(kind: str, name: str) -> str:
     """Hash of a plug-in's code: its module and what that imports from its own package. Empty where it cannot be read.
 
-    kind: `methods`, `scorers` or `attacks`. Comments, docstrings and empty lines do not count. For srbench's own plug-ins the
-    files of their folder count, without the contract in `base`. Raises `UsageError` for an unknown name.
+    kind: `methods`, `scorers` or `attacks`. Comments, docstrings, METHOD's equation and empty lines do not
+    count. For srbench's own plug-ins the files of their folder count, without the contract in `base`. Raises `UsageError` for an
+    unknown name.
     """
     plugin = plugins.known(kind, name)
     return _of_module(kind, plugin.module) if plugin.module != plugins.SESSION else _of_class(plugins.load(kind, name))
@@ -119,7 +120,10 @@ def _hashed(texts: dict[str, str]) -> str:
 
 
 def _without_prose(text: str) -> str:
-    """Python code without comments, docstrings, empty lines and trailing blanks. Raises `SyntaxError` for other text."""
+    """Python code without comments, docstrings, METHOD's equation, empty lines and trailing blanks.
+
+    Raises `SyntaxError` for other text.
+    """
     text = textwrap.dedent(text)
     tree, lines = ast.parse(text), text.splitlines()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -129,7 +133,25 @@ def _without_prose(text: str) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and _is_alone(node, lines):
             lines[node.lineno - 1 : node.end_lineno] = [""] * (1 + (node.end_lineno or node.lineno) - node.lineno)
+    for first, last in _equations(tree, lines):
+        lines[first - 1 : last] = [""] * (1 + last - first)
     return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+def _equations(tree: ast.Module, lines: list[str]) -> Iterator[tuple[int, int]]:
+    """First and last line of METHOD's equation, where it has lines of its own: a text for readers, like a docstring."""
+    for node in tree.body:
+        targets = [each.id for each in node.targets if isinstance(each, ast.Name)] if isinstance(node, ast.Assign) else []
+        if not (isinstance(node, ast.Assign) and "METHOD" in targets and isinstance(node.value, ast.Dict)):
+            continue
+        for key, value in zip(node.value.keys, node.value.values, strict=True):
+            if not (isinstance(key, ast.Constant) and key.value == "equation"):
+                continue
+            last = value.end_lineno or value.lineno
+            before = lines[key.lineno - 1].encode()[: key.col_offset]
+            behind = lines[last - 1].encode()[value.end_col_offset :]
+            if not before.strip() and behind.strip() == b",":
+                yield key.lineno, last
 
 
 def _is_alone(node: ast.Expr, lines: list[str]) -> bool:

@@ -83,6 +83,9 @@ class MethodMeta(Meta):
 
     kind: Literal["inference", "weight"]
     paper: str = ""
+    equation: list[Text] = Field(default_factory=list)
+    """What the method computes, a line each, in its module's own notation. For `srbench show method` and the reference alone: it
+    is in no key and not in the code's hash."""
     families: Families = Field(default=["*"], min_length=1)
     presets: dict[Name, Values] = Field(default_factory=dict)
     """Name on the command line -> option values; where none is given, the method's own name with its defaults."""

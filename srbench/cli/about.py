@@ -1,4 +1,4 @@
-"""`srbench show method NAME`: what a method is, its presets, and every option with its default, range and meaning."""
+"""`srbench show method NAME`: what a method is, its equation, its presets, where it fails, and every option with its meaning."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 import inspect
 import shutil
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,14 +14,27 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from srbench.analysis.costs import costs
+from srbench.analysis.origin import backbone_text
+from srbench.analysis.results import ResultCell
+from srbench.analysis.weakest import Weakest, weakest
 from srbench.catalog import plugins
 from srbench.cli import console
 from srbench.errors import UsageError, did_you_mean
-from srbench.results.run_files import newest
+from srbench.results.records import silent
+from srbench.results.run_files import committed, newest
 from srbench.tables.costs import added_of
+from srbench.tables.numbers import NOT_RESOLVED, Shown, digits
 
 KINDS = ("method", "attack", "scorer")
 WIDEST = 110
+POCKET = "pocket"
+"""The bundled backbone."""
+HARD = "pocket-hard"
+"""The folder of summaries in which every method of the headline table met pocket's harder suites."""
+WORST = (
+    "Of each concept the worst rate of forgetting, and of what stays the one furthest from none's (harm: from 0). What they are: "
+    "docs/reading-tables.md."
+)
 _BOUNDS = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}
 
 
@@ -51,6 +64,8 @@ def _lines(plural: str, plugin: str, preset: str, results: Path, width: int) -> 
         yield f"paper: {meta['paper']} (https://arxiv.org/abs/{meta['paper']})"
     if plural == "methods":
         yield from _of_method(meta, preset, results)
+        if {POCKET, "*"} & set(meta["families"]):
+            yield from _failing([preset] if preset else list(meta["presets"]), results, width)
     kind: type[BaseModel] = cls.Settings if hasattr(cls, "Settings") else cls.Options
     values = plugins.presets()[preset][1] if preset else {}
     described = list(options(kind, values))
@@ -66,6 +81,9 @@ def _lines(plural: str, plugin: str, preset: str, results: Path, width: int) -> 
 
 def _of_method(meta: dict[str, Any], preset: str, results: Path) -> Iterator[str]:
     """Where a method acts, which backbones it takes, its presets, and what it cost in a folder's results."""
+    if meta.get("equation"):
+        yield "equation:"
+        yield from (f"  {line}" for line in meta["equation"])
     yield "acts while sampling (--method)" if meta["kind"] == "inference" else "makes a checkpoint (--on, srbench erase)"
     families = ["any" if family == "*" else family for family in meta["families"]]
     yield f"backbones: {', '.join(families)}"
@@ -74,20 +92,77 @@ def _of_method(meta: dict[str, Any], preset: str, results: Path) -> Iterator[str
     if preset and preset in meta.get("unfitted", []):
         yield "constants on pocket: scaled from the published ones, fitted to no rows"
     for name, changes in meta["presets"].items():
-        said = ", ".join(f"{key}={value}" for key, value in changes.items()) or "the defaults"
-        yield f"preset {name}: {said}"
+        yield f"preset {name}: {', '.join(settings(changes)) or 'the defaults'}"
     names = [preset] if preset else list(meta["presets"])
     for family, of_presets in meta.get("fitted", {}).items():
         for name in names:
             for kind, changes in of_presets.get(name, {}).items():
-                yield f"on {family}, for {kind}s: {', '.join(f'{key}={value}' for key, value in changes.items())}"
+                of = f"{name} on {family}" if len(names) > 1 else f"on {family}"
+                yield f"{of}, for {kind}s: {', '.join(settings(changes))}"
     cells = newest(results, console.say) if results.is_dir() else []
     for cost in costs([cell for cell in cells if not cell.variant]):
         if cost.method in names:
-            added = added_of(cost)
-            prepared = "" if cost.prepare_seconds is None else f"{cost.prepare_seconds:.1f} s to make, "
-            time = "" if added is None else f"{added.value} ms an image more, "
-            yield f"cost of {cost.method} on {cost.backbone}, {cost.source}: {prepared}{time}{cost.cells} cells"
+            prepared = [] if cost.prepare_seconds is None else [f"{cost.prepare_seconds:.1f} s to make"]
+            said = ", ".join([*prepared, *_added(added_of(cost)), f"{cost.cells} cell{'s' if cost.cells != 1 else ''}"])
+            yield f"cost of {cost.method} on {cost.backbone}, {cost.source}: {said}"
+
+
+def _added(time: Shown | None) -> list[str]:
+    """What a method adds to an image's time, in words."""
+    if time is None:
+        return []
+    return [f"added time not resolved ({time.interval})" if time.value == NOT_RESOLVED else f"{time.value} ms an image more"]
+
+
+def _failing(names: Sequence[str], results: Path, width: int) -> Iterator[str]:
+    """For each concept where a method does worst on pocket, from committed results."""
+    methods = [name for name in names if name != "none"]
+    places = committed(results, silent) if results.is_dir() else {}
+    absent = []
+    for name in methods:
+        place, cells = _newest(name, places)
+        if not cells:
+            absent.append(name)
+            continue
+        yield ""
+        yield f"where {name} fails on {backbone_text(cells[0])}, from {results / place}, in percent:"
+        found = weakest(name, cells)
+        for concept in dict.fromkeys(each.concept for each in found):
+            yield f"  {concept}: {'; '.join(_rate(each) for each in found if each.concept == concept)}"
+        if not found:
+            yield "  nowhere: no rate is short of perfect"
+    if len(absent) < len(methods):
+        yield from textwrap.wrap(WORST, width)
+    if absent:
+        yield ""
+        yield f"where it fails on pocket: {results} has no committed result of {', '.join(absent)}"
+
+
+def _newest(name: str, places: Mapping[str, Sequence[ResultCell]]) -> tuple[str, list[ResultCell]]:
+    """The folder and the cells of the backbone there, `none`'s too, that a method is judged by: `HARD`, else the newest run."""
+    of_pocket = {place: [cell for cell in cells if cell.backbone == POCKET] for place, cells in places.items()}
+    own = [(place == HARD, cell.run, place, cell) for place, cells in of_pocket.items() for cell in cells
+           if cell.label == name and not cell.variant]  # fmt: skip
+    if not own:
+        return "", []
+    _, _, place, newest_cell = max(own, key=lambda each: each[:3])
+    return place, [cell for cell in of_pocket[place] if backbone_text(cell) == backbone_text(newest_cell)]
+
+
+def _rate(each: Weakest) -> str:
+    metric = each.metric
+    counted = f"n {metric.n}" if metric.scored in (0, metric.n) else f"n {metric.scored}/{metric.n}"
+    beside = "" if each.none is None else f", none {digits(each.none)}"
+    return f"{each.name} {digits(metric.value or 0.0)} on {each.suite} ({counted}{beside})"
+
+
+def settings(values: Mapping[str, Any]) -> list[str]:
+    """`OPTION=VALUE` each; a text with blanks, or none in it, is in quotes."""
+    return [f"{name}={_plain(value)}" for name, value in values.items()]
+
+
+def _plain(value: Any) -> str:
+    return repr(value) if isinstance(value, str) and (not value or " " in value) else str(value)
 
 
 def options(kind: type[BaseModel], values: dict[str, Any]) -> Iterator[tuple[str, str]]:

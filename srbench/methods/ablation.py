@@ -22,6 +22,10 @@ METHOD = {
     "version": 1,
     "kind": "weight",
     "title": "Concept Ablation: the concept's prompts predict what their anchors predict",
+    "equation": [
+        "L = || e'(x_t, c_target) - sg e*(x_t, c_anchor) ||^2, x_t a noised image of the anchor",
+        "e* = e' (anchor_from=edited) or the untouched e (anchor_from=frozen)",
+    ],
     "paper": "2303.13516",
     "families": ["pocket", "sd"],
     "presets": {"ablation": {}},
@@ -54,6 +58,7 @@ class Options(base.Options):
     lr: float = Field(1.6e-5, gt=0)
     """Adam's rate: the official 2e-6, scaled by the batch of 8 as its scripts do."""
     iterations: int = Field(100, gt=0)
+    """Training steps: how often the weights are updated."""
     batch: int = Field(8, gt=0)
     """Official: 4 on each of 2 GPUs."""
     images: int = Field(1000, gt=0)
@@ -68,6 +73,7 @@ class Options(base.Options):
     """Texts with `{}` where a phrase or its anchor stands, separated by semicolons, or `@NAME`. The official recipe draws
     its images from captions written for each anchor. None: the phrase alone."""
     seed: int = 0
+    """Of all random draws of the training: equal seeds make equal weights."""
 
 
 @dataclass(frozen=True)

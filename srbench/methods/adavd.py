@@ -32,6 +32,10 @@ METHOD = {
     "version": 1,
     "kind": "inference",
     "title": "AdaVD: the concept's part is taken out of cross-attention's values",
+    "equation": [
+        "v <- v - w (<v, v_t> / <v_t, v_t>) v_t, v_t the value of the concept's text at the same place",
+        "w = weight scale sigmoid(100 (cos(v, v_t) - .93)) with the gate, else weight",
+    ],
     "paper": "2412.06143",
     "families": ["pocket", "sd", "sdxl"],
     "presets": {"adavd": {}, "adavd-plain": {"gate": False}},

@@ -23,6 +23,11 @@ METHOD = {
     "version": 1,
     "kind": "weight",
     "title": "AdvUnlearn: adversarial training of the text encoder",
+    "equation": [
+        "L = || e(x_t, enc'(adv, c)) - [e_0 - eta (e_c - e_0)] ||^2",
+        "    + w || e(x_r, enc'(c_r)) - e(x_r, enc(c_r)) ||^2",
+        "adv = argmin || e(x_t, enc'(adv, c)) - e_c ||^2; e_0 and e_c are under the untouched encoder enc",
+    ],
     "paper": "2405.15234",
     "families": ["pocket", "sd"],
     "presets": {"advunlearn": {}},
@@ -62,6 +67,7 @@ class Options(base.Options):
     attack_steps: int = Field(30, ge=0)
     """Of the adversary, which moves one embedding before the phrase; 0: none, which is ESD on the text encoder."""
     attack_lr: float = Field(1e-3, gt=0)
+    """Adam's rate for the adversary's embedding."""
     attack_start: Literal["random", "continued"] = "random"
     """Where the adversary's embedding begins in each iteration."""
     warmup: int = Field(200, ge=0)
@@ -69,12 +75,17 @@ class Options(base.Options):
     lr: float = Field(1e-5, gt=0)
     """Adam's rate."""
     iterations: int = Field(1000, gt=0)
+    """Training steps: how often the weights are updated, the warm-up among them."""
     batch: int = Field(1, gt=0)
     """Samples an iteration, of one phrase; they share the timestep."""
     steps: int = Field(50, gt=0)
+    """Inference steps of the sampling; x_t is taken at a random one."""
     start_guidance: float = 3.0
+    """Guidance towards the concept while x_t is sampled; a factor without unit."""
     prompts: Literal["names", "all"] = "all"
+    """Phrases that are erased: the concept's names, or those of its members too."""
     seed: int = 0
+    """Of all random draws of the training: equal seeds make equal weights."""
 
 
 class Session:

@@ -25,6 +25,10 @@ METHOD = {
     "version": 1,
     "kind": "weight",
     "title": "ConceptPrune: feed-forward weights that work for the concept alone become zero",
+    "equation": [
+        "S_ij = |W_ij| ||a_j||",
+        "W_ij <- 0 where, at one of the first T steps, S_ij(concept) is among its row's highest r and above S_ij(anchor)",
+    ],
     "paper": "2405.19237",
     "families": ["pocket", "sd", "sdxl"],
     "presets": {"conceptprune": {}},
@@ -67,9 +71,11 @@ class Options(base.Options):
     steps: int = Field(50, gt=0)
     """Inference steps of the sampling."""
     guidance: float = 7.5
+    """Of the sampling; a factor without unit."""
     contexts: Annotated[str | None, AfterValidator(listed_contexts)] = Field(None, pattern=r"[^;\s]")
     """Texts with `{}` where a phrase, or for the base prompts its anchor, stands; separated by semicolons, or `@NAME`."""
     seed: int = 0
+    """Of the noise that sampling begins with: equal seeds make equal weights."""
 
 
 def layers_of(unet: nn.Module) -> dict[str, nn.Linear]:

@@ -28,6 +28,11 @@ METHOD = {
     "version": 1,
     "kind": "weight",
     "title": "DoCo: the concept's predictions pass for its anchor's before a discriminator",
+    "equation": [
+        "L_D = -log D(x0(c_anchor)) - log(1 - D(x0'(c)))",
+        "g = grad[-log D(x0'(c))], r = prior_weight grad || e'(x_t, c_anchor) - noise ||^2",
+        "the step is along r + (g - (g.r / r.r) r where g.r < 0, else g)",
+    ],
     "paper": "2405.15304",
     "families": ["pocket", "sd"],
     "presets": {"doco": {}},
@@ -65,11 +70,13 @@ class Options(base.Options):
     discriminator_lr: float = Field(1e-4, gt=0)
     """Adam's rate, with a first moment of .5. Styles 5e-4, objects 1e-4."""
     iterations: int = Field(2000, gt=0)
+    """Training steps, the warm-up's among them."""
     warmup: int = Field(1000, ge=0)
     """The first of them, in which the discriminator alone learns."""
     prior_weight: float = Field(1.0, ge=0)
     """Of what is preserved."""
     batch: int = Field(8, gt=0)
+    """Anchor images a training step."""
     images: int = Field(1000, gt=0)
     """Anchor images that the frozen model draws, spread evenly over the anchors."""
     guidance: float = 7.5
@@ -79,6 +86,7 @@ class Options(base.Options):
     contexts: Annotated[str | None, AfterValidator(listed_contexts)] = Field(None, pattern=r"[^;\s]")
     """Texts with `{}` where a phrase or its anchor stands, separated by semicolons, or `@NAME`. None: the phrase alone."""
     seed: int = 0
+    """Of all random draws of the training: equal seeds make equal weights."""
 
 
 def surgery(erasing: Sequence[Tensor], preserving: Sequence[Tensor]) -> list[Tensor]:

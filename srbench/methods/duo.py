@@ -24,6 +24,10 @@ METHOD = {
     "version": 1,
     "kind": "weight",
     "title": "DUO: preference for an image's twin without the concept",
+    "equation": [
+        "L = -log sigmoid(-B ([d'(x+) - d(x+)] - [d'(x-) - d(x-)])) + lam || e'(x_T) - e(x_T) ||^2",
+        "d: squared error of the noise predicted under the empty prompt; lam = base_lam B / 100, rate = base_lr 100 / B",
+    ],
     "paper": "2407.21035",
     "families": ["pocket", "sd"],
     "presets": {"duo": {}, "duo-all": {"layers": "all"}},
@@ -68,12 +72,17 @@ class Options(base.Options):
     beta: float = Field(500.0, gt=0)
     """B, the one free number: the rate is base_lr * 100 / B, and the weight of what is preserved base_lam * B / 100."""
     base_lr: float = Field(3e-4, gt=0)
+    """AdamW's rate at B = 100."""
     base_lam: float = Field(1e6, ge=0)
+    """The weight of what is preserved at B = 100."""
     layers: Literal["self", "all"] = "self"
     """self: the paper's; all: cross-attention, too."""
     rank: int = Field(32, gt=0)
+    """Of the adapters: inner dimensions of each."""
     alpha: float = Field(32.0, gt=0)
+    """The adapters' scale is alpha / rank."""
     iterations: int = Field(1000, gt=0)
+    """Training steps: how often the weights are updated."""
     batch: int = Field(4, gt=0)
     """Released: 1 on each of 4 GPUs."""
     images: int = Field(64, gt=0)
@@ -81,12 +90,15 @@ class Options(base.Options):
     strength: float = Field(0.75, gt=0, le=1)
     """The share of the steps from which a twin is drawn again. Nudity .75, violence .8."""
     guidance: float = 7.5
+    """Of the pairs' images; a factor without unit."""
     steps: int = Field(50, gt=0)
+    """Inference steps of the pairs' images."""
     judged: bool = True
     """Whether the concept's judge has to see the concept in the one image of a pair and not in the other."""
     contexts: Annotated[str | None, AfterValidator(listed_contexts)] = Field(None, pattern=r"[^;\s]")
     """Texts with `{}` where a phrase or its anchor stands, separated by semicolons, or `@NAME`. None: the phrase alone."""
     seed: int = 0
+    """Of all random draws of the training: equal seeds make equal weights."""
 
     @property
     def lr(self) -> float:

@@ -19,6 +19,10 @@ METHOD = {
     "version": 3,
     "kind": "weight",
     "title": "ESD: negative guidance distilled into the U-Net",
+    "equation": [
+        "L = || e'(x_t, c_from) - [e(x_t, c_from) - (1 + eta) (e(x_t, c_e) - e(x_t, c_0))] ||^2",
+        "where c_from is c_e, the target is e(c_0) - eta (e(c_e) - e(c_0))",
+    ],
     "paper": "2303.07345",
     "families": ["pocket", "sd"],
     "presets": {
@@ -69,6 +73,7 @@ class Options(base.Options):
     lr: float = Field(5e-5, gt=0)
     """Adam's rate."""
     iterations: int = Field(200, gt=0)
+    """Training steps: how often the weights are updated."""
     batch: int = Field(1, gt=0)
     """Samples an iteration, each with a phrase of its own; they share the timestep."""
     start_guidance: float = 3.0
@@ -76,12 +81,14 @@ class Options(base.Options):
     steps: int = Field(50, gt=0)
     """Inference steps of the sampling; x_t is taken at a random one."""
     x_t_from: Literal["frozen", "edited"] = "frozen"
+    """Whose x_t it is: the frozen model samples it, or the one being edited."""
     prompts: Literal["names", "all"] = "all"
     """Phrases that are erased: the concept's names, or those of its members too."""
     contexts: Annotated[str | None, AfterValidator(listed_contexts)] = Field(None, pattern=r"[^;\s]")
     """Prompts that a phrase is erased from, the refreshed code's `erase_from`: texts with `{}` where it stands, separated by
     semicolons, or `@NAME`. None: from the phrase alone, its default."""
     seed: int = 0
+    """Of all random draws of the training: equal seeds make equal weights."""
 
 
 def target(source: Tensor, empty: Tensor, concept: Tensor, eta: float) -> Tensor:

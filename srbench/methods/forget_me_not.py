@@ -25,6 +25,7 @@ METHOD = {
     "version": 1,
     "kind": "weight",
     "title": "Forget-Me-Not: a few steps away from attending to the concept",
+    "equation": ["L = || A ||, A: the cross-attention probabilities of all layers at x_t, at the concept's tokens alone"],
     "paper": "2303.17591",
     "families": ["pocket", "sd"],
     "presets": {"fmn": {}, "fmn-ti": {"words": "inversion"}},
@@ -54,7 +55,9 @@ class Options(base.Options):
     words: Literal["plain", "inversion"] = "plain"
     """What the attention is taken from: the concept's words, or an embedding learned from its images in their place."""
     inversion_iterations: int = Field(500, gt=0)
+    """Training steps of the embedding; `words` is `inversion`."""
     inversion_lr: float = Field(1e-3, gt=0)
+    """The rate at which the embedding is learned."""
     ends: bool = True
     """Whether the end of the text and its padding count as the concept's tokens, too."""
     parameters: Literal["all", "x"] = "all"
@@ -62,15 +65,21 @@ class Options(base.Options):
     lr: float = Field(2e-6, gt=0)
     """AdamW's rate, with weight decay .01."""
     iterations: int = Field(35, gt=0)
+    """Training steps: how often the weights are updated."""
     batch: int = Field(1, gt=0)
+    """Images a training step."""
     images: int = Field(8, gt=0)
+    """Images of the concept that are drawn and trained on."""
     judged: bool = True
     """Whether the concept's judge has to see the concept in the images."""
     contexts: Annotated[str | None, AfterValidator(listed_contexts)] = Field(None, pattern=r"[^;\s]")
     """Texts with `{}` where a phrase stands, separated by semicolons, or `@NAME`. None: the phrase alone."""
     guidance: float = 7.5
+    """Of the images; a factor without unit."""
     steps: int = Field(50, gt=0)
+    """Inference steps of the images."""
     seed: int = 0
+    """Of all random draws of the training: equal seeds make equal weights."""
 
 
 def loss(draws: denoising.Denoising, unet: Any, x: Tensor, t: Tensor, prompts: Conditioning, tokens: Tensor) -> Tensor:

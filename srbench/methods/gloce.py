@@ -39,6 +39,11 @@ METHOD = {
     "version": 1,
     "kind": "inference",
     "title": "GLoCE: a gate lets a surrogate's outputs take the concept's place in cross-attention",
+    "equation": [
+        "y = m_s + V_s V_s^T (I - V_t V_t^T) (x - m_t)",
+        "out = (1 - g) x + g y",
+        "g = sigmoid(k (||V_g^T u||^2 - c)), u = (x - m_n) / ||x - m_n||",
+    ],
     "paper": "2503.12356",
     "families": ["pocket", "sd"],
     "presets": {"gloce": {}},
@@ -80,7 +85,9 @@ class Options(base.Options):
     rank: int = Field(16, gt=0)
     """Directions of the concept."""
     surrogate_rank: int = Field(2, gt=0)
+    """Directions of the surrogate."""
     gate_rank: int = Field(1, gt=0)
+    """Directions that the gate looks along."""
     threshold: float = Field(2.5, gt=0)
     """How many deviations above the anchors' mean the gate opens."""
     images: int = Field(3, gt=0)
@@ -99,7 +106,9 @@ class Options(base.Options):
     """Neutral prompts beside the empty one, separated by semicolons, or `@NAME`; those that hold a phrase of the concept are
     left out. None: the concept's neighbours."""
     prompts: Literal["names", "all"] = "all"
+    """Phrases that are erased: the concept's names, or those of its members too."""
     seed: int = 0
+    """Of the pictures' noise: equal seeds make equal statistics."""
 
 
 # --- statistics ------------------------------------------------------------------------------------------------------------

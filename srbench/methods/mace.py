@@ -27,6 +27,11 @@ METHOD = {
     "version": 1,
     "kind": "weight",
     "title": "MACE: closed-form refinement, adapters that do not attend to the concept, closed-form fusion",
+    "equation": [
+        "W' = (S W e_n e_o^T + p S W e_p e_p^T + l W) (S e_o e_o^T + p S e_p e_p^T + l I)^-1, S: sum",
+        "L_i = sum over layers of ||A||_F at the mask and the concept's tokens, which trains dW_i",
+        "W* = W' + (S dW_i E_i) (S E_i + p S e_p e_p^T + l I)^-1, E_i = S e e^T over the concept's words",
+    ],
     "paper": "2403.06135",
     "families": ["pocket", "sd", "sdxl"],
     "presets": {"mace": {}, "mace-upstream": {"released": True}},
@@ -95,6 +100,7 @@ class Options(base.Options):
     keep: float = Field(1e-4, ge=0)
     """p, the weight of what is kept."""
     preserve: Literal["none", "neighbours"] = "neighbours"
+    """Texts that are kept: none, or the concept's neighbours."""
     preserve_texts: Annotated[str | None, AfterValidator(listed_texts)] = Field(None, pattern=r"[^;\s]")
     """Further texts that are kept, separated by semicolons, or `@NAME`. The paper keeps captions of COCO."""
     substitute: str | None = None
@@ -102,20 +108,27 @@ class Options(base.Options):
     contexts: Annotated[str | None, AfterValidator(listed_contexts)] = Field(None, pattern=r"[^;\s]")
     """Sentences with `{}` where a phrase or its substitute stands, or `@NAME`; None: some of srbench's for the concept's kind."""
     rank: int = Field(1, gt=0)
+    """Of the adapters: inner dimensions of each."""
     lr: float = Field(1e-5, gt=0)
     """AdamW's rate, with weight decay .01 and gradients of norm 1 at most."""
     iterations: int = Field(50, gt=0)
+    """Training steps of each concept's adapters."""
     batch: int = Field(1, gt=0)
+    """Images a training step."""
     images: int = Field(8, gt=0)
+    """Images of each concept that are drawn and trained on."""
     times: Literal["early", "uniform"] = "early"
     """Density of the timesteps: sigmoid(.05 (t - 200)) - sigmoid(.05 (t - 400)), or all alike."""
     judged: bool = True
     """Whether the concept's judge has to see the concept in the images."""
     guidance: float = 7.5
+    """Of the images; a factor without unit."""
     steps: int = Field(50, gt=0)
+    """Inference steps of the images."""
     released: bool = False
     """The released code's arithmetic: p once more in the first stage, and another normalisation of the images."""
     seed: int = 0
+    """Of all random draws of the training: equal seeds make equal weights."""
 
 
 # --- stages 1 and 3 --------------------------------------------------------------------------------------------------------

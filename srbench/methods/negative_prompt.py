@@ -20,6 +20,7 @@ METHOD = {
     "version": 2,
     "kind": "inference",
     "title": "negative prompt: the concept's phrases",
+    "equation": ["e = e_n + g (e_c - e_n), e_n the prediction under the concept's phrases"],
     "paper": "",
     "families": ["*"],
     "presets": {"negative-prompt": {}},

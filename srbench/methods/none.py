@@ -14,6 +14,7 @@ METHOD = {
     "version": 1,
     "kind": "inference",
     "title": "the untouched backbone",
+    "equation": ["e = e_0 + g (e_c - e_0), the backbone's own guidance"],
     "paper": "",
     "families": ["*"],
     "presets": {"none": {}},

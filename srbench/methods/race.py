@@ -21,6 +21,10 @@ METHOD = {
     "version": 1,
     "kind": "weight",
     "title": "RACE: ESD under prompts that are moved towards the concept",
+    "equation": [
+        "L = || e'(x_t, c_from + d) - [e(x_t, c_from) - (1 + eta) (e(x_t, c_e) - e(x_t, c_0))] ||^2",
+        "d <- clamp(d - attack_step sign(grad_d || e'(x_t, c_from + d) - e(x_t, c_from) ||^2), -epsilon, epsilon)",
+    ],
     "paper": "2405.16341",
     "families": ["pocket", "sd"],
     "presets": {"race": {}, "race-u": {"parameters": "u"}},

@@ -18,6 +18,10 @@ METHOD = {
     "version": 2,
     "kind": "weight",
     "title": "RECE: closed-form erasure of what still produces the concept after UCE",
+    "equation": [
+        "c' = (lam I + sum W'^T W')^-1 (sum W'^T W) c, W untouched and W' edited",
+        "W' <- UCE's edit of W' with c' in place of c, epochs times",
+    ],
     "paper": "2407.12383",
     "families": ["pocket", "sd"],
     "presets": {"rece": {}},

@@ -25,6 +25,12 @@ METHOD = {
     "version": 1,
     "kind": "inference",
     "title": "Receler: erasers after cross-attention, trained against adversarial prompts",
+    "equation": [
+        "h <- h + o, o = U GELU(D h), after each cross-attention",
+        "L = || e'(x_t, c, adv) - [e_0 - eta (e_c - e_0)] ||^2",
+        "    + local_weight mean(|| o (1 - M) ||^2 / |1 - M|)",
+        "adv = argmin || e'(x_t, c, adv) - e_c ||^2; M: where the attention to the concept exceeds the threshold",
+    ],
     "paper": "2311.17717",
     "families": ["pocket", "sd"],
     "presets": {"receler": {}, "receler-upstream": {"attack_steps": 0}},
@@ -52,6 +58,7 @@ class Options(base.Options):
     """Options of both presets; the defaults are the published ones."""
 
     rank: int = Field(128, gt=0)
+    """Inner dimensions of each eraser."""
     eta: float = Field(1.0, gt=0)
     """How far the target is beyond the empty prompt's prediction, as ESD's."""
     local_weight: float = Field(0.1, ge=0)
@@ -63,16 +70,23 @@ class Options(base.Options):
     attack_steps: int = Field(50, ge=0)
     """0: no adversary."""
     attack_lr: float = Field(0.1, gt=0)
+    """AdamW's rate for the adversary's vectors."""
     attack_decay: float = Field(0.1, ge=0)
+    """AdamW's weight decay for the adversary's vectors."""
     lr: float = Field(3e-4, gt=0)
     """Adam's rate."""
     iterations: int = Field(500, gt=0)
+    """Training steps: how often the weights are updated."""
     batch: int = Field(1, gt=0)
     """Samples an iteration, of one phrase; they share the timestep."""
     steps: int = Field(50, gt=0)
+    """Inference steps of the sampling; x_t is taken at a random one."""
     start_guidance: float = 3.0
+    """Guidance towards the concept while x_t is sampled; a factor without unit."""
     prompts: Literal["names", "all"] = "all"
+    """Phrases that are erased: the concept's names, or those of its members too."""
     seed: int = 0
+    """Of all random draws of the training: equal seeds make equal weights."""
 
 
 Erasers = Mapping[str, tuple[Tensor, Tensor]]

@@ -37,6 +37,11 @@ METHOD = {
     "version": 2,
     "kind": "inference",
     "title": "SAFREE: concept subspace taken out of trigger tokens",
+    "equation": [
+        "e_i <- (I - P_C) P_M e_i where d_i >= (1 + alpha) mean_(j != i) d_j, d_i = || (I - P_C) m_i ||",
+        "at steps i <= t' = round(10 sigmoid(2k (10 beta - m))), beta = 1 - mean cos(e, (I - P_C) P_M e)",
+        "low frequencies of skip features: F_safe <- s F_safe where |F_safe| > |F|",
+    ],
     "paper": "2410.12761",
     "families": ["pocket", "sd", "sdxl"],
     "preset_families": {"safree+ci": ["pocket", "sd"]},

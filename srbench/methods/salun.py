@@ -29,6 +29,10 @@ METHOD = {
     "version": 1,
     "kind": "weight",
     "title": "SalUn: salient weights learn the anchor's predictions for the concept",
+    "equation": [
+        "L = || e'(x_f, c_f) - sg e'(x_f, c_pseudo) ||^2 + alpha || e'(x_r, c_r) - noise ||^2",
+        "only of weights whose |grad of the concept's guided denoising loss| is among the largest keep",
+    ],
     "paper": "2310.12508",
     "families": ["pocket", "sd"],
     "presets": {
@@ -68,7 +72,9 @@ class Options(base.Options):
     lr: float = Field(1e-5, gt=0)
     """Adam's rate."""
     iterations: int = Field(500, gt=0)
+    """Training steps: how often the weights are updated."""
     batch: int = Field(8, gt=0)
+    """Images of the concept a training step, and as many that are retained."""
     images: int = Field(800, gt=0)
     """Of the concept, and as many of its anchors, spread evenly over the prompts."""
     judged: bool = True
@@ -80,6 +86,7 @@ class Options(base.Options):
     steps: int = Field(50, gt=0)
     """Of the images."""
     seed: int = 0
+    """Of all random draws of the training: equal seeds make equal weights."""
 
 
 def salient(gradients: Sequence[Tensor], keep: float) -> list[Tensor]:

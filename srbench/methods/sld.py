@@ -38,6 +38,12 @@ METHOD = {
     "version": 1,
     "kind": "inference",
     "title": "SLD: safe latent diffusion",
+    "equation": [
+        "mu = 0 where e_c - e_s >= lambda, else min(1, s_s |e_c - e_s|)",
+        "gamma = mu (e_s - e_0) + s_m nu",
+        "nu <- beta_m nu + (1 - beta_m) gamma",
+        "e = e_0 + g ((e_c - e_0) - gamma), gamma left out before the warm-up's end",
+    ],
     "paper": "2211.05105",
     "families": ["pocket", "sd", "sdxl", "sd3", "pixart"],
     "preset_families": {"sld-medium+ci": ["pocket", "sd"], "sld-max+ci": ["pocket", "sd"]},

@@ -32,6 +32,10 @@ METHOD = {
     "version": 1,
     "kind": "weight",
     "title": "SPEED: closed-form edit of cross-attention's values in the null space of what is kept",
+    "equation": [
+        "dW = W (A - T) P (I - M K (K^T P M K + l I)^-1 K^T P) M, M = (T P + s I)^-1",
+        "T = mean c_t c_t^T, A = mean c_a c_t^T, P: onto the null space of what is kept",
+    ],
     "paper": "2503.07392",
     "families": ["pocket", "sd"],
     "presets": {"speed": {}},
@@ -63,6 +67,7 @@ class Options(base.Options):
     """Texts that are kept beside the concept's neighbours, separated by semicolons, or `@NAME`; those that hold a phrase of the
     concept are left out. None: srbench's own objects."""
     influence_filter: bool = True
+    """Whether only those texts are kept that an edit without constraints would move more than the mean of them."""
     augmented: int = Field(10, ge=0)
     """Noisy copies of each kept state."""
     centres: int = Field(3, ge=0)
@@ -70,7 +75,9 @@ class Options(base.Options):
     tokens: Literal["last", "all"] = "last"
     """Of phrases and anchors: the last subject token, or all of them (nudity)."""
     prompts: Literal["names", "all"] = "all"
+    """Phrases that are erased: the concept's names, or those of its members too."""
     seed: int = 0
+    """Of the noise of the copies: equal seeds make equal weights."""
 
 
 def unconstrained(weight: Tensor, target: Tensor, anchor: Tensor, ridge: float) -> Tensor:

@@ -28,6 +28,11 @@ METHOD = {
     "version": 1,
     "kind": "inference",
     "title": "SPM: one-dimensional adapters, gated by how near a prompt is to the concept",
+    "equation": [
+        "L = || e'(x_t, c_e) - [e(c_0) - eta (e(c_e) - e(c_0))] ||^2",
+        "    + anchor_weight || e'(x_t, c_k) - e(x_t, c_k) ||^2",
+        "W x + gate s B A x, s = 1 / rank, gate = max(cos(prompt, phrase), share of the phrase's tokens in the prompt)",
+    ],
     "paper": "2312.16145",
     "families": ["pocket", "sd"],
     "presets": {"spm": {}, "spm-upstream": {"released": True}},
@@ -63,10 +68,13 @@ class Training(base.Options):
     anchors: int = Field(4, gt=0)
     """Embeddings that are anchored in an iteration."""
     rank: int = Field(1, gt=0)
+    """Inner dimensions of each adapter."""
     lr: float = Field(1e-4, gt=0)
     """AdamW's rate: cosine with three restarts after the warm-up."""
     warmup: int = Field(500, ge=0)
+    """Training steps in which the rate rises from 0."""
     iterations: int = Field(3000, gt=0)
+    """Training steps, the warm-up's among them."""
     batch: int = Field(1, gt=0)
     """Samples an iteration; they share the timestep."""
     steps: int = Field(30, gt=0)
@@ -76,6 +84,7 @@ class Training(base.Options):
     prompts: Literal["names", "all"] = "all"
     """Phrases that are erased, one drawn for each sample: the concept's names, or those of its members too."""
     seed: int = 0
+    """Of all random draws of the training: equal seeds make equal weights."""
 
 
 class Options(Training):

@@ -12,6 +12,11 @@ METHOD = {
     "version": 1,
     "kind": "weight",
     "title": "SPM's adapters added to the weights: a plain checkpoint, without the gate",
+    "equation": [
+        "L = || e'(x_t, c_e) - [e(c_0) - eta (e(c_e) - e(c_0))] ||^2",
+        "    + anchor_weight || e'(x_t, c_k) - e(x_t, c_k) ||^2",
+        "W' = W + s B A, s = 1 / rank",
+    ],
     "paper": "2312.16145",
     "families": ["pocket", "sd"],
     "presets": {"spm-fused": {}},

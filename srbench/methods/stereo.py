@@ -36,6 +36,10 @@ METHOD = {
     "version": 1,
     "kind": "weight",
     "title": "STEREO: embeddings that bring the concept back are collected, then erased at once",
+    "equation": [
+        "L = || e'(x_t, c) - target ||^2, c the concept's prompts and the embeddings found",
+        "target = e_0 + scale [(e_a - e_0) - mean_i (e_i - e_0)]",
+    ],
     "paper": "2408.16807",
     "families": ["pocket", "sd"],
     "presets": {"stereo": {}},
@@ -66,20 +70,27 @@ class Options(base.Options):
     """Options; the defaults are a third party's settings for Stable Diffusion 1.4."""
 
     rounds: int = Field(4, gt=0)
+    """Of the first stage: each finds one embedding."""
     search_iterations: int = Field(200, gt=0)
     """Of the erasure in each round."""
     search_lr: float = Field(5e-6, gt=0)
+    """Adam's rate of the erasure in each round."""
     inversion_iterations: int = Field(3000, gt=0)
+    """Training steps of each embedding."""
     inversion_lr: float = Field(5e-3, gt=0)
+    """The rate at which an embedding is learned."""
     inversion_batch: int = Field(1, gt=0)
+    """Images a training step of an embedding."""
     iterations: int = Field(200, gt=0)
     """Of the second stage."""
     lr: float = Field(2e-5, gt=0)
+    """Adam's rate of the second stage."""
     scale: float = Field(2.0, gt=0)
     """How far the target lies from the empty prompt's prediction."""
     parameters: Literal["x", "u", "x-strict", "all", "noxattn"] = "x"
     """Of the second stage, as ESD's."""
     batch: int = Field(1, gt=0)
+    """Samples a training step of an erasure; they share the timestep."""
     images: int = Field(8, gt=0)
     """Of the concept, which embeddings are learned from."""
     judged: bool = True
@@ -93,8 +104,11 @@ class Options(base.Options):
     guidance: float = 7.5
     """Of the images."""
     steps: int = Field(50, gt=0)
+    """Inference steps of the images and of the sampling; x_t is taken at a random one."""
     prompts: Literal["names", "all"] = "all"
+    """Phrases that are erased: the concept's names, or those of its members too."""
     seed: int = 0
+    """Of all random draws of the training: equal seeds make equal weights."""
 
 
 def target(empty: Tensor, anchor: Tensor, adversaries: Tensor, scale: float) -> Tensor:

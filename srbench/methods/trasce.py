@@ -36,6 +36,10 @@ METHOD = {
     "version": 1,
     "kind": "inference",
     "title": "TraSCE: guidance and latents are moved away from the concept's prediction",
+    "equation": [
+        "x <- x - g grad_x(-eta exp(-||e_c - e_n|| / sigma))",
+        "e = e_0 + s (e_c - e_n)",
+    ],
     "paper": "2412.07658",
     "families": ["pocket", "sd"],
     "presets": {"trasce": {}},

@@ -20,6 +20,10 @@ METHOD = {
     "version": 2,
     "kind": "weight",
     "title": "UCE: closed-form edit of cross-attention's keys and values",
+    "equation": [
+        "W' = W (s_e S g c^T + s_p S p p^T + lam I) (s_e S c c^T + s_p S p p^T + lam I)^-1",
+        "c: phrases, g: what they are mapped to, p: what is kept, S: sum",
+    ],
     "paper": "2308.14761",
     "families": ["pocket", "sd", "sdxl"],
     "presets": {

@@ -145,6 +145,14 @@ def summarised(folder: Path) -> list[ResultCell]:
     return [entry["result"] for path in sorted(folder.glob("*.json")) for entry in read_run(path)["cells"]]
 
 
+def committed(folder: Path, warn: Warn) -> dict[str, list[ResultCell]]:
+    """Folder of summaries -> their cells; damaged files are reported and left out."""
+    found: dict[str, list[ResultCell]] = {}
+    for path, data in _read_all(committed_files(folder), warn):
+        found.setdefault(path.parent.name, []).extend(entry["result"] for entry in data["cells"])
+    return found
+
+
 def run_files(folder: Path) -> list[Path]:
     """Run files under a results folder: local ones first, the newest by name first, then committed summaries."""
     return [*reversed(local_files(folder)), *committed_files(folder)]

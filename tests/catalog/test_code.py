@@ -65,6 +65,18 @@ def test_prose_and_files_that_are_not_imported_do_not_count(package: Path) -> No
     assert hashed() == first
 
 
+def test_an_equation_on_lines_of_its_own_does_not_count(package: Path) -> None:
+    first = hashed()
+    meta = 'METHOD = {"name": "helped", "version": 1, "kind": "inference", "title": "helped"}'
+    split = 'METHOD = {\n%s    "name": "helped", "version": 1, "kind": "inference", "title": "helped"\n}'
+    changed(package / "way.py", meta, split % "")
+    second = hashed()
+    changed(package / "way.py", split % "", split % '    "equation": [\n        "y = 2 x",\n    ],\n')
+    assert hashed() == second != first
+    changed(package / "way.py", '"equation": [', '"presets": {}, "equation": [')
+    assert hashed() != second
+
+
 @pytest.mark.parametrize("line", ['x = 1; "a text"', 'x = "# no comment"', 'def f(): "one line"'])
 def test_a_line_that_only_looks_like_prose_counts(package: Path, line: str) -> None:
     first = hashed()

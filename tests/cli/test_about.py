@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
-from srbench.catalog import plugins
+from srbench.analysis.records import Metric
+from srbench.analysis.weakest import weakest
+from srbench.catalog import contracts, plugins
 from srbench.cli import about
 from srbench.cli.main import app
+from srbench.errors import UsageError
+from srbench.results.run_files import committed, summarised
+
+RESULTS = Path(__file__).parents[2] / "results"
+SHIPPED = sorted(name for name, plugin in plugins.plugins("methods").items() if plugin.module.startswith("srbench."))
 
 
 def command(*arguments: str) -> tuple[int, str, str]:
@@ -56,3 +65,65 @@ def test_ranges_are_read_from_the_types() -> None:
     heads = dict(about.options(plugins.load("methods", "uce").Options, {}))
     assert any(head.startswith("lam = 0.5  (above 0") for head in heads)
     assert heads[next(head for head in heads if head.startswith("lam"))]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_method_has_an_equation_and_it_is_shown(name: str) -> None:
+    lines = plugins.plugins("methods")[name].meta["equation"]
+    assert 1 <= len(lines) <= 4
+    _, shown, _ = command("show", "method", name)
+    assert "\n".join(["equation:", *(f"  {line}" for line in lines)]) in shown
+
+
+def test_an_equation_may_be_left_out_and_is_lines_of_text() -> None:
+    meta = {"name": "mine", "version": 1, "kind": "inference", "title": "mine"}
+    assert "equation" not in contracts.check("methods", meta, "METHOD")
+    with pytest.raises(UsageError, match="key 'equation'"):
+        contracts.check("methods", meta | {"equation": "y = x"}, "METHOD")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_option_of_a_shipped_method_has_a_description(name: str) -> None:
+    assert [head for head, text in about.options(plugins.load("methods", name).Options, {}) if not text] == []
+
+
+def test_where_a_method_fails_is_worked_out_from_the_committed_results() -> None:
+    folder = RESULTS / "pocket-hard"
+    cells = summarised(folder)
+    _, shown, _ = command("show", "method", "sld-max", "--out", str(RESULTS))
+    assert f"where sld-max fails on pocket@e49aa38a, from {folder}, in percent:" in shown
+    for concept in ("church", "hazard", "vangogh"):
+        own = [cell for cell in cells if cell.label == "sld-max" and cell.concept == concept]
+        fsr = {cell.suite: cell.metrics["fsr"] for cell in own if "fsr" in cell.metrics}
+        suite = min(fsr, key=lambda each: fsr[each].value or 0)
+        assert f"  {concept}: fsr {fsr[suite].value:.1f} on {suite} (n {fsr[suite].n}); " in shown
+
+
+def test_what_stays_is_compared_with_none_and_a_perfect_rate_is_no_failure() -> None:
+    cells = summarised(RESULTS / "pocket-hard")
+    for each in weakest("uce", cells):
+        value = each.metric.value or 0.0
+        assert each.short == pytest.approx(value if each.name == "harm" else (each.none or 100.0) - value)
+        assert each.short > 0
+    assert weakest("none", []) == []
+    (cell,) = [each for each in cells if (each.label, each.concept, each.suite) == ("uce", "church", "igmu")]
+    perfect = {**vars(cell), "metrics": {"fsr": Metric("higher", 100.0, n=100, scored=100)}}
+    assert weakest("uce", [type(cell)(**perfect)]) == []
+
+
+def test_without_committed_results_that_is_said(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    for folder in (tmp_path / "out", tmp_path / "none"):
+        _, shown, _ = command("show", "method", "uce-old", "--out", str(folder))
+        assert f"where it fails on pocket: {folder} has no committed result of uce-old" in shown
+    assert committed(tmp_path / "out", lambda line: None) == {}
+    _, shown, _ = command("show", "method", "none", "--out", str(RESULTS))
+    assert "where" not in shown
+
+
+def test_a_time_that_is_not_resolved_is_said_in_words_and_a_blank_text_is_in_quotes() -> None:
+    _, shown, _ = command("show", "method", "saferedir", "--out", str(RESULTS))
+    assert "not resolved ms" not in shown
+    assert "s to make, added time not resolved (within " in shown
+    assert "guide=' ', " in command("show", "method", "uce-old")[1]
+    assert about.settings({"a": "", "b": "x", "c": None}) == ["a=''", "b=x", "c=None"]

@@ -39,6 +39,7 @@ METHOD = {
     "version": 1,
     "kind": "inference",
     "title": "SafeRedir: token-level redirection of the prompt embedding",
+    "equation": ["e_i <- e_i + alpha_scale alpha_i mask_i |e_i| delta_i / |delta_i| where p(unsafe | e, x_t, t) > threshold"],
     "paper": "2601.08623",
     "families": ["*"],
     "presets": {
@@ -70,6 +71,7 @@ class Options(base.Options):
     """`paper`: reads the original embedding, acts in the same call on the conditional half. `upstream`: reads the current
     embedding, writes both halves, acts from the next call on, and never goes back to the original."""
     alpha_scale: float = Field(ALPHA_SCALE, ge=0, allow_inf_nan=False)
+    """Factor of the shift, for all tokens alike; without unit, as the shift is a share of each token's length."""
     alpha: float | None = Field(None, ge=0, allow_inf_nan=False)
     """One strength for all tokens in place of the predicted ones; 1 leaves alpha out."""
     use_mask: bool = True
