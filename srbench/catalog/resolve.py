@@ -51,13 +51,13 @@ def spec_files(kind: str) -> list[Path]:
 
 
 def entry_points(group: str) -> importlib.metadata.EntryPoints:
-    """Installed entry points of a group. Every package's metadata is read once, and again where a folder of the path changed."""
-    return _entry_points(tuple((place, _changed_ns(place)) for place in sys.path)).select(group=group)
+    """Installed entry points of a group. Packages' metadata is read once for it, and again where a folder of the path changed."""
+    return _entry_points(group, tuple((place, _changed_ns(place)) for place in sys.path))
 
 
 @cache
-def _entry_points(path: tuple[tuple[str, int], ...]) -> importlib.metadata.EntryPoints:
-    return importlib.metadata.entry_points()
+def _entry_points(group: str, path: tuple[tuple[str, int], ...]) -> importlib.metadata.EntryPoints:
+    return importlib.metadata.entry_points(group=group)
 
 
 def _changed_ns(place: str) -> int:
