@@ -58,7 +58,7 @@ class Options(base.Options):
     eta: float = Field(1.0, gt=0)
     """How far the target is beyond the empty prompt's prediction, as ESD's."""
     retain_weight: float = Field(0.3, ge=0)
-    """w."""
+    """w: the weight of the retain loss, without unit."""
     retain_texts: Annotated[str | None, AfterValidator(listed_texts)] = Field(None, pattern=r"[^;\s]")
     """Prompts that are kept, separated by semicolons, or `@NAME`; those that hold a phrase of the concept are left out. None:
     srbench's own objects. The concept's neighbours are kept, too."""

@@ -76,13 +76,13 @@ class Options(base.Options):
     warmup: int = Field(10, ge=0)
     """Steps before gamma is subtracted; the momentum grows meanwhile."""
     scale: float = Field(1000.0, ge=0, allow_inf_nan=False)
-    """s_s."""
+    """s_s: how strongly the difference of two predictions steers; a factor without unit."""
     threshold: float = Field(0.01, allow_inf_nan=False)
-    """lambda."""
+    """lambda: where e_c exceeds e_s by this or more, nothing is steered; in units of the predicted noise."""
     momentum_scale: float = Field(0.3, ge=0, allow_inf_nan=False)
-    """s_m."""
+    """s_m: the share of the momentum nu that is added."""
     momentum_beta: float = Field(0.4, ge=0, lt=1)
-    """beta_m."""
+    """beta_m: the share of the momentum that is kept from step to step."""
     text: str | None = Field(None, pattern=r"\S")
     """What to steer away from; None: all that methods are told of the concept, as far as one text holds it."""
     steps: Literal["scaled", "absolute"] = "scaled"

@@ -64,7 +64,7 @@ class Options(base.Options):
     sigma: float = Field(2.0, gt=0, allow_inf_nan=False)
     """Its width, in the norm of a difference of two predictions."""
     move: float = Field(1.0, ge=0, allow_inf_nan=False)
-    """g."""
+    """g: how far the latents are moved, a factor of the gradient."""
     text: str | None = Field(None, pattern=r"\S")
     """What is moved away from; None: all that methods are told of the concept, as far as one text holds it."""
 

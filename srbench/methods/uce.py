@@ -55,7 +55,7 @@ class Editing(base.Options):
     """Which embeddings an edit maps where, and how much each weighs."""
 
     erase_scale: float = Field(1.0, gt=0)
-    """s_e."""
+    """s_e: the weight of the phrases that are mapped, without unit."""
     preserve_scale: float | None = Field(1.0, ge=0)
     """s_p; null: max(0.1, 1 / number of kept texts), as in the paper's code."""
     tokens: Literal["last", "last-and-after", "all"] = "last"
