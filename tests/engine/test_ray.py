@@ -100,6 +100,7 @@ def actors(out: Path) -> list[int]:
     return [int(path.name.split("-")[-2]) for path in (out / "store" / "ledger").glob("images-*")]
 
 
+@pytest.mark.slow
 def test_two_cpu_actors_make_what_one_process_makes(tiny: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [*words(tiny, tmp_path), "--gpus", "cpu,cpu"])
     assert done.exit_code == 0, done.stderr
