@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -9,9 +10,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import pytest
+
 from srbench.engine.spread import DiedError
 from srbench.engine.worker import Given, Worker
 
+HAS_RAY = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 Ends = Callable[[int, str, tuple[str, ...]], int | None]
 """Actor's number from 1, function, keys -> after how many keys it is killed; None where it is not."""
 
@@ -84,3 +88,9 @@ def search_here(monkeypatch: Any, ends: Ends = lambda actor, call, keys: None, i
     monkeypatch.setattr(command, "Party", partial(Party, start=start))
     monkeypatch.setattr(searcher, "AGAIN_SECONDS", ())
     return made
+
+
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the extra is not installed."""
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *given: None if name == "ray" else real(name, *given))

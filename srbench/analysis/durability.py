@@ -104,7 +104,7 @@ def reversals(lines: Sequence[Durability]) -> list[Reversal]:
 
 def _better(one: Durability, other: Durability, axis: str) -> bool:
     """Whether one keeps the concept away more often than the other."""
-    if not {axis} <= one.axes.keys() & other.axes.keys():
+    if axis not in one.axes or axis not in other.axes:
         return False
     a, b = (each.axes[axis].metric for each in (one, other))
     return (a.value or 0.0) > (b.value or 0.0) and clearly_differ(a, b)

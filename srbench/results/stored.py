@@ -132,7 +132,8 @@ class Trace(Mapping[str, Any]):
         self._store, self._key = store, key
 
     def _all(self) -> dict[str, Any]:
-        return self._store.images.get(self._key, {}).get("trace", {})  # type: ignore[no-any-return]  # checked when it is read
+        trace: dict[str, Any] = self._store.images.get(self._key, {}).get("trace", {})
+        return trace
 
     def __getitem__(self, name: str) -> Any:
         return self._all()[name]

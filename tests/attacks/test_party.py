@@ -29,10 +29,9 @@ from srbench.engine import worker
 from srbench.errors import MISSING, USAGE, MissingError, UsageError
 from srbench.hashing import digest
 from srbench.methods.base import quiet
-from tests.hands import Ends, Here, search_here
+from tests.hands import HAS_RAY, Ends, Here, search_here, without_ray
 
 COUNT, GROUP = 22, 4
-HAS_RAY = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 
 
 class Hum:
@@ -439,8 +438,7 @@ def test_options_that_do_not_go_together_are_one_line(more: tuple[str, ...], pro
 def test_without_the_extra_the_command_that_installs_it_is_said(
     more: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *given: None if name == "ray" else real(name, *given))
+    without_ray(monkeypatch)
     said = refused(MISSING, tmp_path, *more)
     assert "needs Ray, which is not installed" in said[0]
     assert said[1] == "hint: pip install 'srbench[ray]'"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import socket
@@ -21,8 +20,7 @@ from srbench.engine.devices import Runtime
 from srbench.engine.spread import Facts
 from srbench.engine.worker import same_versions, versions
 from srbench.errors import MISSING, USAGE, MissingError, UsageError
-
-HAS_RAY = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+from tests.hands import HAS_RAY, without_ray
 
 
 def ran(*more: str) -> Any:
@@ -55,8 +53,7 @@ def test_options_that_do_not_go_together_are_one_line(more: tuple[str, ...], pro
 def test_without_the_extra_the_command_that_installs_it_is_said(
     more: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *given: None if name == "ray" else real(name, *given))
+    without_ray(monkeypatch)
     done = ran(*more, "--out", str(tmp_path))
     assert done.exit_code == MISSING
     assert "needs Ray, which is not installed" in done.stderr
@@ -64,8 +61,7 @@ def test_without_the_extra_the_command_that_installs_it_is_said(
 
 
 def test_one_device_needs_no_ray(monkeypatch: pytest.MonkeyPatch, world: Any) -> None:
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *given: None if name == "ray" else real(name, *given))
+    without_ray(monkeypatch)
     assert Runtime(devices=("cuda:0",)).ray == ""
     assert world.run(limit=1, methods=("none",)).exit_code == 0
 

@@ -5,7 +5,6 @@ One Ray is started for all tests of this file, in this process: commands that ar
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -27,8 +26,9 @@ from srbench.engine import cluster
 from srbench.engine.sampler import APART
 from srbench.results.store import Store
 from srbench.testing.tiny import tiny_pipeline
+from tests.hands import HAS_RAY
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+pytestmark = HAS_RAY
 PROMPTS = ["a box red", "a box blue", "a ball", "a toy", "old", "wet", "a crate", "a box old", "a box wet", "a toy red"]
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 WITHIN_SECONDS = 600.0

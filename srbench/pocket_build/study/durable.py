@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from srbench.analysis.durability import durabilities
@@ -18,7 +19,6 @@ from srbench.analysis.results import ResultCell
 from srbench.catalog import load
 from srbench.catalog.specs import ProtocolSpec, Row
 from srbench.errors import MissingError
-from srbench.files import write_atomic
 from srbench.pocket_build.__main__ import DOCS, say
 from srbench.pocket_build.command import Words, guarded
 from srbench.pocket_build.study import hard
@@ -45,11 +45,13 @@ BESIDE = ("none", "saferedir", "uce", "rece", "sld-max")
 SIDE_PX, TEXT_PX = 112, 34
 
 
+@cache
 def suites() -> frozenset[str]:
     """Of the study."""
     return frozenset(suite for step in read(STUDY).steps for job in step.jobs for suite in job.values["suites"])
 
 
+@cache
 def methods() -> tuple[str, ...]:
     """The study's methods, in its order."""
     return tuple(read(STUDY).steps[0].jobs[0].values["methods"])
@@ -120,10 +122,8 @@ def main(words: Words = None) -> int:
     drawn = first_rows(begun, SHOWN, BESIDE, store, _heading, SIDE_PX, TEXT_PX)
     files |= {PICTURE: drawn} if drawn is not None else {}
     for path, data in files.items():
-        write_atomic(path, data)
-        say(f"written: {path}")
-    write_atomic(PAGE, page(measured()).encode())
-    say(f"written: {PAGE}")
+        hard.write(path, data)
+    hard.write(PAGE, page(measured()).encode())
     return 0
 
 

@@ -69,13 +69,18 @@ BESIDE = ("none", "saferedir", "uce")
 SIDE_PX, TEXT_PX = 128, 76
 
 
+def write(path: Path, data: bytes) -> None:
+    """Write a file, and say so."""
+    write_atomic(path, data)
+    say(f"written: {path}")
+
+
 def glance(records: Sequence[CellRecord], store: Store) -> None:
     """A picture of the first row of each kind in `GLANCED` under each of `BESIDE`, its prompt above."""
     cells = {(record.suite, label(record)): record for record in records if record.concept == GLANCE}
     data = first_rows(cells, GLANCED, BESIDE, store, _prompt_above, SIDE_PX, TEXT_PX)
     if data is not None:
-        write_atomic(PICTURE, data)
-        say(f"written: {PICTURE}")
+        write(PICTURE, data)
 
 
 def _prompt_above(suite: str, row: Row) -> str:
@@ -259,16 +264,14 @@ def main(words: Words = None) -> int:
         mine = [record for record in records if record.concept == concept]
         files[rows_file(concept)] = rows(mine, _lines_of([cell for cell in kept if cell.concept == concept]))
     for path, data in files.items():
-        write_atomic(path, data)
-        say(f"written: {path}")
+        write(path, data)
     for concept in sorted({cell.concept for cell in cells}):
         write_atomic(tests_file(concept), tests(row_files.read(rows_file(concept)), concept))
     glance(records, store)
     chosen = ReportOptions(images=IMAGES, image_bytes=IMAGE_BYTES, suites=SUITES, defaults=True)
     made_here = [row for section in gathered(results, chosen, say).sections if section.hung for row in section.rows]
     say(f"written: {EXAMPLES}, {examples.write(EXAMPLES, made_here)} rows")
-    write_atomic(PAGE, page(summarised(FOLDER)).encode())
-    say(f"written: {PAGE}")
+    write(PAGE, page(summarised(FOLDER)).encode())
     return 0
 
 
